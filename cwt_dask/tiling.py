@@ -1,0 +1,232 @@
+"""The tile grid: cores that partition the map's pixels, the windows read around them, and their seams.
+
+Integers only. Positions are pixels of the map, (y, x), 0-based; boxes are half-open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cwt_dask.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@dataclass(frozen=True, order=True)
+class Box:
+    """Pixels y0 <= y < y1, x0 <= x < x1 of the map."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return max(self.y1 - self.y0, 0) * max(self.x1 - self.x0, 0)
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index (y, x) of these pixels in an array of the whole map; only where nothing lies before its start."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def within(self, outer: Box) -> tuple[slice, slice]:
+        """Index (y, x) of these pixels in an array of the pixels of `outer`."""
+        return (
+            slice(self.y0 - outer.y0, self.y1 - outer.y0),
+            slice(self.x0 - outer.x0, self.x1 - outer.x0),
+        )
+
+    def intersection(self, other: Box) -> Box:
+        """Pixels in both; empty (zero area) where there are none."""
+        y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
+        return Box(y0, max(y0, min(self.y1, other.y1)), x0, max(x0, min(self.x1, other.x1)))
+
+    def grown(self, pixels: int) -> Box:
+        """The box with `pixels` more on every side (fewer, where negative)."""
+        return Box(self.y0 - pixels, self.y1 + pixels, self.x0 - pixels, self.x1 + pixels)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One unit of work.
+
+    Attributes
+    ----------
+    id : int
+        Position in row-major order of the grid.
+    row, column : int
+        Position in the grid.
+    core : Box
+        The pixels that this tile alone owns and writes.
+    window : Box
+        The pixels it reads, core plus margin; they may lie beyond the map.
+    box : Box
+        The pixels of the FFT box, the same shape for all tiles; those outside the window or the map are zero.
+    """
+
+    id: int
+    row: int
+    column: int
+    core: Box
+    window: Box
+    box: Box
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Tiling of one axis: `length` pixels in cores of `core`, windows that reach `margin` further, in FFT boxes."""
+
+    length: int
+    core: int
+    margin: int
+    before: int
+    box: int
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of cores; the last may be partial."""
+        return -(-self.length // self.core)
+
+    @classmethod
+    def plan(cls, length: int, core: int, margin: int, reach: int, fast_length: Callable[[int], int]) -> Axis:
+        """Lay out one axis.
+
+        With a single core there is nothing to overlap with: the box is the axis and a rim of zeros that takes up the
+        circular wrap of the convolution. With several, pixels that a good FFT length adds go to the margin.
+        """
+        if core >= length:
+            return cls(length, length, 0, 0, fast_length(length + reach))
+        before = max(margin, reach)
+        box = fast_length(core + 2 * before)
+        if margin >= reach:
+            before = margin = (box - core) // 2
+        return cls(length, core, margin, before, box)
+
+    def spans(self, index: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Start and end of core, window and box of core `index`."""
+        start = index * self.core
+        core = start, min(start + self.core, self.length)
+        # Windows of partial cores are as long as the others': what lies beyond the map is zero in any case.
+        window = start - self.margin, start + self.core + self.margin
+        box = start - self.before, start - self.before + self.box
+        return core, window, box
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """All tiles of a run, by number."""
+
+    y: Axis
+    x: Axis
+
+    @classmethod
+    def plan(
+        cls,
+        map_shape: tuple[int, int],
+        core_shape: tuple[int, int],
+        margin: int,
+        reach: int,
+        fast_length: Callable[[int], int],
+    ) -> TileGrid:
+        """Lay tiles over a map.
+
+        Parameters
+        ----------
+        map_shape, core_shape : tuple of int
+            Pixels (y, x) of the map and of a core; a core larger than the map is cut to it.
+        margin : int
+            Least overlap of a window with its neighbours' cores, in pixels.
+        reach : int
+            The kernels' reach in pixels.
+        fast_length : callable
+            Gives a good FFT length that is not below its argument.
+
+        Raises
+        ------
+        SettingsError
+            If a core has no pixel or the margin is negative.
+        """
+        if min(core_shape) < 1:
+            raise SettingsError(f"tile_size is {min(core_shape)}: it must be at least 1 pixel")
+        if margin < 0:
+            raise SettingsError(f"margin is {margin}: it must be 0 or more pixels")
+        y, x = (
+            Axis.plan(length, core, margin, reach, fast_length)
+            for length, core in zip(map_shape, core_shape, strict=True)
+        )
+        return cls(y, x)
+
+    @property
+    def map_box(self) -> Box:
+        """All pixels of the map."""
+        return Box(0, self.y.length, 0, self.x.length)
+
+    @property
+    def core_shape(self) -> tuple[int, int]:
+        """Shape of a full core, (y, x)."""
+        return self.y.core, self.x.core
+
+    @property
+    def box_shape(self) -> tuple[int, int]:
+        """Shape of every tile's FFT box, (y, x)."""
+        return self.y.box, self.x.box
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles."""
+        return self.y.n_tiles * self.x.n_tiles
+
+    @property
+    def margin(self) -> int | None:
+        """Overlap that every window has with its neighbours' cores, in pixels; None with a single tile."""
+        margins = [axis.margin for axis in (self.y, self.x) if axis.n_tiles > 1]
+        return min(margins) if margins else None
+
+    def tile(self, tile_id: int) -> Tile:
+        """Tile number `tile_id`."""
+        row, column = divmod(tile_id, self.x.n_tiles)
+        boxes = (Box(*y, *x) for y, x in zip(self.y.spans(row), self.x.spans(column), strict=True))
+        return Tile(tile_id, row, column, *boxes)
+
+    def tiles(self) -> Iterator[Tile]:
+        """All tiles in the order of their numbers."""
+        return (self.tile(tile_id) for tile_id in range(self.n_tiles))
+
+    def owner(self, y: int, x: int) -> int:
+        """Number of the tile whose core holds pixel (y, x)."""
+        return (y // self.y.core) * self.x.n_tiles + x // self.x.core
+
+    def neighbours(self, tile: Tile) -> dict[str, Tile]:
+        """Tiles that share a face with `tile`, by side: "north" is towards larger y, "east" towards larger x."""
+        steps = {"south": (-1, 0), "north": (1, 0), "west": (0, -1), "east": (0, 1)}
+        return {
+            side: self.tile((tile.row + dy) * self.x.n_tiles + tile.column + dx)
+            for side, (dy, dx) in steps.items()
+            if 0 <= tile.row + dy < self.y.n_tiles and 0 <= tile.column + dx < self.x.n_tiles
+        }
+
+    def strips(self, tile: Tile, width: int) -> dict[str, Box]:
+        """Pixels of the neighbours' cores next to `tile`, which its window holds too, by side.
+
+        A strip is `width` pixels wide where margin and neighbour have as many.
+        """
+        core = tile.core
+        beyond = {
+            "south": Box(core.y0 - width, core.y0, core.x0, core.x1),
+            "north": Box(core.y1, core.y1 + width, core.x0, core.x1),
+            "west": Box(core.y0, core.y1, core.x0 - width, core.x0),
+            "east": Box(core.y0, core.y1, core.x1, core.x1 + width),
+        }
+        return {
+            side: beyond[side].intersection(neighbour.core).intersection(tile.window)
+            for side, neighbour in self.neighbours(tile).items()
+        }
