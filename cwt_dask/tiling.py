@@ -214,6 +214,16 @@ class TileGrid:
             if 0 <= tile.row + dy < self.y.n_tiles and 0 <= tile.column + dx < self.x.n_tiles
         }
 
+    def sound(self, tile: Tile, reach: int) -> Box:
+        """Pixels of the map in the window of `tile` that are more than `reach` from where the window cuts the map."""
+        y0, y1, x0, x1 = tile.window.y0, tile.window.y1, tile.window.x0, tile.window.x1
+        return Box(
+            0 if y0 <= 0 else y0 + reach,
+            self.y.length if y1 >= self.y.length else y1 - reach,
+            0 if x0 <= 0 else x0 + reach,
+            self.x.length if x1 >= self.x.length else x1 - reach,
+        )
+
     def strips(self, tile: Tile, width: int) -> dict[str, Box]:
         """Pixels of the neighbours' cores next to `tile`, which its window holds too, by side.
 

@@ -1,7 +1,15 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+from skies import poisson_sky, write_survey
+
+from cwt_dask.clusters import local_client
+
+# The same examples on every machine, however slow it is.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("repeatable")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -14,3 +22,22 @@ def shared_data():
             pytest.fail(f"the reference data is missing: {SHARED}")
         pytest.skip("the reference data (../shared/data) is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def client():
+    """A real cluster of two worker processes, one for all tests."""
+    with local_client(2, 2 * 2**30) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def one_worker_client():
+    with local_client(1, 2 * 2**30) as client:
+        yield client
+
+
+@pytest.fixture
+def small_survey(tmp_path):
+    """A survey of 90 x 130 pixels."""
+    return write_survey(tmp_path / "survey.fits", *poisson_sky((90, 130), seed=3))

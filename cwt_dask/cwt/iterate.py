@@ -215,7 +215,7 @@ def _near_threshold(
     """Pixels whose T/E rounding could move over the threshold: rounding of T is at most rounding * sum |k|."""
     if criteria.rounding == 0:
         return np.zeros(ratio.shape, dtype=bool)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.abs(ratio - criteria.significance_threshold) * error
         bound = criteria.rounding * abs_sum + criteria.significance_threshold * floor / (2 * error)
         near: NDArray[np.bool_] = distance <= bound

@@ -55,7 +55,7 @@ class CWTKernels:
     old: bool = False
 
     def __post_init__(self) -> None:
-        if self.n_scale != int(self.n_scale) or self.n_scale < 1:
+        if not isinstance(self.n_scale, int | np.integer) or self.n_scale < 1:
             raise SettingsError(f"n_scale is {self.n_scale}: it must be a whole number of at least 1")
         if not (math.isfinite(self.min_scale) and self.min_scale > 0):
             raise SettingsError(f"min_scale is {self.min_scale}: it must be a positive number of pixels")

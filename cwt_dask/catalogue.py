@@ -1,0 +1,122 @@
+"""The catalogue: one row a peak, islands joined across tiles. What a peak is: `cwt_dask.peaks`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units
+from astropy.coordinates import SkyCoord
+from astropy.stats import poisson_conf_interval
+from astropy.table import Table
+
+from cwt_dask.merge.islands import join_pieces
+from cwt_dask.peaks import COLUMNS, read_found
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+    from cwt_dask.layout import RunDir
+    from cwt_dask.plan import Plan
+
+DESCRIPTIONS = {
+    "source_id": "Number of the source, in row-major order of the peaks",
+    "name": "Name by position in ICRS, truncated",
+    "ra": "Right ascension of the peak pixel's centre (ICRS)",
+    "dec": "Declination of the peak pixel's centre (ICRS)",
+    "glon": "Galactic longitude of the peak pixel's centre",
+    "glat": "Galactic latitude of the peak pixel's centre",
+    "x_peak": "Column of the peak pixel, 0-based",
+    "y_peak": "Row of the peak pixel, 0-based",
+    "significance": "Largest T/E over scales and iterations; not a number of sigmas where counts are few",
+    "scale": "Scale of the largest significance",
+    "island_id": "Number of the island of the support that holds the peak",
+    "n_pixels": "Pixels of that island",
+    "counts": "Counts within sqrt(2) kernel widths of the peak",
+    "background": "Expected background there",
+    "excess": "counts - background; not corrected for what lies outside the disc",
+    "excess_errn": "Downward 1-sigma error of the excess (Garwood interval of the counts)",
+    "excess_errp": "Upward 1-sigma error of the excess (Garwood interval of the counts)",
+    "flags": "Trust flags of the peak pixel: 1 map edge, 2 masked neighbour, 4 expected error undefined",
+}
+UNITS = dict.fromkeys(("ra", "dec", "glon", "glat"), units.deg) | dict.fromkeys(
+    ("x_peak", "y_peak", "scale"), units.pix
+)
+
+
+def build_catalogue(run_dir: RunDir, plan: Plan, wcs: WCS) -> Table:
+    """Join what the tiles found into one table.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        Whose tiles were all measured.
+    plan : Plan
+        Of the run.
+    wcs : astropy.wcs.WCS
+        Of the map.
+
+    Returns
+    -------
+    astropy.table.Table
+        One row a peak, in row-major order of the peaks; columns as in `DESCRIPTIONS`.
+    """
+    found = {tile: read_found(run_dir, tile) for tile in range(plan.grid.n_tiles)}
+    island_ids, n_pixels = join_pieces({tile: pieces for tile, (pieces, _) in found.items()}, plan.grid)
+    rows = Table({name: np.concatenate([getattr(p, name) for _, p in found.values()]) for name in COLUMNS})
+    rows["island_id"] = np.concatenate([island_ids[tile][peaks.piece] for tile, (_, peaks) in found.items()])
+    rows.sort(["y", "x"])
+
+    sky = SkyCoord(wcs.pixel_to_world(rows["x"], rows["y"]))
+    low, high = poisson_conf_interval(np.asarray(rows["counts"]), "frequentist-confidence")
+    columns = {
+        "source_id": np.arange(1, len(rows) + 1),
+        "name": np.array(source_names(sky.icrs), dtype=str),
+        "ra": sky.icrs.ra.deg,
+        "dec": sky.icrs.dec.deg,
+        "glon": sky.galactic.l.deg,
+        "glat": sky.galactic.b.deg,
+        "x_peak": rows["x"],
+        "y_peak": rows["y"],
+        "significance": rows["significance"],
+        "scale": plan.kernels.scales[rows["best_scale"]],
+        "island_id": rows["island_id"],
+        "n_pixels": n_pixels[rows["island_id"] - 1],
+        "counts": rows["counts"],
+        "background": rows["background"],
+        "excess": rows["counts"] - rows["background"],
+        "excess_errn": rows["counts"] - low,
+        "excess_errp": high - rows["counts"],
+        "flags": rows["flags"],
+    }
+    return Table(columns, names=list(DESCRIPTIONS), units=UNITS, descriptions=DESCRIPTIONS)
+
+
+def source_names(sky: SkyCoord, prefix: str = "CWT") -> list[str]:
+    """IAU-style names from ICRS positions, coordinates truncated; equal ones get a suffix a, b, ..."""
+    names = []
+    for ra, dec in zip(np.atleast_1d(sky.ra.deg), np.atleast_1d(sky.dec.deg), strict=True):
+        tenths, minutes = int(ra / 15 * 600), int(abs(dec) * 60)
+        hours = f"{tenths // 600:02d}{tenths // 10 % 60:02d}.{tenths % 10}"
+        names.append(f"{prefix} J{hours}{'-' if dec < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}")
+    return _distinct(names)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    how_often = Counter(names)
+    so_far: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        so_far[name] += 1
+        distinct.append(name + _letters(so_far[name]) if how_often[name] > 1 else name)
+    return distinct
+
+
+def _letters(number: int) -> str:
+    """a, b, ..., z, aa, ab, ... for 1, 2, ..."""
+    letters = ""
+    while number:
+        number, letter = divmod(number - 1, 26)
+        letters = chr(ord("a") + letter) + letters
+    return letters

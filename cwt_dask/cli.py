@@ -1,0 +1,198 @@
+"""The command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from cwt_dask import __version__
+from cwt_dask.cli_options import EXECUTION, SETTINGS, SOURCE, options
+from cwt_dask.config import known, read_toml
+from cwt_dask.errors import CwtDaskError, InputError
+from cwt_dask.ledger import read_records
+from cwt_dask.progress import reporter
+from cwt_dask.results import SurveyRun
+from cwt_dask.run import OPTION_NAMES, plan_survey, run_survey
+from cwt_dask.simulate import simulate as simulate_survey
+from cwt_dask.survey import SurveySource
+from cwt_dask.survey import ingest as ingest_survey
+from cwt_dask.verify import verify_run
+
+if TYPE_CHECKING:
+    from cwt_dask.plan import Plan
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="cwt-dask")
+def cli() -> None:
+    """Find sources in gamma-ray survey maps of any size by an iterative wavelet transform, tile by tile.
+
+    Start with: cwt-dask run SURVEY.fits RUN_DIR
+    """
+
+
+@cli.command()
+@click.argument("survey")
+@click.argument("run_dir")
+@options(SOURCE, SETTINGS, EXECUTION)
+def run(survey: str, run_dir: str, **_: Any) -> int:
+    """Find the sources of SURVEY: maps, catalogue and certificate go to RUN_DIR.
+
+    On an existing RUN_DIR of the same survey and settings it goes on where that stopped.
+
+    Example: cwt-dask run survey.fits run --n-scale 3 --min-scale 0.12deg --step-scale 1.5 --workers 4
+    """
+    given = _given()
+    result = run_survey(survey, run_dir, progress=reporter(quiet=given.get("quiet", False)), **given)
+    if not given.get("quiet"):
+        click.echo(_summary(result))
+    if not result.promises_kept:
+        return _complain(f"a promise is broken: see {result.files.certificate}", 1)
+    return 0
+
+
+@cli.command()
+@click.argument("survey")
+@options(SOURCE, SETTINGS, EXECUTION)
+def plan(survey: str, **_: Any) -> None:
+    """Say what `run` would do with SURVEY and what it would need; nothing is run or written.
+
+    Example: cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5
+    """
+    click.echo(_describe(plan_survey(survey, **_given())))
+
+
+@cli.command()
+@click.argument("survey")
+@click.argument("out")
+@options(SOURCE)
+def ingest(survey: str, out: str, **source: Any) -> None:
+    """Make of SURVEY a store OUT (.zarr) that workers read window by window; `run` takes it in place of SURVEY.
+
+    Example: cwt-dask ingest counts.fits.gz survey.zarr --background model.fits
+    """
+    facts = ingest_survey(SurveySource.of(survey, **source), Path(out)).facts
+    click.echo(f"{out}: {facts.shape[0]} x {facts.shape[1]} pixels, {facts.counts_sum:.0f} counts")
+    for warning in facts.warnings:
+        click.echo(f"warning: {warning}")
+
+
+@cli.command()
+@click.argument("out")
+@click.option("--shape", type=int, nargs=2, required=True, metavar="NY NX", help="Pixels of the map.")
+@click.option("--seed", type=int, required=True, help="The same seed gives the same survey.")
+@click.option("--sources", type=int, metavar="N", help="Number of sources; default: by the area.")
+@click.option("--truth", metavar="T.ecsv", help="Write the true sources to this table.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def simulate(
+    out: str, shape: tuple[int, int], seed: int, sources: int | None, truth: str | None, overwrite: bool
+) -> None:
+    """Simulate a survey: counts, their background and exposure go to OUT (.fits).
+
+    Example: cwt-dask simulate survey.fits --shape 1500 3000 --seed 1 --truth truth.ecsv
+    """
+    simulate_survey(out, shape, seed, n_sources=sources, truth=truth, overwrite=overwrite)
+    click.echo(f"{out}: {shape[0]} x {shape[1]} pixels")
+
+
+@cli.command()
+@click.argument("run_dir")
+def status(run_dir: str) -> None:
+    """Say how far the run in RUN_DIR is.
+
+    Example: cwt-dask status run
+    """
+    result = SurveyRun.open(run_dir)
+    total = result.stored.plan.grid.n_tiles
+    records = read_records(result.files.ledger)
+    iterations = sorted({record.n_iter for record in records.values()})
+    click.echo(f"{run_dir}: {len(records)} of {total} tiles done" + (f", iterations {iterations}" if records else ""))
+    click.echo(_summary(result) if result.files.certificate.exists() else "not finished")
+
+
+@cli.command()
+@click.argument("run_dir")
+def verify(run_dir: str) -> int:
+    """Check every promise of the finished run in RUN_DIR again, from its files.
+
+    Example: cwt-dask verify run
+    """
+    checks = verify_run(SurveyRun.open(run_dir))
+    for check in checks:
+        click.echo(f"{'BROKEN' if check.fault else 'ok':>6}  {check.promise}{': ' if check.fault else ''}{check.fault}")
+    return 1 if any(check.fault for check in checks) else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status; errors are one line on standard error."""
+    try:
+        return cli.main(arguments, standalone_mode=False) or 0
+    except click.ClickException as error:
+        return _complain(error.format_message(), 2)
+    except CwtDaskError as error:
+        return _complain(str(error), error.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted: the same command goes on where it stopped", 75)
+
+
+def _complain(message: str, exit_status: int) -> int:
+    click.echo(f"cwt-dask: {' '.join(message.split())}", err=True)
+    return exit_status
+
+
+def _given() -> dict[str, Any]:
+    """Options of the configuration file, and over them those of the command line; defaults are not among them."""
+    context = click.get_current_context()
+    typed = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and name not in ("survey", "run_dir")
+    }
+    path = typed.pop("config", None)
+    if path is None:
+        return typed
+    stored = read_toml(Path(path))
+    try:
+        known(OPTION_NAMES, stored)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return stored | typed
+
+
+def _describe(plan: Plan) -> str:
+    grid = plan.grid
+    margin = "none, one tile" if grid.margin is None else f"{grid.margin} pixels (contract: {plan.contract_margin})"
+    scales = ", ".join(f"{scale:g}" for scale in plan.kernels.scales)
+    lines = [
+        f"map            {grid.y.length} x {grid.x.length} pixels",
+        f"tiles          {grid.n_tiles}, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
+        f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels",
+        f"margin         {margin}",
+        f"kernels        scales {scales} pixels, reach {plan.kernels.reach}, gain {plan.kernels.gain:.3g}",
+        f"memory         {plan.worker_memory / 2**30:.2f} GiB a worker",
+        f"disk           at most {plan.disk / 2**30:.2f} GiB for the maps",
+        f"cost           about {plan.core_seconds / 60:.1f} core minutes, if no iteration is saved",
+        f"tiling         {'promised to do no harm' if plan.exact else 'NOT promised to do no harm'}",
+        *(f"warning        {warning}" for warning in plan.warnings),
+    ]
+    return "\n".join(lines)
+
+
+def _summary(result: SurveyRun) -> str:
+    """What a finished run found, in words."""
+    certificate = result.certificate
+    harm = "the tiles did no harm" if certificate["tiling_exact"] else "NOT shown to equal the whole map"
+    error = certificate["seam_model_error"]
+    stopped = {True: "converged", False: "not converged", None: "fixed"}[certificate["converged"]]
+    lines = [
+        f"sources        {len(result.catalogue)}: {result.files.catalogue}",
+        f"maps           {result.files.maps}",
+        f"iterations     {certificate['n_iter']} ({stopped})",
+        f"tiles          {certificate['n_tiles']}, {harm}"
+        + (f" (largest model difference at a seam {error:.1e})" if error is not None else ""),
+        f"certificate    {result.files.certificate}",
+    ]
+    return "\n".join(lines)

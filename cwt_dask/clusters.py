@@ -1,0 +1,77 @@
+"""Clients of Dask clusters: one for the call on this machine, or one that exists."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import distributed
+
+from cwt_dask.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECT_SECONDS = 10
+
+# Workers run one compute thread each; libraries read these when they are imported.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "BLOSC_NTHREADS": "1",
+    "ZARR_THREADING__MAX_WORKERS": "1",
+}
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def local_client(workers: int, memory_limit: int) -> Iterator[distributed.Client]:
+    """A cluster of worker processes on this machine for the length of a `with` block.
+
+    A scheduler executes whatever it is sent, so even this one listens on the loopback interface only and speaks TLS
+    with a certificate made for the call.
+    """
+    with (
+        distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=memory_limit,
+            host="127.0.0.1",
+            protocol="tls",
+            security=distributed.Security.temporary(),
+            dashboard_address="127.0.0.1:0",
+            env=WORKER_ENVIRONMENT,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def existing_client(address: str | None, scheduler_file: str | None) -> Iterator[distributed.Client]:
+    """A client of a scheduler that runs already, given its address or a file that holds it.
+
+    Raises
+    ------
+    InputError
+        If nothing answers there.
+    """
+    where = f"scheduler {address}" if address else f"the scheduler of file {scheduler_file}"
+    if scheduler_file and not Path(scheduler_file).is_file():
+        # distributed would wait for the file for ever.
+        raise InputError(f"cannot reach {where}: there is no such file")
+    try:
+        client = distributed.Client(
+            address, scheduler_file=scheduler_file, timeout=CONNECT_SECONDS, set_as_default=False
+        )
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot reach {where} ({error}): is it running, and is the address right?") from error
+    with client:
+        yield client

@@ -1,0 +1,247 @@
+"""Images and cubes that carry their sky coordinates, made from whatever a user has at hand."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.nddata import Cutout2D
+from astropy.nddata.utils import NoOverlapError
+from astropy.wcs import WCS, FITSFixedWarning
+
+from cwt_dask.errors import InputError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from astropy.coordinates import SkyCoord
+    from astropy.units import Quantity
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class SkyImage:
+    """An image (y, x), or a cube of images (scale, y, x), and where it lies on the sky.
+
+    Parameters
+    ----------
+    data : ndarray
+        Pixels of any real or boolean dtype; read-only by convention.
+    wcs : astropy.wcs.WCS or None, optional
+        Celestial WCS of the axes (y, x).
+    name : str, optional
+        What it shows; the title of a plot and the name in error messages.
+
+    Raises
+    ------
+    InputError
+        If `data` is neither an image nor a cube of numbers, or `wcs` is not celestial.
+    """
+
+    data: NDArray[Any]
+    wcs: Any = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.data.dtype.kind not in "biuf":
+            raise InputError(f"{self._label} holds {self.data.dtype} values: give real numbers")
+        if self.data.ndim not in (2, 3) or self.data.size == 0:
+            raise InputError(
+                f"{self._label} has shape {self.data.shape}: give an image (y, x) or a cube (scale, y, x) with pixels"
+            )
+        if self.wcs is not None and not (isinstance(self.wcs, WCS) and self.wcs.naxis == 2 and self.wcs.has_celestial):
+            raise InputError(
+                f"the WCS of {self._label} is a {type(self.wcs).__name__}: "
+                f"give an astropy.wcs.WCS of two celestial axes, or None"
+            )
+
+    @classmethod
+    def of(cls, source: Any, name: str = "") -> SkyImage:
+        """Image made from anything that holds one.
+
+        Parameters
+        ----------
+        source : SkyImage, array_like, NDData, FITS HDU, or object with ``.data`` and ``.wcs`` or ``.geom.wcs``
+            Leading axes of length 1 are dropped. A WCS that is not celestial is not kept.
+        name : str, optional
+            Name of the image.
+
+        Returns
+        -------
+        SkyImage
+            Of shape (y, x), in native byte order. Where `source` has a mask, masked pixels are NaN, float64.
+
+        Raises
+        ------
+        InputError
+            If `source` holds no two-dimensional image of numbers.
+        """
+        holder = hasattr(source, "data") and not isinstance(source, np.ndarray)
+        data = np.asarray(source.data if holder else source)
+        data = data.astype(data.dtype.newbyteorder("="), copy=False)
+        while data.ndim > 2 and data.shape[0] == 1:
+            data = data[0]
+        image = cls(data, _celestial(_wcs_of(source)), name)
+        if data.ndim != 2:
+            raise InputError(
+                f"{image._label} has shape {data.shape}: give an image (y, x), for instance one plane of it"
+            )
+        if getattr(source, "mask", None) is None:
+            return image
+        masked = np.broadcast_to(source.mask, np.shape(source.data)).reshape(data.shape).astype(bool)
+        return cls(np.where(masked, np.nan, data), image.wcs, name)
+
+    @classmethod
+    def read(cls, path: str | PathLike[str], hdu: str | int = 0) -> SkyImage:
+        """Image of a FITS file.
+
+        Parameters
+        ----------
+        path : str or path
+            FITS file, compressed or not.
+        hdu : str or int, optional
+            Name or index of the image HDU.
+
+        Raises
+        ------
+        InputError
+            If the file or the HDU cannot be read, or is not an image.
+        """
+        try:
+            with fits.open(path, memmap=False) as hdus:
+                return cls.of(hdus[hdu], name=hdus[hdu].name.lower())
+        except (OSError, KeyError, IndexError, ValueError) as error:
+            raise InputError(f"HDU {hdu!r} of {path} cannot be read: {error}") from error
+
+    @property
+    def center(self) -> SkyCoord:
+        """Sky position of the middle of the image.
+
+        Raises
+        ------
+        InputError
+            If there is no WCS.
+        """
+        ny, nx = self.data.shape[-2:]
+        return self._sky().pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
+
+    def cutout(self, position: SkyCoord, size: Quantity) -> SkyImage:
+        """Cut a rectangle out, by sky position and angular size; what lies beyond the image is left away.
+
+        Parameters
+        ----------
+        position : SkyCoord
+            Centre of the rectangle, in any frame.
+        size : Angle or Quantity
+            Angular size: one for a square, or (height, width).
+
+        Returns
+        -------
+        SkyImage
+            A view of these pixels, with its own WCS.
+
+        Raises
+        ------
+        InputError
+            If there is no WCS, or no pixel of the image is in the rectangle.
+        """
+        wcs = self._sky()
+        x, y = wcs.world_to_pixel(position)
+        if not (position.isscalar and np.isfinite(x + y)):
+            raise InputError(f"{position.to_string()} is not one position on the projection of {self._label}")
+        # A position that was itself made from pixels comes back with a rounding error, which would decide at which
+        # of two pixels an even number of pixels starts.
+        pixel = (round(float(x), 6), round(float(y), 6))
+        plane = self.data.reshape(-1, *self.data.shape[-2:])[0]
+        try:
+            cut = Cutout2D(plane, pixel, size, wcs=wcs)
+            image = SkyImage(self.data[(..., *cut.slices_original)], cut.wcs, self.name)
+        except (NoOverlapError, ValueError) as error:
+            raise InputError(
+                f"no cutout of {size} around {position.to_string()} from {self._label}, whose centre is "
+                f"{self.center.to_string()}: {error}"
+            ) from error
+        return image
+
+    def to_hdu(self) -> fits.ImageHDU:
+        """FITS HDU of this name, with the WCS; booleans as uint8."""
+        data = self.data.astype(np.uint8) if self.data.dtype == bool else self.data
+        header = None if self.wcs is None else self.wcs.to_header(relax=True)
+        return fits.ImageHDU(data, header, name=self.name)
+
+    def plot(
+        self, ax: Any = None, fig: Any = None, vmin: float | None = None, vmax: float | None = None, **imshow: Any
+    ) -> Any:
+        """Draw the image on sky axes.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw on; made in `fig` where not given.
+        fig : matplotlib.figure.Figure, optional
+            Figure for new axes; made where not given.
+        vmin, vmax : float, optional
+            Values of the ends of the colour scale; those of the image where not given.
+        **imshow
+            Passed on to `matplotlib.axes.Axes.imshow`.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            What was drawn on: WCSAxes if made here for an image with a WCS.
+
+        Raises
+        ------
+        InputError
+            If this is a cube, or matplotlib is not installed.
+        """
+        if self.data.ndim != 2:
+            raise InputError(f"{self._label} is a cube: plot one plane of it, SkyImage(cube.data[i], cube.wcs).plot()")
+        if ax is None:
+            fig = _pyplot().figure() if fig is None else fig
+            ax = fig.add_subplot(projection=self.wcs)
+        ax.imshow(self.data, origin="lower", vmin=vmin, vmax=vmax, **imshow)
+        ax.set_title(self.name)
+        return ax
+
+    @property
+    def _label(self) -> str:
+        return self.name or "the image"
+
+    def _sky(self) -> WCS:
+        if self.wcs is None:
+            raise InputError(f"{self._label} has no celestial WCS: make it with one, SkyImage(data, wcs=...)")
+        return self.wcs
+
+
+def _wcs_of(source: Any) -> Any:
+    if hasattr(source, "wcs"):
+        return source.wcs
+    if hasattr(source, "geom"):
+        return source.geom.wcs
+    if hasattr(source, "header"):
+        with warnings.catch_warnings():
+            # Old headers are the rule; what wcslib mends in their dates and units is no concern of the user's.
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            return WCS(source.header)
+    return None
+
+
+def _celestial(wcs: Any) -> Any:
+    """Two celestial axes of an astropy WCS, None where it has none; anything else as it comes."""
+    if not isinstance(wcs, WCS):
+        return wcs
+    if not wcs.has_celestial:
+        return None
+    return wcs if wcs.naxis == 2 else wcs.celestial
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib.pyplot as plt  # noqa: PLC0415 (an optional extra)
+    except ImportError as error:
+        raise InputError("plotting needs matplotlib: pip install 'cwt_dask[plot]'") from error
+    return plt

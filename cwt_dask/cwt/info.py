@@ -1,0 +1,62 @@
+"""Tables that sum an image or a cube up in numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.table import MaskedColumn, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.image import SkyImage
+
+
+def summary(image: SkyImage, valid: NDArray[np.bool_]) -> dict[str, Any]:
+    """Numbers of an image or cube over its `valid` (y, x) pixels, NaN ones left out; NaN where no pixel is left."""
+    used = image.data[..., valid]
+    used = used[~np.isnan(used)]
+    if not used.size:
+        used = np.array([np.nan])
+    return {
+        "Name": image.name,
+        "Shape": f"{image.data.ndim}D {'image' if image.data.ndim == 2 else 'cube'}",
+        "Variance": used.var(),
+        "Mean": used.mean(),
+        "Max value": used.max(),
+        "Min value": used.min(),
+        "Sum values": used.sum(),
+    }
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """One `summary`, a row a number: columns Metrics (str) and Source (object: str or number)."""
+    return Table([list(metrics), _objects(metrics.values())], names=["Metrics", "Source"])
+
+
+def scale_table(metrics_by_scale: list[dict[str, Any]]) -> Table:
+    """Summaries one below the other; column Scale power counts from 1 and is masked on all but a scale's first row."""
+    names = [name for metrics in metrics_by_scale for name in metrics]
+    values = [value for metrics in metrics_by_scale for value in metrics.values()]
+    rows = len(metrics_by_scale[0])
+    power = np.arange(len(names)) // rows + 1
+    first = np.arange(len(names)) % rows == 0
+    return Table(
+        [MaskedColumn(power, mask=~first), names, _objects(values)], names=["Scale power", "Metrics", "Source"]
+    )
+
+
+def overview_table(summaries: list[dict[str, Any]]) -> Table:
+    """One row an image or cube, one column a number (float64)."""
+    table = Table(rows=summaries)
+    for name in table.colnames[2:]:
+        table[name] = table[name].astype(np.float64)
+    return table
+
+
+def _objects(values: Iterable[Any]) -> NDArray[np.object_]:
+    """Strings and numbers in one column, each as it is."""
+    return np.array(list(values), dtype=object)

@@ -1,0 +1,114 @@
+"""The certificate: what a run promised, and the evidence that it was kept."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from typing import TYPE_CHECKING, Any
+
+from cwt_dask.maps import DIGESTED
+from cwt_dask.merge.pooling import stopping_iteration
+from cwt_dask.merge.seams import seam_model_error
+
+if TYPE_CHECKING:
+    from cwt_dask.ledger import TileRecord
+    from cwt_dask.merge.seams import Seam
+    from cwt_dask.plan import Plan
+    from cwt_dask.survey import SurveyFacts
+
+# Largest model difference at a seam, over the model's maximum, with which tiles count as harmless.
+SEAM_TOLERANCE = 1e-9
+
+
+def certify(plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seams: list[Seam]) -> dict[str, Any]:
+    """Weigh the evidence of a run.
+
+    Parameters
+    ----------
+    plan : Plan
+        What was promised.
+    facts : SurveyFacts
+        Of the survey.
+    records : dict of TileRecord
+        What was done, by tile number.
+    seams : list of Seam
+        What neighbours found where both computed.
+
+    Returns
+    -------
+    dict
+        The certificate, plain data, without times.
+    """
+    grid, settings = plan.grid, plan.settings
+    error = seam_model_error(seams, {tile: record.model_max for tile, record in records.items()})
+    flips = sum(seam.support_flips for seam in seams)
+    n_iter = max((record.n_iter for record in records.values()), default=0)
+    done = set(records) == set(range(grid.n_tiles))
+    open_islands = sum(record.open_islands for record in records.values())
+    stopped_right = done and _stopped_right(plan, records)
+    coverage = sum(grid.tile(tile).core.area for tile in records) / grid.map_box.area
+    return {
+        "n_tiles": grid.n_tiles,
+        "tile_size": list(grid.core_shape),
+        "margin": plan.contract_margin if settings.margin == "auto" else settings.margin,
+        "margin_effective": grid.margin,
+        "margin_contract": plan.contract_margin,
+        "reach": plan.kernels.reach,
+        "n_iter": n_iter,
+        "stopping": settings.stopping,
+        "converged": _converged(plan, records, n_iter),
+        "coverage": coverage,
+        "seam_model_error": error,
+        "seam_support_flips": flips,
+        "open_islands": open_islands,
+        "near_threshold_pixels": sum(record.near_threshold for record in records.values()),
+        "undefined_error_pixels": sum(record.undefined for record in records.values()),
+        "masked_pixels": facts.n_masked,
+        "rounding_level": plan.rounding,
+        "tiling_exact": (
+            coverage == 1.0
+            and plan.margin_suffices
+            and stopped_right
+            and open_islands == 0
+            and (error or 0.0) <= SEAM_TOLERANCE
+            and flips == 0
+        ),
+        "digest_maps": digest_maps(records) if done else None,
+        "input_digest": facts.digest,
+        "settings_digest": plan.settings_digest,
+        "versions": versions(),
+        "warnings": list(plan.warnings),
+    }
+
+
+def digest_maps(records: dict[int, TileRecord]) -> str:
+    """sha256 over the sha256 digests of all chunks of model, approx and support: array by array, in tile order."""
+    total = hashlib.sha256()
+    for name in DIGESTED:
+        for tile in sorted(records):
+            total.update(bytes.fromhex(records[tile].chunk_digests[name]))
+    return total.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change last bits."""
+    packages = ("cwt_dask", "numpy", "scipy", "astropy", "zarr", "dask", "distributed")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+
+
+def _converged(plan: Plan, records: dict[int, TileRecord], n_iter: int) -> bool | None:
+    if plan.settings.stopping == "fixed":
+        return None
+    if plan.settings.stopping == "tile":
+        return bool(records) and all(record.converged for record in records.values())
+    return bool(records) and stopping_iteration(records, plan.settings.tol) == n_iter
+
+
+def _stopped_right(plan: Plan, records: dict[int, TileRecord]) -> bool:
+    """Whether all tiles stopped at the iteration at which the whole map does."""
+    iterations = {record.n_iter for record in records.values()}
+    if plan.settings.stopping == "fixed":
+        return iterations == {plan.settings.max_iter}
+    # All moments up to the largest common iteration are there: a stop before or after it would show.
+    return iterations == {stopping_iteration(records, plan.settings.tol) or plan.settings.max_iter}

@@ -1,0 +1,63 @@
+"""Where two neighbours computed the same pixels: how far do they differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import zarr
+
+from cwt_dask.maps import OPPOSITE, SIDES, STRIP_WIDTH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from cwt_dask.tiling import TileGrid
+
+
+class Seam(NamedTuple):
+    """One tile's view of a neighbour's core, against the neighbour's own.
+
+    Attributes
+    ----------
+    tile, neighbour : int
+        Whose view, and whose core.
+    n_pixels : int
+        Pixels compared.
+    model_difference : float
+        Largest difference of the models, counts per pixel.
+    support_flips : int
+        Pixels, counted once a scale, whose support differs.
+    """
+
+    tile: int
+    neighbour: int
+    n_pixels: int
+    model_difference: float
+    support_flips: int
+
+
+def compare_seams(seams: Path, grid: TileGrid, tile_id: int) -> list[Seam]:
+    """Compare what a tile computed beyond its core with what each neighbour published there."""
+    group = zarr.open_group(seams, mode="r")
+    tile = grid.tile(tile_id)
+    strips = grid.strips(tile, STRIP_WIDTH)
+    found = []
+    for side, neighbour in grid.neighbours(tile).items():
+        mine, theirs = (tile.id, SIDES.index(side)), (neighbour.id, SIDES.index(OPPOSITE[side]))
+        pixels = (..., slice(strips[side].area))
+        model = np.abs(group["beyond_model"][(*mine, *pixels)] - group["own_model"][(*theirs, *pixels)])
+        flips = group["beyond_support"][(*mine, *pixels)] != group["own_support"][(*theirs, *pixels)]
+        found.append(Seam(tile.id, neighbour.id, model.size, float(model.max(initial=0)), int(np.count_nonzero(flips))))
+    return found
+
+
+def seam_model_error(seams: Iterable[Seam], model_max: Mapping[int, float]) -> float | None:
+    """Largest model difference over the larger of the two tiles' model maxima; None where nothing was compared."""
+    errors = [
+        seam.model_difference / max(model_max[seam.tile], model_max[seam.neighbour]) if seam.model_difference else 0.0
+        for seam in seams
+        if seam.n_pixels
+    ]
+    return max(errors, default=None)

@@ -1,0 +1,69 @@
+"""What a user sees while a run runs: a bar on a terminal, plain lines elsewhere, nothing when asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+T = TypeVar("T")
+
+
+class Silent:
+    """Tells nothing."""
+
+    def message(self, text: str) -> None:
+        """One line."""
+
+    def track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:  # noqa: ARG002
+        """Pass on items."""
+        return iter(items)
+
+
+class Lines(Silent):
+    """Plain lines on standard output, at every tenth of a stage: for logs and pipes."""
+
+    def message(self, text: str) -> None:
+        """One line."""
+        print(text, flush=True)  # noqa: T201 - this is the command line's voice
+
+    def track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
+        """Pass on items, with a line at every tenth."""
+        for n, item in enumerate(items, 1):
+            yield item
+            if n == total or n * 10 // total > (n - 1) * 10 // total:
+                self.message(f"{stage}: {n} of {total}")
+
+
+class Bar(Silent):
+    """A progress bar a stage, for a terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+
+    def message(self, text: str) -> None:
+        """One line."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
+        """Pass on items, and draw how many there were and how long the rest will take."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            yield from progress.track(items, total=total, description=stage)
+
+
+def reporter(*, quiet: bool) -> Silent:
+    """The right one for this terminal, or pipe."""
+    if quiet:
+        return Silent()
+    return Bar() if Console().is_terminal else Lines()

@@ -1,0 +1,139 @@
+"""A run's results, opened lazily."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.array
+import zarr
+from astropy.table import Table
+
+from cwt_dask.errors import InputError
+from cwt_dask.layout import RunDir
+from cwt_dask.ledger import read_records
+from cwt_dask.runfile import StoredRun, read_run
+from cwt_dask.survey import Survey, wcs_from_text
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from astropy.wcs import WCS
+
+
+class SurveyRun:
+    """A run directory: maps as Dask arrays, catalogue, certificate.
+
+    Attributes
+    ----------
+    files : RunDir
+        Paths of the run's files.
+    """
+
+    def __init__(self, files: RunDir, stored: StoredRun) -> None:
+        self.files = files
+        self._stored = stored
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> SurveyRun:
+        """Open a run directory.
+
+        Raises
+        ------
+        InputError
+            If it is not one.
+        """
+        files = RunDir(Path(path).absolute())
+        return cls(files, read_run(files))
+
+    def __repr__(self) -> str:
+        done = f"{len(read_records(self.files.ledger))} of {self._stored.plan.grid.n_tiles} tiles done"
+        return f"SurveyRun({str(self.files.path)!r}: {done})"
+
+    @property
+    def stored(self) -> StoredRun:
+        """The plan that the run follows, and its survey's store."""
+        return self._stored
+
+    @property
+    def model(self) -> dask.array.Array:
+        """Model M in counts per pixel, float64 (y, x). It is not flux: it holds what the iteration has taken up."""
+        return self.map("model")
+
+    @property
+    def approx(self) -> dask.array.Array:
+        """Approximation A in counts per pixel, float64 (y, x)."""
+        return self.map("approx")
+
+    @property
+    def residual(self) -> dask.array.Array:
+        """Counts - (model + approximation), float64 (y, x); the background is not subtracted."""
+        return self.map("residual")
+
+    @property
+    def significance(self) -> dask.array.Array:
+        """Largest T/E over scales and iterations, float64 (y, x), 0 where undefined; not a number of sigmas."""
+        return self.map("significance")
+
+    @property
+    def support(self) -> dask.array.Array:
+        """Pixels that were significant, by scale, bool (scale, y, x)."""
+        return self.map("support")
+
+    def map(self, name: str) -> dask.array.Array:
+        """Any array of `maps.zarr` by its name; its chunks are the tiles' cores.
+
+        Raises
+        ------
+        InputError
+            If there is none of this name.
+        """
+        group = zarr.open_group(self.files.maps, mode="r")
+        if name not in group:
+            raise InputError(f"the run has no map {name}: there are {', '.join(sorted(group.array_keys()))}")
+        return dask.array.from_zarr(group[name])
+
+    @cached_property
+    def survey(self) -> Survey:
+        """The survey that was analysed."""
+        return Survey.open(self._stored.survey)
+
+    @cached_property
+    def wcs(self) -> WCS:
+        """Celestial WCS of the maps."""
+        return wcs_from_text(zarr.open_group(self.files.maps, mode="r").attrs["wcs_header"])
+
+    @property
+    def catalogue(self) -> Table:
+        """One row a source.
+
+        Raises
+        ------
+        InputError
+            If the run has not got that far.
+        """
+        if not self.files.catalogue.exists():
+            raise InputError(f"{self.files.path} has no catalogue yet: the run is not finished")
+        return Table.read(self.files.catalogue, format="ascii.ecsv")
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """What was promised and the evidence for it.
+
+        Raises
+        ------
+        InputError
+            If the run has not got that far.
+        """
+        if not self.files.certificate.exists():
+            raise InputError(f"{self.files.path} has no certificate yet: the run is not finished")
+        certificate: dict[str, Any] = json.loads(self.files.certificate.read_text(encoding="utf-8"))
+        return certificate
+
+    @property
+    def promises_kept(self) -> bool:
+        """Whether every pixel was done once, and tiles did no harm if the plan promised that."""
+        certificate = self.certificate
+        return certificate["coverage"] == 1.0 and (certificate["tiling_exact"] or not self._stored.plan.exact)

@@ -1,0 +1,352 @@
+"""The main job: survey in, tiles on workers, merge, catalogue and certificate out; the order of stages."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dask.utils import parse_bytes
+
+from cwt_dask.catalogue import build_catalogue
+from cwt_dask.clusters import cores, existing_client, local_client
+from cwt_dask.config import Execution, Settings, known, option_names
+from cwt_dask.errors import InputError, RunError, SettingsError
+from cwt_dask.executors import Executor, InProcess, OnDask
+from cwt_dask.layout import RunDir
+from cwt_dask.ledger import TileRecord, read_records, write_atomically
+from cwt_dask.maps import core_digests, create_maps
+from cwt_dask.merge.certificate import certify
+from cwt_dask.merge.pooling import stopping_iteration
+from cwt_dask.merge.seams import compare_seams
+from cwt_dask.peaks import measure_tile
+from cwt_dask.plan import Plan, kernels_of, make_plan
+from cwt_dask.products import is_small, write_catalogue, write_maps_fits
+from cwt_dask.progress import Silent
+from cwt_dask.results import SurveyRun
+from cwt_dask.runfile import read_run, refuse_differences, write_run
+from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
+from cwt_dask.tile import Job, peak_memory, run_tile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from os import PathLike
+
+    from distributed import Client
+
+    from cwt_dask.cwt.kernels import CWTKernels
+    from cwt_dask.survey import SurveyFacts
+
+__all__ = ["SurveyRun", "plan_survey", "run_survey"]
+
+SOURCE_OPTIONS = (
+    "counts_hdu",
+    "background_hdu",
+    "exposure_hdu",
+    "mask_hdu",
+    "background",
+    "exposure",
+    "mask",
+    "band",
+)
+OPTION_NAMES = (*option_names(Settings), *option_names(Execution), *SOURCE_OPTIONS)
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of a call, sorted."""
+
+    settings: Settings
+    execution: Execution
+    source: dict[str, Any]
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Options:
+        """Sort options by what they are for.
+
+        Raises
+        ------
+        SettingsError
+            If one is unknown or impossible.
+        """
+        settings, execution = option_names(Settings), option_names(Execution)
+        known(OPTION_NAMES, given)
+        execute = {name: value for name, value in given.items() if name in execution}
+        if "memory_limit" in execute:
+            execute["memory_limit"] = _bytes(execute["memory_limit"])
+        options = cls(
+            Settings(**{name: value for name, value in given.items() if name in settings}),
+            Execution(**execute),
+            {name: value for name, value in given.items() if name in SOURCE_OPTIONS},
+        )
+        if not isinstance(options.settings.min_scale, str):
+            # What is wrong without a look at the survey is said before a survey is read.
+            kernels_of(options.settings)
+        return options
+
+
+def plan_survey(survey: str | PathLike[str], **options: Any) -> Plan:
+    """Plan a run and write nothing.
+
+    Parameters
+    ----------
+    survey : path-like
+        FITS file or survey store.
+    **options
+        Those of `run_survey`.
+
+    Raises
+    ------
+    InputError
+        As `run_survey`.
+    """
+    parsed = Options.parse(options)
+    plan = make_plan(parsed.settings, _facts(Path(survey), parsed.source))
+    plan.check_memory(parsed.execution.memory_limit)
+    return plan
+
+
+def run_survey(
+    survey: str | PathLike[str],
+    run_dir: str | PathLike[str],
+    *,
+    kernels: CWTKernels | None = None,
+    client: Client | None = None,
+    progress: Silent | None = None,
+    **options: Any,
+) -> SurveyRun:
+    """Run the detector on a survey, tile by tile, and merge.
+
+    On an existing run directory of the same survey and settings it goes on where that stopped.
+
+    Parameters
+    ----------
+    survey : path-like
+        FITS file (``.fits``, ``.fits.gz``, ``.fits.fz``) or a store made by `cwt_dask.survey.ingest`.
+    run_dir : path-like
+        Directory of the results; created.
+    kernels : CWTKernels, optional
+        In place of the options n_scale, min_scale, step_scale and old_kernels.
+    client : distributed.Client, optional
+        Cluster to run on; its workers must see the same files. By default a local cluster is made for the call.
+    progress : cwt_dask.progress.Silent, optional
+        Where to tell what goes on; nowhere by default.
+    **options
+        Fields of `cwt_dask.config.Settings` and `cwt_dask.config.Execution`, and where the planes of the survey are
+        found (counts_hdu, background_hdu, exposure_hdu, mask_hdu, background, exposure, mask, band).
+
+    Returns
+    -------
+    SurveyRun
+        The results; its certificate says whether every promise was kept.
+
+    Raises
+    ------
+    InputError
+        If the survey, an option or the directory is wrong: nothing was written.
+    RunError
+        If tiles could not be done.
+    """
+    if kernels is not None:
+        options |= {
+            "n_scale": kernels.n_scale,
+            "min_scale": kernels.min_scale,
+            "step_scale": kernels.step_scale,
+            "old_kernels": kernels.old,
+        }
+    parsed = Options.parse(options)
+    progress = progress or Silent()
+    with ExitStack() as stack:
+        if client is None and (parsed.execution.scheduler or parsed.execution.scheduler_file):
+            where = existing_client(parsed.execution.scheduler, parsed.execution.scheduler_file)
+            client = stack.enter_context(where)
+        files = RunDir(Path(run_dir).absolute())
+        _open_or_create(files, Path(survey), parsed, progress)
+        run = SurveyRun.open(files.path)
+        executor = stack.enter_context(_executor(client, parsed.execution, run.stored.plan.grid.n_tiles, progress))
+        _carry_out(run, executor, parsed.execution, progress)
+    return run
+
+
+def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Silent) -> None:
+    if files.path.exists() and not options.execution.overwrite:
+        stored = read_run(files)
+        plan = make_plan(options.settings, _facts(survey, options.source))
+        refuse_differences(files, stored.plan, plan)
+        stored.plan.check_memory(options.execution.memory_limit)
+        return
+    if files.path.exists() and not files.settings.exists() and any(files.path.iterdir()):
+        raise InputError(f"{files.path} holds files but is not a run directory: it is not overwritten, choose another")
+    with _fresh_directory(files.path) as fresh:
+        new = RunDir(fresh)
+        if is_store(survey):
+            opened = Survey.open(survey)
+        else:
+            progress.message(f"reading {survey}")
+            opened = ingest(SurveySource.of(survey, **options.source), new.survey)
+        plan = make_plan(options.settings, opened.facts)
+        plan.check_memory(options.execution.memory_limit)
+        create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text)
+        new.ledger.mkdir()
+        new.islands.mkdir()
+        write_run(new, plan, survey if is_store(survey) else None)
+
+
+@contextmanager
+def _fresh_directory(path: Path) -> Iterator[Path]:
+    """A directory that appears at `path` whole, in place of what was there, or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        raise InputError(f"cannot write to {path.parent} ({error.strerror}): choose another directory") from error
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            path.replace(old)
+            fresh.replace(path)
+            shutil.rmtree(old)
+        else:
+            fresh.replace(path)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _executor(client: Client | None, execution: Execution, n_tiles: int, progress: Silent) -> Iterator[Executor]:
+    if client is not None:
+        yield OnDask(client)
+    elif n_tiles == 1 or execution.workers == 0:
+        yield InProcess()
+    else:
+        workers = execution.workers or min(cores(), n_tiles)
+        with local_client(workers, execution.memory_limit) as local:
+            progress.message(f"{workers} workers, dashboard at {local.dashboard_link}")
+            yield OnDask(local)
+
+
+def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progress: Silent) -> None:
+    clock = time.perf_counter()
+    files, plan = run.files, run.stored.plan
+    for warning in plan.warnings:
+        progress.message(f"warning: {warning}")
+    redone = _iterate(run, executor, execution.threads, progress)
+    if not redone and files.certificate.exists():
+        progress.message(f"{files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
+        return
+
+    files.certificate.unlink(missing_ok=True)
+    tiles = range(plan.grid.n_tiles)
+    found = _all(executor, partial(compare_seams, files.seams, plan.grid), tiles, "seams", progress)
+    seams = [seam for tile in sorted(found) for seam in found[tile]]
+    _all(executor, partial(measure_tile, files, plan, run.stored.survey), tiles, "sources", progress)
+    write_catalogue(files, build_catalogue(files, plan, run.wcs))
+    if execution.fits == "yes" or (execution.fits == "auto" and is_small(plan)):
+        write_maps_fits(files, plan, run.survey)
+    records = read_records(files.ledger)
+    certificate = certify(plan, run.survey.facts, records, seams) | {
+        "seconds": {"run": time.perf_counter() - clock, "tiles": sum(r.seconds for r in records.values())},
+        "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
+    }
+    write_atomically(files.certificate, json.dumps(certificate, indent=1, allow_nan=False).encode())
+
+
+def _iterate(run: SurveyRun, executor: Executor, threads: int, progress: Silent) -> bool:
+    """Do all tiles, to the iteration at which the whole map stops; tell whether any had to be done."""
+    plan = run.stored.plan
+    settings, tiles = plan.settings, range(plan.grid.n_tiles)
+    done = _trusted(run, executor, progress)
+    redone = False
+    while True:
+        target = _target_iteration(plan, done)
+        own_stop = settings.stopping == "tile"
+        todo = [tile for tile in tiles if tile not in done or not (own_stop or done[tile].n_iter == target)]
+        if not todo:
+            return redone
+        redone = True
+        job = Job(
+            run_dir=run.files,
+            survey=run.stored.survey,
+            grid=plan.grid,
+            kernels=plan.kernels,
+            criteria=plan.criteria,
+            n_iter=target,
+            tol=settings.tol if own_stop else None,
+            settings_digest=plan.settings_digest,
+            threads=threads,
+        )
+        _all(executor, partial(run_tile, job), todo, f"tiles, {target} iterations", progress)
+        done = _records(run)
+
+
+def _target_iteration(plan: Plan, done: dict[int, TileRecord]) -> int:
+    """Iteration that all tiles must be taken at, by what is known so far."""
+    if plan.settings.stopping == "global" and done:
+        if len(done) == plan.grid.n_tiles:
+            return stopping_iteration(done, plan.settings.tol) or plan.settings.max_iter
+        # Records of fewer iterations than the most come from after the rule had fired.
+        return min(record.n_iter for record in done.values())
+    return plan.settings.max_iter
+
+
+def _records(run: SurveyRun) -> dict[int, TileRecord]:
+    digest = run.stored.plan.settings_digest
+    return {tile: record for tile, record in read_records(run.files.ledger).items() if record.settings_digest == digest}
+
+
+def _trusted(run: SurveyRun, executor: Executor, progress: Silent) -> dict[int, TileRecord]:
+    """Records whose pixels are in the maps as recorded."""
+    records = _records(run)
+    grid = run.stored.plan.grid
+    found = _all(executor, partial(_digests_of_tile, run.files, grid), list(records), "checking tiles", progress)
+    return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
+
+
+def _digests_of_tile(files: RunDir, grid: Any, tile: int) -> dict[str, str]:
+    return core_digests(files.maps, grid.tile(tile).core)
+
+
+def _all(
+    executor: Executor, function: Callable[[int], Any], tiles: Iterable[int], stage: str, progress: Silent
+) -> dict[int, Any]:
+    """Run a function over tiles; the others go on when one fails.
+
+    Raises
+    ------
+    RunError
+        Naming the tiles that failed, after all others are done.
+    """
+    tiles = list(tiles)
+    values, failed = {}, {}
+    for outcome in progress.track(executor.map(function, tiles), stage, len(tiles)):
+        if outcome.error is None:
+            values[outcome.item] = outcome.value
+        else:
+            failed[outcome.item] = outcome.error
+    if failed:
+        first = min(failed)
+        raise RunError(
+            f"{stage}: {len(failed)} of {len(tiles)} tiles failed ({', '.join(map(str, sorted(failed)[:10]))}); "
+            f"tile {first}: {type(failed[first]).__name__}: {failed[first]}"
+        ) from failed[first]
+    return values
+
+
+def _facts(survey: Path, source: dict[str, Any]) -> SurveyFacts:
+    return Survey.open(survey).facts if is_store(survey) else scan(SurveySource.of(survey, **source))
+
+
+def _bytes(size: Any) -> int:
+    try:
+        return int(parse_bytes(size))
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"memory_limit is {size}: it must be a size such as 4GiB") from error

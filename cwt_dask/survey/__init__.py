@@ -1,0 +1,20 @@
+"""Surveys: FITS files are read here only, once, and kept in a store of chunks that workers read window by window."""
+
+from cwt_dask.survey.facts import SurveyFacts
+from cwt_dask.survey.ingest import ingest, scan
+from cwt_dask.survey.source import SurveySource
+from cwt_dask.survey.store import Survey, SurveyMap, Window, is_store
+from cwt_dask.survey.wcs import pixel_scale, wcs_from_text
+
+__all__ = [
+    "Survey",
+    "SurveyFacts",
+    "SurveyMap",
+    "SurveySource",
+    "Window",
+    "ingest",
+    "is_store",
+    "pixel_scale",
+    "scan",
+    "wcs_from_text",
+]

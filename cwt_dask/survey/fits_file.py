@@ -1,0 +1,114 @@
+"""FITS files: opening them, and finding the HDU that holds a plane."""
+
+from __future__ import annotations
+
+import gzip
+import warnings
+import zlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
+
+from cwt_dask.errors import SurveyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cwt_dask.survey.source import PlaneSource
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_FITS_MAGIC = b"SIMPLE"
+
+
+class FitsFile:
+    """An open FITS file.
+
+    Attributes
+    ----------
+    path : Path
+    gzipped : bool
+        Whether the whole file is compressed with gzip.
+    hdus : astropy.io.fits.HDUList
+    """
+
+    def __init__(self, path: Path, hdus: Any, *, gzipped: bool) -> None:
+        self.path = path
+        self.hdus = hdus
+        self.gzipped = gzipped
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[FitsFile]:
+        """Open a file and read the headers of all its HDUs.
+
+        Raises
+        ------
+        SurveyError
+            If it cannot be read, is empty, no FITS file, or shorter than its headers say.
+        """
+        gzipped = _is_gzipped(path)
+        opener = gzip.open if gzipped else open
+        with opener(path, "rb") as handle, _read_headers(path, handle) as hdus:
+            yield cls(path, hdus, gzipped=gzipped)
+
+    def find(self, plane: PlaneSource) -> Any:
+        """Find the HDU of a plane; None where there is none and none is required.
+
+        Raises
+        ------
+        SurveyError
+            If there is none.
+        """
+        if plane.hdu.isdecimal():
+            if int(plane.hdu) < len(self.hdus):
+                return self.hdus[int(plane.hdu)]
+        else:
+            named = [hdu for hdu in self.hdus if hdu.name.upper() == plane.hdu.upper()]
+            images = [hdu for hdu in self.hdus if hdu.is_image and hdu.shape]
+            # A name may be given twice, to a table and an image.
+            candidates = [hdu for hdu in images if hdu in named] or named
+            if candidates:
+                return candidates[0]
+            if plane.only_image_will_do and len(images) == 1:
+                return images[0]
+        if not plane.required:
+            return None
+        present = ", ".join(f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.hdus))
+        raise SurveyError(f"{self.path} has no HDU {plane.hdu}; it has {present}: name the one to use")
+
+
+def _read_headers(path: Path, handle: Any) -> Any:
+    """Read all headers; the HDUs' data stay in the file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
+            warnings.filterwarnings("ignore", "Invalid 'BLANK' keyword", AstropyUserWarning)  # in float images
+            # memmap=False: maps of many GB need not fit a limited address space, and gzip has none anyway.
+            hdus = fits.open(handle, memmap=False, lazy_load_hdus=False, do_not_scale_image_data=True)
+        # Where a gzip file breaks off, astropy sees the end of the last HDU; reading on tells.
+        handle.read(1)
+    except (OSError, EOFError, zlib.error, ValueError, AstropyUserWarning) as error:
+        reason = str(error).splitlines()[0]
+        raise SurveyError(f"{path} is truncated, damaged or no FITS file ({reason}): get the file again") from error
+    last = hdus[-1].fileinfo()
+    if handle.tell() < last["datLoc"] + last["datSpan"]:
+        raise SurveyError(f"{path} is truncated: it ends before its last HDU does: get the file again")
+    return hdus
+
+
+def _is_gzipped(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_FITS_MAGIC))
+    except OSError as error:
+        raise SurveyError(f"{path} cannot be read ({error.strerror}): check the path") from error
+    if not start:
+        raise SurveyError(f"{path} is empty: get the file again")
+    if start.startswith(_GZIP_MAGIC):
+        return True
+    if start != _FITS_MAGIC:
+        raise SurveyError(f"{path} is not a FITS file (.fits, .fits.gz, .fits.fz): give the file of the counts map")
+    return False

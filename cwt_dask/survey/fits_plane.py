@@ -1,0 +1,205 @@
+"""One image plane of a FITS file, read forward in blocks of rows: memory holds one block, whatever the file's size."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from astropy.io import fits
+
+from cwt_dask.errors import SurveyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import ExitStack
+    from io import BufferedIOBase
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.survey.source import Band
+
+_STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+
+# What damaged bytes make gzip, zlib and astropy's tile decompression raise.
+_DAMAGE = (EOFError, OSError, zlib.error, ValueError, RuntimeError)
+
+
+class Rows(Protocol):
+    """Rows of one plane of an image as stored, before BSCALE and BZERO, read from the first to the last."""
+
+    def read(self, n_rows: int) -> NDArray[Any]:
+        """Read the next `n_rows` rows, an array (n_rows, columns)."""
+
+
+class StreamedRows:
+    """Rows of an uncompressed HDU, read with a file handle of its own.
+
+    Not astropy's `section`: after each block it seeks back to where the file stood, and in a gzip file every step back
+    starts again from the first byte. Planes taken in turns from one handle would do the same.
+    """
+
+    def __init__(self, handle: BufferedIOBase, offset: int, columns: int, dtype: str) -> None:
+        handle.seek(offset)
+        self._handle = handle
+        self._columns = columns
+        self._dtype = np.dtype(dtype)
+
+    def read(self, n_rows: int) -> NDArray[Any]:
+        """Read the next `n_rows` rows."""
+        n_bytes = n_rows * self._columns * self._dtype.itemsize
+        return np.frombuffer(self._handle.read(n_bytes), self._dtype).reshape(n_rows, self._columns)
+
+
+class CompressedRows:
+    """Rows of a tile-compressed HDU (``.fits.fz``); a block costs the tiles that it touches."""
+
+    def __init__(self, section: Any, band: tuple[int, ...]) -> None:
+        self._section = section
+        self._band = band
+        self._next = 0
+
+    def read(self, n_rows: int) -> NDArray[Any]:
+        """Read the next `n_rows` rows."""
+        rows = slice(self._next, self._next + n_rows)
+        self._next = rows.stop
+        return np.asarray(self._section[(*self._band, rows, slice(None))])
+
+
+class FitsPlane:
+    """A two-dimensional image of a FITS file.
+
+    Parameters
+    ----------
+    hdu : astropy HDU
+        An image HDU of a file opened with ``do_not_scale_image_data``.
+    path : Path
+        The file.
+    gzipped : bool
+        Whether the whole file is compressed with gzip.
+    band : int, "sum" or None
+        What to take of a cube.
+    combine : callable
+        Makes one plane, along axis 0, of the planes of a cube that "sum" asks for.
+    stack : ExitStack
+        Closes the handles opened here.
+
+    Attributes
+    ----------
+    where : str
+        HDU and file in words.
+    header : astropy.io.fits.Header
+    shape : tuple of int
+        Rows and columns.
+    dtype : numpy.dtype
+        Of what `read` gives: that of the file in native byte order; float64 where BSCALE, BZERO or BLANK are at work.
+
+    Raises
+    ------
+    SurveyError
+        If the HDU holds no two-dimensional image, or a cube and `band` does not say what to take of it.
+    """
+
+    def __init__(
+        self,
+        hdu: Any,
+        path: Path,
+        *,
+        gzipped: bool,
+        band: Band,
+        combine: Callable[..., Any],
+        stack: ExitStack,
+    ) -> None:
+        self.header = hdu.header
+        self.where = f"HDU {hdu.name} of {path}"
+        self._combine = combine
+        if not hdu.is_image:
+            raise SurveyError(f"{self.where} is a table, not an image: name the HDU that holds the image")
+        if not hdu.shape or 0 in hdu.shape:
+            raise SurveyError(f"{self.where} holds no data: name the HDU that holds the image")
+        if len(hdu.shape) < 2:
+            raise SurveyError(f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}: an image of two axes is needed")
+        self.shape: tuple[int, int] = hdu.shape[-2:]
+        bands = self._choose_bands(hdu.shape[:-2], band)
+        self._decode, self.dtype = _decoder(self.header)
+        if len(bands) > 1:
+            self.dtype = combine(np.zeros((1, 1), self.dtype), axis=0).dtype
+        self._rows = [self._open_rows(hdu, path, index, gzipped, stack) for index in bands]
+
+    def _choose_bands(self, leading: tuple[int, ...], band: Band) -> range:
+        """Choose the planes, counted through all leading axes."""
+        n_bands = int(np.prod(leading, dtype=int))
+        if n_bands == 1 and band in (None, 0, "sum"):
+            return range(1)
+        if band is None:
+            raise SurveyError(
+                f'{self.where} is a cube of {n_bands} planes: choose one with band (0 to {n_bands - 1}) or "sum"'
+            )
+        if band == "sum":
+            return range(n_bands)
+        # Two-dimensional companions of a cube belong to whichever of its planes is asked for.
+        if not leading:
+            return range(1)
+        if band >= n_bands:
+            raise SurveyError(f"{self.where} has no band {band}: its bands are 0 to {n_bands - 1}")
+        return range(band, band + 1)
+
+    def _open_rows(self, hdu: Any, path: Path, band: int, gzipped: bool, stack: ExitStack) -> Rows:
+        if isinstance(hdu, fits.CompImageHDU):
+            if gzipped:
+                raise SurveyError(
+                    f"{self.where} is tile-compressed inside a gzip file: unpack the file with gunzip first"
+                )
+            # Without leading axes there is one band and no index to name it.
+            index = np.unravel_index(band, hdu.shape[:-2]) if len(hdu.shape) > 2 else ()
+            return CompressedRows(hdu.section, tuple(int(i) for i in index))
+        stored = _STORED[self.header["BITPIX"]]
+        offset = hdu.fileinfo()["datLoc"] + band * self.shape[0] * self.shape[1] * np.dtype(stored).itemsize
+        opener = gzip.open if gzipped else open
+        handle = stack.enter_context(opener(path, "rb"))
+        return StreamedRows(handle, offset, self.shape[1], stored)
+
+    def read(self, n_rows: int) -> NDArray[Any]:
+        """Read the next rows, in physical values.
+
+        Parameters
+        ----------
+        n_rows : int
+            How many.
+
+        Returns
+        -------
+        ndarray
+            Shape (n_rows, columns), of `dtype`; NaN where the file says BLANK.
+
+        Raises
+        ------
+        SurveyError
+            If the file is truncated or damaged.
+        """
+        try:
+            bands = [self._decode(rows.read(n_rows)) for rows in self._rows]
+        except _DAMAGE as error:
+            raise SurveyError(f"{self.where} is truncated or damaged ({error}): get the file again") from error
+        return bands[0] if len(bands) == 1 else self._combine(bands, axis=0)
+
+
+def _decoder(header: Any) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], np.dtype[Any]]:
+    """Give the function that makes physical values of stored ones, and their type."""
+    bitpix, scale, zero = header["BITPIX"], header.get("BSCALE", 1), header.get("BZERO", 0)
+    blank = header.get("BLANK") if bitpix > 0 else None  # the standard gives BLANK no meaning for floats
+    native = np.dtype(_STORED[bitpix]).newbyteorder("=")
+    if (scale, zero, blank) == (1, 0, None):
+        return lambda stored: stored.astype(native, copy=False), native
+    if (scale, zero, blank) == (1, 1 << (abs(bitpix) - 1), None) and bitpix > 8:
+        # The standard's way to keep unsigned integers: the sum wraps, so it is exact.
+        unsigned = np.dtype(f"u{bitpix // 8}")
+        return lambda stored: stored.astype(unsigned) + unsigned.type(zero), unsigned
+
+    def scaled(stored: NDArray[Any]) -> NDArray[Any]:
+        values = stored * np.float64(scale) + np.float64(zero)
+        return values if blank is None else np.where(stored == blank, np.nan, values)
+
+    return scaled, np.dtype(np.float64)

@@ -1,0 +1,108 @@
+"""One pass over a survey's files: measured and checked, and written to a store where one is wanted."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cwt_dask.errors import SurveyError
+from cwt_dask.survey.facts import Census, SurveyFacts
+from cwt_dask.survey.store import StoreWriter, Survey
+from cwt_dask.survey.strips import OpenSurvey
+from cwt_dask.survey.wcs import closes_circle, columns_off_sky, pixel_scale, repeats_edge_column, wcs_from_text
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from cwt_dask.survey.source import SurveySource
+
+
+def scan(source: SurveySource) -> SurveyFacts:
+    """Check and measure a survey; nothing is written.
+
+    Parameters
+    ----------
+    source : SurveySource
+
+    Returns
+    -------
+    SurveyFacts
+        The same as `ingest` stores.
+
+    Raises
+    ------
+    SurveyError
+        If the survey cannot be analysed.
+    """
+    with OpenSurvey.open(source) as survey:
+        census = Census()
+        for strip in survey.strips():
+            census.add(strip)
+        return _facts(survey, census)
+
+
+def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
+    """Write a survey to a store that workers read window by window.
+
+    Memory is bounded by the map's width, not its height. The store appears whole under its name, or not at all.
+
+    Parameters
+    ----------
+    source : SurveySource
+    out : path-like
+        Directory to create.
+
+    Returns
+    -------
+    Survey
+
+    Raises
+    ------
+    SurveyError
+        If the survey cannot be analysed, `out` exists, or its parent directory does not.
+    """
+    out = Path(out)
+    if out.exists():
+        raise SurveyError(f"{out} exists: remove it or choose another name")
+    if not out.parent.is_dir():
+        raise SurveyError(f"{out.parent} is not a directory: create it first")
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        survey = stack.enter_context(OpenSurvey.open(source))
+        writer = StoreWriter(partial, survey.shape, survey.dtypes)
+        census = Census()
+        for strip in survey.strips():
+            census.add(strip)
+            writer.add(strip)
+        writer.finish(survey.header_text, _facts(survey, census))
+        partial.rename(out)
+    return Survey.open(out)
+
+
+def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:
+    census.check(survey.where)
+    wcs = wcs_from_text(survey.header_text)
+    warnings = census.warnings()
+    if repeats_edge_column(wcs, survey.shape):
+        warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
+    n_off_sky = columns_off_sky(wcs, survey.shape)
+    if n_off_sky:
+        said = f"{n_off_sky} columns are more than 180 deg from the projection's centre and get no sky coordinates: "
+        warnings += (said + "centre CRPIX1 and CRVAL1 on the map",)
+    return SurveyFacts(
+        shape=survey.shape,
+        n_valid=census.n_valid,
+        n_masked=census.n_masked,
+        n_nan=census.n_nan,
+        brightest=census.brightest,
+        counts_sum=census.total("counts"),
+        background_sum=census.total("background"),
+        digest=census.digest(survey.shape, survey.header_text),
+        pixel_scale_deg=pixel_scale(wcs, survey.shape),
+        wraps=closes_circle(wcs, survey.shape),
+        warnings=warnings,
+    )

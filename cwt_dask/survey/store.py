@@ -1,0 +1,266 @@
+"""The survey store: a Zarr v3 group that any number of processes read at once, window by window."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import dask.array
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from cwt_dask.errors import SurveyError
+from cwt_dask.survey.facts import SurveyFacts
+from cwt_dask.survey.wcs import wcs_from_text
+from cwt_dask.tiling import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from astropy.wcs import WCS
+    from numpy.typing import NDArray
+
+    from cwt_dask.survey.strips import Strip
+
+CHUNK = 1024
+_KIND = "cwt_dask survey"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """The pixels of one tile's box.
+
+    Attributes
+    ----------
+    counts, background : ndarray of float64
+        (y, x), counts a pixel; 0 where not valid.
+    valid : ndarray of bool
+        (y, x), whether the pixel lies in the window and the map and is not masked.
+    """
+
+    counts: NDArray[np.float64]
+    background: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+
+
+class SurveyMap(Protocol):
+    """What the rest of the package asks of a survey, wherever its pixels are kept."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    @property
+    def wcs(self) -> WCS:
+        """Sky coordinates of the pixels."""
+
+    @property
+    def header_text(self) -> str:
+        """FITS cards of the WCS, one a line."""
+
+    @property
+    def facts(self) -> SurveyFacts:
+        """What is known of the survey."""
+
+    def read_window(self, window: Box, box: Box) -> Window:
+        """Read the pixels of `box` that lie in `window` and in the map; the others are 0 and not valid."""
+
+    def digest_window(self, window: Box) -> str:
+        """SHA-256 of the pixels of the map in `window`."""
+
+
+class Survey:
+    """A survey store, open for reading; its planes are Dask arrays with the chunks of the store.
+
+    Attributes
+    ----------
+    path : Path
+    facts : SurveyFacts
+    header_text : str
+        FITS cards of the WCS, one a line.
+    wcs : astropy.wcs.WCS
+    """
+
+    def __init__(self, path: Path, group: Any) -> None:
+        self.path = path
+        self._group = group
+        self.header_text: str = group.attrs["wcs"]
+        self.facts = SurveyFacts.from_dict(group.attrs["facts"])
+        self.wcs = wcs_from_text(self.header_text)
+
+    @classmethod
+    def open(cls, path: str | PathLike[str]) -> Survey:
+        """Open a store that `ingest` made.
+
+        Raises
+        ------
+        SurveyError
+            If it is none, or of a version that this release does not know.
+        """
+        path = Path(path)
+        if not is_store(path):
+            raise SurveyError(f"{path} is not a survey store: make one with cwt-dask ingest")
+        try:
+            group = zarr.open_group(path, mode="r")
+        except ValueError as error:
+            raise SurveyError(f"{path} is no readable Zarr group ({error}): ingest the survey again") from error
+        if group.attrs.get("kind") != _KIND:
+            raise SurveyError(f"{path} is a Zarr group, but not a survey store: make one with cwt-dask ingest")
+        version = group.attrs.get("version")
+        if version != _VERSION:
+            raise SurveyError(
+                f"{path} is a survey store of version {version}, but this release reads version {_VERSION}: "
+                "ingest the survey again"
+            )
+        return cls(path, group)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.facts.shape
+
+    @property
+    def counts(self) -> dask.array.Array:
+        """(y, x), counts a pixel, in the type of the file ingested; 0 where masked."""
+        return self._lazy("counts")
+
+    @property
+    def background(self) -> dask.array.Array:
+        """(y, x), expected counts a pixel, in the type of the file ingested; 0 where masked."""
+        return self._lazy("background")
+
+    @property
+    def exposure(self) -> dask.array.Array | None:
+        """(y, x), in the type and unit of the file ingested; None where the survey has none."""
+        return self._lazy("exposure") if "exposure" in self._group else None
+
+    @property
+    def mask(self) -> dask.array.Array:
+        """(y, x), uint8, 1 where the pixel is used."""
+        return self._lazy("mask")
+
+    def _lazy(self, name: str) -> dask.array.Array:
+        array = self._group[name]
+        return dask.array.from_array(array, chunks=array.chunks, name=f"survey-{name}-{self.facts.digest}")
+
+    def read(self, name: str, box: Box) -> NDArray[Any]:
+        """Read pixels of one plane.
+
+        Parameters
+        ----------
+        name : str
+            counts, background, exposure or mask.
+        box : Box
+            Pixels of the map.
+
+        Returns
+        -------
+        ndarray
+            Shape ``box.shape``, in the type of the plane.
+        """
+        return np.asarray(self._group[name][box.slices])
+
+    def read_window(self, window: Box, box: Box) -> Window:
+        """Read the pixels of a tile.
+
+        Parameters
+        ----------
+        window : Box
+            The pixels that the tile may see; they may lie beyond the map.
+        box : Box
+            The pixels to give back.
+
+        Returns
+        -------
+        Window
+            Arrays of ``box.shape``; pixels outside `window` or the map are 0 and not valid.
+        """
+        seen = box.intersection(window).intersection(self._map_box)
+        target = seen.within(box)
+        counts, background = np.zeros(box.shape), np.zeros(box.shape)
+        valid = np.zeros(box.shape, bool)
+        if seen.area:
+            counts[target] = self.read("counts", seen)
+            background[target] = self.read("background", seen)
+            valid[target] = self.read("mask", seen)
+        return Window(counts, background, valid)
+
+    def digest_window(self, window: Box) -> str:
+        """Digest the pixels of the map in a window.
+
+        Parameters
+        ----------
+        window : Box
+            It may reach beyond the map.
+
+        Returns
+        -------
+        str
+            SHA-256 of counts and background as little-endian float64, and of the mask.
+        """
+        seen = window.intersection(self._map_box)
+        digest = hashlib.sha256()
+        for name, dtype in {"counts": "<f8", "background": "<f8", "mask": "u1"}.items():
+            digest.update(np.ascontiguousarray(self.read(name, seen), dtype).data)
+        return digest.hexdigest()
+
+    @property
+    def _map_box(self) -> Box:
+        return Box(0, self.shape[0], 0, self.shape[1])
+
+
+class StoreWriter:
+    """Writes a store from strips, a row of whole chunks at a time.
+
+    Parameters
+    ----------
+    path : Path
+        Directory to create.
+    shape : tuple of int
+        Rows and columns.
+    dtypes : mapping
+        Types of the planes by name.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]]) -> None:
+        self._group = zarr.create_group(path)
+        self._arrays = {
+            name: self._group.create_array(
+                name,
+                shape=shape,
+                chunks=(CHUNK, CHUNK),
+                dtype=dtype,
+                fill_value=0,
+                compressors=[BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()],
+                dimension_names=("y", "x"),
+            )
+            for name, dtype in dtypes.items()
+        }
+        self._rows: dict[str, NDArray[Any]] = {
+            name: np.empty((min(CHUNK, shape[0]), shape[1]), dtype) for name, dtype in dtypes.items()
+        }
+
+    def add(self, strip: Strip) -> None:
+        """Take up the next rows; strips never straddle two rows of chunks."""
+        first = strip.y0 % CHUNK
+        end = strip.y0 + len(strip.mask)
+        for name, plane in strip.planes().items():
+            rows = self._rows[name]
+            rows[first : first + len(plane)] = plane
+            if end % CHUNK == 0 or end == self._arrays[name].shape[0]:
+                start = strip.y0 - first
+                self._arrays[name][start:end] = rows[: end - start]
+
+    def finish(self, header_text: str, facts: SurveyFacts) -> None:
+        """Write the attributes."""
+        self._group.attrs.update({"kind": _KIND, "version": _VERSION, "wcs": header_text, "facts": facts.to_dict()})
+
+
+def is_store(path: str | PathLike[str]) -> bool:
+    """Whether a path is a Zarr v3 store, not a FITS file."""
+    return (Path(path) / "zarr.json").is_file()

@@ -1,0 +1,179 @@
+"""The planes of a survey, opened together and read in strips of rows."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cwt_dask.errors import SurveyError
+from cwt_dask.survey.fits_file import FitsFile
+from cwt_dask.survey.fits_plane import FitsPlane
+from cwt_dask.survey.wcs import celestial_header, same_sky
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.survey.source import SurveySource
+
+# A strip of a full-sky map of 36000 columns takes some 20 MB a plane as float64. A chunk is a whole number of strips.
+ROWS = 64
+
+
+def _used_in_all(masks: Any, axis: int) -> NDArray[np.bool_]:
+    used: NDArray[np.bool_] = np.all(np.nan_to_num(masks), axis=axis)
+    return used
+
+
+# Planes of a cube, made one. Exposure is no sum: every band saw the same sky for its own effective time and area.
+_COMBINE: dict[str, Callable[..., Any]] = {
+    "counts": np.sum,
+    "background": np.sum,
+    "exposure": np.mean,
+    "mask": _used_in_all,
+}
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Some rows of all planes, free of NaN.
+
+    Attributes
+    ----------
+    y0 : int
+        The first row.
+    counts, background : ndarray
+        (rows, columns), counts a pixel, in the file's type; 0 where masked.
+    exposure : ndarray or None
+        (rows, columns), in the file's type and unit; 0 where it was NaN, infinite or negative.
+    mask : ndarray of uint8
+        (rows, columns), 1 where the pixel is used.
+    n_nan : int
+        Pixels masked because counts or background are NaN, not by MASK.
+    n_bad_exposure : int
+        Used pixels whose exposure was NaN, infinite or negative.
+    """
+
+    y0: int
+    counts: NDArray[Any]
+    background: NDArray[Any]
+    exposure: NDArray[Any] | None
+    mask: NDArray[np.uint8]
+    n_nan: int
+    n_bad_exposure: int
+
+    @classmethod
+    def clean(cls, y0: int, raw: Mapping[str, NDArray[Any]]) -> Strip:
+        """Mask and clear what the files give."""
+        counts, background, exposure = raw["counts"], raw["background"], raw.get("exposure")
+        used = np.nan_to_num(raw["mask"]) != 0 if "mask" in raw else np.ones(counts.shape, bool)
+        nan = used & (np.isnan(counts) | np.isnan(background))
+        valid = used & ~nan
+        n_bad_exposure = 0
+        if exposure is not None:
+            bad = ~(np.isfinite(exposure) & (exposure >= 0))
+            exposure = np.where(bad, exposure.dtype.type(0), exposure)
+            n_bad_exposure = int(np.count_nonzero(bad & valid))
+        return cls(
+            y0,
+            np.where(valid, counts, counts.dtype.type(0)),
+            np.where(valid, background, background.dtype.type(0)),
+            exposure,
+            valid.astype(np.uint8),
+            int(np.count_nonzero(nan)),
+            n_bad_exposure,
+        )
+
+    def planes(self) -> dict[str, NDArray[Any]]:
+        """Give the planes by name."""
+        planes = {"counts": self.counts, "background": self.background, "exposure": self.exposure, "mask": self.mask}
+        return {name: plane for name, plane in planes.items() if plane is not None}
+
+
+@dataclass(frozen=True)
+class OpenSurvey:
+    """A survey's planes, open at their first row.
+
+    Attributes
+    ----------
+    planes : mapping of FitsPlane
+        By name.
+    header_text : str
+        The WCS cards of the counts, one a line.
+    """
+
+    planes: Mapping[str, FitsPlane]
+    header_text: str
+
+    @classmethod
+    @contextmanager
+    def open(cls, source: SurveySource) -> Iterator[OpenSurvey]:
+        """Open all planes of a survey.
+
+        Raises
+        ------
+        SurveyError
+            If one is missing or cannot be used, or they do not fit together.
+        """
+        with ExitStack() as stack:
+            files: dict[Path, FitsFile] = {}
+            planes: dict[str, FitsPlane] = {}
+            for name, combine in _COMBINE.items():
+                plane = getattr(source, name)
+                if plane.path not in files:
+                    files[plane.path] = stack.enter_context(FitsFile.open(plane.path))
+                file = files[plane.path]
+                hdu = file.find(plane)
+                if hdu is not None:
+                    planes[name] = FitsPlane(
+                        hdu, file.path, gzipped=file.gzipped, band=source.band, combine=combine, stack=stack
+                    )
+            yield cls(planes, _check_together(planes))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.planes["counts"].shape
+
+    @property
+    def where(self) -> dict[str, str]:
+        """HDU and file of each plane, in words."""
+        return {name: plane.where for name, plane in self.planes.items()}
+
+    @property
+    def dtypes(self) -> dict[str, np.dtype[Any]]:
+        """Types of the planes of the strips."""
+        return {**{name: plane.dtype for name, plane in self.planes.items()}, "mask": np.dtype(np.uint8)}
+
+    def strips(self) -> Iterator[Strip]:
+        """Read the survey, once, from its first row to its last."""
+        for y0 in range(0, self.shape[0], ROWS):
+            n_rows = min(ROWS, self.shape[0] - y0)
+            yield Strip.clean(y0, {name: plane.read(n_rows) for name, plane in self.planes.items()})
+
+
+def _check_together(planes: Mapping[str, FitsPlane]) -> str:
+    """Check that planes have one shape and one sky; give the WCS cards of the counts."""
+    counts = planes["counts"]
+    for plane in planes.values():
+        if plane.shape != counts.shape:
+            raise SurveyError(
+                f"{plane.where} is {plane.shape[0]} x {plane.shape[1]} pixels (y, x), but {counts.where} is "
+                f"{counts.shape[0]} x {counts.shape[1]}: give maps of one shape"
+            )
+    headers = {name: celestial_header(plane.header, plane.shape, plane.where) for name, plane in planes.items()}
+    header_text = headers["counts"]
+    if header_text is None:
+        raise SurveyError(
+            f"{counts.where} has no celestial WCS (CTYPE1 = {counts.header.get('CTYPE1')}, "
+            f"CTYPE2 = {counts.header.get('CTYPE2')}): give a map with sky coordinates"
+        )
+    for name, other in headers.items():
+        if other is not None and not same_sky(header_text, other, counts.shape):
+            raise SurveyError(f"{planes[name].where} and {counts.where} cover different sky: their WCS differ")
+    return header_text

@@ -1,0 +1,190 @@
+"""The sky coordinates of a map: kept as the header's own cards, so that not a bit of them is lost.
+
+`astropy.wcs.WCS.to_header` prints twelve digits and translates keywords; a WCS that went through it gives other
+positions.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
+
+from cwt_dask.errors import SurveyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+_KEPT = re.compile(
+    r"""(CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)[12]
+      | (PC|CD)([12]_[12]|00[12]00[12])
+      | (PV|PS)[12]_\d+
+      | WAT[012]_\d{3}
+      | (A|B|AP|BP)_(ORDER|DMAX|\d+_\d+)
+      | LONPOLE | LATPOLE | RADESYS | RADECSYS | EQUINOX | EPOCH | WCSNAME | DATE-OBS | MJD-OBS""",
+    re.VERBOSE,
+)
+_LOOKUP_TABLE = re.compile(r"(CPDIS|CQDIS|CPERR|CQERR|DP|DQ)\d.*|D2IM.*|AXISCORR")
+
+# Equal intervals of longitude are equal intervals of x, and the whole circle is 360 / CDELT columns.
+_CYLINDRICAL = ("CAR", "CEA", "MER")
+_COLUMN_TOLERANCE = 0.1
+_SAME_SKY_PIXELS = 1e-3
+_GRID_POINTS = 33
+
+
+@contextmanager
+def _fixes_unsaid() -> Iterator[None]:
+    """Keep quiet about old spellings that astropy reads all the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        yield
+
+
+def wcs_from_text(text: str) -> WCS:
+    """Build the WCS that `celestial_header` kept.
+
+    Parameters
+    ----------
+    text : str
+        FITS header cards, one a line.
+
+    Returns
+    -------
+    astropy.wcs.WCS
+        Two axes, x and y.
+    """
+    with _fixes_unsaid():
+        return WCS(fits.Header.fromstring(text, sep="\n"))
+
+
+def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | None:
+    """Keep the cards that define the sky coordinates of an image's two axes.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+    shape : tuple of int
+        Rows and columns.
+    where : str
+        The image in words.
+
+    Returns
+    -------
+    str or None
+        The cards, one a line; None where the two axes are not a pair of celestial ones.
+
+    Raises
+    ------
+    SurveyError
+        If the coordinates depend on more than these cards, or are not understood.
+    """
+    for keyword in header:
+        if _LOOKUP_TABLE.fullmatch(keyword):
+            raise SurveyError(f"{where} has {keyword}: distortions by lookup table cannot be kept; resample the maps")
+    kind = f"CTYPE1 = {header.get('CTYPE1')}, CTYPE2 = {header.get('CTYPE2')}"
+    if "-TAB" in kind:
+        raise SurveyError(f"{where} has {kind}: a table of coordinates cannot be kept; resample the maps")
+    try:
+        with _fixes_unsaid():
+            # Not WCS(header, naxis=2): that refuses units which are put right only after it chose the axes.
+            original = WCS(header)
+            if original.naxis > 2:
+                original = original.sub(2)
+            if not original.has_celestial:
+                return None
+            wcs_to_celestial_frame(original)
+    except (ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise SurveyError(f"the WCS of {where} cannot be used ({reason}): correct its header") from error
+    text = "\n".join(card.image.rstrip() for card in header.cards if _KEPT.fullmatch(card.keyword))
+    if not _identical(original, wcs_from_text(text), shape):
+        raise SurveyError(f"the WCS of {where} ({kind}) does not survive: resample the maps")
+    return text
+
+
+def _grid(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels spread over the map from edge to edge: x and y."""
+    y, x = (np.linspace(0, length - 1, _GRID_POINTS) for length in shape)
+    return np.meshgrid(x, y)
+
+
+def _identical(one: WCS, other: WCS, shape: tuple[int, int]) -> bool:
+    """Whether both give every pixel of a grid the same position in the same frame, to the last bit."""
+    positions = zip(one.all_pix2world(*_grid(shape), 0), other.all_pix2world(*_grid(shape), 0), strict=True)
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in positions) and bool(
+        wcs_to_celestial_frame(one).is_equivalent_frame(wcs_to_celestial_frame(other))
+    )
+
+
+def same_sky(one: str, other: str, shape: tuple[int, int]) -> bool:
+    """Whether two kept headers give the pixels the same positions, to a thousandth of a pixel; frames may differ."""
+    if one == other:
+        return True
+    first, second = wcs_from_text(one), wcs_from_text(other)
+    apart = first.pixel_to_world(*_grid(shape)).separation(second.pixel_to_world(*_grid(shape))).deg
+    # Off the sky positions are NaN; they must be so in both.
+    off_sky = [np.isnan(wcs.all_pix2world(*_grid(shape), 0)[0]) for wcs in (first, second)]
+    return np.array_equal(*off_sky) and bool(np.all(apart[~off_sky[0]] <= _SAME_SKY_PIXELS * pixel_scale(first, shape)))
+
+
+def pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
+    """Measure the size of a pixel at the map's centre.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Two celestial axes.
+    shape : tuple of int
+        Rows and columns.
+
+    Returns
+    -------
+    float
+        Square root of the pixel's solid angle, in degrees; where the centre is off the sky, that of its area in the
+        plane of projection. Six digits: more would make 0.6 deg something else than 6 pixels of 0.1 deg where the
+        centre is half a pixel off the equator.
+    """
+    y, x = ((length - 1) / 2 for length in shape)
+    world = wcs.all_pix2world(x + np.array([-0.5, 0.5, 0, 0]), y + np.array([0, 0, -0.5, 0.5]), 0)
+    lon, lat = np.radians(world[wcs.wcs.lng]), np.radians(world[wcs.wcs.lat])
+    left, right, below, above = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    scale = np.degrees(np.sqrt(np.linalg.norm(np.cross(right - left, above - below))))
+    if np.isnan(scale):
+        scale = np.sqrt(np.prod(proj_plane_pixel_scales(wcs)))
+    return float(f"{scale:.6g}")
+
+
+def closes_circle(wcs: WCS, shape: tuple[int, int]) -> bool:
+    """Whether the map's last column is the neighbour of its first: its columns span 360 deg, each once."""
+    return abs(shape[1] - _columns_of_circle(wcs)) < _COLUMN_TOLERANCE
+
+
+def repeats_edge_column(wcs: WCS, shape: tuple[int, int]) -> bool:
+    """Whether the map's last column is the same strip of sky as its first."""
+    return abs(shape[1] - 1 - _columns_of_circle(wcs)) < _COLUMN_TOLERANCE
+
+
+def columns_off_sky(wcs: WCS, shape: tuple[int, int]) -> int:
+    """Count the columns of a cylindrical projection that astropy gives no position: 180 deg or more off its centre."""
+    if np.isinf(_columns_of_circle(wcs)):
+        return 0
+    # The row of the reference pixel: no other needs to be on the sky.
+    longitude = wcs.all_pix2world(np.arange(shape[1]), wcs.wcs.crpix[1] - 1, 0)[0]
+    return int(np.count_nonzero(np.isnan(longitude)))
+
+
+def _columns_of_circle(wcs: WCS) -> float:
+    """Columns in 360 deg along every row of a cylindrical projection; infinite where rows do not close."""
+    matrix = wcs.pixel_scale_matrix
+    straight = wcs.wcs.lng == 0 and matrix[0, 1] == 0 and matrix[1, 0] == 0 and wcs.sip is None
+    cylindrical = wcs.wcs.ctype[0][5:8] in _CYLINDRICAL
+    return float(360 / abs(matrix[0, 0])) if straight and cylindrical else np.inf

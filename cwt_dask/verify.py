@@ -1,0 +1,82 @@
+"""The promises of a run, checked again from its files.
+
+This proves that nothing was lost or changed since, and that neighbouring tiles agree; it does not prove the
+mathematics, which is what the tests' oracle is for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cwt_dask.ledger import read_records
+from cwt_dask.maps import core_digests
+from cwt_dask.merge.certificate import certify
+from cwt_dask.merge.seams import compare_seams
+
+if TYPE_CHECKING:
+    from cwt_dask.results import SurveyRun
+
+# What the certificate states and the files must still give.
+RECOMPUTED = (
+    "n_tiles",
+    "n_iter",
+    "converged",
+    "coverage",
+    "seam_model_error",
+    "seam_support_flips",
+    "open_islands",
+    "tiling_exact",
+    "digest_maps",
+    "input_digest",
+    "settings_digest",
+)
+
+
+class Check(NamedTuple):
+    """One promise: what it is, and what is wrong with it (nothing, if it holds)."""
+
+    promise: str
+    fault: str
+
+
+def verify_run(run: SurveyRun) -> list[Check]:
+    """Check coverage, digests, seams and certificate of a finished run from its files.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished.
+    RunError
+        If a ledger record is damaged.
+    """
+    certificate = run.certificate
+    plan = run.stored.plan
+    records = read_records(run.files.ledger)
+    tiles = range(plan.grid.n_tiles)
+    missing = [tile for tile in tiles if tile not in records]
+    foreign = [tile for tile, record in records.items() if record.settings_digest != plan.settings_digest]
+    changed = [
+        tile
+        for tile in tiles
+        if tile in records and core_digests(run.files.maps, plan.grid.tile(tile).core) != records[tile].chunk_digests
+    ]
+    other_input = [
+        tile
+        for tile in tiles
+        if tile in records and run.survey.digest_window(plan.grid.tile(tile).window) != records[tile].input_digest
+    ]
+    seams = [seam for tile in tiles for seam in compare_seams(run.files.seams, plan.grid, tile)]
+    now = certify(plan, run.survey.facts, records, seams)
+    stale = [f"{name} is {now[name]}, not {certificate[name]}" for name in RECOMPUTED if now[name] != certificate[name]]
+    return [
+        Check("every tile is done", _tiles("no record of", missing)),
+        Check("every tile was done under the run's settings", _tiles("other settings in", foreign)),
+        Check("maps are as the tiles wrote them", _tiles("other pixels in", changed)),
+        Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
+        Check("the certificate follows from the files", "; ".join(stale)),
+        Check("the tiles did no harm", "" if now["tiling_exact"] or not plan.exact else "tiling_exact is false"),
+    ]
+
+
+def _tiles(what: str, tiles: list[int]) -> str:
+    return f"{what} tiles {', '.join(map(str, tiles))}" if tiles else ""

@@ -1,0 +1,93 @@
+import math
+
+import numpy as np
+import oracle
+import pytest
+
+from cwt_dask import CWTKernels
+from cwt_dask.errors import SettingsError
+
+
+def test_published_kernels():
+    kernels = CWTKernels(n_scale=2, min_scale=6.0, step_scale=1.3)
+    assert kernels.scales == pytest.approx([6.0, 7.8], rel=1e-15)
+    assert kernels.widths == pytest.approx([7.8, 10.14], rel=1e-15)
+    assert kernels.reach == 41
+    assert kernels.kern_approx.shape == (83, 83)
+    assert kernels.kern_approx.sum() == pytest.approx(0.9999153345163221, rel=1e-14)
+    assert kernels.kern_approx.max() == pytest.approx(0.0015479047097235869, rel=1e-14)
+    assert [kernel.shape for kernel in kernels.kern_base.values()] == [(63, 63), (83, 83)]
+    # The sums of these kernels are differences of numbers a thousand times larger.
+    assert kernels.kern_base[0].sum() == pytest.approx(3.0166320971388447e-05, rel=1e-11)
+    assert kernels.kern_base[1].sum() == pytest.approx(1.456141213300368e-05, rel=1e-11)
+    assert kernels.kern_base[0].max() == pytest.approx(8.599470609575481e-05, rel=1e-14)
+    assert kernels.kern_base[1].max() == pytest.approx(3.0109136968507695e-05, rel=1e-14)
+
+
+def test_kernels_as_first_published():
+    kernels = CWTKernels(n_scale=2, min_scale=3.0, step_scale=2.6, old=True)
+    sums = [kernel.sum() for kernel in kernels.kern_base.values()]
+    maxima = [kernel.max() for kernel in kernels.kern_base.values()]
+    assert sums == pytest.approx([0.000207093150419, 0.000146764160432], rel=1e-11)
+    assert maxima == pytest.approx([0.0150679236063, 0.002228982782], rel=1e-11)
+    # N = int(8 * 2.6 * 3.0) = 62: 61 pixels, and the peak beside the middle one.
+    assert kernels.kern_base[0].shape == (61, 61)
+    assert np.unravel_index(kernels.kern_base[0].argmax(), (61, 61)) == (31, 31)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_kernels_are_those_of_the_oracle(old):
+    kernels = CWTKernels(n_scale=3, min_scale=1.2, step_scale=1.5, old=old)
+    for i, kernel in kernels.kern_base.items():
+        np.testing.assert_allclose(kernel, oracle.base_kernel(1.2 * 1.5**i, 1.5, old=old), rtol=1e-13, atol=1e-18)
+    np.testing.assert_allclose(kernels.kern_approx, oracle.approx_kernel(1.2 * 1.5**3), rtol=1e-13)
+
+
+def test_gain_of_one_mexican_hat_is_the_peak_of_its_transform():
+    # k² exp(-k² w²/2) is largest at k² = 2/w².
+    kernels = CWTKernels(n_scale=1, min_scale=4.0, step_scale=1.5)
+    assert kernels.gain == pytest.approx(2 / math.e / kernels.widths[0] ** 2, rel=1e-3)
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_gain_is_the_largest_value_of_the_summed_transforms(old):
+    kernels = CWTKernels(n_scale=2, min_scale=1.1, step_scale=1.4, old=old)
+    summed = np.zeros((512, 512))
+    for kernel in kernels.kern_base.values():
+        image = np.zeros((512, 512))
+        image[: len(kernel), : len(kernel)] = kernel
+        centre = (len(kernel) - 1) // 2
+        summed += np.roll(image, (-centre, -centre), axis=(0, 1))
+    assert kernels.gain == pytest.approx(np.abs(np.fft.fft2(summed)).max(), rel=1e-3)
+
+
+def test_info_table_names_what_identifies_the_kernels():
+    table = CWTKernels(n_scale=2, min_scale=6.0, step_scale=1.3).info_table
+    assert table.colnames == ["Name", "Source"]
+    rows = dict(table.iterrows())
+    assert rows["Number of scales"] == "2"
+    assert rows["Kernels approx width"] == "83"
+    assert rows["Kernels approx sum"] == "0.999915334516"
+    assert rows["Kernels base, 6.0 scale, max"] == "8.59947060958e-05"
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ((0, 6.0, 1.3), "n_scale is 0: it must be a whole number"),
+        ((1.5, 6.0, 1.3), "n_scale is 1.5: it must be a whole number"),
+        ((2.0, 6.0, 1.3), "n_scale is 2.0: it must be a whole number"),
+        ((math.nan, 6.0, 1.3), "n_scale is nan: it must be a whole number"),
+        ((2, 0.0, 1.3), "min_scale is 0.0: it must be a positive"),
+        ((2, math.nan, 1.3), "min_scale is nan: it must be a positive"),
+        ((2, math.inf, 1.3), "min_scale is inf: it must be a positive"),
+        ((2, 6.0, 1.0), "step_scale is 1.0: it must be above 1"),
+        ((2, 6.0, math.nan), "step_scale is nan: it must be above 1"),
+        ((1, 0.1, 1.2), "the finest kernel is less than 3 pixels; raise min_scale"),
+        ((1, 0.1, 1.2, True), "the finest kernel is less than 3 pixels; raise min_scale"),
+        ((3, 0.6, 1.3), "the iteration diverges .* summed gain is 2.*; raise min_scale"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, complaint):
+    with pytest.raises(SettingsError, match=complaint):
+        CWTKernels(*settings)

@@ -1,0 +1,41 @@
+"""Small surveys for tests."""
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from cwt_dask.cwt.iterate import rounding_level
+
+
+def poisson_sky(shape, seed, *, brightest=300.0, n_sources=None, level=0.5):
+    """Counts and background: sources of 10 to `brightest` counts on a level with a slope."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    background = level * (1 + 0.5 * y / shape[0])
+    expected = background.copy()
+    for _ in range(n_sources if n_sources is not None else max(shape[0] * shape[1] // 1500, 1)):
+        y0, x0 = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        counts = 10 * (brightest / 10) ** rng.uniform()
+        expected += counts * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * 1.3**2)) / (2 * np.pi * 1.3**2)
+    return rng.poisson(expected), background
+
+
+def sky_header(shape):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["GLON-CAR", "GLAT-CAR"]
+    wcs.wcs.cdelt = [-0.1, 0.1]
+    wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
+    wcs.wcs.crval = [10.0, 0.0]
+    return wcs.to_header()
+
+
+def write_survey(path, counts, background, mask=None):
+    header = sky_header(counts.shape)
+    planes = {"COUNTS": counts, "BACKGROUND": background} | ({} if mask is None else {"MASK": mask.astype(np.uint8)})
+    hdus = [fits.ImageHDU(plane, header, name) for name, plane in planes.items()]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, overwrite=True)
+    return path
+
+
+def rounding_of(counts, background):
+    return rounding_level(float(max(counts.max(), background.max())))

@@ -1,0 +1,129 @@
+"""What the pass over a survey measures, and what it warns about."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from cwt_dask.survey import SurveyFacts, SurveySource, ingest, scan, strips
+
+
+@pytest.fixture
+def facts_of(write):
+    def scanned(**planes):
+        return scan(SurveySource.of(write(f"{len(planes)}.fits", **planes)))
+
+    return scanned
+
+
+def poisson(mean=2.0, shape=(100, 120), seed=1):
+    return np.random.default_rng(seed).poisson(mean, shape).astype(np.int32), np.full(shape, mean)
+
+
+def test_measures(facts_of, planes):
+    counts, background = planes["counts"].astype(np.float64), planes["background"].copy()
+    counts[3, 4], background[5, 6], background[3, 4], background[0, 0] = np.nan, np.nan, np.nan, 99
+    mask = planes["mask"]
+    mask[3, 4] = mask[5, 6] = mask[0, 0] = 1
+    facts = facts_of(counts=counts, background=background, mask=mask)
+    valid = (mask == 1) & np.isfinite(counts) & np.isfinite(background)
+    assert facts.shape == (40, 60)
+    assert facts.n_valid == np.count_nonzero(valid)
+    assert facts.n_masked == np.count_nonzero(~valid)
+    assert facts.n_nan == 2
+    assert facts.brightest == 99
+    assert facts.counts_sum == counts[valid].sum()
+    assert facts.background_sum == pytest.approx(background[valid].sum(dtype=np.float64), rel=1e-14)
+    assert facts.pixel_scale_deg == pytest.approx(1 / 30, 1e-4)
+    assert not facts.wraps
+    assert facts.warnings == ()
+
+
+def test_facts_survive_json(facts_of, planes):
+    facts = facts_of(**planes)
+    assert SurveyFacts.from_dict(json.loads(json.dumps(facts.to_dict()))) == facts
+
+
+def test_scan_and_ingest_agree_whatever_the_height_of_strips(write, planes, tmp_path, monkeypatch):
+    source = SurveySource.of(write(**planes))
+    facts = scan(source)
+    assert ingest(source, tmp_path / "out.zarr").facts == facts
+    for rows in (1, 7, 40):
+        monkeypatch.setattr(strips, "ROWS", rows)
+        assert scan(source) == facts
+
+
+def test_the_digest_tells_surveys_apart(facts_of, planes, write, wcs_cards):
+    planes["mask"][8, 9] = 1
+    digests = {facts_of(**planes).digest}
+    for name in planes:
+        changed = {**planes, name: planes[name].copy()}
+        changed[name][8, 9] = 0 if name == "mask" else 2 * changed[name][8, 9] + 1
+        digests.add(scan(SurveySource.of(write(f"{name}.fits", **changed))).digest)
+    digests.add(scan(SurveySource.of(write("wcs.fits", wcs=wcs_cards(CRVAL1=1.0), **planes))).digest)
+    assert len(digests) == 6
+
+
+def test_what_lies_under_the_mask_does_not_count(facts_of, write, planes):
+    facts = facts_of(**planes)
+    wild = {name: planes[name].astype(np.float64) for name in ("counts", "background")}
+    wild["counts"][planes["mask"] == 0] = np.resize(
+        [np.nan, np.inf, -1.5, -np.inf], np.count_nonzero(planes["mask"] == 0)
+    )
+    wild["background"][planes["mask"] == 0] = -np.inf
+    assert scan(SurveySource.of(write("wild.fits", **{**planes, **wild}))) == facts
+
+
+def test_clean_poisson_counts_raise_no_warning(facts_of):
+    counts, background = poisson()
+    assert facts_of(counts=counts, background=background).warnings == ()
+
+
+def test_sparse_poisson_counts_raise_no_warning(facts_of):
+    counts, background = poisson(0.01, (300, 400))
+    assert facts_of(counts=counts, background=background).warnings == ()
+
+
+def test_fractional_counts(facts_of):
+    counts, background = poisson()
+    counts = counts + np.where(np.arange(120) < 2, 0.5, 0)
+    (warning,) = facts_of(counts=counts, background=background).warnings
+    assert warning.startswith("counts are not whole numbers at 200 pixels")
+
+
+def test_smoothed_counts(facts_of):
+    counts, background = poisson()
+    warnings = facts_of(counts=gaussian_filter(counts.astype(float), 1.5), background=background).warnings
+    assert [text.split(":")[0] for text in warnings] == [
+        "counts are not whole numbers at 12000 pixels",
+        "counts look smoothed",
+    ]
+
+
+def test_repeated_pixels_look_smoothed_too(facts_of):
+    counts, background = poisson(shape=(100, 40))
+    (warning,) = facts_of(counts=np.repeat(counts, 3, axis=1), background=np.repeat(background, 3, axis=1)).warnings
+    assert warning.startswith("counts look smoothed: the variance between neighbouring pixels is 0.3")
+
+
+def test_too_few_counts_are_not_judged(facts_of):
+    ones = np.ones((20, 40))
+    assert facts_of(counts=ones, background=ones).warnings == ()
+
+
+def test_counts_without_background(facts_of):
+    counts, background = poisson()
+    counts[50, :3], background[50, :4] = (4, 5, 0), 0
+    counts[50, 3] = 0
+    (warning,) = facts_of(counts=counts, background=background).warnings
+    assert warning == "background is 0 at 2 pixels with 9 counts"
+
+
+def test_exposures_that_cannot_be(write, planes, tmp_path):
+    exposure = planes["exposure"]
+    exposure[2, 3], exposure[2, 4], exposure[2, 5] = np.nan, -1, np.inf
+    planes["mask"][2, 3:6] = 1, 1, 0
+    survey = ingest(SurveySource.of(write(**planes)), tmp_path / "out.zarr")
+    assert survey.facts.warnings == ("exposure is NaN, infinite or negative at 2 used pixels: taken as 0 there",)
+    np.testing.assert_array_equal(survey.exposure[2, 2:7].compute(), np.float32([1e11, 0, 0, 0, 1e11]))

@@ -1,0 +1,151 @@
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import distributed
+import pytest
+
+from cwt_dask import executors
+from cwt_dask.clusters import existing_client, local_client
+from cwt_dask.errors import InputError, RunError
+from cwt_dask.executors import IN_FLIGHT_PER_THREAD, InProcess, OnDask
+
+DASK = str(Path(sys.executable).with_name("dask"))
+
+
+def invert(item):
+    return 1 / item
+
+
+def die_once(folder, item):
+    """Kill the worker process at the first try."""
+    mark = Path(folder) / f"died-{item}"
+    if item == 1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+@pytest.fixture(params=["in process", "on dask"])
+def executor(request):
+    return InProcess() if request.param == "in process" else OnDask(request.getfixturevalue("client"))
+
+
+def test_every_item_has_an_outcome_and_an_error_ends_only_its_own(executor):
+    outcomes = {outcome.item: outcome for outcome in executor.map(invert, [4, 0, 2, 5])}
+    assert {item: outcome.value for item, outcome in outcomes.items()} == {4: 0.25, 0: None, 2: 0.5, 5: 0.2}
+    assert isinstance(outcomes[0].error, ZeroDivisionError)
+    assert outcomes[4].error is None
+
+
+def test_no_items_no_outcomes(executor):
+    assert list(executor.map(invert, [])) == []
+
+
+def test_two_calls_are_two_computations(executor, tmp_path):
+    function = functools.partial(count_calls, tmp_path)
+    assert [outcome.value for outcome in executor.map(function, [1])] == [1]
+    assert [outcome.value for outcome in executor.map(function, [1])] == [2]
+
+
+def count_calls(folder, item):
+    (folder / f"{item}-{time.time_ns()}").touch()
+    return len(list(folder.iterdir()))
+
+
+def test_a_bounded_number_is_in_flight(client):
+    most = 0
+
+    def items():
+        nonlocal most
+        for item in range(40):
+            most = max(most, item - done)
+            yield item
+
+    done = 0
+    for _ in OnDask(client).map(abs, items()):
+        done += 1
+    assert done == 40
+    assert most <= IN_FLIGHT_PER_THREAD * sum(client.nthreads().values())
+
+
+def test_a_worker_that_dies_under_a_task_does_not_end_it(tmp_path):
+    with local_client(1, 2**30) as client:
+        outcomes = list(OnDask(client).map(functools.partial(die_once, str(tmp_path)), [0, 1, 2]))
+    assert sorted(outcome.value for outcome in outcomes) == [0, 1, 2]
+    assert (tmp_path / "died-1").exists()
+
+
+def test_a_cancelled_task_is_an_error_of_its_item(client):
+    outcomes = OnDask(client).map(nap, range(1, 5))
+    first = next(outcomes)
+    waiting = [key for key, state in client.futures.items() if "nap" in str(key) and state.status == "pending"]
+    client.cancel([distributed.Future(waiting[-1], client)])
+    rest = list(outcomes)
+    assert first.error is None
+    assert sum("its task was cancelled" in str(outcome.error) for outcome in rest) == 1
+    assert sum(outcome.error is None for outcome in rest) == 2
+
+
+def nap(item):
+    time.sleep(1)
+    return item
+
+
+@pytest.fixture
+def scheduler_process(tmp_path):
+    """A scheduler and one worker as processes of their own, and the file that tells where."""
+    file = tmp_path / "scheduler.json"
+    where = ("--scheduler-file", str(file), "--no-dashboard")
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen([DASK, "scheduler", *where, "--host", "127.0.0.1", "--port", "0"], stderr=log) as scheduler,
+        subprocess.Popen([DASK, "worker", *where, "--nthreads", "1", "--no-nanny"], stderr=log) as worker,
+    ):
+        while not file.exists():
+            time.sleep(0.05)
+        yield scheduler, file
+        worker.kill()
+        scheduler.kill()
+
+
+def test_a_lost_scheduler_ends_the_run_with_what_to_do(scheduler_process, monkeypatch):
+    monkeypatch.setattr(executors, "WATCHDOG_SECONDS", 1.0)
+    scheduler, file = scheduler_process
+    with existing_client(None, str(file)) as client:
+        outcomes = OnDask(client).map(time.sleep, range(50))
+        assert next(outcomes).error is None
+        scheduler.kill()
+        with pytest.raises(RunError, match="scheduler was lost: start the same command again"):
+            list(outcomes)
+
+
+def test_a_scheduler_that_is_not_there_is_a_wrong_call(tmp_path, monkeypatch):
+    monkeypatch.setattr("cwt_dask.clusters.CONNECT_SECONDS", 1)
+    with (
+        pytest.raises(InputError, match="cannot reach scheduler tcp://127.0.0.1:9 "),
+        existing_client("tcp://127.0.0.1:9", None),
+    ):
+        pass
+    with (
+        pytest.raises(InputError, match="cannot reach the scheduler of file .*no such file"),
+        existing_client(None, str(tmp_path / "no")),
+    ):
+        pass
+
+
+def test_a_local_cluster_speaks_tls_on_the_loopback_interface_only(client):
+    assert client.scheduler.address.startswith("tls://127.0.0.1")
+    assert "127.0.0.1" in client.dashboard_link
+    with pytest.raises(OSError, match="."):
+        distributed.Client(client.scheduler.address.replace("tls", "tcp"), timeout=2, set_as_default=False)
+
+
+def test_workers_compute_with_one_thread(client):
+    for environment in client.run(lambda: dict(os.environ)).values():
+        assert environment["OMP_NUM_THREADS"] == environment["BLOSC_NTHREADS"] == "1"
+    assert set(client.nthreads().values()) == {1}

@@ -1,0 +1,165 @@
+"""Simulated surveys: what is asked for, reproducible, in bounded memory, and with the truth told."""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from cwt_dask.errors import InputError
+from cwt_dask.simulate import Sky, simulate
+from cwt_dask.survey import SurveySource, scan
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("simulated")
+    simulate(folder / "survey.fits", (300, 700), seed=4, n_sources=200, truth=folder / "truth.ecsv")
+    with fits.open(folder / "survey.fits") as hdus:
+        planes = {hdu.name: hdu.data.astype(hdu.data.dtype.newbyteorder("=")) for hdu in hdus}
+        headers = {hdu.name: hdu.header for hdu in hdus}
+    return folder, planes, headers
+
+
+def test_planes_and_header(simulated):
+    folder, planes, headers = simulated
+    assert list(planes) == ["COUNTS", "BACKGROUND", "EXPOSURE"]
+    assert [plane.dtype for plane in planes.values()] == [np.int32, np.float32, np.float32]
+    assert {plane.shape for plane in planes.values()} == {(300, 700)}
+    assert headers["EXPOSURE"]["BUNIT"] == "cm2 s"
+    for header in headers.values():
+        centre = WCS(header).pixel_to_world(349.5, 149.5)
+        assert centre.separation(SkyCoord(0, 0, unit="deg", frame="galactic")).deg < 1e-9
+        assert header["CDELT2"] == -header["CDELT1"] == 0.1
+    with fits.open(folder / "survey.fits") as hdus:
+        hdus.verify("exception")
+
+
+def test_it_is_a_good_survey(simulated):
+    folder, planes, _ = simulated
+    facts = scan(SurveySource.of(folder / "survey.fits"))
+    assert facts.warnings == ()
+    assert facts.counts_sum == planes["COUNTS"].sum()
+
+
+def test_the_sky_is_brighter_towards_plane_and_centre(simulated):
+    background = simulated[1]["BACKGROUND"]
+    assert background[150, 350] > 1.2 * background[150, 0] > 2 * background[0, 0]
+    assert 0.2 < background[0, 0] < 0.6
+    assert background[150, 350] > 5 * background[0, 350]
+
+
+def test_counts_are_poisson_about_background_and_sources(simulated):
+    folder, planes, _ = simulated
+    truth = Table.read(folder / "truth.ecsv")
+    expected = Sky((300, 700), 0.1, truth).expected(0, 300)
+    pull = (planes["COUNTS"] - expected) / np.sqrt(expected)
+    assert abs(pull.mean()) < 5 / pull.size**0.5
+    assert pull.var() == pytest.approx(1, abs=0.03)
+    excess = expected - planes["BACKGROUND"]
+    assert excess.min() > -1e-6
+    inside = np.abs(truth["x"] - 349.5) < 300
+    inside &= np.abs(truth["y"] - 149.5) < 100
+    assert truth["counts"][inside].sum() < excess.sum() < 1.001 * truth["counts"].sum()
+
+
+def test_truth(simulated):
+    folder, _, headers = simulated
+    truth = Table.read(folder / "truth.ecsv")
+    assert len(truth) == 200
+    assert truth.colnames == ["source_id", "glon", "glat", "ra", "dec", "x", "y", "counts", "sigma", "extended"]
+    assert all(truth[name].description for name in truth.colnames)
+    assert [truth[name].unit for name in ("glon", "ra", "x", "counts", "sigma")] == [u.deg, u.deg, u.pix, u.ct, u.pix]
+    assert list(truth["source_id"]) == list(range(1, 201))
+    positions = SkyCoord(truth["ra"], truth["dec"], frame="icrs")
+    x, y = WCS(headers["COUNTS"]).world_to_pixel(positions)
+    np.testing.assert_allclose(x, truth["x"], atol=1e-6)
+    np.testing.assert_allclose(y, truth["y"], atol=1e-6)
+    assert SkyCoord(truth["glon"], truth["glat"], frame="galactic").separation(positions).deg.max() < 1e-9
+    assert truth["counts"].min() >= 20
+    assert truth["counts"].max() <= 2e4
+    assert (np.diff(truth["counts"]) <= 0).all()
+    assert truth["x"].min() >= -0.5
+    assert truth["y"].max() <= 299.5
+    extended = truth["extended"]
+    assert (truth["sigma"][~extended] == 1.5).all()
+    assert ((truth["sigma"][extended] >= 4) & (truth["sigma"][extended] <= 8)).all()
+
+
+def test_populations(tmp_path):
+    truth = simulate(tmp_path / "survey.fits", (180, 360), seed=1, n_sources=4000)
+    assert 0.03 < truth["extended"].mean() < 0.07
+    # N(> S) ~ S**-1.2
+    share = np.mean(truth["counts"] > 200)
+    assert share == pytest.approx(10**-1.2, abs=0.015)
+    near = np.mean(np.abs(truth["glat"]) < 3)
+    assert 0.55 < near < 0.85
+
+
+def test_a_seed_decides_everything(tmp_path):
+    def planes(name, seed):
+        truth = simulate(tmp_path / name, (150, 80), seed)
+        return (tmp_path / name).read_bytes(), truth
+
+    one, again, other = planes("a.fits", 3), planes("b.fits", 3), planes("c.fits", 4)
+    assert one[0] == again[0] != other[0]
+    assert (one[1] == again[1]).all()
+
+
+def test_number_of_sources_follows_the_area(tmp_path):
+    assert len(simulate(tmp_path / "a.fits", (400, 500), 1)) == 12
+    assert len(simulate(tmp_path / "b.fits", (4, 5), 1)) == 0
+    assert len(simulate(tmp_path / "c.fits", (1, 1), 1, n_sources=1)) == 1
+
+
+@pytest.mark.parametrize(("shape", "pixel"), [((3600, 4), 0.05), ((3, 7200), 0.05), ((1800, 3600), 0.1)])
+def test_the_map_fits_the_sky(tmp_path, shape, pixel):
+    simulate(tmp_path / "survey.fits", shape, 1, n_sources=0)
+    header = fits.getheader(tmp_path / "survey.fits")
+    assert header["CDELT2"] == pytest.approx(pixel)
+    corners = WCS(header).all_pix2world([0, shape[1] - 1], [0, shape[0] - 1], 0)
+    assert np.isfinite(corners).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"shape": (0, 5)}, r"shape is \(0, 5\): it must be two numbers of pixels"),
+        ({"shape": (5,)}, "shape is"),
+        ({"seed": -1}, "seed is -1: it must be 0 or more"),
+        ({"n_sources": -3}, "n_sources is -3: it must be 0 or more"),
+        ({"out": "survey.fits.gz"}, "is no name of a plain FITS file: choose one that ends in .fits"),
+        ({"out": "nowhere/survey.fits"}, "nowhere is not a directory: create it first"),
+        ({"truth": "nowhere/truth.ecsv"}, "nowhere is not a directory: create it first"),
+        ({"out": "here.fits"}, "here.fits exists: choose another name or allow to overwrite it"),
+        ({"truth": "here.fits"}, "here.fits exists: choose another name or allow to overwrite it"),
+    ],
+)
+def test_impossible_calls_are_refused_and_write_nothing(tmp_path, arguments, message):
+    (tmp_path / "here.fits").write_text("keep me")
+    paths = {name: tmp_path / arguments[name] for name in ("out", "truth") if name in arguments}
+    with pytest.raises(InputError, match=message):
+        simulate(**{"out": tmp_path / "out.fits", "shape": (20, 30), "seed": 1, **arguments, **paths})
+    assert [path.name for path in tmp_path.iterdir()] == ["here.fits"]
+    assert (tmp_path / "here.fits").read_text() == "keep me"
+
+
+def test_overwrite(tmp_path):
+    for name in ("survey.fits", "truth.ecsv"):
+        (tmp_path / name).write_text("old")
+    simulate(tmp_path / "survey.fits", (20, 30), 1, truth=tmp_path / "truth.ecsv", overwrite=True)
+    assert fits.getdata(tmp_path / "survey.fits").shape == (20, 30)
+    assert len(Table.read(tmp_path / "truth.ecsv")) == 0
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_nothing_is_left_of_an_interrupted_simulation(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sky, "exposure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(tmp_path / "survey.fits", (20, 30), 1, truth=tmp_path / "truth.ecsv")
+    assert not list(tmp_path.iterdir())
