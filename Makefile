@@ -9,7 +9,7 @@ demo: .venv/installed
 	rm -rf demo && mkdir demo
 	$(BIN)/cwt-dask simulate demo/survey.fits --shape 1500 3000 --seed 1 --truth demo/truth.ecsv
 	$(BIN)/cwt-dask run demo/survey.fits demo/run --n-scale 3 --min-scale 1.2 --step-scale 1.5 --significance-threshold 5
-	$(BIN)/python workflows/found.py demo/run demo/truth.ecsv
+	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
 test: .venv/installed
 	$(BIN)/python -m pytest

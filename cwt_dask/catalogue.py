@@ -97,6 +97,10 @@ def source_names(sky: SkyCoord, prefix: str = "CWT") -> list[str]:
     """IAU-style names from ICRS positions, coordinates truncated; equal ones get a suffix a, b, ..."""
     names = []
     for ra, dec in zip(np.atleast_1d(sky.ra.deg), np.atleast_1d(sky.dec.deg), strict=True):
+        if np.isnan(ra + dec):
+            # Pixels of the map that its projection puts nowhere on the sky can hold counts.
+            names.append(f"{prefix} OFFSKY")
+            continue
         tenths, minutes = int(ra / 15 * 600), int(abs(dec) * 60)
         hours = f"{tenths // 600:02d}{tenths // 10 % 60:02d}.{tenths % 10}"
         names.append(f"{prefix} J{hours}{'-' if dec < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}")

@@ -130,6 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; errors are one line on standard error."""
     try:
         return cli.main(arguments, standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError:
+        return _complain("no command is given: cwt-dask --help lists them", 2)
     except click.ClickException as error:
         return _complain(error.format_message(), 2)
     except CwtDaskError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,11 @@ WORKER_ENVIRONMENT = {
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def dashboard(client: distributed.Client) -> str:
+    """Where to see the cluster at work, as the end of a sentence; nothing without Bokeh, which draws it."""
+    return f", dashboard at {client.dashboard_link}" if find_spec("bokeh") else ""
 
 
 @contextmanager
@@ -64,7 +70,7 @@ def existing_client(address: str | None, scheduler_file: str | None) -> Iterator
         If nothing answers there.
     """
     where = f"scheduler {address}" if address else f"the scheduler of file {scheduler_file}"
-    if scheduler_file and not Path(scheduler_file).is_file():
+    if scheduler_file and not Path(str(scheduler_file)).is_file():
         # distributed would wait for the file for ever.
         raise InputError(f"cannot reach {where}: there is no such file")
     try:

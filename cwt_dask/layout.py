@@ -1,12 +1,18 @@
-"""Where things lie in a run directory."""
+"""Where things lie in a run directory, and how one appears."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cwt_dask.errors import InputError
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -14,6 +20,11 @@ class RunDir:
     """Paths of a run's files."""
 
     path: Path
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether what lies there may be replaced: an empty directory, or a run's."""
+        return self.settings.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     @property
     def settings(self) -> Path:
@@ -64,3 +75,42 @@ class RunDir:
     def maps_fits(self) -> Path:
         """The maps as FITS images, for small maps."""
         return self.path / "maps.fits"
+
+
+@contextmanager
+def fresh_directory(path: Path) -> Iterator[Path]:
+    """A directory that appears at `path` whole, in place of what was there, or not at all.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made there.
+    """
+    absent = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    except OSError as error:
+        _remove_empty(absent)
+        raise InputError(f"cannot write to {path.parent} ({error.strerror}): choose another directory") from error
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            path.replace(old)
+            fresh.replace(path)
+            shutil.rmtree(old)
+        else:
+            fresh.replace(path)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        _remove_empty(absent)
+        raise
+
+
+def _remove_empty(directories: list[Path]) -> None:
+    """Remove directories that are empty, innermost first; leave the others."""
+    for directory in directories:
+        with suppress(OSError):
+            directory.rmdir()

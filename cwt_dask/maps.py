@@ -7,6 +7,7 @@ to one tile, and only the ledger says what is done.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,10 @@ IMAGES = {
 DIGESTED = ("model", "approx", "support")
 
 # Pixels on each side of a seam that both neighbours keep, to be compared.
-STRIP_WIDTH = 4
+STRIP_WIDTH = 2
+
+# What damaged or missing files make Zarr and its codecs raise.
+DAMAGE = (OSError, ValueError, RuntimeError, KeyError)
 OPPOSITE = {"south": "north", "north": "south", "west": "east", "east": "west"}
 SIDES = tuple(OPPOSITE)
 
@@ -66,9 +70,12 @@ def publish_core(maps: Path, core: Box, arrays: dict[str, NDArray[np.generic]]) 
 
 
 def core_digests(maps: Path, core: Box) -> dict[str, str]:
-    """Digests by name of a core's pixels as they lie in the store."""
-    group = zarr.open_group(maps, mode="r")
-    return {name: digest_pixels(group[name][(..., *core.slices)]) for name in (*IMAGES, "support")}
+    """Digests by name of a core's pixels as they lie in the store; those that cannot be read are not among them."""
+    digests = {}
+    for name in (*IMAGES, "support"):
+        with suppress(*DAMAGE):
+            digests[name] = digest_pixels(zarr.open_group(maps, mode="r")[name][(..., *core.slices)])
+    return digests
 
 
 def digest_pixels(values: NDArray[np.generic]) -> str:

@@ -1,10 +1,10 @@
 """Peaks of the merged maps, found and measured one core at a time.
 
 A peak is a pixel of the support (at any scale) whose significance no pixel of its 3 x 3 neighbourhood in the support
-exceeds; of two peaks closer than the finest scale only the more significant counts (the earlier in row-major order,
-where they are equal). Counts and background are summed over the pixels whose centres lie within sqrt(2) kernel widths
-of the peak, at the scale of its largest significance: the disc on which that kernel is positive. Discs of neighbouring
-peaks may overlap.
+exceeds; of two peaks no farther apart than the finest scale only the more significant counts (the earlier in row-major
+order, where they are equal). Counts and background are summed over the pixels whose centres lie within sqrt(2) kernel
+widths of the peak, at the scale of its largest significance: the disc on which that kernel is positive. Discs of
+neighbouring peaks may overlap.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from cwt_dask.cwt.iterate import Criteria, rounding_level
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.transform import fast_length
 from cwt_dask.errors import SettingsError
-from cwt_dask.maps import IMAGES
+from cwt_dask.maps import IMAGES, STRIP_WIDTH
 from cwt_dask.tiling import TileGrid
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ BALANCED_WORKERS = 8
 # A map that is one small box gains nothing from being cut.
 SINGLE_TILE_PIXELS = 2**20
 # Python and its libraries, measured; the rest of the memory model is in `worker_memory`.
-PROCESS_MEMORY = 250 * 2**20
+PROCESS_MEMORY = 200 * 2**20
 # One iteration of one box pixel a scale, on one core; measured, and rough by the spread of today's machines.
 SECONDS_PER_PIXEL_AND_SCALE = 1.5e-7
 
@@ -174,16 +174,17 @@ def kernels_of(settings: Settings) -> CWTKernels:
 
 
 def contract_margin(kernels: CWTKernels, n_iter: int, brightest: float) -> int:
-    """Least margin, in pixels, that leaves a model error of 1e-9 of the tile's model maximum.
+    """Least margin, in pixels, that leaves a model error of 1e-9 of the tile's own model maximum.
 
-    An envelope of the table that `benchmarks/margin.py` measures: influence falls by about three decades a reach, and
-    travels the further the more iterations carry it on, the larger the gain, and the brighter its source.
+    An envelope of the table that `benchmarks/margin.py` measures (docs/design/0004-margins.md): influence falls by
+    about three decades a reach, and travels the further the more iterations carry it on, the larger the gain, and the
+    brighter its source. The promise holds on the strips beyond the core, too, where neighbours are compared.
     """
-    slow = kernels.reach > 32 and kernels.gain < 0.2
-    reaches = 3.0 if slow else 4.0
-    reaches += (0.75 if slow else 1.25) * max(0.0, math.log2(n_iter / 10))
-    reaches += 0.25 * max(0.0, math.log10(max(brightest, 1.0) / 1e5))
-    return math.ceil(reaches * kernels.reach)
+    gentle = kernels.reach > 32 and kernels.gain < 0.2
+    reaches = 3.0 if gentle else 4.0
+    reaches += (0.75 if gentle else 1.25) * max(0.0, math.log2(n_iter / 10))
+    reaches += (0.2 if gentle else 0.6) * math.log10(max(brightest / 10, 1.0))
+    return math.ceil(reaches * kernels.reach) + STRIP_WIDTH
 
 
 def worker_memory(grid: TileGrid, n_scale: int) -> int:

@@ -10,9 +10,12 @@ from astropy.io import fits
 
 from cwt_dask.cwt.iterate import Field, background_approximation
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
-from cwt_dask.tiling import Box
+from cwt_dask.maps import IMAGES
+from cwt_dask.tiling import TileGrid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from astropy.table import Table
     from numpy.typing import NDArray
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from cwt_dask.plan import Plan
     from cwt_dask.survey import Survey
 
-# About ten images of 8 bytes a pixel are held and written: 700 MB at this size.
+# Some fifteen images of up to 8 bytes a pixel: about 700 MB at this size.
 SMALL_MAP_PIXELS = 2**23
 
 
@@ -37,36 +40,37 @@ def is_small(plan: Plan) -> bool:
 
 def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
     """Write all images of the map as HDUs of one FITS file, with their WCS; the cube `SUPPORT` has a scale axis."""
-    maps = zarr.open_group(run_dir.maps, mode="r")
-    whole = plan.grid.map_box
-    window = survey.read_window(whole, whole)
-    model, approx, support = maps["model"][:], maps["approx"][:], maps["support"][:]
-    images: dict[str, NDArray[np.generic]] = {
-        "counts": window.counts,
-        "background": window.background,
-        "model": model,
-        "approx": approx,
-        "approx_bkg": _approx_bkg(plan, survey),
-        "transform_2d": maps["transform_2d"][:],
-        "model_plus_approx": model + approx,
-        "residual": maps["residual"][:],
-        "significance": maps["significance"][:],
-        "best_scale": maps["best_scale"][:],
-        "support_2d": support.any(axis=0).astype(np.uint8),
-        "mask": maps["mask"][:],
-        "trust": maps["trust"][:],
-        "support": support.astype(np.uint8),
-    }
     header = fits.Header.fromstring(survey.header_text, sep="\n")
-    hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(image, header, name.upper()) for name, image in images.items())]
     temporary = run_dir.maps_fits.with_suffix(".partial.fits")
-    fits.HDUList(hdus).writeto(temporary, overwrite=True)
+    fits.PrimaryHDU().writeto(temporary, overwrite=True)
+    # One after the other: only one image is held at a time.
+    for name, image in _images(run_dir, plan, survey):
+        fits.append(temporary, image, fits.ImageHDU(image, header, name.upper()).header, verify=False)
     temporary.replace(run_dir.maps_fits)
 
 
+def _images(run_dir: RunDir, plan: Plan, survey: Survey) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    maps = zarr.open_group(run_dir.maps, mode="r")
+    yield "counts", survey.read("counts", plan.grid.map_box)
+    yield "background", survey.read("background", plan.grid.map_box)
+    for name in IMAGES:
+        yield name, maps[name][:]
+    yield "approx_bkg", _approx_bkg(plan, survey)
+    yield "model_plus_approx", maps["model"][:] + maps["approx"][:]
+    support = maps["support"][:]
+    yield "support_2d", support.any(axis=0).astype(np.uint8)
+    yield "support", support.astype(np.uint8)
+
+
 def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:
-    kernels, whole = plan.kernels, plan.grid.map_box
-    box = Box(0, fast_length(whole.y1 + kernels.reach), 0, fast_length(whole.x1 + kernels.reach))
-    window = survey.read_window(whole, box)
-    field = Field(window.counts, window.background, window.valid)
-    return background_approximation(field, kernel_spectra(kernels, box.shape))[whole.slices]
+    """Background smoothed by the approximation kernel (y, x); one convolution, so the reach is margin enough."""
+    kernels, tiles = plan.kernels, plan.grid
+    shape = tiles.map_box.shape
+    grid = TileGrid.plan(shape, tiles.core_shape, kernels.reach, kernels.reach, fast_length)
+    approx_bkg = np.empty(shape)
+    for tile in grid.tiles():
+        window = survey.read_window(tile.window, tile.box)
+        field = Field(window.counts, window.background, window.valid)
+        smoothed = background_approximation(field, kernel_spectra(kernels, grid.box_shape))
+        approx_bkg[tile.core.slices] = smoothed[tile.core.within(tile.box)]
+    return approx_bkg

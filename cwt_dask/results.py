@@ -11,7 +11,7 @@ import dask.array
 import zarr
 from astropy.table import Table
 
-from cwt_dask.errors import InputError
+from cwt_dask.errors import InputError, RunError
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
 from cwt_dask.runfile import StoredRun, read_run
@@ -126,10 +126,17 @@ class SurveyRun:
         ------
         InputError
             If the run has not got that far.
+        RunError
+            If it is damaged.
         """
         if not self.files.certificate.exists():
             raise InputError(f"{self.files.path} has no certificate yet: the run is not finished")
-        certificate: dict[str, Any] = json.loads(self.files.certificate.read_text(encoding="utf-8"))
+        try:
+            certificate: dict[str, Any] = json.loads(self.files.certificate.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(
+                f"{self.files.certificate} is damaged ({error}): delete it, and the same run command makes it anew"
+            ) from error
         return certificate
 
     @property

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from dask.utils import parse_bytes
 
 from cwt_dask.catalogue import build_catalogue
-from cwt_dask.clusters import cores, existing_client, local_client
+from cwt_dask.clusters import cores, dashboard, existing_client, local_client
 from cwt_dask.config import Execution, Settings, known, option_names
 from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.executors import Executor, InProcess, OnDask
-from cwt_dask.layout import RunDir
+from cwt_dask.layout import RunDir, fresh_directory
 from cwt_dask.ledger import TileRecord, read_records, write_atomically
 from cwt_dask.maps import core_digests, create_maps
 from cwt_dask.merge.certificate import certify
@@ -181,9 +179,11 @@ def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Sil
         refuse_differences(files, stored.plan, plan)
         stored.plan.check_memory(options.execution.memory_limit)
         return
-    if files.path.exists() and not files.settings.exists() and any(files.path.iterdir()):
-        raise InputError(f"{files.path} holds files but is not a run directory: it is not overwritten, choose another")
-    with _fresh_directory(files.path) as fresh:
+    if files.path.exists() and not files.replaceable:
+        raise InputError(f"{files.path} is not a run directory: it is not overwritten, choose another")
+    if survey.resolve().is_relative_to(files.path.resolve()):
+        raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
+    with fresh_directory(files.path) as fresh:
         new = RunDir(fresh)
         if is_store(survey):
             opened = Survey.open(survey)
@@ -199,29 +199,6 @@ def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Sil
 
 
 @contextmanager
-def _fresh_directory(path: Path) -> Iterator[Path]:
-    """A directory that appears at `path` whole, in place of what was there, or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        raise InputError(f"cannot write to {path.parent} ({error.strerror}): choose another directory") from error
-    try:
-        yield fresh
-        fresh.chmod(0o755)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-            path.replace(old)
-            fresh.replace(path)
-            shutil.rmtree(old)
-        else:
-            fresh.replace(path)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-
-
-@contextmanager
 def _executor(client: Client | None, execution: Execution, n_tiles: int, progress: Silent) -> Iterator[Executor]:
     if client is not None:
         yield OnDask(client)
@@ -230,7 +207,7 @@ def _executor(client: Client | None, execution: Execution, n_tiles: int, progres
     else:
         workers = execution.workers or min(cores(), n_tiles)
         with local_client(workers, execution.memory_limit) as local:
-            progress.message(f"{workers} workers, dashboard at {local.dashboard_link}")
+            progress.message(f"{workers} workers{dashboard(local)}")
             yield OnDask(local)
 
 
@@ -348,5 +325,5 @@ def _facts(survey: Path, source: dict[str, Any]) -> SurveyFacts:
 def _bytes(size: Any) -> int:
     try:
         return int(parse_bytes(size))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise SettingsError(f"memory_limit is {size}: it must be a size such as 4GiB") from error

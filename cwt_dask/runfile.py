@@ -84,7 +84,7 @@ def read_run(run_dir: RunDir) -> StoredRun:
             ),
             survey=Path(content["survey"].get("store", run_dir.survey)),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, SettingsError) as error:
         raise InputError(f"{run_dir.settings} is damaged ({error!r}): run with --overwrite to start anew") from error
 
 

@@ -166,6 +166,12 @@ def _appears_whole(path: Path, overwrite: bool) -> Iterator[Path]:
         raise InputError(f"{path.parent} is not a directory: create it first")
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
+        partial.touch()
+        # astropy would add to a file that is there.
+        partial.unlink()
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+    try:
         yield partial
         partial.replace(path)
     finally:

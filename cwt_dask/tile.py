@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import resource
 import socket
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntFlag
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +24,6 @@ from cwt_dask.survey import Survey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -134,8 +133,11 @@ def run_tile(job: Job, tile_id: int) -> int:
 
 def peak_memory() -> int:
     """Largest resident size that this process has had, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: on Linux it starts at what the parent process held when it started this one.
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _iterations(field: Field, spectra: KernelSpectra, criteria: Criteria, n_iter: int) -> Iterator[State]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cwt_dask.ledger import read_records
-from cwt_dask.maps import core_digests
+from cwt_dask.maps import DAMAGE, core_digests
 from cwt_dask.merge.certificate import certify
 from cwt_dask.merge.seams import compare_seams
 
 if TYPE_CHECKING:
+    from cwt_dask.merge.seams import Seam
     from cwt_dask.results import SurveyRun
 
 # What the certificate states and the files must still give.
@@ -60,22 +61,42 @@ def verify_run(run: SurveyRun) -> list[Check]:
         for tile in tiles
         if tile in records and core_digests(run.files.maps, plan.grid.tile(tile).core) != records[tile].chunk_digests
     ]
-    other_input = [
-        tile
-        for tile in tiles
-        if tile in records and run.survey.digest_window(plan.grid.tile(tile).window) != records[tile].input_digest
-    ]
-    seams = [seam for tile in tiles for seam in compare_seams(run.files.seams, plan.grid, tile)]
+    other_input = [tile for tile in tiles if tile in records and _input_digest(run, tile) != records[tile].input_digest]
+    seams, unreadable = _seams(run)
     now = certify(plan, run.survey.facts, records, seams)
-    stale = [f"{name} is {now[name]}, not {certificate[name]}" for name in RECOMPUTED if now[name] != certificate[name]]
+    stale = [
+        f"{name} is {now[name]}, not {certificate.get(name)}"
+        for name in RECOMPUTED
+        if now[name] != certificate.get(name)
+    ]
     return [
         Check("every tile is done", _tiles("no record of", missing)),
         Check("every tile was done under the run's settings", _tiles("other settings in", foreign)),
         Check("maps are as the tiles wrote them", _tiles("other pixels in", changed)),
         Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
+        Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
         Check("the certificate follows from the files", "; ".join(stale)),
         Check("the tiles did no harm", "" if now["tiling_exact"] or not plan.exact else "tiling_exact is false"),
     ]
+
+
+def _input_digest(run: SurveyRun, tile: int) -> str | None:
+    """Digest of what a tile reads now; None where it cannot be read."""
+    try:
+        return run.survey.digest_window(run.stored.plan.grid.tile(tile).window)
+    except DAMAGE:
+        return None
+
+
+def _seams(run: SurveyRun) -> tuple[list[Seam], list[int]]:
+    """All seams that can be compared, and the tiles of which they cannot."""
+    seams, unreadable = [], []
+    for tile in range(run.stored.plan.grid.n_tiles):
+        try:
+            seams += compare_seams(run.files.seams, run.stored.plan.grid, tile)
+        except DAMAGE:
+            unreadable.append(tile)
+    return seams, unreadable
 
 
 def _tiles(what: str, tiles: list[int]) -> str:

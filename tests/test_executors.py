@@ -10,7 +10,7 @@ import distributed
 import pytest
 
 from cwt_dask import executors
-from cwt_dask.clusters import existing_client, local_client
+from cwt_dask.clusters import dashboard, existing_client, local_client
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.executors import IN_FLIGHT_PER_THREAD, InProcess, OnDask
 
@@ -149,3 +149,9 @@ def test_workers_compute_with_one_thread(client):
     for environment in client.run(lambda: dict(os.environ)).values():
         assert environment["OMP_NUM_THREADS"] == environment["BLOSC_NTHREADS"] == "1"
     assert set(client.nthreads().values()) == {1}
+
+
+def test_the_dashboard_is_named_where_something_draws_it(client, monkeypatch):
+    assert dashboard(client) == f", dashboard at {client.dashboard_link}"
+    monkeypatch.setattr("cwt_dask.clusters.find_spec", lambda _: None)
+    assert dashboard(client) == ""

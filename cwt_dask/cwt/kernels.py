@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # A residual error of frequency k is multiplied by 1 - gain(k) in each iteration: from 2 on it grows.
 GAIN_LIMIT = 2.0
+# Kernels eight times as wide as this take half a gigabyte each: whoever asks for more took the units for others.
+LARGEST_SCALE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ class CWTKernels:
             raise SettingsError(f"min_scale is {self.min_scale}: it must be a positive number of pixels")
         if not (math.isfinite(self.step_scale) and self.step_scale > 1):
             raise SettingsError(f"step_scale is {self.step_scale}: it must be above 1")
+        # By logarithms: the power itself may overflow.
+        if math.log(self.min_scale) + self.n_scale * math.log(self.step_scale) > math.log(LARGEST_SCALE):
+            raise SettingsError(
+                f"min_scale {self.min_scale} times step_scale {self.step_scale} to the power n_scale {self.n_scale} is "
+                f"above {LARGEST_SCALE:g} pixels: lower one of them"
+            )
         if min(k.shape[0] for k in self.kern_base.values()) < 3:
             raise SettingsError(
                 f"min_scale is {self.min_scale}: the finest kernel is less than 3 pixels; raise min_scale"
@@ -70,6 +78,10 @@ class CWTKernels:
                 f"the iteration diverges with these kernels: their summed gain is {self.gain:.3f}, it must be below 2; "
                 f"raise min_scale (now {self.min_scale}) or step_scale (now {self.step_scale})"
             )
+
+    def __getstate__(self) -> dict[str, float]:
+        # Kernels travel with every task: what can be computed again stays behind.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def scales(self) -> NDArray[np.float64]:

@@ -41,6 +41,7 @@ def certify(plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seam
         The certificate, plain data, without times.
     """
     grid, settings = plan.grid, plan.settings
+    seams = [seam for seam in seams if {seam.tile, seam.neighbour} <= records.keys()]
     error = seam_model_error(seams, {tile: record.model_max for tile, record in records.items()})
     flips = sum(seam.support_flips for seam in seams)
     n_iter = max((record.n_iter for record in records.values()), default=0)

@@ -54,10 +54,13 @@ def compare_seams(seams: Path, grid: TileGrid, tile_id: int) -> list[Seam]:
 
 
 def seam_model_error(seams: Iterable[Seam], model_max: Mapping[int, float]) -> float | None:
-    """Largest model difference over the larger of the two tiles' model maxima; None where nothing was compared."""
-    errors = [
-        seam.model_difference / max(model_max[seam.tile], model_max[seam.neighbour]) if seam.model_difference else 0.0
-        for seam in seams
-        if seam.n_pixels
-    ]
+    """Largest model difference over the larger of the two tiles' model maxima; None where nothing was compared.
+
+    A difference where both models are zero in their cores counts as 1: one tile has all of it, the other nothing.
+    """
+    errors = []
+    for seam in seams:
+        largest = max(model_max[seam.tile], model_max[seam.neighbour])
+        if seam.n_pixels:
+            errors.append(seam.model_difference / largest if largest > 0 else float(seam.model_difference > 0))
     return max(errors, default=None)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _FITS_MAGIC = b"SIMPLE"
+_BLOCK = 2**20
 
 
 class FitsFile:
@@ -88,8 +89,10 @@ def _read_headers(path: Path, handle: Any) -> Any:
             warnings.filterwarnings("ignore", "Invalid 'BLANK' keyword", AstropyUserWarning)  # in float images
             # memmap=False: maps of many GB need not fit a limited address space, and gzip has none anyway.
             hdus = fits.open(handle, memmap=False, lazy_load_hdus=False, do_not_scale_image_data=True)
-        # Where a gzip file breaks off, astropy sees the end of the last HDU; reading on tells.
-        handle.read(1)
+        # Where a gzip file breaks off, astropy sees the end of the HDU before, however much can still be read of the
+        # one that it drops; reading on to the end tells.
+        while handle.read(_BLOCK):
+            pass
     except (OSError, EOFError, zlib.error, ValueError, AstropyUserWarning) as error:
         reason = str(error).splitlines()[0]
         raise SurveyError(f"{path} is truncated, damaged or no FITS file ({reason}): get the file again") from error

@@ -73,6 +73,10 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
         survey = stack.enter_context(OpenSurvey.open(source))
+        try:
+            partial.mkdir()
+        except OSError as error:
+            raise SurveyError(f"{out} cannot be written ({error.strerror}): choose another place") from error
         writer = StoreWriter(partial, survey.shape, survey.dtypes)
         census = Census()
         for strip in survey.strips():

@@ -42,7 +42,8 @@ class PlaneSource:
     @classmethod
     def parse(cls, text: str | PathLike[str], name: str) -> PlaneSource:
         """Read ``FILE`` or ``FILE[HDU]``; without an HDU it is the one called `name`, else the only image."""
-        match = _FILE_AND_HDU.fullmatch(str(text))
+        text = str(text)  # in a configuration file it may be anything
+        match = _FILE_AND_HDU.fullmatch(text)
         if match and not Path(text).exists():
             return cls(Path(match["file"]), match["hdu"])
         return cls(Path(text), name, only_image_will_do=True)
@@ -107,6 +108,7 @@ class SurveySource:
         path = Path(survey)
 
         def plane(own: str | PathLike[str] | None, hdu: str, usual: str | None = None) -> PlaneSource:
+            hdu = str(hdu)
             return PlaneSource.parse(own, hdu) if own is not None else PlaneSource(path, hdu, required=hdu != usual)
 
         return cls(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -91,7 +92,6 @@ class Survey:
         self._group = group
         self.header_text: str = group.attrs["wcs"]
         self.facts = SurveyFacts.from_dict(group.attrs["facts"])
-        self.wcs = wcs_from_text(self.header_text)
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> Survey:
@@ -123,6 +123,11 @@ class Survey:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.facts.shape
+
+    @cached_property
+    def wcs(self) -> WCS:  # noqa: D102
+        # Tiles open the store and never ask for it.
+        return wcs_from_text(self.header_text)
 
     @property
     def counts(self) -> dask.array.Array:

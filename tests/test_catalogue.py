@@ -1,0 +1,225 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from skies import poisson_sky, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.catalogue import DESCRIPTIONS, build_catalogue, source_names
+
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 4, "workers": 0}
+
+# As ../shared/interface.md has them.
+COLUMNS = {
+    "source_id": None,
+    "name": None,
+    "ra": u.deg,
+    "dec": u.deg,
+    "glon": u.deg,
+    "glat": u.deg,
+    "x_peak": u.pix,
+    "y_peak": u.pix,
+    "significance": None,
+    "scale": u.pix,
+    "island_id": None,
+    "n_pixels": None,
+    "counts": None,
+    "background": None,
+    "excess": None,
+    "excess_errn": None,
+    "excess_errp": None,
+    "flags": None,
+}
+WHOLE_NUMBERS = ("source_id", "x_peak", "y_peak", "island_id", "n_pixels", "flags")
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return write_survey(tmp_path_factory.mktemp("sky") / "survey.fits", *poisson_sky((90, 130), seed=3))
+
+
+@pytest.fixture(scope="module")
+def run(survey):
+    """One tile."""
+    return run_survey(survey, survey.with_name("whole"), tile_size=130, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def catalogue(run):
+    return run.catalogue
+
+
+def assert_same_rows(found, expected):
+    assert found.colnames == expected.colnames
+    assert len(found) == len(expected)
+    assert list(found["name"]) == list(expected["name"])
+    for name in COLUMNS:
+        if name in WHOLE_NUMBERS:
+            assert found[name].dtype.kind == "i"
+            np.testing.assert_array_equal(found[name], expected[name])
+        elif name != "name":
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
+
+
+@pytest.mark.parametrize("tile_size", [23, 50, 89])
+def test_rows_do_not_depend_on_the_tiles(survey, catalogue, tmp_path, tile_size):
+    run = run_survey(survey, tmp_path / "run", tile_size=tile_size, fits="no", **OPTIONS)
+    assert run.stored.plan.grid.n_tiles > 1
+    assert len(catalogue) > 10
+    assert_same_rows(run.catalogue, catalogue)
+
+
+def test_columns_are_those_of_the_contract_with_units_and_descriptions(catalogue):
+    assert {name: catalogue[name].unit for name in catalogue.colnames} == COLUMNS
+    assert {name: catalogue[name].description for name in catalogue.colnames} == DESCRIPTIONS
+
+
+@pytest.mark.parametrize("kind", ["catalogue", "catalogue_fits"])
+def test_both_files_hold_the_table_with_its_units(run, kind):
+    path = getattr(run.files, kind)
+    built = build_catalogue(run.files, run.stored.plan, run.wcs)
+    stored = Table.read(path)
+    assert_same_rows(stored, built)
+    assert [stored[name].unit for name in COLUMNS] == [built[name].unit for name in COLUMNS]
+
+
+def test_rows_are_numbered_in_row_major_order_of_the_peaks(catalogue):
+    assert catalogue["source_id"].tolist() == list(range(1, len(catalogue) + 1))
+    pixels = list(zip(catalogue["y_peak"], catalogue["x_peak"], strict=True))
+    assert pixels == sorted(set(pixels))
+
+
+def test_islands_are_those_of_the_merged_support(run, catalogue):
+    labels, _ = scipy.ndimage.label(run.support.any(axis=0).compute())
+    at_peaks = labels[catalogue["y_peak"], catalogue["x_peak"]]
+    assert (at_peaks > 0).all()
+    assert catalogue["n_pixels"].tolist() == np.bincount(labels.ravel())[at_peaks].tolist()
+    same = at_peaks[:, np.newaxis] == at_peaks
+    np.testing.assert_array_equal(same, catalogue["island_id"][:, np.newaxis] == np.asarray(catalogue["island_id"]))
+
+
+def test_counts_and_excess_agree_and_errors_are_garwood_intervals(catalogue):
+    np.testing.assert_allclose(catalogue["excess"], catalogue["counts"] - catalogue["background"])
+    assert (catalogue["counts"] == np.rint(catalogue["counts"])).all()
+    # N. Gehrels 1986, ApJ 303, 336: the approximations (7) and (11).
+    counts = np.asarray(catalogue["counts"])
+    assert (catalogue["excess_errn"] <= counts).all()
+    np.testing.assert_allclose(catalogue["excess_errp"], np.sqrt(counts + 0.75) + 1, rtol=0.02)
+    np.testing.assert_allclose(catalogue["excess_errn"], np.sqrt(np.maximum(counts - 0.25, 0)), rtol=0.05)
+
+
+def test_positions_agree_with_the_wcs_and_astropy(run, catalogue):
+    icrs = SkyCoord(catalogue["ra"], catalogue["dec"], frame="icrs")
+    galactic = SkyCoord(catalogue["glon"], catalogue["glat"], frame="galactic")
+    assert icrs.separation(galactic).max() < 1e-9 * u.deg
+    x, y = run.wcs.world_to_pixel(icrs)
+    np.testing.assert_allclose(x, catalogue["x_peak"], atol=1e-6)
+    np.testing.assert_allclose(y, catalogue["y_peak"], atol=1e-6)
+    assert list(catalogue["name"]) == source_names(icrs)
+
+
+@pytest.mark.parametrize("cards", [{"RADESYS": "ICRS"}, {"RADESYS": "FK5", "EQUINOX": 2000.0}, {"RADESYS": "FK4"}])
+def test_equatorial_maps_give_the_same_kinds_of_coordinates(run, cards):
+    header = fits.Header()
+    for axis, name, step in ((1, "RA--", -0.1), (2, "DEC-", 0.1)):
+        header[f"CTYPE{axis}"], header[f"CUNIT{axis}"] = f"{name}-TAN", "deg"
+        header[f"CRPIX{axis}"], header[f"CDELT{axis}"] = 50.0, step
+    header["CRVAL1"], header["CRVAL2"] = 83.6, 22.0
+    header.update(cards)
+    wcs = WCS(header)
+    catalogue = build_catalogue(run.files, run.stored.plan, wcs)
+    expected = wcs.pixel_to_world(catalogue["x_peak"], catalogue["y_peak"])
+    for frame in ("icrs", "galactic"):
+        lon, lat = (catalogue[name] for name in (("ra", "dec") if frame == "icrs" else ("glon", "glat")))
+        assert SkyCoord(lon, lat, frame=frame).separation(expected.transform_to(frame)).max() < 1e-9 * u.deg
+
+
+def test_injected_sources_are_found_where_they_are_and_nothing_else(tmp_path):
+    places = [(5, 7), (20, 60), (48, 51), (50, 100), (80, 12), (88, 128)]
+    rng = np.random.default_rng(12)
+    y, x = np.mgrid[:90, :130]
+    expected = np.full((90, 130), 0.5)
+    for y0, x0 in places:
+        expected += 400 * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * 1.3**2)) / (2 * np.pi * 1.3**2)
+    survey = write_survey(tmp_path / "survey.fits", rng.poisson(expected), np.full((90, 130), 0.5))
+    run = run_survey(survey, tmp_path / "run", tile_size=50, fits="no", significance_threshold=9.0, **OPTIONS)
+    found = list(zip(run.catalogue["y_peak"], run.catalogue["x_peak"], strict=True))
+    assert len(found) == len(places)
+    for place, peak in zip(places, found, strict=True):
+        assert np.hypot(*np.subtract(place, peak)) <= 1.5
+    near_the_edge = [min(y0, x0, 89 - y0, 129 - x0) < 11 for y0, x0 in places]
+    assert (run.catalogue["flags"] & 1).astype(bool).tolist() == near_the_edge
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_a_map_without_a_source_gives_an_empty_table_with_all_columns(tmp_path, level):
+    survey = write_survey(tmp_path / "survey.fits", np.zeros((60, 70), dtype=int), np.full((60, 70), level))
+    run = run_survey(survey, tmp_path / "run", tile_size=40, **OPTIONS)
+    assert run.promises_kept
+    for path in (run.files.catalogue, run.files.catalogue_fits):
+        table = Table.read(path)
+        assert len(table) == 0
+        assert table.colnames == list(COLUMNS)
+        assert [table[name].unit for name in COLUMNS] == list(COLUMNS.values())
+
+
+def test_peaks_off_the_sky_are_kept_without_a_position(tmp_path):
+    # Corners of an all-sky Aitoff map are nowhere on the sky, but some surveys fill them.
+    counts, background = poisson_sky((60, 110), seed=3)
+    header = fits.Header()
+    for axis, name, length, step in ((1, "GLON", 110, -4.0), (2, "GLAT", 60, 4.0)):
+        header[f"CTYPE{axis}"], header[f"CUNIT{axis}"] = f"{name}-AIT", "deg"
+        header[f"CRPIX{axis}"], header[f"CDELT{axis}"], header[f"CRVAL{axis}"] = (length + 1) / 2, step, 0.0
+    planes = [fits.ImageHDU(counts, header, "COUNTS"), fits.ImageHDU(background, header, "BACKGROUND")]
+    fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / "survey.fits")
+    run = run_survey(tmp_path / "survey.fits", tmp_path / "run", **OPTIONS)
+    for path in (run.files.catalogue, run.files.catalogue_fits):
+        rows = Table.read(path)
+        off_sky = np.isnan(np.ma.filled(rows["ra"], np.nan))
+        assert 0 < off_sky.sum() < len(rows)
+        assert all(re.fullmatch("CWT OFFSKY[a-z]+", name) for name in rows["name"][off_sky])
+        assert all(re.fullmatch(r"CWT J\d{4}\.\d[+-]\d{4}[a-z]*", name) for name in rows["name"][~off_sky])
+        assert len(set(rows["name"])) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("position", "name"),
+    [
+        ("12h34m59.9s +05d59m59.9s", "CWT J1234.9+0559"),
+        ("00h00m00s +00d00m00s", "CWT J0000.0+0000"),
+        ("23h59m59.99s -89d59m59s", "CWT J2359.9-8959"),
+        ("05h34m31.9s -00d30m30s", "CWT J0534.5-0030"),
+        ("05h34m31.9s -00d00m01s", "CWT J0534.5-0000"),
+        ("10h00m05.9s +90d00m00s", "CWT J1000.0+9000"),
+        ("10h00m06.1s -09d09m09s", "CWT J1000.1-0909"),
+    ],
+)
+def test_names_are_truncated_not_rounded_and_keep_their_sign(position, name):
+    assert source_names(SkyCoord(position)) == [name]
+
+
+def test_equal_names_are_told_apart_by_letters():
+    positions = SkyCoord([10.0] * 28 + [40.0], [20.0] * 28 + [5.0], unit="deg")
+    names = source_names(positions, prefix="X")
+    assert names[:3] == ["X J0040.0+2000a", "X J0040.0+2000b", "X J0040.0+2000c"]
+    assert names[25:28] == ["X J0040.0+2000z", "X J0040.0+2000aa", "X J0040.0+2000ab"]
+    assert names[28] == "X J0240.0+0500"
+
+
+def test_no_positions_no_names():
+    assert source_names(SkyCoord([], [], unit="deg")) == []
+
+
+def test_the_contract_has_the_same_columns():
+    contract = Path(__file__).resolve().parents[2] / "shared" / "interface.md"
+    if not contract.exists():
+        pytest.skip("the contract (../shared/interface.md) is not beside this checkout")
+    line = next(line for line in contract.read_text().splitlines() if line.startswith("| `catalogue.ecsv`"))
+    assert re.findall(r"`(\w+)`", line.split("|")[2]) == list(COLUMNS)

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cwt_dask.layout import RunDir
+from cwt_dask.maps import IMAGES, core_digests, create_maps, digest_pixels, publish_core
+from cwt_dask.tiling import TileGrid
+
+N_SCALE = 2
+NAMES = (*IMAGES, "support")
+
+
+def grid_of(shape=(23, 31), core=(9, 12)):
+    return TileGrid.plan(shape, core, 4, 3, lambda length: length)
+
+
+def core_arrays(core, rng):
+    arrays = {name: rng.integers(1, 100, core.shape).astype(dtype) for name, dtype in IMAGES.items()}
+    return arrays | {"support": rng.random((N_SCALE, *core.shape)) < 0.5}
+
+
+def files(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    run_dir = RunDir(tmp_path)
+    create_maps(run_dir, grid_of(), N_SCALE, "CTYPE1  = 'GLON-CAR'")
+    return run_dir
+
+
+def test_maps_have_the_axes_and_types_of_the_contract(run_dir):
+    group = zarr.open_group(run_dir.maps, mode="r")
+    assert group.metadata.zarr_format == 3
+    assert group.attrs["wcs_header"] == "CTYPE1  = 'GLON-CAR'"
+    assert set(group.array_keys()) == set(NAMES)
+    for name in ("model", "approx", "residual", "significance"):
+        assert group[name].dtype == np.float64
+        assert group[name].metadata.dimension_names == ("y", "x")
+    assert group["best_scale"].dtype.kind == "i"
+    assert group["mask"].dtype == group["trust"].dtype == np.uint8
+    assert group["support"].dtype == bool
+    assert group["support"].metadata.dimension_names == ("scale", "y", "x")
+
+
+def test_every_tile_writes_one_chunk_of_its_own_in_every_array(run_dir):
+    grid, rng = grid_of(), np.random.default_rng(1)
+    seen = set(files(run_dir.maps))
+    for tile in grid.tiles():
+        before = files(run_dir.maps)
+        publish_core(run_dir.maps, tile.core, core_arrays(tile.core, rng))
+        after = files(run_dir.maps)
+        written = {path for path in after if after[path] != before.get(path)}
+        assert len(written) == len(NAMES)
+        assert {path.parts[0] for path in written} == set(NAMES)
+        assert not written & seen
+        seen |= written
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(st.integers(1, 50), st.integers(1, 50)))
+def test_chunks_are_the_cores(tmp_path_factory, shape, core):
+    grid = grid_of(shape, core)
+    run_dir = RunDir(tmp_path_factory.mktemp("maps"))
+    create_maps(run_dir, grid, N_SCALE, "")
+    group = zarr.open_group(run_dir.maps, mode="r")
+    for name in NAMES:
+        assert group[name].chunks[-2:] == grid.core_shape
+        assert group[name].nchunks == grid.n_tiles
+        assert group[name].shards is None
+
+
+def test_digests_of_the_store_are_those_of_what_was_published(run_dir):
+    grid, rng = grid_of(), np.random.default_rng(2)
+    for tile in (grid.tile(0), grid.tile(8)):
+        arrays = core_arrays(tile.core, rng)
+        digests = publish_core(run_dir.maps, tile.core, arrays)
+        assert digests == {name: digest_pixels(values) for name, values in arrays.items()}
+        assert core_digests(run_dir.maps, tile.core) == digests
+
+
+def test_a_tile_of_zeros_has_a_digest_though_it_has_no_chunk(run_dir):
+    tile = grid_of().tile(4)
+    nothing = {name: np.zeros_like(values) for name, values in core_arrays(tile.core, np.random.default_rng(3)).items()}
+    digests = publish_core(run_dir.maps, tile.core, nothing)
+    assert not [path for path in files(run_dir.maps) if path.name != "zarr.json"]
+    assert core_digests(run_dir.maps, tile.core) == digests
+
+
+def test_publishing_again_replaces_all(run_dir):
+    tile, rng = grid_of().tile(5), np.random.default_rng(4)
+    publish_core(run_dir.maps, tile.core, core_arrays(tile.core, rng))
+    later = publish_core(run_dir.maps, tile.core, core_arrays(tile.core, rng))
+    assert core_digests(run_dir.maps, tile.core) == later
+
+
+def test_what_cannot_be_read_has_no_digest(run_dir):
+    tile = grid_of().tile(0)
+    digests = publish_core(run_dir.maps, tile.core, core_arrays(tile.core, np.random.default_rng(5)))
+    (run_dir.maps / "model" / "c" / "0" / "0").write_bytes(b"abc")
+    assert core_digests(run_dir.maps, tile.core) == {name: d for name, d in digests.items() if name != "model"}
+
+
+@pytest.mark.parametrize("dtype", ["f8", "i2", "i4"])
+def test_digests_are_of_values_not_of_bytes(dtype):
+    values = np.arange(12).reshape(3, 4)
+    native = digest_pixels(values.astype(f"<{dtype}"))
+    assert digest_pixels(values.astype(f">{dtype}")) == native
+    assert digest_pixels(np.asfortranarray(values.astype(dtype))) == native
+    assert digest_pixels(np.repeat(values, 2, axis=1).astype(dtype)[:, ::2]) == native
+    assert digest_pixels(values.astype(dtype) + 1) != native

@@ -1,0 +1,150 @@
+import math
+from dataclasses import replace
+
+import pytest
+from skies import poisson_sky, write_survey
+
+from cwt_dask import CWTKernels, run_survey
+from cwt_dask.config import Settings
+from cwt_dask.errors import SettingsError
+from cwt_dask.plan import (
+    MEMORY_TARGET,
+    SINGLE_TILE_PIXELS,
+    automatic_grid,
+    contract_margin,
+    make_plan,
+    worker_memory,
+)
+from cwt_dask.survey import SurveyFacts
+
+FACTS = SurveyFacts(
+    shape=(1500, 3000),
+    n_valid=4_500_000,
+    n_masked=0,
+    n_nan=0,
+    brightest=200.0,
+    counts_sum=2e6,
+    background_sum=2e6,
+    digest="d",
+    pixel_scale_deg=0.1,
+    wraps=False,
+    warnings=(),
+)
+FINE = CWTKernels(3, 1.2, 1.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (101, 2001), (1500, 3000), (4096, 4096), (18000, 36000), (300, 36000)])
+@pytest.mark.parametrize("kernels", [FINE, CWTKernels(2, 6.0, 1.3), CWTKernels(4, 6.0, 1.5)])
+def test_automatic_tiles_fit_the_memory_target_and_give_eight_workers_something_to_do(shape, kernels):
+    margin = contract_margin(kernels, 10, 100.0)
+    grid = automatic_grid(shape, margin, kernels)
+    assert worker_memory(grid, kernels.n_scale) <= MEMORY_TARGET
+    if math.prod(shape) > 2 * SINGLE_TILE_PIXELS:
+        assert grid.n_tiles >= 6
+    if grid.n_tiles > 1:
+        assert grid.margin >= margin
+        if kernels.reach <= 41:
+            # Work is not multiplied by overlap without need.
+            assert grid.n_tiles * math.prod(grid.box_shape) <= 4 * math.prod(shape)
+
+
+def test_kernels_too_large_for_the_target_are_planned_with_more_memory():
+    kernels = CWTKernels(2, 60.0, 1.3)
+    grid = automatic_grid((6000, 6000), contract_margin(kernels, 10, 100.0), kernels)
+    assert kernels.reach == 406
+    assert MEMORY_TARGET < worker_memory(grid, 2) <= 4 * MEMORY_TARGET
+
+
+def test_a_small_map_is_one_tile():
+    plan = make_plan(Settings(), replace(FACTS, shape=(101, 2001)))
+    assert plan.grid.n_tiles == 1
+    assert plan.margin_suffices
+    assert plan.exact
+
+
+def test_the_margin_grows_with_iterations_and_brightness_and_never_below_three_reaches():
+    assert contract_margin(FINE, 10, 100.0) >= 4 * FINE.reach
+    assert contract_margin(CWTKernels(2, 6.0, 1.3), 10, 100.0) >= 3 * 41
+    assert contract_margin(FINE, 1, 100.0) == contract_margin(FINE, 10, 100.0)
+    assert contract_margin(FINE, 40, 100.0) > contract_margin(FINE, 20, 100.0) > contract_margin(FINE, 10, 100.0)
+    assert contract_margin(FINE, 10, 1e7) > contract_margin(FINE, 10, 100.0)
+
+
+def test_what_auto_resolves_to_is_the_setting_it_resolves_to():
+    automatic = make_plan(Settings(n_scale=1, min_scale=1.2), FACTS)
+    margin = contract_margin(automatic.kernels, 10, FACTS.brightest)
+    explicit = make_plan(
+        Settings(n_scale=1, min_scale="0.12deg", tile_size=automatic.grid.core_shape[0], margin=margin), FACTS
+    )
+    assert explicit.grid == automatic.grid
+    assert explicit.settings_digest == automatic.settings_digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"n_scale": 3},
+        {"min_scale": 1.3},
+        {"step_scale": 1.4},
+        {"old_kernels": True},
+        {"max_iter": 9},
+        {"tol": 1e-4},
+        {"significance_threshold": 4.0},
+        {"significance_island_threshold": 5.0},
+        {"keep_isolated": True},
+        {"stopping": "fixed"},
+        {"tile_size": 500},
+        {"margin": 200},
+    ],
+)
+def test_every_setting_that_decides_the_result_is_in_the_digest(change):
+    settings = Settings(n_scale=2, min_scale=1.2, step_scale=1.5)
+    assert make_plan(replace(settings, **change), FACTS).settings_digest != make_plan(settings, FACTS).settings_digest
+
+
+def test_the_brightest_pixel_decides_through_the_rounding_level():
+    bright = make_plan(Settings(margin=123), replace(FACTS, brightest=1e6))
+    assert bright.rounding > make_plan(Settings(margin=123), FACTS).rounding
+    assert bright.settings_digest != make_plan(Settings(margin=123), FACTS).settings_digest
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "expected"),
+    [
+        ({"margin": 50, "tile_size": 300}, {}, "margin of 50 pixels is below the contract's 136: its error may exceed"),
+        ({"margin": 10, "tile_size": 300}, {}, "no bound exists"),
+        ({"stopping": "tile", "tile_size": 300}, {}, "tiles stop at iterations of their own"),
+        ({}, {"wraps": True}, "the map closes the circle"),
+        ({"significance_island_threshold": 5.0, "tile_size": 300}, {}, "islands longer than the margin"),
+        ({}, {"warnings": ("counts are not whole numbers",)}, "counts are not whole numbers"),
+    ],
+)
+def test_what_a_user_should_know_is_said(settings, facts, expected):
+    plan = make_plan(Settings(**settings), replace(FACTS, **facts))
+    assert any(expected in warning for warning in plan.warnings)
+
+
+def test_an_ordinary_plan_warns_of_nothing():
+    assert make_plan(Settings(), FACTS).warnings == ()
+
+
+def test_a_ring_is_refused_until_it_can_be_tiled_as_one():
+    with pytest.raises(SettingsError, match="wrap is yes: tiling a map as a ring is not there yet"):
+        make_plan(Settings(wrap="yes"), FACTS)
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_the_remedy():
+    plan = make_plan(Settings(tile_size=3000), FACTS)
+    with pytest.raises(SettingsError, match="a worker's limit is 1.0 GiB: take a smaller tile_size or margin"):
+        plan.check_memory(2**30)
+    plan.check_memory(plan.worker_memory)
+
+
+@pytest.mark.parametrize("n_scale", [1, 4])
+def test_predicted_memory_is_not_below_what_a_worker_takes(n_scale, tmp_path):
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((800, 1600), seed=1, n_sources=20))
+    run = run_survey(
+        survey, tmp_path / "run", workers=1, n_scale=n_scale, min_scale=1.2, step_scale=1.3, tile_size=800, max_iter=2
+    )
+    measured = run.certificate["peak_memory"]["worker"]
+    assert measured <= run.stored.plan.worker_memory <= 1.5 * measured

@@ -1,0 +1,71 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from cwt_dask import progress
+from cwt_dask.progress import Bar, Lines, Silent, reporter
+
+
+def test_lines_tell_every_tenth_of_a_stage_and_its_end(capsys):
+    assert list(Lines().track(range(25), "tiles", 25)) == list(range(25))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"tiles: {n} of 25" for n in (3, 5, 8, 10, 13, 15, 18, 20, 23, 25)]
+
+
+def test_lines_of_a_short_stage_tell_each_item(capsys):
+    list(Lines().track("abc", "tiles", 3))
+    assert capsys.readouterr().out == "tiles: 1 of 3\ntiles: 2 of 3\ntiles: 3 of 3\n"
+
+
+def test_lines_of_an_empty_stage_tell_nothing(capsys):
+    assert list(Lines().track([], "tiles", 0)) == []
+    assert capsys.readouterr().out == ""
+
+
+def test_an_item_is_passed_on_before_the_next_is_asked_for():
+    asked = []
+
+    def items():
+        for item in range(3):
+            asked.append(item)
+            yield item
+
+    for teller in (Silent(), Lines(), Bar()):
+        asked.clear()
+        assert next(iter(teller.track(items(), "tiles", 3))) == 0
+        assert asked == [0]
+
+
+def test_silence(capsys):
+    teller = Silent()
+    teller.message("something")
+    assert list(teller.track(range(3), "tiles", 3)) == [0, 1, 2]
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_a_bar_shows_stage_and_count_and_text_as_it_is():
+    bar = Bar()
+    bar.console = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
+    bar.message("[bold]/data/run[1]: 3 of 4 [/]")
+    assert list(bar.track(range(4), "tiles, 10 iterations", 4)) == [0, 1, 2, 3]
+    said = bar.console.file.getvalue()
+    assert "[bold]/data/run[1]: 3 of 4 [/]" in said
+    assert "tiles, 10 iterations" in said
+    assert "4/4" in said
+
+
+def test_a_long_message_is_not_broken():
+    bar = Bar()
+    bar.console = Console(file=io.StringIO(), force_terminal=True, width=20, highlight=False)
+    bar.message("/a/path/that/is/longer/than/the/terminal")
+    assert bar.console.file.getvalue() == "/a/path/that/is/longer/than/the/terminal\n"
+
+
+@pytest.mark.parametrize(
+    ("quiet", "terminal", "kind"), [(True, True, Silent), (False, True, Bar), (False, False, Lines)]
+)
+def test_the_right_one_for_the_occasion(monkeypatch, quiet, terminal, kind):
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=io.StringIO(), force_terminal=terminal))
+    assert type(reporter(quiet=quiet)) is kind
