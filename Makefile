@@ -12,7 +12,8 @@ demo: .venv/installed
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/coverage run --source=cwt_dask -m pytest
+	$(BIN)/python tests/raises.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

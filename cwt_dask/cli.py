@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from dask.utils import format_bytes
 
 from cwt_dask import __version__
 from cwt_dask.cli_options import EXECUTION, SETTINGS, SOURCE, options
@@ -136,6 +137,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(error.format_message(), 2)
     except CwtDaskError as error:
         return _complain(str(error), error.exit_status)
+    except OSError as error:
+        return _complain(f"{error}: mend that, and give the same command again: a run goes on where it stopped", 1)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted: the same command goes on where it stopped", 75)
 
@@ -174,8 +177,8 @@ def _describe(plan: Plan) -> str:
         f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels",
         f"margin         {margin}",
         f"kernels        scales {scales} pixels, reach {plan.kernels.reach}, gain {plan.kernels.gain:.3g}",
-        f"memory         {plan.worker_memory / 2**30:.2f} GiB a worker",
-        f"disk           at most {plan.disk / 2**30:.2f} GiB for the maps",
+        f"memory         {format_bytes(plan.worker_memory)} a worker",
+        f"disk           at most {format_bytes(plan.disk)} for the maps",
         f"cost           about {plan.core_seconds / 60:.1f} core minutes, if no iteration is saved",
         f"tiling         {'promised to do no harm' if plan.exact else 'NOT promised to do no harm'}",
         *(f"warning        {warning}" for warning in plan.warnings),

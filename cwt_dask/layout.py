@@ -23,8 +23,13 @@ class RunDir:
 
     @property
     def replaceable(self) -> bool:
-        """Whether what lies there may be replaced: an empty directory, or a run's."""
-        return self.settings.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        """Whether what lies there may be replaced: a run, or what is left of one."""
+        return self.settings.exists() and self.ledger.is_dir()
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing lies there, or an empty directory."""
+        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     @property
     def settings(self) -> Path:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from dask.utils import format_bytes
+
 from cwt_dask.config import ALGORITHM_VERSION, Settings, digest
 from cwt_dask.cwt.iterate import Criteria, rounding_level
 from cwt_dask.cwt.kernels import CWTKernels
@@ -127,10 +129,10 @@ class Plan:
             If a worker needs more than `limit` bytes.
         """
         if self.worker_memory > limit:
+            y, x = self.grid.box_shape
             raise SettingsError(
-                f"boxes of {self.grid.box_shape[0]} x {self.grid.box_shape[1]} pixels need {_gib(self.worker_memory)}, "
-                f"a worker's limit is {_gib(limit)}: take a smaller tile_size or margin, fewer scales, or a larger "
-                "memory_limit"
+                f"boxes of {y} x {x} pixels need {format_bytes(self.worker_memory)} a worker, the limit is "
+                f"{format_bytes(limit)}: take a smaller tile_size or margin, fewer scales, or a larger memory_limit"
             )
 
 
@@ -231,7 +233,9 @@ def _warnings(plan: Plan, facts: SurveyFacts) -> list[str]:
     found = []
     if not plan.margin_suffices:
         bound = "no bound exists for its error" if (margin or 0) < reach else "its error may exceed 1e-9 of the model"
-        found.append(f"the margin of {margin} pixels is below the contract's {plan.contract_margin}: {bound}")
+        found.append(
+            f"the margin of {plan.settings.margin} pixels is below the contract's {plan.contract_margin}: {bound}"
+        )
     if plan.settings.stopping == "tile" and plan.grid.n_tiles > 1:
         found.append("stopping is tile: tiles stop at iterations of their own, the model has steps at their seams")
     if facts.wraps:
@@ -241,7 +245,3 @@ def _warnings(plan: Plan, facts: SurveyFacts) -> list[str]:
             "islands longer than the margin are judged by what one tile sees of them; any such case is counted"
         )
     return found
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

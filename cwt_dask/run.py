@@ -173,13 +173,13 @@ def run_survey(
 
 
 def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Silent) -> None:
-    if files.path.exists() and not options.execution.overwrite:
+    if not files.free and not options.execution.overwrite:
         stored = read_run(files)
         plan = make_plan(options.settings, _facts(survey, options.source))
         refuse_differences(files, stored.plan, plan)
         stored.plan.check_memory(options.execution.memory_limit)
         return
-    if files.path.exists() and not files.replaceable:
+    if not files.free and not files.replaceable:
         raise InputError(f"{files.path} is not a run directory: it is not overwritten, choose another")
     if survey.resolve().is_relative_to(files.path.resolve()):
         raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
@@ -250,6 +250,8 @@ def _iterate(run: SurveyRun, executor: Executor, threads: int, progress: Silent)
         if not todo:
             return redone
         redone = True
+        if target < settings.max_iter:
+            progress.message(f"the whole map stops at iteration {target}: all tiles are taken as of there")
         job = Job(
             run_dir=run.files,
             survey=run.stored.survey,

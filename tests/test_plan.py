@@ -135,7 +135,7 @@ def test_a_ring_is_refused_until_it_can_be_tiled_as_one():
 
 def test_a_plan_that_does_not_fit_is_refused_with_the_remedy():
     plan = make_plan(Settings(tile_size=3000), FACTS)
-    with pytest.raises(SettingsError, match="a worker's limit is 1.0 GiB: take a smaller tile_size or margin"):
+    with pytest.raises(SettingsError, match="the limit is 1.00 GiB: take a smaller tile_size or margin"):
         plan.check_memory(2**30)
     plan.check_memory(plan.worker_memory)
 
