@@ -14,9 +14,10 @@ from cwt_dask.cli_options import EXECUTION, SETTINGS, SOURCE, options
 from cwt_dask.config import known, read_toml
 from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.ledger import read_records
+from cwt_dask.options import OPTION_NAMES
 from cwt_dask.progress import reporter
 from cwt_dask.results import SurveyRun
-from cwt_dask.run import OPTION_NAMES, plan_survey, run_survey
+from cwt_dask.run import plan_survey, run_survey
 from cwt_dask.simulate import simulate as simulate_survey
 from cwt_dask.survey import SurveySource
 from cwt_dask.survey import ingest as ingest_survey

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask.utils import parse_bytes
-
 from cwt_dask.catalogue import build_catalogue
 from cwt_dask.clusters import cores, dashboard, existing_client, local_client
-from cwt_dask.config import Execution, Settings, known, option_names
-from cwt_dask.errors import InputError, RunError, SettingsError
+from cwt_dask.errors import InputError, RunError
 from cwt_dask.executors import Executor, InProcess, OnDask
 from cwt_dask.layout import RunDir, fresh_directory
 from cwt_dask.ledger import TileRecord, read_records, write_atomically
@@ -23,8 +19,9 @@ from cwt_dask.maps import core_digests, create_maps
 from cwt_dask.merge.certificate import certify
 from cwt_dask.merge.pooling import stopping_iteration
 from cwt_dask.merge.seams import compare_seams
+from cwt_dask.options import Options
 from cwt_dask.peaks import measure_tile
-from cwt_dask.plan import Plan, kernels_of, make_plan
+from cwt_dask.plan import Plan, make_plan
 from cwt_dask.products import is_small, write_catalogue, write_maps_fits
 from cwt_dask.progress import Silent
 from cwt_dask.results import SurveyRun
@@ -33,60 +30,16 @@ from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
 from cwt_dask.tile import Job, peak_memory, run_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from os import PathLike
 
     from distributed import Client
 
+    from cwt_dask.config import Execution
     from cwt_dask.cwt.kernels import CWTKernels
     from cwt_dask.survey import SurveyFacts
 
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
-
-SOURCE_OPTIONS = (
-    "counts_hdu",
-    "background_hdu",
-    "exposure_hdu",
-    "mask_hdu",
-    "background",
-    "exposure",
-    "mask",
-    "band",
-)
-OPTION_NAMES = (*option_names(Settings), *option_names(Execution), *SOURCE_OPTIONS)
-
-
-@dataclass(frozen=True)
-class Options:
-    """All options of a call, sorted."""
-
-    settings: Settings
-    execution: Execution
-    source: dict[str, Any]
-
-    @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> Options:
-        """Sort options by what they are for.
-
-        Raises
-        ------
-        SettingsError
-            If one is unknown or impossible.
-        """
-        settings, execution = option_names(Settings), option_names(Execution)
-        known(OPTION_NAMES, given)
-        execute = {name: value for name, value in given.items() if name in execution}
-        if "memory_limit" in execute:
-            execute["memory_limit"] = _bytes(execute["memory_limit"])
-        options = cls(
-            Settings(**{name: value for name, value in given.items() if name in settings}),
-            Execution(**execute),
-            {name: value for name, value in given.items() if name in SOURCE_OPTIONS},
-        )
-        if not isinstance(options.settings.min_scale, str):
-            # What is wrong without a look at the survey is said before a survey is read.
-            kernels_of(options.settings)
-        return options
 
 
 def plan_survey(survey: str | PathLike[str], **options: Any) -> Plan:
@@ -322,10 +275,3 @@ def _all(
 
 def _facts(survey: Path, source: dict[str, Any]) -> SurveyFacts:
     return Survey.open(survey).facts if is_store(survey) else scan(SurveySource.of(survey, **source))
-
-
-def _bytes(size: Any) -> int:
-    try:
-        return int(parse_bytes(size))
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise SettingsError(f"memory_limit is {size}: it must be a size such as 4GiB") from error

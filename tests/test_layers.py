@@ -21,7 +21,7 @@ FLOORS = {
     5: ("merge", "plan", "runfile"),
     6: ("peaks", "catalogue", "products", "simulate", "results", "verify"),
     # The package itself is here: it hands out names of all floors.
-    7: ("run", "executors", "clusters", "cli", "cli_options", "progress", "__init__"),
+    7: ("run", "executors", "clusters", "cli", "cli_options", "options", "progress", "__init__"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 READS_FITS = ("survey", "simulate", "products", "cwt.image", "cwt.data")

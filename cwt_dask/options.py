@@ -1,0 +1,67 @@
+"""All options of a call, by what they are for: settings, execution, and where the survey's planes are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dask.utils import parse_bytes
+
+from cwt_dask.config import Execution, Settings, known, option_names
+from cwt_dask.errors import SettingsError
+from cwt_dask.plan import kernels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SOURCE_OPTIONS = (
+    "counts_hdu",
+    "background_hdu",
+    "exposure_hdu",
+    "mask_hdu",
+    "background",
+    "exposure",
+    "mask",
+    "band",
+)
+OPTION_NAMES = (*option_names(Settings), *option_names(Execution), *SOURCE_OPTIONS)
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options of a call, sorted."""
+
+    settings: Settings
+    execution: Execution
+    source: dict[str, Any]
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Options:
+        """Sort options by what they are for.
+
+        Raises
+        ------
+        SettingsError
+            If one is unknown or impossible.
+        """
+        settings, execution = option_names(Settings), option_names(Execution)
+        known(OPTION_NAMES, given)
+        execute = {name: value for name, value in given.items() if name in execution}
+        if "memory_limit" in execute:
+            execute["memory_limit"] = _bytes(execute["memory_limit"])
+        options = cls(
+            Settings(**{name: value for name, value in given.items() if name in settings}),
+            Execution(**execute),
+            {name: value for name, value in given.items() if name in SOURCE_OPTIONS},
+        )
+        if not isinstance(options.settings.min_scale, str):
+            # What is wrong without a look at the survey is said before a survey is read.
+            kernels_of(options.settings)
+        return options
+
+
+def _bytes(size: Any) -> int:
+    try:
+        return int(parse_bytes(size))
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise SettingsError(f"memory_limit is {size}: it must be a size such as 4GiB") from error
