@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from astropy.stats import poisson_conf_interval
 from astropy.table import Table
 
 from cwt_dask.merge.islands import join_pieces
-from cwt_dask.peaks import COLUMNS, read_found
+from cwt_dask.peaks import COLUMNS, disc_radii, read_found
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -33,15 +34,16 @@ DESCRIPTIONS = {
     "scale": "Scale of the largest significance",
     "island_id": "Number of the island of the support that holds the peak",
     "n_pixels": "Pixels of that island",
-    "counts": "Counts within sqrt(2) kernel widths of the peak",
-    "background": "Expected background there",
+    "radius": "Radius of the disc around the peak in which counts are summed: sqrt(2) * scale * step_scale",
+    "counts": "Counts in the disc",
+    "background": "Expected background in the disc",
     "excess": "counts - background; not corrected for what lies outside the disc",
     "excess_errn": "Downward 1-sigma error of the excess (Garwood interval of the counts)",
     "excess_errp": "Upward 1-sigma error of the excess (Garwood interval of the counts)",
     "flags": "Trust flags of the peak pixel: 1 map edge, 2 masked neighbour, 4 expected error undefined",
 }
 UNITS = dict.fromkeys(("ra", "dec", "glon", "glat"), units.deg) | dict.fromkeys(
-    ("x_peak", "y_peak", "scale"), units.pix
+    ("x_peak", "y_peak", "scale", "radius"), units.pix
 )
 
 
@@ -83,6 +85,7 @@ def build_catalogue(run_dir: RunDir, plan: Plan, wcs: WCS) -> Table:
         "scale": plan.kernels.scales[rows["best_scale"]],
         "island_id": rows["island_id"],
         "n_pixels": n_pixels[rows["island_id"] - 1],
+        "radius": disc_radii(plan.kernels)[rows["best_scale"]],
         "counts": rows["counts"],
         "background": rows["background"],
         "excess": rows["counts"] - rows["background"],
@@ -90,7 +93,20 @@ def build_catalogue(run_dir: RunDir, plan: Plan, wcs: WCS) -> Table:
         "excess_errp": high - rows["counts"],
         "flags": rows["flags"],
     }
-    return Table(columns, names=list(DESCRIPTIONS), units=UNITS, descriptions=DESCRIPTIONS)
+    return Table(columns, names=list(DESCRIPTIONS), units=UNITS, descriptions=DESCRIPTIONS, meta=_provenance(plan))
+
+
+def _provenance(plan: Plan) -> dict[str, str | float]:
+    """Where a catalogue comes from; keys fit a FITS header."""
+    return {
+        "CREATOR": f"cwt_dask {version('cwt_dask')}",
+        "INPUT": plan.survey_digest,
+        "SETTINGS": plan.settings_digest,
+        "SCALES": " ".join(f"{scale:g}" for scale in plan.kernels.scales),
+        "STEP": plan.settings.step_scale,
+        "THRESH": plan.settings.significance_threshold,
+        "PIXELS": "0-based, centre of the first pixel at 0",
+    }
 
 
 def source_names(sky: SkyCoord, prefix: str = "CWT") -> list[str]:

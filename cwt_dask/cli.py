@@ -11,7 +11,7 @@ from dask.utils import format_bytes
 
 from cwt_dask import __version__
 from cwt_dask.cli_options import EXECUTION, SETTINGS, SOURCE, options
-from cwt_dask.config import known, read_toml
+from cwt_dask.config import read_toml, refuse_unknown
 from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.ledger import read_records
 from cwt_dask.options import OPTION_NAMES
@@ -162,7 +162,7 @@ def _given() -> dict[str, Any]:
         return typed
     stored = read_toml(Path(path))
     try:
-        known(OPTION_NAMES, stored)
+        refuse_unknown(OPTION_NAMES, stored)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return stored | typed
@@ -179,7 +179,7 @@ def _describe(plan: Plan) -> str:
         f"margin         {margin}",
         f"kernels        scales {scales} pixels, reach {plan.kernels.reach}, gain {plan.kernels.gain:.3g}",
         f"memory         {format_bytes(plan.worker_memory)} a worker",
-        f"disk           at most {format_bytes(plan.disk)} for the maps",
+        f"disk           at most {format_bytes(plan.disk)} for survey and maps",
         f"cost           about {plan.core_seconds / 60:.1f} core minutes, if no iteration is saved",
         f"tiling         {'promised to do no harm' if plan.exact else 'NOT promised to do no harm'}",
         *(f"warning        {warning}" for warning in plan.warnings),
@@ -192,11 +192,13 @@ def _summary(result: SurveyRun) -> str:
     certificate = result.certificate
     harm = "the tiles did no harm" if certificate["tiling_exact"] else "NOT shown to equal the whole map"
     error = certificate["seam_model_error"]
-    stopped = {True: "converged", False: "not converged", None: "fixed"}[certificate["converged"]]
+    stopped = {True: "converged: steps below tol", False: "the most allowed; steps not below tol, as is usual"}
+    catalogue = result.catalogue
+    strong = f"{(catalogue['significance'] > 5).sum()} of them with T/E above 5"
     lines = [
-        f"sources        {len(result.catalogue)}: {result.files.catalogue}",
+        f"sources        {len(catalogue)}, {strong}: {result.files.catalogue}",
         f"maps           {result.files.maps}",
-        f"iterations     {certificate['n_iter']} ({stopped})",
+        f"iterations     {certificate['n_iter']} ({stopped.get(certificate['converged'], 'fixed')})",
         f"tiles          {certificate['n_tiles']}, {harm}"
         + (f" (largest model difference at a seam {error:.1e})" if error is not None else ""),
         f"certificate    {result.files.certificate}",

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECT_SECONDS = 10
+# Batch systems take their time to start the first worker.
+WORKER_SECONDS = 60
 
 # Workers run one compute thread each; libraries read these when they are imported.
 WORKER_ENVIRONMENT = {
@@ -67,12 +69,14 @@ def existing_client(address: str | None, scheduler_file: str | None) -> Iterator
     Raises
     ------
     InputError
-        If nothing answers there.
+        If nothing answers there, or no worker comes.
     """
     where = f"scheduler {address}" if address else f"the scheduler of file {scheduler_file}"
     if scheduler_file and not Path(str(scheduler_file)).is_file():
         # distributed would wait for the file for ever.
         raise InputError(f"cannot reach {where}: there is no such file")
+    if address and "://" in address and address.partition("://")[0] not in distributed.comm.registry.backends:
+        raise InputError(f"cannot reach {where}: it must look like tls://host:8786 or tcp://host:8786")
     try:
         client = distributed.Client(
             address, scheduler_file=scheduler_file, timeout=CONNECT_SECONDS, set_as_default=False
@@ -80,4 +84,8 @@ def existing_client(address: str | None, scheduler_file: str | None) -> Iterator
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"cannot reach {where} ({error}): is it running, and is the address right?") from error
     with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError as error:
+            raise InputError(f"{where} has no workers after {WORKER_SECONDS} s: start some first") from error
         yield client

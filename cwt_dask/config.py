@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from astropy.units import Quantity
+
 from cwt_dask.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ ALGORITHM_VERSION = 1
 
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
-Wrap = Literal["auto", "yes", "no"]
+AutoYesNo = Literal["auto", "yes", "no"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Settings:
     stopping: Stopping = "global"
     tile_size: int | Auto = "auto"
     margin: int | Auto = "auto"
-    wrap: Wrap = "auto"
+    wrap: AutoYesNo = "auto"
 
     def __post_init__(self) -> None:
         self._set("n_scale", _whole("n_scale", self.n_scale, 1))
@@ -79,7 +81,7 @@ class Settings:
         _flag("old_kernels", self.old_kernels)
         _flag("keep_isolated", self.keep_isolated)
         _choice("stopping", self.stopping, get_args(Stopping))
-        _choice("wrap", self.wrap, get_args(Wrap))
+        _choice("wrap", self.wrap, get_args(AutoYesNo))
         if self.tile_size != "auto":
             self._set("tile_size", _whole("tile_size", self.tile_size, 1, or_auto=True))
         if self.margin != "auto":
@@ -99,12 +101,11 @@ class Settings:
         """
         if not isinstance(self.min_scale, str):
             return self
-        number = self.min_scale.strip().removesuffix("deg")
         try:
-            degrees = float(number)
-        except ValueError:
+            degrees = float(Quantity(self.min_scale).to_value("deg"))
+        except (TypeError, ValueError):
             degrees = math.nan
-        if number == self.min_scale.strip() or not degrees > 0:
+        if not (math.isfinite(degrees) and degrees > 0):
             raise SettingsError(f'min_scale is "{self.min_scale}": it must be pixels (6.0) or an angle ("0.6deg")')
         return replace(self, min_scale=degrees / pixel_scale)
 
@@ -141,7 +142,7 @@ class Execution:
     memory_limit: int = 4 * 2**30
     scheduler: str | None = None
     scheduler_file: str | None = None
-    fits: Wrap = "auto"
+    fits: AutoYesNo = "auto"
     overwrite: bool = False
     quiet: bool = False
 
@@ -150,14 +151,14 @@ class Execution:
             _whole("workers", self.workers, 0)
         _whole("threads", self.threads, 1)
         _whole("memory_limit", self.memory_limit, 1)
-        _choice("fits", self.fits, get_args(Wrap))
+        _choice("fits", self.fits, get_args(AutoYesNo))
         _flag("overwrite", self.overwrite)
         _flag("quiet", self.quiet)
         if self.scheduler and self.scheduler_file:
             raise SettingsError("scheduler and scheduler_file are both given: give one of them")
 
 
-def known(names: Iterable[str], given: Mapping[str, Any]) -> None:
+def refuse_unknown(names: Iterable[str], given: Mapping[str, Any]) -> None:
     """Refuse options that nobody knows.
 
     Raises

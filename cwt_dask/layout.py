@@ -1,18 +1,12 @@
-"""Where things lie in a run directory, and how one appears."""
+"""Where things lie in a run directory."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cwt_dask.errors import InputError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -22,9 +16,18 @@ class RunDir:
     path: Path
 
     @property
-    def replaceable(self) -> bool:
-        """Whether what lies there may be replaced: a run, or what is left of one."""
+    def is_run(self) -> bool:
+        """Whether a run lies there, or what is left of one."""
         return self.settings.exists() and self.ledger.is_dir()
+
+    @property
+    def foreign(self) -> list[str]:
+        """Names of the files there that are no part of a run."""
+        stores = (self.survey, self.maps, self.seams, self.islands, self.ledger)
+        files = (self.settings, self.certificate, self.catalogue, self.catalogue_fits, self.maps_fits)
+        own = {path.name for path in (*stores, *files)}
+        # What a killed writer leaves has a hidden name.
+        return sorted(entry.name for entry in self.path.iterdir() if entry.name not in own and entry.name[0] != ".")
 
     @property
     def free(self) -> bool:
@@ -80,42 +83,3 @@ class RunDir:
     def maps_fits(self) -> Path:
         """The maps as FITS images, for small maps."""
         return self.path / "maps.fits"
-
-
-@contextmanager
-def fresh_directory(path: Path) -> Iterator[Path]:
-    """A directory that appears at `path` whole, in place of what was there, or not at all.
-
-    Raises
-    ------
-    InputError
-        If it cannot be made there.
-    """
-    absent = [parent for parent in path.parents if not parent.exists()]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        _remove_empty(absent)
-        raise InputError(f"cannot write to {path.parent} ({error.strerror}): choose another directory") from error
-    try:
-        yield fresh
-        fresh.chmod(0o755)
-        if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-            path.replace(old)
-            fresh.replace(path)
-            shutil.rmtree(old)
-        else:
-            fresh.replace(path)
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        _remove_empty(absent)
-        raise
-
-
-def _remove_empty(directories: list[Path]) -> None:
-    """Remove directories that are empty, innermost first; leave the others."""
-    for directory in directories:
-        with suppress(OSError):
-            directory.rmdir()

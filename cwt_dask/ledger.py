@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from cwt_dask.atomic import write_atomically
 from cwt_dask.errors import RunError
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class TileRecord:
         Islands whose fate the window could not know; pixels of the core within rounding of the threshold; pixels of
         the core with an undefined expected error.
     chunk_digests : dict of str
-        sha256 of the core's pixels in each array of `maps.zarr`.
+        sha256 of what the tile wrote to each array of `maps.zarr` and `seams.zarr`.
     host : str
         Where it ran.
     started, seconds, peak_memory : str, float, int
@@ -67,20 +66,6 @@ class TileRecord:
     started: str
     seconds: float
     peak_memory: int
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers, now or after a crash, see all of it or what was there before."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_record(ledger: Path, record: TileRecord) -> None:

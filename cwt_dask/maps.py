@@ -42,6 +42,7 @@ STRIP_WIDTH = 2
 DAMAGE = (OSError, ValueError, RuntimeError, KeyError)
 OPPOSITE = {"south": "north", "north": "south", "west": "east", "east": "west"}
 SIDES = tuple(OPPOSITE)
+STRIPS = ("own_model", "own_support", "beyond_model", "beyond_support")
 
 
 def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str) -> None:
@@ -69,12 +70,15 @@ def publish_core(maps: Path, core: Box, arrays: dict[str, NDArray[np.generic]]) 
     return {name: digest_pixels(values) for name, values in arrays.items()}
 
 
-def core_digests(maps: Path, core: Box) -> dict[str, str]:
-    """Digests by name of a core's pixels as they lie in the store; those that cannot be read are not among them."""
+def stored_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
+    """Digests by name of what a tile wrote, as it lies in the stores; what cannot be read is not among them."""
     digests = {}
     for name in (*IMAGES, "support"):
         with suppress(*DAMAGE):
-            digests[name] = digest_pixels(zarr.open_group(maps, mode="r")[name][(..., *core.slices)])
+            digests[name] = digest_pixels(zarr.open_group(run_dir.maps, mode="r")[name][(..., *tile.core.slices)])
+    for name in STRIPS:
+        with suppress(*DAMAGE):
+            digests[name] = digest_pixels(zarr.open_group(run_dir.seams, mode="r")[name][tile.id])
     return digests
 
 
@@ -83,9 +87,10 @@ def digest_pixels(values: NDArray[np.generic]) -> str:
     return hashlib.sha256(np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).data).hexdigest()
 
 
-def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> None:
-    """Keep what a tile holds on both sides of its seams: of its own core, and beyond it of its neighbours' cores."""
+def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dict[str, str]:
+    """Keep what a tile holds on both sides of its seams, of its own core and beyond it; digests by name."""
     group = zarr.open_group(seams, mode="r+")
+    digests = {}
     beyond = grid.strips(tile, STRIP_WIDTH)
     own = {
         side: grid.strips(neighbour, STRIP_WIDTH)[OPPOSITE[side]] for side, neighbour in grid.neighbours(tile).items()
@@ -98,6 +103,8 @@ def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> Non
                 pixels = values[(..., *box.within(tile.box))]
                 kept[SIDES.index(side), ..., : box.area] = pixels.reshape(*pixels.shape[:-2], -1)
             array[tile.id] = kept
+            digests[f"{whose}_{name}"] = digest_pixels(kept)
+    return digests
 
 
 def _create(

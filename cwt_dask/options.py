@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_bytes
 
-from cwt_dask.config import Execution, Settings, known, option_names
+from cwt_dask.config import Execution, Settings, option_names, refuse_unknown
 from cwt_dask.errors import SettingsError
 from cwt_dask.plan import kernels_of
 
@@ -45,7 +45,7 @@ class Options:
             If one is unknown or impossible.
         """
         settings, execution = option_names(Settings), option_names(Execution)
-        known(OPTION_NAMES, given)
+        refuse_unknown(OPTION_NAMES, given)
         execute = {name: value for name, value in given.items() if name in execution}
         if "memory_limit" in execute:
             execute["memory_limit"] = _bytes(execute["memory_limit"])

@@ -19,7 +19,7 @@ import scipy.ndimage
 import scipy.spatial
 import zarr
 
-from cwt_dask.ledger import write_atomically
+from cwt_dask.atomic import write_atomically
 from cwt_dask.maps import SIDES
 from cwt_dask.merge.islands import Pieces, find_pieces
 from cwt_dask.survey import Survey
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from cwt_dask.cwt.kernels import CWTKernels
     from cwt_dask.layout import RunDir
     from cwt_dask.plan import Plan
     from cwt_dask.tiling import Box
@@ -71,7 +72,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey_path: Path, tile_id: int) -
     """Find the island pieces and peaks of one core in the merged maps, measure them, and keep them in a file."""
     core = plan.grid.tile(tile_id).core
     maps = zarr.open_group(run_dir.maps, mode="r")
-    radii = np.sqrt(2) * plan.kernels.widths
+    radii = disc_radii(plan.kernels)
     finest = float(plan.kernels.scales[0])
     near = core.grown(math.ceil(finest) + 1).intersection(plan.grid.map_box)
     support = maps["support"][(..., *near.slices)].any(axis=0)
@@ -96,6 +97,12 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey_path: Path, tile_id: int) -
     )
     _write_found(run_dir, tile_id, pieces, peaks)
     return tile_id
+
+
+def disc_radii(kernels: CWTKernels) -> NDArray[np.float64]:
+    """Radius in pixels, by scale, of the disc in which counts are summed: where a Mexican hat is positive."""
+    radii: NDArray[np.float64] = np.sqrt(2) * kernels.widths
+    return radii
 
 
 def find_peaks(significance: NDArray[np.float64], separation: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

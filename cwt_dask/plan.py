@@ -52,6 +52,8 @@ class Plan:
         Of the survey's pixels and WCS.
     warnings : tuple of str
         What the user should know.
+    algorithm_version : int
+        Of the mathematics that the plan was made for.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class Plan:
     contract_margin: int
     survey_digest: str
     warnings: tuple[str, ...]
+    algorithm_version: int = ALGORITHM_VERSION
 
     @cached_property
     def kernels(self) -> CWTKernels:
@@ -94,7 +97,7 @@ class Plan:
         return {
             **{name: value for name, value in settings.items() if value is not None},
             "rounding": self.rounding,
-            "algorithm_version": ALGORITHM_VERSION,
+            "algorithm_version": self.algorithm_version,
             "grid": asdict(self.grid),
         }
 
@@ -110,9 +113,12 @@ class Plan:
 
     @property
     def disk(self) -> int:
-        """Largest space the maps can take, in bytes: without compression."""
-        pixel = sum(_SIZES[dtype] for dtype in IMAGES.values()) + self.kernels.n_scale
-        return pixel * self.grid.map_box.area
+        """Largest space that survey, maps and seams can take, in bytes: without compression, without `maps.fits`."""
+        n_scale = self.kernels.n_scale
+        pixel = sum(_SIZES[dtype] for dtype in IMAGES.values()) + n_scale
+        survey = 3 * 8 + 1
+        seams = self.grid.n_tiles * 2 * 4 * STRIP_WIDTH * max(self.grid.core_shape) * (8 + n_scale)
+        return (pixel + survey) * self.grid.map_box.area + seams
 
     @property
     def core_seconds(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +34,11 @@ def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
     catalogue.write(run_dir.catalogue_fits, format="fits", overwrite=True)
 
 
+def digest_catalogue(run_dir: RunDir) -> str:
+    """sha256 of the catalogue's ECSV file, empty if there is none."""
+    return hashlib.sha256(run_dir.catalogue.read_bytes()).hexdigest() if run_dir.catalogue.exists() else ""
+
+
 def is_small(plan: Plan) -> bool:
     """Whether the whole map may be held in memory and in one FITS file."""
     return plan.grid.map_box.area <= SMALL_MAP_PIXELS
@@ -41,7 +47,7 @@ def is_small(plan: Plan) -> bool:
 def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
     """Write all images of the map as HDUs of one FITS file, with their WCS; the cube `SUPPORT` has a scale axis."""
     header = fits.Header.fromstring(survey.header_text, sep="\n")
-    temporary = run_dir.maps_fits.with_suffix(".partial.fits")
+    temporary = run_dir.path / ".maps.partial.fits"
     fits.PrimaryHDU().writeto(temporary, overwrite=True)
     # One after the other: only one image is held at a time.
     for name, image in _images(run_dir, plan, survey):

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Silent:
-    """Tells nothing."""
+class Reporter:
+    """Where a run tells how far it is; this one keeps silent."""
 
     def message(self, text: str) -> None:
         """One line."""
@@ -24,7 +24,7 @@ class Silent:
         return iter(items)
 
 
-class Lines(Silent):
+class Lines(Reporter):
     """Plain lines on standard output, at every tenth of a stage: for logs and pipes."""
 
     def message(self, text: str) -> None:
@@ -39,7 +39,7 @@ class Lines(Silent):
                 self.message(f"{stage}: {n} of {total}")
 
 
-class Bar(Silent):
+class Bar(Reporter):
     """A progress bar a stage, for a terminal."""
 
     def __init__(self) -> None:
@@ -62,8 +62,8 @@ class Bar(Silent):
             yield from progress.track(items, total=total, description=stage)
 
 
-def reporter(*, quiet: bool) -> Silent:
+def reporter(*, quiet: bool) -> Reporter:
     """The right one for this terminal, or pipe."""
     if quiet:
-        return Silent()
+        return Reporter()
     return Bar() if Console().is_terminal else Lines()

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cwt_dask.atomic import fresh_directory, write_atomically
 from cwt_dask.catalogue import build_catalogue
 from cwt_dask.clusters import cores, dashboard, existing_client, local_client
-from cwt_dask.errors import InputError, RunError
+from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.executors import Executor, InProcess, OnDask
-from cwt_dask.layout import RunDir, fresh_directory
-from cwt_dask.ledger import TileRecord, read_records, write_atomically
-from cwt_dask.maps import core_digests, create_maps
+from cwt_dask.layout import RunDir
+from cwt_dask.ledger import TileRecord, read_records
+from cwt_dask.maps import create_maps, stored_digests
 from cwt_dask.merge.certificate import certify
 from cwt_dask.merge.pooling import stopping_iteration
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.options import Options
 from cwt_dask.peaks import measure_tile
 from cwt_dask.plan import Plan, make_plan
-from cwt_dask.products import is_small, write_catalogue, write_maps_fits
-from cwt_dask.progress import Silent
+from cwt_dask.products import digest_catalogue, is_small, write_catalogue, write_maps_fits
+from cwt_dask.progress import Reporter
 from cwt_dask.results import SurveyRun
 from cwt_dask.runfile import read_run, refuse_differences, write_run
 from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from cwt_dask.config import Execution
     from cwt_dask.cwt.kernels import CWTKernels
     from cwt_dask.survey import SurveyFacts
+    from cwt_dask.tiling import TileGrid
 
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
 
@@ -69,7 +72,7 @@ def run_survey(
     *,
     kernels: CWTKernels | None = None,
     client: Client | None = None,
-    progress: Silent | None = None,
+    progress: Reporter | None = None,
     **options: Any,
 ) -> SurveyRun:
     """Run the detector on a survey, tile by tile, and merge.
@@ -86,7 +89,7 @@ def run_survey(
         In place of the options n_scale, min_scale, step_scale and old_kernels.
     client : distributed.Client, optional
         Cluster to run on; its workers must see the same files. By default a local cluster is made for the call.
-    progress : cwt_dask.progress.Silent, optional
+    progress : cwt_dask.progress.Reporter, optional
         Where to tell what goes on; nowhere by default.
     **options
         Fields of `cwt_dask.config.Settings` and `cwt_dask.config.Execution`, and where the planes of the survey are
@@ -105,19 +108,22 @@ def run_survey(
         If tiles could not be done.
     """
     if kernels is not None:
-        options |= {
+        of_kernels = {
             "n_scale": kernels.n_scale,
             "min_scale": kernels.min_scale,
             "step_scale": kernels.step_scale,
             "old_kernels": kernels.old,
         }
+        if twice := sorted(options.keys() & of_kernels.keys()):
+            raise SettingsError(f"kernels and {', '.join(twice)} are both given: give one of them")
+        options |= of_kernels
     parsed = Options.parse(options)
-    progress = progress or Silent()
+    progress = progress or Reporter()
     with ExitStack() as stack:
         if client is None and (parsed.execution.scheduler or parsed.execution.scheduler_file):
             where = existing_client(parsed.execution.scheduler, parsed.execution.scheduler_file)
             client = stack.enter_context(where)
-        files = RunDir(Path(run_dir).absolute())
+        files = RunDir(Path(run_dir).resolve())
         _open_or_create(files, Path(survey), parsed, progress)
         run = SurveyRun.open(files.path)
         executor = stack.enter_context(_executor(client, parsed.execution, run.stored.plan.grid.n_tiles, progress))
@@ -125,21 +131,25 @@ def run_survey(
     return run
 
 
-def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Silent) -> None:
+def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Reporter) -> None:
     if not files.free and not options.execution.overwrite:
         stored = read_run(files)
         plan = make_plan(options.settings, _facts(survey, options.source))
         refuse_differences(files, stored.plan, plan)
         stored.plan.check_memory(options.execution.memory_limit)
         return
-    if not files.free and not files.replaceable:
+    if not files.free and not files.is_run:
         raise InputError(f"{files.path} is not a run directory: it is not overwritten, choose another")
+    if not files.free and files.foreign:
+        raise InputError(
+            f"{files.path} holds {', '.join(files.foreign)}, no part of a run, which would be lost: move it elsewhere"
+        )
     if survey.resolve().is_relative_to(files.path.resolve()):
         raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
     with fresh_directory(files.path) as fresh:
         new = RunDir(fresh)
         if is_store(survey):
-            opened = Survey.open(survey)
+            opened = _store(survey, options.source)
         else:
             progress.message(f"reading {survey}")
             opened = ingest(SurveySource.of(survey, **options.source), new.survey)
@@ -152,7 +162,7 @@ def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Sil
 
 
 @contextmanager
-def _executor(client: Client | None, execution: Execution, n_tiles: int, progress: Silent) -> Iterator[Executor]:
+def _executor(client: Client | None, execution: Execution, n_tiles: int, progress: Reporter) -> Iterator[Executor]:
     if client is not None:
         yield OnDask(client)
     elif n_tiles == 1 or execution.workers == 0:
@@ -164,13 +174,17 @@ def _executor(client: Client | None, execution: Execution, n_tiles: int, progres
             yield OnDask(local)
 
 
-def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progress: Silent) -> None:
-    clock = time.perf_counter()
+def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progress: Reporter) -> None:
+    started, clock = datetime.now(UTC), time.perf_counter()
     files, plan = run.files, run.stored.plan
+    if run.survey.facts.digest != plan.survey_digest:
+        raise InputError(f"{run.stored.survey} is not the survey that {files.path} began with: choose another RUN_DIR")
     for warning in plan.warnings:
         progress.message(f"warning: {warning}")
     redone = _iterate(run, executor, execution.threads, progress)
-    if not redone and files.certificate.exists():
+    with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan))
+    products = [files.certificate, files.catalogue, files.catalogue_fits, *([files.maps_fits] if with_fits else [])]
+    if not redone and all(product.exists() for product in products):
         progress.message(f"{files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
         return
 
@@ -180,23 +194,27 @@ def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progres
     seams = [seam for tile in sorted(found) for seam in found[tile]]
     _all(executor, partial(measure_tile, files, plan, run.stored.survey), tiles, "sources", progress)
     write_catalogue(files, build_catalogue(files, plan, run.wcs))
-    if execution.fits == "yes" or (execution.fits == "auto" and is_small(plan)):
+    if with_fits:
         write_maps_fits(files, plan, run.survey)
-    records = read_records(files.ledger)
+    records = _records(run)
     certificate = certify(plan, run.survey.facts, records, seams) | {
+        "digest_catalogue": digest_catalogue(files),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {"run": time.perf_counter() - clock, "tiles": sum(r.seconds for r in records.values())},
         "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
     }
     write_atomically(files.certificate, json.dumps(certificate, indent=1, allow_nan=False).encode())
 
 
-def _iterate(run: SurveyRun, executor: Executor, threads: int, progress: Silent) -> bool:
+def _iterate(run: SurveyRun, executor: Executor, threads: int, progress: Reporter) -> bool:
     """Do all tiles, to the iteration at which the whole map stops; tell whether any had to be done."""
     plan = run.stored.plan
     settings, tiles = plan.settings, range(plan.grid.n_tiles)
     done = _trusted(run, executor, progress)
     redone = False
-    while True:
+    # All iterations, then those at which the rule fires: that it fires elsewhere then needs unlike processors.
+    for _ in range(_MOST_ROUNDS):
         target = _target_iteration(plan, done)
         own_stop = settings.stopping == "tile"
         todo = [tile for tile in tiles if tile not in done or not (own_stop or done[tile].n_iter == target)]
@@ -218,6 +236,10 @@ def _iterate(run: SurveyRun, executor: Executor, threads: int, progress: Silent)
         )
         _all(executor, partial(run_tile, job), todo, f"tiles, {target} iterations", progress)
         done = _records(run)
+    raise RunError("tiles done again do not stop at the same iteration as before: use workers of one kind of processor")
+
+
+_MOST_ROUNDS = 4
 
 
 def _target_iteration(plan: Plan, done: dict[int, TileRecord]) -> int:
@@ -235,20 +257,22 @@ def _records(run: SurveyRun) -> dict[int, TileRecord]:
     return {tile: record for tile, record in read_records(run.files.ledger).items() if record.settings_digest == digest}
 
 
-def _trusted(run: SurveyRun, executor: Executor, progress: Silent) -> dict[int, TileRecord]:
+def _trusted(run: SurveyRun, executor: Executor, progress: Reporter) -> dict[int, TileRecord]:
     """Records whose pixels are in the maps as recorded."""
     records = _records(run)
+    if not records:
+        return {}
     grid = run.stored.plan.grid
     found = _all(executor, partial(_digests_of_tile, run.files, grid), list(records), "checking tiles", progress)
     return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
 
 
-def _digests_of_tile(files: RunDir, grid: Any, tile: int) -> dict[str, str]:
-    return core_digests(files.maps, grid.tile(tile).core)
+def _digests_of_tile(files: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
+    return stored_digests(files, grid.tile(tile))
 
 
 def _all(
-    executor: Executor, function: Callable[[int], Any], tiles: Iterable[int], stage: str, progress: Silent
+    executor: Executor, function: Callable[[int], Any], tiles: Iterable[int], stage: str, progress: Reporter
 ) -> dict[int, Any]:
     """Run a function over tiles; the others go on when one fails.
 
@@ -274,4 +298,13 @@ def _all(
 
 
 def _facts(survey: Path, source: dict[str, Any]) -> SurveyFacts:
-    return Survey.open(survey).facts if is_store(survey) else scan(SurveySource.of(survey, **source))
+    return _store(survey, source).facts if is_store(survey) else scan(SurveySource.of(survey, **source))
+
+
+def _store(survey: Path, source: dict[str, Any]) -> Survey:
+    if source:
+        raise SettingsError(
+            f"{survey} is a store, its planes were chosen when it was ingested: leave out {', '.join(source)}, or "
+            "ingest again with them"
+        )
+    return Survey.open(survey)

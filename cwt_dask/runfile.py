@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
+from cwt_dask.atomic import write_atomically
 from cwt_dask.config import Settings
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.ledger import write_atomically
 from cwt_dask.merge.certificate import versions
 from cwt_dask.plan import Plan
 from cwt_dask.tiling import Axis, TileGrid
@@ -45,6 +45,7 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
         | ({"store": str(survey.resolve())} if survey else {}),
         "settings": {name: value for name, value in asdict(plan.settings).items() if value is not None},
         "plan": {
+            "algorithm_version": plan.algorithm_version,
             "contract_margin": plan.contract_margin,
             "rounding": plan.rounding,
             "settings_digest": plan.settings_digest,
@@ -68,7 +69,9 @@ def read_run(run_dir: RunDir) -> StoredRun:
     try:
         content: dict[str, Any] = tomllib.loads(run_dir.settings.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{run_dir.path} is not a run directory: it has no readable run.toml") from error
+        raise InputError(
+            f"{run_dir.path} is not a run directory: it has no readable run.toml; choose another (SURVEY comes first)"
+        ) from error
     except ValueError as error:
         raise InputError(f"{run_dir.settings} is damaged ({error}): run with --overwrite to start anew") from error
     try:
@@ -81,6 +84,7 @@ def read_run(run_dir: RunDir) -> StoredRun:
                 contract_margin=plan["contract_margin"],
                 survey_digest=content["survey"]["digest"],
                 warnings=tuple(plan["warnings"]),
+                algorithm_version=plan["algorithm_version"],
             ),
             survey=Path(content["survey"].get("store", run_dir.survey)),
         )
@@ -96,12 +100,14 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
     SettingsError
         Naming what differs.
     """
-    old, new = _flat(stored.decisive), _flat(wanted.decisive)
-    found = [
-        f"{name} was {old.get(name)}, is {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)
-    ]
-    # What the grid follows from is named, not the grid, unless it alone differs.
-    found = [text for text in found if not text.startswith("grid.")] or found
+    old, new = stored.decisive, wanted.decisive
+    pairs = [(name, old.get(name), new.get(name)) for name in {**old, **new} if name != "grid"]
+    if old["grid"] != new["grid"]:
+        # What the grid follows from is named, not the grid.
+        pairs += [(name, getattr(stored.settings, name), getattr(wanted.settings, name)) for name in _GRID_SETTINGS]
+    found = [f"{name} was {before}, is {now}" for name, before, now in pairs if before != now]
+    if not found and old["grid"] != new["grid"]:
+        found = ["this version lays its tiles otherwise"]
     if stored.survey_digest != wanted.survey_digest:
         found.insert(0, "the survey's content is another")
     if found:
@@ -110,8 +116,4 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
         )
 
 
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in content.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+_GRID_SETTINGS = ("tile_size", "margin")

@@ -23,8 +23,6 @@ from cwt_dask.maps import publish_core, publish_strips
 from cwt_dask.survey import Survey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from cwt_dask.cwt.kernels import CWTKernels
@@ -82,45 +80,54 @@ class Job:
     threads: int
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What the iteration of one tile ended with.
+
+    Attributes
+    ----------
+    state : State
+        After the last iteration, in the tile's box.
+    moments : list of Moments
+        Of the core's residual after each iteration.
+    open_islands : int
+        Islands, counted once an iteration and scale, whose fate the window could not know.
+    converged : bool
+        Whether the tile stopped by its own variance.
+    """
+
+    state: State
+    moments: list[Moments]
+    open_islands: int
+    converged: bool
+
+
 def run_tile(job: Job, tile_id: int) -> int:
     """Do one tile, and return its number."""
     started, clock = datetime.now(UTC), time.perf_counter()
     tile = job.grid.tile(tile_id)
     survey = Survey.open(job.survey)
     window = survey.read_window(tile.window, tile.box)
-    spectra = kernel_spectra(job.kernels, job.grid.box_shape, job.threads)
+    outcome = _iterate(job, tile, window)
+    digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(job, tile, survey, window, outcome.state))
+    digests |= publish_strips(job.run_dir.seams, job.grid, tile, outcome.state)
     core = tile.core.within(tile.box)
-
-    moments: list[Moments] = []
-    open_islands = 0
-    converged = False
-    for state in _iterations(Field(window.counts, window.background, window.valid), spectra, job.criteria, job.n_iter):
-        moments.append(Moments.of(state.residual[core][window.valid[core]]))
-        open_islands += _open_islands(state, window, spectra, job, tile)
-        if job.tol is not None and stops_at([m.variance for m in moments], job.tol):
-            converged = True
-            break
-
-    near_map = tile.core.grown(job.kernels.reach).intersection(job.grid.map_box)
-    trust = _trust(state, tile, job, survey.read("mask", near_map) != 0, near_map)
-    digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(state, window, core) | {"trust": trust})
-    publish_strips(job.run_dir.seams, job.grid, tile, state)
     write_record(
         job.run_dir.ledger,
         TileRecord(
             schema=SCHEMA,
             tile=tile.id,
-            core=_corners(tile.core),
-            window=_corners(tile.window),
+            core=_bounds(tile.core),
+            window=_bounds(tile.window),
             settings_digest=job.settings_digest,
             input_digest=survey.digest_window(tile.window),
-            n_iter=state.iteration,
-            converged=converged,
-            moments=[(m.count, m.mean, m.sum_squared_deviations) for m in moments],
-            model_max=float(state.model[core].max()),
-            open_islands=open_islands,
-            near_threshold=int(np.count_nonzero(state.near_threshold[core])),
-            undefined=int(np.count_nonzero(state.undefined[core])),
+            n_iter=outcome.state.iteration,
+            converged=outcome.converged,
+            moments=[(m.count, m.mean, m.sum_squared_deviations) for m in outcome.moments],
+            model_max=float(outcome.state.model[core].max()),
+            open_islands=outcome.open_islands,
+            near_threshold=int(np.count_nonzero(outcome.state.near_threshold[core])),
+            undefined=int(np.count_nonzero(outcome.state.undefined[core])),
             chunk_digests=digests,
             host=socket.gethostname(),
             started=started.isoformat(timespec="seconds"),
@@ -140,14 +147,25 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _iterations(field: Field, spectra: KernelSpectra, criteria: Criteria, n_iter: int) -> Iterator[State]:
-    state = State.start(len(spectra.base), spectra.shape)
-    for _ in range(n_iter):
-        state = step(state, field, spectra, criteria)
-        yield state
+def _iterate(job: Job, tile: Tile, window: Window) -> Outcome:
+    spectra = kernel_spectra(job.kernels, job.grid.box_shape, job.threads)
+    field = Field(window.counts, window.background, window.valid)
+    core = tile.core.within(tile.box)
+    state = State.start(job.kernels.n_scale, job.grid.box_shape)
+    moments: list[Moments] = []
+    open_islands = 0
+    converged = False
+    while state.iteration < job.n_iter and not converged:
+        state = step(state, field, spectra, job.criteria)
+        moments.append(Moments.of(state.residual[core][window.valid[core]]))
+        open_islands += _open_islands(state, window, spectra, job, tile)
+        converged = job.tol is not None and stops_at([m.variance for m in moments], job.tol) is not None
+    return Outcome(state, moments, open_islands, converged)
 
 
-def _core_arrays(state: State, window: Window, core: tuple[slice, slice]) -> dict[str, NDArray[np.generic]]:
+def _core_arrays(job: Job, tile: Tile, survey: Survey, window: Window, state: State) -> dict[str, NDArray[np.generic]]:
+    """What a tile publishes of its core: images (y, x) and the support (scale, y, x), by name."""
+    core = tile.core.within(tile.box)
     significance = state.significance[core]
     return {
         "model": state.model[core],
@@ -158,6 +176,7 @@ def _core_arrays(state: State, window: Window, core: tuple[slice, slice]) -> dic
         "best_scale": state.best_scale[core],
         "support": state.support[(..., *core)],
         "mask": window.valid[core].astype(np.uint8),
+        "trust": _trust(job, tile, survey, state),
     }
 
 
@@ -179,12 +198,15 @@ def _open_islands(state: State, window: Window, spectra: KernelSpectra, job: Job
     return count
 
 
-def _trust(state: State, tile: Tile, job: Job, valid: NDArray[np.bool_], near: Box) -> NDArray[np.uint8]:
-    """Trust flags of a core; `valid` are the pixels of the map within reach of it, the box `near`."""
+def _trust(job: Job, tile: Tile, survey: Survey, state: State) -> NDArray[np.uint8]:
+    """Trust flags of a core (y, x)."""
+    reach, map_box = job.kernels.reach, job.grid.map_box
+    # A margin below the reach does not show all neighbours that matter here.
+    near = tile.core.grown(reach).intersection(map_box)
+    valid = survey.read("mask", near) != 0
     trust = np.zeros(near.shape, dtype=np.uint8)
-    reach = job.kernels.reach
     edge = np.ones(near.shape, dtype=bool)
-    edge[job.grid.map_box.grown(-reach).intersection(near).within(near)] = False
+    edge[map_box.grown(-reach).intersection(near).within(near)] = False
     trust[edge] |= np.uint8(Trust.MAP_EDGE)
     masked = scipy.ndimage.maximum_filter((~valid).astype(np.uint8), size=2 * reach + 1, mode="constant") != 0
     trust[masked] |= np.uint8(Trust.MASKED_NEIGHBOUR)
@@ -194,5 +216,5 @@ def _trust(state: State, tile: Tile, job: Job, valid: NDArray[np.bool_], near: B
     return core
 
 
-def _corners(box: Box) -> list[int]:
+def _bounds(box: Box) -> list[int]:
     return [box.y0, box.y1, box.x0, box.x1]

@@ -6,15 +6,17 @@ mathematics, which is what the tests' oracle is for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cwt_dask.ledger import read_records
-from cwt_dask.maps import DAMAGE, core_digests
+from cwt_dask.maps import DAMAGE, stored_digests
 from cwt_dask.merge.certificate import certify
 from cwt_dask.merge.seams import compare_seams
+from cwt_dask.products import digest_catalogue
 
 if TYPE_CHECKING:
     from cwt_dask.merge.seams import Seam
+    from cwt_dask.plan import Plan
     from cwt_dask.results import SurveyRun
 
 # What the certificate states and the files must still give.
@@ -59,7 +61,7 @@ def verify_run(run: SurveyRun) -> list[Check]:
     changed = [
         tile
         for tile in tiles
-        if tile in records and core_digests(run.files.maps, plan.grid.tile(tile).core) != records[tile].chunk_digests
+        if tile in records and stored_digests(run.files, plan.grid.tile(tile)) != records[tile].chunk_digests
     ]
     other_input = [tile for tile in tiles if tile in records and _input_digest(run, tile) != records[tile].input_digest]
     seams, unreadable = _seams(run)
@@ -72,12 +74,25 @@ def verify_run(run: SurveyRun) -> list[Check]:
     return [
         Check("every tile is done", _tiles("no record of", missing)),
         Check("every tile was done under the run's settings", _tiles("other settings in", foreign)),
-        Check("maps are as the tiles wrote them", _tiles("other pixels in", changed)),
+        Check("maps and seams are as the tiles wrote them", _tiles("other pixels in", changed)),
         Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
         Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
         Check("the certificate follows from the files", "; ".join(stale)),
-        Check("the tiles did no harm", "" if now["tiling_exact"] or not plan.exact else "tiling_exact is false"),
+        Check("the catalogue is as the run wrote it", _changed_catalogue(run, certificate)),
+        _harm(plan, exact=now["tiling_exact"]),
     ]
+
+
+def _harm(plan: Plan, *, exact: bool) -> Check:
+    if plan.exact:
+        return Check("the tiles did no harm", "" if exact else "tiling_exact is false")
+    return Check(f"nothing was promised of the tiles (tiling_exact is {str(exact).lower()}, see the warnings)", "")
+
+
+def _changed_catalogue(run: SurveyRun, certificate: dict[str, Any]) -> str:
+    return (
+        "" if digest_catalogue(run.files) == certificate.get("digest_catalogue") else f"{run.files.catalogue} differs"
+    )
 
 
 def _input_digest(run: SurveyRun, tile: int) -> str | None:

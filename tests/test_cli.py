@@ -93,7 +93,7 @@ def test_simulate_plan_run_status_and_verify(call, tmp_path):
     assert "tiles, 3 iterations: 4 of 4" in said.out
     assert "the tiles did no harm" in said.out
     assert "\x1b" not in said.out
-    assert f"sources        {len(Table.read(run_dir / 'catalogue.ecsv'))}: " in said.out
+    assert f"sources        {len(Table.read(run_dir / 'catalogue.ecsv'))}, " in said.out
 
     said = call("status", run_dir)
     assert said.status == 0
@@ -159,7 +159,7 @@ def test_quiet_says_nothing(call, survey, tmp_path):
 
 
 def test_a_terminal_gets_a_bar(call, survey, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "reporter", lambda *, quiet: progress.Silent() if quiet else progress.Bar())
+    monkeypatch.setattr(cli, "reporter", lambda *, quiet: progress.Reporter() if quiet else progress.Bar())
     said = call("run", survey, tmp_path / "run", *KERNELS, *HERE)
     assert said.status == 0
     assert "tiles, 3 iterations" in said.out
@@ -220,7 +220,7 @@ def test_the_same_command_again_does_nothing_and_says_so(call, finished, run_dir
             "significance_island_threshold was None, is 4.0.",
         ),
         ((*KERNELS, *TILES, "--keep-isolated", "--stopping", "fixed"), "keep_isolated was False, is True; stopping"),
-        ((*KERNELS, "--tile-size", "61"), "grid.y.core was 60, is 61"),
+        ((*KERNELS, "--tile-size", "61"), "tile_size was 60, is 61"),
     ],
 )
 def test_other_settings_are_refused_and_named(call, finished, run_dir, arguments, fragment):
@@ -248,11 +248,11 @@ def test_how_it_is_run_may_change(call, finished, run_dir):
 
 
 def test_overwrite_starts_anew(call, survey, run_dir):
-    (run_dir / "note.txt").write_text("of the run before")
+    (run_dir / "ledger" / "note").write_text("of the run before")
     said = call("run", survey, run_dir, "--overwrite", *KERNELS, *HERE, "--tile-size", 50)
     assert said.status == 0
     assert certificate_of(run_dir)["n_tiles"] == 6
-    assert not (run_dir / "note.txt").exists()
+    assert not (run_dir / "ledger" / "note").exists()
     assert sorted(path.name for path in run_dir.parent.iterdir()) == ["run"]
 
 
@@ -357,10 +357,16 @@ def edit_certificate(run_dir, **changes):
 @pytest.mark.parametrize(
     ("damage", "broken"),
     [
-        (lambda run: flip(run / "maps.zarr/model/c/1/1"), "maps are as the tiles wrote them: other pixels in tiles 4"),
-        (lambda run: (run / "maps.zarr/trust/c/0/2").unlink(), "maps are as the tiles wrote them: .* tiles 2"),
-        (lambda run: (run / "maps.zarr/approx/c/0/0").write_bytes(b"abc"), "maps are as .* tiles 0"),
-        (lambda run: shutil.rmtree(run / "maps.zarr/support"), "maps are as .* tiles 0, 1, 2, 3, 4, 5"),
+        (
+            lambda run: flip(run / "maps.zarr/model/c/1/1"),
+            "maps and seams are as the tiles wrote them: other pixels in tiles 4",
+        ),
+        (
+            lambda run: (run / "maps.zarr/trust/c/0/2").unlink(),
+            "maps and seams are as the tiles wrote them: .* tiles 2",
+        ),
+        (lambda run: (run / "maps.zarr/approx/c/0/0").write_bytes(b"abc"), "maps and seams are as .* tiles 0"),
+        (lambda run: shutil.rmtree(run / "maps.zarr/support"), "maps and seams are as .* tiles 0, 1, 2, 3, 4, 5"),
         (lambda run: (run / "ledger/tile-0000001.json").unlink(), "every tile is done: no record of tiles 1"),
         (lambda run: (run / "ledger/tile-0000001.json").unlink(), "the certificate .* coverage is 0.6.*, not 1.0"),
         (lambda run: (run / "seams.zarr/own_model/c/1/0/0").unlink(), "the tiles did no harm: tiling_exact is false"),
@@ -433,7 +439,10 @@ def test_a_damaged_tile_is_done_again(call, finished, run_dir, damage):
 def test_what_is_no_run_has_no_status(call, tmp_path, command):
     said = call(command, tmp_path)
     assert said.status == 2
-    assert said.err == f"cwt-dask: {tmp_path} is not a run directory: it has no readable run.toml\n"
+    assert (
+        said.err
+        == f"cwt-dask: {tmp_path} is not a run directory: it has no readable run.toml; choose another (SURVEY comes first)\n"
+    )
 
 
 # --- NaN --------------------------------------------------------------------------------------------------------------
@@ -694,7 +703,7 @@ LONG = "x" * 249
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (("run", "survey.fits", "file/run", *KERNELS), "file (File exists): choose another directory"),
+        (("run", "survey.fits", "file/run", *KERNELS), "file (Not a directory): choose another directory"),
         (("run", "survey.fits", "file/a/run", *KERNELS), "file/a (Not a directory): choose another directory"),
         (("run", "survey.fits", f"a/b/{LONG}", *KERNELS), "(File name too long): choose another directory"),
         (("run", "survey.fits", "file", *KERNELS), "file is not a run directory"),

@@ -9,7 +9,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cwt_dask.config import Execution, Settings, digest, known, read_toml
+from cwt_dask.config import Execution, Settings, digest, read_toml, refuse_unknown
 from cwt_dask.errors import SettingsError
 
 positive = st.floats(1e-3, 1e3)
@@ -88,7 +88,9 @@ def test_impossible_execution_is_named(options, message):
         Execution(**options)
 
 
-@pytest.mark.parametrize(("text", "pixels"), [("0.6deg", 6.0), (" 1.2 deg ", 12.0)])
+@pytest.mark.parametrize(
+    ("text", "pixels"), [("0.6deg", 6.0), (" 1.2 deg ", 12.0), ("36arcmin", 6.0), ("0.6degree", 6.0)]
+)
 def test_an_angle_becomes_pixels(text, pixels):
     assert Settings(min_scale=text).in_pixels(0.1).min_scale == pytest.approx(pixels)
 
@@ -97,7 +99,7 @@ def test_pixels_stay_pixels():
     assert Settings(min_scale=6.0).in_pixels(0.1) == Settings(min_scale=6.0)
 
 
-@pytest.mark.parametrize("text", ["0.6", "0.6rad", "deg", "-1deg", "nandeg"])
+@pytest.mark.parametrize("text", ["0.6", "0.6pix", "deg", "-1deg", "nan deg"])
 def test_what_is_no_angle_is_refused(text):
     with pytest.raises(SettingsError, match="it must be pixels .* or an angle"):
         Settings(min_scale=text).in_pixels(0.1)
@@ -105,9 +107,9 @@ def test_what_is_no_angle_is_refused(text):
 
 def test_unknown_options_are_refused_with_the_nearest_known_one():
     with pytest.raises(SettingsError, match="unknown option max_iters: did you mean max_iter?"):
-        known(["max_iter", "tol"], {"max_iters": 3})
+        refuse_unknown(["max_iter", "tol"], {"max_iters": 3})
     with pytest.raises(SettingsError, match="unknown option zzz: known are: max_iter, tol"):
-        known(["max_iter", "tol"], {"zzz": 3})
+        refuse_unknown(["max_iter", "tol"], {"zzz": 3})
 
 
 def test_toml_that_cannot_be_read_is_refused(tmp_path):

@@ -132,10 +132,28 @@ def test_a_scheduler_that_is_not_there_is_a_wrong_call(tmp_path, monkeypatch):
     ):
         pass
     with (
+        pytest.raises(InputError, match="cannot reach scheduler foo://x: it must look like tls://host:8786"),
+        existing_client("foo://x", None),
+    ):
+        pass
+    with (
         pytest.raises(InputError, match="cannot reach the scheduler of file .*no such file"),
         existing_client(None, str(tmp_path / "no")),
     ):
         pass
+
+
+def test_a_scheduler_without_workers_is_not_waited_for_for_ever(scheduler_process, monkeypatch):
+    monkeypatch.setattr("cwt_dask.clusters.WORKER_SECONDS", 1)
+    _, file = scheduler_process
+    with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
+        client.wait_for_workers(1)
+        client.retire_workers(list(client.scheduler_info()["workers"]))
+        with (
+            pytest.raises(InputError, match="has no workers after 1 s: start some first"),
+            existing_client(None, str(file)),
+        ):
+            pass
 
 
 def test_a_local_cluster_speaks_tls_on_the_loopback_interface_only(client):

@@ -14,7 +14,7 @@ PACKAGE = Path(cwt_dask.__file__).parent
 
 # A folder stands for its modules.
 FLOORS = {
-    1: ("errors", "config"),
+    1: ("errors", "config", "atomic"),
     2: ("cwt", "tiling", "layout"),
     3: ("survey", "ledger", "maps"),
     4: ("tile",),

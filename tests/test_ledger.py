@@ -1,12 +1,10 @@
 import json
-import os
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 
 from cwt_dask.errors import RunError
-from cwt_dask.ledger import SCHEMA, TileRecord, read_records, write_atomically, write_record
+from cwt_dask.ledger import SCHEMA, TileRecord, read_records, write_record
 
 RECORD = TileRecord(
     schema=SCHEMA,
@@ -52,23 +50,3 @@ def test_a_damaged_or_foreign_record_is_named(tmp_path, text, message):
     (tmp_path / "tile-0000001.json").write_text(text)
     with pytest.raises(RunError, match=f"tile-0000001.json {message}"):
         read_records(tmp_path)
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-
-    def fail(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_files_are_readable_as_the_users_mask_says(tmp_path):
-    write_atomically(tmp_path / "file", b"")
-    (tmp_path / "plain").touch()
-    assert Path(tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -1,11 +1,15 @@
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cwt_dask.cwt.iterate import State
 from cwt_dask.layout import RunDir
-from cwt_dask.maps import IMAGES, core_digests, create_maps, digest_pixels, publish_core
+from cwt_dask.maps import IMAGES, STRIPS, create_maps, digest_pixels, publish_core, publish_strips, stored_digests
 from cwt_dask.tiling import TileGrid
 
 N_SCALE = 2
@@ -72,13 +76,17 @@ def test_chunks_are_the_cores(tmp_path_factory, shape, core):
         assert group[name].shards is None
 
 
+def of_core(run_dir, tile):
+    return {name: digest for name, digest in stored_digests(run_dir, tile).items() if name not in STRIPS}
+
+
 def test_digests_of_the_store_are_those_of_what_was_published(run_dir):
     grid, rng = grid_of(), np.random.default_rng(2)
     for tile in (grid.tile(0), grid.tile(8)):
         arrays = core_arrays(tile.core, rng)
         digests = publish_core(run_dir.maps, tile.core, arrays)
         assert digests == {name: digest_pixels(values) for name, values in arrays.items()}
-        assert core_digests(run_dir.maps, tile.core) == digests
+        assert of_core(run_dir, tile) == digests
 
 
 def test_a_tile_of_zeros_has_a_digest_though_it_has_no_chunk(run_dir):
@@ -86,21 +94,38 @@ def test_a_tile_of_zeros_has_a_digest_though_it_has_no_chunk(run_dir):
     nothing = {name: np.zeros_like(values) for name, values in core_arrays(tile.core, np.random.default_rng(3)).items()}
     digests = publish_core(run_dir.maps, tile.core, nothing)
     assert not [path for path in files(run_dir.maps) if path.name != "zarr.json"]
-    assert core_digests(run_dir.maps, tile.core) == digests
+    assert of_core(run_dir, tile) == digests
 
 
 def test_publishing_again_replaces_all(run_dir):
     tile, rng = grid_of().tile(5), np.random.default_rng(4)
     publish_core(run_dir.maps, tile.core, core_arrays(tile.core, rng))
     later = publish_core(run_dir.maps, tile.core, core_arrays(tile.core, rng))
-    assert core_digests(run_dir.maps, tile.core) == later
+    assert of_core(run_dir, tile) == later
 
 
 def test_what_cannot_be_read_has_no_digest(run_dir):
     tile = grid_of().tile(0)
     digests = publish_core(run_dir.maps, tile.core, core_arrays(tile.core, np.random.default_rng(5)))
     (run_dir.maps / "model" / "c" / "0" / "0").write_bytes(b"abc")
-    assert core_digests(run_dir.maps, tile.core) == {name: d for name, d in digests.items() if name != "model"}
+    assert of_core(run_dir, tile) == {name: d for name, d in digests.items() if name != "model"}
+
+
+def test_the_strips_of_a_tile_are_digested_as_they_were_written(run_dir):
+    grid = grid_of()
+    tile = grid.tile(4)
+    rng = np.random.default_rng(6)
+    state = replace(
+        State.start(N_SCALE, grid.box_shape),
+        model=rng.random(grid.box_shape),
+        support=rng.random((N_SCALE, *grid.box_shape)) > 0.5,
+    )
+    digests = publish_strips(run_dir.seams, grid, tile, state)
+    assert digests.keys() == set(STRIPS)
+    stored = stored_digests(run_dir, tile)
+    assert {name: stored[name] for name in STRIPS} == digests
+    shutil.rmtree(run_dir.seams / "beyond_model" / "c" / "4")
+    assert stored_digests(run_dir, tile)["beyond_model"] != digests["beyond_model"]
 
 
 @pytest.mark.parametrize("dtype", ["f8", "i2", "i4"])

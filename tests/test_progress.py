@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from cwt_dask import progress
-from cwt_dask.progress import Bar, Lines, Silent, reporter
+from cwt_dask.progress import Bar, Lines, Reporter, reporter
 
 
 def test_lines_tell_every_tenth_of_a_stage_and_its_end(capsys):
@@ -31,14 +31,14 @@ def test_an_item_is_passed_on_before_the_next_is_asked_for():
             asked.append(item)
             yield item
 
-    for teller in (Silent(), Lines(), Bar()):
+    for teller in (Reporter(), Lines(), Bar()):
         asked.clear()
         assert next(iter(teller.track(items(), "tiles", 3))) == 0
         assert asked == [0]
 
 
 def test_silence(capsys):
-    teller = Silent()
+    teller = Reporter()
     teller.message("something")
     assert list(teller.track(range(3), "tiles", 3)) == [0, 1, 2]
     captured = capsys.readouterr()
@@ -64,7 +64,7 @@ def test_a_long_message_is_not_broken():
 
 
 @pytest.mark.parametrize(
-    ("quiet", "terminal", "kind"), [(True, True, Silent), (False, True, Bar), (False, False, Lines)]
+    ("quiet", "terminal", "kind"), [(True, True, Reporter), (False, True, Bar), (False, False, Lines)]
 )
 def test_the_right_one_for_the_occasion(monkeypatch, quiet, terminal, kind):
     monkeypatch.setattr(progress, "Console", lambda **_: Console(file=io.StringIO(), force_terminal=terminal))

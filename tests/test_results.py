@@ -6,7 +6,7 @@ import cwt_dask
 from cwt_dask import CWTKernels, SurveyRun, run_survey
 from cwt_dask.cli import main
 from cwt_dask.errors import InputError, RunError, SettingsError
-from cwt_dask.progress import Silent
+from cwt_dask.progress import Reporter
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
 
@@ -126,7 +126,7 @@ def test_the_python_api_and_the_command_line_make_the_same_run(run, survey, tmp_
 
 
 def test_python_callers_hear_nothing_unless_they_ask(survey, tmp_path, capsys):
-    class Collected(Silent):
+    class Collected(Reporter):
         said = ()
 
         def message(self, text):

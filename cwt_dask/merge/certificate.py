@@ -66,6 +66,7 @@ def certify(plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seam
         "near_threshold_pixels": sum(record.near_threshold for record in records.values()),
         "undefined_error_pixels": sum(record.undefined for record in records.values()),
         "masked_pixels": facts.n_masked,
+        "nan_pixels": facts.n_nan,
         "rounding_level": plan.rounding,
         "tiling_exact": (
             coverage == 1.0

@@ -63,4 +63,5 @@ def seam_model_error(seams: Iterable[Seam], model_max: Mapping[int, float]) -> f
         largest = max(model_max[seam.tile], model_max[seam.neighbour])
         if seam.n_pixels:
             errors.append(seam.model_difference / largest if largest > 0 else float(seam.model_difference > 0))
-    return max(errors, default=None)
+    # Not max(): NaN must show.
+    return float(np.max(errors)) if errors else None

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _SMOOTH_SCATTER = 0.5
 _LEAST_COUNTS = 1000
 
+# Above it float64 does not hold every whole number.
+_LARGEST = 2.0**53
+
 
 @dataclass(frozen=True)
 class SurveyFacts:
@@ -123,6 +126,7 @@ class Census:
         for name in self.row_sums:
             self._find(name, "negative", values[name], values[name] < 0, strip.y0)
             self._find(name, "infinite", values[name], np.isinf(values[name]), strip.y0)
+            self._find(name, "absurdly large", values[name], values[name] > _LARGEST, strip.y0)
         if self.faults:
             return  # refused in the end, however it adds up
         for name, rows in self.row_sums.items():
@@ -162,7 +166,7 @@ class Census:
         Raises
         ------
         SurveyError
-            If a used pixel is negative or infinite, or no pixel is used.
+            If a used pixel is negative, infinite or absurdly large, or no pixel is used.
         """
         if self.faults:
             fault = next(iter(self.faults.values()))

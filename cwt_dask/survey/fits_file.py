@@ -78,7 +78,9 @@ class FitsFile:
         if not plane.required:
             return None
         present = ", ".join(f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.hdus))
-        raise SurveyError(f"{self.path} has no HDU {plane.hdu}; it has {present}: name the one to use")
+        raise SurveyError(
+            f"{self.path} has no HDU {plane.hdu}; it has {present}: name the one to use, such as --counts-hdu 0"
+        )
 
 
 def _read_headers(path: Path, handle: Any) -> Any:

@@ -122,6 +122,7 @@ class FitsPlane:
         if len(hdu.shape) < 2:
             raise SurveyError(f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}: an image of two axes is needed")
         self.shape: tuple[int, int] = hdu.shape[-2:]
+        self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))
         bands = self._choose_bands(hdu.shape[:-2], band)
         self._decode, self.dtype = _decoder(self.header)
         if len(bands) > 1:
@@ -130,7 +131,7 @@ class FitsPlane:
 
     def _choose_bands(self, leading: tuple[int, ...], band: Band) -> range:
         """Choose the planes, counted through all leading axes."""
-        n_bands = int(np.prod(leading, dtype=int))
+        n_bands = self.n_bands
         if n_bands == 1 and band in (None, 0, "sum"):
             return range(1)
         if band is None:

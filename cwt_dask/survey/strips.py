@@ -158,9 +158,15 @@ class OpenSurvey:
 
 
 def _check_together(planes: Mapping[str, FitsPlane]) -> str:
-    """Check that planes have one shape and one sky; give the WCS cards of the counts."""
+    """Check that planes have one shape, as many bands, and one sky; give the WCS cards of the counts."""
     counts = planes["counts"]
-    for plane in planes.values():
+    for name, plane in planes.items():
+        # One exposure or mask may serve all bands; the background of one band is not that of another.
+        if plane.n_bands != counts.n_bands and (name == "background" or plane.n_bands != 1):
+            raise SurveyError(
+                f"{plane.where} has {plane.n_bands} bands, but {counts.where} has {counts.n_bands}: give maps of the "
+                "same bands"
+            )
         if plane.shape != counts.shape:
             raise SurveyError(
                 f"{plane.where} is {plane.shape[0]} x {plane.shape[1]} pixels (y, x), but {counts.where} is "

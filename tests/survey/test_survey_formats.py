@@ -198,11 +198,25 @@ def test_cubes(write, tmp_path, packing):
     assert digest(path, band="sum") == digest(together)
 
 
-def test_flat_companions_serve_every_band_of_a_cube(write, planes):
-    cube = np.stack([planes["counts"], planes["counts"] + 1])
-    path = write(counts=cube, background=planes["background"])
-    flat = write("flat.fits", counts=cube[1], background=planes["background"])
-    assert digest(path, band=1) == digest(flat)
+def test_a_flat_exposure_or_mask_serves_every_band_of_a_cube(write, planes):
+    cubes = {name: np.stack([planes[name], planes[name] + 1]) for name in ("counts", "background")}
+    flat = {name: plane for name, plane in planes.items() if name not in cubes}
+    path = write(**cubes, **flat)
+    single = write("flat.fits", **{name: cube[1] for name, cube in cubes.items()}, **flat)
+    assert digest(path, band=1) == digest(single)
+
+
+@pytest.mark.parametrize("band", [0, "sum"])
+@pytest.mark.parametrize(("n_counts", "n_background"), [(5, 4), (1, 4), (5, 1)])
+def test_counts_and_background_of_unlike_bands_are_refused(write, planes, band, n_counts, n_background):
+    cubes = {
+        "counts": np.stack([planes["counts"]] * n_counts),
+        "background": np.stack([planes["background"]] * n_background),
+    }
+    with pytest.raises(
+        SurveyError, match=f"has {n_background} bands, but HDU .* has {n_counts}: give maps of the same"
+    ):
+        scan(SurveySource.of(write(**cubes), band=band))
 
 
 def test_planes_in_files_of_their_own(write, planes):

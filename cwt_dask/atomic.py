@@ -1,0 +1,75 @@
+"""Files and directories that appear under their name whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from cwt_dask.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers, now or after a crash, see all of it or what was there before."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def fresh_directory(path: Path) -> Iterator[Path]:
+    """A directory that appears at `path` at the end, in place of what was there; on any error that stays.
+
+    Raises
+    ------
+    InputError
+        If it cannot be made there.
+    """
+    absent = [parent for parent in path.parents if not parent.exists()]
+    fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        fresh.mkdir(parents=True)
+    except OSError as error:
+        _remove_empty(absent)
+        raise InputError(f"cannot write to {path.parent} ({error.strerror}): choose another directory") from error
+    try:
+        yield fresh
+        _swap(fresh, path)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        _remove_empty(absent)
+        raise
+
+
+def _swap(fresh: Path, path: Path) -> None:
+    if not path.exists():
+        fresh.replace(path)
+        return
+    old = path.with_name(f".{path.name}.{uuid.uuid4().hex}.old")
+    path.replace(old)
+    try:
+        fresh.replace(path)
+    except BaseException:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_empty(directories: list[Path]) -> None:
+    """Remove directories that are empty, innermost first; leave the others."""
+    for directory in directories:
+        with suppress(OSError):
+            directory.rmdir()

@@ -1,0 +1,166 @@
+"""What a second call on the same run directory does."""
+
+import json
+import shutil
+
+import pytest
+from skies import poisson_sky, write_survey
+
+from cwt_dask import CWTKernels, run_survey
+from cwt_dask.errors import InputError, RunError, SettingsError
+from cwt_dask.ledger import read_records
+from cwt_dask.progress import Reporter
+from cwt_dask.survey import SurveySource, ingest
+from cwt_dask.verify import verify_run
+
+OPTIONS = {
+    "workers": 0,
+    "fits": "no",
+    "n_scale": 2,
+    "min_scale": 1.2,
+    "step_scale": 1.5,
+    "tile_size": 45,
+    "max_iter": 3,
+}
+
+
+class Messages(Reporter):
+    def __init__(self):
+        self.texts = []
+
+    def message(self, text):
+        self.texts.append(text)
+
+    @property
+    def said(self):
+        return "\n".join(self.texts)
+
+
+@pytest.fixture
+def store(small_survey, tmp_path):
+    return ingest(SurveySource.of(small_survey), tmp_path / "survey.zarr").path
+
+
+@pytest.fixture
+def run(store, tmp_path):
+    return run_survey(store, tmp_path / "run", **OPTIONS)
+
+
+def again(run, survey, **options):
+    progress = Messages()
+    return run_survey(survey, run.files.path, progress=progress, **OPTIONS | options), progress.said
+
+
+def starts(run):
+    return {tile: record.started + str(record.seconds) for tile, record in read_records(run.files.ledger).items()}
+
+
+def test_a_finished_run_is_checked_and_left_alone(run, store):
+    before = starts(run)
+    _, said = again(run, store)
+    assert "all 6 tiles were done; checked, nothing to do" in said
+    assert starts(run) == before
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["certificate.json", "catalogue.ecsv", "catalogue.fits", "ledger/tile-0000002.json", "seams.zarr/own_model/c/2"],
+)
+def test_what_is_lost_is_made_again_and_only_that(run, store, lost):
+    certificate, before = run.certificate, starts(run)
+    path = run.files.path / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    redone, said = again(run, store)
+    assert "nothing to do" not in said
+    assert path.exists()
+    assert redone.certificate["digest_maps"] == certificate["digest_maps"]
+    assert redone.certificate["tiling_exact"]
+    changed = {tile for tile, start in starts(run).items() if start != before[tile]}
+    assert changed == ({2} if "2" in lost else set())
+    assert not any(check.fault for check in verify_run(redone))
+
+
+def test_maps_fits_is_made_when_it_is_asked_for_later(run, store):
+    assert not run.files.maps_fits.exists()
+    again(run, store, fits="yes")
+    assert run.files.maps_fits.exists()
+
+
+def test_an_unfinished_run_goes_on_after_an_early_stop(store, tmp_path):
+    whole = run_survey(store, tmp_path / "early", **OPTIONS | {"tol": 0.5})
+    assert whole.certificate["n_iter"] == 2
+    digest, before = whole.certificate["digest_maps"], starts(whole)
+    (whole.files.ledger / "tile-0000003.json").unlink()
+    redone, _ = again(whole, store, tol=0.5)
+    assert redone.certificate["digest_maps"] == digest
+    assert {tile for tile, start in starts(redone).items() if start != before[tile]} == {3}
+
+
+def test_a_catalogue_edited_by_hand_is_noticed(run):
+    run.files.catalogue.write_text(run.files.catalogue.read_text() + "\n")
+    assert [check.fault for check in verify_run(run) if check.fault] == [f"{run.files.catalogue} differs"]
+
+
+def test_a_survey_store_that_holds_other_data_now_is_refused(run, store, small_survey, tmp_path):
+    shutil.rmtree(store)
+    other = write_survey(tmp_path / "other.fits", *poisson_sky((90, 130), seed=4))
+    ingest(SurveySource.of(other), store)
+    with pytest.raises(SettingsError, match="the survey's content is another"):
+        again(run, store)
+    # The original file says nothing of what the tiles would read.
+    with pytest.raises(InputError, match="survey.zarr is not the survey that .* began with"):
+        again(run, small_survey)
+
+
+def test_options_that_an_ingested_store_has_fixed_are_refused(store, tmp_path):
+    with pytest.raises(SettingsError, match="is a store, .* leave out mask, band, or ingest again"):
+        run_survey(store, tmp_path / "run", mask="mask.fits", band=7, **OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_kernels_given_twice_are_refused(store, tmp_path):
+    with pytest.raises(SettingsError, match="kernels and min_scale, n_scale, step_scale are both given"):
+        run_survey(store, tmp_path / "run", kernels=CWTKernels(2, 1.2, 1.5), **OPTIONS)
+
+
+def test_a_run_of_another_algorithm_version_is_refused_by_name(run, store):
+    text = run.files.settings.read_text()
+    assert "algorithm_version = 1" in text
+    run.files.settings.write_text(text.replace("algorithm_version = 1", "algorithm_version = 0"))
+    with pytest.raises(SettingsError, match="algorithm_version was 0, is 1"):
+        again(run, store)
+
+
+def test_a_file_that_is_no_part_of_a_run_is_not_overwritten(run, store):
+    notes = run.files.path / "notes.txt"
+    notes.write_text("precious")
+    with pytest.raises(InputError, match=r"holds notes.txt, no part of a run, which would be lost"):
+        again(run, store, overwrite=True)
+    assert notes.read_text() == "precious"
+    notes.unlink()
+    assert again(run, store, overwrite=True)[0].promises_kept
+
+
+def test_a_link_to_a_directory_elsewhere_is_followed(store, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "scratch")
+    run = run_survey(store, tmp_path / "link", **OPTIONS)
+    assert run.files.path == (tmp_path / "scratch").resolve()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "scratch" / "certificate.json").exists()
+
+
+def test_tiles_that_never_agree_on_the_stop_end_the_run(store, tmp_path, monkeypatch):
+    """As unlike processors might: the pooled rule seems to fire elsewhere each time."""
+    stops = iter([2, 3, 2, 3, 2, 3])
+    monkeypatch.setattr("cwt_dask.run.stopping_iteration", lambda *_: next(stops))
+    with pytest.raises(RunError, match="do not stop at the same iteration as before"):
+        run_survey(store, tmp_path / "run", **OPTIONS | {"max_iter": 4})
+
+
+def test_verify_does_not_call_harmless_what_was_not_promised(store, tmp_path):
+    run = run_survey(store, tmp_path / "run", margin=0, **OPTIONS)
+    checks = {check.promise: check.fault for check in verify_run(run)}
+    assert "nothing was promised of the tiles (tiling_exact is false, see the warnings)" in checks
+    assert not any("did no harm" in promise for promise in checks)
+    assert json.loads(run.files.certificate.read_text())["tiling_exact"] is False
