@@ -25,7 +25,9 @@ KERNELS = {
     "(1, 1.2, 1.5)": CWTKernels(1, 1.2, 1.5),
     "(3, 1.0, 1.3)": CWTKernels(3, 1.0, 1.3),
     "(4, 1.5, 1.6)": CWTKernels(4, 1.5, 1.6),
+    "(3, 0.8, 1.2)": CWTKernels(3, 0.8, 1.2),
     "(2, 3.0, 2.6, old)": CWTKernels(2, 3.0, 2.6, old=True),
+    "(2, 0.6, 1.5, old)": CWTKernels(2, 0.6, 1.5, old=True),
 }
 ITERATIONS = (10, 20, 40)
 BRIGHTEST = (1e2, 1e4, 1e6)

