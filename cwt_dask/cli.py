@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _complain(f"{error}: mend that, and give the same command again: a run goes on where it stopped", 1)
     except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted: the same command goes on where it stopped", 75)
+        return _complain("interrupted: give the same command again; a run goes on where it stopped", 75)
 
 
 def _complain(message: str, exit_status: int) -> int:

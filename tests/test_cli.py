@@ -305,7 +305,7 @@ def test_an_interrupted_run_ends_with_75_and_the_same_command_ends_it(call, surv
         said = call("run", survey, tmp_path / "run", *KERNELS, *HERE)
     assert said.status == 75
     # After the ^C that a terminal shows.
-    assert said.err == "\ncwt-dask: interrupted: the same command goes on where it stopped\n"
+    assert said.err == "\ncwt-dask: interrupted: give the same command again; a run goes on where it stopped\n"
     said = call("status", tmp_path / "run")
     assert said.out.endswith("0 of 1 tiles done\nnot finished\n")
     assert call("verify", tmp_path / "run").status == 2
