@@ -13,7 +13,7 @@ from cwt_dask.peaks import measure_tile
 from cwt_dask.run import plan_survey
 from cwt_dask.tile import Job, Trust, run_tile
 
-OPTIONS = {"workers": 0, "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
+OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
 
 
 @pytest.fixture
