@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cwt_dask.plan import Plan
     from cwt_dask.survey import Survey
 
-# Some fifteen images of up to 8 bytes a pixel: about 700 MB at this size.
+# Some fifteen images of up to 8 bytes a pixel: about 600 MB at this size.
 SMALL_MAP_PIXELS = 2**23
 
 

@@ -164,6 +164,7 @@ def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Rep
 @contextmanager
 def _executor(client: Client | None, execution: Execution, n_tiles: int, progress: Reporter) -> Iterator[Executor]:
     if client is not None:
+        progress.message(f"{len(client.nthreads())} workers{dashboard(client)}")
         yield OnDask(client)
     elif n_tiles == 1 or execution.workers == 0:
         yield InProcess()

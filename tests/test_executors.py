@@ -107,6 +107,7 @@ def scheduler_process(tmp_path):
         subprocess.Popen([DASK, "worker", *where, "--nthreads", "1", "--no-nanny"], stderr=log) as worker,
     ):
         while not file.exists():
+            assert scheduler.poll() is None, "the scheduler has ended"
             time.sleep(0.05)
         yield scheduler, file
         worker.kill()
