@@ -13,20 +13,28 @@ from cwt_dask.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers, now or after a crash, see all of it or what was there before."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that readers, now or after a crash, see whole under its name, or not at all."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers, now or after a crash, see all of it or what was there before."""
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 @contextmanager

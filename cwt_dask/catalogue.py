@@ -40,7 +40,7 @@ DESCRIPTIONS = {
     "excess": "counts - background; not corrected for what lies outside the disc",
     "excess_errn": "Downward 1-sigma error of the excess (Garwood interval of the counts)",
     "excess_errp": "Upward 1-sigma error of the excess (Garwood interval of the counts)",
-    "flags": "Trust flags of the peak pixel: 1 map edge, 2 masked neighbour, 4 expected error undefined",
+    "flags": "Trust flags of the peak pixel: 1 map edge, 2 masked neighbour, 4 error undefined, 8 seam, 16 open island",
 }
 UNITS = dict.fromkeys(("ra", "dec", "glon", "glat"), units.deg) | dict.fromkeys(
     ("x_peak", "y_peak", "scale", "radius"), units.pix
@@ -113,10 +113,6 @@ def source_names(sky: SkyCoord, prefix: str = "CWT") -> list[str]:
     """IAU-style names from ICRS positions, coordinates truncated; equal ones get a suffix a, b, ..."""
     names = []
     for ra, dec in zip(np.atleast_1d(sky.ra.deg), np.atleast_1d(sky.dec.deg), strict=True):
-        if np.isnan(ra + dec):
-            # Pixels of the map that its projection puts nowhere on the sky can hold counts.
-            names.append(f"{prefix} OFFSKY")
-            continue
         tenths, minutes = int(ra / 15 * 600), int(abs(dec) * 60)
         hours = f"{tenths // 600:02d}{tenths // 10 % 60:02d}.{tenths % 10}"
         names.append(f"{prefix} J{hours}{'-' if dec < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}")

@@ -85,7 +85,7 @@ SETTINGS = (
         type=click.Choice(["auto", "yes", "no"]),
         default="auto",
         show_default=True,
-        help="Whether first and last column are neighbours (yes: not there yet).",
+        help="Whether first and last column are neighbours (auto: as the WCS says).",
     ),
 )
 
@@ -95,6 +95,7 @@ EXECUTION = (
     click.option("--memory-limit", default="4GiB", show_default=True, help="Memory of a worker."),
     click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to use, such as tls://host:8786."),
     click.option("--scheduler-file", metavar="FILE", help="File with the scheduler's address."),
+    click.option("--keep-history", is_flag=True, help="Keep the model and support of every iteration."),
     click.option(
         "--fits", type=click.Choice(["yes", "no", "auto"]), default="auto", show_default=True, help="Write maps.fits."
     ),

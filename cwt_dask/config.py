@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Raised whenever the same settings and survey give another result than before.
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
@@ -124,6 +124,8 @@ class Execution:
         Bytes a worker may use.
     scheduler, scheduler_file : str or None
         Address, or file with the address, of a Dask scheduler to use in place of a local cluster.
+    keep_history : bool
+        Keep the model of every iteration.
     fits : {"auto", "yes", "no"}
         Whether `maps.fits` is written; auto writes it for maps small enough to be handy.
     overwrite : bool
@@ -142,6 +144,7 @@ class Execution:
     memory_limit: int = 4 * 2**30
     scheduler: str | None = None
     scheduler_file: str | None = None
+    keep_history: bool = False
     fits: AutoYesNo = "auto"
     overwrite: bool = False
     quiet: bool = False
@@ -152,6 +155,7 @@ class Execution:
         _whole("threads", self.threads, 1)
         _whole("memory_limit", self.memory_limit, 1)
         _choice("fits", self.fits, get_args(AutoYesNo))
+        _flag("keep_history", self.keep_history)
         _flag("overwrite", self.overwrite)
         _flag("quiet", self.quiet)
         if self.scheduler and self.scheduler_file:

@@ -23,7 +23,7 @@ class RunDir:
     @property
     def foreign(self) -> list[str]:
         """Names of the files there that are no part of a run."""
-        stores = (self.survey, self.maps, self.seams, self.islands, self.ledger)
+        stores = (self.survey, self.maps, self.seams, self.islands, self.ledger, self.checkpoints)
         files = (self.settings, self.certificate, self.catalogue, self.catalogue_fits, self.maps_fits)
         own = {path.name for path in (*stores, *files)}
         # What a killed writer leaves has a hidden name.
@@ -59,10 +59,59 @@ class RunDir:
         """Islands and peaks of each tile's core, one file a tile."""
         return self.path / "islands"
 
+    def open_islands(self, block: int) -> Path:
+        """Islands whose fates were not settled in a block of iterations, as JSON."""
+        return self.islands / f"open-block-{block:05d}.json"
+
+    def open_pixels(self, block: int, tile: int) -> Path:
+        """Pixels of such islands in a tile's core."""
+        return self.islands / f"open-block-{block:05d}.{_tile(tile)}.npy"
+
+    def all_open_pixels(self, tile: int | None = None) -> list[Path]:
+        """All files of such pixels, or those of one tile."""
+        return sorted(self.islands.glob(f"open-block-*.{'*' if tile is None else _tile(tile)}.npy"))
+
+    @staticmethod
+    def tile_of(path: Path) -> int:
+        """The tile that a file of open pixels belongs to."""
+        return int(path.stem.rpartition("-")[2])
+
     @property
     def ledger(self) -> Path:
-        """One record a finished tile."""
+        """One record a finished tile, and until the run ends one a tile and block of iterations."""
         return self.path / "ledger"
+
+    def record(self, tile: int) -> Path:
+        """What a finished tile did."""
+        return self.ledger / f"{_tile(tile)}.json"
+
+    def block_record(self, block: int, tile: int, round_: int) -> Path:
+        """What a tile did in the block of iterations that ends with number `block`."""
+        return self.ledger / f"{_tile(tile)}.block-{block:05d}.round-{round_:05d}.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Tiles between two blocks of iterations; removed when the run has ended."""
+        return self.path / "checkpoints"
+
+    def block(self, block: int) -> Path:
+        """Checkpoints and fates of the block of iterations that ends with number `block`."""
+        return self.checkpoints / f"block-{block:05d}"
+
+    def checkpoint(self, block: int, tile: int, round_: int) -> Path:
+        """A tile at the end of a block, after fates of islands were told `round_` times."""
+        return self.block(block) / f"{_tile(tile)}.round-{round_:05d}.npz"
+
+    def latest_checkpoint(self, block: int, tile: int, before: int | None = None) -> Path:
+        """A tile at the end of a block, as of its last round (before round `before`)."""
+        found = sorted(self.block(block).glob(f"{_tile(tile)}.round-*.npz"))
+        if before is not None:
+            found = [path for path in found if path < self.checkpoint(block, tile, before)]
+        return found[-1] if found else self.checkpoint(block, tile, 0)
+
+    def fates(self, block: int, tile: int, round_: int) -> Path:
+        """Fates of the pieces of islands in a tile's core, as told in a round."""
+        return self.block(block) / f"fates-{_tile(tile)}.round-{round_:05d}.npz"
 
     @property
     def certificate(self) -> Path:
@@ -83,3 +132,7 @@ class RunDir:
     def maps_fits(self) -> Path:
         """The maps as FITS images, for small maps."""
         return self.path / "maps.fits"
+
+
+def _tile(tile: int) -> str:
+    return f"tile-{tile:07d}"

@@ -1,10 +1,11 @@
-"""The ledger: one record a finished tile, written after its data. Only it says what is done."""
+"""The ledger: one record a finished tile or block of iterations, written after its data. Only it says what is done."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.errors import RunError
@@ -12,11 +13,15 @@ from cwt_dask.errors import RunError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA = 1
+    from cwt_dask.layout import RunDir
+
+R = TypeVar("R", bound="Record")
+
+SCHEMA = 2
 
 
-@dataclass(frozen=True)
-class TileRecord:
+@dataclass(frozen=True, kw_only=True)
+class Record:
     """What a tile did.
 
     Attributes
@@ -25,74 +30,138 @@ class TileRecord:
         Version of this layout.
     tile : int
         Number of the tile.
-    core, window : list of int
-        Boxes y0, y1, x0, x1 in pixels of the map.
-    settings_digest, input_digest : str
-        Of the settings as resolved, and of all pixels of the window.
+    settings_digest : str
+        Of the settings as resolved.
     n_iter : int
-        Iterations after which the published core was taken.
+        Iterations made.
     converged : bool
-        Whether the tile stopped by its own variance (only with tile stopping).
+        Whether the tile stopped by its own variance (only where it may).
     moments : list of [int, float, float]
         Count, mean and sum of squared deviations of the core's residual after each iteration.
-    model_max : float
-        Largest model value in the core, counts per pixel.
-    open_islands, near_threshold, undefined : int
-        Islands whose fate the window could not know; pixels of the core within rounding of the threshold; pixels of
-        the core with an undefined expected error.
-    chunk_digests : dict of str
-        sha256 of what the tile wrote to each array of `maps.zarr` and `seams.zarr`.
     host : str
         Where it ran.
-    started, seconds, peak_memory : str, float, int
-        Start (UTC), wall time, largest resident size of the process in bytes.
+    started, seconds : str, float
+        Start (UTC) of the last task, and wall time of all.
     """
 
     schema: int
     tile: int
-    core: list[int]
-    window: list[int]
     settings_digest: str
-    input_digest: str
     n_iter: int
     converged: bool
     moments: list[tuple[int, float, float]]
-    model_max: float
-    open_islands: int
-    near_threshold: int
-    undefined: int
-    chunk_digests: dict[str, str]
     host: str
     started: str
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileRecord(Record):
+    """A finished tile.
+
+    Attributes
+    ----------
+    core, window : list of int
+        Boxes y0, y1, x0, x1 in pixels of the map.
+    input_digest : str
+        Of all pixels of the window.
+    model_max : float
+        Largest model value in the core, counts per pixel.
+    near_threshold, undefined : int
+        Pixels of the core within rounding of a threshold; pixels of the core with an undefined expected error.
+    chunk_digests : dict of str
+        sha256 of what the tile wrote to each array of `maps.zarr` and `seams.zarr`.
+    peak_memory : int
+        Largest resident size of the process in bytes.
+    """
+
+    core: list[int]
+    window: list[int]
+    input_digest: str
+    model_max: float
+    near_threshold: int
+    undefined: int
+    chunk_digests: dict[str, str]
     peak_memory: int
 
 
-def write_record(ledger: Path, record: TileRecord) -> None:
-    """Publish a tile's record; a later one of the same tile replaces it."""
-    text = json.dumps(asdict(record), indent=1, allow_nan=False)
-    write_atomically(ledger / _name(record.tile), text.encode())
+@dataclass(frozen=True, kw_only=True)
+class BlockRecord(Record):
+    """A tile at the end of a block of iterations.
+
+    Attributes
+    ----------
+    block : int
+        Last iteration of the block.
+    round : int
+        How often fates of islands had been told.
+    checkpoint : str
+        sha256 of the checkpoint file.
+    """
+
+    block: int
+    round: int
+    checkpoint: str
+
+
+def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
+    """Publish a record; a later one of the same kind replaces it."""
+    path = (
+        run_dir.record(record.tile)
+        if isinstance(record, TileRecord)
+        else run_dir.block_record(record.block, record.tile, record.round)
+    )
+    write_atomically(path, json.dumps(asdict(record), indent=1, allow_nan=False).encode())
 
 
 def read_records(ledger: Path) -> dict[int, TileRecord]:
-    """All records by tile number.
+    """Records of finished tiles by number.
 
     Raises
     ------
     RunError
         If a record is not one that this version writes.
     """
-    return {record.tile: record for path in sorted(ledger.glob("tile-*.json")) for record in [_read(path)]}
+    paths = (path for path in sorted(ledger.glob("tile-*.json")) if ".block-" not in path.name)
+    return {record.tile: record for path in paths for record in [_read(path, TileRecord)]}
 
 
-def _name(tile: int) -> str:
-    return f"tile-{tile:07d}.json"
+def read_record(path: Path) -> TileRecord:
+    """One record of a finished tile.
+
+    Raises
+    ------
+    RunError
+        If it is not one that this version writes.
+    """
+    return _read(path, TileRecord)
 
 
-def _read(path: Path) -> TileRecord:
+def read_block_records(ledger: Path, block: int) -> dict[int, list[BlockRecord]]:
+    """Records of each tile in a block of iterations, round by round.
+
+    Raises
+    ------
+    RunError
+        If a record is not one that this version writes.
+    """
+    found: dict[int, list[BlockRecord]] = {}
+    for path in sorted(ledger.glob(f"tile-*.block-{block:05d}.round-*.json")):
+        record = _read(path, BlockRecord)
+        found.setdefault(record.tile, []).append(record)
+    return found
+
+
+def latest_block(ledger: Path) -> tuple[int, int] | None:
+    """The last block of iterations that any tile has made, by its end, and how many tiles have; None without blocks."""
+    blocks = Counter(int(path.name.split(".block-")[1][:5]) for path in ledger.glob("tile-*.round-00000.json"))
+    return max(blocks.items(), default=None)
+
+
+def _read(path: Path, kind: type[R]) -> R:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        record = TileRecord(**content)
+        record = kind(**content)
     except (ValueError, TypeError) as error:
         raise RunError(f"{path} is not a ledger record ({error}): delete it, and its tile is done again") from error
     if record.schema != SCHEMA:

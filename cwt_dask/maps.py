@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import zarr
 
+from cwt_dask.margins import STRIP_WIDTH
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -32,11 +34,12 @@ IMAGES = {
     "mask": "uint8",
     "trust": "uint8",
 }
+# By scale: (scale, y, x). `joined` is the iteration at which a pixel joined the support, 0 where it never did.
+CUBES = {"support": "bool", "joined": "int32"}
+# Model after each iteration, by iteration - 1: (iteration, y, x); only where the history is kept.
+HISTORY = "history_model"
 # What `digest_maps` covers, in this order.
 DIGESTED = ("model", "approx", "support")
-
-# Pixels on each side of a seam that both neighbours keep, to be compared.
-STRIP_WIDTH = 2
 
 # What damaged or missing files make Zarr and its codecs raise.
 DAMAGE = (OSError, ValueError, RuntimeError, KeyError)
@@ -45,13 +48,19 @@ SIDES = tuple(OPPOSITE)
 STRIPS = ("own_model", "own_support", "beyond_model", "beyond_support")
 
 
-def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str) -> None:
-    """Create the arrays that tiles write: `maps.zarr` with images (y, x) and the support (scale, y, x), and seams."""
+def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str, *, history: int = 0) -> None:
+    """Create the arrays that tiles write: `maps.zarr` with images (y, x) and cubes (scale, y, x), and seams.
+
+    `history` is the number of iterations whose models can be kept.
+    """
     shape, core = (grid.y.length, grid.x.length), grid.core_shape
     maps = zarr.create_group(run_dir.maps, attributes={"wcs_header": header_text})
     for name, dtype in IMAGES.items():
         _create(maps, name, shape, core, dtype, ("y", "x"))
-    _create(maps, "support", (n_scale, *shape), (n_scale, *core), "bool", ("scale", "y", "x"))
+    for name, dtype in CUBES.items():
+        _create(maps, name, (n_scale, *shape), (n_scale, *core), dtype, ("scale", "y", "x"))
+    if history:
+        _create(maps, HISTORY, (history, *shape), (1, *core), "float64", ("iteration", "y", "x"))
 
     seams = zarr.create_group(run_dir.seams)
     pixels = STRIP_WIDTH * max(core)
@@ -70,10 +79,32 @@ def publish_core(maps: Path, core: Box, arrays: dict[str, NDArray[np.generic]]) 
     return {name: digest_pixels(values) for name, values in arrays.items()}
 
 
+def publish_history(
+    maps: Path, core: Box, iteration: int, model: NDArray[np.float64], *, onwards: bool = False
+) -> None:
+    """Write the model of a tile's core (y, x) after an iteration; `onwards` if it will stay so in all later ones."""
+    history = zarr.open_group(maps, mode="r+")[HISTORY]
+    n_kept = history.shape[0]
+    # Where a run that had ended is mended, nobody asks for more than it has.
+    for kept in range(iteration, (n_kept if onwards else min(iteration, n_kept)) + 1):
+        history[(kept - 1, *core.slices)] = model
+
+
+def has_history(run_dir: RunDir) -> bool:
+    """Whether the model of every iteration is kept."""
+    return HISTORY in zarr.open_group(run_dir.maps, mode="r")
+
+
+def cut_history(run_dir: RunDir, n_iter: int) -> None:
+    """Leave out what tiles did after the iteration at which the whole map stopped."""
+    history = zarr.open_group(run_dir.maps, mode="r+")[HISTORY]
+    history.resize((n_iter, *history.shape[1:]))
+
+
 def stored_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
     """Digests by name of what a tile wrote, as it lies in the stores; what cannot be read is not among them."""
     digests = {}
-    for name in (*IMAGES, "support"):
+    for name in (*IMAGES, *CUBES):
         with suppress(*DAMAGE):
             digests[name] = digest_pixels(zarr.open_group(run_dir.maps, mode="r")[name][(..., *tile.core.slices)])
     for name in STRIPS:

@@ -5,6 +5,9 @@ exceeds; of two peaks no farther apart than the finest scale only the more signi
 order, where they are equal). Counts and background are summed over the pixels whose centres lie within sqrt(2) kernel
 widths of the peak, at the scale of its largest significance: the disc on which that kernel is positive. Discs of
 neighbouring peaks may overlap.
+
+On a ring the edge of the map does not show: of two equal pixels in a row the western one is the earlier across it, too.
+Where the ring is narrower than a neighbourhood or a disc, no pixel competes with itself or is summed twice.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ import zarr
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.maps import SIDES
-from cwt_dask.merge.islands import Pieces, find_pieces
+from cwt_dask.pieces import Pieces, find_pieces
 from cwt_dask.survey import Survey
+from cwt_dask.windows import read_box
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,21 +74,23 @@ COLUMNS = tuple(field.name for field in fields(Peaks))
 
 def measure_tile(run_dir: RunDir, plan: Plan, survey_path: Path, tile_id: int) -> int:
     """Find the island pieces and peaks of one core in the merged maps, measure them, and keep them in a file."""
-    core = plan.grid.tile(tile_id).core
+    grid = plan.grid
+    core = grid.tile(tile_id).core
     maps = zarr.open_group(run_dir.maps, mode="r")
     radii = disc_radii(plan.kernels)
     finest = float(plan.kernels.scales[0])
-    near = core.grown(math.ceil(finest) + 1).intersection(plan.grid.map_box)
-    support = maps["support"][(..., *near.slices)].any(axis=0)
-    labels, pieces = find_pieces(support[core.within(near)], core, plan.grid.x.length)
+    near = grid.on_map(core.grown(math.ceil(finest) + 1))
+    support = np.any(read_box(maps["support"], near, ring=grid.ring), axis=0)
+    labels, pieces = find_pieces(support[core.within(near)], core, grid.x.length)
 
-    y, x = find_peaks(np.where(support, maps["significance"][near.slices], -np.inf), finest)
+    significance = read_box(maps["significance"], near, ring=grid.ring)
+    y, x = find_peaks(np.where(support, significance, -np.inf), finest, turn=grid.x.length if grid.ring else None)
     y, x = y + near.y0, x + near.x0
     inside = (core.y0 <= y) & (y < core.y1) & (core.x0 <= x) & (x < core.x1)
     y, x = y[inside], x[inside]
     in_core = y - core.y0, x - core.x0
     best_scale = maps["best_scale"][core.slices][in_core].astype(np.int64)
-    counts, background = _disc_sums(Survey.open(survey_path), core, y, x, radii[best_scale])
+    counts, background = _disc_sums(Survey.open(survey_path, ring=grid.ring), core, y, x, radii[best_scale])
     peaks = Peaks(
         y=y,
         x=x,
@@ -105,13 +111,17 @@ def disc_radii(kernels: CWTKernels) -> NDArray[np.float64]:
     return radii
 
 
-def find_peaks(significance: NDArray[np.float64], separation: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def find_peaks(
+    significance: NDArray[np.float64], separation: float, *, turn: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Peaks of an image (y, x) that is -inf outside the support, by the rule of this module: rows and columns.
 
-    Peaks within `separation` + 1 of the image's edge are right only where that is the map's edge.
+    Peaks within `separation` + 1 of the image's edge are right only where that is the map's edge. On a ring the image
+    may hold columns several times, `turn` columns apart.
     """
     # Of equal neighbours the first in row-major order wins: it must exceed those before it and not be below the others.
-    before = np.array([[1, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=bool)
+    # A ring of one column is its own neighbour.
+    before = np.array([[1, 1, 1], [turn != 1, 0, 0], [0, 0, 0]], dtype=bool)
     filtered = {
         name: scipy.ndimage.maximum_filter(significance, footprint=footprint, mode="constant", cval=-np.inf)
         for name, footprint in (("before", before), ("after", before[::-1, ::-1]))
@@ -121,6 +131,9 @@ def find_peaks(significance: NDArray[np.float64], separation: float) -> tuple[ND
     if len(y) == 0:
         return y, x
     pairs = scipy.spatial.cKDTree(np.column_stack([y, x])).query_pairs(separation, output_type="ndarray")
+    if turn is not None:
+        dy, dx = (axis[pairs[:, 1]] - axis[pairs[:, 0]] for axis in (y, x))
+        pairs = pairs[(dy != 0) | (dx % turn != 0)]
     # Pairs come as i < j and peaks in row-major order: on equality the second falls.
     values = significance[y, x]
     falls = np.where(values[pairs[:, 0]] < values[pairs[:, 1]], pairs[:, 0], pairs[:, 1])
@@ -132,7 +145,7 @@ def find_peaks(significance: NDArray[np.float64], separation: float) -> tuple[ND
 def _disc_sums(
     survey: Survey, core: Box, y: NDArray[np.int64], x: NDArray[np.int64], radius: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Counts and background within `radius` of each peak, pixels of the map that take part only."""
+    """Counts and background within `radius` of each peak, pixels of the map that take part only, each once."""
     reach = math.ceil(radius.max(initial=0))
     near = core.grown(reach)
     window = survey.read_window(near, near)
@@ -141,6 +154,10 @@ def _disc_sums(
         offsets = np.arange(-math.floor(size), math.floor(size) + 1)
         dy, dx = (d.ravel() for d in np.meshgrid(offsets, offsets, indexing="ij"))
         disc = dy**2 + dx**2 <= size**2
+        if survey.ring:
+            # Of a pixel that the disc holds several times, the copy nearest to the peak.
+            width = survey.shape[1]
+            disc &= (-width < 2 * dx) & (2 * dx <= width)
         for k in np.nonzero(radius == size)[0]:
             pixels = y[k] - near.y0 + dy[disc], x[k] - near.x0 + dx[disc]
             counts[k] = window.counts[pixels].sum()

@@ -15,7 +15,8 @@ from cwt_dask.cwt.iterate import Criteria, rounding_level
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.transform import fast_length
 from cwt_dask.errors import SettingsError
-from cwt_dask.maps import IMAGES, STRIP_WIDTH
+from cwt_dask.maps import CUBES, IMAGES
+from cwt_dask.margins import STRIP_WIDTH, bounded, contract_margin, expected_error, growth
 from cwt_dask.tiling import TileGrid
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ SINGLE_TILE_PIXELS = 2**20
 PROCESS_MEMORY = 200 * 2**20
 # One iteration of one box pixel a scale, on one core; measured, and rough by the spread of today's machines.
 SECONDS_PER_PIXEL_AND_SCALE = 1.5e-7
+# Growth an iteration that a run would show: a tenth in a hundred of them.
+UNSTABLE = 1.001
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Plan:
         As given, with `min_scale` in pixels.
     grid : TileGrid
         The tiles.
-    rounding : float
-        Counts per pixel that are zero to rounding in this survey.
+    brightest : float
+        Largest pixel of counts or background in this survey.
     contract_margin : int
         Least margin in pixels at which tiles are promised to do no harm.
     survey_digest : str
@@ -58,7 +61,7 @@ class Plan:
 
     settings: Settings
     grid: TileGrid
-    rounding: float
+    brightest: float
     contract_margin: int
     survey_digest: str
     warnings: tuple[str, ...]
@@ -68,6 +71,11 @@ class Plan:
     def kernels(self) -> CWTKernels:
         """The kernels."""
         return kernels_of(self.settings)
+
+    @property
+    def rounding(self) -> float:
+        """Counts per pixel that are zero to rounding in this survey."""
+        return rounding_level(self.brightest)
 
     @property
     def criteria(self) -> Criteria:
@@ -81,13 +89,29 @@ class Plan:
 
     @property
     def margin_suffices(self) -> bool:
-        """Whether the margin is at least the contract's, or there is one tile."""
+        """Whether the margin is at least the contract's, or there is no seam."""
         return self.grid.margin is None or self.grid.margin >= self.contract_margin
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a margin can bound what tiles do, or there is no seam."""
+        return self.grid.margin is None or bounded(self.kernels, self.settings.max_iter, self.brightest)
+
+    @property
+    def expected_error(self) -> float | None:
+        """Largest model error that the margin lets one expect, over a tile's model maximum; None without a bound.
+
+        0 where there is no seam.
+        """
+        if self.grid.margin is None:
+            return 0.0
+        return expected_error(self.kernels, self.settings.max_iter, self.brightest, self.grid.margin)
 
     @property
     def exact(self) -> bool:
         """Whether this plan promises that tiles do no harm."""
-        return self.margin_suffices and (self.settings.stopping != "tile" or self.grid.n_tiles == 1)
+        own_stops = self.settings.stopping == "tile" and self.grid.n_tiles > 1
+        return self.margin_suffices and self.bounded and not own_stops
 
     @property
     def decisive(self) -> dict[str, Any]:
@@ -113,12 +137,31 @@ class Plan:
 
     @property
     def disk(self) -> int:
-        """Largest space that survey, maps and seams can take, in bytes: without compression, without `maps.fits`."""
+        """Largest space that survey, maps, seams and checkpoints can take, in bytes, without compression.
+
+        Without `maps.fits`, and without the history.
+        """
         n_scale = self.kernels.n_scale
-        pixel = sum(_SIZES[dtype] for dtype in IMAGES.values()) + n_scale
+        pixel = sum(_SIZES[dtype] for dtype in IMAGES.values()) + n_scale * sum(_SIZES[d] for d in CUBES.values())
         survey = 3 * 8 + 1
         seams = self.grid.n_tiles * 2 * 4 * STRIP_WIDTH * max(self.grid.core_shape) * (8 + n_scale)
-        return (pixel + survey) * self.grid.map_box.area + seams
+        return (pixel + survey) * self.grid.map_box.area + seams + self._checkpoints
+
+    @property
+    def _checkpoints(self) -> int:
+        """Space of the checkpoints of two blocks of iterations, in bytes: what is there when it is most.
+
+        Dense are the approximation in the box, and significance, scale and flags in the core; the support's pixels are
+        taken to be a tenth, and those above the threshold too.
+        """
+        if self.grid.n_tiles == 1 and self.settings.significance_island_threshold is None:
+            return 0
+        if self.settings.stopping != "global" and self.settings.significance_island_threshold is None:
+            return 0
+        n_scale = self.kernels.n_scale
+        box, core = math.prod(self.grid.box_shape), math.prod(self.grid.core_shape)
+        sparse = 8 + 2 * 8 + 4 * n_scale + (14 * n_scale if self.settings.significance_island_threshold else 0)
+        return 2 * self.grid.n_tiles * (box * (8 + sparse // 10) + core * 12)
 
     @property
     def core_seconds(self) -> float:
@@ -142,7 +185,7 @@ class Plan:
             )
 
 
-_SIZES = {"float64": 8, "int16": 2, "uint8": 1}
+_SIZES = {"float64": 8, "int32": 4, "int16": 2, "uint8": 1, "bool": 1}
 
 
 def make_plan(settings: Settings, facts: SurveyFacts) -> Plan:
@@ -162,37 +205,20 @@ def make_plan(settings: Settings, facts: SurveyFacts) -> Plan:
     """
     settings = settings.in_pixels(facts.pixel_scale_deg)
     kernels = kernels_of(settings)
-    if settings.wrap == "yes":
-        raise SettingsError(
-            "wrap is yes: tiling a map as a ring is not there yet; use wrap no, its ends are borders then"
-        )
+    ring = facts.wraps if settings.wrap == "auto" else settings.wrap == "yes"
     contract = contract_margin(kernels, settings.max_iter, facts.brightest)
     margin = contract if settings.margin == "auto" else settings.margin
     if settings.tile_size == "auto":
-        grid = automatic_grid(facts.shape, margin, kernels)
+        grid = automatic_grid(facts.shape, margin, kernels, ring=ring)
     else:
-        grid = TileGrid.plan(facts.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length)
-    plan = Plan(settings, grid, rounding_level(facts.brightest), contract, facts.digest, ())
+        grid = TileGrid.plan(facts.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length, ring=ring)
+    plan = Plan(settings, grid, facts.brightest, contract, facts.digest, ())
     return replace(plan, warnings=(*facts.warnings, *_warnings(plan, facts)))
 
 
 def kernels_of(settings: Settings) -> CWTKernels:
     """Kernels of settings whose `min_scale` is in pixels."""
     return CWTKernels(settings.n_scale, float(settings.min_scale), settings.step_scale, settings.old_kernels)
-
-
-def contract_margin(kernels: CWTKernels, n_iter: int, brightest: float) -> int:
-    """Least margin, in pixels, that leaves a model error of 1e-9 of the tile's own model maximum.
-
-    An envelope of the table that `benchmarks/margin.py` measures (docs/design/0004-margins.md): influence falls by
-    about three decades a reach, and travels the further the more iterations carry it on, the larger the gain, and the
-    brighter its source. The promise holds on the strips beyond the core, too, where neighbours are compared.
-    """
-    gentle = kernels.reach > 32 and kernels.gain < 0.2
-    reaches = 3.0 if gentle else 4.0
-    reaches += (0.75 if gentle else 1.25 + max(0.0, kernels.gain - 0.8)) * max(0.0, math.log2(n_iter / 10))
-    reaches += (0.2 if gentle else 0.6) * math.log10(max(brightest / 10, 1.0))
-    return math.ceil(reaches * kernels.reach) + STRIP_WIDTH
 
 
 def worker_memory(grid: TileGrid, n_scale: int) -> int:
@@ -202,22 +228,23 @@ def worker_memory(grid: TileGrid, n_scale: int) -> int:
     return PROCESS_MEMORY + per_pixel * math.prod(grid.box_shape)
 
 
-def automatic_grid(map_shape: tuple[int, int], margin: int, kernels: CWTKernels) -> TileGrid:
+def automatic_grid(map_shape: tuple[int, int], margin: int, kernels: CWTKernels, *, ring: bool = False) -> TileGrid:
     """The grid that costs eight workers least, among those that fit the memory target.
 
     The cost is the area of the boxes, rounded up to full rounds of the workers. Where nothing fits the target, it is
     doubled until something does.
     """
-    whole = TileGrid.plan(map_shape, map_shape, margin, kernels.reach, fast_length)
+    whole = TileGrid.plan(map_shape, map_shape, margin, kernels.reach, fast_length, ring=ring)
     if math.prod(whole.box_shape) <= SINGLE_TILE_PIXELS:
         return whole
-    candidates = [(worker_memory(grid, kernels.n_scale), grid) for grid in _grids(map_shape, margin, kernels.reach)]
+    grids = _grids(map_shape, margin, kernels.reach, ring=ring)
+    candidates = [(worker_memory(grid, kernels.n_scale), grid) for grid in grids]
     targets = (MEMORY_TARGET * 2**doublings for doublings in itertools.count())
     fitting = next(fit for target in targets if (fit := [grid for memory, grid in candidates if memory <= target]))
     return min(fitting, key=_cost)
 
 
-def _grids(map_shape: tuple[int, int], margin: int, reach: int) -> Iterator[TileGrid]:
+def _grids(map_shape: tuple[int, int], margin: int, reach: int, *, ring: bool) -> Iterator[TileGrid]:
     longest = max(map_shape)
     seen = set()
     # Cores of equal size, whatever remainder the map leaves.
@@ -226,7 +253,7 @@ def _grids(map_shape: tuple[int, int], margin: int, reach: int) -> Iterator[Tile
         equal = tuple(-(-length // -(-length // core)) for length in map_shape)
         if equal not in seen:
             seen.add(equal)
-            yield TileGrid.plan(map_shape, (equal[0], equal[1]), margin, reach, fast_length)
+            yield TileGrid.plan(map_shape, (equal[0], equal[1]), margin, reach, fast_length, ring=ring)
 
 
 def _cost(grid: TileGrid) -> int:
@@ -235,19 +262,32 @@ def _cost(grid: TileGrid) -> int:
 
 
 def _warnings(plan: Plan, facts: SurveyFacts) -> list[str]:
-    margin, reach = plan.grid.margin, plan.kernels.reach
     found = []
-    if not plan.margin_suffices:
-        bound = "no bound exists for its error" if (margin or 0) < reach else "its error may exceed 1e-9 of the model"
+    if not plan.bounded:
+        found.append(
+            f"no margin bounds what tiles do with these kernels, {plan.settings.max_iter} iterations and pixels of "
+            f"{plan.brightest:g} counts: nothing is promised; take fewer iterations, coarser scales or one tile"
+        )
+    elif not plan.margin_suffices:
+        error = plan.expected_error
+        bound = "no bound exists for its error" if error is None else f"its error may reach {error:.0e} of the model"
         found.append(
             f"the margin of {plan.settings.margin} pixels is below the contract's {plan.contract_margin}: {bound}"
         )
+    if growth(plan.kernels) > UNSTABLE:
+        found.append(
+            f"with these kernels the model can grow {growth(plan.kernels):.2f}-fold an iteration, also without tiles: "
+            "take fewer iterations or a coarser finest scale"
+        )
     if plan.settings.stopping == "tile" and plan.grid.n_tiles > 1:
         found.append("stopping is tile: tiles stop at iterations of their own, the model has steps at their seams")
-    if facts.wraps:
-        found.append("the map closes the circle, but its first and last column are treated as borders")
-    if plan.settings.significance_island_threshold is not None and plan.grid.n_tiles > 1:
+        if plan.settings.significance_island_threshold is not None:
+            found.append("stopping is tile: islands that leave a tile's window are judged by what it sees of them")
+    if plan.grid.ring and not facts.wraps:
         found.append(
-            "islands longer than the margin are judged by what one tile sees of them; any such case is counted"
+            "wrap is yes, but by its WCS the map does not close the circle: it is assumed that its columns show the "
+            "whole circle, each part once, so that the last is the neighbour of the first"
         )
+    if facts.wraps and not plan.grid.ring:
+        found.append("wrap is no, but by its WCS the map closes the circle: its first and last column are borders")
     return found

@@ -12,6 +12,7 @@ from astropy.io import fits
 from cwt_dask.cwt.iterate import Field, background_approximation
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
 from cwt_dask.maps import IMAGES
+from cwt_dask.survey import Survey
 from cwt_dask.tiling import TileGrid
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from cwt_dask.layout import RunDir
     from cwt_dask.plan import Plan
-    from cwt_dask.survey import Survey
 
 # Some fifteen images of up to 8 bytes a pixel: about 600 MB at this size.
 SMALL_MAP_PIXELS = 2**23
@@ -72,7 +72,8 @@ def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:
     """Background smoothed by the approximation kernel (y, x); one convolution, so the reach is margin enough."""
     kernels, tiles = plan.kernels, plan.grid
     shape = tiles.map_box.shape
-    grid = TileGrid.plan(shape, tiles.core_shape, kernels.reach, kernels.reach, fast_length)
+    grid = TileGrid.plan(shape, tiles.core_shape, kernels.reach, kernels.reach, fast_length, ring=tiles.ring)
+    survey = Survey.open(survey.path, ring=tiles.ring)
     approx_bkg = np.empty(shape)
     for tile in grid.tiles():
         window = survey.read_window(tile.window, tile.box)

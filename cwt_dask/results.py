@@ -12,8 +12,10 @@ import zarr
 from astropy.table import Table
 
 from cwt_dask.errors import InputError, RunError
+from cwt_dask.history import History, IterationMaps
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
+from cwt_dask.maps import HISTORY, has_history
 from cwt_dask.runfile import StoredRun, read_run
 from cwt_dask.survey import Survey, wcs_from_text
 
@@ -94,6 +96,24 @@ class SurveyRun:
         if name not in group:
             raise InputError(f"the run has no map {name}: there are {', '.join(sorted(group.array_keys()))}")
         return dask.array.from_zarr(group[name])
+
+    @property
+    def history(self) -> History:
+        """The start and the whole maps after every iteration: `history[i]`, `history[i] - history[j]`.
+
+        Raises
+        ------
+        InputError
+            If the run is not finished or keeps no history.
+        """
+        if not has_history(self.files):
+            raise InputError(f"{self.files.path} keeps no history: run with --keep-history")
+        return History(self.certificate["n_iter"], self._after)
+
+    def _after(self, iteration: int) -> IterationMaps:
+        joined = self.map("joined")
+        model = self.map(HISTORY)[iteration - 1] if iteration else dask.array.zeros_like(self.model)
+        return IterationMaps(self.survey.counts, self.survey.background, model, (joined > 0) & (joined <= iteration))
 
     @cached_property
     def survey(self) -> Survey:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cwt_dask.atomic import fresh_directory, write_atomically
+from cwt_dask.blocks import Iteration
 from cwt_dask.catalogue import build_catalogue
 from cwt_dask.clusters import cores, dashboard, existing_client, local_client
-from cwt_dask.errors import InputError, RunError, SettingsError
+from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.executors import Executor, InProcess, OnDask
+from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.layout import RunDir
-from cwt_dask.ledger import TileRecord, read_records
-from cwt_dask.maps import create_maps, stored_digests
-from cwt_dask.merge.certificate import certify
-from cwt_dask.merge.pooling import stopping_iteration
+from cwt_dask.ledger import read_records
+from cwt_dask.maps import create_maps, cut_history, has_history
+from cwt_dask.merge.certificate import certify, read_open_islands
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.options import Options
 from cwt_dask.peaks import measure_tile
@@ -28,11 +29,12 @@ from cwt_dask.products import digest_catalogue, is_small, write_catalogue, write
 from cwt_dask.progress import Reporter
 from cwt_dask.results import SurveyRun
 from cwt_dask.runfile import read_run, refuse_differences, write_run
+from cwt_dask.stages import over_tiles
 from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
-from cwt_dask.tile import Job, peak_memory, run_tile
+from cwt_dask.tile import peak_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
     from os import PathLike
 
     from distributed import Client
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from cwt_dask.config import Execution
     from cwt_dask.cwt.kernels import CWTKernels
     from cwt_dask.survey import SurveyFacts
-    from cwt_dask.tiling import TileGrid
 
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
 
@@ -137,6 +138,11 @@ def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Rep
         plan = make_plan(options.settings, _facts(survey, options.source))
         refuse_differences(files, stored.plan, plan)
         stored.plan.check_memory(options.execution.memory_limit)
+        if options.execution.keep_history and not has_history(files):
+            raise SettingsError(
+                f"{files.path} holds a run that keeps no history: leave out keep_history, choose another directory, or "
+                "--overwrite"
+            )
         return
     if not files.free and not files.is_run:
         raise InputError(f"{files.path} is not a run directory: it is not overwritten, choose another")
@@ -155,7 +161,8 @@ def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Rep
             opened = ingest(SurveySource.of(survey, **options.source), new.survey)
         plan = make_plan(options.settings, opened.facts)
         plan.check_memory(options.execution.memory_limit)
-        create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text)
+        history = plan.settings.max_iter if options.execution.keep_history else 0
+        create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text, history=history)
         new.ledger.mkdir()
         new.islands.mkdir()
         write_run(new, plan, survey if is_store(survey) else None)
@@ -182,7 +189,8 @@ def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progres
         raise InputError(f"{run.stored.survey} is not the survey that {files.path} began with: choose another RUN_DIR")
     for warning in plan.warnings:
         progress.message(f"warning: {warning}")
-    redone = _iterate(run, executor, execution.threads, progress)
+    iteration = Iteration.of(run, executor, progress, threads=execution.threads, keep_history=has_history(files))
+    redone = iteration.carry_out()
     with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan))
     products = [files.certificate, files.catalogue, files.catalogue_fits, *([files.maps_fits] if with_fits else [])]
     if not redone and all(product.exists() for product in products):
@@ -191,14 +199,18 @@ def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progres
 
     files.certificate.unlink(missing_ok=True)
     tiles = range(plan.grid.n_tiles)
-    found = _all(executor, partial(compare_seams, files.seams, plan.grid), tiles, "seams", progress)
+    found = over_tiles(executor, partial(compare_seams, files.seams, plan.grid), tiles, "seams", progress)
     seams = [seam for tile in sorted(found) for seam in found[tile]]
-    _all(executor, partial(measure_tile, files, plan, run.stored.survey), tiles, "sources", progress)
+    bad = bad_sides(seams, read_records(files.ledger))
+    over_tiles(executor, partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags", progress)
+    over_tiles(executor, partial(measure_tile, files, plan, run.stored.survey), tiles, "sources", progress)
     write_catalogue(files, build_catalogue(files, plan, run.wcs))
     if with_fits:
         write_maps_fits(files, plan, run.survey)
-    records = _records(run)
-    certificate = certify(plan, run.survey.facts, records, seams) | {
+    records = read_records(files.ledger)
+    if has_history(files):
+        cut_history(files, max(record.n_iter for record in records.values()))
+    certificate = certify(plan, run.survey.facts, records, seams, read_open_islands(files)) | {
         "digest_catalogue": digest_catalogue(files),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -206,96 +218,6 @@ def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progres
         "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
     }
     write_atomically(files.certificate, json.dumps(certificate, indent=1, allow_nan=False).encode())
-
-
-def _iterate(run: SurveyRun, executor: Executor, threads: int, progress: Reporter) -> bool:
-    """Do all tiles, to the iteration at which the whole map stops; tell whether any had to be done."""
-    plan = run.stored.plan
-    settings, tiles = plan.settings, range(plan.grid.n_tiles)
-    done = _trusted(run, executor, progress)
-    redone = False
-    # All iterations, then those at which the rule fires: that it fires elsewhere then needs unlike processors.
-    for _ in range(_MOST_ROUNDS):
-        target = _target_iteration(plan, done)
-        own_stop = settings.stopping == "tile"
-        todo = [tile for tile in tiles if tile not in done or not (own_stop or done[tile].n_iter == target)]
-        if not todo:
-            return redone
-        redone = True
-        if target < settings.max_iter:
-            progress.message(f"the whole map stops at iteration {target}: all tiles are taken as of there")
-        job = Job(
-            run_dir=run.files,
-            survey=run.stored.survey,
-            grid=plan.grid,
-            kernels=plan.kernels,
-            criteria=plan.criteria,
-            n_iter=target,
-            tol=settings.tol if own_stop else None,
-            settings_digest=plan.settings_digest,
-            threads=threads,
-        )
-        _all(executor, partial(run_tile, job), todo, f"tiles, {target} iterations", progress)
-        done = _records(run)
-    raise RunError("tiles done again do not stop at the same iteration as before: use workers of one kind of processor")
-
-
-_MOST_ROUNDS = 4
-
-
-def _target_iteration(plan: Plan, done: dict[int, TileRecord]) -> int:
-    """Iteration that all tiles must be taken at, by what is known so far."""
-    if plan.settings.stopping == "global" and done:
-        if len(done) == plan.grid.n_tiles:
-            return stopping_iteration(done, plan.settings.tol) or plan.settings.max_iter
-        # Records of fewer iterations than the most come from after the rule had fired.
-        return min(record.n_iter for record in done.values())
-    return plan.settings.max_iter
-
-
-def _records(run: SurveyRun) -> dict[int, TileRecord]:
-    digest = run.stored.plan.settings_digest
-    return {tile: record for tile, record in read_records(run.files.ledger).items() if record.settings_digest == digest}
-
-
-def _trusted(run: SurveyRun, executor: Executor, progress: Reporter) -> dict[int, TileRecord]:
-    """Records whose pixels are in the maps as recorded."""
-    records = _records(run)
-    if not records:
-        return {}
-    grid = run.stored.plan.grid
-    found = _all(executor, partial(_digests_of_tile, run.files, grid), list(records), "checking tiles", progress)
-    return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
-
-
-def _digests_of_tile(files: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
-    return stored_digests(files, grid.tile(tile))
-
-
-def _all(
-    executor: Executor, function: Callable[[int], Any], tiles: Iterable[int], stage: str, progress: Reporter
-) -> dict[int, Any]:
-    """Run a function over tiles; the others go on when one fails.
-
-    Raises
-    ------
-    RunError
-        Naming the tiles that failed, after all others are done.
-    """
-    tiles = list(tiles)
-    values, failed = {}, {}
-    for outcome in progress.track(executor.map(function, tiles), stage, len(tiles)):
-        if outcome.error is None:
-            values[outcome.item] = outcome.value
-        else:
-            failed[outcome.item] = outcome.error
-    if failed:
-        first = min(failed)
-        raise RunError(
-            f"{stage}: {len(failed)} of {len(tiles)} tiles failed ({', '.join(map(str, sorted(failed)[:10]))}); "
-            f"tile {first}: {type(failed[first]).__name__}: {failed[first]}"
-        ) from failed[first]
-    return values
 
 
 def _facts(survey: Path, source: dict[str, Any]) -> SurveyFacts:

@@ -47,7 +47,7 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
         "plan": {
             "algorithm_version": plan.algorithm_version,
             "contract_margin": plan.contract_margin,
-            "rounding": plan.rounding,
+            "brightest": plan.brightest,
             "settings_digest": plan.settings_digest,
             "warnings": list(plan.warnings),
             "y": asdict(plan.grid.y),
@@ -80,7 +80,7 @@ def read_run(run_dir: RunDir) -> StoredRun:
             plan=Plan(
                 settings=Settings(**content["settings"]),
                 grid=TileGrid(Axis(**plan["y"]), Axis(**plan["x"])),
-                rounding=plan["rounding"],
+                brightest=plan["brightest"],
                 contract_margin=plan["contract_margin"],
                 survey_digest=content["survey"]["digest"],
                 warnings=tuple(plan["warnings"]),
@@ -116,4 +116,4 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
         )
 
 
-_GRID_SETTINGS = ("tile_size", "margin")
+_GRID_SETTINGS = ("tile_size", "margin", "wrap")

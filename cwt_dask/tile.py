@@ -5,52 +5,47 @@ from __future__ import annotations
 import resource
 import socket
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from enum import IntFlag
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.ndimage
 
-from cwt_dask.cwt.iterate import Criteria, Field, State, candidate_pixels, significance_of, step
+from cwt_dask.atomic import atomic_file
+from cwt_dask.candidates import WindowJudge
+from cwt_dask.checkpoint import Progress, digest_file, read_checkpoint, write_checkpoint
+from cwt_dask.cwt.iterate import Criteria, Field, step
 from cwt_dask.cwt.stopping import Moments, stops_at
-from cwt_dask.cwt.support import count_open_islands
 from cwt_dask.cwt.transform import kernel_spectra
-from cwt_dask.ledger import SCHEMA, TileRecord, write_record
-from cwt_dask.maps import publish_core, publish_strips
+from cwt_dask.fates import open_fates
+from cwt_dask.ledger import SCHEMA, BlockRecord, TileRecord, write_record
+from cwt_dask.maps import publish_core, publish_history, publish_strips
 from cwt_dask.survey import Survey
+from cwt_dask.trust import trust_flags
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from numpy.typing import NDArray
 
+    from cwt_dask.candidates import Judge
     from cwt_dask.cwt.kernels import CWTKernels
-    from cwt_dask.cwt.transform import KernelSpectra
     from cwt_dask.layout import RunDir
     from cwt_dask.survey import Window
     from cwt_dask.tiling import Box, Tile, TileGrid
 
 
-class Trust(IntFlag):
-    """Why a pixel deserves a second look: the values of `trust` in `maps.zarr`."""
-
-    MAP_EDGE = 1
-    """Within the kernels' reach of the map's edge: outside counts as zero."""
-    MASKED_NEIGHBOUR = 2
-    """Within the kernels' reach of a masked pixel, which counts as zero."""
-    ERROR_UNDEFINED = 4
-    """The expected error was zero or undefined at some scale and iteration: nothing could be detected then."""
-
-
 @dataclass(frozen=True)
 class Job:
-    """What all tiles of a run share.
+    """What is to be done with tiles of a run.
 
     Attributes
     ----------
     run_dir : RunDir
-        Where maps, seams and records go.
+        Where maps, seams, checkpoints and records go.
     survey : Path
         The survey's store.
     grid : TileGrid
@@ -59,14 +54,22 @@ class Job:
         The kernels.
     criteria : Criteria
         When pixels join the support.
-    n_iter : int
-        Iterations to run.
-    tol : float or None
-        With tile stopping, the tolerance by which each tile stops on its own.
     settings_digest : str
         Of the settings as resolved.
     threads : int
         Threads an FFT may use.
+    keep_history : bool
+        Publish the model of every iteration.
+    start, stop : int
+        Iterations after which to begin (0, or one of which there are checkpoints) and to end.
+    tol : float or None
+        The tolerance by which each tile stops on its own, where it does.
+    keeps, publishes : bool
+        Whether to leave a checkpoint, and whether to publish the core.
+    round : int
+        How often the fates of islands have been told in a block.
+    fates_block : int
+        Block, by its last iteration, whose fates of islands hold, as told in `round`; 0 where none are known.
     """
 
     run_dir: RunDir
@@ -74,67 +77,104 @@ class Job:
     grid: TileGrid
     kernels: CWTKernels
     criteria: Criteria
-    n_iter: int
-    tol: float | None
     settings_digest: str
     threads: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the iteration of one tile ended with.
-
-    Attributes
-    ----------
-    state : State
-        After the last iteration, in the tile's box.
-    moments : list of Moments
-        Of the core's residual after each iteration.
-    open_islands : int
-        Islands, counted once an iteration and scale, whose fate the window could not know.
-    converged : bool
-        Whether the tile stopped by its own variance.
-    """
-
-    state: State
-    moments: list[Moments]
-    open_islands: int
-    converged: bool
+    keep_history: bool
+    stop: int
+    start: int = 0
+    tol: float | None = None
+    keeps: bool = False
+    publishes: bool = True
+    round: int = 0
+    fates_block: int = 0
 
 
 def run_tile(job: Job, tile_id: int) -> int:
     """Do one tile, and return its number."""
     started, clock = datetime.now(UTC), time.perf_counter()
     tile = job.grid.tile(tile_id)
-    survey = Survey.open(job.survey)
+    survey = Survey.open(job.survey, ring=job.grid.ring)
     window = survey.read_window(tile.window, tile.box)
-    outcome = _iterate(job, tile, window)
-    digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(job, tile, survey, window, outcome.state))
-    digests |= publish_strips(job.run_dir.seams, job.grid, tile, outcome.state)
-    core = tile.core.within(tile.box)
-    write_record(
-        job.run_dir.ledger,
-        TileRecord(
-            schema=SCHEMA,
-            tile=tile.id,
-            core=_bounds(tile.core),
-            window=_bounds(tile.window),
-            settings_digest=job.settings_digest,
-            input_digest=survey.digest_window(tile.window),
-            n_iter=outcome.state.iteration,
-            converged=outcome.converged,
-            moments=[(m.count, m.mean, m.sum_squared_deviations) for m in outcome.moments],
-            model_max=float(outcome.state.model[core].max()),
-            open_islands=outcome.open_islands,
-            near_threshold=int(np.count_nonzero(outcome.state.near_threshold[core])),
-            undefined=int(np.count_nonzero(outcome.state.undefined[core])),
-            chunk_digests=digests,
-            host=socket.gethostname(),
-            started=started.isoformat(timespec="seconds"),
-            seconds=time.perf_counter() - clock,
-            peak_memory=peak_memory(),
-        ),
-    )
+    with _window_judge(job, tile) as judge:
+        progress = iterate(job, tile, window, _start(job, tile, window), judge)
+    # A restarted tile has taken what its earlier blocks took, too.
+    seconds = progress.seconds + time.perf_counter() - clock
+    done: dict[str, Any] = {
+        "schema": SCHEMA,
+        "tile": tile.id,
+        "settings_digest": job.settings_digest,
+        "n_iter": progress.state.iteration,
+        "converged": progress.converged,
+        "moments": [(m.count, m.mean, m.sum_squared_deviations) for m in progress.moments],
+        "host": socket.gethostname(),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": seconds,
+    }
+    if job.keeps:
+        path = job.run_dir.checkpoint(job.stop, tile.id, job.round)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(path, replace(progress, seconds=seconds), tile)
+        record = BlockRecord(**done, block=job.stop, round=job.round, checkpoint=digest_file(path))
+        write_record(job.run_dir, record)
+    if job.publishes:
+        digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(job, tile, survey, window, progress))
+        digests |= publish_strips(job.run_dir.seams, job.grid, tile, progress.state)
+        core = tile.core.within(tile.box)
+        write_record(
+            job.run_dir,
+            TileRecord(
+                **done,
+                core=_bounds(tile.core),
+                window=_bounds(tile.window),
+                input_digest=survey.digest_window(tile.window),
+                model_max=float(progress.state.model[core].max()),
+                near_threshold=int(np.count_nonzero(progress.state.near_threshold[core])),
+                undefined=int(np.count_nonzero(progress.state.undefined[core])),
+                chunk_digests=digests,
+                peak_memory=peak_memory(),
+            ),
+        )
+    return tile_id
+
+
+def settle_tile(job: Job, tile_id: int) -> bool:
+    """Do a tile again if its support contradicts the fates of the whole map's islands; tell whether it did.
+
+    A tile that was done again in this round, before an interruption, counts as done.
+    """
+    again = job.run_dir.checkpoint(job.stop, tile_id, job.round).exists() or bool(contradicted_pieces(job, tile_id))
+    if again and not job.run_dir.block_record(job.stop, tile_id, job.round).exists():
+        run_tile(job, tile_id)
+    return again
+
+
+def contradicted_pieces(job: Job, tile_id: int) -> list[tuple[int, int, int, int]]:
+    """Pieces of islands whose fates in the whole map are not those that this tile's support tells of.
+
+    Returns
+    -------
+    list of tuple
+        Iteration, scale index, tile in whose core the piece lies, and its number there, from 1.
+    """
+    tile = job.grid.tile(tile_id)
+    with open_fates(job.run_dir, job.grid, tile, job.fates_block, job.round) as fates:
+        return [
+            (iteration, scale, *piece)
+            for iteration, scale, candidates in fates.seen()
+            for piece in fates.pieces_at(iteration, scale, candidates.contradicting(fates.verdicts(iteration, scale)))
+        ]
+
+
+def mark_open_pixels(job: Job, pieces: Mapping[int, Sequence[tuple[int, int, int]]], tile_id: int) -> int:
+    """Keep which pixels of a tile's core lie in pieces (iteration, scale index, number) of islands left open."""
+    tile = job.grid.tile(tile_id)
+    marked = np.zeros(tile.core.shape, dtype=bool)
+    with open_fates(job.run_dir, job.grid, tile, job.fates_block, job.round) as fates:
+        for iteration, scale in sorted({(iteration, scale) for iteration, scale, _ in pieces[tile_id]}):
+            numbers = [piece for *at, piece in pieces[tile_id] if at == [iteration, scale]]
+            marked |= np.isin(fates.own_pieces(iteration, scale), numbers)
+    with atomic_file(job.run_dir.open_pixels(job.stop, tile_id)) as file:
+        np.save(file, marked)
     return tile_id
 
 
@@ -147,25 +187,60 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _iterate(job: Job, tile: Tile, window: Window) -> Outcome:
-    spectra = kernel_spectra(job.kernels, job.grid.box_shape, job.threads)
+def iterate(job: Job, tile: Tile, window: Window, progress: Progress, judge: Judge | None) -> Progress:
+    """Go on with a tile to the iteration at which the job, or the tile's own variance, stops it.
+
+    The arrays of `progress` may be written to.
+    """
+    spectra = kernel_spectra(job.kernels, tile.box.shape, job.threads)
     field = Field(window.counts, window.background, window.valid)
     core = tile.core.within(tile.box)
-    state = State.start(job.kernels.n_scale, job.grid.box_shape)
-    moments: list[Moments] = []
-    open_islands = 0
-    converged = False
-    while state.iteration < job.n_iter and not converged:
-        state = step(state, field, spectra, job.criteria)
+    state, joined, moments = progress.state, progress.joined, list(progress.moments)
+    converged = progress.converged
+    while state.iteration < job.stop and not converged:
+        iteration = state.iteration + 1
+        judged = partial(judge.judge, iteration, state.support) if judge else None
+        state = step(state, field, spectra, job.criteria, judged)
+        joined[state.support & (joined == 0)] = iteration
         moments.append(Moments.of(state.residual[core][window.valid[core]]))
-        open_islands += _open_islands(state, window, spectra, job, tile)
         converged = job.tol is not None and stops_at([m.variance for m in moments], job.tol) is not None
-    return Outcome(state, moments, open_islands, converged)
+        if job.keep_history:
+            publish_history(job.run_dir.maps, tile.core, iteration, state.model[core], onwards=converged)
+    return replace(
+        progress,
+        state=state,
+        joined=joined,
+        moments=tuple(moments),
+        converged=converged,
+        candidates=judge.found if judge else {},
+    )
 
 
-def _core_arrays(job: Job, tile: Tile, survey: Survey, window: Window, state: State) -> dict[str, NDArray[np.generic]]:
-    """What a tile publishes of its core: images (y, x) and the support (scale, y, x), by name."""
-    core = tile.core.within(tile.box)
+def _start(job: Job, tile: Tile, window: Window) -> Progress:
+    if job.start == 0:
+        return Progress.start(job.kernels.n_scale, tile.box.shape)
+    return read_checkpoint(job.run_dir.latest_checkpoint(job.start, tile.id), tile, window.counts)
+
+
+@contextmanager
+def _window_judge(job: Job, tile: Tile) -> Iterator[WindowJudge | None]:
+    """Who judges the islands in a tile's window; None where the window knows all of them."""
+    if job.criteria.significance_island_threshold is None or not job.grid.has_seams:
+        yield None
+        return
+    sound = job.grid.sound(tile, job.kernels.reach)
+    with ExitStack() as stack:
+        verdicts = None
+        if job.fates_block:
+            verdicts = stack.enter_context(open_fates(job.run_dir, job.grid, tile, job.fates_block, job.round)).verdicts
+        yield WindowJudge(tile, sound, job.grid.x.length, job.criteria, verdicts)
+
+
+def _core_arrays(
+    job: Job, tile: Tile, survey: Survey, window: Window, progress: Progress
+) -> dict[str, NDArray[np.generic]]:
+    """What a tile publishes of its core: images (y, x) and cubes (scale, y, x), by name."""
+    core, state = tile.core.within(tile.box), progress.state
     significance = state.significance[core]
     return {
         "model": state.model[core],
@@ -175,45 +250,10 @@ def _core_arrays(job: Job, tile: Tile, survey: Survey, window: Window, state: St
         "significance": np.where(np.isfinite(significance), significance, 0.0),
         "best_scale": state.best_scale[core],
         "support": state.support[(..., *core)],
+        "joined": progress.joined[(..., *core)],
         "mask": window.valid[core].astype(np.uint8),
-        "trust": _trust(job, tile, survey, state),
+        "trust": trust_flags(job.grid, job.kernels.reach, tile, survey, state.undefined[core]),
     }
-
-
-def _open_islands(state: State, window: Window, spectra: KernelSpectra, job: Job, tile: Tile) -> int:
-    """Islands of this iteration whose peak may lie where this window cannot judge it, and which bear on its core."""
-    threshold = job.criteria.significance_island_threshold
-    if threshold is None or job.grid.n_tiles == 1:
-        return 0
-    trusted = np.zeros(window.valid.shape, dtype=bool)
-    trusted[job.grid.sound(tile, job.kernels.reach).within(tile.box)] = True
-    matters = np.zeros_like(trusted)
-    matters[tile.core.grown(job.kernels.reach).intersection(tile.window).within(tile.box)] = True
-    count = 0
-    for i in range(job.kernels.n_scale):
-        ratio = significance_of(state.transform[i], state.error[i], job.criteria.rounding * spectra.squared_sum[i])
-        ratio[~window.valid] = -np.inf
-        mask = candidate_pixels(ratio, job.criteria)
-        count += count_open_islands(mask, ratio, threshold, trusted=trusted, matters=matters)
-    return count
-
-
-def _trust(job: Job, tile: Tile, survey: Survey, state: State) -> NDArray[np.uint8]:
-    """Trust flags of a core (y, x)."""
-    reach, map_box = job.kernels.reach, job.grid.map_box
-    # A margin below the reach does not show all neighbours that matter here.
-    near = tile.core.grown(reach).intersection(map_box)
-    valid = survey.read("mask", near) != 0
-    trust = np.zeros(near.shape, dtype=np.uint8)
-    edge = np.ones(near.shape, dtype=bool)
-    edge[map_box.grown(-reach).intersection(near).within(near)] = False
-    trust[edge] |= np.uint8(Trust.MAP_EDGE)
-    masked = scipy.ndimage.maximum_filter((~valid).astype(np.uint8), size=2 * reach + 1, mode="constant") != 0
-    trust[masked] |= np.uint8(Trust.MASKED_NEIGHBOUR)
-    core = trust[tile.core.within(near)]
-    core[state.undefined[tile.core.within(tile.box)]] |= np.uint8(Trust.ERROR_UNDEFINED)
-    core[~valid[tile.core.within(near)]] = 0
-    return core
 
 
 def _bounds(box: Box) -> list[int]:

@@ -1,6 +1,10 @@
 """The tile grid: cores that partition the map's pixels, the windows read around them, and their seams.
 
 Integers only. Positions are pixels of the map, (y, x), 0-based; boxes are half-open.
+
+On a ring the last column is the neighbour of the first. Columns then count on beyond the map, on both sides: x and
+x + width are the same pixel, and a box may hold it several times. Only what is owned or published is named by columns
+of the map itself.
 """
 
 from __future__ import annotations
@@ -54,6 +58,42 @@ class Box:
         """The box with `pixels` more on every side (fewer, where negative)."""
         return Box(self.y0 - pixels, self.y1 + pixels, self.x0 - pixels, self.x1 + pixels)
 
+    def shifted(self, columns: int) -> Box:
+        """The box so many columns further."""
+        return Box(self.y0, self.y1, self.x0 + columns, self.x1 + columns)
+
+
+def on_map(box: Box, shape: tuple[int, int], *, ring: bool) -> Box:
+    """Pixels of `box` that a map of `shape` has: on a ring it has every column. Empty where there are none."""
+    clipped = box.intersection(Box(0, shape[0], 0, shape[1]))
+    return Box(clipped.y0, clipped.y1, box.x0, box.x1) if ring else clipped
+
+
+def parts(box: Box, shape: tuple[int, int], *, ring: bool) -> Iterator[tuple[Box, Box]]:
+    """Cut a box that may reach beyond the map into pieces that do not.
+
+    Parameters
+    ----------
+    box : Box
+        Any pixels; rows beyond the map are left out, and columns too unless it is a ring.
+    shape : tuple of int
+        Rows and columns of the map.
+    ring : bool
+        Whether columns count modulo the map's width.
+
+    Yields
+    ------
+    piece, inside : Box
+        The piece in the columns of `box`, so that ``piece.within(box)`` is its place there, and the same pixels in
+        the map; from west to east.
+    """
+    width = shape[1]
+    seen = on_map(box, shape, ring=ring)
+    if seen.area:
+        for turn in range(seen.x0 // width, -(-seen.x1 // width)):
+            inside = Box(seen.y0, seen.y1, max(seen.x0 - turn * width, 0), min(seen.x1 - turn * width, width))
+            yield inside.shifted(turn * width), inside
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -64,7 +104,7 @@ class Tile:
     id : int
         Position in row-major order of the grid.
     row, column : int
-        Position in the grid.
+        Position in the grid; on a ring columns count on beyond the grid, as those of pixels do.
     core : Box
         The pixels that this tile alone owns and writes.
     window : Box
@@ -83,42 +123,67 @@ class Tile:
 
 @dataclass(frozen=True)
 class Axis:
-    """Tiling of one axis: `length` pixels in cores of `core`, windows that reach `margin` further, in FFT boxes."""
+    """Tiling of one axis: `length` pixels in cores of `core`, windows that reach `margin` further, in FFT boxes.
+
+    On a ring the last pixel is the neighbour of the first.
+    """
 
     length: int
     core: int
     margin: int
     before: int
     box: int
+    ring: bool = False
 
     @property
     def n_tiles(self) -> int:
         """Number of cores; the last may be partial."""
         return -(-self.length // self.core)
 
+    @property
+    def has_seams(self) -> bool:
+        """Whether cores have neighbours; on a ring a single one is its own."""
+        return self.ring or self.n_tiles > 1
+
     @classmethod
-    def plan(cls, length: int, core: int, margin: int, reach: int, fast_length: Callable[[int], int]) -> Axis:
+    def plan(
+        cls,
+        length: int,
+        core: int,
+        margin: int,
+        reach: int,
+        fast_length: Callable[[int], int],
+        *,
+        ring: bool = False,
+    ) -> Axis:
         """Lay out one axis.
 
-        With a single core there is nothing to overlap with: the box is the axis and a rim of zeros that takes up the
-        circular wrap of the convolution. With several, pixels that a good FFT length adds go to the margin.
+        With a single core there is nothing to overlap with, unless it is a ring: the box is the axis and a rim of zeros
+        that takes up the circular wrap of the convolution. With several, pixels that a good FFT length adds go to the
+        margin.
         """
-        if core >= length:
+        core = min(core, length)
+        if core == length and not ring:
             return cls(length, length, 0, 0, fast_length(length + reach))
         before = max(margin, reach)
         box = fast_length(core + 2 * before)
         if margin >= reach:
             before = margin = (box - core) // 2
-        return cls(length, core, margin, before, box)
+        return cls(length, core, margin, before, box, ring)
 
     def spans(self, index: int) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Start and end of core, window and box of core `index`."""
         start = index * self.core
         core = start, min(start + self.core, self.length)
-        # Windows of partial cores are as long as the others': what lies beyond the map is zero in any case.
+        # Windows of partial cores are as long as the others': what they see more of, zeros or pixels, does no harm.
         window = start - self.margin, start + self.core + self.margin
         box = start - self.before, start - self.before + self.box
         return core, window, box
+
+    def index(self, position: int) -> int:
+        """Which core holds a pixel; both may lie beyond the axis, whole turns away."""
+        turns, inside = divmod(position, self.length)
+        return turns * self.n_tiles + inside // self.core
 
 
 @dataclass(frozen=True)
@@ -136,6 +201,8 @@ class TileGrid:
         margin: int,
         reach: int,
         fast_length: Callable[[int], int],
+        *,
+        ring: bool = False,
     ) -> TileGrid:
         """Lay tiles over a map.
 
@@ -149,6 +216,8 @@ class TileGrid:
             The kernels' reach in pixels.
         fast_length : callable
             Gives a good FFT length that is not below its argument.
+        ring : bool, optional
+            Whether the map's last column is the neighbour of its first.
 
         Raises
         ------
@@ -159,11 +228,15 @@ class TileGrid:
             raise SettingsError(f"tile_size is {min(core_shape)}: it must be at least 1 pixel")
         if margin < 0:
             raise SettingsError(f"margin is {margin}: it must be 0 or more pixels")
-        y, x = (
-            Axis.plan(length, core, margin, reach, fast_length)
-            for length, core in zip(map_shape, core_shape, strict=True)
+        return cls(
+            Axis.plan(map_shape[0], core_shape[0], margin, reach, fast_length),
+            Axis.plan(map_shape[1], core_shape[1], margin, reach, fast_length, ring=ring),
         )
-        return cls(y, x)
+
+    @property
+    def ring(self) -> bool:
+        """Whether the map's last column is the neighbour of its first."""
+        return self.x.ring
 
     @property
     def map_box(self) -> Box:
@@ -186,42 +259,69 @@ class TileGrid:
         return self.y.n_tiles * self.x.n_tiles
 
     @property
+    def has_seams(self) -> bool:
+        """Whether any tile has a neighbour; on a ring a single one is its own."""
+        return self.y.has_seams or self.x.has_seams
+
+    @property
     def margin(self) -> int | None:
-        """Overlap that every window has with its neighbours' cores, in pixels; None with a single tile."""
-        margins = [axis.margin for axis in (self.y, self.x) if axis.n_tiles > 1]
-        return min(margins) if margins else None
+        """Overlap that every window has with its neighbours' cores, in pixels; None where there is no seam."""
+        return min((axis.margin for axis in (self.y, self.x) if axis.has_seams), default=None)
+
+    def on_map(self, box: Box) -> Box:
+        """Pixels of `box` that the map has; on a ring it has every column."""
+        return on_map(box, self.map_box.shape, ring=self.ring)
+
+    def at(self, row: int, column: int) -> Tile:
+        """The tile in a row and column; on a ring in any column, with its boxes whole turns of the map further."""
+        turns, inside = divmod(column, self.x.n_tiles)
+        spans = zip(self.y.spans(row), self.x.spans(inside), strict=True)
+        boxes = (Box(*y, *x).shifted(turns * self.x.length) for y, x in spans)
+        return Tile(row * self.x.n_tiles + inside, row, column, *boxes)
 
     def tile(self, tile_id: int) -> Tile:
         """Tile number `tile_id`."""
-        row, column = divmod(tile_id, self.x.n_tiles)
-        boxes = (Box(*y, *x) for y, x in zip(self.y.spans(row), self.x.spans(column), strict=True))
-        return Tile(tile_id, row, column, *boxes)
+        return self.at(*divmod(tile_id, self.x.n_tiles))
 
     def tiles(self) -> Iterator[Tile]:
         """All tiles in the order of their numbers."""
         return (self.tile(tile_id) for tile_id in range(self.n_tiles))
 
     def owner(self, y: int, x: int) -> int:
-        """Number of the tile whose core holds pixel (y, x)."""
-        return (y // self.y.core) * self.x.n_tiles + x // self.x.core
+        """Number of the tile whose core holds pixel (y, x); on a ring of any column."""
+        return self.y.index(y) * self.x.n_tiles + self.x.index(x) % self.x.n_tiles
+
+    def overlapping(self, box: Box) -> Iterator[Tile]:
+        """Tiles whose core has pixels in `box`, by row and column; on a ring a tile comes once a turn, shifted."""
+        seen = self.on_map(box)
+        if seen.area:
+            for row in range(self.y.index(seen.y0), self.y.index(seen.y1 - 1) + 1):
+                for column in range(self.x.index(seen.x0), self.x.index(seen.x1 - 1) + 1):
+                    yield self.at(row, column)
 
     def neighbours(self, tile: Tile) -> dict[str, Tile]:
-        """Tiles that share a face with `tile`, by side: "north" is towards larger y, "east" towards larger x."""
+        """Tiles that share a face with `tile`, by side: "north" is towards larger y, "east" towards larger x.
+
+        On a ring their boxes adjoin those of `tile`, and a tile may be its own neighbour, or the same on both sides.
+        """
         steps = {"south": (-1, 0), "north": (1, 0), "west": (0, -1), "east": (0, 1)}
         return {
-            side: self.tile((tile.row + dy) * self.x.n_tiles + tile.column + dx)
+            side: self.at(tile.row + dy, tile.column + dx)
             for side, (dy, dx) in steps.items()
-            if 0 <= tile.row + dy < self.y.n_tiles and 0 <= tile.column + dx < self.x.n_tiles
+            if 0 <= tile.row + dy < self.y.n_tiles and (self.ring or 0 <= tile.column + dx < self.x.n_tiles)
         }
 
     def sound(self, tile: Tile, reach: int) -> Box:
-        """Pixels of the map in the window of `tile` that are more than `reach` from where the window cuts the map."""
+        """Pixels of the map in the window of `tile` that are more than `reach` from where the window cuts the map.
+
+        On a ring every window cuts it, west and east.
+        """
         y0, y1, x0, x1 = tile.window.y0, tile.window.y1, tile.window.x0, tile.window.x1
         return Box(
             0 if y0 <= 0 else y0 + reach,
             self.y.length if y1 >= self.y.length else y1 - reach,
-            0 if x0 <= 0 else x0 + reach,
-            self.x.length if x1 >= self.x.length else x1 - reach,
+            0 if x0 <= 0 and not self.ring else x0 + reach,
+            self.x.length if x1 >= self.x.length and not self.ring else x1 - reach,
         )
 
     def strips(self, tile: Tile, width: int) -> dict[str, Box]:

@@ -1,22 +1,35 @@
-"""The promises of a run, checked again from its files.
-
-This proves that nothing was lost or changed since, and that neighbouring tiles agree; it does not prove the
-mathematics, which is what the tests' oracle is for.
-"""
+"""The promises of a run, checked again from its files and, where that is wanted, by computing again."""
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+import zarr
+
 from cwt_dask.ledger import read_records
-from cwt_dask.maps import DAMAGE, stored_digests
-from cwt_dask.merge.certificate import certify
+from cwt_dask.maps import DAMAGE, HISTORY, has_history, stored_digests
+from cwt_dask.merge.certificate import certify, read_open_islands
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.products import digest_catalogue
+from cwt_dask.recompute import (
+    TOLERANCES,
+    draw_tiles,
+    recompute_tile,
+    recompute_whole,
+    refuse_what_does_not_fit,
+    wider_grid,
+)
+from cwt_dask.survey import Survey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from cwt_dask.ledger import TileRecord
     from cwt_dask.merge.seams import Seam
     from cwt_dask.plan import Plan
+    from cwt_dask.recompute import Comparison
     from cwt_dask.results import SurveyRun
 
 # What the certificate states and the files must still give.
@@ -36,22 +49,79 @@ RECOMPUTED = (
 
 
 class Check(NamedTuple):
-    """One promise: what it is, and what is wrong with it (nothing, if it holds)."""
+    """One promise.
+
+    Attributes
+    ----------
+    promise : str
+        What it is, or what was looked at.
+    fault : str
+        What is wrong with it; empty if it holds.
+    promised : bool
+        Whether it was one: a fault where nothing was promised breaks nothing.
+    """
 
     promise: str
     fault: str
+    promised: bool = True
+
+    @property
+    def broken(self) -> bool:
+        """Whether a promise is broken."""
+        return bool(self.fault) and self.promised
 
 
-def verify_run(run: SurveyRun) -> list[Check]:
-    """Check coverage, digests, seams and certificate of a finished run from its files.
+def verify_run(
+    run: SurveyRun, *, recompute: int | None = None, seed: int = 0, against_whole: bool = False
+) -> Iterator[Check]:
+    """Check a finished run: coverage, digests, seams, certificate and history from its files, the rest by computing.
+
+    Parameters
+    ----------
+    run : SurveyRun
+        The run; nothing of it is changed.
+    recompute : int or None, optional
+        How many tiles to make again, with margins wider by twice the kernels' reach.
+    seed : int, optional
+        Decides which tiles.
+    against_whole : bool, optional
+        Whether to analyse the whole map at once.
+
+    Returns
+    -------
+    iterator of Check
+        What is checked from the files first; the others as soon as they are computed.
 
     Raises
     ------
     InputError
-        If the run is not finished.
+        If the run is not finished, or the whole map does not fit into memory.
+    SettingsError
+        If `recompute` or `seed` is impossible.
     RunError
         If a ledger record is damaged.
     """
+    plan = run.stored.plan
+    tiles = [] if recompute is None else draw_tiles(plan.grid.n_tiles, recompute, seed)
+    if against_whole:
+        refuse_what_does_not_fit(plan)
+    return chain(_from_files(run), _by_computing(run, tiles, against_whole=against_whole))
+
+
+def scope(*, recompute: bool, against_whole: bool) -> list[str]:
+    """What these checks can and cannot show, a line each."""
+    forged = "whether maps were changed together with their digests"
+    lines = {
+        "files show whether anything was lost or changed since the run, and whether tiles agree at their seams": True,
+        f"tiles made again show whether their margins are wide enough, and {forged}": recompute,
+        f"the whole map shows whether tiling did any harm, and {forged}": against_whole,
+        f"not shown: {forged} (--recompute K or --against-whole)": not (recompute or against_whole),
+        "not shown: whether the mathematics is right (the tests' oracle is for that), or the background": True,
+    }
+    return [line for line, holds in lines.items() if holds]
+
+
+def _from_files(run: SurveyRun) -> list[Check]:
     certificate = run.certificate
     plan = run.stored.plan
     records = read_records(run.files.ledger)
@@ -65,7 +135,7 @@ def verify_run(run: SurveyRun) -> list[Check]:
     ]
     other_input = [tile for tile in tiles if tile in records and _input_digest(run, tile) != records[tile].input_digest]
     seams, unreadable = _seams(run)
-    now = certify(plan, run.survey.facts, records, seams)
+    now = certify(plan, run.survey.facts, records, seams, read_open_islands(run.files))
     stale = [
         f"{name} is {now[name]}, not {certificate.get(name)}"
         for name in RECOMPUTED
@@ -77,6 +147,7 @@ def verify_run(run: SurveyRun) -> list[Check]:
         Check("maps and seams are as the tiles wrote them", _tiles("other pixels in", changed)),
         Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
         Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
+        *_history(run, now["n_iter"]),
         Check("the certificate follows from the files", "; ".join(stale)),
         Check("the catalogue is as the run wrote it", _changed_catalogue(run, certificate)),
         _harm(plan, exact=now["tiling_exact"]),
@@ -89,6 +160,64 @@ def _harm(plan: Plan, *, exact: bool) -> Check:
     return Check(f"nothing was promised of the tiles (tiling_exact is {str(exact).lower()}, see the warnings)", "")
 
 
+def _by_computing(run: SurveyRun, tiles: list[int], *, against_whole: bool) -> Iterator[Check]:
+    records = read_records(run.files.ledger)
+    for tile in tiles:
+        yield _tile_again(run, records, tile)
+    if against_whole:
+        yield _whole_again(run, records)
+
+
+def _tile_again(run: SurveyRun, records: Mapping[int, TileRecord], tile: int) -> Check:
+    margin = wider_grid(run.stored.plan).margin
+    what = f"tile {tile} again, {'no seams' if margin is None else f'margin {margin} pixels'}"
+    if tile not in records:
+        return Check(what, "no record says how many iterations it made")
+    return _again(run, what, lambda: recompute_tile(run, tile, records[tile].n_iter), records[tile].near_threshold)
+
+
+def _whole_again(run: SurveyRun, records: Mapping[int, TileRecord]) -> Check:
+    ring = run.stored.plan.grid.ring
+    what = "the whole ring as one circular box (CWT itself never wraps)" if ring else "the whole map as one image"
+    near = sum(record.near_threshold for record in records.values())
+    return _again(run, what, lambda: recompute_whole(run, records), near)
+
+
+def _again(run: SurveyRun, what: str, compare: Callable[[], Comparison], near_threshold: int) -> Check:
+    try:
+        comparison = compare()
+    except DAMAGE as error:
+        return Check(what, f"files cannot be read ({error})")
+    if comparison.agrees:
+        fault = ""
+    elif run.stored.plan.exact:
+        near = f"; T/E of {near_threshold} pixels is within rounding of a threshold" if near_threshold else ""
+        allowed = ", ".join(f"{name} {TOLERANCES[name]:g}" for name in comparison.errors)
+        fault = f"at most {allowed} and no pixel are allowed{near}"
+    else:
+        fault = "nothing was promised"
+    return Check(f"{what}, {comparison}", fault, promised=run.stored.plan.exact)
+
+
+def _history(run: SurveyRun, n_iter: int) -> list[Check]:
+    """Whether the models that were kept end with the published one."""
+    try:
+        if not has_history(run.files):
+            return []
+        maps = zarr.open_group(run.files.maps, mode="r")
+        history, model = maps[HISTORY], maps["model"]
+        kept = history.shape[0]
+        differing = [
+            tile.id
+            for tile in run.stored.plan.grid.tiles()
+            if not np.array_equal(history[(kept - 1, *tile.core.slices)], model[tile.core.slices])
+        ]
+        length = "" if kept == n_iter else f"it has {kept} iterations, not {n_iter}"
+    except DAMAGE as error:
+        return [Check("the history ends with the model", f"files cannot be read ({error})")]
+    return [Check("the history ends with the model", length or _tiles("another model in", differing))]
+
+
 def _changed_catalogue(run: SurveyRun, certificate: dict[str, Any]) -> str:
     return (
         "" if digest_catalogue(run.files) == certificate.get("digest_catalogue") else f"{run.files.catalogue} differs"
@@ -98,7 +227,8 @@ def _changed_catalogue(run: SurveyRun, certificate: dict[str, Any]) -> str:
 def _input_digest(run: SurveyRun, tile: int) -> str | None:
     """Digest of what a tile reads now; None where it cannot be read."""
     try:
-        return run.survey.digest_window(run.stored.plan.grid.tile(tile).window)
+        survey = Survey.open(run.stored.survey, ring=run.stored.plan.grid.ring)
+        return survey.digest_window(run.stored.plan.grid.tile(tile).window)
     except DAMAGE:
         return None
 

@@ -70,7 +70,9 @@ def analyze(
     mask=None,
     rounding=0.0,
     fixed=False,
+    wrap=False,
 ):
+    """The whole map at once; with `wrap` its last column is the neighbour of its first."""
     valid = np.ones(counts.shape, bool) if mask is None else mask.astype(bool)
     C, B = np.where(valid, counts, 0.0), np.where(valid, background, 0.0)
     kernels = [base_kernel(min_scale * step_scale**i, step_scale, old=old) for i in range(n_scale)]
@@ -83,20 +85,28 @@ def analyze(
     best_scale = np.full(C.shape, -1)
     variances = []
     converged = False
+
+    def smooth(image, kernel):
+        return convolve(image, kernel, wrap=wrap)
+
     while len(variances) < max_iter and not converged:
         total = M + B + A
         excess = C - total
-        A = np.where(valid, fftconvolve(C - M - B, k_approx, mode="same"), 0.0)
+        A = np.where(valid, smooth(C - M - B, k_approx), 0.0)
         for i, k in enumerate(kernels):
-            T[i] = fftconvolve(excess, k, mode="same")
-            squared = fftconvolve(total, k**2, mode="same")
+            T[i] = smooth(excess, k)
+            squared = smooth(total, k**2)
             with np.errstate(invalid="ignore"):
                 E[i] = np.sqrt(squared)
             defined = valid & (squared > rounding * np.sum(k**2))
             ratio = np.full(C.shape, -np.inf)
             ratio[defined] = T[i][defined] / E[i][defined]
             S[i] |= detected(
-                ratio, significance_threshold, significance_island_threshold, remove_isolated=remove_isolated
+                ratio,
+                significance_threshold,
+                significance_island_threshold,
+                remove_isolated=remove_isolated,
+                wrap=wrap,
             )
             best_scale[ratio > significance] = i
             significance = np.maximum(significance, ratio)
@@ -111,7 +121,7 @@ def analyze(
         converged=converged,
         model=M,
         approx=A,
-        approx_bkg=np.where(valid, fftconvolve(B, k_approx, mode="same"), 0.0),
+        approx_bkg=np.where(valid, smooth(B, k_approx), 0.0),
         residual=residual,
         support=S,
         transform=T,
@@ -123,10 +133,30 @@ def analyze(
     )
 
 
-def detected(ratio, threshold, island_threshold, *, remove_isolated):
-    mask = ratio > threshold
+def convolve(image, kernel, *, wrap):
+    """Convolution with zeros outside the map, or with the map again and again to the west and east."""
+    rim = kernel.shape[1] // 2 if wrap else 0
+    around = np.pad(image, ((0, 0), (rim, rim)), mode="wrap")
+    return fftconvolve(around, kernel, mode="same")[:, rim : rim + image.shape[1]]
+
+
+def label_ring(mask):
+    """Islands of a map whose last column is the neighbour of its first."""
     islands, _ = label(mask)
+    for y in range(len(mask)):
+        west, east = islands[y, 0], islands[y, -1]
+        if west and east:
+            islands[islands == east] = west
+    return islands
+
+
+def detected(ratio, threshold, island_threshold, *, remove_isolated, wrap):
+    mask = ratio > threshold
+    islands = label_ring(mask) if wrap else label(mask)[0]
     for island, box in enumerate(find_objects(islands), start=1):
+        if box is None:
+            # Joined over the edge to another, whose number it has now.
+            continue
         pixels = islands[box] == island
         isolated = remove_isolated and pixels.sum() == 1
         faint = island_threshold is not None and ratio[box][pixels].max() < island_threshold

@@ -20,17 +20,18 @@ def poisson_sky(shape, seed, *, brightest=300.0, n_sources=None, level=0.5):
     return rng.poisson(expected), background
 
 
-def sky_header(shape):
+def sky_header(shape, *, ring=False):
+    """Pixels of 0.1 deg; on a ring as wide as it takes for the columns to close the circle."""
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["GLON-CAR", "GLAT-CAR"]
-    wcs.wcs.cdelt = [-0.1, 0.1]
+    wcs.wcs.cdelt = [-360 / shape[1] if ring else -0.1, 0.1]
     wcs.wcs.crpix = [(shape[1] + 1) / 2, (shape[0] + 1) / 2]
     wcs.wcs.crval = [10.0, 0.0]
     return wcs.to_header()
 
 
-def write_survey(path, counts, background, mask=None):
-    header = sky_header(counts.shape)
+def write_survey(path, counts, background, mask=None, *, ring=False):
+    header = sky_header(counts.shape, ring=ring)
     planes = {"COUNTS": counts, "BACKGROUND": background} | ({} if mask is None else {"MASK": mask.astype(np.uint8)})
     hdus = [fits.ImageHDU(plane, header, name) for name, plane in planes.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, overwrite=True)

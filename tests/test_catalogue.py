@@ -171,23 +171,40 @@ def test_a_map_without_a_source_gives_an_empty_table_with_all_columns(tmp_path, 
         assert [table[name].unit for name in COLUMNS] == list(COLUMNS.values())
 
 
-def test_peaks_off_the_sky_are_kept_without_a_position(tmp_path):
-    # Corners of an all-sky Aitoff map are nowhere on the sky, but some surveys fill them.
-    counts, background = poisson_sky((60, 110), seed=3)
-    header = fits.Header()
-    for axis, name, length, step in ((1, "GLON", 110, -4.0), (2, "GLAT", 60, 4.0)):
-        header[f"CTYPE{axis}"], header[f"CUNIT{axis}"] = f"{name}-AIT", "deg"
-        header[f"CRPIX{axis}"], header[f"CDELT{axis}"], header[f"CRVAL{axis}"] = (length + 1) / 2, step, 0.0
-    planes = [fits.ImageHDU(counts, header, "COUNTS"), fits.ImageHDU(background, header, "BACKGROUND")]
-    fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / "survey.fits")
-    run = run_survey(tmp_path / "survey.fits", tmp_path / "run", **OPTIONS)
+@pytest.fixture
+def full_sky(tmp_path):
+    """Write a full-sky map with a source every few pixels, so that all regions have peaks, and give its run."""
+
+    def run(projection, shape, crpix1):
+        counts, background = np.zeros(shape, int), np.full(shape, 0.5)
+        counts[3::9, 3::9] = 60
+        header = fits.Header()
+        for axis, name, crpix, step in ((1, "GLON", crpix1, -4.0), (2, "GLAT", (shape[0] + 1) / 2, 4.0)):
+            header[f"CTYPE{axis}"], header[f"CUNIT{axis}"] = f"{name}-{projection}", "deg"
+            header[f"CRPIX{axis}"], header[f"CDELT{axis}"], header[f"CRVAL{axis}"] = crpix, step, 0.0
+        planes = [fits.ImageHDU(counts, header, "COUNTS"), fits.ImageHDU(background, header, "BACKGROUND")]
+        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / "survey.fits")
+        return run_survey(tmp_path / "survey.fits", tmp_path / "run", **OPTIONS)
+
+    return run
+
+
+def test_no_peak_lies_off_the_sky(full_sky):
+    run = full_sky("AIT", (50, 90), 45.5)
     for path in (run.files.catalogue, run.files.catalogue_fits):
         rows = Table.read(path)
-        off_sky = np.isnan(np.ma.filled(rows["ra"], np.nan))
-        assert 0 < off_sky.sum() < len(rows)
-        assert all(re.fullmatch("CWT OFFSKY[a-z]+", name) for name in rows["name"][off_sky])
-        assert all(re.fullmatch(r"CWT J\d{4}\.\d[+-]\d{4}[a-z]*", name) for name in rows["name"][~off_sky])
-        assert len(set(rows["name"])) == len(rows)
+        assert 20 < len(rows) < 50
+        assert all(re.fullmatch(r"CWT J\d{4}\.\d[+-]\d{4}[a-z]*", name) for name in rows["name"])
+        for column in ("ra", "dec", "glon", "glat"):
+            assert np.isfinite(rows[column]).all()
+
+
+def test_peaks_far_from_the_reference_have_their_position(full_sky):
+    rows = full_sky("CAR", (45, 90), 1.0).catalogue
+    assert rows["x_peak"].min() < 10
+    assert rows["x_peak"].max() > 80
+    np.testing.assert_allclose(rows["glon"], -4.0 * rows["x_peak"] % 360, atol=1e-9)
+    np.testing.assert_allclose(rows["glat"], 4.0 * (rows["y_peak"] - 22), atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ PACKAGE = Path(cwt_dask.__file__).parent
 # A folder stands for its modules.
 FLOORS = {
     1: ("errors", "config", "atomic"),
-    2: ("cwt", "tiling", "layout"),
-    3: ("survey", "ledger", "maps"),
-    4: ("tile",),
+    2: ("cwt", "tiling", "windows", "margins", "layout"),
+    3: ("survey", "ledger", "maps", "pieces"),
+    4: ("tile", "trust", "candidates", "checkpoint", "fates"),
     5: ("merge", "plan", "runfile"),
-    6: ("peaks", "catalogue", "products", "simulate", "results", "verify"),
+    6: ("peaks", "catalogue", "products", "flags", "history", "simulate", "results", "recompute", "verify"),
     # The package itself is here: it hands out names of all floors.
-    7: ("run", "executors", "clusters", "cli", "cli_options", "options", "progress", "__init__"),
+    7: ("run", "blocks", "stages", "executors", "clusters", "cli", "cli_options", "options", "progress", "__init__"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 READS_FITS = ("survey", "simulate", "products", "cwt.image", "cwt.data")

@@ -4,7 +4,17 @@ from dataclasses import asdict, replace
 import pytest
 
 from cwt_dask.errors import RunError
-from cwt_dask.ledger import SCHEMA, TileRecord, read_records, write_record
+from cwt_dask.layout import RunDir
+from cwt_dask.ledger import (
+    SCHEMA,
+    BlockRecord,
+    TileRecord,
+    latest_block,
+    read_block_records,
+    read_record,
+    read_records,
+    write_record,
+)
 
 RECORD = TileRecord(
     schema=SCHEMA,
@@ -17,7 +27,6 @@ RECORD = TileRecord(
     converged=False,
     moments=[[25, 0.5, 1.5], [25, 0.25, 1.25]],
     model_max=3.5,
-    open_islands=0,
     near_threshold=1,
     undefined=2,
     chunk_digests={"model": "00"},
@@ -28,13 +37,51 @@ RECORD = TileRecord(
 )
 
 
-def test_records_round_trip_and_later_ones_replace_earlier_ones(tmp_path):
-    write_record(tmp_path, RECORD)
-    write_record(tmp_path, replace(RECORD, n_iter=3))
-    write_record(tmp_path, replace(RECORD, tile=123456789))
-    records = read_records(tmp_path)
+BLOCK = BlockRecord(
+    schema=SCHEMA,
+    tile=7,
+    settings_digest="a",
+    n_iter=2,
+    converged=False,
+    moments=[[25, 0.5, 1.5], [25, 0.25, 1.25]],
+    host="here",
+    started="2026-01-01T00:00:00+00:00",
+    seconds=0.5,
+    block=2,
+    round=0,
+    checkpoint="00",
+)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    files = RunDir(tmp_path)
+    files.ledger.mkdir()
+    return files
+
+
+def test_records_round_trip_and_later_ones_replace_earlier_ones(run_dir):
+    write_record(run_dir, RECORD)
+    write_record(run_dir, replace(RECORD, n_iter=3))
+    write_record(run_dir, replace(RECORD, tile=123456789))
+    write_record(run_dir, BLOCK)
+    records = read_records(run_dir.ledger)
     assert records.keys() == {7, 123456789}
-    assert records[7] == replace(RECORD, n_iter=3)
+    assert records[7] == read_record(run_dir.record(7)) == replace(RECORD, n_iter=3)
+
+
+def test_records_of_blocks_come_by_tile_round_by_round(run_dir):
+    for tile, block, round_ in [(7, 2, 0), (7, 2, 1), (7, 3, 0), (1, 2, 0)]:
+        write_record(run_dir, replace(BLOCK, tile=tile, block=block, round=round_))
+    write_record(run_dir, RECORD)
+    assert read_block_records(run_dir.ledger, 2) == {1: [replace(BLOCK, tile=1)], 7: [BLOCK, replace(BLOCK, round=1)]}
+    assert read_block_records(run_dir.ledger, 4) == {}
+    assert latest_block(run_dir.ledger) == (3, 1)
+
+
+def test_without_blocks_there_is_no_latest(run_dir):
+    write_record(run_dir, RECORD)
+    assert latest_block(run_dir.ledger) is None
 
 
 @pytest.mark.parametrize(
@@ -43,7 +90,7 @@ def test_records_round_trip_and_later_ones_replace_earlier_ones(tmp_path):
         ("{", "is not a ledger record"),
         ("[]", "is not a ledger record"),
         ('{"schema": 1}', "is not a ledger record"),
-        (json.dumps(asdict(replace(RECORD, schema=99))), "has schema 99, this version reads 1"),
+        (json.dumps(asdict(replace(RECORD, schema=99))), "has schema 99, this version reads 2"),
     ],
 )
 def test_a_damaged_or_foreign_record_is_named(tmp_path, text, message):

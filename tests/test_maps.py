@@ -9,11 +9,20 @@ from hypothesis import strategies as st
 
 from cwt_dask.cwt.iterate import State
 from cwt_dask.layout import RunDir
-from cwt_dask.maps import IMAGES, STRIPS, create_maps, digest_pixels, publish_core, publish_strips, stored_digests
+from cwt_dask.maps import (
+    CUBES,
+    IMAGES,
+    STRIPS,
+    create_maps,
+    digest_pixels,
+    publish_core,
+    publish_strips,
+    stored_digests,
+)
 from cwt_dask.tiling import TileGrid
 
 N_SCALE = 2
-NAMES = (*IMAGES, "support")
+NAMES = (*IMAGES, *CUBES)
 
 
 def grid_of(shape=(23, 31), core=(9, 12)):
@@ -22,7 +31,8 @@ def grid_of(shape=(23, 31), core=(9, 12)):
 
 def core_arrays(core, rng):
     arrays = {name: rng.integers(1, 100, core.shape).astype(dtype) for name, dtype in IMAGES.items()}
-    return arrays | {"support": rng.random((N_SCALE, *core.shape)) < 0.5}
+    cubes = {name: rng.integers(0, 2, (N_SCALE, *core.shape)).astype(dtype) for name, dtype in CUBES.items()}
+    return arrays | cubes
 
 
 def files(folder):

@@ -10,8 +10,9 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.peaks import COLUMNS, _disc_sums, find_peaks, measure_tile, read_found
-from cwt_dask.survey import SurveySource, ingest
+from cwt_dask.survey import Survey, SurveySource, ingest
 from cwt_dask.tiling import Box, TileGrid
+from cwt_dask.windows import read_box
 
 # Few values: most pixels have equal neighbours, and plateaus are the rule.
 levels = st.sampled_from([-np.inf, 3.0, 4.0, 5.0])
@@ -79,6 +80,68 @@ def test_the_fainter_of_two_near_peaks_falls_and_two_far_ones_stay():
     assert pixels(find_peaks(image, 2.9)) == [(2, 2), (2, 5)]
 
 
+def naive_ring_peaks(image, separation):
+    """Peaks of a ring: equal pixels are compared by row, then by which is the western one."""
+    width = image.shape[1]
+
+    def others(pixel, far):
+        """Other pixels not farther off than `far` rows or columns, with all ways to them that are as short."""
+        y, x = pixel
+        for dy in range(-far, far + 1):
+            for dx in range(-far, far + 1):
+                other = y + dy, (x + dx) % width
+                if 0 <= other[0] < image.shape[0] and other != pixel:
+                    yield dy, dx, other
+
+    def wins(one, other, dy, dx):
+        return (image[one], (dy, dx)) > (image[other], (0, 0))
+
+    maxima = {
+        pixel
+        for pixel in np.ndindex(image.shape)
+        if np.isfinite(image[pixel]) and all(wins(pixel, other, dy, dx) for dy, dx, other in others(pixel, 1))
+    }
+    return sorted(
+        peak
+        for peak in maxima
+        if all(
+            wins(peak, other, dy, dx)
+            for dy, dx, other in others(peak, math.floor(separation))
+            if other in maxima and math.hypot(dy, dx) <= separation
+        )
+    )
+
+
+@given(images, separations, st.tuples(st.integers(1, 8), st.integers(1, 14)))
+def test_cores_of_a_ring_find_each_of_its_peaks_once(image, separation, core_shape):
+    grid = TileGrid.plan(image.shape, core_shape, 0, 1, lambda length: length, ring=True)
+    found = []
+    for tile in grid.tiles():
+        near = grid.on_map(tile.core.grown(math.ceil(separation) + 1))
+        peaks = find_peaks(read_box(image, near, ring=True), separation, turn=image.shape[1])
+        for y, x in pixels(peaks):
+            if Box(y + near.y0, y + near.y0 + 1, x + near.x0, x + near.x0 + 1).intersection(tile.core).area:
+                found.append((y + near.y0, x + near.x0))
+    assert sorted(found) == naive_ring_peaks(image, separation)
+
+
+@given(images, separations, st.integers(-20, 20))
+def test_peaks_of_a_ring_turn_with_it(image, separation, columns):
+    width = image.shape[1]
+    turned = naive_ring_peaks(np.roll(image, columns, axis=1), separation)
+    assert turned == sorted((y, (x + columns) % width) for y, x in naive_ring_peaks(image, separation))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_on_a_narrow_ring_a_peak_does_not_fall_to_itself(width):
+    image = np.full((9, width), -np.inf)
+    image[4, 0] = 5.0
+    assert naive_ring_peaks(image, 4.0) == [(4, 0)]
+    near = Box(0, 9, -5, width + 5)
+    found = find_peaks(read_box(image, near, ring=True), 4.0, turn=width)
+    assert [(y, x) for y, x in pixels(found) if 0 <= x + near.x0 < width] == [(4, 5)]
+
+
 @pytest.fixture(scope="module")
 def masked_survey(tmp_path_factory):
     """A survey store with holes, and its planes with zeros in the holes."""
@@ -100,6 +163,21 @@ def test_disc_sums_are_those_of_brute_force_on_edges_and_holes_too(masked_survey
     rows, columns = np.mgrid[:40, :50]
     for k in range(len(y)):
         disc = np.hypot(rows - y[k], columns - x[k]) <= radius[k]
+        assert found[0][k] == counts[disc].sum()
+        assert found[1][k] == pytest.approx(background[disc].sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("core", [Box(0, 40, 0, 50), Box(0, 12, 38, 50), Box(20, 30, 0, 25)])
+@pytest.mark.parametrize("radius", [2.5, 24.9, 25.0, 26.0, 80.0])
+def test_discs_on_a_ring_go_over_the_edge_and_hold_no_pixel_twice(masked_survey, core, radius):
+    survey, counts, background = masked_survey
+    y = np.array([core.y0, core.y1 - 1, (core.y0 + core.y1) // 2])
+    x = np.array([core.x0, core.x1 - 1, (core.x0 + core.x1) // 2])
+    found = _disc_sums(Survey.open(survey.path, ring=True), core, y, x, np.full(3, radius))
+    rows, columns = np.mgrid[:40, :50]
+    for k in range(3):
+        apart = np.abs(columns - x[k])
+        disc = np.hypot(rows - y[k], np.minimum(apart, 50 - apart)) <= radius
         assert found[0][k] == counts[disc].sum()
         assert found[1][k] == pytest.approx(background[disc].sum(), rel=1e-12)
 

@@ -26,9 +26,9 @@ def unfinished(survey, tmp_path, monkeypatch):
     def stop(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cwt_dask.run.run_tile", stop)
+    monkeypatch.setattr("cwt_dask.blocks.run_tile", stop)
     with pytest.raises(
-        RunError, match=r"tiles, 3 iterations: 6 of 6 tiles failed \(0, 1, 2, 3, 4, 5\); tile 0: OSError"
+        RunError, match=r"tiles, iterations 1 to 2: 6 of 6 tiles failed \(0, 1, 2, 3, 4, 5\); tile 0: OSError"
     ):
         run_survey(survey, tmp_path / "run", **OPTIONS)
     return SurveyRun.open(tmp_path / "run")
@@ -69,7 +69,7 @@ def test_the_wcs_is_that_of_the_survey(run):
 
 
 def test_a_map_of_an_unknown_name_is_refused_with_the_known_ones(run):
-    with pytest.raises(InputError, match="the run has no map modle: there are approx, best_scale, mask, model, "):
+    with pytest.raises(InputError, match="the run has no map modle: there are approx, best_scale, joined, mask, "):
         run.map("modle")
 
 

@@ -131,9 +131,9 @@ def test_kernels_given_twice_are_refused(store, tmp_path):
 
 def test_a_run_of_another_algorithm_version_is_refused_by_name(run, store):
     text = run.files.settings.read_text()
-    assert "algorithm_version = 1" in text
-    run.files.settings.write_text(text.replace("algorithm_version = 1", "algorithm_version = 0"))
-    with pytest.raises(SettingsError, match="algorithm_version was 0, is 1"):
+    assert "algorithm_version = 2" in text
+    run.files.settings.write_text(text.replace("algorithm_version = 2", "algorithm_version = 0"))
+    with pytest.raises(SettingsError, match="algorithm_version was 0, is 2"):
         again(run, store)
 
 
@@ -159,7 +159,7 @@ def test_a_link_to_a_directory_elsewhere_is_followed(store, tmp_path):
 def test_tiles_that_never_agree_on_the_stop_end_the_run(store, tmp_path, monkeypatch):
     """As unlike processors might: the pooled rule seems to fire elsewhere each time."""
     stops = iter([2, 3, 2, 3, 2, 3])
-    monkeypatch.setattr("cwt_dask.run.stopping_iteration", lambda *_: next(stops))
+    monkeypatch.setattr("cwt_dask.blocks.stopping_iteration", lambda *_: next(stops))
     with pytest.raises(RunError, match="do not stop at the same iteration as before"):
         run_survey(store, tmp_path / "run", **OPTIONS | {"max_iter": 4})
 

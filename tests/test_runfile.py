@@ -15,9 +15,9 @@ from cwt_dask.runfile import read_run, refuse_differences, write_run
 from cwt_dask.tiling import TileGrid
 
 
-def plan_of(settings, shape=(90, 130), core=(40, 50), margin=44, warnings=()):
-    grid = TileGrid.plan(shape, core, margin, kernels_of(settings).reach, fast_length)
-    return Plan(settings, grid, 1e-12, 44, "ab" * 32, tuple(warnings))
+def plan_of(settings, shape=(90, 130), core=(40, 50), margin=44, warnings=(), ring=False):
+    grid = TileGrid.plan(shape, core, margin, kernels_of(settings).reach, fast_length, ring=ring)
+    return Plan(settings, grid, 100.0, 44, "ab" * 32, tuple(warnings))
 
 
 PLAN = plan_of(Settings(n_scale=2, min_scale=1.2, step_scale=1.5))
@@ -40,6 +40,7 @@ plans = st.builds(
     core=st.tuples(st.integers(1, 200), st.integers(1, 200)),
     margin=st.integers(0, 100),
     warnings=st.lists(st.text(max_size=20), max_size=3),
+    ring=st.booleans(),
 )
 
 
@@ -123,8 +124,9 @@ def test_bytes_that_are_no_text_are_damage(tmp_path):
         (plan_of(replace(PLAN.settings, n_scale=1, max_iter=9)), "n_scale was 2, is 1; max_iter was 10, is 9. Choose"),
         (plan_of(PLAN.settings, core=(40, 51)), "differs: this version lays its tiles otherwise"),
         (plan_of(replace(PLAN.settings, tile_size=51), core=(40, 51)), "differs: tile_size was auto, is 51. Choose"),
+        (plan_of(replace(PLAN.settings, wrap="yes"), ring=True), "differs: wrap was auto, is yes. Choose"),
         (replace(PLAN, survey_digest="cd" * 32), "differs: the survey's content is another. Choose"),
-        (replace(PLAN, rounding=1e-10), "rounding was 1e-12, is 1e-10"),
+        (replace(PLAN, brightest=1e4), "rounding was 1e-11, is 1e-09"),
     ],
 )
 def test_what_differs_is_named(wanted, said):

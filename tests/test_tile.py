@@ -11,7 +11,8 @@ from cwt_dask.ledger import read_records
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.peaks import measure_tile
 from cwt_dask.run import plan_survey
-from cwt_dask.tile import Job, Trust, run_tile
+from cwt_dask.tile import Job, run_tile
+from cwt_dask.trust import Trust
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
 
@@ -29,10 +30,10 @@ def job_of(run):
         grid=plan.grid,
         kernels=plan.kernels,
         criteria=plan.criteria,
-        n_iter=10,
-        tol=None,
         settings_digest=plan.settings_digest,
         threads=1,
+        keep_history=False,
+        stop=10,
     )
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from cwt_dask.cwt.support import remove_faint_islands, remove_isolated_pixels
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from cwt_dask.cwt.transform import KernelSpectra
@@ -68,6 +70,16 @@ class Criteria:
     remove_isolated: bool
     rounding: float
 
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Values of T/E at which something is decided."""
+        island = self.significance_island_threshold
+        return (self.significance_threshold,) if island is None else (self.significance_threshold, island)
+
+
+if TYPE_CHECKING:
+    Judge = Callable[[int, NDArray[np.bool_], NDArray[np.float64]], NDArray[np.bool_]]
+
 
 @dataclass(frozen=True)
 class State:
@@ -90,7 +102,7 @@ class State:
     undefined : ndarray of bool
         Pixels where, at some scale and iteration, the expected error was zero to rounding or not a number.
     near_threshold : ndarray of bool
-        Pixels whose T/E, at some scale and iteration, lay within rounding of the threshold.
+        Pixels whose T/E, at some scale and iteration, lay within rounding of a threshold.
     """
 
     iteration: int
@@ -137,8 +149,22 @@ def significance_of(transform: NDArray[np.float64], error: NDArray[np.float64], 
     return ratio
 
 
-def step(state: State, field: Field, spectra: KernelSpectra, criteria: Criteria) -> State:
+def step(state: State, field: Field, spectra: KernelSpectra, criteria: Criteria, judge: Judge | None = None) -> State:
     """One iteration, as published.
+
+    Parameters
+    ----------
+    state : State
+        After the iteration before.
+    field : Field
+        What is analysed.
+    spectra : KernelSpectra
+        The kernels.
+    criteria : Criteria
+        When a pixel joins the support.
+    judge : callable, optional
+        Given scale index, pixels above the threshold (y, x) and their T/E (y, x): those of them that join the support.
+        By default islands are judged by their own peak, as published.
 
     References
     ----------
@@ -157,6 +183,7 @@ def step(state: State, field: Field, spectra: KernelSpectra, criteria: Criteria)
     best_scale = state.best_scale.copy()
     undefined = state.undefined.copy()
     near = state.near_threshold.copy()
+    judge = judge or by_own_peak(criteria)
     for i in range(len(spectra.base)):
         transform[i] = spectra.backward(excess_hat * spectra.base[i])
         variance = spectra.backward(total_hat * spectra.base_squared[i])
@@ -164,7 +191,7 @@ def step(state: State, field: Field, spectra: KernelSpectra, criteria: Criteria)
         floor = criteria.rounding * spectra.squared_sum[i]
         ratio = significance_of(transform[i], error[i], floor)
         ratio[~field.valid] = -np.inf
-        support[i] |= significant_pixels(ratio, criteria)
+        support[i] |= judge(i, candidate_pixels(ratio, criteria), ratio)
         transform_2d += np.where(support[i], transform[i], 0.0)
         better = ratio > significance
         significance[better] = ratio[better]
@@ -195,12 +222,14 @@ def candidate_pixels(ratio: NDArray[np.float64], criteria: Criteria) -> NDArray[
     return remove_isolated_pixels(mask) if criteria.remove_isolated else mask
 
 
-def significant_pixels(ratio: NDArray[np.float64], criteria: Criteria) -> NDArray[np.bool_]:
-    """Pixels that join the support in an iteration whose T/E is `ratio` (y, x)."""
-    mask = candidate_pixels(ratio, criteria)
-    if criteria.significance_island_threshold is None:
-        return mask
-    return remove_faint_islands(mask, ratio, criteria.significance_island_threshold)
+def by_own_peak(criteria: Criteria) -> Judge:
+    """Judge islands by their largest T/E in the box, if there is a threshold for it."""
+    threshold = criteria.significance_island_threshold
+
+    def judge(_: int, candidates: NDArray[np.bool_], ratio: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return candidates if threshold is None else remove_faint_islands(candidates, ratio, threshold)
+
+    return judge
 
 
 def _smoothed(image: NDArray[np.float64], valid: NDArray[np.bool_], spectra: KernelSpectra) -> NDArray[np.float64]:
@@ -212,11 +241,12 @@ def _smoothed(image: NDArray[np.float64], valid: NDArray[np.bool_], spectra: Ker
 def _near_threshold(
     ratio: NDArray[np.float64], error: NDArray[np.float64], abs_sum: float, floor: float, criteria: Criteria
 ) -> NDArray[np.bool_]:
-    """Pixels whose T/E rounding could move over the threshold: rounding of T is at most rounding * sum |k|."""
+    """Pixels whose T/E rounding could move over a threshold: rounding of T is at most rounding * sum |k|."""
+    near = np.zeros(ratio.shape, dtype=bool)
     if criteria.rounding == 0:
-        return np.zeros(ratio.shape, dtype=bool)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.abs(ratio - criteria.significance_threshold) * error
-        bound = criteria.rounding * abs_sum + criteria.significance_threshold * floor / (2 * error)
-        near: NDArray[np.bool_] = distance <= bound
+        return near
+    for threshold in criteria.thresholds:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            distance = np.abs(ratio - threshold) * error
+            near |= distance <= criteria.rounding * abs_sum + abs(threshold) * floor / (2 * error)
     return near

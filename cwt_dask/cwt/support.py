@@ -45,23 +45,17 @@ def remove_faint_islands(
     return kept
 
 
-def count_open_islands(
-    mask: NDArray[np.bool_],
-    significance: NDArray[np.float64],
-    threshold: float,
-    *,
-    trusted: NDArray[np.bool_],
-    matters: NDArray[np.bool_],
-) -> int:
-    """Count the islands whose fate a window cannot know.
+def open_islands(
+    mask: NDArray[np.bool_], significance: NDArray[np.float64], threshold: float, trusted: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Pixels of the islands whose fate a window cannot know.
 
     An island is open when it leaves the `trusted` pixels of the window and has not reached `threshold` on them: its
-    peak may lie outside. Only islands with a pixel that `matters` count. All arrays are (y, x).
+    peak may lie outside. All arrays are (y, x).
     """
     labels, count = label_islands(mask)
     peaks = island_peaks(np.where(trusted, labels, 0).astype(np.int32), count, significance)
     leaves = np.zeros(count + 1, dtype=bool)
     leaves[labels[mask & ~trusted]] = True
-    relevant = np.zeros(count + 1, dtype=bool)
-    relevant[labels[mask & matters]] = True
-    return int(np.count_nonzero(leaves & relevant & (peaks < threshold)))
+    found: NDArray[np.bool_] = (leaves & (peaks < threshold))[labels]
+    return found

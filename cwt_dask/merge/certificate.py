@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 from typing import TYPE_CHECKING, Any
 
 from cwt_dask.maps import DIGESTED
+from cwt_dask.margins import TOLERANCE
+from cwt_dask.merge.judgement import OpenIsland
 from cwt_dask.merge.pooling import stopping_iteration
 from cwt_dask.merge.seams import seam_model_error
 
 if TYPE_CHECKING:
+    from cwt_dask.layout import RunDir
     from cwt_dask.ledger import TileRecord
     from cwt_dask.merge.seams import Seam
     from cwt_dask.plan import Plan
     from cwt_dask.survey import SurveyFacts
 
-# Largest model difference at a seam, over the model's maximum, with which tiles count as harmless.
-SEAM_TOLERANCE = 1e-9
+# More of them are counted, not named.
+MOST_NAMED = 100
 
 
-def certify(plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seams: list[Seam]) -> dict[str, Any]:
+def certify(
+    plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seams: list[Seam], unsettled: list[OpenIsland]
+) -> dict[str, Any]:
     """Weigh the evidence of a run.
 
     Parameters
@@ -34,6 +40,8 @@ def certify(plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seam
         What was done, by tile number.
     seams : list of Seam
         What neighbours found where both computed.
+    unsettled : list of OpenIsland
+        Islands on whose fates tiles were not brought to agree.
 
     Returns
     -------
@@ -46,9 +54,17 @@ def certify(plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seam
     flips = sum(seam.support_flips for seam in seams)
     n_iter = max((record.n_iter for record in records.values()), default=0)
     done = set(records) == set(range(grid.n_tiles))
-    open_islands = sum(record.open_islands for record in records.values())
-    stopped_right = done and _stopped_right(plan, records)
     coverage = sum(grid.tile(tile).core.area for tile in records) / grid.map_box.area
+    faults = {
+        f"{len(records)} of {grid.n_tiles} tiles are done": not done or coverage != 1.0,
+        f"the margin of {grid.margin} pixels is below the contract's {plan.contract_margin}": not plan.margin_suffices,
+        "no margin bounds the error of tiles for these kernels and iterations": not plan.bounded,
+        "tiles did not stop where the whole map stops": not (done and _stopped_right(plan, records)),
+        f"{len(unsettled)} islands were left open": bool(unsettled),
+        # Not "error > tolerance": NaN must show.
+        f"the models differ by {error} of their maximum at a seam": not (error or 0.0) <= TOLERANCE,
+        f"{flips} pixels of the support differ at seams": flips > 0,
+    }
     return {
         "n_tiles": grid.n_tiles,
         "tile_size": list(grid.core_shape),
@@ -56,32 +72,36 @@ def certify(plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seam
         "margin_effective": grid.margin,
         "margin_contract": plan.contract_margin,
         "reach": plan.kernels.reach,
+        "wrap": grid.ring,
         "n_iter": n_iter,
         "stopping": settings.stopping,
         "converged": _converged(plan, records, n_iter),
         "coverage": coverage,
+        "expected_model_error": plan.expected_error,
         "seam_model_error": error,
         "seam_support_flips": flips,
-        "open_islands": open_islands,
+        "open_islands": len(unsettled),
+        "open_islands_named": [island._asdict() for island in unsettled[:MOST_NAMED]],
         "near_threshold_pixels": sum(record.near_threshold for record in records.values()),
         "undefined_error_pixels": sum(record.undefined for record in records.values()),
         "masked_pixels": facts.n_masked,
         "nan_pixels": facts.n_nan,
+        "off_sky_pixels": facts.n_off_sky,
         "rounding_level": plan.rounding,
-        "tiling_exact": (
-            coverage == 1.0
-            and plan.margin_suffices
-            and stopped_right
-            and open_islands == 0
-            and (error or 0.0) <= SEAM_TOLERANCE
-            and flips == 0
-        ),
+        "tiling_exact": not any(faults.values()),
+        "not_exact_because": [fault for fault, found in faults.items() if found],
         "digest_maps": digest_maps(records) if done else None,
         "input_digest": facts.digest,
         "settings_digest": plan.settings_digest,
         "versions": versions(),
         "warnings": list(plan.warnings),
     }
+
+
+def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:
+    """Islands that were left open in any block of iterations."""
+    files = sorted(run_dir.islands.glob("open-block-*.json"))
+    return [OpenIsland(**island) for file in files for island in json.loads(file.read_text(encoding="utf-8"))]
 
 
 def digest_maps(records: dict[int, TileRecord]) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import zarr
 
-from cwt_dask.maps import OPPOSITE, SIDES, STRIP_WIDTH
+from cwt_dask.maps import OPPOSITE, SIDES
+from cwt_dask.margins import STRIP_WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,6 +24,8 @@ class Seam(NamedTuple):
     ----------
     tile, neighbour : int
         Whose view, and whose core.
+    side : str
+        On which side of the tile.
     n_pixels : int
         Pixels compared.
     model_difference : float
@@ -33,6 +36,7 @@ class Seam(NamedTuple):
 
     tile: int
     neighbour: int
+    side: str
     n_pixels: int
     model_difference: float
     support_flips: int
@@ -49,19 +53,22 @@ def compare_seams(seams: Path, grid: TileGrid, tile_id: int) -> list[Seam]:
         pixels = (..., slice(strips[side].area))
         model = np.abs(group["beyond_model"][(*mine, *pixels)] - group["own_model"][(*theirs, *pixels)])
         flips = group["beyond_support"][(*mine, *pixels)] != group["own_support"][(*theirs, *pixels)]
-        found.append(Seam(tile.id, neighbour.id, model.size, float(model.max(initial=0)), int(np.count_nonzero(flips))))
+        difference, n_flips = float(model.max(initial=0)), int(np.count_nonzero(flips))
+        found.append(Seam(tile.id, neighbour.id, side, model.size, difference, n_flips))
     return found
 
 
-def seam_model_error(seams: Iterable[Seam], model_max: Mapping[int, float]) -> float | None:
-    """Largest model difference over the larger of the two tiles' model maxima; None where nothing was compared.
+def seam_error(seam: Seam, model_max: Mapping[int, float]) -> float:
+    """Model difference over the larger of the two tiles' model maxima; 0 where nothing was compared.
 
     A difference where both models are zero in their cores counts as 1: one tile has all of it, the other nothing.
     """
-    errors = []
-    for seam in seams:
-        largest = max(model_max[seam.tile], model_max[seam.neighbour])
-        if seam.n_pixels:
-            errors.append(seam.model_difference / largest if largest > 0 else float(seam.model_difference > 0))
+    largest = max(model_max[seam.tile], model_max[seam.neighbour])
+    return seam.model_difference / largest if largest > 0 else float(seam.model_difference > 0)
+
+
+def seam_model_error(seams: Iterable[Seam], model_max: Mapping[int, float]) -> float | None:
+    """Largest error of all seams; None where nothing was compared."""
+    errors = [seam_error(seam, model_max) for seam in seams if seam.n_pixels]
     # Not max(): NaN must show.
     return float(np.max(errors)) if errors else None

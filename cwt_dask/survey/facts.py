@@ -39,9 +39,11 @@ class SurveyFacts:
     n_valid : int
         Pixels that are used.
     n_masked : int
-        Pixels that are not, by MASK or because they are NaN.
+        Pixels that are not: ``n_off_sky``, ``n_nan`` and, the rest, those on the sky that MASK excludes.
+    n_off_sky : int
+        Pixels that the projection puts nowhere on the sky, whatever they hold and whatever MASK says of them.
     n_nan : int
-        Those of them that MASK would have used but counts or background are NaN at.
+        Pixels on the sky that MASK would have used but counts or background are NaN at.
     brightest : float
         Largest valid value of counts or background, in counts a pixel.
     counts_sum, background_sum : float
@@ -60,6 +62,7 @@ class SurveyFacts:
     shape: tuple[int, int]
     n_valid: int
     n_masked: int
+    n_off_sky: int
     n_nan: int
     brightest: float
     counts_sum: float
@@ -101,6 +104,9 @@ class Census:
 
     n_valid: int = 0
     n_masked: int = 0
+    n_off_sky: int = 0
+    n_counts_off_sky: int = 0
+    counts_off_sky: float = 0.0
     n_nan: int = 0
     brightest: float = 0.0
     n_fractional: int = 0
@@ -118,6 +124,9 @@ class Census:
         valid = strip.mask.astype(bool)
         self.n_valid += int(np.count_nonzero(valid))
         self.n_masked += int(np.count_nonzero(~valid))
+        self.n_off_sky += strip.n_off_sky
+        self.n_counts_off_sky += strip.counts_off_sky.size
+        self.counts_off_sky += float(strip.counts_off_sky.sum())
         self.n_nan += strip.n_nan
         self.n_bad_exposure += strip.n_bad_exposure
         values = {name: plane.astype("<f8") for name, plane in strip.planes().items()}
@@ -176,13 +185,18 @@ class Census:
             )
         if self.n_valid == 0:
             raise SurveyError(
-                f"{where['counts']}: no pixel can be used: {self.n_nan} are NaN in counts or background, "
-                f"{self.n_masked - self.n_nan} masked by MASK"
+                f"{where['counts']}: no pixel can be used: {self.n_off_sky} lie off the sky, {self.n_nan} are NaN in "
+                f"counts or background, {self.n_masked - self.n_off_sky - self.n_nan} masked by MASK"
             )
 
     def warnings(self) -> tuple[str, ...]:
         """Say what may be wrong with the data without making them useless."""
         said = []
+        if self.n_counts_off_sky:
+            said.append(
+                f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels that the projection puts nowhere "
+                "on the sky are not used"
+            )
         if self.n_fractional:
             said.append(
                 f"counts are not whole numbers at {self.n_fractional} pixels: significances assume Poisson counts"

@@ -12,7 +12,7 @@ from cwt_dask.errors import SurveyError
 from cwt_dask.survey.facts import Census, SurveyFacts
 from cwt_dask.survey.store import StoreWriter, Survey
 from cwt_dask.survey.strips import OpenSurvey
-from cwt_dask.survey.wcs import closes_circle, columns_off_sky, pixel_scale, repeats_edge_column, wcs_from_text
+from cwt_dask.survey.wcs import closes_circle, pixel_scale, repeats_edge_column, wcs_from_text
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -93,14 +93,11 @@ def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:
     warnings = census.warnings()
     if repeats_edge_column(wcs, survey.shape):
         warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
-    n_off_sky = columns_off_sky(wcs, survey.shape)
-    if n_off_sky:
-        said = f"{n_off_sky} columns are more than 180 deg from the projection's centre and get no sky coordinates: "
-        warnings += (said + "centre CRPIX1 and CRVAL1 on the map",)
     return SurveyFacts(
         shape=survey.shape,
         n_valid=census.n_valid,
         n_masked=census.n_masked,
+        n_off_sky=census.n_off_sky,
         n_nan=census.n_nan,
         brightest=census.brightest,
         counts_sum=census.total("counts"),

@@ -16,7 +16,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.facts import SurveyFacts
 from cwt_dask.survey.wcs import wcs_from_text
-from cwt_dask.tiling import Box
+from cwt_dask.tiling import on_map
+from cwt_dask.windows import read_box
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cwt_dask.survey.strips import Strip
+    from cwt_dask.tiling import Box
 
 CHUNK = 1024
 _KIND = "cwt_dask survey"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,27 @@ class Survey:
     header_text : str
         FITS cards of the WCS, one a line.
     wcs : astropy.wcs.WCS
+    ring : bool
+        Whether the last column is the neighbour of the first: columns of boxes count modulo the map's width then.
     """
 
-    def __init__(self, path: Path, group: Any) -> None:
+    def __init__(self, path: Path, group: Any, *, ring: bool = False) -> None:
         self.path = path
+        self.ring = ring
         self._group = group
         self.header_text: str = group.attrs["wcs"]
         self.facts = SurveyFacts.from_dict(group.attrs["facts"])
 
     @classmethod
-    def open(cls, path: str | PathLike[str]) -> Survey:
+    def open(cls, path: str | PathLike[str], *, ring: bool = False) -> Survey:
         """Open a store that `ingest` made.
+
+        Parameters
+        ----------
+        path : path
+            The store.
+        ring : bool, optional
+            Whether to read it as one whose last column is the neighbour of its first.
 
         Raises
         ------
@@ -117,7 +129,7 @@ class Survey:
                 f"{path} is a survey store of version {version}, but this release reads version {_VERSION}: "
                 "ingest the survey again"
             )
-        return cls(path, group)
+        return cls(path, group, ring=ring)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -161,14 +173,14 @@ class Survey:
         name : str
             counts, background, exposure or mask.
         box : Box
-            Pixels of the map.
+            Pixels of the map; on a ring of any column.
 
         Returns
         -------
         ndarray
             Shape ``box.shape``, in the type of the plane.
         """
-        return np.asarray(self._group[name][box.slices])
+        return read_box(self._group[name], box, ring=self.ring)
 
     def read_window(self, window: Box, box: Box) -> Window:
         """Read the pixels of a tile.
@@ -176,7 +188,7 @@ class Survey:
         Parameters
         ----------
         window : Box
-            The pixels that the tile may see; they may lie beyond the map.
+            The pixels that the tile may see; they may lie beyond the map, and on a ring hold a column several times.
         box : Box
             The pixels to give back.
 
@@ -185,7 +197,7 @@ class Survey:
         Window
             Arrays of ``box.shape``; pixels outside `window` or the map are 0 and not valid.
         """
-        seen = box.intersection(window).intersection(self._map_box)
+        seen = on_map(box.intersection(window), self.shape, ring=self.ring)
         target = seen.within(box)
         counts, background = np.zeros(box.shape), np.zeros(box.shape)
         valid = np.zeros(box.shape, bool)
@@ -196,7 +208,7 @@ class Survey:
         return Window(counts, background, valid)
 
     def digest_window(self, window: Box) -> str:
-        """Digest the pixels of the map in a window.
+        """Digest the pixels of the map that a window holds.
 
         Parameters
         ----------
@@ -208,15 +220,11 @@ class Survey:
         str
             SHA-256 of counts and background as little-endian float64, and of the mask.
         """
-        seen = window.intersection(self._map_box)
+        seen = on_map(window, self.shape, ring=self.ring)
         digest = hashlib.sha256()
         for name, dtype in {"counts": "<f8", "background": "<f8", "mask": "u1"}.items():
             digest.update(np.ascontiguousarray(self.read(name, seen), dtype).data)
         return digest.hexdigest()
-
-    @property
-    def _map_box(self) -> Box:
-        return Box(0, self.shape[0], 0, self.shape[1])
 
 
 class StoreWriter:

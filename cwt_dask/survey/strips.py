@@ -11,7 +11,7 @@ import numpy as np
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.fits_plane import FitsPlane
-from cwt_dask.survey.wcs import celestial_header, same_sky
+from cwt_dask.survey.wcs import celestial_header, on_sky, same_sky, wcs_from_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -53,8 +53,12 @@ class Strip:
         (rows, columns), in the file's type and unit; 0 where it was NaN, infinite or negative.
     mask : ndarray of uint8
         (rows, columns), 1 where the pixel is used.
+    n_off_sky : int
+        Pixels off the sky, all of them masked.
+    counts_off_sky : ndarray of float64
+        (pixels,), what was above 0 of the counts that are masked because they lie off the sky, not by MASK.
     n_nan : int
-        Pixels masked because counts or background are NaN, not by MASK.
+        Pixels masked because counts or background are NaN, neither by MASK nor because they lie off the sky.
     n_bad_exposure : int
         Used pixels whose exposure was NaN, infinite or negative.
     """
@@ -64,14 +68,28 @@ class Strip:
     background: NDArray[Any]
     exposure: NDArray[Any] | None
     mask: NDArray[np.uint8]
+    n_off_sky: int
+    counts_off_sky: NDArray[np.float64]
     n_nan: int
     n_bad_exposure: int
 
     @classmethod
-    def clean(cls, y0: int, raw: Mapping[str, NDArray[Any]]) -> Strip:
-        """Mask and clear what the files give."""
+    def clean(cls, y0: int, raw: Mapping[str, NDArray[Any]], sky: NDArray[np.bool_]) -> Strip:
+        """Mask and clear what the files give.
+
+        Parameters
+        ----------
+        y0 : int
+            The first row.
+        raw : mapping of ndarray
+            (rows, columns), planes by name.
+        sky : ndarray of bool
+            (rows, columns), True where the pixel lies on the sky.
+        """
         counts, background, exposure = raw["counts"], raw["background"], raw.get("exposure")
         used = np.nan_to_num(raw["mask"]) != 0 if "mask" in raw else np.ones(counts.shape, bool)
+        lost = counts[used & ~sky & (counts > 0)]
+        used &= sky
         nan = used & (np.isnan(counts) | np.isnan(background))
         valid = used & ~nan
         n_bad_exposure = 0
@@ -85,6 +103,8 @@ class Strip:
             np.where(valid, background, background.dtype.type(0)),
             exposure,
             valid.astype(np.uint8),
+            int(np.count_nonzero(~sky)),
+            lost.astype(np.float64),
             int(np.count_nonzero(nan)),
             n_bad_exposure,
         )
@@ -152,9 +172,12 @@ class OpenSurvey:
 
     def strips(self) -> Iterator[Strip]:
         """Read the survey, once, from its first row to its last."""
-        for y0 in range(0, self.shape[0], ROWS):
-            n_rows = min(ROWS, self.shape[0] - y0)
-            yield Strip.clean(y0, {name: plane.read(n_rows) for name, plane in self.planes.items()})
+        n_rows, n_columns = self.shape
+        wcs = wcs_from_text(self.header_text)
+        for y0 in range(0, n_rows, ROWS):
+            rows = range(y0, min(y0 + ROWS, n_rows))
+            raw = {name: plane.read(len(rows)) for name, plane in self.planes.items()}
+            yield Strip.clean(y0, raw, on_sky(wcs, rows, n_columns))
 
 
 def _check_together(planes: Mapping[str, FitsPlane]) -> str:

@@ -1,7 +1,8 @@
 """The sky coordinates of a map: kept as the header's own cards, so that not a bit of them is lost.
 
 `astropy.wcs.WCS.to_header` prints twelve digits and translates keywords; a WCS that went through it gives other
-positions.
+positions. Only where a cylindrical map lies so far from its reference that astropy would give columns no position do
+the cards change: the reference moves to the map's middle.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ _KEPT = re.compile(
 )
 _LOOKUP_TABLE = re.compile(r"(CPDIS|CQDIS|CPERR|CQERR|DP|DQ)\d.*|D2IM.*|AXISCORR")
 
-# Equal intervals of longitude are equal intervals of x, and the whole circle is 360 / CDELT columns.
-_CYLINDRICAL = ("CAR", "CEA", "MER")
+# Equal intervals of native longitude are equal intervals of x.
+_CYLINDRICAL = ("CAR", "CEA", "MER", "CYP")
 _COLUMN_TOLERANCE = 0.1
+_POLE = 90.0
 _SAME_SKY_PIXELS = 1e-3
 _GRID_POINTS = 33
 
@@ -80,7 +82,8 @@ def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | N
     Returns
     -------
     str or None
-        The cards, one a line; None where the two axes are not a pair of celestial ones.
+        The cards, one a line; None where the two axes are not a pair of celestial ones. They are those of the header,
+        but for cylindrical maps with columns more than 180 deg from the reference, whose reference is moved.
 
     Raises
     ------
@@ -108,7 +111,39 @@ def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | N
     text = "\n".join(card.image.rstrip() for card in header.cards if _KEPT.fullmatch(card.keyword))
     if not _identical(original, wcs_from_text(text), shape):
         raise SurveyError(f"the WCS of {where} ({kind}) does not survive: resample the maps")
-    return text
+    return _centred(text, shape)
+
+
+def _centred(text: str, shape: tuple[int, int]) -> str:
+    """Give the cards of the same sky with its reference in the map's middle, where columns get no position otherwise.
+
+    astropy gives none to what is more than 180 deg of native longitude from the projection's centre, although it is
+    good sky. Telling it not to check (``bounds_check``) is no way out: copies and cutouts of a WCS check again, rows
+    beyond the poles get latitudes above 90 deg, and positions come back as pixels beside the map.
+    """
+    wcs = wcs_from_text(text)
+    circle = _columns_of_circle(wcs)
+    if np.isinf(circle) or _columns_on_sky(wcs, shape[1]).all():
+        return text
+    middle = (shape[1] + 1) / 2
+    # As native longitude, in degrees.
+    step = np.sign(wcs.pixel_scale_matrix[0, 0]) * (middle - wcs.wcs.crpix[0]) * 360 / circle
+    header = fits.Header.fromstring(text, sep="\n")
+    header["CRPIX1"] = middle
+    if abs(wcs.wcs.latpole) == _POLE and _in_degrees(header):
+        header["CRVAL1"] = float((wcs.wcs.crval[0] + np.sign(wcs.wcs.latpole) * step) % 360)
+    else:
+        # The same point of the sky stays the reference, but is no longer that of CRPIX.
+        header["PV1_1"] = float(np.remainder(wcs.wcs.phi0 - step + 180, 360) - 180)
+        header["PV1_2"] = float(wcs.wcs.theta0)
+        header.pop("PV1_3", None)  # says the same as LONPOLE, and would win
+        header["LONPOLE"] = float(np.remainder(wcs.wcs.lonpole - step + 180, 360) - 180)
+    return "\n".join(card.image.rstrip() for card in header.cards)
+
+
+def _in_degrees(header: fits.Header) -> bool:
+    """Whether CRVAL1 is in degrees, the unit where there is no CUNIT1."""
+    return str(header.get("CUNIT1", "")).strip().lower() in ("", "deg", "degree", "degrees")
 
 
 def _grid(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -173,18 +208,49 @@ def repeats_edge_column(wcs: WCS, shape: tuple[int, int]) -> bool:
     return abs(shape[1] - 1 - _columns_of_circle(wcs)) < _COLUMN_TOLERANCE
 
 
-def columns_off_sky(wcs: WCS, shape: tuple[int, int]) -> int:
-    """Count the columns of a cylindrical projection that astropy gives no position: 180 deg or more off its centre."""
+def on_sky(wcs: WCS, rows: range, n_columns: int) -> NDArray[np.bool_]:
+    """Tell the pixels that lie on the sky from those that the projection puts nowhere.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Two celestial axes.
+    rows : range
+        Rows of the map, from 0.
+    n_columns : int
+        Of the map.
+
+    Returns
+    -------
+    ndarray of bool
+        (rows, columns), True where the WCS gives the pixel's centre a position.
+    """
     if np.isinf(_columns_of_circle(wcs)):
-        return 0
-    # The row of the reference pixel: no other needs to be on the sky.
-    longitude = wcs.all_pix2world(np.arange(shape[1]), wcs.wcs.crpix[1] - 1, 0)[0]
-    return int(np.count_nonzero(np.isnan(longitude)))
+        # A row at a time: astropy holds ten numbers a pixel while it works.
+        return np.stack([_has_position(wcs, np.arange(n_columns), y) for y in rows])
+    return np.logical_and.outer(
+        _has_position(wcs, wcs.wcs.crpix[0] - 1, np.array(rows)), _columns_on_sky(wcs, n_columns)
+    )
+
+
+def _columns_on_sky(wcs: WCS, n_columns: int) -> NDArray[np.bool_]:
+    """Which columns of a cylindrical map get a position where they cross the row of the reference pixel."""
+    return _has_position(wcs, np.arange(n_columns), wcs.wcs.crpix[1] - 1)
+
+
+def _has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> NDArray[np.bool_]:
+    """Whether pixels, counted from 0, lie on the sky."""
+    has: NDArray[np.bool_] = ~np.isnan(wcs.all_pix2world(x, y, 0)).any(axis=0)
+    return has
 
 
 def _columns_of_circle(wcs: WCS) -> float:
     """Columns in 360 deg along every row of a cylindrical projection; infinite where rows do not close."""
     matrix = wcs.pixel_scale_matrix
     straight = wcs.wcs.lng == 0 and matrix[0, 1] == 0 and matrix[1, 0] == 0 and wcs.sip is None
-    cylindrical = wcs.wcs.ctype[0][5:8] in _CYLINDRICAL
-    return float(360 / abs(matrix[0, 0])) if straight and cylindrical else np.inf
+    projection = wcs.wcs.ctype[0][5:8]
+    if not straight or projection not in _CYLINDRICAL:
+        return np.inf
+    # CYP draws longitudes on a cylinder of radius PV2_2.
+    radius = {m: value for i, m, value in wcs.wcs.get_pv() if i == 2}.get(2, 1.0) if projection == "CYP" else 1.0
+    return float(360 * abs(radius / matrix[0, 0]))

@@ -13,10 +13,10 @@ from cwt_dask.cwt.iterate import (
     Field,
     State,
     background_approximation,
+    by_own_peak,
     candidate_pixels,
     rounding_level,
     significance_of,
-    significant_pixels,
     step,
 )
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
@@ -150,8 +150,8 @@ def test_rules_of_the_support():
     bright, isolated, faint = ratio > 4.5, ratio == 4.0, ratio == 3.5
     np.testing.assert_array_equal(candidate_pixels(ratio, criteria()), bright | faint)
     np.testing.assert_array_equal(candidate_pixels(ratio, criteria(remove_isolated=False)), bright | isolated | faint)
-    np.testing.assert_array_equal(significant_pixels(ratio, criteria()), bright | faint)
-    np.testing.assert_array_equal(significant_pixels(ratio, criteria(3.0, 6.0)), bright)
+    np.testing.assert_array_equal(by_own_peak(criteria())(0, bright | faint, ratio), bright | faint)
+    np.testing.assert_array_equal(by_own_peak(criteria(3.0, 6.0))(0, bright | faint, ratio), bright)
 
 
 @given(st.floats(1e-6, 1e12))

@@ -8,6 +8,7 @@ from cwt_dask import run_survey
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import DIGESTED
 from cwt_dask.merge.certificate import certify, digest_maps
+from cwt_dask.merge.judgement import OpenIsland
 from cwt_dask.merge.pooling import stopping_iteration
 from cwt_dask.merge.seams import Seam, compare_seams
 
@@ -32,6 +33,7 @@ def evidence(small_run):
         "facts": small_run.survey.facts,
         "records": read_records(small_run.files.ledger),
         "seams": seams,
+        "unsettled": [],
     }
 
 
@@ -49,7 +51,7 @@ def test_a_good_run_is_certified(small_run, evidence):
     assert certificate["converged"] is True
     assert certificate["coverage"] == 1.0
     assert 2 < certificate["n_iter"] < 30
-    assert 0 < certificate["seam_model_error"] <= 1e-9
+    assert 0 <= certificate["seam_model_error"] <= 1e-9
     assert certificate["seam_support_flips"] == certificate["open_islands"] == 0
     assert certificate["margin_effective"] >= certificate["margin"] == certificate["margin_contract"]
     assert certificate["tile_size"] == [50, 50]
@@ -94,7 +96,7 @@ def stop_each_tile_by_itself(evidence):
 
 
 def leave_an_island_open(evidence):
-    with_record(evidence, 3, open_islands=1)
+    evidence["unsettled"].append(OpenIsland(2, 0, 5, 60, 7, 4.5))
 
 
 def differ_in_the_model(evidence):
@@ -128,7 +130,25 @@ def run_fixed_to_another_iteration(evidence):
     ids=lambda function: function.__name__,
 )
 def test_every_broken_condition_alone_makes_the_tiling_inexact(evidence, break_it):
+    assert certify(**evidence)["not_exact_because"] == []
     break_it(evidence)
+    certificate = certify(**evidence)
+    assert certificate["tiling_exact"] is False
+    assert len(certificate["not_exact_because"]) >= 1
+
+
+def test_open_islands_are_counted_and_named(evidence):
+    leave_an_island_open(evidence)
+    certificate = certify(**evidence)
+    assert certificate["open_islands"] == 1
+    assert certificate["open_islands_named"] == [
+        {"iteration": 2, "scale": 0, "y": 5, "x": 60, "n_pixels": 7, "significance": 4.5}
+    ]
+    assert certificate["not_exact_because"] == ["1 islands were left open"]
+
+
+def test_a_seam_that_is_not_a_number_makes_the_tiling_inexact(evidence):
+    evidence["seams"][3] = evidence["seams"][3]._replace(model_difference=float("nan"))
     assert certify(**evidence)["tiling_exact"] is False
 
 
@@ -159,7 +179,7 @@ def test_what_is_no_condition_does_not(evidence, change_it):
 
 def test_seams_of_tiles_without_a_record_do_not_count(evidence):
     lose_a_tile(evidence)
-    evidence["seams"].append(Seam(0, 2, 4, 1.0, 9))
+    evidence["seams"].append(Seam(0, 2, "north", 4, 1.0, 9))
     certificate = certify(**evidence)
     assert certificate["seam_support_flips"] == 0
     assert certificate["seam_model_error"] < 1e-9

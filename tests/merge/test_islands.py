@@ -5,20 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cwt_dask.merge.islands import find_pieces, join_pieces
+from cwt_dask.merge.islands import join_pieces
+from cwt_dask.pieces import find_pieces
 from cwt_dask.tiling import TileGrid
 
 maps = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 cores = st.tuples(st.integers(1, 16), st.integers(1, 16))
 
 
-def grid_of(shape, core):
-    return TileGrid.plan(shape, core, 0, 1, lambda length: length)
+def grid_of(shape, core, *, ring=False):
+    return TileGrid.plan(shape, core, 0, 1, lambda length: length, ring=ring)
 
 
-def label_in_tiles(mask, core):
+def label_in_tiles(mask, core, *, ring=False):
     """Island numbers of all pixels, 0 outside, and pixels of each island, by way of tiles."""
-    grid = grid_of(mask.shape, core)
+    grid = grid_of(mask.shape, core, ring=ring)
     found = {tile.id: find_pieces(mask[tile.core.slices], tile.core, grid.x.length) for tile in grid.tiles()}
     ids, n_pixels = join_pieces({tile: pieces for tile, (_, pieces) in found.items()}, grid)
     islands = np.zeros(mask.shape, dtype=np.int64)
@@ -27,9 +28,13 @@ def label_in_tiles(mask, core):
     return islands, n_pixels
 
 
-def label_whole(mask):
+def label_whole(mask, *, ring=False):
     """The same by SciPy on the whole map, renumbered in row-major order of the first pixels."""
     labels, _ = scipy.ndimage.label(mask)
+    if ring:
+        for row in labels:
+            if row[0] and row[-1]:
+                labels[labels == row[-1]] = row[0]
     values, first = np.unique(labels, return_index=True)
     order = [value for _, value in sorted(zip(first, values, strict=True)) if value]
     islands = np.zeros(mask.shape, dtype=np.int64)
@@ -38,9 +43,9 @@ def label_whole(mask):
     return islands, np.bincount(islands.ravel(), minlength=len(order) + 1)[1:]
 
 
-def assert_as_whole(mask, core):
-    islands, n_pixels = label_in_tiles(mask, core)
-    expected, expected_pixels = label_whole(mask)
+def assert_as_whole(mask, core, *, ring=False):
+    islands, n_pixels = label_in_tiles(mask, core, ring=ring)
+    expected, expected_pixels = label_whole(mask, ring=ring)
     np.testing.assert_array_equal(islands, expected)
     np.testing.assert_array_equal(n_pixels, expected_pixels)
 
@@ -117,3 +122,23 @@ def test_pieces_that_only_another_tile_connects_are_one_island():
     islands, n_pixels = label_in_tiles(mask, (5, 3))
     np.testing.assert_array_equal(islands, mask)
     assert n_pixels.tolist() == [mask.sum()]
+
+
+@given(maps, cores)
+def test_tiles_of_a_ring_find_the_islands_of_the_ring(mask, core):
+    assert_as_whole(mask, core, ring=True)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.4, 0.7), st.tuples(st.integers(2, 16), st.integers(2, 40)))
+def test_tangled_islands_over_the_edge_of_a_ring_too(seed, density, core):
+    assert_as_whole(np.random.default_rng(seed).random((24, 30)) < density, core, ring=True)
+
+
+@pytest.mark.parametrize("core", [(1, 1), (3, 5), (5, 4), (5, 8)])
+def test_on_a_ring_what_meets_at_the_edge_is_one_island(core):
+    mask = np.zeros((5, 8), dtype=bool)
+    mask[2, :2] = mask[2, 6:] = mask[4, 0] = True
+    islands, n_pixels = label_in_tiles(mask, core, ring=True)
+    assert n_pixels.tolist() == [4, 1]
+    assert islands[2, 0] == islands[2, 7] == 1
+    assert label_in_tiles(mask, core)[1].tolist() == [2, 2, 1]

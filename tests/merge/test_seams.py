@@ -5,7 +5,8 @@ import pytest
 import zarr
 
 from cwt_dask.layout import RunDir
-from cwt_dask.maps import OPPOSITE, SIDES, STRIP_WIDTH, create_maps, publish_strips
+from cwt_dask.maps import OPPOSITE, SIDES, create_maps, publish_strips
+from cwt_dask.margins import STRIP_WIDTH
 from cwt_dask.merge.seams import Seam, compare_seams, seam_model_error
 from cwt_dask.tiling import TileGrid
 
@@ -105,16 +106,53 @@ def test_without_a_margin_nothing_is_compared(tmp_path, whole):
 
 
 def test_differences_are_relative_to_the_larger_of_two_maxima():
-    seams = [Seam(0, 1, 8, 0.1, 0), Seam(1, 2, 8, 0.2, 0)]
+    seams = [Seam(0, 1, "east", 8, 0.1, 0), Seam(1, 2, "east", 8, 0.2, 0)]
     assert seam_model_error(seams, {0: 2.0, 1: 4.0, 2: 1.0}) == pytest.approx(0.2 / 4)
     assert seam_model_error(seams, {0: 0.5, 1: 0.25, 2: 4.0}) == pytest.approx(0.1 / 0.5)
 
 
 def test_where_both_models_are_empty_only_a_difference_counts():
     nothing = {0: 0.0, 1: 0.0}
-    assert seam_model_error([Seam(0, 1, 8, 0.0, 0)], nothing) == 0.0
-    assert seam_model_error([Seam(0, 1, 8, 1e-3, 0)], nothing) == 1.0
+    assert seam_model_error([Seam(0, 1, "east", 8, 0.0, 0)], nothing) == 0.0
+    assert seam_model_error([Seam(0, 1, "east", 8, 1e-3, 0)], nothing) == 1.0
 
 
 def test_no_seams_no_error():
     assert seam_model_error([], {0: 1.0}) is None
+
+
+def on_ring(tile, whole):
+    """What a tile would hold in its box of a ring."""
+    rows = slice(max(tile.box.y0, 0), min(tile.box.y1, whole[0].shape[0]))
+    columns = np.arange(tile.box.x0, tile.box.x1) % whole[0].shape[1]
+    held = slice(rows.start - tile.box.y0, rows.stop - tile.box.y0)
+    model, support = np.zeros(tile.box.shape), np.zeros((N_SCALE, *tile.box.shape), dtype=bool)
+    model[held] = whole[0][rows][:, columns]
+    support[:, held] = whole[1][:, rows][:, :, columns]
+    return SimpleNamespace(model=model, support=support)
+
+
+@pytest.mark.parametrize("core", [(9, 12), (9, 15), (23, 31), (40, 16)])
+@pytest.mark.parametrize("margin", [4, 50])
+def test_on_a_ring_seams_at_the_edge_are_compared_too(tmp_path, whole, core, margin):
+    grid = TileGrid.plan((23, 31), core, margin, 3, lambda length: length, ring=True)
+    run_dir = RunDir(tmp_path)
+    create_maps(run_dir, grid, N_SCALE, "")
+    for tile in grid.tiles():
+        publish_strips(run_dir.seams, grid, tile, on_ring(tile, whole))
+
+    def compared():
+        return [seam for tile in grid.tiles() for seam in compare_seams(run_dir.seams, grid, tile.id)]
+
+    assert all(seam.model_difference == seam.support_flips == 0 for seam in compared())
+    pairs = sorted((seam.tile, seam.neighbour) for seam in compared())
+    assert pairs == sorted((tile.id, other.id) for tile in grid.tiles() for other in grid.neighbours(tile).values())
+    # A strip has two columns where the core beyond it has as many; that of the last column of cores may not.
+    assert all(seam.n_pixels >= min(STRIP_WIDTH, 31 % core[1] or 31) for seam in compared())
+
+    # What tile 0 believes of the last column of the map, against what its owner says.
+    group, owner = zarr.open_group(run_dir.seams, mode="r+"), grid.owner(0, -1)
+    group["beyond_model"][0, SIDES.index("west"), 1] += 0.5
+    faulty = [seam for seam in compared() if seam.model_difference]
+    assert [(seam.tile, seam.neighbour) for seam in faulty] == [(0, owner)]
+    assert faulty[0].model_difference == pytest.approx(0.5)

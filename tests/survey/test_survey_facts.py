@@ -32,6 +32,7 @@ def test_measures(facts_of, planes):
     assert facts.n_valid == np.count_nonzero(valid)
     assert facts.n_masked == np.count_nonzero(~valid)
     assert facts.n_nan == 2
+    assert facts.n_off_sky == 0
     assert facts.brightest == 99
     assert facts.counts_sum == counts[valid].sum()
     assert facts.background_sum == pytest.approx(background[valid].sum(dtype=np.float64), rel=1e-14)

@@ -198,11 +198,16 @@ def test_impossible_values_far_down(refused, write):
     refused("COUNTS .* has 2 negative values, the first one -1 at x = 4, y = 150", path)
 
 
-def test_nothing_left_to_use(refused, write, two):
-    message = "no pixel can be used: {} are NaN in counts or background, {} masked by MASK"
+def test_nothing_left_to_use(refused, write, two, wcs_cards):
+    first_row = (np.arange(40) > 0).astype(np.uint8)[:, np.newaxis] * np.ones(60, np.uint8)
+    message = "no pixel can be used: {} lie off the sky, {} are NaN in counts or background, {} masked by MASK"
     empty = np.full((40, 60), np.nan)
-    refused(message.format(2400, 0), write("nan.fits", counts=empty, background=two["background"]))
-    refused(message.format(0, 2400), write("mask.fits", **two, mask=np.zeros((40, 60), np.uint8)))
+    refused(message.format(0, 2400, 0), write("nan.fits", counts=empty, background=two["background"]))
+    refused(message.format(0, 0, 2400), write("mask.fits", **two, mask=np.zeros((40, 60), np.uint8)))
+    beyond_the_pole = wcs_cards(CRPIX2=-2700.0, CDELT2=-1 / 30)
+    refused(message.format(2400, 0, 0), write("off.fits", wcs=beyond_the_pole, **two))
+    half = wcs_cards(CRPIX2=20.5 - 2700)
+    refused(message.format(1200, 1140, 60), write("all.fits", wcs=half, **{**two, "counts": empty}, mask=first_row))
 
 
 def test_outputs_are_never_overwritten(write, two, tmp_path):

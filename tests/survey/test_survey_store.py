@@ -1,6 +1,7 @@
 """The store: windows, digests, several readers, bounded memory."""
 
 import gzip
+import hashlib
 import json
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def survey(big, tmp_path_factory):
     from astropy.io import fits
 
     folder = tmp_path_factory.mktemp("store")
-    header = fits.Header({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.1, "CDELT2": 0.1})
+    header = fits.Header({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.01, "CDELT2": 0.01})
     hdus = [fits.ImageHDU(data, header, name=name) for name, data in big.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folder / "survey.fits")
     return ingest(SurveySource.of(folder / "survey.fits"), folder / "survey.zarr")
@@ -104,6 +105,39 @@ def test_digests_of_windows_see_their_own_pixels_only(survey):
     assert len({inside, survey.digest_window(Box(0, 51, 0, 60)), survey.digest_window(Box(1, 51, 0, 60))}) == 3
 
 
+@given(
+    window=st.tuples(*[st.integers(-30, 1130)] * 2, *[st.integers(-1300, 2300)] * 2),
+    grow=st.integers(-20, 20),
+)
+@settings(max_examples=15)
+def test_on_a_ring_columns_of_windows_count_modulo_the_width(survey, big, window, grow):
+    y0, y1, x0, x1 = window
+    window = Box(min(y0, y1), max(y0, y1) + 40, min(x0, x1), max(x0, x1) + 40)
+    box = window.grown(grow)
+    read = Survey.open(survey.path, ring=True).read_window(window, box)
+    y, x = np.meshgrid(np.arange(box.y0, box.y1), np.arange(box.x0, box.x1), indexing="ij")
+    seen = (y >= window.y0) & (y < window.y1) & (x >= window.x0) & (x < window.x1) & (y >= 0) & (y < SHAPE[0])
+    at = y.clip(0, SHAPE[0] - 1), x % SHAPE[1]
+    for values, plane in ((read.counts, "counts"), (read.background, "background"), (read.valid, "mask")):
+        np.testing.assert_array_equal(values, np.where(seen, big[plane][at], 0))
+
+
+def test_digests_on_a_ring_are_of_what_a_window_holds(survey, big):
+    ring = Survey.open(survey.path, ring=True)
+    window = Box(-5, 50, -30, SHAPE[1] + 20)
+    expected = hashlib.sha256()
+    for name, dtype in (("counts", "<f8"), ("background", "<f8"), ("mask", "u1")):
+        held = np.pad(big[name][:50], ((0, 0), (30, 20)), mode="wrap")
+        expected.update(np.ascontiguousarray(held, dtype).tobytes())
+    assert ring.digest_window(window) == expected.hexdigest()
+    assert ring.digest_window(window) == ring.digest_window(window.shifted(-2 * SHAPE[1]))
+    assert ring.digest_window(window) != survey.digest_window(window)
+    inside = Box(0, 50, 0, 60)
+    assert ring.digest_window(inside) == survey.digest_window(inside)
+    assert ring.ring
+    assert not survey.ring
+
+
 def test_processes_read_at_once(survey, big):
     command = f"""
 from cwt_dask.survey import Survey
@@ -139,7 +173,7 @@ def test_what_is_no_survey_store_is_refused(tmp_path):
     with pytest.raises(SurveyError, match=r"is no readable Zarr group \(.*\): ingest the survey again"):
         Survey.open(tmp_path / "array.zarr")
     zarr.create_group(tmp_path / "new.zarr", attributes={"kind": "cwt_dask survey", "version": 99})
-    with pytest.raises(SurveyError, match="is a survey store of version 99, but this release reads version 1: ingest"):
+    with pytest.raises(SurveyError, match="is a survey store of version 99, but this release reads version 2: ingest"):
         Survey.open(tmp_path / "new.zarr")
 
 
@@ -148,7 +182,7 @@ def peak_of_ingest(rows, folder):
     from astropy.io import fits
 
     folder.mkdir()
-    header = fits.Header({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.1, "CDELT2": 0.1})
+    header = fits.Header({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.01, "CDELT2": 0.01})
     ones = np.ones((rows, 1000), np.int32)
     hdus = fits.HDUList([fits.PrimaryHDU(ones, header), fits.ImageHDU(ones.astype(np.float32), header, "BACKGROUND")])
     hdus[0].header["EXTNAME"] = "COUNTS"

@@ -204,6 +204,12 @@ def test_pixel_scale_is_that_of_the_centre(wcs_cards):
         (3602, {}, False, False),
         (10800, {"CDELT1": -0.0333333}, True, False),
         (3600, {"projection": "CEA"}, True, False),
+        (3600, {"projection": "MER"}, True, False),
+        (3600, {"projection": "CYP"}, True, False),
+        (3600, {"projection": "CYP", "PV2_1": 2.0}, True, False),
+        (1800, {"projection": "CYP", "PV2_2": 0.5}, True, False),
+        (1801, {"projection": "CYP", "PV2_2": 0.5}, False, True),
+        (3600, {"projection": "CYP", "PV2_2": 0.5}, False, False),
         (3600, {"CDELT1": 0.1}, True, False),
         (3600, {"CRVAL2": 20.0}, True, False),
         (3600, {"projection": "AIT"}, False, False),
@@ -217,15 +223,12 @@ def test_circles_of_columns(wcs_cards, columns, more, closes, repeats):
     assert repeats_edge_column(wcs, (10, columns)) is repeats
 
 
-@pytest.mark.parametrize(
-    ("more", "lost"),
-    [({"CRPIX1": 30.5}, None), ({"CRPIX1": 1.0}, 29), ({"CRPIX1": 1.0, "projection": "AIT"}, None)],
-)
-def test_columns_without_coordinates_are_told(write, wcs_cards, more, lost):
-    ones = np.ones((10, 60), np.int16)
-    wcs = wcs_cards(**{"CDELT1": -6.0, "CDELT2": 1.0, "CRVAL2": 0.0, "CRPIX2": 10.0, **more})
-    said = scan(SurveySource.of(write(wcs=wcs, counts=ones, background=ones))).warnings
-    assert [text.split(" columns are more than 180 deg")[0] for text in said] == ([str(lost)] if lost else [])
+@pytest.mark.parametrize("radius", [0.5, 2**-0.5, 1.0, 1.5])
+def test_the_circle_of_cyp_is_that_of_astropy(wcs_cards, radius):
+    wcs = make_wcs(wcs_cards, "CYP", CRVAL2=0.0, CDELT1=-0.1 * radius, PV2_1=1.0, PV2_2=radius)
+    first, second = wcs.all_pix2world([20, 21], wcs.wcs.crpix[1] - 1, 0)[0]
+    assert 360 / (first - second) == pytest.approx(3600)
+    assert closes_circle(wcs, (10, 3600))
 
 
 @pytest.mark.parametrize(("columns", "wraps"), [(60, True), (61, False)])

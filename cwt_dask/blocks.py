@@ -1,0 +1,294 @@
+"""All tiles to the iteration at which the whole map stops, in blocks of iterations.
+
+After a block the tiles' residual statistics are pooled; with an island threshold the tiles are told before that what
+became of the whole map's islands. A tile goes on from its checkpoint bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, pairwise
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cwt_dask.atomic import write_atomically
+from cwt_dask.checkpoint import digest_file
+from cwt_dask.errors import RunError
+from cwt_dask.ledger import read_block_records, read_records
+from cwt_dask.maps import stored_digests
+from cwt_dask.merge.judgement import OpenIsland, open_islands, tell_fates
+from cwt_dask.merge.pooling import block_ends, stopping_iteration
+from cwt_dask.stages import over_tiles
+from cwt_dask.tile import Job, contradicted_pieces, mark_open_pixels, run_tile, settle_tile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from cwt_dask.executors import Executor
+    from cwt_dask.layout import RunDir
+    from cwt_dask.ledger import Record, TileRecord
+    from cwt_dask.plan import Plan
+    from cwt_dask.progress import Reporter
+    from cwt_dask.results import SurveyRun
+    from cwt_dask.tiling import TileGrid
+
+# Rounds in which a block's tiles are told the fates of islands; None is as many as can be needed. What is right in all
+# cores after one iteration makes the pieces of the next right: one round an iteration, and one to see that all is well.
+ISLAND_ROUNDS: int | None = None
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """The iteration of all tiles of one run.
+
+    Attributes
+    ----------
+    run : SurveyRun
+        Which run.
+    executor : Executor
+        Where tiles are done.
+    progress : Reporter
+        Where to tell what goes on.
+    job : Job
+        What all tasks share.
+    """
+
+    run: SurveyRun
+    executor: Executor
+    progress: Reporter
+    job: Job
+
+    @classmethod
+    def of(
+        cls, run: SurveyRun, executor: Executor, progress: Reporter, *, threads: int, keep_history: bool
+    ) -> Iteration:
+        """The iteration of a run, by its plan."""
+        plan = run.stored.plan
+        job = Job(
+            run_dir=run.files,
+            survey=run.stored.survey,
+            grid=plan.grid,
+            kernels=plan.kernels,
+            criteria=plan.criteria,
+            settings_digest=plan.settings_digest,
+            threads=threads,
+            keep_history=keep_history,
+            stop=plan.settings.max_iter,
+        )
+        return cls(run, executor, progress, job)
+
+    def carry_out(self) -> bool:
+        """Do all tiles that are not done; tell whether any had to be done.
+
+        Raises
+        ------
+        RunError
+            If tiles could not be done, or do not stop where they did before.
+        """
+        done = self._trusted_tiles()
+        if self._complete(done):
+            self._clean_up()
+            return False
+        settings = self.plan.settings
+        begun = self._last_whole_block()
+        if self._alone:
+            self._publish(self.job if settings.stopping == "fixed" else replace(self.job, tol=settings.tol), done)
+        elif done and not begun and not self._judges_islands:
+            # The run had ended before tiles were lost, or was in its last block: it is known where the map stops.
+            self._publish(replace(self.job, stop=min(record.n_iter for record in done.values())), done)
+        else:
+            self._in_blocks(begun, done)
+        if not self._complete(self._records()):
+            raise RunError(
+                "tiles done again do not stop at the same iteration as before: use workers of one kind of processor"
+            )
+        self._clean_up()
+        return True
+
+    @property
+    def plan(self) -> Plan:
+        """What the run follows."""
+        return self.run.stored.plan
+
+    @property
+    def files(self) -> RunDir:
+        """Where its files are."""
+        return self.run.files
+
+    @property
+    def _judges_islands(self) -> bool:
+        """Whether an island may reach from one tile to another, or round a ring, and its peak decides."""
+        return self.plan.settings.significance_island_threshold is not None and self.plan.grid.has_seams
+
+    @property
+    def _alone(self) -> bool:
+        """Whether each tile can go through by itself, needing to hear nothing of others."""
+        waits = self.plan.settings.stopping == "global" and self.plan.grid.n_tiles > 1
+        return not (waits or self._judges_islands)
+
+    def _complete(self, done: Mapping[int, TileRecord]) -> bool:
+        """Whether all tiles are done, to where the whole map stops."""
+        settings = self.plan.settings
+        if len(done) < self.plan.grid.n_tiles or settings.stopping == "tile":
+            return len(done) == self.plan.grid.n_tiles
+        n_iter = stopping_iteration(done, settings.tol) if settings.stopping == "global" else None
+        return {record.n_iter for record in done.values()} == {n_iter or settings.max_iter}
+
+    def _in_blocks(self, begun: int, done: Mapping[int, TileRecord]) -> None:
+        """Go on from the block that ends with iteration `begun`, 0 for none, to where the whole map stops."""
+        settings = self.plan.settings
+        for before, end in pairwise([0, *self._block_ends]):
+            if end < begun:
+                continue
+            last = end == settings.max_iter
+            own_stop = settings.stopping == "tile"
+            job = replace(
+                self.job,
+                start=before,
+                stop=end,
+                tol=settings.tol if own_stop else None,
+                keeps=not last or self._judges_islands,
+                publishes=last and (own_stop or not self._judges_islands),
+            )
+            self._do_block(job, done)
+            judged, unsettled = self._settle(job) if self._judges_islands else (job, _Unsettled())
+            n_iter = self._stop_within(judged) or (end if last else None)
+            if self._judges_islands:
+                self._note(unsettled, judged, n_iter or end)
+            if n_iter is None:
+                self._forget(before)
+                continue
+            if n_iter < end:
+                self._publish(replace(judged, stop=n_iter), done)
+            elif not job.publishes:
+                self._publish(replace(job, start=end), done)
+            return
+
+    def _stop_within(self, job: Job) -> int | None:
+        """Iteration at which the whole map stops, if it does by the end of a block."""
+        if self.plan.settings.stopping != "global":
+            return None
+        records: Mapping[int, Record] = self._records()
+        if job.keeps:
+            records = {tile: rounds[-1] for tile, rounds in read_block_records(self.files.ledger, job.stop).items()}
+        return stopping_iteration(records, self.plan.settings.tol)
+
+    def _do_block(self, job: Job, done: Mapping[int, TileRecord]) -> None:
+        have = set(self._checked_block(job.stop)) if job.keeps else set(done)
+        if job.publishes:
+            have &= {tile for tile, record in done.items() if job.tol is not None or record.n_iter == job.stop}
+        stage = f"tiles, iterations {job.start + 1} to {job.stop}"
+        self._over(partial(run_tile, job), [tile for tile in self._tiles if tile not in have], stage)
+
+    def _publish(self, job: Job, done: Mapping[int, TileRecord]) -> None:
+        """Publish all tiles that are not `done` so."""
+        job = replace(job, keeps=False, publishes=True)
+        have = {tile for tile, record in done.items() if job.tol is not None or record.n_iter == job.stop}
+        if job.stop < self.plan.settings.max_iter:
+            self.progress.message(f"the whole map stops at iteration {job.stop}: all tiles are taken as of there")
+        stage = f"tiles, {job.stop} iterations" if job.start == 0 else "publishing tiles"
+        self._over(partial(run_tile, job), [tile for tile in self._tiles if tile not in have], stage)
+
+    def _settle(self, job: Job) -> tuple[Job, _Unsettled]:
+        """Tell tiles the fates of the whole map's islands until none contradicts them.
+
+        Returns the job with the fates that hold, and what remains contradicted.
+        """
+        threshold = self.plan.criteria.significance_island_threshold
+        assert threshold is not None  # noqa: S101 - for the type checker
+        enough = job.stop - job.start + 1 if ISLAND_ROUNDS is None else ISLAND_ROUNDS
+        # Tiles that stop by themselves do not wait to be told.
+        most = enough if job.tol is None else 0
+        for round_ in range(1, most + 2):
+            job = replace(job, publishes=False, round=round_, fates_block=job.stop)
+            self.progress.message(f"islands of iterations {job.start + 1} to {job.stop} are joined, round {round_}")
+            tell_fates(self.files, self.plan.grid, job.stop, round_, threshold)
+            if round_ > most:
+                break
+            again = self._over(partial(settle_tile, job), self._tiles, "islands over seams")
+            if not any(again.values()):
+                return job, _Unsettled()
+        found = self._over(partial(contradicted_pieces, job), self._tiles, "islands left open")
+        contradicted = chain.from_iterable(found.values())
+        return job, _Unsettled(*open_islands(self.files, self.plan.grid, job.stop, job.round, contradicted))
+
+    def _note(self, unsettled: _Unsettled, job: Job, n_iter: int) -> None:
+        """Keep which islands were left open in a block, as far as it counts, and mark their pixels."""
+        listed = [island._asdict() for island in unsettled.islands if island.iteration <= n_iter]
+        pieces = {tile: [piece for piece in found if piece[0] <= n_iter] for tile, found in unsettled.pieces.items()}
+        self._over(partial(mark_open_pixels, job, pieces), [tile for tile in pieces if pieces[tile]], "marking islands")
+        write_atomically(self.files.open_islands(job.stop), json.dumps(listed, indent=1).encode())
+
+    @property
+    def _block_ends(self) -> list[int]:
+        settings = self.plan.settings
+        return [settings.max_iter] if settings.stopping == "tile" else block_ends(settings.max_iter)
+
+    @property
+    def _tiles(self) -> range:
+        return range(self.plan.grid.n_tiles)
+
+    def _over(self, function: Callable[[int], Any], tiles: Iterable[int], stage: str) -> dict[int, Any]:
+        return over_tiles(self.executor, function, tiles, stage, self.progress)
+
+    def _records(self) -> dict[int, TileRecord]:
+        digest = self.plan.settings_digest
+        records = read_records(self.files.ledger)
+        return {tile: record for tile, record in records.items() if record.settings_digest == digest}
+
+    def _trusted_tiles(self) -> dict[int, TileRecord]:
+        """Records of finished tiles whose pixels are in the maps as recorded."""
+        records = self._records()
+        function = partial(_digests_of_tile, self.files, self.plan.grid)
+        found = self._over(function, records, "checking tiles") if records else {}
+        return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
+
+    def _last_whole_block(self) -> int:
+        """The last block of which all tiles are done, by its end; 0 if there is none."""
+        whole = (end for end in reversed(self._block_ends) if len(self._checked_block(end)) == self.plan.grid.n_tiles)
+        return next(whole, 0)
+
+    def _checked_block(self, block: int) -> list[int]:
+        """Tiles whose checkpoints of a block are as recorded; what is not as recorded is removed."""
+        records = read_block_records(self.files.ledger, block)
+        function = partial(_sound_rounds, self.files, self.plan.settings_digest, block)
+        sound = self._over(function, records, "checking checkpoints") if records else {}
+        for tile, rounds in records.items():
+            for record in rounds[sound[tile] :]:
+                self.files.block_record(block, tile, record.round).unlink()
+                self.files.checkpoint(block, tile, record.round).unlink(missing_ok=True)
+        return [tile for tile, n_rounds in sound.items() if n_rounds]
+
+    def _forget(self, block: int) -> None:
+        """Remove what a block left that will not be begun from any more."""
+        shutil.rmtree(self.files.block(block), ignore_errors=True)
+        for path in self.files.ledger.glob(f"tile-*.block-{block:05d}.round-*.json"):
+            path.unlink()
+
+    def _clean_up(self) -> None:
+        for block in self._block_ends:
+            self._forget(block)
+        shutil.rmtree(self.files.checkpoints, ignore_errors=True)
+
+
+class _Unsettled(NamedTuple):
+    """Islands that were left open in a block, and their pieces by tile."""
+
+    islands: Sequence[OpenIsland] = ()
+    pieces: Mapping[int, Sequence[tuple[int, int, int]]] = MappingProxyType({})
+
+
+def _digests_of_tile(files: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
+    return stored_digests(files, grid.tile(tile))
+
+
+def _sound_rounds(files: RunDir, settings_digest: str, block: int, tile: int) -> int:
+    """How many rounds of a tile's checkpoints are as recorded, from the first one on."""
+    for n, record in enumerate(read_block_records(files.ledger, block)[tile]):
+        path = files.checkpoint(block, tile, record.round)
+        if record.settings_digest != settings_digest or not path.exists() or digest_file(path) != record.checkpoint:
+            return n
+    return len(read_block_records(files.ledger, block)[tile])

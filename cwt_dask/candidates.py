@@ -1,0 +1,204 @@
+"""Islands above the threshold, one iteration and scale at a time: what a tile sees of them, decides, and is told.
+
+With an island threshold a tile first judges islands by what its window shows. It keeps the pieces of them that lie in
+its core; joined over the faces of all cores they are the islands of the whole map, whose fates the tile is then told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from cwt_dask.cwt.iterate import by_own_peak
+from cwt_dask.cwt.support import island_peaks
+from cwt_dask.maps import SIDES
+from cwt_dask.pieces import Pieces, find_pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.iterate import Criteria
+    from cwt_dask.tiling import Box, Tile
+
+    # (iteration, scale index): verdicts on the pixels of a box, uint8 (y, x).
+    Verdicts = Callable[[int, int], NDArray[np.uint8]]
+
+UNKNOWN, DROPPED, KEPT = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Pixels above the threshold in a tile's window, at one iteration and scale.
+
+    Only pixels of the map are among them whose neighbourhood, as far as the kernels reach, lies in the window.
+
+    Attributes
+    ----------
+    pixels : ndarray of int64
+        Flat indices in the tile's box, ascending.
+    kept : ndarray of bool
+        Whether the tile took them into the support.
+    fresh : ndarray of bool
+        Whether they were not in its support before.
+    piece : ndarray of int32
+        Piece of an island in the core, from 1; 0 outside the core.
+    peaks : ndarray of float64
+        Largest T/E of each piece.
+    pieces : Pieces
+        What joins the pieces to those of other cores.
+    """
+
+    pixels: NDArray[np.int64]
+    kept: NDArray[np.bool_]
+    fresh: NDArray[np.bool_]
+    piece: NDArray[np.int32]
+    peaks: NDArray[np.float64]
+    pieces: Pieces
+
+    def to_arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """Plain arrays by name, to be stored."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        faces = {f"face_{side}": labels for side, labels in self.pieces.faces.items()}
+        arrays |= {"n_pixels": self.pieces.n_pixels, "first": self.pieces.first, **faces}
+        return {f"{prefix}{name}": values for name, values in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, NDArray[Any]], prefix: str) -> Candidates:
+        """What `to_arrays` gave."""
+        pieces, peaks = pieces_from_arrays(stored, prefix)
+        arrays = {name: stored[f"{prefix}{name}"] for name in _ARRAYS if name != "peaks"}
+        return cls(peaks=peaks, pieces=pieces, **arrays)
+
+    def contradicting(self, verdicts: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Pixels of the box (y, x) where the tile's support is another than it had been under these verdicts."""
+        told = verdicts.ravel()[self.pixels]
+        wrong = np.zeros(verdicts.shape, dtype=bool)
+        wrong.ravel()[self.pixels] = self.fresh & (told != UNKNOWN) & (self.kept != (told == KEPT))
+        return wrong
+
+
+_ARRAYS = tuple(name.name for name in fields(Candidates) if name.name != "pieces")
+
+
+def pieces_from_arrays(stored: Mapping[str, NDArray[Any]], prefix: str) -> tuple[Pieces, NDArray[np.float64]]:
+    """Of stored candidates, what joining them needs: the pieces, and the largest T/E of each."""
+    faces = {side: stored[f"{prefix}face_{side}"] for side in SIDES}
+    return Pieces(stored[f"{prefix}n_pixels"], stored[f"{prefix}first"], faces), stored[f"{prefix}peaks"]
+
+
+def piece_image(stored: Mapping[str, NDArray[Any]], prefix: str, tile: Tile) -> NDArray[np.int32]:
+    """Of stored candidates, the piece of each pixel of the tile's core, int32 (y, x); 0 where there is none."""
+    image = np.zeros(tile.core.shape, dtype=np.int32)
+    piece = stored[f"{prefix}piece"]
+    inside = piece > 0
+    y, x = np.divmod(stored[f"{prefix}pixels"][inside], tile.box.shape[1])
+    image[y + tile.box.y0 - tile.core.y0, x + tile.box.x0 - tile.core.x0] = piece[inside]
+    return image
+
+
+def prefix_of(iteration: int, scale: int) -> str:
+    """Prefix of the names of stored candidates."""
+    return f"candidates_{iteration}_{scale}_"
+
+
+class Judge(Protocol):
+    """Decides which pixels above the threshold join a tile's support."""
+
+    @property
+    def found(self) -> Mapping[tuple[int, int], Candidates]:
+        """What it saw and is to be kept, by iteration and scale."""
+
+    def judge(
+        self,
+        iteration: int,
+        support: NDArray[np.bool_],
+        scale: int,
+        candidates: NDArray[np.bool_],
+        ratio: NDArray[np.float64],
+        /,
+    ) -> NDArray[np.bool_]:
+        """Pixels that join the support; the arguments are those of `WindowJudge.judge`."""
+
+
+@dataclass
+class WindowJudge:
+    """Judges the islands in a tile's window, and keeps what it saw.
+
+    Attributes
+    ----------
+    tile : Tile
+        Whose box is judged.
+    sound : Box
+        Pixels of the map that are as far from the window's edge as the kernels reach.
+    map_width : int
+        Columns of the map.
+    criteria : Criteria
+        The thresholds.
+    verdicts : callable or None
+        What is known of the islands of the whole map.
+    found : dict of Candidates
+        By iteration and scale.
+    """
+
+    tile: Tile
+    sound: Box
+    map_width: int
+    criteria: Criteria
+    verdicts: Verdicts | None
+    found: dict[tuple[int, int], Candidates] = field(default_factory=dict)
+
+    def judge(
+        self,
+        iteration: int,
+        support: NDArray[np.bool_],
+        scale: int,
+        candidates: NDArray[np.bool_],
+        ratio: NDArray[np.float64],
+    ) -> NDArray[np.bool_]:
+        """Pixels that join the support.
+
+        Parameters
+        ----------
+        iteration : int
+            The iteration that is being made.
+        support : ndarray of bool
+            The support before it (scale, y, x).
+        scale : int
+            Index of the scale.
+        candidates, ratio : ndarray
+            Pixels above the threshold, and T/E, in the box (y, x).
+        """
+        kept = by_own_peak(self.criteria)(scale, candidates, ratio)
+        if self.verdicts is not None:
+            told = self.verdicts(iteration, scale)
+            kept = candidates & ((told == KEPT) | (kept & (told != DROPPED)))
+        self.found[iteration, scale] = self._seen(candidates, ratio, kept, ~support[scale])
+        return kept
+
+    def _seen(
+        self,
+        candidates: NDArray[np.bool_],
+        ratio: NDArray[np.float64],
+        kept: NDArray[np.bool_],
+        fresh: NDArray[np.bool_],
+    ) -> Candidates:
+        sound, core = self.sound.within(self.tile.box), self.tile.core.within(self.tile.box)
+        seen = np.zeros_like(candidates)
+        seen[sound] = candidates[sound]
+        # A margin below the reach does not even show the core soundly; its islands are judged all the same.
+        seen[core] = candidates[core]
+        piece = np.zeros(candidates.shape, dtype=np.int32)
+        piece[core], pieces = find_pieces(candidates[core], self.tile.core, self.map_width)
+        pixels = np.flatnonzero(seen)
+        return Candidates(
+            pixels=pixels,
+            kept=kept.ravel()[pixels],
+            fresh=fresh.ravel()[pixels],
+            piece=piece.ravel()[pixels],
+            peaks=island_peaks(piece[core], len(pieces.n_pixels), ratio[core])[1:],
+            pieces=pieces,
+        )

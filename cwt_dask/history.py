@@ -1,0 +1,72 @@
+"""The whole maps after each iteration, of a run that kept them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
+
+import dask.array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True)
+class IterationMaps:
+    """The whole maps after one iteration, or the difference of two such.
+
+    Attributes
+    ----------
+    counts, background : dask.array.Array
+        What was analysed (y, x), counts per pixel.
+    model : dask.array.Array
+        Model M (y, x), counts per pixel, float64.
+    support : dask.array.Array
+        Pixels of the support, by scale (scale, y, x), bool.
+    """
+
+    counts: dask.array.Array
+    background: dask.array.Array
+    model: dask.array.Array
+    support: dask.array.Array
+
+    @property
+    def support_2d(self) -> dask.array.Array:
+        """Pixels in the support at any scale, bool (y, x)."""
+        return self.support.any(axis=0)
+
+    def __sub__(self, other: IterationMaps) -> IterationMaps:
+        """Differences of what was computed, exclusive or of the supports; counts and background of the first."""
+        return IterationMaps(
+            self.counts, self.background, self.model - other.model, dask.array.logical_xor(self.support, other.support)
+        )
+
+
+class History(Sequence[IterationMaps]):
+    """The start, and the maps after every iteration; `history[i]` is that after iteration i.
+
+    Parameters
+    ----------
+    n_iter : int
+        Iterations made.
+    after : callable
+        Gives the maps after an iteration from 0 to `n_iter`.
+    """
+
+    def __init__(self, n_iter: int, after: Callable[[int], IterationMaps]) -> None:
+        self._n_iter = n_iter
+        self._after = after
+
+    def __len__(self) -> int:
+        return self._n_iter + 1
+
+    @overload
+    def __getitem__(self, index: int) -> IterationMaps: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[IterationMaps]: ...
+
+    def __getitem__(self, index: int | slice) -> IterationMaps | list[IterationMaps]:
+        found = range(len(self))[index]
+        return self._after(found) if isinstance(found, int) else [self._after(i) for i in found]

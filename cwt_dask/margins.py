@@ -1,0 +1,175 @@
+"""Margins by contract: how far an error at a window's edge carries, and how wide a margin must be against it."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.kernels import CWTKernels
+
+# Model error, over the tile's own model maximum, with which a tile counts as one with the whole map.
+TOLERANCE = 1e-9
+# Neighbours are compared on strips this wide beyond their cores, in pixels: the promise holds there, too.
+STRIP_WIDTH = 2
+# Influence from which a pixel of the support may flip, which is an error of order one; measured.
+FLIP_LEVEL = 1e-3
+# The model maximum, in counts per pixel, that errors are judged by: of a tile that holds faint sources only.
+FAINT = 10.0
+# No result of the FFTs is better, whatever the margin.
+ROUNDING = 1e-15
+# Decay lengths tried, in units of one over the reach. The least influence over any set of them is a bound.
+TILTS = np.geomspace(0.1, 16.0, 48)
+
+
+def contract_margin(kernels: CWTKernels, n_iter: int, brightest: float) -> int:
+    """Least margin, in pixels, that leaves a model error of 1e-9 of the tile's own model maximum.
+
+    It is never below the kernels' reach and never above ``n_iter * (reach + 1)`` and the strip: no pixel depends on
+    anything farther away. Where the iteration is not `bounded`, it is the margin that would do if it were.
+
+    Parameters
+    ----------
+    kernels : CWTKernels
+        The kernels.
+    n_iter : int
+        Largest number of iterations.
+    brightest : float
+        Largest pixel of counts or background in the map.
+    """
+    strictest = n_iter * (kernels.reach + 1) + STRIP_WIDTH
+    margins = range(kernels.reach, strictest)
+    suffices = bisect_left(margins, x=True, key=lambda m: _influence(kernels, n_iter, brightest, m) <= TOLERANCE)
+    return kernels.reach + suffices
+
+
+def expected_error(kernels: CWTKernels, n_iter: int, brightest: float, margin: int) -> float | None:
+    """Largest model error that a margin lets one expect, over the tile's own model maximum.
+
+    An envelope of the table that `benchmarks/margin.py` measures (docs/design/0004-margins.md). At most 1e-9 exactly
+    where `margin` is at least `contract_margin`.
+
+    Parameters
+    ----------
+    kernels, n_iter, brightest
+        As for `contract_margin`.
+    margin : int
+        Pixels that a tile reads beyond its core.
+
+    Returns
+    -------
+    float or None
+        From 1e-15 to 1; None where no bound exists: the margin is below the reach, or the iteration not `bounded`.
+    """
+    if margin < kernels.reach or not bounded(kernels, n_iter, brightest):
+        return None
+    influence = _influence(kernels, n_iter, brightest, margin)
+    return max(ROUNDING, _rounding(brightest), 1.0 if influence > FLIP_LEVEL else influence)
+
+
+def bounded(kernels: CWTKernels, n_iter: int, brightest: float) -> bool:
+    """Whether any margin bounds the error: rounding alone, grown over the iterations, must leave a map to compare.
+
+    No, where the model may grow until one rounding error of it is a count (kernels whose `growth` is above 1), or
+    where one rounding error of the brightest pixel is more than 1e-9 of a faint tile's model.
+    """
+    exponent = n_iter * math.log(growth(kernels)) + math.log(max(brightest, FAINT) * np.finfo(np.float64).eps)
+    return exponent <= 0 and _rounding(brightest) <= TOLERANCE
+
+
+@lru_cache(maxsize=16)
+def growth(kernels: CWTKernels) -> float:
+    """Largest factor by which one iteration multiplies any wave; above 1 the model grows for ever, in whole maps, too.
+
+    It is 1 for nearly all Mexican hats. Two kinds of kernels exceed it: differences of Gaussians of fine scale, since
+    they sit off their own centre and so return short waves with the wrong sign, and summed gains above some 1.5,
+    since the approximation adds to them.
+    """
+    return max(1.0, _waves(kernels).growth(0.0))
+
+
+def _rounding(brightest: float) -> float:
+    return float(np.finfo(np.float64).eps) * brightest / FAINT
+
+
+def _influence(kernels: CWTKernels, n_iter: int, brightest: float, margin: int) -> float:
+    """Error that `n_iter` iterations carry from a window's edge to the strips, over a faint tile's model maximum.
+
+    The bound of Chernoff, or the method of steepest descent without its prefactor: contour integrals of the n-th power
+    of an iteration's symbol, shifted by a tilt t into the complex plane, give exp(-t x) max |radius(t)|^n for every t.
+    The prefactor, the square root of brightest / 10 counts, is measured.
+    """
+    pixels = margin - STRIP_WIDTH
+    if pixels >= n_iter * (kernels.reach + 1):
+        return 0.0
+    tilts, factors = _growth_by_tilt(kernels)
+    # A window is cut on all sides: the worse one counts.
+    exponent = float(np.max(np.min(n_iter * np.log(factors) - tilts * pixels, axis=1)))
+    return math.sqrt(max(brightest / FAINT, 1.0)) * math.exp(min(exponent, 0.0))
+
+
+@lru_cache(maxsize=16)
+def _growth_by_tilt(kernels: CWTKernels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Tilts per pixel, shape (n,), and the growth of waves so tilted, (1, n), or (2, n) where the sign matters."""
+    tilts = TILTS / kernels.reach
+    waves = _waves(kernels)
+    # Differences of Gaussians sit off their own centre; Mexican hats carry as far to either side.
+    sides = (-1, 1) if kernels.old else (1,)
+    return tilts, np.array([[waves.growth(side * tilt) for tilt in tilts] for side in sides])
+
+
+@dataclass(frozen=True)
+class _Waves:
+    """Plane waves exp(i k r) under one iteration where everything is support and no step is negative.
+
+    Attributes
+    ----------
+    wavenumbers : ndarray
+        Radians per pixel along x, shape (k,); along y both signs of them are taken, shape (2 k,).
+    base, approx : ndarray
+        Sum of the base kernels and approximation kernel, transformed along y, complex128 (2 k, x).
+    """
+
+    wavenumbers: NDArray[np.float64]
+    base: NDArray[np.complex128]
+    approx: NDArray[np.complex128]
+
+    def growth(self, tilt: float) -> float:
+        """Largest factor by which one iteration multiplies a wave that grows by `tilt` per pixel along x.
+
+        An error m of the model obeys m' = (1 - k) m + k a m'' with the transforms k and a of base and approximation
+        kernels, m'' being the error one iteration before: the factor is the larger root of z² = (1 - k) z + k a.
+        """
+        pixels = np.arange(self.base.shape[1]) - self.base.shape[1] // 2
+        along_x = np.exp(np.outer(pixels, tilt - 1j * self.wavenumbers))
+        base, approx = self.base @ along_x, self.approx @ along_x
+        root = np.sqrt((1 - base) ** 2 + 4 * base * approx)
+        return float(np.maximum(np.abs(1 - base + root), np.abs(1 - base - root)).max()) / 2
+
+
+def _waves(kernels: CWTKernels) -> _Waves:
+    near_peaks = [np.linspace(0, 4 / width, 17) for width in kernels.widths]
+    wavenumbers = np.unique(np.concatenate([np.linspace(0, np.pi, 33), *near_peaks]))
+    wavenumbers = wavenumbers[wavenumbers <= np.pi]
+    both_signs = np.concatenate([wavenumbers, -wavenumbers])
+    pixels = np.arange(-kernels.reach, kernels.reach + 1)
+    along_y: NDArray[np.complex128] = np.exp(-1j * np.outer(both_signs, pixels))
+    base = np.zeros((pixels.size, pixels.size))
+    for kernel in kernels.kern_base.values():
+        base[_around_centre(kernel, kernels.reach)] += kernel
+    approx = np.zeros_like(base)
+    approx[_around_centre(kernels.kern_approx, kernels.reach)] = kernels.kern_approx
+    return _Waves(wavenumbers, along_y @ base, along_y @ approx)
+
+
+def _around_centre(kernel: NDArray[np.float64], reach: int) -> tuple[slice, slice]:
+    """Where a kernel lies in an array whose centre, as 'same' convolution takes it, is (reach, reach)."""
+    start = reach - (len(kernel) - 1) // 2
+    return (slice(start, start + len(kernel)),) * 2

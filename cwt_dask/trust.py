@@ -1,0 +1,69 @@
+"""Trust flags: which pixels deserve a second look."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.ndimage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cwt_dask.survey import Survey
+    from cwt_dask.tiling import Tile, TileGrid
+
+
+class Trust(IntFlag):
+    """Why a pixel deserves a second look: the values of `trust` in `maps.zarr`."""
+
+    MAP_EDGE = 1
+    """Within the kernels' reach of the map's edge: outside counts as zero."""
+    MASKED_NEIGHBOUR = 2
+    """Within the kernels' reach of a masked pixel, which counts as zero."""
+    ERROR_UNDEFINED = 4
+    """The expected error was zero or undefined at some scale and iteration: nothing could be detected then."""
+    SEAM = 8
+    """Within the kernels' reach of a seam at which two tiles differ by more than is promised."""
+    OPEN_ISLAND = 16
+    """Part of an island on whose fate tiles were not brought to agree."""
+
+
+def trust_flags(
+    grid: TileGrid, reach: int, tile: Tile, survey: Survey, undefined_core: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """Flag the pixels of a core.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The tiles.
+    reach : int
+        The kernels' reach in pixels.
+    tile : Tile
+        Whose core.
+    survey : Survey
+        Its mask is read, beyond the core too; a ring where the grid is one.
+    undefined_core : ndarray of bool
+        Pixels of the core (y, x) where the expected error was zero or undefined.
+
+    Returns
+    -------
+    ndarray of uint8
+        Values of `Trust` (y, x) of the core; 0 where masked.
+    """
+    # A margin below the reach does not show all neighbours that matter here.
+    near = tile.core.grown(reach)
+    seen = grid.on_map(near)
+    outside, masked = np.ones(near.shape, dtype=bool), np.zeros(near.shape, dtype=bool)
+    outside[seen.within(near)] = False
+    masked[seen.within(near)] = survey.read("mask", seen) == 0
+    core = tile.core.within(near)
+    trust = np.zeros(tile.core.shape, dtype=np.uint8)
+    for flag, pixels in ((Trust.MAP_EDGE, outside), (Trust.MASKED_NEIGHBOUR, masked)):
+        within_reach = scipy.ndimage.maximum_filter(pixels.astype(np.uint8), size=2 * reach + 1, mode="constant") != 0
+        trust[within_reach[core]] |= np.uint8(flag)
+    trust[undefined_core] |= np.uint8(Trust.ERROR_UNDEFINED)
+    trust[masked[core]] = 0
+    return trust
