@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench constraints clean
+.PHONY: demo test test-runs test-rest lint bench constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/installed
@@ -11,15 +11,26 @@ demo: .venv/installed
 	$(BIN)/cwt-dask run demo/survey.fits demo/run --n-scale 3 --min-scale 1.2 --step-scale 1.5 --significance-threshold 5
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
+# Whole runs and all the rest side by side: each takes one core for about as long as the other.
+RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py flags.py history.py ring.py tile.py verify.py)
+
 test: .venv/installed
-	$(BIN)/coverage run --source=cwt_dask -m pytest
+	$(MAKE) --jobs 2 --output-sync=target test-runs test-rest
+	$(BIN)/coverage combine --quiet
 	$(BIN)/python tests/raises.py
+
+test-runs:
+	$(BIN)/coverage run --parallel-mode --source=cwt_dask -m pytest $(RUNS)
+
+test-rest:
+	$(BIN)/coverage run --parallel-mode --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS))
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Measures what margins leave of errors, some six minutes, and writes docs/design/margins.ecsv and its table.
 bench: .venv/installed
 	$(BIN)/python benchmarks/margin.py
 

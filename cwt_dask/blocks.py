@@ -92,15 +92,21 @@ class Iteration:
         if self._complete(done):
             self._clean_up()
             return False
+        # What it says is not so any more, and flags of tiles that are done again have to be set again.
+        self.files.certificate.unlink(missing_ok=True)
         settings = self.plan.settings
         begun = self._last_whole_block()
         if self._alone:
             self._publish(self.job if settings.stopping == "fixed" else replace(self.job, tol=settings.tol), done)
-        elif done and not begun and not self._judges_islands:
-            # The run had ended before tiles were lost, or was in its last block: it is known where the map stops.
-            self._publish(replace(self.job, stop=min(record.n_iter for record in done.values())), done)
+        elif self._knows_the_stop(begun, done):
+            self._publish(replace(self.job, start=begun, stop=min(record.n_iter for record in done.values())), done)
         else:
             self._in_blocks(begun, done)
+        records = self._records()
+        if settings.stopping == "global" and not self._judges_islands and not self._complete(records):
+            # Tiles that were published in the last block, before it was known where the map stops.
+            n_iter = stopping_iteration(records, settings.tol) or settings.max_iter
+            self._publish(replace(self.job, stop=n_iter), records)
         if not self._complete(self._records()):
             raise RunError(
                 "tiles done again do not stop at the same iteration as before: use workers of one kind of processor"
@@ -132,10 +138,25 @@ class Iteration:
     def _complete(self, done: Mapping[int, TileRecord]) -> bool:
         """Whether all tiles are done, to where the whole map stops."""
         settings = self.plan.settings
-        if len(done) < self.plan.grid.n_tiles or settings.stopping == "tile":
-            return len(done) == self.plan.grid.n_tiles
+        if len(done) < self.plan.grid.n_tiles:
+            return False
+        if settings.stopping == "tile":
+            # These tiles are published before it is known which islands they leave open.
+            return not self._judges_islands or self.files.open_islands(settings.max_iter).exists()
         n_iter = stopping_iteration(done, settings.tol) if settings.stopping == "global" else None
         return {record.n_iter for record in done.values()} == {n_iter or settings.max_iter}
+
+    def _knows_the_stop(self, begun: int, done: Mapping[int, TileRecord]) -> bool:
+        """Whether finished tiles, and nothing else, say where the map stops.
+
+        The run had ended before tiles were lost, or was publishing what the last block had shown. Fates of islands are
+        not kept beyond the end: with them all is done again.
+        """
+        if not done or self._judges_islands:
+            return False
+        before_last = ([0, *self._block_ends])[-2]
+        early = min(record.n_iter for record in done.values()) < self.plan.settings.max_iter
+        return begun == 0 or (begun == before_last and early)
 
     def _in_blocks(self, begun: int, done: Mapping[int, TileRecord]) -> None:
         """Go on from the block that ends with iteration `begun`, 0 for none, to where the whole map stops."""
@@ -248,11 +269,18 @@ class Iteration:
 
     def _last_whole_block(self) -> int:
         """The last block of which all tiles are done, by its end; 0 if there is none."""
-        whole = (end for end in reversed(self._block_ends) if len(self._checked_block(end)) == self.plan.grid.n_tiles)
-        return next(whole, 0)
+        for end in reversed(self._block_ends):
+            checked = self._checked_block(end)
+            # A tile that lost a later round must begin where the block begins.
+            if len(checked) == self.plan.grid.n_tiles and all(checked.values()):
+                return end
+        return 0
 
-    def _checked_block(self, block: int) -> list[int]:
-        """Tiles whose checkpoints of a block are as recorded; what is not as recorded is removed."""
+    def _checked_block(self, block: int) -> dict[int, bool]:
+        """Tiles whose first checkpoint of a block is as recorded, and whether those of later rounds are, too.
+
+        What is not as recorded is removed.
+        """
         records = read_block_records(self.files.ledger, block)
         function = partial(_sound_rounds, self.files, self.plan.settings_digest, block)
         sound = self._over(function, records, "checking checkpoints") if records else {}
@@ -260,7 +288,7 @@ class Iteration:
             for record in rounds[sound[tile] :]:
                 self.files.block_record(block, tile, record.round).unlink()
                 self.files.checkpoint(block, tile, record.round).unlink(missing_ok=True)
-        return [tile for tile, n_rounds in sound.items() if n_rounds]
+        return {tile: n_rounds == len(records[tile]) for tile, n_rounds in sound.items() if n_rounds}
 
     def _forget(self, block: int) -> None:
         """Remove what a block left that will not be begun from any more."""

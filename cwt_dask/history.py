@@ -52,6 +52,11 @@ class History(Sequence[IterationMaps]):
         Iterations made.
     after : callable
         Gives the maps after an iteration from 0 to `n_iter`.
+
+    Raises
+    ------
+    IndexError
+        Of an iteration that was not made.
     """
 
     def __init__(self, n_iter: int, after: Callable[[int], IterationMaps]) -> None:
@@ -68,5 +73,8 @@ class History(Sequence[IterationMaps]):
     def __getitem__(self, index: slice) -> list[IterationMaps]: ...
 
     def __getitem__(self, index: int | slice) -> IterationMaps | list[IterationMaps]:
-        found = range(len(self))[index]
-        return self._after(found) if isinstance(found, int) else [self._after(i) for i in found]
+        if isinstance(index, slice):
+            return [self._after(i) for i in range(len(self))[index]]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"iteration {index}: the history has 0 (the start) to {self._n_iter}")
+        return self._after(range(len(self))[index])

@@ -205,7 +205,8 @@ def make_plan(settings: Settings, facts: SurveyFacts) -> Plan:
     """
     settings = settings.in_pixels(facts.pixel_scale_deg)
     kernels = kernels_of(settings)
-    ring = facts.wraps if settings.wrap == "auto" else settings.wrap == "yes"
+    # A single column is no neighbour of itself.
+    ring = (facts.wraps if settings.wrap == "auto" else settings.wrap == "yes") and facts.shape[1] > 1
     contract = contract_margin(kernels, settings.max_iter, facts.brightest)
     margin = contract if settings.margin == "auto" else settings.margin
     if settings.tile_size == "auto":
@@ -283,6 +284,11 @@ def _warnings(plan: Plan, facts: SurveyFacts) -> list[str]:
         found.append("stopping is tile: tiles stop at iterations of their own, the model has steps at their seams")
         if plan.settings.significance_island_threshold is not None:
             found.append("stopping is tile: islands that leave a tile's window are judged by what it sees of them")
+    island_threshold = plan.settings.significance_island_threshold
+    if island_threshold is not None and island_threshold <= plan.settings.significance_threshold:
+        found.append(
+            f"significance_island_threshold {island_threshold:g} is not above significance_threshold: it has no effect"
+        )
     if plan.grid.ring and not facts.wraps:
         found.append(
             "wrap is yes, but by its WCS the map does not close the circle: it is assumed that its columns show the "

@@ -203,7 +203,9 @@ def iterate(job: Job, tile: Tile, window: Window, progress: Progress, judge: Jud
         state = step(state, field, spectra, job.criteria, judged)
         joined[state.support & (joined == 0)] = iteration
         moments.append(Moments.of(state.residual[core][window.valid[core]]))
-        converged = job.tol is not None and stops_at([m.variance for m in moments], job.tol) is not None
+        if job.tol is not None:
+            # A core without a pixel that takes part has nothing to wait for.
+            converged = moments[-1].count == 0 or stops_at([m.variance for m in moments], job.tol) is not None
         if job.keep_history:
             publish_history(job.run_dir.maps, tile.core, iteration, state.model[core], onwards=converged)
     return replace(

@@ -312,17 +312,15 @@ class TileGrid:
         }
 
     def sound(self, tile: Tile, reach: int) -> Box:
-        """Pixels of the map in the window of `tile` that are more than `reach` from where the window cuts the map.
+        """Pixels of the map whose neighbourhood lies in the window of `tile` as far as `reach`.
 
-        On a ring every window cuts it, west and east.
+        At the map's border, too: where the window goes less far beyond, the circular box shows its other end there.
+        An axis without seams has a rim of zeros against that. Empty where the window is too small.
         """
-        y0, y1, x0, x1 = tile.window.y0, tile.window.y1, tile.window.x0, tile.window.x1
-        return Box(
-            0 if y0 <= 0 else y0 + reach,
-            self.y.length if y1 >= self.y.length else y1 - reach,
-            0 if x0 <= 0 and not self.ring else x0 + reach,
-            self.x.length if x1 >= self.x.length and not self.ring else x1 - reach,
-        )
+        window, box = tile.window, self.map_box
+        y0, y1 = (window.y0 + reach, window.y1 - reach) if self.y.has_seams else (box.y0, box.y1)
+        x0, x1 = (window.x0 + reach, window.x1 - reach) if self.x.has_seams else (box.x0, box.x1)
+        return self.on_map(Box(y0, max(y0, y1), x0, max(x0, x1)))
 
     def strips(self, tile: Tile, width: int) -> dict[str, Box]:
         """Pixels of the neighbours' cores next to `tile`, which its window holds too, by side.

@@ -4,11 +4,13 @@ import itertools
 import json
 import shutil
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from interruptions import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
@@ -17,7 +19,7 @@ from cwt_dask.cli import main
 from cwt_dask.cwt.transform import KernelSpectra
 from cwt_dask.ledger import read_records
 from cwt_dask.merge.pooling import LARGEST_WASTE, block_ends
-from cwt_dask.progress import Reporter
+from cwt_dask.tile import contradicted_pieces
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
 # Total and excess forwards, counts less model and background forwards; approximation, and T and E of two scales back.
@@ -61,9 +63,20 @@ def ffts(monkeypatch):
     return counted
 
 
-@pytest.fixture
-def survey(tmp_path):
-    return write_survey(tmp_path / "survey.fits", *poisson_sky((90, 130), seed=3))
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return write_survey(tmp_path_factory.mktemp("blocks") / "survey.fits", *poisson_sky((90, 130), seed=3))
+
+
+@pytest.fixture(scope="module")
+def digests_of_whole(survey, tmp_path_factory):
+    """What a run that nothing happened to publishes, by its settings; each run once."""
+
+    @cache
+    def run(**settings):
+        return digests(run_survey(survey, tmp_path_factory.mktemp("whole") / "run", **OPTIONS | settings))
+
+    return run
 
 
 @pytest.mark.parametrize(("tol", "stops"), [(0.5, 2), (3e-2, 3), (1.8e-2, 5), (9.5e-3, 7), (2e-3, None), (1e-9, None)])
@@ -99,26 +112,6 @@ def test_blocks_give_the_bits_of_one_go(survey, tmp_path, tol):
     assert not list(blocks.files.ledger.glob("*block*"))
 
 
-class InterruptedRunError(Exception):
-    """In place of a machine that dies."""
-
-
-class DiesAt(Reporter):
-    """Dies before a stage's n-th item is counted."""
-
-    def __init__(self, stage, item):
-        self.at = stage, item
-
-    def track(self, outcomes, stage, total):  # noqa: ARG002 - as the reporter's
-        for number, outcome in enumerate(outcomes):
-            if stage.startswith(self.at[0]) and number == self.at[1]:
-                raise InterruptedRunError(stage)
-            yield outcome
-
-    def message(self, text):
-        pass
-
-
 ISLANDS = {"significance_island_threshold": 8.0}
 
 
@@ -137,13 +130,13 @@ ISLANDS = {"significance_island_threshold": 8.0}
         (ISLANDS, "publishing tiles", 4),
     ],
 )
-def test_a_run_that_died_goes_on_to_the_same_bits(survey, tmp_path, settings, stage, item):
-    options = OPTIONS | {"tol": 1e-9, "max_iter": 10} | settings
-    whole = run_survey(survey, tmp_path / "whole", **options)
+def test_a_run_that_died_goes_on_to_the_same_bits(survey, digests_of_whole, tmp_path, settings, stage, item):
+    settings = {"tol": 1e-9, "max_iter": 8} | settings
+    options = OPTIONS | settings
     with pytest.raises(InterruptedRunError, match=stage):
         run_survey(survey, tmp_path / "died", progress=DiesAt(stage, item), **options)
     again = run_survey(survey, tmp_path / "died", **options)
-    assert digests(again) == digests(whole)
+    assert digests(again) == digests_of_whole(**settings)
     assert again.certificate["tiling_exact"]
 
 
@@ -159,8 +152,7 @@ def test_a_run_that_goes_on_does_not_begin_again(survey, tmp_path, ffts, capsys)
     assert ffts.total() == 10 * n_tiles * FFTS_OF_A_STEP
 
 
-def test_a_checkpoint_that_was_damaged_is_made_again(survey, tmp_path):
-    whole = run_survey(survey, tmp_path / "whole", tol=0, **OPTIONS)
+def test_a_checkpoint_that_was_damaged_is_made_again(survey, digests_of_whole, tmp_path):
     with pytest.raises(InterruptedRunError):
         run_survey(survey, tmp_path / "run", tol=0, progress=DiesAt("tiles, iterations 5 to 5", 5), **OPTIONS)
     checkpoints = tmp_path / "run" / "checkpoints"
@@ -171,15 +163,14 @@ def test_a_checkpoint_that_was_damaged_is_made_again(survey, tmp_path):
     damaged.write_bytes(bytes(content))
     (checkpoints / "block-00005" / "tile-0000001.round-00000.npz").unlink()
     again = run_survey(survey, tmp_path / "run", tol=0, **OPTIONS)
-    assert digests(again) == digests(whole)
+    assert digests(again) == digests_of_whole(tol=0)
 
 
-def test_where_no_block_is_whole_any_more_all_begins_again(survey, tmp_path):
-    whole = run_survey(survey, tmp_path / "whole", tol=0, **OPTIONS)
+def test_where_no_block_is_whole_any_more_all_begins_again(survey, digests_of_whole, tmp_path):
     with pytest.raises(InterruptedRunError):
         run_survey(survey, tmp_path / "run", tol=0, progress=DiesAt("tiles, iterations 5 to 5", 0), **OPTIONS)
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "block-00004")
-    assert digests(run_survey(survey, tmp_path / "run", tol=0, **OPTIONS)) == digests(whole)
+    assert digests(run_survey(survey, tmp_path / "run", tol=0, **OPTIONS)) == digests_of_whole(tol=0)
 
 
 @pytest.mark.parametrize("settings", [{"tol": 9.5e-3}, {"tol": 9.5e-3} | ISLANDS])
@@ -216,3 +207,23 @@ def test_the_time_of_a_tile_is_that_of_all_its_blocks(survey, tmp_path, monkeypa
     run = run_survey(survey, tmp_path / "run", tol=0, **OPTIONS)
     assert len(set(seconds)) >= 5
     assert read_records(run.files.ledger)[3].seconds > max(seconds)
+
+
+def test_a_damaged_checkpoint_of_a_later_round_is_made_again(survey, digests_of_whole, tmp_path, monkeypatch):
+    settings = ISLANDS | {"tol": 0, "max_iter": 5}
+    contradicted = contradicted_pieces
+
+    def one_contradicts(job, tile_id):
+        if (job.stop, job.round, tile_id) == (4, 1, 2):
+            return [(4, 0, tile_id, 1)]
+        return contradicted(job, tile_id)
+
+    monkeypatch.setattr("cwt_dask.tile.contradicted_pieces", one_contradicts)
+    with pytest.raises(InterruptedRunError):
+        run_survey(survey, tmp_path / "run", progress=DiesAt("tiles, iterations 5 to 5", 0), **OPTIONS | settings)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    damaged = checkpoints / "block-00004" / "tile-0000002.round-00001.npz"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    again = run_survey(survey, tmp_path / "run", **OPTIONS | settings)
+    assert again.certificate["tiling_exact"]
+    assert digests(again) == digests_of_whole(**settings)

@@ -11,6 +11,7 @@ from cwt_dask.merge.seams import compare_seams, seam_error
 from cwt_dask.trust import Trust
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 41}
+OPTIONS |= {"stopping": "fixed"}
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def test_differences_are_those_of_the_tutorial(run, whole, sky):
 
 def test_iterations_count_as_in_any_sequence(run):
     assert [len(part) for part in (run.history[:3], run.history[-2:])] == [3, 2]
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match=r"iteration 8: the history has 0 \(the start\) to 7"):
         run.history[8]
 
 

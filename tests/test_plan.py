@@ -122,6 +122,11 @@ UNBOUNDED = {"min_scale": 0.6, "step_scale": 1.5, "old_kernels": True, "max_iter
         ),
         (UNBOUNDED | {"max_iter": 10}, {}, "the model can grow 1.39-fold an iteration, also without tiles"),
         ({"stopping": "tile", "tile_size": 300}, {}, "tiles stop at iterations of their own"),
+        (
+            {"significance_island_threshold": 3.0},
+            {},
+            "threshold 3 is not above significance_threshold: it has no effect",
+        ),
         ({"wrap": "no"}, {"wraps": True}, "wrap is no, but by its WCS the map closes the circle"),
         ({"wrap": "yes"}, {}, "wrap is yes, but by its WCS the map does not close the circle: it is assumed that"),
         (
@@ -157,6 +162,10 @@ def test_what_is_promised_and_expected(settings, promised, expected):
         assert expected / 1000 < plan.expected_error <= expected
     else:
         assert plan.expected_error == expected
+
+
+def test_a_single_column_is_no_ring():
+    assert not make_plan(Settings(wrap="yes"), replace(FACTS, shape=(50, 1))).grid.ring
 
 
 def test_an_ordinary_plan_warns_of_nothing():

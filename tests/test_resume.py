@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from interruptions import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 
 from cwt_dask import CWTKernels, run_survey
@@ -78,6 +79,15 @@ def test_what_is_lost_is_made_again_and_only_that(run, store, lost):
     changed = {tile for tile, start in starts(run).items() if start != before[tile]}
     assert changed == ({2} if "2" in lost else set())
     assert not any(check.fault for check in verify_run(redone))
+
+
+def test_while_a_tile_is_made_again_nothing_is_certified(run, store):
+    run.files.record(2).unlink()
+    with pytest.raises(InterruptedRunError):
+        run_survey(store, run.files.path, progress=DiesAt("tiles", 0), **OPTIONS)
+    assert not run.files.certificate.exists()
+    redone, _ = again(run, store)
+    assert redone.certificate["tiling_exact"]
 
 
 def test_maps_fits_is_made_when_it_is_asked_for_later(run, store):

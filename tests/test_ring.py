@@ -13,13 +13,13 @@ from cwt_dask import run_survey
 from cwt_dask.verify import verify_run
 
 KERNELS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
-OPTIONS = KERNELS | {"workers": 0, "fits": "no"}
+OPTIONS = KERNELS | {"workers": 0, "fits": "no", "stopping": "fixed"}
 
 
 def whole_of(counts, background, *, wrap=True, mask=None, **options):
     used = np.ones(counts.shape, dtype=bool) if mask is None else mask
     rounding = rounding_of(counts[used], background[used])
-    return oracle.analyze(counts, background, mask=mask, rounding=rounding, wrap=wrap, **KERNELS, **options)
+    return oracle.analyze(counts, background, mask=mask, rounding=rounding, wrap=wrap, fixed=True, **KERNELS, **options)
 
 
 def source_on_the_edge(shape=(50, 130)):

@@ -14,12 +14,12 @@ from cwt_dask.run import plan_survey
 from cwt_dask.tile import Job, run_tile
 from cwt_dask.trust import Trust
 
-OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
+OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "stopping": "fixed"}
 
 
 @pytest.fixture
 def run(small_survey, tmp_path):
-    return run_survey(small_survey, tmp_path / "run", tile_size=41, **OPTIONS)
+    return run_survey(small_survey, tmp_path / "run", tile_size=45, **OPTIONS)
 
 
 def job_of(run):
@@ -78,7 +78,7 @@ def test_outputs_hold_no_nan_and_masked_pixels_are_zero(tmp_path):
     mask = np.ones(counts.shape, dtype=bool)
     mask[:, 100:104] = False
     run = run_survey(
-        write_survey(tmp_path / "s.fits", counts, background, mask), tmp_path / "run", tile_size=41, **OPTIONS
+        write_survey(tmp_path / "s.fits", counts, background, mask), tmp_path / "run", tile_size=45, **OPTIONS
     )
     unused = ~mask | np.isnan(counts) | np.isnan(background)
     np.testing.assert_array_equal(run.map("mask").compute(), ~unused)
@@ -97,7 +97,7 @@ def test_trust_flags_are_those_of_a_plain_loop_over_pixels_whatever_the_margin(t
     mask[30, 40] = mask[5, 70] = False
     survey = write_survey(tmp_path / "s.fits", counts, background, mask)
     for margin in (0, 40):
-        run = run_survey(survey, tmp_path / f"run{margin}", tile_size=23, margin=margin, **OPTIONS)
+        run = run_survey(survey, tmp_path / f"run{margin}", tile_size=23, margin=margin, max_iter=1, **OPTIONS)
         reach = run.stored.plan.kernels.reach
         trust = run.map("trust").compute()
         for y, x in np.ndindex(mask.shape):
@@ -127,11 +127,11 @@ def test_nothing_is_found_where_background_is_zero(tmp_path):
     counts, background = poisson_sky((90, 130), seed=3, brightest=1e4)
     counts[:, 60:100] = 0
     background[:, 60:100] = 0
-    run = run_survey(write_survey(tmp_path / "s.fits", counts, background), tmp_path / "run", tile_size=41, **OPTIONS)
+    run = run_survey(write_survey(tmp_path / "s.fits", counts, background), tmp_path / "run", tile_size=45, **OPTIONS)
     reach = run.stored.plan.kernels.reach
     assert run.support.any().compute()
     assert not run.support[:, :, 60 + reach : 100 - reach].any().compute()
 
 
 def test_planning_a_survey_gives_the_plan_that_a_run_follows(small_survey, run):
-    assert plan_survey(small_survey, tile_size=41, **OPTIONS) == run.stored.plan
+    assert plan_survey(small_survey, tile_size=45, **OPTIONS) == run.stored.plan

@@ -74,7 +74,9 @@ class Criteria:
     def thresholds(self) -> tuple[float, ...]:
         """Values of T/E at which something is decided."""
         island = self.significance_island_threshold
-        return (self.significance_threshold,) if island is None else (self.significance_threshold, island)
+        if island is None or island <= self.significance_threshold:
+            return (self.significance_threshold,)
+        return self.significance_threshold, island
 
 
 if TYPE_CHECKING:

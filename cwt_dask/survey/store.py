@@ -95,6 +95,7 @@ class Survey:
         self.path = path
         self.ring = ring
         self._group = group
+        self._planes: dict[str, Any] = {}
         self.header_text: str = group.attrs["wcs"]
         self.facts = SurveyFacts.from_dict(group.attrs["facts"])
 
@@ -180,7 +181,10 @@ class Survey:
         ndarray
             Shape ``box.shape``, in the type of the plane.
         """
-        return read_box(self._group[name], box, ring=self.ring)
+        if name not in self._planes:
+            # Opening an array takes as long as reading a small window of it.
+            self._planes[name] = self._group[name]
+        return read_box(self._planes[name], box, ring=self.ring)
 
     def read_window(self, window: Box, box: Box) -> Window:
         """Read the pixels of a tile.

@@ -145,6 +145,11 @@ def test_pixels_near_the_threshold_are_marked():
     assert not exact.near_threshold.any()
 
 
+def test_an_island_threshold_decides_nothing_unless_it_is_above_that_of_pixels():
+    assert criteria(3.0, 6.0).thresholds == (3.0, 6.0)
+    assert criteria(3.0, 3.0).thresholds == criteria(3.0).thresholds == (3.0,)
+
+
 def test_rules_of_the_support():
     ratio = np.array([[4.0, 3.0, 6.0, 5.0], [1.0, 1.0, 1.0, 1.0], [3.5, 3.5, 1.0, -np.inf]])
     bright, isolated, faint = ratio > 4.5, ratio == 4.0, ratio == 3.5

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import scipy.ndimage
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwt_dask.candidates import DROPPED, KEPT, UNKNOWN, WindowJudge
@@ -74,6 +74,7 @@ grids = st.builds(
 
 
 @given(grids, st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
 def test_every_tile_is_told_what_becomes_of_the_islands_of_the_whole_map(tmp_path_factory, grid, seed):
     files = RunDir(tmp_path_factory.mktemp("fates"))
     ratio = ratio_of(seed, grid.map_box.shape)
