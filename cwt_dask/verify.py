@@ -116,7 +116,7 @@ def scope(*, recompute: bool, against_whole: bool) -> list[str]:
         f"tiles made again show whether their margins are wide enough, and {forged}": recompute,
         f"the whole map shows whether tiling did any harm, and {forged}": against_whole,
         f"not shown: {forged} (--recompute K or --against-whole)": not (recompute or against_whole),
-        "not shown: whether the mathematics is right (the tests' oracle is for that), or the background": True,
+        "not shown: whether the background is right, or the mathematics, which the project's own tests are for": True,
     }
     return [line for line, holds in lines.items() if holds]
 
@@ -178,7 +178,7 @@ def _tile_again(run: SurveyRun, records: Mapping[int, TileRecord], tile: int) ->
 
 def _whole_again(run: SurveyRun, records: Mapping[int, TileRecord]) -> Check:
     ring = run.stored.plan.grid.ring
-    what = "the whole ring as one circular box (CWT itself never wraps)" if ring else "the whole map as one image"
+    what = "the whole ring at once" if ring else "the whole map as one image"
     near = sum(record.near_threshold for record in records.values())
     return _again(run, what, lambda: recompute_whole(run, records), near)
 

@@ -142,7 +142,7 @@ def test_a_good_run_passes_and_is_left_as_it_is(verify, run_dir):
 
 
 def test_it_says_what_it_shows_and_what_not(verify, finished):
-    mathematics = "not shown: whether the mathematics is right (the tests' oracle is for that)"
+    mathematics = "not shown: whether the background is right, or the mathematics"
     said = verify(finished)
     assert lines(said, mathematics)
     assert lines(said, "not shown: whether maps were changed together with their digests (--recompute K")
@@ -213,7 +213,7 @@ def test_a_ring_passes(verify, tmp_path, shape, tile_size, threshold):
     said = verify(run_dir, "--recompute", 9, "--against-whole")
     assert said.status == 0
     assert len(lines(said, "again, margin")) == SurveyRun.open(run_dir).stored.plan.grid.n_tiles
-    assert lines(said, "the whole ring as one circular box (CWT itself never wraps), 3 iterations: ")
+    assert lines(said, "the whole ring at once, 3 iterations: ")
 
 
 # --- where nothing was promised ---------------------------------------------------------------------------------------
