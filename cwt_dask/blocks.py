@@ -22,7 +22,7 @@ from cwt_dask.maps import stored_digests
 from cwt_dask.merge.judgement import OpenIsland, open_islands, tell_fates
 from cwt_dask.merge.pooling import block_ends, stopping_iteration
 from cwt_dask.stages import over_tiles
-from cwt_dask.tile import Job, contradicted_pieces, mark_open_pixels, run_tile, settle_tile
+from cwt_dask.tile import contradicted_pieces, mark_open_pixels, run_tile, settle_tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cwt_dask.plan import Plan
     from cwt_dask.progress import Reporter
     from cwt_dask.results import SurveyRun
+    from cwt_dask.tile import Job
     from cwt_dask.tiling import TileGrid
 
 # Rounds in which a block's tiles are told the fates of islands; None is as many as can be needed. What is right in all
@@ -66,18 +67,8 @@ class Iteration:
         cls, run: SurveyRun, executor: Executor, progress: Reporter, *, threads: int, keep_history: bool
     ) -> Iteration:
         """The iteration of a run, by its plan."""
-        plan = run.stored.plan
-        job = Job(
-            run_dir=run.files,
-            survey=run.stored.survey,
-            grid=plan.grid,
-            kernels=plan.kernels,
-            criteria=plan.criteria,
-            settings_digest=plan.settings_digest,
-            threads=threads,
-            keep_history=keep_history,
-            stop=plan.settings.max_iter,
-        )
+        stored = run.stored
+        job = stored.plan.job(run.files, stored.survey, threads=threads, keep_history=keep_history)
         return cls(run, executor, progress, job)
 
     def carry_out(self) -> bool:

@@ -17,11 +17,14 @@ from cwt_dask.cwt.transform import fast_length
 from cwt_dask.errors import SettingsError
 from cwt_dask.maps import CUBES, IMAGES
 from cwt_dask.margins import STRIP_WIDTH, bounded, contract_margin, expected_error, growth
+from cwt_dask.tile import Job
 from cwt_dask.tiling import TileGrid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
+    from cwt_dask.layout import RunDir
     from cwt_dask.survey import SurveyFacts
 
 # Automatic tiles are chosen for these, never for what a run is given: the answer must not depend on its workers.
@@ -168,6 +171,20 @@ class Plan:
         """Rough time of all iterations on one core, if none stops early."""
         pixels = self.grid.n_tiles * math.prod(self.grid.box_shape)
         return pixels * self.settings.max_iter * self.kernels.n_scale * SECONDS_PER_PIXEL_AND_SCALE
+
+    def job(self, run_dir: RunDir, survey: Path, *, threads: int = 1, keep_history: bool = False) -> Job:
+        """What tiles are to do under this plan: all iterations, from the start."""
+        return Job(
+            run_dir=run_dir,
+            survey=survey,
+            grid=self.grid,
+            kernels=self.kernels,
+            criteria=self.criteria,
+            settings_digest=self.settings_digest,
+            threads=threads,
+            keep_history=keep_history,
+            stop=self.settings.max_iter,
+        )
 
     def check_memory(self, limit: int) -> None:
         """Refuse a plan that does not fit.

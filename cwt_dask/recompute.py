@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from cwt_dask.merge.islands import join_pieces
 from cwt_dask.pieces import find_pieces
 from cwt_dask.plan import worker_memory
 from cwt_dask.survey import Survey
-from cwt_dask.tile import Job, iterate
+from cwt_dask.tile import iterate
 from cwt_dask.tiling import Axis, TileGrid
 from cwt_dask.windows import read_box
 
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from cwt_dask.results import SurveyRun
     from cwt_dask.tiling import Box, Tile
 
-# Where hardly anything is expected, T/E carries rounding of the transform: 4e-10 measured on backgrounds of 0.001.
+# T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and beside
+# blind rings (1.8e-7, docs/design/0004-margins.md).
 TOLERANCES = {
     "model": TOLERANCE,
     "approx": TOLERANCE,
@@ -297,19 +298,8 @@ def _tol(plan: Plan) -> float | None:
 
 def _iterated(run: SurveyRun, grid: TileGrid, stop: int, tol: float | None, judge: Judge | None, tile: Tile) -> State:
     """Make a tile of any grid from the start; nothing is written."""
-    plan = run.stored.plan
-    job = Job(
-        run_dir=run.files,
-        survey=run.stored.survey,
-        grid=grid,
-        kernels=plan.kernels,
-        criteria=plan.criteria,
-        settings_digest=plan.settings_digest,
-        threads=1,
-        keep_history=False,
-        stop=stop,
-        tol=tol,
-    )
+    stored = run.stored
+    job = replace(stored.plan.job(run.files, stored.survey), grid=grid, stop=stop, tol=tol)
     window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
     return iterate(job, tile, window, Progress.start(job.kernels.n_scale, tile.box.shape), judge).state
 

@@ -11,7 +11,7 @@ from cwt_dask.ledger import read_records
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.peaks import measure_tile
 from cwt_dask.run import plan_survey
-from cwt_dask.tile import Job, run_tile
+from cwt_dask.tile import run_tile
 from cwt_dask.trust import Trust
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "stopping": "fixed"}
@@ -23,18 +23,7 @@ def run(small_survey, tmp_path):
 
 
 def job_of(run):
-    plan = run.stored.plan
-    return Job(
-        run_dir=run.files,
-        survey=run.stored.survey,
-        grid=plan.grid,
-        kernels=plan.kernels,
-        criteria=plan.criteria,
-        settings_digest=plan.settings_digest,
-        threads=1,
-        keep_history=False,
-        stop=10,
-    )
+    return run.stored.plan.job(run.files, run.stored.survey)
 
 
 def test_no_array_travels_with_a_task_or_its_result(run):
