@@ -20,9 +20,11 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from cwt_dask.cwt.iterate import Criteria, Field, State, rounding_level, step
+from cwt_dask.cwt.iterate import step
 from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.cwt.state import Criteria, Field, State, rounding_level
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
+from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.margins import STRIP_WIDTH, contract_margin, growth
 
 DESIGN = Path(__file__).parents[1] / "docs" / "design"
@@ -95,13 +97,13 @@ def analyse(
     inside = tuple(slice(0, n) for n in counts.shape)
     field = Field(np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=bool))
     field.counts[inside], field.background[inside], field.valid[inside] = counts, BACKGROUND, True
-    spectra = kernel_spectra(kernels, shape)
+    workspace = Workspace(field, kernel_spectra(kernels, shape), Criteria(threshold, None, True, rounding))
     state = State.start(kernels.n_scale, shape)
     results = {}
     for _ in range(max(iterations)):
-        state = step(state, field, spectra, Criteria(threshold, None, True, rounding))
+        state = step(state, workspace)
         if state.iteration in iterations:
-            results[state.iteration] = state.model[inside], state.support[:, inside[0], inside[1]]
+            results[state.iteration] = state.model[inside].copy(), state.support[:, inside[0], inside[1]]
     return results
 
 

@@ -10,17 +10,17 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cwt_dask.atomic import write_atomically
-from cwt_dask.checkpoint import digest_file
+from cwt_dask.checkpoint import is_sound, remove_checkpoint
+from cwt_dask.detections import published_digests
 from cwt_dask.errors import RunError
 from cwt_dask.ledger import read_block_records, read_records
-from cwt_dask.maps import stored_digests
 from cwt_dask.merge.judgement import OpenIsland, open_islands, tell_fates
-from cwt_dask.merge.pooling import block_ends, stopping_iteration
+from cwt_dask.merge.pooling import block_end, last_change, stopping_iteration
 from cwt_dask.stages import over_tiles
 from cwt_dask.tile import contradicted_pieces, mark_open_pixels, run_tile, settle_tile
 
@@ -86,13 +86,13 @@ class Iteration:
         # What it says is not so any more, and flags of tiles that are done again have to be set again.
         self.files.certificate.unlink(missing_ok=True)
         settings = self.plan.settings
-        begun = self._last_whole_block()
+        before, begun = self._whole_blocks()
         if self._alone:
             self._publish(self.job if settings.stopping == "fixed" else replace(self.job, tol=settings.tol), done)
         elif self._knows_the_stop(begun, done):
             self._publish(replace(self.job, start=begun, stop=min(record.n_iter for record in done.values())), done)
         else:
-            self._in_blocks(begun, done)
+            self._in_blocks(before, begun, done)
         records = self._records()
         if settings.stopping == "global" and not self._judges_islands and not self._complete(records):
             # Tiles that were published in the last block, before it was known where the map stops.
@@ -145,16 +145,15 @@ class Iteration:
         """
         if not done or self._judges_islands:
             return False
-        before_last = ([0, *self._block_ends])[-2]
-        early = min(record.n_iter for record in done.values()) < self.plan.settings.max_iter
-        return begun == 0 or (begun == before_last and early)
+        max_iter = self.plan.settings.max_iter
+        early = min(record.n_iter for record in done.values()) < max_iter
+        return begun == 0 or (early and self._next_end(begun) == max_iter)
 
-    def _in_blocks(self, begun: int, done: Mapping[int, TileRecord]) -> None:
-        """Go on from the block that ends with iteration `begun`, 0 for none, to where the whole map stops."""
+    def _in_blocks(self, before: int, end: int, done: Mapping[int, TileRecord]) -> None:
+        """Go on to where the whole map stops from the block of iterations from `before` to `end`, 0 for none."""
         settings = self.plan.settings
-        for before, end in pairwise([0, *self._block_ends]):
-            if end < begun:
-                continue
+        end = end or self._next_end(0)
+        while True:
             last = end == settings.max_iter
             own_stop = settings.stopping == "tile"
             job = replace(
@@ -172,6 +171,7 @@ class Iteration:
                 self._note(unsettled, judged, n_iter or end)
             if n_iter is None:
                 self._forget(before)
+                before, end = end, self._next_end(end)
                 continue
             if n_iter < end:
                 self._publish(replace(judged, stop=n_iter), done)
@@ -183,10 +183,22 @@ class Iteration:
         """Iteration at which the whole map stops, if it does by the end of a block."""
         if self.plan.settings.stopping != "global":
             return None
-        records: Mapping[int, Record] = self._records()
-        if job.keeps:
-            records = {tile: rounds[-1] for tile, rounds in read_block_records(self.files.ledger, job.stop).items()}
+        records = self._at_end_of(job.stop) if job.keeps else self._records()
         return stopping_iteration(records, self.plan.settings.tol)
+
+    def _next_end(self, begun: int) -> int:
+        """End of the block that follows the one that ended with iteration `begun`."""
+        settings = self.plan.settings
+        if settings.stopping == "tile":
+            return settings.max_iter
+        # Where islands are judged, blocks stay short: a tile that is told otherwise does all of its block again.
+        by_change = begun and settings.stopping == "global" and not self._judges_islands
+        change = last_change(self._at_end_of(begun)) if by_change else 0.0
+        return block_end(begun, settings.max_iter, change, settings.tol)
+
+    def _at_end_of(self, block: int) -> Mapping[int, Record]:
+        """Records of all tiles at the end of a block."""
+        return {tile: rounds[-1] for tile, rounds in read_block_records(self.files.ledger, block).items()}
 
     def _do_block(self, job: Job, done: Mapping[int, TileRecord]) -> None:
         have = set(self._checked_block(job.stop)) if job.keeps else set(done)
@@ -235,11 +247,6 @@ class Iteration:
         write_atomically(self.files.open_islands(job.stop), json.dumps(listed, indent=1).encode())
 
     @property
-    def _block_ends(self) -> list[int]:
-        settings = self.plan.settings
-        return [settings.max_iter] if settings.stopping == "tile" else block_ends(settings.max_iter)
-
-    @property
     def _tiles(self) -> range:
         return range(self.plan.grid.n_tiles)
 
@@ -258,14 +265,16 @@ class Iteration:
         found = self._over(function, records, "checking tiles") if records else {}
         return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
 
-    def _last_whole_block(self) -> int:
-        """The last block of which all tiles are done, by its end; 0 if there is none."""
-        for end in reversed(self._block_ends):
+    def _whole_blocks(self) -> tuple[int, int]:
+        """The last two blocks of which all tiles are done, by their ends; 0 where there is none."""
+        whole: list[int] = []
+        for end in reversed(self.files.begun_blocks):
             checked = self._checked_block(end)
             # A tile that lost a later round must begin where the block begins.
-            if len(checked) == self.plan.grid.n_tiles and all(checked.values()):
-                return end
-        return 0
+            if len(whole) < 2 and len(checked) == self.plan.grid.n_tiles and all(checked.values()):
+                whole.append(end)
+        last, before = (*whole, 0, 0)[:2]
+        return before, last
 
     def _checked_block(self, block: int) -> dict[int, bool]:
         """Tiles whose first checkpoint of a block is as recorded, and whether those of later rounds are, too.
@@ -278,7 +287,7 @@ class Iteration:
         for tile, rounds in records.items():
             for record in rounds[sound[tile] :]:
                 self.files.block_record(block, tile, record.round).unlink()
-                self.files.checkpoint(block, tile, record.round).unlink(missing_ok=True)
+                remove_checkpoint(self.files.checkpoint(block, tile, record.round))
         return {tile: n_rounds == len(records[tile]) for tile, n_rounds in sound.items() if n_rounds}
 
     def _forget(self, block: int) -> None:
@@ -288,7 +297,7 @@ class Iteration:
             path.unlink()
 
     def _clean_up(self) -> None:
-        for block in self._block_ends:
+        for block in self.files.begun_blocks:
             self._forget(block)
         shutil.rmtree(self.files.checkpoints, ignore_errors=True)
 
@@ -301,13 +310,14 @@ class _Unsettled(NamedTuple):
 
 
 def _digests_of_tile(files: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
-    return stored_digests(files, grid.tile(tile))
+    return published_digests(files, grid.tile(tile))
 
 
 def _sound_rounds(files: RunDir, settings_digest: str, block: int, tile: int) -> int:
     """How many rounds of a tile's checkpoints are as recorded, from the first one on."""
-    for n, record in enumerate(read_block_records(files.ledger, block)[tile]):
-        path = files.checkpoint(block, tile, record.round)
-        if record.settings_digest != settings_digest or not path.exists() or digest_file(path) != record.checkpoint:
+    records = read_block_records(files.ledger, block, tile)[tile]
+    for n, record in enumerate(records):
+        sound = is_sound(files.checkpoint(block, tile, record.round), record.checkpoint)
+        if record.settings_digest != settings_digest or not sound:
             return n
-    return len(read_block_records(files.ledger, block)[tile])
+    return len(records)

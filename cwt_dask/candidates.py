@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cwt_dask.cwt.iterate import Criteria
+    from cwt_dask.cwt.state import Criteria, Detected
     from cwt_dask.tiling import Box, Tile
 
     # (iteration, scale index): verdicts on the pixels of a box, uint8 (y, x).
@@ -115,13 +115,12 @@ class Judge(Protocol):
     def judge(
         self,
         iteration: int,
-        support: NDArray[np.bool_],
+        joined: NDArray[np.uint16],
         scale: int,
-        candidates: NDArray[np.bool_],
-        ratio: NDArray[np.float64],
+        detected: Detected,
         /,
     ) -> NDArray[np.bool_]:
-        """Pixels that join the support; the arguments are those of `WindowJudge.judge`."""
+        """Which pixels join the support; the arguments are those of `WindowJudge.judge`."""
 
 
 @dataclass
@@ -151,54 +150,44 @@ class WindowJudge:
     verdicts: Verdicts | None
     found: dict[tuple[int, int], Candidates] = field(default_factory=dict)
 
-    def judge(
-        self,
-        iteration: int,
-        support: NDArray[np.bool_],
-        scale: int,
-        candidates: NDArray[np.bool_],
-        ratio: NDArray[np.float64],
-    ) -> NDArray[np.bool_]:
-        """Pixels that join the support.
+    def judge(self, iteration: int, joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
+        """Which pixels join the support.
 
         Parameters
         ----------
         iteration : int
             The iteration that is being made.
-        support : ndarray of bool
-            The support before it (scale, y, x).
+        joined : ndarray of uint16
+            Iteration at which each pixel joined the support, 0 where it has not (scale, y, x).
         scale : int
             Index of the scale.
-        candidates, ratio : ndarray
-            Pixels above the threshold, and T/E, in the box (y, x).
+        detected : Detected
+            What is above the threshold in the box.
         """
-        kept = by_own_peak(self.criteria)(scale, candidates, ratio)
+        kept = by_own_peak(self.criteria)(scale, detected)
         if self.verdicts is not None:
-            told = self.verdicts(iteration, scale)
-            kept = candidates & ((told == KEPT) | (kept & (told != DROPPED)))
-        self.found[iteration, scale] = self._seen(candidates, ratio, kept, ~support[scale])
+            told = self.verdicts(iteration, scale).ravel()[detected.pixels]
+            kept = (told == KEPT) | (kept & (told != DROPPED))
+        self.found[iteration, scale] = self._seen(detected, kept, joined[scale].ravel()[detected.pixels] == 0)
         return kept
 
-    def _seen(
-        self,
-        candidates: NDArray[np.bool_],
-        ratio: NDArray[np.float64],
-        kept: NDArray[np.bool_],
-        fresh: NDArray[np.bool_],
-    ) -> Candidates:
-        sound, core = self.sound.within(self.tile.box), self.tile.core.within(self.tile.box)
-        seen = np.zeros_like(candidates)
-        seen[sound] = candidates[sound]
+    def _seen(self, detected: Detected, kept: NDArray[np.bool_], fresh: NDArray[np.bool_]) -> Candidates:
+        shape, core = self.tile.box.shape, self.tile.core.within(self.tile.box)
+        above = np.zeros(shape, dtype=bool)
+        above.ravel()[detected.pixels] = True
+        looked_at = np.zeros(shape, dtype=bool)
+        looked_at[self.sound.within(self.tile.box)] = True
         # A margin below the reach does not even show the core soundly; its islands are judged all the same.
-        seen[core] = candidates[core]
-        piece = np.zeros(candidates.shape, dtype=np.int32)
-        piece[core], pieces = find_pieces(candidates[core], self.tile.core, self.map_width)
-        pixels = np.flatnonzero(seen)
+        looked_at[core] = True
+        seen = looked_at.ravel()[detected.pixels]
+        image = np.zeros(shape, dtype=np.int32)
+        image[core], pieces = find_pieces(above[core], self.tile.core, self.map_width)
+        piece = image.ravel()[detected.pixels]
         return Candidates(
-            pixels=pixels,
-            kept=kept.ravel()[pixels],
-            fresh=fresh.ravel()[pixels],
-            piece=piece.ravel()[pixels],
-            peaks=island_peaks(piece[core], len(pieces.n_pixels), ratio[core])[1:],
+            pixels=detected.pixels[seen],
+            kept=kept[seen],
+            fresh=fresh[seen],
+            piece=piece[seen],
+            peaks=island_peaks(piece, len(pieces.n_pixels), detected.ratio)[1:],
             pieces=pieces,
         )

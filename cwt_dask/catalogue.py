@@ -13,7 +13,8 @@ from astropy.stats import poisson_conf_interval
 from astropy.table import Table
 
 from cwt_dask.merge.islands import join_pieces
-from cwt_dask.peaks import COLUMNS, disc_radii, read_found
+from cwt_dask.peaks import disc_radii
+from cwt_dask.sources import COLUMNS, read_found
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS

@@ -10,14 +10,13 @@ import numpy as np
 
 from cwt_dask.atomic import atomic_file
 from cwt_dask.candidates import prefix_of
-from cwt_dask.cwt.iterate import State
+from cwt_dask.checksum import crc32c
+from cwt_dask.cwt.state import State
 from cwt_dask.cwt.stopping import Moments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from cwt_dask.candidates import Candidates
     from cwt_dask.tiling import Tile
@@ -30,10 +29,7 @@ class Progress:
     Attributes
     ----------
     state : State
-        In the tile's box. After a restart transform and error are empty, and what is accumulated over iterations
-        (significance, best_scale, undefined, near_threshold) is known in the core only.
-    joined : ndarray of int32
-        Iteration at which each pixel joined the support, 0 where it has not (scale, y, x), in the box.
+        In the tile's box.
     moments : tuple of Moments
         Of the core's residual after each iteration.
     converged : bool
@@ -45,71 +41,101 @@ class Progress:
     """
 
     state: State
-    joined: NDArray[np.int32]
     moments: tuple[Moments, ...] = ()
     converged: bool = False
     candidates: Mapping[tuple[int, int], Candidates] = field(default_factory=dict)
     seconds: float = 0.0
 
     @classmethod
-    def start(cls, n_scale: int, shape: tuple[int, int]) -> Progress:
-        """Before the first iteration, in a box of `shape`."""
-        return cls(State.start(n_scale, shape), np.zeros((n_scale, *shape), dtype=np.int32))
+    def start(cls, n_scale: int, tile: Tile) -> Progress:
+        """Before the first iteration."""
+        return cls(State.start(n_scale, tile.box.shape, tile.core.within(tile.box)))
 
 
-def write_checkpoint(path: Path, progress: Progress, tile: Tile) -> None:
-    """Store a tile's progress; model and support as values on the support's pixels, accumulated maps of the core."""
-    state, core = progress.state, tile.core.within(tile.box)
-    pixels = np.flatnonzero(state.support.any(axis=0))
+def write_checkpoint(path: Path, progress: Progress) -> str:
+    """Store a tile's progress, and give what `is_sound` asks for.
+
+    Model and support are kept as values on the support's pixels in one file, dense images in another beside it. They
+    are not forced to the disk: whoever goes on from them after a crash checks them first.
+    """
+    state = progress.state
+    pixels = np.flatnonzero(state.joined.any(axis=0))
     arrays: dict[str, Any] = {
         "iteration": np.array(state.iteration),
         "converged": np.array(progress.converged),
         "seconds": np.array(progress.seconds),
         "moments": np.array([(m.count, m.mean, m.sum_squared_deviations) for m in progress.moments], dtype=_MOMENTS),
         "pixels": pixels,
-        "joined": progress.joined.reshape(len(progress.joined), -1)[:, pixels],
-        # Not derived from the model of the last but one iteration: that would cost two FFTs a restart.
-        "approx": state.approx,
+        "joined": state.joined.reshape(len(state.joined), -1)[:, pixels],
     }
     arrays |= {name: getattr(state, name).ravel()[pixels] for name in _ON_SUPPORT}
-    arrays |= {name: getattr(state, name)[core] for name in _IN_CORE}
     for (iteration, scale), candidates in progress.candidates.items():
         arrays |= candidates.to_arrays(prefix_of(iteration, scale))
-    with atomic_file(path) as file:
-        np.savez(file, **arrays)
+    checksum = 0
+    with atomic_file(dense_images(path), durable=False) as file:
+        for name in _DENSE:
+            image = np.ascontiguousarray(getattr(state, name))
+            np.save(file, image)
+            checksum = crc32c(image, checksum)
+    with atomic_file(path, durable=False) as file:
+        np.savez(file, checksum=np.array(checksum), **arrays)
+    return _digest(path)
 
 
-def read_checkpoint(path: Path, tile: Tile, counts: NDArray[np.float64]) -> Progress:
-    """What `write_checkpoint` stored of a tile, but for its candidates; `counts` are those of its box (y, x)."""
-    with np.load(path, allow_pickle=False) as stored:
+def read_checkpoint(path: Path, tile: Tile) -> Progress:
+    """What `write_checkpoint` stored of a tile, but for its candidates."""
+    with np.load(path, allow_pickle=False) as stored, dense_images(path).open("rb") as file:
         pixels, joined = stored["pixels"], stored["joined"]
-        progress = Progress.start(len(joined), tile.box.shape)
-        progress.joined.reshape(len(joined), -1)[:, pixels] = joined
-        state = replace(
-            progress.state, iteration=int(stored["iteration"]), approx=stored["approx"], support=progress.joined > 0
-        )
+        progress = Progress.start(len(joined), tile)
+        state = replace(progress.state, iteration=int(stored["iteration"]))
+        for name in _DENSE:
+            image = getattr(state, name)
+            np.lib.format.read_magic(file)
+            np.lib.format.read_array_header_1_0(file)
+            file.readinto(image.data.cast("B"))
+        state.joined.reshape(len(joined), -1)[:, pixels] = joined
         for name in _ON_SUPPORT:
             getattr(state, name).ravel()[pixels] = stored[name]
-        core = tile.core.within(tile.box)
-        for name in _IN_CORE:
-            getattr(state, name)[core] = stored[name]
-        moments = tuple(Moments(*(value.item() for value in row)) for row in stored["moments"])
-        residual = counts - (state.model + state.approx)
         return replace(
             progress,
-            state=replace(state, residual=residual),
-            moments=moments,
+            state=state,
+            moments=tuple(Moments(*(value.item() for value in row)) for row in stored["moments"]),
             converged=bool(stored["converged"]),
             seconds=float(stored["seconds"]),
         )
 
 
-def digest_file(path: Path) -> str:
-    """sha256 of a file's content."""
+def is_sound(path: Path, digest: str) -> bool:
+    """Whether a checkpoint is there as `write_checkpoint` left it, when it gave `digest`."""
+    if not path.exists() or not dense_images(path).exists() or _digest(path) != digest:
+        return False
+    checksum = 0
+    with np.load(path, allow_pickle=False) as stored, dense_images(path).open("rb") as file:
+        try:
+            for _ in _DENSE:
+                checksum = crc32c(np.load(file, allow_pickle=False), checksum)
+        except (ValueError, EOFError):
+            return False
+        return checksum == int(stored["checksum"])
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove both files."""
+    path.unlink(missing_ok=True)
+    dense_images(path).unlink(missing_ok=True)
+
+
+def dense_images(path: Path) -> Path:
+    """Where the dense images of a checkpoint are."""
+    return path.with_suffix(".npy")
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _ON_SUPPORT = ("model", "transform_2d")
-_IN_CORE = ("significance", "best_scale", "undefined", "near_threshold")
+# The approximation could be had from the model of the last but one iteration, but that costs two FFTs a restart.
+_DENSE = ("approx", "significance", "best_scale", "undefined", "near_threshold")
 _MOMENTS = np.dtype([(field.name, np.int64 if field.name == "count" else np.float64) for field in fields(Moments)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,11 +195,18 @@ def _describe(plan: Plan) -> str:
         f"kernels        scales {scales} pixels, reach {plan.kernels.reach}, gain {plan.kernels.gain:.3g}",
         f"memory         {format_bytes(plan.worker_memory)} a worker",
         f"disk           at most {format_bytes(plan.disk)} for survey and maps",
-        f"cost           about {plan.core_seconds / 60:.1f} core minutes, if no iteration is saved",
+        f"cost           about {_duration(plan.core_seconds)} on one core, if no iteration is saved",
         f"tiling         {'promised to do no harm' if plan.exact else 'NOT promised to do no harm'}",
         *(f"warning        {warning}" for warning in plan.warnings),
     ]
     return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{math.ceil(seconds)} s"
 
 
 def _summary(result: SurveyRun) -> str:

@@ -87,11 +87,14 @@ SETTINGS = (
         show_default=True,
         help="Whether first and last column are neighbours (auto: as the WCS says).",
     ),
+    click.option(
+        "--memory-target", default="1GiB", show_default=True, help="Memory of a worker that automatic tiles aim at."
+    ),
 )
 
 EXECUTION = (
     click.option("--workers", type=int, metavar="N", help="Worker processes; default: one a core; 0: none but this."),
-    click.option("--threads", type=int, default=1, show_default=True, help="Threads an FFT may use in a worker."),
+    click.option("--threads", type=int, default=1, show_default=True, help="Threads that work on a tile."),
     click.option("--memory-limit", default="4GiB", show_default=True, help="Memory of a worker."),
     click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to use, such as tls://host:8786."),
     click.option("--scheduler-file", metavar="FILE", help="File with the scheduler's address."),

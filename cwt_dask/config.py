@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Raised whenever the same settings and survey give another result than before.
-ALGORITHM_VERSION = 2
+ALGORITHM_VERSION = 3
+
+# The iteration at which a pixel joined the support is kept in two bytes.
+MOST_ITERATIONS = 2**16 - 1
 
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
@@ -47,6 +50,8 @@ class Settings:
         Side of a tile's core, and overlap of the windows, in pixels.
     wrap : {"auto", "yes", "no"}
         Whether the first and last column of the map are neighbours.
+    memory_target : int
+        Bytes a worker should need at most, by which tiles are chosen where `tile_size` is auto.
 
     Raises
     ------
@@ -67,10 +72,13 @@ class Settings:
     tile_size: int | Auto = "auto"
     margin: int | Auto = "auto"
     wrap: AutoYesNo = "auto"
+    memory_target: int = 2**30
 
     def __post_init__(self) -> None:
         self._set("n_scale", _whole("n_scale", self.n_scale, 1))
         self._set("max_iter", _whole("max_iter", self.max_iter, 1))
+        if self.max_iter > MOST_ITERATIONS:
+            raise SettingsError(f"max_iter is {self.max_iter}: it must be at most {MOST_ITERATIONS}")
         if not isinstance(self.min_scale, str):
             self._set("min_scale", _number("min_scale", self.min_scale, above=0))
         self._set("step_scale", _number("step_scale", self.step_scale, above=1))
@@ -82,6 +90,7 @@ class Settings:
         _flag("keep_isolated", self.keep_isolated)
         _choice("stopping", self.stopping, get_args(Stopping))
         _choice("wrap", self.wrap, get_args(AutoYesNo))
+        self._set("memory_target", _whole("memory_target", self.memory_target, 1))
         if self.tile_size != "auto":
             self._set("tile_size", _whole("tile_size", self.tile_size, 1, or_auto=True))
         if self.margin != "auto":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import distributed
 
+from cwt_dask.cwt.rooms import forget
 from cwt_dask.errors import RunError
 
 if TYPE_CHECKING:
@@ -44,11 +45,14 @@ class InProcess:
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
         """Yield an outcome for every item, in their order."""
-        for item in items:
-            try:
-                yield Outcome(item, function(item), None)
-            except Exception as error:  # noqa: BLE001 - whatever ends one item must not end the others
-                yield Outcome(item, None, error)
+        try:
+            for item in items:
+                try:
+                    yield Outcome(item, function(item), None)
+                except Exception as error:  # noqa: BLE001 - whatever ends one item must not end the others
+                    yield Outcome(item, None, error)
+        finally:
+            forget()
 
 
 class OnDask:

@@ -61,6 +61,6 @@ def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id:
     trust[~used] = 0
     array[core.slices] = trust
     record = read_record(run_dir.record(tile_id))
-    digests = record.chunk_digests | {"trust": digest_pixels(trust)}
+    digests = record.chunk_digests | {"trust": digest_pixels(trust, "trust")}
     write_record(run_dir, replace(record, chunk_digests=digests))
     return tile_id

@@ -59,6 +59,10 @@ class RunDir:
         """Islands and peaks of each tile's core, one file a tile."""
         return self.path / "islands"
 
+    def detections(self, tile: int) -> Path:
+        """What a tile kept of its core's support."""
+        return self.islands / f"{_tile(tile)}.npy"
+
     def open_islands(self, block: int) -> Path:
         """Islands whose fates were not settled in a block of iterations, as JSON."""
         return self.islands / f"open-block-{block:05d}.json"
@@ -88,6 +92,12 @@ class RunDir:
     def block_record(self, block: int, tile: int, round_: int) -> Path:
         """What a tile did in the block of iterations that ends with number `block`."""
         return self.ledger / f"{_tile(tile)}.block-{block:05d}.round-{round_:05d}.json"
+
+    @property
+    def begun_blocks(self) -> list[int]:
+        """Blocks of iterations of which there are records, by their last iterations."""
+        names = (path.name for path in self.ledger.glob("tile-*.block-*.json"))
+        return sorted({int(name.partition("block-")[2].partition(".")[0]) for name in names})
 
     @property
     def checkpoints(self) -> Path:

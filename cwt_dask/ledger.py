@@ -96,7 +96,7 @@ class BlockRecord(Record):
     round : int
         How often fates of islands had been told.
     checkpoint : str
-        sha256 of the checkpoint file.
+        What tells whether the checkpoint is as it was written.
     """
 
     block: int
@@ -137,8 +137,8 @@ def read_record(path: Path) -> TileRecord:
     return _read(path, TileRecord)
 
 
-def read_block_records(ledger: Path, block: int) -> dict[int, list[BlockRecord]]:
-    """Records of each tile in a block of iterations, round by round.
+def read_block_records(ledger: Path, block: int, tile: int | None = None) -> dict[int, list[BlockRecord]]:
+    """Records of each tile, or one, in a block of iterations, round by round.
 
     Raises
     ------
@@ -146,7 +146,8 @@ def read_block_records(ledger: Path, block: int) -> dict[int, list[BlockRecord]]
         If a record is not one that this version writes.
     """
     found: dict[int, list[BlockRecord]] = {}
-    for path in sorted(ledger.glob(f"tile-*.block-{block:05d}.round-*.json")):
+    which = "*" if tile is None else f"{tile:07d}"
+    for path in sorted(ledger.glob(f"tile-{which}.block-{block:05d}.round-*.json")):
         record = _read(path, BlockRecord)
         found.setdefault(record.tile, []).append(record)
     return found

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cwt_dask.cwt.kernels import transform
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -92,7 +94,7 @@ def growth(kernels: CWTKernels) -> float:
     they sit off their own centre and so return short waves with the wrong sign, and summed gains above some 1.5,
     since the approximation adds to them.
     """
-    return max(1.0, _waves(kernels).growth(0.0))
+    return max(1.0, _Waves(kernels).growth(0.0))
 
 
 def _rounding(brightest: float) -> float:
@@ -119,7 +121,7 @@ def _influence(kernels: CWTKernels, n_iter: int, brightest: float, margin: int) 
 def _growth_by_tilt(kernels: CWTKernels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Tilts per pixel, shape (n,), and the growth of waves so tilted, (1, n), or (2, n) where the sign matters."""
     tilts = TILTS / kernels.reach
-    waves = _waves(kernels)
+    waves = _Waves(kernels)
     # Differences of Gaussians sit off their own centre; Mexican hats carry as far to either side.
     sides = (-1, 1) if kernels.old else (1,)
     return tilts, np.array([[waves.growth(side * tilt) for tilt in tilts] for side in sides])
@@ -127,19 +129,9 @@ def _growth_by_tilt(kernels: CWTKernels) -> tuple[NDArray[np.float64], NDArray[n
 
 @dataclass(frozen=True)
 class _Waves:
-    """Plane waves exp(i k r) under one iteration where everything is support and no step is negative.
+    """Plane waves exp(i k r) under one iteration where everything is support and no step is negative."""
 
-    Attributes
-    ----------
-    wavenumbers : ndarray
-        Radians per pixel along x, shape (k,); along y both signs of them are taken, shape (2 k,).
-    base, approx : ndarray
-        Sum of the base kernels and approximation kernel, transformed along y, complex128 (2 k, x).
-    """
-
-    wavenumbers: NDArray[np.float64]
-    base: NDArray[np.complex128]
-    approx: NDArray[np.complex128]
+    kernels: CWTKernels
 
     def growth(self, tilt: float) -> float:
         """Largest factor by which one iteration multiplies a wave that grows by `tilt` per pixel along x.
@@ -147,29 +139,20 @@ class _Waves:
         An error m of the model obeys m' = (1 - k) m + k a m'' with the transforms k and a of base and approximation
         kernels, m'' being the error one iteration before: the factor is the larger root of z² = (1 - k) z + k a.
         """
-        pixels = np.arange(self.base.shape[1]) - self.base.shape[1] // 2
-        along_x = np.exp(np.outer(pixels, tilt - 1j * self.wavenumbers))
-        base, approx = self.base @ along_x, self.approx @ along_x
+        along_x = self.wavenumbers
+        # Along y both signs are taken: with those along x they cover all directions.
+        along_y = np.concatenate([along_x, -along_x])
+        tilted = (1j * along_x - tilt).astype(np.complex128)
+        base = np.zeros((len(along_y), len(along_x)), dtype=np.complex128)
+        for factors in self.kernels.base_factors:
+            base += transform(factors, along_y, tilted)
+        approx = transform(self.kernels.approx_factors, along_y, tilted)
         root = np.sqrt((1 - base) ** 2 + 4 * base * approx)
         return float(np.maximum(np.abs(1 - base + root), np.abs(1 - base - root)).max()) / 2
 
-
-def _waves(kernels: CWTKernels) -> _Waves:
-    near_peaks = [np.linspace(0, 4 / width, 17) for width in kernels.widths]
-    wavenumbers = np.unique(np.concatenate([np.linspace(0, np.pi, 33), *near_peaks]))
-    wavenumbers = wavenumbers[wavenumbers <= np.pi]
-    both_signs = np.concatenate([wavenumbers, -wavenumbers])
-    pixels = np.arange(-kernels.reach, kernels.reach + 1)
-    along_y: NDArray[np.complex128] = np.exp(-1j * np.outer(both_signs, pixels))
-    base = np.zeros((pixels.size, pixels.size))
-    for kernel in kernels.kern_base.values():
-        base[_around_centre(kernel, kernels.reach)] += kernel
-    approx = np.zeros_like(base)
-    approx[_around_centre(kernels.kern_approx, kernels.reach)] = kernels.kern_approx
-    return _Waves(wavenumbers, along_y @ base, along_y @ approx)
-
-
-def _around_centre(kernel: NDArray[np.float64], reach: int) -> tuple[slice, slice]:
-    """Where a kernel lies in an array whose centre, as 'same' convolution takes it, is (reach, reach)."""
-    start = reach - (len(kernel) - 1) // 2
-    return (slice(start, start + len(kernel)),) * 2
+    @property
+    def wavenumbers(self) -> NDArray[np.float64]:
+        """Radians per pixel: all over, and closer where the kernels have their peaks."""
+        near_peaks = [np.linspace(0, 4 / width, 17) for width in self.kernels.widths]
+        wavenumbers = np.unique(np.concatenate([np.linspace(0, np.pi, 33), *near_peaks]))
+        return wavenumbers[wavenumbers <= np.pi]

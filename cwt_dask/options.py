@@ -24,6 +24,7 @@ SOURCE_OPTIONS = (
     "mask",
     "band",
 )
+_SIZES = ("memory_limit", "memory_target")
 OPTION_NAMES = (*option_names(Settings), *option_names(Execution), *SOURCE_OPTIONS)
 
 
@@ -46,12 +47,10 @@ class Options:
         """
         settings, execution = option_names(Settings), option_names(Execution)
         refuse_unknown(OPTION_NAMES, given)
-        execute = {name: value for name, value in given.items() if name in execution}
-        if "memory_limit" in execute:
-            execute["memory_limit"] = _bytes(execute["memory_limit"])
+        given = {name: _bytes(name, value) if name in _SIZES else value for name, value in given.items()}
         options = cls(
             Settings(**{name: value for name, value in given.items() if name in settings}),
-            Execution(**execute),
+            Execution(**{name: value for name, value in given.items() if name in execution}),
             {name: value for name, value in given.items() if name in SOURCE_OPTIONS},
         )
         if not isinstance(options.settings.min_scale, str):
@@ -60,8 +59,8 @@ class Options:
         return options
 
 
-def _bytes(size: Any) -> int:
+def _bytes(name: str, size: Any) -> int:
     try:
         return int(parse_bytes(size))
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise SettingsError(f"memory_limit is {size}: it must be a size such as 4GiB") from error
+        raise SettingsError(f"{name} is {size}: it must be a size such as 4GiB") from error

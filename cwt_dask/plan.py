@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,31 +9,21 @@ from typing import TYPE_CHECKING, Any
 from dask.utils import format_bytes
 
 from cwt_dask.config import ALGORITHM_VERSION, Settings, digest
-from cwt_dask.cwt.iterate import Criteria, rounding_level
+from cwt_dask.cost import automatic_grid, disk, tile_seconds, worker_memory
 from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.cwt.state import Criteria, rounding_level
 from cwt_dask.cwt.transform import fast_length
 from cwt_dask.errors import SettingsError
-from cwt_dask.maps import CUBES, IMAGES
-from cwt_dask.margins import STRIP_WIDTH, bounded, contract_margin, expected_error, growth
+from cwt_dask.margins import bounded, contract_margin, expected_error, growth
 from cwt_dask.tile import Job
 from cwt_dask.tiling import TileGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from cwt_dask.layout import RunDir
     from cwt_dask.survey import SurveyFacts
 
-# Automatic tiles are chosen for these, never for what a run is given: the answer must not depend on its workers.
-MEMORY_TARGET = 2**30
-BALANCED_WORKERS = 8
-# A map that is one small box gains nothing from being cut.
-SINGLE_TILE_PIXELS = 2**20
-# Python and its libraries, measured; the rest of the memory model is in `worker_memory`.
-PROCESS_MEMORY = 200 * 2**20
-# One iteration of one box pixel a scale, on one core; measured, and rough by the spread of today's machines.
-SECONDS_PER_PIXEL_AND_SCALE = 1.5e-7
 # Growth an iteration that a run would show: a tenth in a hundred of them.
 UNSTABLE = 1.001
 
@@ -119,7 +107,7 @@ class Plan:
     @property
     def decisive(self) -> dict[str, Any]:
         """All that decides the result, as plain data; two runs with the same give the same maps."""
-        free = ("tile_size", "margin", "wrap")
+        free = ("tile_size", "margin", "wrap", "memory_target")
         settings = {name: value for name, value in asdict(self.settings).items() if name not in free}
         return {
             **{name: value for name, value in settings.items() if value is not None},
@@ -144,33 +132,14 @@ class Plan:
 
         Without `maps.fits`, and without the history.
         """
-        n_scale = self.kernels.n_scale
-        pixel = sum(_SIZES[dtype] for dtype in IMAGES.values()) + n_scale * sum(_SIZES[d] for d in CUBES.values())
-        survey = 3 * 8 + 1
-        seams = self.grid.n_tiles * 2 * 4 * STRIP_WIDTH * max(self.grid.core_shape) * (8 + n_scale)
-        return (pixel + survey) * self.grid.map_box.area + seams + self._checkpoints
-
-    @property
-    def _checkpoints(self) -> int:
-        """Space of the checkpoints of two blocks of iterations, in bytes: what is there when it is most.
-
-        Dense are the approximation in the box, and significance, scale and flags in the core; the support's pixels are
-        taken to be a tenth, and those above the threshold too.
-        """
-        if self.grid.n_tiles == 1 and self.settings.significance_island_threshold is None:
-            return 0
-        if self.settings.stopping != "global" and self.settings.significance_island_threshold is None:
-            return 0
-        n_scale = self.kernels.n_scale
-        box, core = math.prod(self.grid.box_shape), math.prod(self.grid.core_shape)
-        sparse = 8 + 2 * 8 + 4 * n_scale + (14 * n_scale if self.settings.significance_island_threshold else 0)
-        return 2 * self.grid.n_tiles * (box * (8 + sparse // 10) + core * 12)
+        judged = self.settings.significance_island_threshold is not None
+        waits = (self.settings.stopping == "global" and self.grid.n_tiles > 1) or judged
+        return disk(self.grid, self.kernels.n_scale, checkpoints=waits, candidates=judged)
 
     @property
     def core_seconds(self) -> float:
-        """Rough time of all iterations on one core, if none stops early."""
-        pixels = self.grid.n_tiles * math.prod(self.grid.box_shape)
-        return pixels * self.settings.max_iter * self.kernels.n_scale * SECONDS_PER_PIXEL_AND_SCALE
+        """Rough time of the whole run on one core, if no iteration is saved."""
+        return self.grid.n_tiles * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter)
 
     def job(self, run_dir: RunDir, survey: Path, *, threads: int = 1, keep_history: bool = False) -> Job:
         """What tiles are to do under this plan: all iterations, from the start."""
@@ -202,9 +171,6 @@ class Plan:
             )
 
 
-_SIZES = {"float64": 8, "int32": 4, "int16": 2, "uint8": 1, "bool": 1}
-
-
 def make_plan(settings: Settings, facts: SurveyFacts) -> Plan:
     """Resolve settings for a survey.
 
@@ -227,7 +193,9 @@ def make_plan(settings: Settings, facts: SurveyFacts) -> Plan:
     contract = contract_margin(kernels, settings.max_iter, facts.brightest)
     margin = contract if settings.margin == "auto" else settings.margin
     if settings.tile_size == "auto":
-        grid = automatic_grid(facts.shape, margin, kernels, ring=ring)
+        grid = automatic_grid(
+            facts.shape, margin, kernels, settings.max_iter, memory_target=settings.memory_target, ring=ring
+        )
     else:
         grid = TileGrid.plan(facts.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length, ring=ring)
     plan = Plan(settings, grid, facts.brightest, contract, facts.digest, ())
@@ -237,46 +205,6 @@ def make_plan(settings: Settings, facts: SurveyFacts) -> Plan:
 def kernels_of(settings: Settings) -> CWTKernels:
     """Kernels of settings whose `min_scale` is in pixels."""
     return CWTKernels(settings.n_scale, float(settings.min_scale), settings.step_scale, settings.old_kernels)
-
-
-def worker_memory(grid: TileGrid, n_scale: int) -> int:
-    """Largest memory a worker needs for a tile of this grid, in bytes (tests measure it)."""
-    # A box pixel holds two states, field, spectra of kernels and images, and temporaries of a step.
-    per_pixel = 190 + 50 * n_scale
-    return PROCESS_MEMORY + per_pixel * math.prod(grid.box_shape)
-
-
-def automatic_grid(map_shape: tuple[int, int], margin: int, kernels: CWTKernels, *, ring: bool = False) -> TileGrid:
-    """The grid that costs eight workers least, among those that fit the memory target.
-
-    The cost is the area of the boxes, rounded up to full rounds of the workers. Where nothing fits the target, it is
-    doubled until something does.
-    """
-    whole = TileGrid.plan(map_shape, map_shape, margin, kernels.reach, fast_length, ring=ring)
-    if math.prod(whole.box_shape) <= SINGLE_TILE_PIXELS:
-        return whole
-    grids = _grids(map_shape, margin, kernels.reach, ring=ring)
-    candidates = [(worker_memory(grid, kernels.n_scale), grid) for grid in grids]
-    targets = (MEMORY_TARGET * 2**doublings for doublings in itertools.count())
-    fitting = next(fit for target in targets if (fit := [grid for memory, grid in candidates if memory <= target]))
-    return min(fitting, key=_cost)
-
-
-def _grids(map_shape: tuple[int, int], margin: int, reach: int, *, ring: bool) -> Iterator[TileGrid]:
-    longest = max(map_shape)
-    seen = set()
-    # Cores of equal size, whatever remainder the map leaves.
-    for n_longest in range(1, -(-longest // 32) + 1):
-        core = -(-longest // n_longest)
-        equal = tuple(-(-length // -(-length // core)) for length in map_shape)
-        if equal not in seen:
-            seen.add(equal)
-            yield TileGrid.plan(map_shape, (equal[0], equal[1]), margin, reach, fast_length, ring=ring)
-
-
-def _cost(grid: TileGrid) -> int:
-    rounds = -(-grid.n_tiles // BALANCED_WORKERS)
-    return rounds * math.prod(grid.box_shape)
 
 
 def _warnings(plan: Plan, facts: SurveyFacts) -> list[str]:

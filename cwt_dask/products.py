@@ -9,8 +9,9 @@ import numpy as np
 import zarr
 from astropy.io import fits
 
-from cwt_dask.cwt.iterate import Field, background_approximation
+from cwt_dask.cwt.state import Field
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
+from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.maps import IMAGES
 from cwt_dask.survey import Survey
 from cwt_dask.tiling import TileGrid
@@ -78,6 +79,8 @@ def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:
     for tile in grid.tiles():
         window = survey.read_window(tile.window, tile.box)
         field = Field(window.counts, window.background, window.valid)
-        smoothed = background_approximation(field, kernel_spectra(kernels, grid.box_shape))
-        approx_bkg[tile.core.slices] = smoothed[tile.core.within(tile.box)]
+        workspace = Workspace(field, kernel_spectra(kernels, grid.box_shape), plan.criteria)
+        approx_bkg[tile.core.slices] = workspace.smooth(field.background)[tile.core.within(tile.box)]
+        workspace.close()
+        window.close()
     return approx_bkg

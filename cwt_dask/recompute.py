@@ -11,16 +11,13 @@ import zarr
 from dask.utils import format_bytes
 
 from cwt_dask.checkpoint import Progress
+from cwt_dask.cost import worker_memory
 from cwt_dask.cwt.analysis import CWT
 from cwt_dask.cwt.data import CWTData
-from cwt_dask.cwt.iterate import candidate_pixels
-from cwt_dask.cwt.support import island_peaks, open_islands, remove_faint_islands
+from cwt_dask.cwt.support import in_bright_islands, in_open_islands
 from cwt_dask.cwt.transform import fast_length
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.margins import TOLERANCE
-from cwt_dask.merge.islands import join_pieces
-from cwt_dask.pieces import find_pieces
-from cwt_dask.plan import worker_memory
 from cwt_dask.survey import Survey
 from cwt_dask.tile import iterate
 from cwt_dask.tiling import Axis, TileGrid
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cwt_dask.candidates import Candidates, Judge
-    from cwt_dask.cwt.iterate import Criteria, State
+    from cwt_dask.cwt.state import Detected, State
     from cwt_dask.ledger import TileRecord
     from cwt_dask.plan import Plan
     from cwt_dask.results import SurveyRun
@@ -138,15 +135,16 @@ def recompute_whole(run: SurveyRun, records: Mapping[int, TileRecord]) -> Compar
     state = _whole_ring(run) if plan.grid.ring else _whole_image(run)
     everything = plan.grid.map_box
     shown = everything.slices
-    model, significance = state.model[shown], state.significance[shown]
-    significance = np.where(np.isfinite(significance), significance, 0.0)
+    model, approx = state.model[shown], state.approx[shown]
+    residual = run.survey.read("counts", everything) - (model + approx)
+    significance = np.where(np.isfinite(state.significance), state.significance, 0.0)
     scale = float(model.max())
     return Comparison(
         errors={
             "model": _error(run, "model", everything, model),
-            "approx": _error(run, "approx", everything, state.approx[shown], scale),
-            "residual": _error(run, "residual", everything, state.residual[shown], scale),
-            "significance": _error(run, "significance", everything, significance, where=~state.undefined[shown]),
+            "approx": _error(run, "approx", everything, approx, scale),
+            "residual": _error(run, "residual", everything, residual, scale),
+            "significance": _error(run, "significance", everything, significance, where=~state.undefined),
         },
         support_flips=_support_flips(run, everything, state.support[(..., *shown)]),
         n_iter=state.iteration,
@@ -200,61 +198,15 @@ class WiderJudge:
     joined: NDArray[np.int32]
     found: Mapping[tuple[int, int], Candidates] = field(default_factory=dict)
 
-    def judge(
-        self,
-        iteration: int,
-        _support: NDArray[np.bool_],
-        scale: int,
-        candidates: NDArray[np.bool_],
-        ratio: NDArray[np.float64],
-    ) -> NDArray[np.bool_]:
-        """Pixels that join the support."""
-        kept = remove_faint_islands(candidates, np.where(self.trusted, ratio, -np.inf), self.threshold)
-        published = (self.joined[scale] > 0) & (self.joined[scale] <= iteration)
-        kept |= published & open_islands(candidates, ratio, self.threshold, self.trusted)
+    def judge(self, iteration: int, _joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
+        """Which pixels join the support."""
+        pixels, width = detected.pixels, detected.shape[1]
+        trusted = self.trusted.ravel()[pixels]
+        joined = self.joined[scale].ravel()[pixels]
+        published = (joined > 0) & (joined <= iteration)
+        kept = in_bright_islands(pixels, np.where(trusted, detected.ratio, -np.inf), width, self.threshold)
+        kept |= published & in_open_islands(pixels, detected.ratio, width, self.threshold, trusted)
         return kept
-
-
-@dataclass(frozen=True)
-class RingJudge:
-    """Judges islands in a box that is the whole ring: its last column is the neighbour of its first.
-
-    Attributes
-    ----------
-    grid : TileGrid
-        The ring as one tile.
-    criteria : Criteria
-        The thresholds.
-    found : mapping
-        Empty: nothing of what it saw is kept.
-    """
-
-    grid: TileGrid
-    criteria: Criteria
-    found: Mapping[tuple[int, int], Candidates] = field(default_factory=dict)
-
-    def judge(
-        self,
-        _iteration: int,
-        _support: NDArray[np.bool_],
-        _scale: int,
-        _candidates: NDArray[np.bool_],
-        ratio: NDArray[np.float64],
-    ) -> NDArray[np.bool_]:
-        """Pixels that join the support."""
-        # The pixels above the threshold are found again: only here a pixel has its neighbour over the edge.
-        around = np.pad(ratio, ((0, 0), (1, 1)), mode="wrap")
-        found: NDArray[np.bool_] = candidate_pixels(around, self.criteria)[:, 1:-1]
-        threshold = self.criteria.significance_island_threshold
-        if threshold is None:
-            return found
-        core = self.grid.tile(0).core
-        labels, pieces = find_pieces(found[core.slices], core, core.shape[1])
-        of_piece, n_pixels = join_pieces({0: pieces}, self.grid)
-        islands = np.concatenate([[0], of_piece[0]]).astype(np.int32)[labels]
-        peaks = island_peaks(islands, len(n_pixels), ratio[core.slices])
-        found[core.slices] = (peaks >= threshold)[islands]
-        return found
 
 
 def _judge_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> Judge | None:
@@ -289,19 +241,28 @@ def _whole_image(run: SurveyRun) -> State:
 
 def _whole_ring(run: SurveyRun) -> State:
     plan, grid = run.stored.plan, whole_grid(run.stored.plan)
-    return _iterated(run, grid, plan.settings.max_iter, _tol(plan), RingJudge(grid, plan.criteria), grid.tile(0))
+    return _iterated(run, grid, plan.settings.max_iter, _tol(plan), None, grid.tile(0), ring=True)
 
 
 def _tol(plan: Plan) -> float | None:
     return None if plan.settings.stopping == "fixed" else plan.settings.tol
 
 
-def _iterated(run: SurveyRun, grid: TileGrid, stop: int, tol: float | None, judge: Judge | None, tile: Tile) -> State:
-    """Make a tile of any grid from the start; nothing is written."""
+def _iterated(
+    run: SurveyRun,
+    grid: TileGrid,
+    stop: int,
+    tol: float | None,
+    judge: Judge | None,
+    tile: Tile,
+    *,
+    ring: bool = False,
+) -> State:
+    """Make a tile of any grid from the start; nothing is written. With `ring` its box is the whole of a ring."""
     stored = run.stored
     job = replace(stored.plan.job(run.files, stored.survey), grid=grid, stop=stop, tol=tol)
     window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
-    return iterate(job, tile, window, Progress.start(job.kernels.n_scale, tile.box.shape), judge).state
+    return iterate(job, tile, window, Progress.start(job.kernels.n_scale, tile), judge, ring=ring).state
 
 
 def _error(

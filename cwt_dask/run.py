@@ -23,12 +23,12 @@ from cwt_dask.maps import create_maps, cut_history, has_history
 from cwt_dask.merge.certificate import certify, read_open_islands
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.options import Options
-from cwt_dask.peaks import measure_tile
 from cwt_dask.plan import Plan, make_plan
 from cwt_dask.products import digest_catalogue, is_small, write_catalogue, write_maps_fits
 from cwt_dask.progress import Reporter
 from cwt_dask.results import SurveyRun
 from cwt_dask.runfile import read_run, refuse_differences, write_run
+from cwt_dask.sources import measure_tile
 from cwt_dask.stages import over_tiles
 from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
 from cwt_dask.tile import peak_memory
@@ -203,7 +203,7 @@ def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progres
     seams = [seam for tile in sorted(found) for seam in found[tile]]
     bad = bad_sides(seams, read_records(files.ledger))
     over_tiles(executor, partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags", progress)
-    over_tiles(executor, partial(measure_tile, files, plan, run.stored.survey), tiles, "sources", progress)
+    over_tiles(executor, partial(measure_tile, files, plan), tiles, "sources", progress)
     write_catalogue(files, build_catalogue(files, plan, run.wcs))
     if with_fits:
         write_maps_fits(files, plan, run.survey)

@@ -16,10 +16,13 @@ import numpy as np
 
 from cwt_dask.atomic import atomic_file
 from cwt_dask.candidates import WindowJudge
-from cwt_dask.checkpoint import Progress, digest_file, read_checkpoint, write_checkpoint
-from cwt_dask.cwt.iterate import Criteria, Field, step
-from cwt_dask.cwt.stopping import Moments, stops_at
+from cwt_dask.checkpoint import Progress, read_checkpoint, write_checkpoint
+from cwt_dask.cwt.iterate import step
+from cwt_dask.cwt.state import Criteria, Field
+from cwt_dask.cwt.stopping import stops_at
 from cwt_dask.cwt.transform import kernel_spectra
+from cwt_dask.cwt.workspace import Workspace
+from cwt_dask.detections import detect, write_detections
 from cwt_dask.fates import open_fates
 from cwt_dask.ledger import SCHEMA, BlockRecord, TileRecord, write_record
 from cwt_dask.maps import publish_core, publish_history, publish_strips
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from cwt_dask.candidates import Judge
     from cwt_dask.cwt.kernels import CWTKernels
+    from cwt_dask.cwt.state import State
     from cwt_dask.layout import RunDir
     from cwt_dask.survey import Window
     from cwt_dask.tiling import Box, Tile, TileGrid
@@ -94,9 +98,9 @@ def run_tile(job: Job, tile_id: int) -> int:
     started, clock = datetime.now(UTC), time.perf_counter()
     tile = job.grid.tile(tile_id)
     survey = Survey.open(job.survey, ring=job.grid.ring)
-    window = survey.read_window(tile.window, tile.box)
+    window = survey.read_window(tile.window, tile.box, digest=job.publishes)
     with _window_judge(job, tile) as judge:
-        progress = iterate(job, tile, window, _start(job, tile, window), judge)
+        progress = iterate(job, tile, window, _start(job, tile), judge)
     # A restarted tile has taken what its earlier blocks took, too.
     seconds = progress.seconds + time.perf_counter() - clock
     done: dict[str, Any] = {
@@ -113,12 +117,14 @@ def run_tile(job: Job, tile_id: int) -> int:
     if job.keeps:
         path = job.run_dir.checkpoint(job.stop, tile.id, job.round)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_checkpoint(path, replace(progress, seconds=seconds), tile)
-        record = BlockRecord(**done, block=job.stop, round=job.round, checkpoint=digest_file(path))
+        digest = write_checkpoint(path, replace(progress, seconds=seconds))
+        record = BlockRecord(**done, block=job.stop, round=job.round, checkpoint=digest)
         write_record(job.run_dir, record)
     if job.publishes:
-        digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(job, tile, survey, window, progress))
+        digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(job, tile, survey, window, progress.state))
         digests |= publish_strips(job.run_dir.seams, job.grid, tile, progress.state)
+        detections = detect(job.grid, job.kernels, tile, survey, window, progress.state)
+        digests["detections"] = write_detections(job.run_dir.detections(tile.id), detections)
         core = tile.core.within(tile.box)
         write_record(
             job.run_dir,
@@ -126,14 +132,16 @@ def run_tile(job: Job, tile_id: int) -> int:
                 **done,
                 core=_bounds(tile.core),
                 window=_bounds(tile.window),
-                input_digest=survey.digest_window(tile.window),
+                input_digest=window.digest,
                 model_max=float(progress.state.model[core].max()),
-                near_threshold=int(np.count_nonzero(progress.state.near_threshold[core])),
-                undefined=int(np.count_nonzero(progress.state.undefined[core])),
+                near_threshold=int(np.count_nonzero(progress.state.near_threshold)),
+                undefined=int(np.count_nonzero(progress.state.undefined)),
                 chunk_digests=digests,
                 peak_memory=peak_memory(),
             ),
         )
+    window.close()
+    progress.state.close()
     return tile_id
 
 
@@ -187,41 +195,45 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def iterate(job: Job, tile: Tile, window: Window, progress: Progress, judge: Judge | None) -> Progress:
+def iterate(
+    job: Job, tile: Tile, window: Window, progress: Progress, judge: Judge | None, *, ring: bool = False
+) -> Progress:
     """Go on with a tile to the iteration at which the job, or the tile's own variance, stops it.
 
-    The arrays of `progress` may be written to.
+    The arrays of `progress` are taken over. With `ring` the tile's box is the whole of a ring.
     """
-    spectra = kernel_spectra(job.kernels, tile.box.shape, job.threads)
-    field = Field(window.counts, window.background, window.valid)
     core = tile.core.within(tile.box)
-    state, joined, moments = progress.state, progress.joined, list(progress.moments)
+    state, moments = progress.state, list(progress.moments)
     converged = progress.converged
+    if state.iteration == job.stop or converged:
+        return replace(progress, candidates={})
+    field = Field(window.counts, window.background, window.valid)
+    spectra = kernel_spectra(job.kernels, tile.box.shape, job.threads)
+    workspace = Workspace(field, spectra, job.criteria, ring=ring)
     while state.iteration < job.stop and not converged:
         iteration = state.iteration + 1
-        judged = partial(judge.judge, iteration, state.support) if judge else None
-        state = step(state, field, spectra, job.criteria, judged)
-        joined[state.support & (joined == 0)] = iteration
-        moments.append(Moments.of(state.residual[core][window.valid[core]]))
+        judged = partial(judge.judge, iteration, state.joined) if judge else None
+        state = step(state, workspace, judged)
+        moments.append(workspace.residual_moments(state))
         if job.tol is not None:
             # A core without a pixel that takes part has nothing to wait for.
             converged = moments[-1].count == 0 or stops_at([m.variance for m in moments], job.tol) is not None
         if job.keep_history:
             publish_history(job.run_dir.maps, tile.core, iteration, state.model[core], onwards=converged)
+    workspace.close()
     return replace(
         progress,
         state=state,
-        joined=joined,
         moments=tuple(moments),
         converged=converged,
         candidates=judge.found if judge else {},
     )
 
 
-def _start(job: Job, tile: Tile, window: Window) -> Progress:
+def _start(job: Job, tile: Tile) -> Progress:
     if job.start == 0:
-        return Progress.start(job.kernels.n_scale, tile.box.shape)
-    return read_checkpoint(job.run_dir.latest_checkpoint(job.start, tile.id), tile, window.counts)
+        return Progress.start(job.kernels.n_scale, tile)
+    return read_checkpoint(job.run_dir.latest_checkpoint(job.start, tile.id), tile)
 
 
 @contextmanager
@@ -239,23 +251,22 @@ def _window_judge(job: Job, tile: Tile) -> Iterator[WindowJudge | None]:
 
 
 def _core_arrays(
-    job: Job, tile: Tile, survey: Survey, window: Window, progress: Progress
-) -> dict[str, NDArray[np.generic]]:
-    """What a tile publishes of its core: images (y, x) and cubes (scale, y, x), by name."""
-    core, state = tile.core.within(tile.box), progress.state
-    significance = state.significance[core]
-    return {
-        "model": state.model[core],
-        "approx": state.approx[core],
-        "residual": state.residual[core],
-        "transform_2d": state.transform_2d[core],
-        "significance": np.where(np.isfinite(significance), significance, 0.0),
-        "best_scale": state.best_scale[core],
-        "support": state.support[(..., *core)],
-        "joined": progress.joined[(..., *core)],
-        "mask": window.valid[core].astype(np.uint8),
-        "trust": trust_flags(job.grid, job.kernels.reach, tile, survey, state.undefined[core]),
-    }
+    job: Job, tile: Tile, survey: Survey, window: Window, state: State
+) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    """What a tile publishes of its core, one after the other: names, and images (y, x) or cubes (scale, y, x)."""
+    core = tile.core.within(tile.box)
+    yield "model", state.model[core]
+    yield "approx", state.approx[core]
+    residual = state.model[core] + state.approx[core]
+    yield "residual", np.subtract(window.counts[core], residual, out=residual)
+    yield "transform_2d", state.transform_2d[core]
+    undefined = state.significance == -np.inf
+    yield "significance", np.where(undefined, 0.0, state.significance) if undefined.any() else state.significance
+    yield "best_scale", state.best_scale
+    yield "support", state.joined[(..., *core)] > 0
+    yield "joined", state.joined[(..., *core)]
+    yield "mask", window.valid[core].astype(np.uint8)
+    yield "trust", trust_flags(job.grid, job.kernels.reach, tile, survey, state.undefined)
 
 
 def _bounds(box: Box) -> list[int]:

@@ -6,7 +6,7 @@ from enum import IntFlag
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.ndimage
+from scipy.ndimage import maximum_filter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,14 +56,22 @@ def trust_flags(
     # A margin below the reach does not show all neighbours that matter here.
     near = tile.core.grown(reach)
     seen = grid.on_map(near)
-    outside, masked = np.ones(near.shape, dtype=bool), np.zeros(near.shape, dtype=bool)
-    outside[seen.within(near)] = False
-    masked[seen.within(near)] = survey.read("mask", seen) == 0
     core = tile.core.within(near)
     trust = np.zeros(tile.core.shape, dtype=np.uint8)
-    for flag, pixels in ((Trust.MAP_EDGE, outside), (Trust.MASKED_NEIGHBOUR, masked)):
-        within_reach = scipy.ndimage.maximum_filter(pixels.astype(np.uint8), size=2 * reach + 1, mode="constant") != 0
-        trust[within_reach[core]] |= np.uint8(flag)
+    masked = np.zeros(near.shape, dtype=bool)
+    masked[seen.within(near)] = survey.read("mask", seen) == 0
+    if masked.any():
+        trust[_near(masked, reach)[core]] |= np.uint8(Trust.MASKED_NEIGHBOUR)
+    if seen != near:
+        outside = np.ones(near.shape, dtype=bool)
+        outside[seen.within(near)] = False
+        trust[_near(outside, reach)[core]] |= np.uint8(Trust.MAP_EDGE)
     trust[undefined_core] |= np.uint8(Trust.ERROR_UNDEFINED)
     trust[masked[core]] = 0
     return trust
+
+
+def _near(pixels: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    """Whether one of `pixels` (y, x) is not farther off along either axis than `reach`."""
+    near: NDArray[np.bool_] = maximum_filter(pixels.view(np.uint8), size=2 * reach + 1, mode="constant") != 0
+    return near

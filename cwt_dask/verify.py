@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import zarr
 
+from cwt_dask.detections import published_digests
 from cwt_dask.ledger import read_records
-from cwt_dask.maps import DAMAGE, HISTORY, has_history, stored_digests
+from cwt_dask.maps import DAMAGE, HISTORY, has_history
 from cwt_dask.merge.certificate import certify, read_open_islands
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.products import digest_catalogue
@@ -131,7 +132,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
     changed = [
         tile
         for tile in tiles
-        if tile in records and stored_digests(run.files, plan.grid.tile(tile)) != records[tile].chunk_digests
+        if tile in records and published_digests(run.files, plan.grid.tile(tile)) != records[tile].chunk_digests
     ]
     other_input = [tile for tile in tiles if tile in records and _input_digest(run, tile) != records[tile].input_digest]
     seams, unreadable = _seams(run)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cwt_dask.tiling import parts
+from cwt_dask.tiling import on_map, parts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,6 +36,9 @@ def read_box(array: Any, box: Box, *, ring: bool) -> NDArray[Any]:
         # Columns that the box holds several times are read once.
         around: NDArray[Any] = array[..., box.y0 : box.y1, :]
         return around[..., np.arange(box.x0, box.x1) % width]
+    if box == on_map(box, array.shape[-2:], ring=False):
+        whole: NDArray[Any] = array[(..., *box.slices)]
+        return whole
     pixels = np.empty((*array.shape[:-2], *box.shape), array.dtype)
     for piece, inside in parts(box, array.shape[-2:], ring=ring):
         pixels[(..., *piece.within(box))] = array[(..., *inside.slices)]

@@ -4,7 +4,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from cwt_dask.cwt.iterate import rounding_level
+from cwt_dask.cwt.state import rounding_level
 
 
 def poisson_sky(shape, seed, *, brightest=300.0, n_sources=None, level=0.5):

@@ -84,7 +84,7 @@ def test_simulate_plan_run_status_and_verify(call, tmp_path):
     before = tree(tmp_path)
     said = call("plan", survey, *KERNELS, *TILES)
     assert (said.status, said.err) == (0, "")
-    for fragment in ("tiles          4", "cores of 60 x 60", "margin", "MiB a worker", "disk", "core minutes"):
+    for fragment in ("tiles          4", "cores of 60 x 60", "margin", "MiB a worker", "disk", "on one core"):
         assert fragment in said.out
     assert tree(tmp_path) == before
 

@@ -7,8 +7,10 @@ from skies import poisson_sky, rounding_of, write_survey
 from whole import assert_equals_whole, assert_promised
 
 from cwt_dask import CWTKernels, run_survey
-from cwt_dask.cwt.iterate import Criteria, Field, State, step
+from cwt_dask.cwt.iterate import step
+from cwt_dask.cwt.state import Criteria, Field, State
 from cwt_dask.cwt.transform import kernel_spectra
+from cwt_dask.cwt.workspace import Workspace
 
 KERNELS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
 
@@ -40,10 +42,10 @@ def states(counts, background, box, criteria, n_iter):
     inside = tuple(slice(0, n) for n in counts.shape)
     field = Field(np.zeros(box), np.zeros(box), np.zeros(box, dtype=bool))
     field.counts[inside], field.background[inside], field.valid[inside] = counts, background, True
-    spectra = kernel_spectra(CWTKernels(**KERNELS), box)
-    state = State.start(KERNELS["n_scale"], box)
+    workspace = Workspace(field, kernel_spectra(CWTKernels(**KERNELS), box), criteria)
+    state = State.start(KERNELS["n_scale"], box, with_cubes=True)
     for _ in range(n_iter):
-        state = step(state, field, spectra, criteria)
+        state = step(state, workspace)
         yield state.transform[(..., *inside)], state.error[(..., *inside)], state.support[(..., *inside)]
 
 

@@ -15,11 +15,11 @@ PACKAGE = Path(cwt_dask.__file__).parent
 # A folder stands for its modules.
 FLOORS = {
     1: ("errors", "config", "atomic"),
-    2: ("cwt", "tiling", "windows", "margins", "layout"),
+    2: ("cwt", "tiling", "windows", "margins", "layout", "checksum", "peaks"),
     3: ("survey", "ledger", "maps", "pieces"),
-    4: ("tile", "trust", "candidates", "checkpoint", "fates"),
-    5: ("merge", "plan", "runfile"),
-    6: ("peaks", "catalogue", "products", "flags", "history", "simulate", "results", "recompute", "verify"),
+    4: ("tile", "trust", "candidates", "checkpoint", "fates", "detections"),
+    5: ("merge", "plan", "cost", "runfile"),
+    6: ("sources", "catalogue", "products", "flags", "history", "simulate", "results", "recompute", "verify"),
     # The package itself is here: it hands out names of all floors.
     7: ("run", "blocks", "stages", "executors", "clusters", "cli", "cli_options", "options", "progress", "__init__"),
 }

@@ -9,9 +9,10 @@ from hypothesis.extra import numpy as hnp
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
-from cwt_dask.peaks import COLUMNS, _disc_sums, find_peaks, measure_tile, read_found
+from cwt_dask.peaks import disc_sums, find_peaks
+from cwt_dask.sources import COLUMNS, measure_tile, read_found
 from cwt_dask.survey import Survey, SurveySource, ingest
-from cwt_dask.tiling import Box, TileGrid
+from cwt_dask.tiling import Box, TileGrid, on_map
 from cwt_dask.windows import read_box
 
 # Few values: most pixels have equal neighbours, and plateaus are the rule.
@@ -152,6 +153,13 @@ def masked_survey(tmp_path_factory):
     return ingest(SurveySource.of(path), folder / "survey.zarr"), counts * mask, background * mask
 
 
+def sums_around(survey, core, y, x, radius):
+    """Of counts and background, from no more pixels than the discs need."""
+    near = on_map(core.grown(math.ceil(radius.max(initial=0))), survey.shape, ring=survey.ring)
+    planes = survey.read("counts", near), survey.read("background", near)
+    return disc_sums(planes, near, y, x, radius, turn=survey.shape[1] if survey.ring else None)
+
+
 @pytest.mark.parametrize("core", [Box(0, 40, 0, 50), Box(0, 12, 38, 50), Box(20, 30, 10, 25)])
 @pytest.mark.parametrize("radii", [(1.0, 2.0), (2.5, 7.3), (45.0, 60.0)])
 def test_disc_sums_are_those_of_brute_force_on_edges_and_holes_too(masked_survey, core, radii):
@@ -159,7 +167,7 @@ def test_disc_sums_are_those_of_brute_force_on_edges_and_holes_too(masked_survey
     y = np.array([core.y0, core.y0, core.y1 - 1, core.y1 - 1, (core.y0 + core.y1) // 2])
     x = np.array([core.x0, core.x1 - 1, core.x0, core.x1 - 1, (core.x0 + core.x1) // 2])
     radius = np.array([radii[0], radii[1], radii[0], radii[1], radii[1]])
-    found = _disc_sums(survey, core, y, x, radius)
+    found = sums_around(survey, core, y, x, radius)
     rows, columns = np.mgrid[:40, :50]
     for k in range(len(y)):
         disc = np.hypot(rows - y[k], columns - x[k]) <= radius[k]
@@ -173,7 +181,7 @@ def test_discs_on_a_ring_go_over_the_edge_and_hold_no_pixel_twice(masked_survey,
     survey, counts, background = masked_survey
     y = np.array([core.y0, core.y1 - 1, (core.y0 + core.y1) // 2])
     x = np.array([core.x0, core.x1 - 1, (core.x0 + core.x1) // 2])
-    found = _disc_sums(Survey.open(survey.path, ring=True), core, y, x, np.full(3, radius))
+    found = sums_around(Survey.open(survey.path, ring=True), core, y, x, np.full(3, radius))
     rows, columns = np.mgrid[:40, :50]
     for k in range(3):
         apart = np.abs(columns - x[k])
@@ -184,7 +192,7 @@ def test_discs_on_a_ring_go_over_the_edge_and_hold_no_pixel_twice(masked_survey,
 
 def test_no_peaks_no_sums(masked_survey):
     nothing = np.empty(0, dtype=np.int64)
-    counts, background = _disc_sums(masked_survey[0], Box(0, 9, 0, 9), nothing, nothing, np.empty(0))
+    counts, background = sums_around(masked_survey[0], Box(0, 9, 0, 9), nothing, nothing, np.empty(0))
     assert counts.shape == background.shape == (0,)
 
 
@@ -220,7 +228,7 @@ def test_measured_peaks_are_read_back_and_describe_the_maps(small_run):
 def test_measuring_again_gives_the_same(small_run):
     plan = small_run.stored.plan
     before = read_found(small_run.files, 1)[1]
-    assert measure_tile(small_run.files, plan, small_run.stored.survey, 1) == 1
+    assert measure_tile(small_run.files, plan, 1) == 1
     after = read_found(small_run.files, 1)[1]
     assert replace(before) is not before
     for name in COLUMNS:

@@ -6,15 +6,10 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import CWTKernels, run_survey
 from cwt_dask.config import Settings
+from cwt_dask.cost import SINGLE_TILE_PIXELS, automatic_grid, worker_memory
 from cwt_dask.errors import SettingsError
 from cwt_dask.margins import contract_margin
-from cwt_dask.plan import (
-    MEMORY_TARGET,
-    SINGLE_TILE_PIXELS,
-    automatic_grid,
-    make_plan,
-    worker_memory,
-)
+from cwt_dask.plan import make_plan
 from cwt_dask.survey import SurveyFacts
 
 FACTS = SurveyFacts(
@@ -32,13 +27,14 @@ FACTS = SurveyFacts(
     warnings=(),
 )
 FINE = CWTKernels(3, 1.2, 1.5)
+MEMORY_TARGET = Settings().memory_target
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (101, 2001), (1500, 3000), (4096, 4096), (18000, 36000), (300, 36000)])
 @pytest.mark.parametrize("kernels", [FINE, CWTKernels(2, 6.0, 1.3), CWTKernels(4, 6.0, 1.5)])
 def test_automatic_tiles_fit_the_memory_target_and_give_eight_workers_something_to_do(shape, kernels):
     margin = contract_margin(kernels, 10, 100.0)
-    grid = automatic_grid(shape, margin, kernels)
+    grid = automatic_grid(shape, margin, kernels, 10, memory_target=MEMORY_TARGET)
     assert worker_memory(grid, kernels.n_scale) <= MEMORY_TARGET
     if math.prod(shape) > 2 * SINGLE_TILE_PIXELS:
         assert grid.n_tiles >= 6
@@ -51,7 +47,7 @@ def test_automatic_tiles_fit_the_memory_target_and_give_eight_workers_something_
 
 def test_kernels_too_large_for_the_target_are_planned_with_more_memory():
     kernels = CWTKernels(2, 60.0, 1.3)
-    grid = automatic_grid((6000, 6000), contract_margin(kernels, 10, 100.0), kernels)
+    grid = automatic_grid((6000, 6000), contract_margin(kernels, 10, 100.0), kernels, 10, memory_target=MEMORY_TARGET)
     assert kernels.reach == 406
     assert MEMORY_TARGET < worker_memory(grid, 2) <= 4 * MEMORY_TARGET
 
@@ -203,7 +199,7 @@ def test_a_ring_and_a_map_with_borders_have_other_digests():
 
 
 def test_a_plan_that_does_not_fit_is_refused_with_the_remedy():
-    plan = make_plan(Settings(tile_size=3000), FACTS)
+    plan = make_plan(Settings(tile_size=4000), replace(FACTS, shape=(3000, 4000)))
     with pytest.raises(SettingsError, match="the limit is 1.00 GiB: take a smaller tile_size or margin"):
         plan.check_memory(2**30)
     plan.check_memory(plan.worker_memory)

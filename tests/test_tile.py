@@ -9,8 +9,8 @@ from skies import poisson_sky, write_survey
 from cwt_dask import run_survey
 from cwt_dask.ledger import read_records
 from cwt_dask.merge.seams import compare_seams
-from cwt_dask.peaks import measure_tile
 from cwt_dask.run import plan_survey
+from cwt_dask.sources import measure_tile
 from cwt_dask.tile import run_tile
 from cwt_dask.trust import Trust
 
@@ -31,7 +31,7 @@ def test_no_array_travels_with_a_task_or_its_result(run):
     for task in (
         partial(run_tile, job_of(run)),
         partial(compare_seams, run.files.seams, plan.grid),
-        partial(measure_tile, run.files, plan, run.stored.survey),
+        partial(measure_tile, run.files, plan),
     ):
         assert len(pickle.dumps(task)) < 5000
         assert len(pickle.dumps(task(3))) < 1000

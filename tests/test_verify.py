@@ -18,13 +18,13 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli import main
-from cwt_dask.cwt.iterate import Criteria
-from cwt_dask.cwt.transform import fast_length
+from cwt_dask.cwt.compiled import not_isolated
+from cwt_dask.cwt.iterate import by_own_peak
+from cwt_dask.cwt.state import Criteria, Detected
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import digest_pixels
 from cwt_dask.merge.certificate import digest_maps
-from cwt_dask.recompute import RingJudge, WiderJudge, draw_tiles
-from cwt_dask.tiling import Axis, TileGrid
+from cwt_dask.recompute import WiderJudge, draw_tiles
 from cwt_dask.verify import verify_run
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
@@ -82,7 +82,7 @@ def forge(run_dir, name, tile=4):
     array[..., y, x] = ~array[..., y, x] if name == "support" else array[..., y, x] + 1e-3
     path = run.files.record(tile)
     record = json.loads(path.read_text())
-    record["chunk_digests"][name] = digest_pixels(array[(..., *core.slices)])
+    record["chunk_digests"][name] = digest_pixels(array[(..., *core.slices)], name)
     path.write_text(json.dumps(record))
     certificate = run.certificate | {"digest_maps": digest_maps(read_records(run.files.ledger))}
     run.files.certificate.write_text(json.dumps(certificate))
@@ -389,10 +389,12 @@ def test_islands_that_leave_the_trusted_pixels_are_judged_as_published():
     expected = np.zeros_like(candidates)
     expected[0, 7:] = True
     expected[4] = True
-    nothing = np.zeros((1, *candidates.shape), dtype=bool)
-    np.testing.assert_array_equal(judge.judge(2, nothing, 0, candidates, ratio), expected)
+    nothing = np.zeros((1, *candidates.shape), dtype=np.uint16)
+    pixels = np.flatnonzero(candidates)
+    detected = Detected(candidates.shape, pixels, ratio.ravel()[pixels])
+    np.testing.assert_array_equal(judge.judge(2, nothing, 0, detected), expected.ravel()[pixels])
     expected[6] = True
-    np.testing.assert_array_equal(judge.judge(3, nothing, 0, candidates, ratio), expected)
+    np.testing.assert_array_equal(judge.judge(3, nothing, 0, detected), expected.ravel()[pixels])
 
 
 @given(
@@ -402,12 +404,13 @@ def test_islands_that_leave_the_trusted_pixels_are_judged_as_published():
     remove_isolated=st.booleans(),
 )
 def test_islands_of_a_ring_are_judged_as_by_the_oracle(seed, shape, island_threshold, remove_isolated):
-    y, x = shape
-    grid = TileGrid(Axis.plan(y, y, 0, 3, fast_length), Axis(x, x, 0, 0, x, ring=True))
-    ratio = np.full(grid.box_shape, -np.inf)
-    ratio[:y] = np.random.default_rng(seed).choice([1.0, 3.5, 4.5, 5.5], shape, p=[0.5, 0.3, 0.15, 0.05])
-    judge = RingJudge(grid, Criteria(3.0, island_threshold, remove_isolated, 0.0))
-    found = judge.judge(1, np.zeros((1, *ratio.shape), bool), 0, ratio > 3.0, ratio)
-    expected = oracle.detected(ratio[:y], 3.0, island_threshold, remove_isolated=remove_isolated, wrap=True)
-    np.testing.assert_array_equal(found[:y], expected)
-    assert not found[y:].any()
+    ratio = np.random.default_rng(seed).choice([1.0, 3.5, 4.5, 5.5], shape, p=[0.5, 0.3, 0.15, 0.05])
+    above = ratio > 3.0
+    pixels = np.flatnonzero(above)
+    if remove_isolated:
+        pixels = pixels[not_isolated(above, pixels, True)]
+    detected = Detected(shape, pixels, ratio.ravel()[pixels], ring=True)
+    found = np.zeros(shape, dtype=bool)
+    found.ravel()[pixels] = by_own_peak(Criteria(3.0, island_threshold, remove_isolated, 0.0))(0, detected)
+    expected = oracle.detected(ratio, 3.0, island_threshold, remove_isolated=remove_isolated, wrap=True)
+    np.testing.assert_array_equal(found, expected)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cwt_dask.cwt.iterate import Criteria, Field, State, background_approximation, rounding_level, step
-from cwt_dask.cwt.stopping import Moments, relative_change, stops_at
+from cwt_dask.config import MOST_ITERATIONS
+from cwt_dask.cwt.iterate import step
+from cwt_dask.cwt.state import Criteria, Field, State, rounding_level
+from cwt_dask.cwt.stopping import relative_change, stops_at
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
+from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -72,6 +75,8 @@ class CWT:
     ) -> None:
         if not isinstance(max_iter, int | np.integer) or max_iter < 1:
             raise SettingsError(f"max_iter is {max_iter}: it must be a whole number of at least 1")
+        if max_iter > MOST_ITERATIONS:
+            raise SettingsError(f"max_iter is {max_iter}: it must be at most {MOST_ITERATIONS}")
         if not (math.isfinite(tol) and tol >= 0):
             raise SettingsError(f"tol is {tol}: it must be a number of at least 0")
         if not math.isfinite(significance_threshold):
@@ -122,15 +127,18 @@ class CWT:
             remove_isolated=self.remove_isolated,
             rounding=rounding_level(float(max(field.counts.max(), field.background.max()))),
         )
-        background_approx = _corner(background_approximation(field, spectra), shape)
+        workspace = Workspace(field, spectra, criteria)
+        background_approx = _corner(workspace.smooth(field.background), shape)
 
-        state = State.start(self.kernels.n_scale, box)
+        core = slice(0, shape[0]), slice(0, shape[1])
+        state = State.start(self.kernels.n_scale, box, core, with_cubes=True)
         variances: list[float] = []
         while len(variances) < self.max_iter and not data.converged:
-            state = step(state, field, spectra, criteria)
-            variances.append(Moments.of(state.residual[field.valid]).variance)
+            state = step(state, workspace)
+            variances.append(workspace.residual_moments(state).variance)
+            kept = _state_in_corner(state, shape)
             data.update(
-                _state_in_corner(state, shape),
+                copy.deepcopy(kept) if self.keep_history else kept,
                 background_approx,
                 converged=stops_at(variances, self.tol) is not None,
             )
@@ -168,8 +176,7 @@ def _corner(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     return image[..., : shape[0], : shape[1]]
 
 
-def _state_in_corner(state: State, shape: tuple[int, ...]) -> State:
-    arrays: dict[str, Any] = {
-        field.name: _corner(getattr(state, field.name), shape) for field in fields(state) if field.name != "iteration"
-    }
+def _state_in_corner(state: State, shape: tuple[int, int]) -> State:
+    names = ("model", "approx", "joined", "transform_2d", "transform", "error")
+    arrays: dict[str, Any] = {name: _corner(getattr(state, name), shape) for name in names}
     return replace(state, **arrays)

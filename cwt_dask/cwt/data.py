@@ -12,7 +12,7 @@ from astropy.io import fits
 from cwt_dask.cwt.field import make_field
 from cwt_dask.cwt.image import SkyImage
 from cwt_dask.cwt.info import metrics_table, overview_table, scale_table, summary
-from cwt_dask.cwt.iterate import State
+from cwt_dask.cwt.state import State
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class CWTData:
     def reset(self) -> None:
         """Forget what was computed."""
         shape = self.field.counts.shape
-        self.update(State.start(self.n_scale, shape), np.zeros(shape), converged=False)
+        self.update(State.start(self.n_scale, shape, with_cubes=True), np.zeros(shape), converged=False)
 
     def update(self, state: State, background_approx: NDArray[np.float64], *, converged: bool) -> None:
         """Take over what an iteration computed.
@@ -258,7 +258,7 @@ class CWTData:
                 a,
                 model=a.model - b.model,
                 approx=a.approx - b.approx,
-                support=a.support ^ b.support,
+                joined=(a.support ^ b.support).astype(np.uint16),
                 transform=a.transform - b.transform,
                 error=a.error - b.error,
                 transform_2d=a.transform_2d - b.transform_2d,

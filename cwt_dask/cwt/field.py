@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.cwt.iterate import Field
+from cwt_dask.cwt.state import Field
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:

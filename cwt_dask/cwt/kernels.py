@@ -15,6 +15,41 @@ from cwt_dask.errors import SettingsError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+
+@dataclass(frozen=True)
+class Factors:
+    """A square kernel as a short sum of products: ``sum_j along_y[j, y] * along_x[j, x]``.
+
+    Gaussians, and polynomials in r² times Gaussians, are such sums exactly, cut to a square too: so are their spectra,
+    which then need no memory and hardly any time.
+
+    Attributes
+    ----------
+    along_y, along_x : ndarray of float64
+        Shape (term, size).
+    """
+
+    along_y: NDArray[np.float64]
+    along_x: NDArray[np.float64]
+
+    @property
+    def size(self) -> int:
+        """Pixels along a side."""
+        return int(self.along_x.shape[1])
+
+    @property
+    def image(self) -> NDArray[np.float64]:
+        """The kernel, float64 (y, x)."""
+        return np.asarray(sum(np.outer(*term) for term in zip(self.along_y, self.along_x, strict=True)))
+
+    def squared(self) -> Factors:
+        """The square of the kernel, as a sum of products too."""
+        n_terms = len(self.along_x)
+        pairs = [(i, j) for i in range(n_terms) for j in range(i, n_terms)]
+        along_y = [(1 if i == j else 2) * self.along_y[i] * self.along_y[j] for i, j in pairs]
+        return Factors(np.array(along_y), np.array([self.along_x[i] * self.along_x[j] for i, j in pairs]))
+
+
 # A residual error of frequency k is multiplied by 1 - gain(k) in each iteration: from 2 on it grows.
 GAIN_LIMIT = 2.0
 # Kernels eight times as wide as this take half a gigabyte each: whoever asks for more took the units for others.
@@ -69,7 +104,7 @@ class CWTKernels:
                 f"min_scale {self.min_scale} times step_scale {self.step_scale} to the power n_scale {self.n_scale} is "
                 f"above {LARGEST_SCALE:g} pixels: lower one of them"
             )
-        if min(k.shape[0] for k in self.kern_base.values()) < 3:
+        if min(factors.size for factors in self.base_factors) < 3:
             raise SettingsError(
                 f"min_scale is {self.min_scale}: the finest kernel is less than 3 pixels; raise min_scale"
             )
@@ -94,21 +129,31 @@ class CWTKernels:
         return self.scales * self.step_scale
 
     @cached_property
+    def base_factors(self) -> tuple[Factors, ...]:
+        """Base kernels by scale index, as sums of products."""
+        make = _difference_of_gaussians if self.old else _mexican_hat
+        return tuple(make(float(scale), self.step_scale) for scale in self.scales)
+
+    @cached_property
+    def approx_factors(self) -> Factors:
+        """Approximation kernel, as a product."""
+        width = self.min_scale * self.step_scale**self.n_scale
+        return _gaussian(_centred(_odd_size(width)), width)
+
+    @cached_property
     def kern_base(self) -> dict[int, NDArray[np.float64]]:
         """Base kernels by scale index: square arrays, float64."""
-        make = _difference_of_gaussians if self.old else _mexican_hat
-        return {i: make(float(scale), self.step_scale) for i, scale in enumerate(self.scales)}
+        return {i: factors.image for i, factors in enumerate(self.base_factors)}
 
     @cached_property
     def kern_approx(self) -> NDArray[np.float64]:
         """Approximation kernel: a square array, float64."""
-        width = self.min_scale * self.step_scale**self.n_scale
-        return _gaussian(_squared_radius(_odd_size(width)), width)
+        return self.approx_factors.image
 
     @cached_property
     def reach(self) -> int:
         """Largest distance in pixels, along an axis, over which one convolution carries anything."""
-        return max(len(kernel) // 2 for kernel in (*self.kern_base.values(), self.kern_approx))
+        return max(factors.size // 2 for factors in (*self.base_factors, self.approx_factors))
 
     @cached_property
     def gain(self) -> float:
@@ -119,13 +164,9 @@ class CWTKernels:
         near_peaks = [np.linspace(0, 4 / width, 65) for width in self.widths]
         k = np.unique(np.concatenate([np.linspace(0, np.pi, 129), *near_peaks]))
         k = k[k <= np.pi]
-        total = np.zeros((2 * k.size, k.size), dtype=np.complex128)
-        for kernel in self.kern_base.values():
-            pixels = np.arange(kernel.shape[0]) - (kernel.shape[0] - 1) // 2
-            along_x = np.exp(-1j * np.outer(k, pixels))
-            along_y = np.concatenate([along_x, along_x.conj()])
-            total += along_y @ kernel @ along_x.T
-        return float(np.abs(total).max())
+        return float(
+            np.abs(sum(transform(factors, np.concatenate([k, -k]), 1j * k) for factors in self.base_factors)).max()
+        )
 
     @property
     def info_table(self) -> Table:
@@ -152,26 +193,53 @@ def _odd_size(width: float) -> int:
     return size + 1 if size % 2 == 0 else size
 
 
-def _squared_radius(size: int, centre: float | None = None) -> NDArray[np.float64]:
-    x = np.arange(size) - ((size - 1) / 2 if centre is None else centre)
-    squared: NDArray[np.float64] = x[:, np.newaxis] ** 2 + x**2
-    return squared
+def transform(
+    factors: Factors, along_y: NDArray[np.float64], along_x: NDArray[np.complex128]
+) -> NDArray[np.complex128]:
+    """Sum of a kernel times ``exp(-i ky y - kx x)`` over its pixels, counted from its centre.
+
+    Parameters
+    ----------
+    factors : Factors
+        The kernel.
+    along_y : ndarray of float64
+        Wavenumbers ky, radians per pixel.
+    along_x : ndarray of complex128
+        Exponents kx per pixel; i times a wavenumber is a plane wave, a real part lets it grow or fall.
+
+    Returns
+    -------
+    ndarray of complex128
+        Shape (ky, kx).
+    """
+    # The centre as 'same' convolution takes it.
+    pixels = np.arange(factors.size) - (factors.size - 1) // 2
+    y = np.exp(-1j * np.outer(along_y, pixels)) @ factors.along_y.T
+    x = factors.along_x @ np.exp(-np.outer(pixels, along_x))
+    transformed: NDArray[np.complex128] = y @ x
+    return transformed
 
 
-def _gaussian(r2: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+def _centred(size: int) -> NDArray[np.float64]:
+    return np.arange(size, dtype=np.float64) - (size - 1) / 2
+
+
+def _gaussian(x: NDArray[np.float64], width: float) -> Factors:
     # Not astropy's Gaussian2DKernel: today's renormalises to sum 1, the published kernel does not.
-    values: NDArray[np.float64] = np.exp(-r2 / (2 * width**2)) / (2 * np.pi * width**2)
-    return values
+    profile = np.exp(-(x**2) / (2 * width**2))
+    return Factors(profile[np.newaxis] / (2 * np.pi * width**2), profile[np.newaxis])
 
 
-def _mexican_hat(scale: float, step: float) -> NDArray[np.float64]:
+def _mexican_hat(scale: float, step: float) -> Factors:
     width = scale * step
-    u = _squared_radius(_odd_size(width)) / (2 * width**2)
-    values: NDArray[np.float64] = (1 - u) * np.exp(-u) / (np.pi * width**4)
-    return values
+    u = _centred(_odd_size(width)) ** 2 / (2 * width**2)
+    profile = np.exp(-u)
+    # (1 - uy - ux) exp(-uy - ux)
+    return Factors(np.array([profile, -u * profile]) / (np.pi * width**4), np.array([(1 - u) * profile, profile]))
 
 
-def _difference_of_gaussians(scale: float, step: float) -> NDArray[np.float64]:
+def _difference_of_gaussians(scale: float, step: float) -> Factors:
     n = int(8 * step * scale)
-    r2 = _squared_radius(max(n - 1, 0), centre=0.5 * n)
-    return _gaussian(r2, scale) - _gaussian(r2, step * scale)
+    x = np.arange(max(n - 1, 0), dtype=np.float64) - 0.5 * n
+    inner, outer = _gaussian(x, scale), _gaussian(x, step * scale)
+    return Factors(np.concatenate([inner.along_y, -outer.along_y]), np.concatenate([inner.along_x, outer.along_x]))

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -33,7 +32,9 @@ class Moments:
         if values.size == 0:
             return cls(0, 0.0, 0.0)
         mean = float(values.mean())
-        return cls(values.size, mean, float(np.square(values - mean).sum()))
+        deviations = values - mean
+        deviations *= deviations
+        return cls(values.size, mean, float(deviations.sum()))
 
     @classmethod
     def pooled(cls, parts: Iterable[Moments]) -> Moments:

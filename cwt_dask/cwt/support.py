@@ -1,11 +1,12 @@
-"""From pixels above the threshold to the support: islands, in time linear in the pixels."""
+"""From pixels above the threshold to the support: islands, in time linear in those pixels."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.ndimage
+
+from cwt_dask.cwt.compiled import label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -13,49 +14,47 @@ if TYPE_CHECKING:
 
 def label_islands(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
     """Number the 4-connected islands of `mask` (y, x): labels int32 from 1, 0 outside; and how many there are."""
-    labels = np.empty(mask.shape, dtype=np.int32)
-    count = scipy.ndimage.label(mask, output=labels)
-    return labels, int(count)
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    pixels = np.flatnonzero(mask)
+    labels.reshape(-1)[pixels], count = label(pixels, mask.shape[1], False)
+    return labels, count
 
 
 def island_peaks(labels: NDArray[np.int32], count: int, significance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Largest `significance` (y, x) of each island; index 0, outside all islands, holds -inf."""
+    """Largest `significance` of each island, both by pixel; index 0, outside all islands, holds -inf."""
     peaks = np.full(count + 1, -np.inf)
     inside = labels > 0
     np.maximum.at(peaks, labels[inside], significance[inside])
     return peaks
 
 
-def remove_isolated_pixels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Remove the 4-connected islands of one pixel."""
-    neighbour = np.zeros_like(mask)
-    neighbour[1:] |= mask[:-1]
-    neighbour[:-1] |= mask[1:]
-    neighbour[:, 1:] |= mask[:, :-1]
-    neighbour[:, :-1] |= mask[:, 1:]
-    return mask & neighbour
-
-
-def remove_faint_islands(
-    mask: NDArray[np.bool_], significance: NDArray[np.float64], threshold: float
+def in_bright_islands(
+    pixels: NDArray[np.int64], significance: NDArray[np.float64], width: int, threshold: float, *, ring: bool = False
 ) -> NDArray[np.bool_]:
-    """Remove the 4-connected islands whose largest `significance` is below `threshold`."""
-    labels, count = label_islands(mask)
-    kept: NDArray[np.bool_] = (island_peaks(labels, count, significance) >= threshold)[labels]
-    return kept
+    """Whether the largest `significance` of a pixel's 4-connected island reaches the threshold.
 
-
-def open_islands(
-    mask: NDArray[np.bool_], significance: NDArray[np.float64], threshold: float, trusted: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Pixels of the islands whose fate a window cannot know.
-
-    An island is open when it leaves the `trusted` pixels of the window and has not reached `threshold` on them: its
-    peak may lie outside. All arrays are (y, x).
+    `pixels` are ascending flat indices of an image that is `width` pixels wide; `significance` is theirs.
     """
-    labels, count = label_islands(mask)
-    peaks = island_peaks(np.where(trusted, labels, 0).astype(np.int32), count, significance)
+    labels, count = label(pixels, width, ring)
+    bright: NDArray[np.bool_] = (island_peaks(labels, count, significance) >= threshold)[labels]
+    return bright
+
+
+def in_open_islands(
+    pixels: NDArray[np.int64],
+    significance: NDArray[np.float64],
+    width: int,
+    threshold: float,
+    trusted: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Whether a pixel's island is one whose fate a window cannot know.
+
+    An island is open when it leaves the `trusted` pixels and has not reached `threshold` on them: its peak may lie
+    outside. All arrays are by pixel, as for `in_bright_islands`.
+    """
+    labels, count = label(pixels, width, False)
+    peaks = island_peaks(np.where(trusted, labels, 0), count, significance)
     leaves = np.zeros(count + 1, dtype=bool)
-    leaves[labels[mask & ~trusted]] = True
+    leaves[labels[~trusted]] = True
     found: NDArray[np.bool_] = (leaves & (peaks < threshold))[labels]
     return found

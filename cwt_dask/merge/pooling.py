@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cwt_dask.cwt.stopping import Moments, stops_at
+from cwt_dask.cwt.stopping import Moments, relative_change, stops_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -13,22 +13,41 @@ if TYPE_CHECKING:
     from cwt_dask.ledger import Record
 
 # Of the iterations that turn out to be needed, the share that may be made in vain, if the rule fires where it can harm
-# most.
-LARGEST_WASTE = 0.3
+# most; with the FFT that each beginning of a block costs, a run stays below 1.3 times the FFTs that were needed.
+LARGEST_WASTE = 0.15
+# From one iteration to the next the relative change of the variance does not fall by more than this factor; measured:
+# docs/design/0006-stopping.md.
+FASTEST_FALL = 1.75
 
 
-def block_ends(max_iter: int) -> list[int]:
-    """Iterations after which all tiles wait to be told whether the whole map has stopped.
+def block_end(begun: int, max_iter: int, change: float, tol: float) -> int:
+    """Iteration after which all tiles wait to be told whether the whole map has stopped.
 
-    If it stops within a block, the tiles have gone too far and go again from the block's beginning to where it stops.
-    Blocks are so short that this never takes more than `1 + LARGEST_WASTE` times the iterations that were needed.
+    If it stops within a block, the tiles have gone too far and go again from the block's beginning to where it stops:
+    all of the block is wasted. Blocks are so short that this never takes more than `1 + LARGEST_WASTE` times the
+    iterations that were needed, as long as the variance does not settle faster than `FASTEST_FALL`.
+
+    Parameters
+    ----------
+    begun : int
+        Iterations that are done.
+    max_iter : int
+        Largest number of iterations.
+    change : float
+        Relative change of the variance in the last of them.
+    tol : float
+        The change below which the map stops.
     """
-    ends = [min(2, max_iter)]
-    while ends[-1] < max_iter:
-        # Stopped just after the beginning, at ends[-1] + 1, the block's whole length is wasted.
-        length = max(1, math.floor(LARGEST_WASTE * (ends[-1] + 1)))
-        ends.append(min(ends[-1] + length, max_iter))
-    return ends
+    if begun == 0:
+        return min(2, max_iter)
+    if change <= tol:
+        surely = 0
+    elif tol == 0 or math.isinf(change):
+        surely = max_iter
+    else:
+        surely = math.floor(math.log(change / tol, FASTEST_FALL))
+    earliest = begun + surely + 1
+    return min(max(earliest, begun + math.floor(LARGEST_WASTE * earliest)), max_iter)
 
 
 def pooled_variances(records: Mapping[int, Record]) -> list[float]:
@@ -41,3 +60,9 @@ def pooled_variances(records: Mapping[int, Record]) -> list[float]:
 def stopping_iteration(records: Mapping[int, Record], tol: float) -> int | None:
     """Iteration at which the whole map stops; None if it does not within those that all tiles have made."""
     return stops_at(pooled_variances(records), tol)
+
+
+def last_change(records: Mapping[int, Record]) -> float:
+    """Relative change of the variance in the last iteration that all tiles have made; infinite after the first."""
+    variances = pooled_variances(records)
+    return relative_change(*variances[-2:]) if len(variances) > 1 else math.inf

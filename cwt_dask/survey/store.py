@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
+from cwt_dask.cwt.rooms import borrow, borrow_filled, give_back
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.facts import SurveyFacts
 from cwt_dask.survey.wcs import wcs_from_text
@@ -44,11 +45,18 @@ class Window:
         (y, x), counts a pixel; 0 where not valid.
     valid : ndarray of bool
         (y, x), whether the pixel lies in the window and the map and is not masked.
+    digest : str
+        SHA-256 of the pixels as read, as `Survey.digest_window` gives it; empty where it was not asked for.
     """
 
     counts: NDArray[np.float64]
     background: NDArray[np.float64]
     valid: NDArray[np.bool_]
+    digest: str
+
+    def close(self) -> None:
+        """Give back all arrays."""
+        give_back(self.counts, self.background, self.valid)
 
 
 class SurveyMap(Protocol):
@@ -70,7 +78,7 @@ class SurveyMap(Protocol):
     def facts(self) -> SurveyFacts:
         """What is known of the survey."""
 
-    def read_window(self, window: Box, box: Box) -> Window:
+    def read_window(self, window: Box, box: Box, *, digest: bool = True) -> Window:
         """Read the pixels of `box` that lie in `window` and in the map; the others are 0 and not valid."""
 
     def digest_window(self, window: Box) -> str:
@@ -181,12 +189,14 @@ class Survey:
         ndarray
             Shape ``box.shape``, in the type of the plane.
         """
+        if name == "mask" and self.facts.n_masked == 0:
+            return np.ones(box.shape, np.uint8)
         if name not in self._planes:
             # Opening an array takes as long as reading a small window of it.
             self._planes[name] = self._group[name]
         return read_box(self._planes[name], box, ring=self.ring)
 
-    def read_window(self, window: Box, box: Box) -> Window:
+    def read_window(self, window: Box, box: Box, *, digest: bool = True) -> Window:
         """Read the pixels of a tile.
 
         Parameters
@@ -195,6 +205,8 @@ class Survey:
             The pixels that the tile may see; they may lie beyond the map, and on a ring hold a column several times.
         box : Box
             The pixels to give back.
+        digest : bool, optional
+            Whether to digest them on the way.
 
         Returns
         -------
@@ -202,14 +214,18 @@ class Survey:
             Arrays of ``box.shape``; pixels outside `window` or the map are 0 and not valid.
         """
         seen = on_map(box.intersection(window), self.shape, ring=self.ring)
-        target = seen.within(box)
-        counts, background = np.zeros(box.shape), np.zeros(box.shape)
-        valid = np.zeros(box.shape, bool)
-        if seen.area:
-            counts[target] = self.read("counts", seen)
-            background[target] = self.read("background", seen)
-            valid[target] = self.read("mask", seen)
-        return Window(counts, background, valid)
+        digested = hashlib.sha256() if digest else None
+
+        def place(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+            pixels = self.read(name, seen)
+            if digested:
+                digested.update(_little_endian(pixels))
+            placed = borrow(box.shape, dtype) if seen == box else borrow_filled(box.shape, 0, dtype)
+            placed[seen.within(box)] = pixels
+            return placed
+
+        planes = place("counts", np.float64), place("background", np.float64), place("mask", np.bool_)
+        return Window(*planes, digest=digested.hexdigest() if digested else "")
 
     def digest_window(self, window: Box) -> str:
         """Digest the pixels of the map that a window holds.
@@ -222,12 +238,12 @@ class Survey:
         Returns
         -------
         str
-            SHA-256 of counts and background as little-endian float64, and of the mask.
+            SHA-256 of counts, background and mask in their own types, little-endian.
         """
         seen = on_map(window, self.shape, ring=self.ring)
         digest = hashlib.sha256()
-        for name, dtype in {"counts": "<f8", "background": "<f8", "mask": "u1"}.items():
-            digest.update(np.ascontiguousarray(self.read(name, seen), dtype).data)
+        for name in ("counts", "background", "mask"):
+            digest.update(_little_endian(self.read(name, seen)))
         return digest.hexdigest()
 
 
@@ -253,7 +269,7 @@ class StoreWriter:
                 chunks=(CHUNK, CHUNK),
                 dtype=dtype,
                 fill_value=0,
-                compressors=[BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"), Crc32cCodec()],
+                compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
                 dimension_names=("y", "x"),
             )
             for name, dtype in dtypes.items()
@@ -276,6 +292,10 @@ class StoreWriter:
     def finish(self, header_text: str, facts: SurveyFacts) -> None:
         """Write the attributes."""
         self._group.attrs.update({"kind": _KIND, "version": _VERSION, "wcs": header_text, "facts": facts.to_dict()})
+
+
+def _little_endian(pixels: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).data
 
 
 def is_store(path: str | PathLike[str]) -> bool:

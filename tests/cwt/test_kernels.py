@@ -3,6 +3,8 @@ import math
 import numpy as np
 import oracle
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cwt_dask import CWTKernels
 from cwt_dask.errors import SettingsError
@@ -41,6 +43,44 @@ def test_kernels_are_those_of_the_oracle(old):
     for i, kernel in kernels.kern_base.items():
         np.testing.assert_allclose(kernel, oracle.base_kernel(1.2 * 1.5**i, 1.5, old=old), rtol=1e-13, atol=1e-18)
     np.testing.assert_allclose(kernels.kern_approx, oracle.approx_kernel(1.2 * 1.5**3), rtol=1e-13)
+
+
+scales, steps = st.floats(0.8, 12.0), st.floats(1.05, 3.0)
+
+
+def assert_close_to(expected, found, largest):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15 * largest)
+
+
+@given(scales, steps)
+def test_kernels_are_sums_of_products(scale, step):
+    kernels = CWTKernels(1, scale, step)
+    base, approx = oracle.base_kernel(scale, step), oracle.approx_kernel(scale * step)
+    for factors, expected in [(kernels.base_factors[0], base), (kernels.approx_factors, approx)]:
+        assert factors.size == len(expected)
+        assert_close_to(expected, factors.image, expected.max())
+        assert_close_to(factors.image**2, factors.squared().image, expected.max() ** 2)
+    np.testing.assert_array_equal(kernels.kern_base[0], kernels.base_factors[0].image)
+    np.testing.assert_array_equal(kernels.kern_approx, kernels.approx_factors.image)
+
+
+@given(scales, steps)
+def test_kernels_as_first_published_are_sums_of_products(scale, step):
+    (factors,) = CWTKernels(1, scale, step, old=True).base_factors
+    expected = oracle.base_kernel(scale, step, old=True)
+    # As exact as the larger of two Gaussians, however little of it their difference leaves.
+    largest = oracle.gaussian(0.0, scale)
+    assert factors.size == len(expected)
+    assert_close_to(expected, factors.image, largest)
+    assert_close_to(factors.image**2, factors.squared().image, largest**2)
+
+
+@pytest.mark.parametrize(("scale", "step"), [(3.0, 2.6), (7.8, 2.6), (2.0, 1.5), (1.2, 1.5), (1.0, 1.6)])
+def test_a_difference_of_gaussians_is_a_sum_of_products_to_rounding_of_its_own_maximum(scale, step):
+    (factors,) = CWTKernels(1, scale, step, old=True).base_factors
+    expected = oracle.base_kernel(scale, step, old=True)
+    assert_close_to(expected, factors.image, expected.max())
+    assert_close_to(factors.image**2, factors.squared().image, expected.max() ** 2)
 
 
 def test_gain_of_one_mexican_hat_is_the_peak_of_its_transform():

@@ -1,15 +1,11 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cwt_dask.cwt.support import (
-    island_peaks,
-    label_islands,
-    open_islands,
-    remove_faint_islands,
-    remove_isolated_pixels,
-)
+from cwt_dask.cwt.compiled import not_isolated
+from cwt_dask.cwt.support import in_bright_islands, in_open_islands, island_peaks, label_islands
 
 shapes = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 masks = shapes.flatmap(lambda shape: arrays(bool, shape))
@@ -17,10 +13,12 @@ masks = shapes.flatmap(lambda shape: arrays(bool, shape))
 masks_and_significance = shapes.flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(float, shape, elements=st.sampled_from([1.0, 2.0, 3.0])))
 )
+on_ring_or_not = pytest.mark.parametrize("ring", [False, True], ids=["image", "ring"])
 
 
-def islands(mask):
+def islands(mask, *, ring=False):
     """Sets of (y, x): the 4-connected islands, found by walking."""
+    width = mask.shape[1]
     left = {(int(y), int(x)) for y, x in np.argwhere(mask)}
     found = []
     while left:
@@ -28,19 +26,27 @@ def islands(mask):
         while edge:
             y, x = edge.pop()
             island.add((y, x))
-            neighbours = {(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)} & left
+            east, west = ((x + 1) % width, (x - 1) % width) if ring else (x + 1, x - 1)
+            neighbours = {(y + 1, x), (y - 1, x), (y, east), (y, west)} & left
             left -= neighbours
             edge.extend(neighbours)
         found.append(island)
     return found
 
 
-def without(mask, condemned):
+def without(mask, condemned, *, ring=False):
     kept = mask.copy()
-    for island in islands(mask):
+    for island in islands(mask, ring=ring):
         if condemned(island):
             kept[tuple(np.array(list(island)).T)] = False
     return kept
+
+
+def image_of(kept, mask):
+    """Image of a bool for each pixel of a mask."""
+    image = np.zeros_like(mask)
+    image[mask] = kept
+    return image
 
 
 @given(masks)
@@ -63,16 +69,28 @@ def test_peaks_are_the_largest_of_each_island(drawn):
         assert peaks[labels[next(iter(island))]] == max(significance[pixel] for pixel in island)
 
 
+@on_ring_or_not
 @given(masks)
-def test_isolated_pixels_are_removed(mask):
-    np.testing.assert_array_equal(remove_isolated_pixels(mask), without(mask, lambda island: len(island) == 1))
+def test_isolated_pixels_are_removed(ring, mask):
+    kept = not_isolated(mask, np.flatnonzero(mask), ring)
+    expected = without(mask, lambda island: len(island) == 1, ring=ring)
+    np.testing.assert_array_equal(image_of(kept, mask), expected)
 
 
+@on_ring_or_not
 @given(masks_and_significance)
-def test_faint_islands_are_removed(drawn):
+def test_faint_islands_are_removed(ring, drawn):
     mask, significance = drawn
-    expected = without(mask, lambda island: max(significance[pixel] for pixel in island) < 2.0)
-    np.testing.assert_array_equal(remove_faint_islands(mask, significance, 2.0), expected)
+    kept = in_bright_islands(np.flatnonzero(mask), significance[mask], mask.shape[1], 2.0, ring=ring)
+    expected = without(mask, lambda island: max(significance[pixel] for pixel in island) < 2.0, ring=ring)
+    np.testing.assert_array_equal(image_of(kept, mask), expected)
+
+
+def test_islands_are_not_on_a_ring_unless_told():
+    mask, significance = np.array([[True, False, True]]), np.array([3.0, 1.0])
+    pixels = np.flatnonzero(mask)
+    assert in_bright_islands(pixels, significance, 3, 2.0).tolist() == [True, False]
+    assert in_bright_islands(pixels, significance, 3, 2.0, ring=True).tolist() == [True, True]
 
 
 @given(shapes.flatmap(lambda shape: st.tuples(*[arrays(bool, shape)] * 2)), st.integers(0, 2**32 - 1))
@@ -86,4 +104,5 @@ def test_open_islands_are_those_whose_peak_may_lie_outside(drawn, seed):
             and not any(trusted[pixel] and significance[pixel] >= 2.0 for pixel in island)
         ),
     )
-    np.testing.assert_array_equal(open_islands(mask, significance, 2.0, trusted), mask & ~known)
+    found = in_open_islands(np.flatnonzero(mask), significance[mask], mask.shape[1], 2.0, trusted[mask])
+    np.testing.assert_array_equal(image_of(found, mask), mask & ~known)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cwt_dask.candidates import DROPPED, KEPT, UNKNOWN, WindowJudge
 from cwt_dask.checkpoint import Progress, write_checkpoint
-from cwt_dask.cwt.iterate import Criteria
+from cwt_dask.cwt.state import Criteria, Detected
 from cwt_dask.fates import open_fates
 from cwt_dask.layout import RunDir
 from cwt_dask.merge.certificate import read_open_islands
@@ -55,10 +55,11 @@ def publish_candidates(files, grid, ratio, *, verdicts=None, round_=0):
         seen = window_of(ratio, tile, grid, -np.inf)
         told = None if verdicts is None else lambda *_, tile=tile: verdicts[tile.id]
         judge = WindowJudge(tile, grid.sound(tile, REACH), grid.x.length, CRITERIA, told)
-        judge.judge(2, np.zeros((1, *tile.box.shape), dtype=bool), 0, seen > THRESHOLD, seen)
-        start = Progress.start(1, tile.box.shape)
-        progress = Progress(start.state, start.joined, candidates=judge.found)
-        write_checkpoint(files.checkpoint(2, tile.id, round_), progress, tile)
+        pixels = np.flatnonzero(seen > THRESHOLD)
+        detected = Detected(tile.box.shape, pixels, seen.ravel()[pixels])
+        judge.judge(2, np.zeros((1, *tile.box.shape), dtype=np.uint16), 0, detected)
+        progress = Progress(Progress.start(1, tile).state, candidates=judge.found)
+        write_checkpoint(files.checkpoint(2, tile.id, round_), progress)
 
 
 grids = st.builds(

@@ -25,10 +25,10 @@ def whole():
 def window_of(tile, whole):
     """What a tile would hold in its box had it computed the whole map's result."""
     seen = tile.box.intersection(GRID.map_box)
-    model, support = np.zeros(tile.box.shape), np.zeros((N_SCALE, *tile.box.shape), dtype=bool)
+    model, joined = np.zeros(tile.box.shape), np.zeros((N_SCALE, *tile.box.shape), dtype=np.uint16)
     model[seen.within(tile.box)] = whole[0][seen.slices]
-    support[(..., *seen.within(tile.box))] = whole[1][(..., *seen.slices)]
-    return SimpleNamespace(model=model, support=support)
+    joined[(..., *seen.within(tile.box))] = whole[1][(..., *seen.slices)]
+    return SimpleNamespace(model=model, joined=joined)
 
 
 @pytest.fixture
@@ -126,10 +126,10 @@ def on_ring(tile, whole):
     rows = slice(max(tile.box.y0, 0), min(tile.box.y1, whole[0].shape[0]))
     columns = np.arange(tile.box.x0, tile.box.x1) % whole[0].shape[1]
     held = slice(rows.start - tile.box.y0, rows.stop - tile.box.y0)
-    model, support = np.zeros(tile.box.shape), np.zeros((N_SCALE, *tile.box.shape), dtype=bool)
+    model, joined = np.zeros(tile.box.shape), np.zeros((N_SCALE, *tile.box.shape), dtype=np.uint16)
     model[held] = whole[0][rows][:, columns]
-    support[:, held] = whole[1][:, rows][:, :, columns]
-    return SimpleNamespace(model=model, support=support)
+    joined[:, held] = whole[1][:, rows][:, :, columns]
+    return SimpleNamespace(model=model, joined=joined)
 
 
 @pytest.mark.parametrize("core", [(9, 12), (9, 15), (23, 31), (40, 16)])

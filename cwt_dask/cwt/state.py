@@ -1,0 +1,173 @@
+"""What is analysed, by which criteria, and what is known of it between two iterations."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cwt_dask.cwt.rooms import borrow_filled, give_back
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Rounding of one convolution, in units of machine epsilon times the brightest pixel. Measured:
+# tests/cwt/test_rounding.py; the reasoning: docs/design/0005-rounding.md.
+ROUNDING_FACTOR = 64
+
+
+def rounding_level(brightest: float) -> float:
+    """Counts per pixel that convolution cannot tell from zero in a map whose largest pixel is `brightest`.
+
+    A power of ten, from the whole map and never from a window of it, so that all tiles agree on it.
+    """
+    if brightest <= 0:
+        return 0.0
+    return float(10.0 ** math.ceil(math.log10(ROUNDING_FACTOR * np.finfo(np.float64).eps * brightest)))
+
+
+@dataclass(frozen=True)
+class Field:
+    """What is analysed, in a box: all arrays have the box's shape (y, x).
+
+    Attributes
+    ----------
+    counts, background : ndarray
+        Counts per pixel, float64, 0 where not `valid`.
+    valid : ndarray of bool
+        Pixels that take part. Model and approximation stay zero on the others, which is the published zero border.
+    """
+
+    counts: NDArray[np.float64]
+    background: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """When a pixel joins the support.
+
+    Attributes
+    ----------
+    significance_threshold : float
+        Smallest T/E, exclusive.
+    significance_island_threshold : float or None
+        Islands whose largest T/E is below it are dropped.
+    remove_isolated : bool
+        Drop islands of one pixel.
+    rounding : float
+        `rounding_level` of the whole map, counts per pixel.
+    """
+
+    significance_threshold: float
+    significance_island_threshold: float | None
+    remove_isolated: bool
+    rounding: float
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Values of T/E at which something is decided."""
+        island = self.significance_island_threshold
+        if island is None or island <= self.significance_threshold:
+            return (self.significance_threshold,)
+        return self.significance_threshold, island
+
+
+@dataclass(frozen=True)
+class Detected:
+    """Pixels above the threshold at one scale; isolated ones are not among them where they are to be removed.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the box (y, x).
+    pixels : ndarray of int64
+        Flat indices in the box, ascending.
+    ratio : ndarray of float64
+        T/E of each.
+    ring : bool
+        Whether the last column of the box is the neighbour of its first.
+    """
+
+    shape: tuple[int, int]
+    pixels: NDArray[np.int64]
+    ratio: NDArray[np.float64]
+    ring: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known after `iteration` iterations. Images are (y, x), cubes (scale, y, x), float64 unless said.
+
+    Attributes
+    ----------
+    iteration : int
+        Iterations made.
+    core : tuple of slice
+        The pixels (y, x) of the box of which more is kept than an iteration needs.
+    model, approx : ndarray
+        Model M and approximation A in the box, counts per pixel.
+    joined : ndarray of uint16
+        Cube in the box: iteration at which each pixel joined the support of a scale, 0 where it has not.
+    transform_2d : ndarray
+        Sum of T over the supports in the box.
+    significance : ndarray
+        Largest T/E over scales and iterations so far, in the core; -inf where it was never defined.
+    best_scale : ndarray of int16
+        Index of the scale of that largest T/E, in the core; -1 where it was never defined.
+    undefined : ndarray of bool
+        Pixels of the core where, at some scale and iteration, the expected error was zero to rounding or not a number.
+    near_threshold : ndarray of bool
+        Pixels of the core whose T/E, at some scale and iteration, lay within rounding of a threshold.
+    transform, error : ndarray
+        Cubes T and E of this iteration in the box, of no pixels where they are not wanted; E is NaN where its square
+        came out negative.
+    """
+
+    iteration: int
+    core: tuple[slice, slice]
+    model: NDArray[np.float64]
+    approx: NDArray[np.float64]
+    joined: NDArray[np.uint16]
+    transform_2d: NDArray[np.float64]
+    significance: NDArray[np.float64]
+    best_scale: NDArray[np.int16]
+    undefined: NDArray[np.bool_]
+    near_threshold: NDArray[np.bool_]
+    transform: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+    @classmethod
+    def start(
+        cls, n_scale: int, shape: tuple[int, int], core: tuple[slice, slice] | None = None, *, with_cubes: bool = False
+    ) -> State:
+        """State before the first iteration, in a box of `shape`; the core is all of it unless given."""
+        core = core or (slice(0, shape[0]), slice(0, shape[1]))
+        inner = core[0].stop - core[0].start, core[1].stop - core[1].start
+        cube = (n_scale, *(shape if with_cubes else (0, 0)))
+        return cls(
+            iteration=0,
+            core=core,
+            model=borrow_filled(shape, 0),
+            approx=borrow_filled(shape, 0),
+            joined=borrow_filled((n_scale, *shape), 0, np.uint16),
+            transform_2d=borrow_filled(shape, 0),
+            significance=borrow_filled(inner, -np.inf),
+            best_scale=borrow_filled(inner, -1, np.int16),
+            undefined=borrow_filled(inner, 0, np.bool_),
+            near_threshold=borrow_filled(inner, 0, np.bool_),
+            transform=np.zeros(cube),
+            error=np.zeros(cube),
+        )
+
+    def close(self) -> None:
+        """Give back all arrays."""
+        give_back(self.model, self.approx, self.joined, self.transform_2d, self.significance, self.best_scale)
+        give_back(self.undefined, self.near_threshold)
+
+    @property
+    def support(self) -> NDArray[np.bool_]:
+        """Pixels that were ever significant, by scale, bool cube in the box."""
+        return self.joined > 0

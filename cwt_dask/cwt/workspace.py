@@ -1,0 +1,165 @@
+"""The transforms of one iteration, over all pixels of a box."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cwt_dask.cwt.compiled import find_significant, keep_largest, not_isolated
+from cwt_dask.cwt.rooms import borrow, give_back
+from cwt_dask.cwt.state import Detected
+from cwt_dask.cwt.stopping import Moments
+from cwt_dask.cwt.transform import row_blocks, scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.state import Criteria, Field, State
+    from cwt_dask.cwt.transform import KernelSpectra
+
+
+class Workspace:
+    """What the iterations of one field share: the spectrum of its counts, and room for those of an iteration.
+
+    Seven real FFTs make an iteration with two scales: everything else is linear in spectra that are known.
+
+    Parameters
+    ----------
+    field : Field
+        What is analysed.
+    spectra : KernelSpectra
+        The kernels, in the field's box.
+    criteria : Criteria
+        When a pixel joins the support.
+    ring : bool, optional
+        Whether the last column of the box is the neighbour of its first.
+    """
+
+    def __init__(self, field: Field, spectra: KernelSpectra, criteria: Criteria, *, ring: bool = False) -> None:
+        self.field = field
+        self.spectra = spectra
+        self.criteria = criteria
+        self.ring = ring
+        self._all_valid = bool(field.valid.all())
+        self._above = borrow(spectra.shape, np.bool_)
+        self._counts_hat = spectra.new_spectrum()
+        self._excess_hat = spectra.new_spectrum()
+        self._rooms = spectra.new_spectrum(), spectra.new_spectrum()
+        spectra.forward(self._counts_hat, images=lambda rows: iter([field.counts[rows]]))
+
+    def close(self) -> None:
+        """Give back what only iterations need."""
+        give_back(self._counts_hat, self._excess_hat, *self._rooms, self._above)
+
+    def begin(self, state: State) -> None:
+        """Take up the model; put the approximation of this iteration in place of the last one's."""
+        field, spectra, room = self.field, self.spectra, self._rooms[0]
+
+        def images(rows: slice) -> Iterator[NDArray[np.float64]]:
+            image = scratch(0, rows, spectra.shape[1])
+            np.subtract(field.counts[rows], state.model[rows], out=image)
+            image -= field.background[rows]
+            yield image
+            image -= state.approx[rows]
+            yield image
+
+        spectra.forward(room, self._excess_hat, images=images)
+        spectra.over_rows(lambda rows: spectra.approx.multiply(rows, room[rows], room[rows]))
+        self._take_back(room, state.approx)
+
+    def smooth(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Convolve an image (y, x) with the approximation kernel; 0 on pixels that do not take part."""
+        spectra, room, smooth = self.spectra, self._rooms[0], np.empty_like(image)
+        spectra.forward(room, images=lambda rows: iter([image[rows]]))
+        spectra.over_rows(lambda rows: spectra.approx.multiply(rows, room[rows], room[rows]))
+        self._take_back(room, smooth)
+        return smooth
+
+    def detect(self, state: State, scale: int) -> tuple[Detected, NDArray[np.int64], NDArray[np.float64]]:
+        """What is above the threshold at a scale.
+
+        Also keeps in `state` what is kept of all pixels of the core.
+
+        Returns
+        -------
+        detected : Detected
+            Pixels above the threshold.
+        pixels : ndarray of int64
+            Flat indices of all pixels that are above the threshold or in the support, ascending.
+        transform : ndarray of float64
+            T of these.
+        """
+        spectra, (for_transform, for_variance) = self.spectra, self._rooms
+
+        def products(rows: slice) -> None:
+            excess = self._excess_hat[rows]
+            spectra.base[scale].multiply(rows, excess, for_transform[rows])
+            squared = spectra.base_squared[scale]
+            squared.multiply_difference(rows, self._counts_hat[rows], excess, for_variance[rows])
+
+        spectra.over_rows(products)
+        above, criteria = self._above, self.criteria
+        floor = criteria.rounding * spectra.squared_sum[scale]
+        # Without rounding nothing is near.
+        rounding = criteria.rounding * spectra.abs_sum[scale] if criteria.rounding else -math.inf
+        thresholds = criteria.thresholds[0], criteria.thresholds[-1]
+
+        def look(
+            rows: slice, transform: NDArray[np.float64], variance: NDArray[np.float64]
+        ) -> tuple[NDArray[Any], ...]:
+            ratio = scratch(2, rows, spectra.shape[1])
+            wanted, near = np.empty(ratio.shape, dtype=bool), np.empty(ratio.shape, dtype=bool)
+            images = transform, variance, self.field.valid[rows], state.joined[scale, rows]
+            find_significant(*images, floor, rounding, thresholds, ratio, above[rows], wanted, near)
+            if state.transform.size:
+                state.transform[scale, rows] = transform
+                state.error[scale, rows] = np.sqrt(variance, out=np.full_like(variance, np.nan), where=variance >= 0)
+            self._keep(state, scale, rows, ratio, near)
+            pixels = np.flatnonzero(wanted)
+            return pixels + rows.start * spectra.shape[1], transform.ravel()[pixels], ratio.ravel()[pixels]
+
+        found = spectra.backward(for_transform, for_variance, take=look)
+        pixels, transform, ratio = (np.concatenate(column) for column in zip(*found, strict=True))
+        is_above = above.ravel()[pixels]
+        candidates, ratio = pixels[is_above], ratio[is_above]
+        if self.criteria.remove_isolated:
+            kept = not_isolated(above, candidates, self.ring)
+            candidates, ratio = candidates[kept], ratio[kept]
+        return Detected(spectra.shape, candidates, ratio, self.ring), pixels, transform
+
+    def residual_moments(self, state: State) -> Moments:
+        """Moments of the residual over the pixels of the core that take part, pooled in the order of rows."""
+        (y, x), field = state.core, self.field
+
+        def moments(rows: slice) -> Moments:
+            part = slice(y.start + rows.start, y.start + rows.stop), x
+            values = scratch(0, rows, x.stop - x.start)
+            np.add(state.model[part], state.approx[part], out=values)
+            np.subtract(field.counts[part], values, out=values)
+            return Moments.of(values if self._all_valid else values[field.valid[part]])
+
+        return Moments.pooled(map(moments, row_blocks((y.stop - y.start, x.stop - x.start))))
+
+    def _take_back(self, spectrum: NDArray[np.complex128], image: NDArray[np.float64]) -> None:
+        """Fill an image with the transform of a half-spectrum; 0 on pixels that do not take part."""
+
+        def mask(rows: slice, values: NDArray[np.float64]) -> None:
+            if not self._all_valid:
+                values[~self.field.valid[rows]] = 0.0
+
+        self.spectra.backward(spectrum, into=image, take=mask)
+
+    def _keep(self, state: State, scale: int, rows: slice, ratio: NDArray[np.float64], near: NDArray[np.bool_]) -> None:
+        """Take up what is kept of the core, from some rows of the box."""
+        y, x = state.core
+        start, stop = max(rows.start, y.start), min(rows.stop, y.stop)
+        if start >= stop:
+            return
+        here, there = slice(start - rows.start, stop - rows.start), slice(start - y.start, stop - y.start)
+        kept = state.significance[there], state.best_scale[there], state.undefined[there]
+        keep_largest(ratio[here, x], self.field.valid[start:stop, x], scale, *kept)
+        state.near_threshold[there] |= near[here, x]

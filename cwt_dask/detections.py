@@ -1,0 +1,112 @@
+"""What a tile keeps of its core's support, so that peaks are found without reading the maps again."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cwt_dask.atomic import atomic_file
+from cwt_dask.maps import stored_digests
+from cwt_dask.peaks import disc_radii, disc_sums, find_peaks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.kernels import CWTKernels
+    from cwt_dask.cwt.state import State
+    from cwt_dask.layout import RunDir
+    from cwt_dask.survey import Survey, Window
+    from cwt_dask.tiling import Box, Tile, TileGrid
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Pixels of the support of one core.
+
+    Attributes
+    ----------
+    y, x : ndarray of int64
+        Pixels of the map, in row-major order.
+    significance : ndarray of float64
+        Largest T/E.
+    best_scale : ndarray of int16
+        Index of its scale.
+    maxima : ndarray of int64
+        Which of them may be peaks, as far as this core can tell.
+    counts, background : ndarray of float64
+        Sums over the discs of these.
+    """
+
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    significance: NDArray[np.float64]
+    best_scale: NDArray[np.int16]
+    maxima: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    background: NDArray[np.float64]
+
+    def put(self, image: NDArray[np.float64], box: Box, turn: int | None = None) -> None:
+        """Put significances where `image` (y, x), of the pixels of `box`, has them; on a ring of `turn` columns."""
+        turns = [0] if turn is None else range((box.x0 - turn + 1) // turn, box.x1 // turn + 1)
+        for columns in (self.x + n * (turn or 0) for n in turns):
+            inside = (box.y0 <= self.y) & (self.y < box.y1) & (box.x0 <= columns) & (columns < box.x1)
+            image[self.y[inside] - box.y0, columns[inside] - box.x0] = self.significance[inside]
+
+
+def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, window: Window, state: State) -> Detections:
+    """Collect the support of a tile's core, and sum counts and background around what may be peaks."""
+    core = tile.core.within(tile.box)
+    support = (state.joined[(..., *core)] > 0).any(axis=0)
+    y, x = np.nonzero(support)
+    significance, best_scale = state.significance[y, x], state.best_scale[y, x]
+    # A pixel joined the support by a significance.
+    image = np.full(support.shape, -np.inf)
+    image[y, x] = significance
+    peak_y, peak_x = find_peaks(image, 0.0)
+    width = support.shape[1]
+    maxima = np.searchsorted(y * width + x, peak_y * width + peak_x)
+    radius = disc_radii(kernels)[best_scale[maxima]]
+    around = grid.on_map(tile.core.grown(math.ceil(radius.max(initial=0))))
+    if around.intersection(tile.window) == around:
+        planes, box = (window.counts, window.background), tile.box
+    else:
+        # A margin narrower than a disc.
+        planes, box = (survey.read("counts", around), survey.read("background", around)), around
+    y, x = y + tile.core.y0, x + tile.core.x0
+    turn = grid.x.length if grid.ring else None
+    counts, background = disc_sums(planes, box, y[maxima], x[maxima], radius, turn=turn)
+    return Detections(y, x, significance, best_scale, maxima, counts, background)
+
+
+def write_detections(path: Path, detections: Detections) -> str:
+    """Keep them in a file; its sha256."""
+    with atomic_file(path) as file:
+        for field in fields(Detections):
+            np.save(file, getattr(detections, field.name))
+    return _digest(path)
+
+
+def read_detections(path: Path) -> Detections:
+    """What `write_detections` kept."""
+    with path.open("rb") as file:
+        return Detections(**{field.name: np.load(file, allow_pickle=False) for field in fields(Detections)})
+
+
+def published_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
+    """Digests by name of all that a tile published, as it is now; what cannot be read is not among them."""
+    digests = stored_digests(run_dir, tile)
+    with suppress(OSError):
+        digests["detections"] = _digest(run_dir.detections(tile.id))
+    return digests
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
