@@ -30,9 +30,11 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Measures what margins leave of errors, some six minutes, and writes docs/design/margins.ecsv and its table.
+# Measures what margins leave of errors, some six minutes, and writes docs/design/margins.ecsv and its table; then what
+# everything costs, into docs/performance.md: the better part of an hour on two cores, 5 GB of scratch space.
 bench: .venv/installed
 	$(BIN)/python benchmarks/margin.py
+	$(BIN)/python benchmarks/performance.py
 
 # Resolve the newest versions and pin them; names and versions only.
 constraints:

@@ -26,8 +26,9 @@ SINGLE_TILE_PIXELS = 2**20
 # Python and its libraries, the compiler among them.
 PROCESS_MEMORY = 300 * 2**20
 # Of a box pixel: counts, background, validity, four spectra, model, approximation, sum of transforms and the pixels
-# above the threshold; of a core pixel significance, scale and flags, and what is written, thrice.
-BYTES_PER_PIXEL = 112
+# above the threshold; of a core pixel significance, scale and flags, and what is written, thrice; of a pixel of the
+# support, taken to be every third, its place and values in several lists.
+BYTES_PER_PIXEL = 132
 BYTES_PER_PIXEL_AND_SCALE = 2
 
 # Seconds, on one core: of an FFT and all that goes with it, of reading, of publishing, and of a task by itself.
@@ -77,6 +78,11 @@ def disk(grid: TileGrid, n_scale: int, *, checkpoints: bool, candidates: bool) -
         sparse = 8 + 2 * 8 + 2 * n_scale + (14 * n_scale if candidates else 0)
         total += 2 * grid.n_tiles * (box * (8 + sparse // 10) + core * 12)
     return total
+
+
+def least_disk(n_pixels: int) -> int:
+    """Space that a run is sure to need for `n_pixels` that take part, in bytes: images that nothing compresses."""
+    return 3 * 8 * n_pixels
 
 
 def automatic_grid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -10,10 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask.utils import format_bytes
+
 from cwt_dask.atomic import fresh_directory, write_atomically
 from cwt_dask.blocks import Iteration
 from cwt_dask.catalogue import build_catalogue
 from cwt_dask.clusters import cores, dashboard, existing_client, local_client
+from cwt_dask.cost import least_disk
+from cwt_dask.cwt.rooms import forget
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.executors import Executor, InProcess, OnDask
 from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
@@ -161,6 +166,7 @@ def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Rep
             opened = ingest(SurveySource.of(survey, **options.source), new.survey)
         plan = make_plan(options.settings, opened.facts)
         plan.check_memory(options.execution.memory_limit)
+        _check_disk(files.path, opened.facts, plan, progress)
         history = plan.settings.max_iter if options.execution.keep_history else 0
         create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text, history=history)
         new.ledger.mkdir()
@@ -168,11 +174,25 @@ def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Rep
         write_run(new, plan, survey if is_store(survey) else None)
 
 
+def _check_disk(path: Path, facts: SurveyFacts, plan: Plan, progress: Reporter) -> None:
+    """Refuse what cannot fit on the disk, and warn of what may not."""
+    least, free = least_disk(facts.n_valid), shutil.disk_usage(path.parent).free
+    if free < least:
+        raise InputError(
+            f"{path.parent} has {format_bytes(free)} free, the maps alone take {format_bytes(least)}: make room there, "
+            "or choose another directory"
+        )
+    if free < plan.disk:
+        progress.message(f"warning: the run may take {format_bytes(plan.disk)} of disk, {format_bytes(free)} are free")
+
+
 @contextmanager
 def _executor(client: Client | None, execution: Execution, n_tiles: int, progress: Reporter) -> Iterator[Executor]:
     if client is not None:
         progress.message(f"{len(client.nthreads())} workers{dashboard(client)}")
         yield OnDask(client)
+        # These workers live on.
+        client.run(forget, on_error="ignore")
     elif n_tiles == 1 or execution.workers == 0:
         yield InProcess()
     else:

@@ -54,6 +54,8 @@ def test_equal_numbers_of_other_types_are_one_setting():
         ("min_scale", math.inf, "min_scale is inf: it must be a finite number"),
         ("step_scale", 1.0, "step_scale is 1.0: it must be above 1"),
         ("max_iter", 0, "max_iter is 0: it must be a whole number of at least 1"),
+        ("max_iter", 65536, "max_iter is 65536: it must be at most 65535"),
+        ("memory_target", 0, "memory_target is 0: it must be a whole number of at least 1"),
         ("tol", math.nan, "tol is nan: it must be a finite number"),
         ("tol", -1e-5, "tol is -1e-05: it must be at least 0"),
         ("significance_threshold", "high", "significance_threshold is high: it must be a finite number"),

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from skies import poisson_sky, write_survey
@@ -7,9 +8,10 @@ from skies import poisson_sky, write_survey
 from cwt_dask import CWTKernels, run_survey
 from cwt_dask.config import Settings
 from cwt_dask.cost import SINGLE_TILE_PIXELS, automatic_grid, worker_memory
-from cwt_dask.errors import SettingsError
+from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.margins import contract_margin
 from cwt_dask.plan import make_plan
+from cwt_dask.progress import Lines
 from cwt_dask.survey import SurveyFacts
 
 FACTS = SurveyFacts(
@@ -203,6 +205,34 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_remedy():
     with pytest.raises(SettingsError, match="the limit is 1.00 GiB: take a smaller tile_size or margin"):
         plan.check_memory(2**30)
     plan.check_memory(plan.worker_memory)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((80, 120), seed=1))
+    free = SimpleNamespace(free=200_000)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: free)
+    with pytest.raises(InputError, match="has 195.31 kiB free, the maps alone take 225.00 kiB: make room there, or"):
+        run_survey(survey, tmp_path / "run", workers=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["survey.fits"]
+    free.free = 300_000
+    run_survey(survey, tmp_path / "run", workers=0, max_iter=1, progress=Lines())
+    assert "warning: the run may take" in capsys.readouterr().out
+
+
+def test_the_memory_target_decides_the_tiles_and_through_them_the_digest():
+    facts = replace(FACTS, shape=(4096, 4096))
+    small, default = (make_plan(Settings(memory_target=target), facts) for target in (400 * 2**20, 2**30))
+    assert small.worker_memory <= 400 * 2**20 < default.worker_memory <= 2**30
+    assert small.settings_digest != default.settings_digest
+    same = Settings(memory_target=2**31, tile_size=default.grid.core_shape[0])
+    assert make_plan(same, facts).settings_digest == default.settings_digest
+
+
+def test_wide_kernels_get_more_memory_where_that_saves_half_of_the_work():
+    kernels = CWTKernels(2, 60.0, 1.3)
+    grid = automatic_grid((4096, 4096), 997, kernels, 10, memory_target=MEMORY_TARGET)
+    assert MEMORY_TARGET < worker_memory(grid, 2) <= 4 * MEMORY_TARGET
+    assert grid.n_tiles < 81
 
 
 @pytest.mark.parametrize("n_scale", [1, 4])

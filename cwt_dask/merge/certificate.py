@@ -115,7 +115,7 @@ def digest_maps(records: dict[int, TileRecord]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what can change last bits."""
-    packages = ("cwt_dask", "numpy", "scipy", "astropy", "zarr", "dask", "distributed")
+    packages = ("cwt_dask", "numpy", "numba", "scipy", "astropy", "zarr", "dask", "distributed")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 

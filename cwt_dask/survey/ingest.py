@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.facts import Census, SurveyFacts
-from cwt_dask.survey.store import StoreWriter, Survey
+from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
 from cwt_dask.survey.wcs import closes_circle, pixel_scale, repeats_edge_column, wcs_from_text
+from cwt_dask.survey.writer import StoreWriter
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -77,7 +78,7 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
             partial.mkdir()
         except OSError as error:
             raise SurveyError(f"{out} cannot be written ({error.strerror}): choose another place") from error
-        writer = StoreWriter(partial, survey.shape, survey.dtypes)
+        writer = stack.enter_context(StoreWriter(partial, survey.shape, survey.dtypes))
         census = Census()
         for strip in survey.strips():
             census.add(strip)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dask.array
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cwt_dask.cwt.rooms import borrow, borrow_filled, give_back
 from cwt_dask.errors import SurveyError
@@ -21,18 +20,16 @@ from cwt_dask.tiling import on_map
 from cwt_dask.windows import read_box
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from os import PathLike
 
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-    from cwt_dask.survey.strips import Strip
     from cwt_dask.tiling import Box
 
 CHUNK = 1024
-_KIND = "cwt_dask survey"
-_VERSION = 2
+KIND = "cwt_dask survey"
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -130,12 +127,12 @@ class Survey:
             group = zarr.open_group(path, mode="r")
         except ValueError as error:
             raise SurveyError(f"{path} is no readable Zarr group ({error}): ingest the survey again") from error
-        if group.attrs.get("kind") != _KIND:
+        if group.attrs.get("kind") != KIND:
             raise SurveyError(f"{path} is a Zarr group, but not a survey store: make one with cwt-dask ingest")
         version = group.attrs.get("version")
-        if version != _VERSION:
+        if version != VERSION:
             raise SurveyError(
-                f"{path} is a survey store of version {version}, but this release reads version {_VERSION}: "
+                f"{path} is a survey store of version {version}, but this release reads version {VERSION}: "
                 "ingest the survey again"
             )
         return cls(path, group, ring=ring)
@@ -245,53 +242,6 @@ class Survey:
         for name in ("counts", "background", "mask"):
             digest.update(_little_endian(self.read(name, seen)))
         return digest.hexdigest()
-
-
-class StoreWriter:
-    """Writes a store from strips, a row of whole chunks at a time.
-
-    Parameters
-    ----------
-    path : Path
-        Directory to create.
-    shape : tuple of int
-        Rows and columns.
-    dtypes : mapping
-        Types of the planes by name.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]]) -> None:
-        self._group = zarr.create_group(path)
-        self._arrays = {
-            name: self._group.create_array(
-                name,
-                shape=shape,
-                chunks=(CHUNK, CHUNK),
-                dtype=dtype,
-                fill_value=0,
-                compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
-                dimension_names=("y", "x"),
-            )
-            for name, dtype in dtypes.items()
-        }
-        self._rows: dict[str, NDArray[Any]] = {
-            name: np.empty((min(CHUNK, shape[0]), shape[1]), dtype) for name, dtype in dtypes.items()
-        }
-
-    def add(self, strip: Strip) -> None:
-        """Take up the next rows; strips never straddle two rows of chunks."""
-        first = strip.y0 % CHUNK
-        end = strip.y0 + len(strip.mask)
-        for name, plane in strip.planes().items():
-            rows = self._rows[name]
-            rows[first : first + len(plane)] = plane
-            if end % CHUNK == 0 or end == self._arrays[name].shape[0]:
-                start = strip.y0 - first
-                self._arrays[name][start:end] = rows[: end - start]
-
-    def finish(self, header_text: str, facts: SurveyFacts) -> None:
-        """Write the attributes."""
-        self._group.attrs.update({"kind": _KIND, "version": _VERSION, "wcs": header_text, "facts": facts.to_dict()})
 
 
 def _little_endian(pixels: NDArray[Any]) -> memoryview:

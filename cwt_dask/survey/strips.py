@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from cwt_dask.survey.source import SurveySource
 
-# A strip of a full-sky map of 36000 columns takes some 20 MB a plane as float64. A chunk is a whole number of strips.
-ROWS = 64
+# A strip takes some 8 MB a plane as float64, however wide the map is.
+_STRIP_PIXELS = 2**20
+# A row of chunks is a whole number of strips.
+MOST_ROWS = 64
 
 
 def _used_in_all(masks: Any, axis: int) -> NDArray[np.bool_]:
@@ -174,10 +176,19 @@ class OpenSurvey:
         """Read the survey, once, from its first row to its last."""
         n_rows, n_columns = self.shape
         wcs = wcs_from_text(self.header_text)
-        for y0 in range(0, n_rows, ROWS):
-            rows = range(y0, min(y0 + ROWS, n_rows))
+        height = rows_of_a_strip(n_columns)
+        for y0 in range(0, n_rows, height):
+            rows = range(y0, min(y0 + height, n_rows))
             raw = {name: plane.read(len(rows)) for name, plane in self.planes.items()}
             yield Strip.clean(y0, raw, on_sky(wcs, rows, n_columns))
+
+
+def rows_of_a_strip(n_columns: int) -> int:
+    """Rows, a power of two, of the strips in which a map of so many columns is read."""
+    height = MOST_ROWS
+    while height > 1 and height * n_columns > _STRIP_PIXELS:
+        height //= 2
+    return height
 
 
 def _check_together(planes: Mapping[str, FitsPlane]) -> str:

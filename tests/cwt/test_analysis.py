@@ -184,6 +184,7 @@ def test_an_image_smaller_than_the_kernels():
     [
         ({"max_iter": 0}, "max_iter is 0: it must be a whole number of at least 1"),
         ({"max_iter": 2.5}, "max_iter is 2.5: it must be a whole number"),
+        ({"max_iter": 65536}, "max_iter is 65536: it must be at most 65535"),
         ({"tol": -1e-5}, "tol is -1e-05: it must be a number of at least 0"),
         ({"tol": math.nan}, "tol is nan: it must be a number"),
         ({"tol": math.inf}, "tol is inf: it must be a number"),

@@ -51,7 +51,7 @@ def test_scan_and_ingest_agree_whatever_the_height_of_strips(write, planes, tmp_
     facts = scan(source)
     assert ingest(source, tmp_path / "out.zarr").facts == facts
     for rows in (1, 7, 40):
-        monkeypatch.setattr(strips, "ROWS", rows)
+        monkeypatch.setattr(strips, "MOST_ROWS", rows)
         assert scan(source) == facts
 
 

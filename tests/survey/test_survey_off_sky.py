@@ -109,7 +109,7 @@ def test_the_height_of_strips_does_not_matter(write, full_sky, monkeypatch, proj
     assert facts.n_off_sky > 0
     assert len(facts.warnings) == 1
     for rows in (1, 7, 50):
-        monkeypatch.setattr(strips, "ROWS", rows)
+        monkeypatch.setattr(strips, "MOST_ROWS", rows)
         assert scan(source) == facts
 
 

@@ -35,7 +35,7 @@ def survey(big, tmp_path_factory):
     from astropy.io import fits
 
     folder = tmp_path_factory.mktemp("store")
-    header = fits.Header({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.01, "CDELT2": 0.01})
+    header = fits.Header({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.001, "CDELT2": 0.001})
     hdus = [fits.ImageHDU(data, header, name=name) for name, data in big.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folder / "survey.fits")
     return ingest(SurveySource.of(folder / "survey.fits"), folder / "survey.zarr")
@@ -177,27 +177,30 @@ def test_what_is_no_survey_store_is_refused(tmp_path):
         Survey.open(tmp_path / "new.zarr")
 
 
-def peak_of_ingest(rows, folder):
-    """Peak memory in bytes of a process that ingests a gzipped map of so many rows."""
+def peak_of_ingest(rows, columns, folder):
+    """Peak memory in bytes of a process that ingests a gzipped map."""
     from astropy.io import fits
 
     folder.mkdir()
     header = fits.Header({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.01, "CDELT2": 0.01})
-    ones = np.ones((rows, 1000), np.int32)
+    ones = np.ones((rows, columns), np.int32)
     hdus = fits.HDUList([fits.PrimaryHDU(ones, header), fits.ImageHDU(ones.astype(np.float32), header, "BACKGROUND")])
     hdus[0].header["EXTNAME"] = "COUNTS"
     with gzip.open(folder / "survey.fits.gz", "wb", 1) as file:
         hdus.writeto(file)
     command = f"""
-import resource
 from cwt_dask.survey import SurveySource, ingest
+from cwt_dask.tile import peak_memory
 ingest(SurveySource.of({str(folder / "survey.fits.gz")!r}), {str(folder / "out.zarr")!r})
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_memory())
 """
     done = subprocess.run([sys.executable, "-c", command], check=True, capture_output=True)
     return int(done.stdout)
 
 
-def test_memory_does_not_grow_with_the_height_of_the_map(tmp_path):
-    low, high = (peak_of_ingest(rows, tmp_path / str(rows)) for rows in (1024, 8 * 1024))
+def test_memory_grows_neither_with_the_height_nor_with_the_width_of_the_map(tmp_path):
+    low, high = (peak_of_ingest(rows, 1000, tmp_path / str(rows)) for rows in (1024, 8 * 1024))
+    wide = peak_of_ingest(1024, 64 * 1024, tmp_path / "wide")
     assert high < 1.5 * low
+    # A row of its chunks alone is 600 MB.
+    assert wide < 2 * low

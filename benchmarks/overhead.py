@@ -1,0 +1,106 @@
+"""Reading, scheduling, writing, digests, checkpoints and merging, over bare computing of the same tiles; one worker."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from common import apart, markdown, say, show, survey
+from runs import N_ITER, planned, run
+
+from cwt_dask.cwt.iterate import step
+from cwt_dask.cwt.state import Field, State
+from cwt_dask.cwt.transform import kernel_spectra
+from cwt_dask.cwt.workspace import Workspace
+from cwt_dask.survey import Survey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cwt_dask.plan import Plan
+    from cwt_dask.survey import Window
+    from cwt_dask.tiling import Tile
+
+SIZES = (4096, 8192)
+REPETITIONS = 2
+
+
+class Bare(NamedTuple):
+    """Seconds that tiles take: their iterations, and the moments of their residuals after each."""
+
+    steps: float
+    moments: float
+
+
+def bare(store: Path, options: dict) -> Bare:
+    """Compute the tiles of a run one after the other; reading their windows does not count."""
+    plan = planned(store, **options)
+    survey_store = Survey.open(store, ring=plan.grid.ring)
+    warm_up(plan)
+    seconds = [0.0, 0.0]
+    for number in range(plan.grid.n_tiles):
+        tile = plan.grid.tile(number)
+        window = survey_store.read_window(tile.window, tile.box)
+        for kind, took in enumerate(compute(plan, tile, window)):
+            seconds[kind] += took
+        window.close()
+    return Bare(*seconds)
+
+
+def compute(plan: Plan, tile: Tile, window: Window) -> Bare:
+    """All iterations of a tile."""
+    started, moments = time.perf_counter(), 0.0
+    workspace = Workspace(
+        Field(window.counts, window.background, window.valid),
+        kernel_spectra(plan.kernels, tile.box.shape),
+        plan.criteria,
+    )
+    state = State.start(plan.kernels.n_scale, tile.box.shape, tile.core.within(tile.box))
+    for _ in range(N_ITER):
+        state = step(state, workspace)
+        clock = time.perf_counter()
+        workspace.residual_moments(state)
+        moments += time.perf_counter() - clock
+    workspace.close()
+    state.close()
+    return Bare(time.perf_counter() - started - moments, moments)
+
+
+def warm_up(plan: Plan) -> None:
+    """Have everything compiled and the spectra of the kernels there."""
+    kernel_spectra(plan.kernels, plan.grid.box_shape)
+    shape = (64, 64)
+    field = Field(np.ones(shape), np.ones(shape), np.ones(shape, dtype=bool))
+    workspace = Workspace(field, kernel_spectra(plan.kernels, shape), plan.criteria)
+    workspace.residual_moments(step(State.start(plan.kernels.n_scale, shape), workspace))
+
+
+def tables(quick: bool, scratch: Path) -> str:
+    """A row a map size."""
+    sizes, repetitions = ((512,), 1) if quick else (SIZES, REPETITIONS)
+    options = {"tile_size": 256} if quick else {}
+    rows = []
+    for size in sizes:
+        store = survey(scratch, size)
+        found = []
+        for repetition in range(repetitions):
+            say(f"run {repetition + 1} of {size} x {size} pixels, and its tiles alone")
+            found.append((run(store, scratch, workers=1, **options).run, apart(bare, store, options)))
+        rows.append(
+            (
+                f"{size} x {size}",
+                f"{median(whole for whole, _ in found):.1f}",
+                f"{median(tiles.steps for _, tiles in found):.1f}",
+                f"{median(tiles.moments for _, tiles in found):.1f}",
+                f"{median(whole / tiles.steps - 1 for whole, tiles in found):.1%}",
+                f"{median(whole / sum(tiles) - 1 for whole, tiles in found):.1%}",
+            )
+        )
+    head = ["map", "run, s", "iterations alone, s", "moments of residuals, s"]
+    return markdown([*head, "overhead over iterations", "over iterations and moments"], rows)
+
+
+if __name__ == "__main__":
+    show(tables, __doc__)

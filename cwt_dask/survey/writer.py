@@ -1,0 +1,111 @@
+"""Writing a survey store, from strips of rows."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from cwt_dask.survey.store import CHUNK, KIND, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.survey.facts import SurveyFacts
+    from cwt_dask.survey.strips import Strip
+
+
+class StoreWriter:
+    """Writes a store from strips, a row of whole chunks at a time.
+
+    Parameters
+    ----------
+    path : Path
+        Directory to create.
+    shape : tuple of int
+        Rows and columns.
+    dtypes : mapping
+        Types of the planes by name.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]]) -> None:
+        self._group = zarr.create_group(path)
+        self._arrays = {
+            name: self._group.create_array(
+                name,
+                shape=shape,
+                chunks=(CHUNK, CHUNK),
+                dtype=dtype,
+                fill_value=0,
+                compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
+                dimension_names=("y", "x"),
+            )
+            for name, dtype in dtypes.items()
+        }
+        self._spools = {name: _Spool(path, shape[1], dtype) for name, dtype in dtypes.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for spool in self._spools.values():
+            spool.close()
+
+    def add(self, strip: Strip) -> None:
+        """Take up the next rows; strips never straddle two rows of chunks."""
+        first = strip.y0 % CHUNK
+        end = strip.y0 + len(strip.mask)
+        for name, plane in strip.planes().items():
+            self._spools[name].add(first, plane)
+            if end % CHUNK == 0 or end == self._arrays[name].shape[0]:
+                start = strip.y0 - first
+                for columns, pixels in self._spools[name].chunks(end - start):
+                    self._arrays[name][start:end, columns] = pixels
+
+    def finish(self, header_text: str, facts: SurveyFacts) -> None:
+        """Write the attributes."""
+        self._group.attrs.update({"kind": KIND, "version": VERSION, "wcs": header_text, "facts": facts.to_dict()})
+
+
+class _Spool:
+    """A row of chunks of one plane, on disk until it is whole: so memory does not grow with the map's width.
+
+    Parameters
+    ----------
+    directory : Path
+        Where there is room; the file has no name there.
+    width : int
+        Columns of the map.
+    dtype : dtype
+        Type of the plane.
+    """
+
+    def __init__(self, directory: Path, width: int, dtype: np.dtype[Any]) -> None:
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it is closed with the writer
+        self._columns = [slice(start, min(start + CHUNK, width)) for start in range(0, width, CHUNK)]
+        self._dtype = dtype
+
+    def add(self, first: int, rows: NDArray[Any]) -> None:
+        """Put rows (y, x) where the chunks hold them, from row `first` of the row of chunks on."""
+        for columns in self._columns:
+            width = columns.stop - columns.start
+            self._file.seek((columns.start * CHUNK + first * width) * self._dtype.itemsize)
+            self._file.write(np.ascontiguousarray(rows[:, columns], self._dtype).data)
+
+    def close(self) -> None:
+        """Remove what is on disk."""
+        self._file.close()
+
+    def chunks(self, n_rows: int) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Give the first rows of each chunk: its columns, and the pixels (y, x)."""
+        for columns in self._columns:
+            width = columns.stop - columns.start
+            self._file.seek(columns.start * CHUNK * self._dtype.itemsize)
+            content = self._file.read(n_rows * width * self._dtype.itemsize)
+            yield columns, np.frombuffer(content, self._dtype).reshape(n_rows, width)

@@ -1,0 +1,110 @@
+"""The benchmarks still fit the package, and compare what is the same; what they measure is not asserted."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import dask
+import dask.array
+import numpy as np
+import oracle
+import pytest
+from skies import poisson_sky, rounding_of, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.margins import contract_margin
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+KERNELS = CWTKernels(2, 1.5, 1.3)
+
+
+@pytest.fixture(scope="module")
+def load():
+    """Import of a benchmark by its name; all are forgotten in the end, for they are scripts and not modules."""
+    before = set(sys.modules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if (BENCHMARKS / f"{name}.py").is_file():
+            del sys.modules[name]
+
+
+def test_the_step_is_measured(load):
+    cost = load("step").measure(64, 1)
+    assert set(cost) == {"plain", "step", "ffts", "moments"}
+    assert min(cost.values()) > 0
+
+
+def test_plain_is_the_oracle(load):
+    counts, background = poisson_sky((60, 80), seed=5)
+    rounding = rounding_of(counts, background)
+    settings = {"n_scale": 2, "min_scale": 1.5, "step_scale": 1.3, "max_iter": 4}
+    expected = oracle.analyze(counts, background, **settings, fixed=True, rounding=rounding)
+    base = list(KERNELS.kern_base.values())
+    maps = load("plain").analyse(counts, background, base, KERNELS.kern_approx, 3.0, 4, rounding)
+    assert np.abs(maps.model - expected.model).max() <= 1e-12 * expected.model.max()
+    assert np.array_equal(maps.support, expected.support)
+    assert expected.support.any()
+
+
+def test_ways_of_element_wise_work_agree(load):
+    elementwise = load("elementwise")
+    before = elementwise.Before.of_sky(96)
+    found = {}
+    for name, way in elementwise.INSTALLED.items():
+        found[name] = elementwise.After((96, 96))
+        way(before, found[name])
+    (choice, *others) = found.values()
+    assert others
+    assert choice.above.any()
+    for other in others:
+        for name in ("transform_hat", "variance_hat"):
+            expected = getattr(choice, name)
+            assert np.abs(getattr(other, name) - expected).max() <= 1e-14 * np.abs(expected).max()
+        for name in ("ratio", "above", "wanted", "near", "significance", "best_scale", "undefined"):
+            assert np.array_equal(getattr(other, name), getattr(choice, name)), name
+
+
+def test_ways_of_labelling_agree(load):
+    labelling = load("labelling")
+    for share in labelling.SHARES:
+        mask = labelling.islands(128, share)
+        assert len({way(mask) for way in labelling.INSTALLED.values()}) == 1
+        assert mask.mean() == pytest.approx(share, abs=1e-3)
+
+
+def test_ffts_are_ffts(load):
+    ffts = load("ffts")
+    image = ffts.noise(45)
+    expected = np.fft.rfft2(image)
+    for name in ffts.INSTALLED:
+        transforms = ffts.INSTALLED[name](image)
+        assert np.abs(transforms.forward() - expected).max() <= 1e-14 * np.abs(expected).max(), name
+        image_again = transforms.backward()
+        # FFTW leaves out the division by the number of pixels.
+        assert np.allclose(image_again / image_again[0, 0] * image[0, 0], image, atol=1e-10), name
+
+
+def test_map_overlap_is_a_run(load, tmp_path):
+    counts, background = poisson_sky((150, 200), seed=5)
+    survey = write_survey(tmp_path / "survey.fits", counts, background)
+    options = {"max_iter": 4, "stopping": "fixed", "tile_size": 100, "workers": 0}
+    run = run_survey(survey, tmp_path / "run", kernels=KERNELS, **options)
+    margin = contract_margin(KERNELS, 4, float(counts.max()))
+    planes = (dask.array.from_array(plane, chunks=100) for plane in (counts, background))
+    model = load("map_overlap").detect(*planes, KERNELS, 3.0, 4, margin)
+    assert model.npartitions == 4
+    expected = run.model.compute()
+    with dask.config.set(scheduler="synchronous"):
+        assert np.abs(model.compute() - expected).max() <= 1e-6 * expected.max()
+    assert expected.max() > 0
+
+
+def test_parts_have_their_places_on_the_page(load):
+    performance = load("performance")
+    text = performance.PAGE.read_text(encoding="utf-8")
+    for part, script in performance.PARTS.items():
+        assert (BENCHMARKS / script).is_file()
+        assert "| a |" in performance.page(text, part, "| a |\n")
