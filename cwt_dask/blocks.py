@@ -145,9 +145,9 @@ class Iteration:
         """
         if not done or self._judges_islands:
             return False
-        max_iter = self.plan.settings.max_iter
-        early = min(record.n_iter for record in done.values()) < max_iter
-        return begun == 0 or (early and self._next_end(begun) == max_iter)
+        max_iter, stop = self.plan.settings.max_iter, min(record.n_iter for record in done.values())
+        # A stop that the block before had shown is found again by its records.
+        return begun == 0 or (begun < stop < max_iter and self._next_end(begun) == max_iter)
 
     def _in_blocks(self, before: int, end: int, done: Mapping[int, TileRecord]) -> None:
         """Go on to where the whole map stops from the block of iterations from `before` to `end`, 0 for none."""

@@ -75,13 +75,13 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     radius = disc_radii(kernels)[best_scale[maxima]]
     around = grid.on_map(tile.core.grown(math.ceil(radius.max(initial=0))))
     if around.intersection(tile.window) == around:
-        planes, box = (window.counts, window.background), tile.box
+        planes = [plane[around.within(tile.box)] for plane in (window.counts, window.background)]
     else:
         # A margin narrower than a disc.
-        planes, box = (survey.read("counts", around), survey.read("background", around)), around
+        planes = [survey.read(name, around).astype(np.float64) for name in ("counts", "background")]
     y, x = y + tile.core.y0, x + tile.core.x0
     turn = grid.x.length if grid.ring else None
-    counts, background = disc_sums(planes, box, y[maxima], x[maxima], radius, turn=turn)
+    counts, background = disc_sums(planes, around, y[maxima], x[maxima], radius, turn=turn)
     return Detections(y, x, significance, best_scale, maxima, counts, background)
 
 

@@ -70,7 +70,7 @@ class TileRecord(Record):
     near_threshold, undefined : int
         Pixels of the core within rounding of a threshold; pixels of the core with an undefined expected error.
     chunk_digests : dict of str
-        sha256 of what the tile wrote to each array of `maps.zarr` and `seams.zarr`.
+        sha256 or CRC32C of what the tile wrote to each array of `maps.zarr` and `seams.zarr`, and of its detections.
     peak_memory : int
         Largest resident size of the process in bytes.
     """

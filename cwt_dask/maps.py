@@ -1,7 +1,7 @@
 """The published maps and seams: Zarr stores that the driver creates once, and of which each tile writes its chunks.
 
-Two tasks that write one chunk lose data silently, and a chunk of fill values is not stored at all: so a chunk belongs
-to one tile, and only the ledger says what is done.
+Two tasks that write one chunk lose data silently, so a chunk belongs to one tile. A chunk that is there says nothing of
+the others: only the ledger says what is done.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ IMAGES = {
 CUBES = {"support": "bool", "joined": "uint16"}
 # Model after each iteration, by iteration - 1: (iteration, y, x); only where the history is kept.
 HISTORY = "history_model"
-# Measured (docs/performance.md): images whose pixels differ everywhere stay as large as they are under any codec:
-# theirs is the fastest under which empty parts still vanish. What is mostly one value nearly vanishes under zstd.
+# Measured (docs/performance.md): images whose pixels differ everywhere lose a tenth of their size under any codec, so
+# they get the fastest. What is mostly one value nearly vanishes under zstd.
 DENSE = ("approx", "residual", "significance", HISTORY)
 # What `digest_maps` covers, in this order.
 DIGESTED = ("model", "approx", "support")
@@ -158,7 +158,7 @@ def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dic
 def _create(
     group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, axes: tuple[str, ...]
 ) -> None:
-    lz4, zstd = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle"), ZstdCodec(level=0)
+    lz4, zstd = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), ZstdCodec(level=0)
     group.create_array(
         name,
         shape=shape,

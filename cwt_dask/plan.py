@@ -167,7 +167,8 @@ class Plan:
             y, x = self.grid.box_shape
             raise SettingsError(
                 f"boxes of {y} x {x} pixels need {format_bytes(self.worker_memory)} a worker, the limit is "
-                f"{format_bytes(limit)}: take a smaller tile_size or margin, fewer scales, or a larger memory_limit"
+                f"{format_bytes(limit)}: take a smaller tile_size, memory_target or margin, fewer scales, or a larger "
+                "memory_limit"
             )
 
 

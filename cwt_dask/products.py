@@ -9,6 +9,7 @@ import numpy as np
 import zarr
 from astropy.io import fits
 
+from cwt_dask.cwt.rooms import forget
 from cwt_dask.cwt.state import Field
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import Workspace
@@ -83,4 +84,5 @@ def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:
         approx_bkg[tile.core.slices] = workspace.smooth(field.background)[tile.core.within(tile.box)]
         workspace.close()
         window.close()
+    forget()
     return approx_bkg

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -190,9 +190,12 @@ def _check_disk(path: Path, facts: SurveyFacts, plan: Plan, progress: Reporter) 
 def _executor(client: Client | None, execution: Execution, n_tiles: int, progress: Reporter) -> Iterator[Executor]:
     if client is not None:
         progress.message(f"{len(client.nthreads())} workers{dashboard(client)}")
-        yield OnDask(client)
-        # These workers live on.
-        client.run(forget, on_error="ignore")
+        try:
+            yield OnDask(client)
+        finally:
+            # These workers live on; a scheduler that was lost must not hide what ended the run.
+            with suppress(OSError, ValueError):
+                client.run(forget, on_error="ignore")
     elif n_tiles == 1 or execution.workers == 0:
         yield InProcess()
     else:

@@ -233,7 +233,9 @@ def iterate(
 def _start(job: Job, tile: Tile) -> Progress:
     if job.start == 0:
         return Progress.start(job.kernels.n_scale, tile)
-    return read_checkpoint(job.run_dir.latest_checkpoint(job.start, tile.id), tile)
+    judged = job.criteria.significance_island_threshold is not None
+    path = job.run_dir.latest_checkpoint if judged else partial(job.run_dir.checkpoint, round_=0)
+    return read_checkpoint(path(job.start, tile.id), tile)
 
 
 @contextmanager

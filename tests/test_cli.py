@@ -634,7 +634,10 @@ BAD_OPTIONS = [
     (("--n-scale", "3", "--min-scale", "0.6", "--step-scale", "1.3"), "their summed gain is "),
     (("--min-scale", "0.1"), "the iteration diverges with these kernels"),
     (("--stopping", "never"), "Invalid value for '--stopping'"),
-    (("--memory-limit", "1MiB"), "take a smaller tile_size or margin, fewer scales, or a larger memory_limit"),
+    (
+        ("--memory-limit", "1MiB"),
+        "take a smaller tile_size, memory_target or margin, fewer scales, or a larger memory_limit",
+    ),
     (("--memory-limit", "lots"), "memory_limit is lots: it must be a size such as 4GiB"),
     (("--memory-limit", "1e400"), "memory_limit is 1e400: it must be a size such as 4GiB"),
     (("--memory-limit", "0"), "memory_limit is 0: it must be a whole number of at least 1"),

@@ -202,7 +202,7 @@ def test_a_ring_and_a_map_with_borders_have_other_digests():
 
 def test_a_plan_that_does_not_fit_is_refused_with_the_remedy():
     plan = make_plan(Settings(tile_size=4000), replace(FACTS, shape=(3000, 4000)))
-    with pytest.raises(SettingsError, match="the limit is 1.00 GiB: take a smaller tile_size or margin"):
+    with pytest.raises(SettingsError, match="the limit is 1.00 GiB: take a smaller tile_size, memory_target or margin"):
         plan.check_memory(2**30)
     plan.check_memory(plan.worker_memory)
 
@@ -237,9 +237,9 @@ def test_wide_kernels_get_more_memory_where_that_saves_half_of_the_work():
 
 @pytest.mark.parametrize("n_scale", [1, 4])
 def test_predicted_memory_is_not_below_what_a_worker_takes(n_scale, tmp_path):
-    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((800, 1600), seed=1, n_sources=20))
-    run = run_survey(
-        survey, tmp_path / "run", workers=1, n_scale=n_scale, min_scale=1.2, step_scale=1.3, tile_size=800, max_iter=2
-    )
+    # Boxes so large that the process does not count, and cores of two sizes.
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((1500, 2900), seed=1, n_sources=100))
+    kernels = {"n_scale": n_scale, "min_scale": 1.2, "step_scale": 1.3, "significance_threshold": 2}
+    run = run_survey(survey, tmp_path / "run", workers=1, tile_size=1500, max_iter=3, tol=0, **kernels)
     measured = run.certificate["peak_memory"]["worker"]
     assert measured <= run.stored.plan.worker_memory <= 1.5 * measured

@@ -42,6 +42,11 @@ class Factors:
         """The kernel, float64 (y, x)."""
         return np.asarray(sum(np.outer(*term) for term in zip(self.along_y, self.along_x, strict=True)))
 
+    @property
+    def abs_sum(self) -> float:
+        """Sum of the moduli of the kernel's pixels, row by row: the widest take half a gigabyte at once."""
+        return float(sum(np.abs(row @ self.along_x).sum() for row in self.along_y.T))
+
     def squared(self) -> Factors:
         """The square of the kernel, as a sum of products too."""
         n_terms = len(self.along_x)

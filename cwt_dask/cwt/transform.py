@@ -206,7 +206,7 @@ def kernel_spectra(kernels: CWTKernels, shape: tuple[int, int], threads: int = 1
         base=tuple(Spectrum.of(factors, shape, real=real) for factors in kernels.base_factors),
         base_squared=tuple(Spectrum.of(factors, shape, real=real) for factors in squares),
         approx=Spectrum.of(kernels.approx_factors, shape, real=True),
-        abs_sum=np.array([np.abs(kernels.kern_base[i]).sum() for i in range(kernels.n_scale)]),
+        abs_sum=np.array([factors.abs_sum for factors in kernels.base_factors]),
         squared_sum=np.array([factors.along_y.sum(axis=1) @ factors.along_x.sum(axis=1) for factors in squares]),
         threads=threads,
     )

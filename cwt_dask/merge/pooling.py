@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 # Of the iterations that turn out to be needed, the share that may be made in vain, if the rule fires where it can harm
 # most; with the FFT that each beginning of a block costs, a run stays below 1.3 times the FFTs that were needed.
 LARGEST_WASTE = 0.15
-# From one iteration to the next the relative change of the variance does not fall by more than this factor; measured:
-# docs/design/0006-stopping.md.
-FASTEST_FALL = 1.75
+# From one iteration to the next the relative change of the variance is taken not to fall by more than this factor; what
+# was measured: docs/design/0006-stopping.md.
+FASTEST_FALL = 2.2
 
 
 def block_end(begun: int, max_iter: int, change: float, tol: float) -> int:
@@ -42,7 +42,7 @@ def block_end(begun: int, max_iter: int, change: float, tol: float) -> int:
         return min(2, max_iter)
     if change <= tol:
         surely = 0
-    elif tol == 0 or math.isinf(change):
+    elif tol == 0 or math.isinf(change / tol):
         surely = max_iter
     else:
         surely = math.floor(math.log(change / tol, FASTEST_FALL))

@@ -1,4 +1,4 @@
-"""What `iterate.ROUNDING_FACTOR` claims, measured; and what the rounding level is for: gaps stay empty."""
+"""What `state.ROUNDING_FACTOR` claims, measured; and what the rounding level is for: gaps stay empty."""
 
 import math
 

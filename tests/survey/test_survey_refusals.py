@@ -226,7 +226,7 @@ def test_nothing_is_left_of_an_interrupted_ingest(write, two, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     source = SurveySource.of(write(**two))
-    monkeypatch.setattr("cwt_dask.survey.store.StoreWriter.finish", interrupt)
+    monkeypatch.setattr("cwt_dask.survey.writer.StoreWriter.finish", interrupt)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
         ingest(source, tmp_path / "out.zarr")
