@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cwt_dask.tiling import Tile
 
 SIZES = (4096, 8192)
-REPETITIONS = 2
+REPETITIONS = 1
 
 
 class Bare(NamedTuple):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIZE = 8192
-REPETITIONS = 2
+REPETITIONS = 1
 WORKERS = (1, 2)
 
 
