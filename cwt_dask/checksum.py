@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
 _PIECE = 2**20
@@ -20,3 +23,9 @@ def crc32c(array: NDArray[Any], before: int = 0) -> int:
         # It takes bytes only: few enough at a time to stay in the cache.
         checksum = google_crc32c.extend(checksum, bytes(content[start : start + _PIECE]))
     return checksum
+
+
+def sha256_of_file(path: Path) -> str:
+    """sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

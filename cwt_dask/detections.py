@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cwt_dask.atomic import atomic_file
+from cwt_dask.checksum import sha256_of_file
 from cwt_dask.maps import stored_digests
 from cwt_dask.peaks import disc_radii, disc_sums, find_peaks
 
@@ -90,7 +90,7 @@ def write_detections(path: Path, detections: Detections) -> str:
     with atomic_file(path) as file:
         for field in fields(Detections):
             np.save(file, getattr(detections, field.name))
-    return _digest(path)
+    return sha256_of_file(path)
 
 
 def read_detections(path: Path) -> Detections:
@@ -103,10 +103,5 @@ def published_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
     """Digests by name of all that a tile published, as it is now; what cannot be read is not among them."""
     digests = stored_digests(run_dir, tile)
     with suppress(OSError):
-        digests["detections"] = _digest(run_dir.detections(tile.id))
+        digests["detections"] = sha256_of_file(run_dir.detections(tile.id))
     return digests
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

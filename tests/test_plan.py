@@ -209,9 +209,9 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_remedy():
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky((80, 120), seed=1))
-    free = SimpleNamespace(free=200_000)
+    free = SimpleNamespace(free=150_000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: free)
-    with pytest.raises(InputError, match="has 195.31 kiB free, the maps alone take 225.00 kiB: make room there, or"):
+    with pytest.raises(InputError, match="has 146.48 kiB free, the maps alone take 168.75 kiB: make room there, or"):
         run_survey(survey, tmp_path / "run", workers=0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["survey.fits"]
     free.free = 300_000

@@ -35,11 +35,7 @@ def multiply(
     """Multiply rows of a spectrum (y, x) by those of a kernel, given as factors (term, y) and (term, x)."""
     kernel = np.empty(spectrum.shape[1], along_x.dtype)
     for y in range(spectrum.shape[0]):
-        for x in range(kernel.size):
-            kernel[x] = along_y[0, y] * along_x[0, x]
-        for term in range(1, len(along_x)):
-            for x in range(kernel.size):
-                kernel[x] += along_y[term, y] * along_x[term, x]
+        _kernel_row(along_y[:, y], along_x, kernel)
         for x in range(kernel.size):
             out[y, x] = spectrum[y, x] * kernel[x]
 
@@ -51,13 +47,20 @@ def multiply_difference(
     """Multiply rows of the difference of two spectra (y, x) by those of a kernel, given as factors."""
     kernel = np.empty(spectrum.shape[1], along_x.dtype)
     for y in range(spectrum.shape[0]):
-        for x in range(kernel.size):
-            kernel[x] = along_y[0, y] * along_x[0, x]
-        for term in range(1, len(along_x)):
-            for x in range(kernel.size):
-                kernel[x] += along_y[term, y] * along_x[term, x]
+        _kernel_row(along_y[:, y], along_x, kernel)
         for x in range(kernel.size):
             out[y, x] = (minuend[y, x] - spectrum[y, x]) * kernel[x]
+
+
+@compiled
+def _kernel_row(
+    along_y: NDArray[Any], along_x: NDArray[Any], kernel: NDArray[Any]
+) -> None:  # pragma: no cover - compiled
+    for x in range(kernel.size):
+        kernel[x] = along_y[0] * along_x[0, x]
+    for term in range(1, len(along_x)):
+        for x in range(kernel.size):
+            kernel[x] += along_y[term] * along_x[term, x]
 
 
 @compiled
