@@ -12,7 +12,7 @@ demo: .venv/installed
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
 # Whole runs and all the rest side by side: each takes one core for about as long as the other.
-RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py history.py ring.py)
+RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py history.py pilot.py ring.py)
 
 test: .venv/installed
 	$(MAKE) --jobs 2 --output-sync=target test-runs test-rest

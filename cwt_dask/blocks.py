@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.checkpoint import is_sound, remove_checkpoint
+from cwt_dask.cwt.stopping import FIRST_STOP
 from cwt_dask.detections import published_digests
 from cwt_dask.errors import RunError
 from cwt_dask.ledger import read_block_records, read_records
 from cwt_dask.merge.judgement import OpenIsland, open_islands, tell_fates
-from cwt_dask.merge.pooling import block_end, last_change, stopping_iteration
+from cwt_dask.merge.pooling import block_end, earliest_stop, last_change, stopping_iteration
+from cwt_dask.pilot import least_change, pilot_tiles, scatter_by_chunk
 from cwt_dask.stages import over_tiles
 from cwt_dask.tile import contradicted_pieces, mark_open_pixels, run_tile, settle_tile
 
@@ -152,7 +154,7 @@ class Iteration:
     def _in_blocks(self, before: int, end: int, done: Mapping[int, TileRecord]) -> None:
         """Go on to where the whole map stops from the block of iterations from `before` to `end`, 0 for none."""
         settings = self.plan.settings
-        end = end or self._next_end(0)
+        end = end or self._first_end()
         while True:
             last = end == settings.max_iter
             own_stop = settings.stopping == "tile"
@@ -170,7 +172,9 @@ class Iteration:
             if self._judges_islands:
                 self._note(unsettled, judged, n_iter or end)
             if n_iter is None:
-                self._forget(before)
+                for block in self.files.begun_blocks:
+                    if block < end:
+                        self._forget(block)
                 before, end = end, self._next_end(end)
                 continue
             if n_iter < end:
@@ -186,26 +190,39 @@ class Iteration:
         records = self._at_end_of(job.stop) if job.keeps else self._records()
         return stopping_iteration(records, self.plan.settings.tol)
 
+    def _first_end(self) -> int:
+        """End of the first block: as far as the tiles that go ahead show that no tile needs to hear of others."""
+        settings, end = self.plan.settings, self._next_end(0)
+        scatter = scatter_by_chunk(self.run.survey)
+        pilot = pilot_tiles(self.plan.grid, scatter)
+        if not (settings.stopping == "global" and pilot and end < settings.max_iter) or self._judges_islands:
+            return end
+        self._do_block(replace(self.job, stop=end, keeps=True, publishes=False), {}, pilot)
+        records = self._at_end_of(end)
+        change = least_change([records[tile] for tile in pilot], float(scatter.sum()))
+        return block_end(0, settings.max_iter, earliest_stop(end, change, settings.tol))
+
     def _next_end(self, begun: int) -> int:
         """End of the block that follows the one that ended with iteration `begun`."""
         settings = self.plan.settings
         if settings.stopping == "tile":
             return settings.max_iter
+        earliest = float(FIRST_STOP)
         # Where islands are judged, blocks stay short: a tile that is told otherwise does all of its block again.
-        by_change = begun and settings.stopping == "global" and not self._judges_islands
-        change = last_change(self._at_end_of(begun)) if by_change else 0.0
-        return block_end(begun, settings.max_iter, change, settings.tol)
+        if begun and settings.stopping == "global" and not self._judges_islands:
+            earliest = earliest_stop(begun, last_change(self._at_end_of(begun)), settings.tol)
+        return block_end(begun, settings.max_iter, earliest)
 
     def _at_end_of(self, block: int) -> Mapping[int, Record]:
         """Records of all tiles at the end of a block."""
         return {tile: rounds[-1] for tile, rounds in read_block_records(self.files.ledger, block).items()}
 
-    def _do_block(self, job: Job, done: Mapping[int, TileRecord]) -> None:
+    def _do_block(self, job: Job, done: Mapping[int, TileRecord], tiles: Iterable[int] | None = None) -> None:
         have = set(self._checked_block(job.stop)) if job.keeps else set(done)
         if job.publishes:
             have &= {tile for tile, record in done.items() if job.tol is not None or record.n_iter == job.stop}
-        stage = f"tiles, iterations {job.start + 1} to {job.stop}"
-        self._over(partial(run_tile, job), [tile for tile in self._tiles if tile not in have], stage)
+        wanted = [tile for tile in (self._tiles if tiles is None else tiles) if tile not in have]
+        self._iterate(job, wanted, f"tiles, iterations {job.start + 1} to {job.stop}")
 
     def _publish(self, job: Job, done: Mapping[int, TileRecord]) -> None:
         """Publish all tiles that are not `done` so."""
@@ -214,7 +231,13 @@ class Iteration:
         if job.stop < self.plan.settings.max_iter:
             self.progress.message(f"the whole map stops at iteration {job.stop}: all tiles are taken as of there")
         stage = f"tiles, {job.stop} iterations" if job.start == 0 else "publishing tiles"
-        self._over(partial(run_tile, job), [tile for tile in self._tiles if tile not in have], stage)
+        self._iterate(job, [tile for tile in self._tiles if tile not in have], stage)
+
+    def _iterate(self, job: Job, tiles: Iterable[int], stage: str) -> None:
+        if job.start == 0 and job.stop > FIRST_STOP and not self._judges_islands:
+            # Tiles that went ahead go on from there.
+            job = replace(job, ahead=frozenset(self._checked_block(FIRST_STOP)))
+        self._over(partial(run_tile, job), tiles, stage)
 
     def _settle(self, job: Job) -> tuple[Job, _Unsettled]:
         """Tell tiles the fates of the whole map's islands until none contradicts them.

@@ -11,6 +11,7 @@ import numpy as np
 
 from cwt_dask.atomic import atomic_file
 from cwt_dask.checksum import sha256_of_file
+from cwt_dask.cwt.rooms import borrow_filled, give_back
 from cwt_dask.maps import stored_digests
 from cwt_dask.peaks import disc_radii, disc_sums, find_peaks
 
@@ -63,15 +64,15 @@ class Detections:
 def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, window: Window, state: State) -> Detections:
     """Collect the support of a tile's core, and sum counts and background around what may be peaks."""
     core = tile.core.within(tile.box)
-    support = (state.joined[(..., *core)] > 0).any(axis=0)
-    y, x = np.nonzero(support)
-    significance, best_scale = state.significance[y, x], state.best_scale[y, x]
+    shape = tile.core.shape
+    pixels = np.flatnonzero(state.joined[(..., *core)].any(axis=0))
+    significance, best_scale = state.significance.ravel()[pixels], state.best_scale.ravel()[pixels]
     # A pixel joined the support by a significance.
-    image = np.full(support.shape, -np.inf)
-    image[y, x] = significance
+    image = borrow_filled(shape, -np.inf)
+    image.ravel()[pixels] = significance
     peak_y, peak_x = find_peaks(image, 0.0)
-    width = support.shape[1]
-    maxima = np.searchsorted(y * width + x, peak_y * width + peak_x)
+    give_back(image)
+    maxima = np.searchsorted(pixels, peak_y * shape[1] + peak_x)
     radius = disc_radii(kernels)[best_scale[maxima]]
     around = grid.on_map(tile.core.grown(math.ceil(radius.max(initial=0))))
     if around.intersection(tile.window) == around:
@@ -79,6 +80,7 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     else:
         # A margin narrower than a disc.
         planes = [survey.read(name, around).astype(np.float64) for name in ("counts", "background")]
+    y, x = np.divmod(pixels, shape[1])
     y, x = y + tile.core.y0, x + tile.core.x0
     turn = grid.x.length if grid.ring else None
     counts, background = disc_sums(planes, around, y[maxima], x[maxima], radius, turn=turn)

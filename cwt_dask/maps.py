@@ -80,7 +80,7 @@ def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str,
 def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> dict[str, str]:
     """Write a tile's core, images (y, x) and cubes (scale, y, x), each as the one chunk it owns; digests by name.
 
-    Arrays are taken one after the other: only one is held.
+    An array is done with when the next is taken.
     """
     group = zarr.open_group(maps, mode="r+")
     digests = {}

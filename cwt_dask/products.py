@@ -10,9 +10,8 @@ import zarr
 from astropy.io import fits
 
 from cwt_dask.cwt.rooms import forget
-from cwt_dask.cwt.state import Field
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
-from cwt_dask.cwt.workspace import Workspace
+from cwt_dask.cwt.workspace import smooth
 from cwt_dask.maps import IMAGES
 from cwt_dask.survey import Survey
 from cwt_dask.tiling import TileGrid
@@ -79,10 +78,8 @@ def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:
     approx_bkg = np.empty(shape)
     for tile in grid.tiles():
         window = survey.read_window(tile.window, tile.box)
-        field = Field(window.counts, window.background, window.valid)
-        workspace = Workspace(field, kernel_spectra(kernels, grid.box_shape), plan.criteria)
-        approx_bkg[tile.core.slices] = workspace.smooth(field.background)[tile.core.within(tile.box)]
-        workspace.close()
+        smoothed = smooth(window.background, window.valid, kernel_spectra(kernels, grid.box_shape))
+        approx_bkg[tile.core.slices] = smoothed[tile.core.within(tile.box)]
         window.close()
     forget()
     return approx_bkg

@@ -18,8 +18,9 @@ from cwt_dask.atomic import atomic_file
 from cwt_dask.candidates import WindowJudge
 from cwt_dask.checkpoint import Progress, read_checkpoint, write_checkpoint
 from cwt_dask.cwt.iterate import step
+from cwt_dask.cwt.rooms import borrow, give_back
 from cwt_dask.cwt.state import Criteria, Field
-from cwt_dask.cwt.stopping import stops_at
+from cwt_dask.cwt.stopping import FIRST_STOP, stops_at
 from cwt_dask.cwt.transform import kernel_spectra
 from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.detections import detect, write_detections
@@ -66,6 +67,8 @@ class Job:
         Publish the model of every iteration.
     start, stop : int
         Iterations after which to begin (0, or one of which there are checkpoints) and to end.
+    ahead : frozenset of int
+        Tiles that begin after iteration `FIRST_STOP`, where `start` is 0 for the others.
     tol : float or None
         The tolerance by which each tile stops on its own, where it does.
     keeps, publishes : bool
@@ -86,6 +89,7 @@ class Job:
     keep_history: bool
     stop: int
     start: int = 0
+    ahead: frozenset[int] = frozenset()
     tol: float | None = None
     keeps: bool = False
     publishes: bool = True
@@ -231,11 +235,12 @@ def iterate(
 
 
 def _start(job: Job, tile: Tile) -> Progress:
-    if job.start == 0:
+    start = FIRST_STOP if tile.id in job.ahead else job.start
+    if start == 0:
         return Progress.start(job.kernels.n_scale, tile)
     judged = job.criteria.significance_island_threshold is not None
     path = job.run_dir.latest_checkpoint if judged else partial(job.run_dir.checkpoint, round_=0)
-    return read_checkpoint(path(job.start, tile.id), tile)
+    return read_checkpoint(path(start, tile.id), tile)
 
 
 @contextmanager
@@ -255,20 +260,26 @@ def _window_judge(job: Job, tile: Tile) -> Iterator[WindowJudge | None]:
 def _core_arrays(
     job: Job, tile: Tile, survey: Survey, window: Window, state: State
 ) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    """What a tile publishes of its core, one after the other: names, and images (y, x) or cubes (scale, y, x)."""
+    """What a tile publishes of its core: names, and images (y, x) or cubes (scale, y, x).
+
+    Each lasts until the next is asked for.
+    """
     core = tile.core.within(tile.box)
-    yield "model", state.model[core]
-    yield "approx", state.approx[core]
-    residual = state.model[core] + state.approx[core]
-    yield "residual", np.subtract(window.counts[core], residual, out=residual)
-    yield "transform_2d", state.transform_2d[core]
+    room, cube = borrow(tile.core.shape), borrow((job.kernels.n_scale, *tile.core.shape), np.uint16)
+    for name in ("model", "approx", "transform_2d"):
+        np.copyto(room, getattr(state, name)[core])
+        yield name, room
+    np.add(state.model[core], state.approx[core], out=room)
+    yield "residual", np.subtract(window.counts[core], room, out=room)
     undefined = state.significance == -np.inf
     yield "significance", np.where(undefined, 0.0, state.significance) if undefined.any() else state.significance
     yield "best_scale", state.best_scale
-    yield "support", state.joined[(..., *core)] > 0
-    yield "joined", state.joined[(..., *core)]
+    np.copyto(cube, state.joined[(..., *core)])
+    yield "joined", cube
+    yield "support", cube > 0
     yield "mask", window.valid[core].astype(np.uint8)
     yield "trust", trust_flags(job.grid, job.kernels.reach, tile, survey, state.undefined)
+    give_back(room, cube)
 
 
 def _bounds(box: Box) -> list[int]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import maximum_filter
 
+from cwt_dask.tiling import Box
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -63,12 +65,22 @@ def trust_flags(
     if masked.any():
         trust[_near(masked, reach)[core]] |= np.uint8(Trust.MASKED_NEIGHBOUR)
     if seen != near:
-        outside = np.ones(near.shape, dtype=bool)
-        outside[seen.within(near)] = False
-        trust[_near(outside, reach)[core]] |= np.uint8(Trust.MAP_EDGE)
+        at_edge = np.ones(tile.core.shape, dtype=bool)
+        at_edge[_interior(seen, near, reach).intersection(tile.core).within(tile.core)] = False
+        trust[at_edge] |= np.uint8(Trust.MAP_EDGE)
     trust[undefined_core] |= np.uint8(Trust.ERROR_UNDEFINED)
     trust[masked[core]] = 0
     return trust
+
+
+def _interior(seen: Box, near: Box, reach: int) -> Box:
+    """Pixels of `seen` that are farther than `reach` from where it ends within `near`."""
+    return Box(
+        seen.y0 + reach * (seen.y0 > near.y0),
+        seen.y1 - reach * (seen.y1 < near.y1),
+        seen.x0 + reach * (seen.x0 > near.x0),
+        seen.x1 - reach * (seen.x1 < near.x1),
+    )
 
 
 def _near(pixels: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:

@@ -1,4 +1,5 @@
 import os
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -6,6 +7,7 @@ import pytest
 from skies import poisson_sky, write_survey
 
 from cwt_dask.clusters import local_client
+from cwt_dask.cwt.transform import KernelSpectra
 
 # The same examples on every machine, however slow it is.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
@@ -41,3 +43,20 @@ def one_worker_client():
 def small_survey(tmp_path):
     """A survey of 90 x 130 pixels."""
     return write_survey(tmp_path / "survey.fits", *poisson_sky((90, 130), seed=3))
+
+
+@pytest.fixture
+def ffts(monkeypatch):
+    """Counts the FFTs of images; those of kernels are done once a process."""
+    counted = Counter()
+
+    def counting(name, original):
+        def count(spectra, *half_spectra, **arguments):
+            counted[name] += len(half_spectra)
+            return original(spectra, *half_spectra, **arguments)
+
+        return count
+
+    for name in ("forward", "backward"):
+        monkeypatch.setattr(KernelSpectra, name, counting(name, getattr(KernelSpectra, name)))
+    return counted

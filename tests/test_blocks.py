@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import math
 import shutil
-from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -14,27 +12,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from interruptions import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
+from work import FFTS_OF_A_START, FFTS_OF_A_STEP, digests
 
 from cwt_dask import run_survey
 from cwt_dask.blocks import Iteration
 from cwt_dask.cli import main
-from cwt_dask.cwt.transform import KernelSpectra
+from cwt_dask.cwt.stopping import FIRST_STOP
 from cwt_dask.ledger import read_records
-from cwt_dask.merge.pooling import FASTEST_FALL, LARGEST_WASTE, block_end
+from cwt_dask.merge.pooling import FASTEST_FALL, LARGEST_WASTE, block_end, earliest_stop
 from cwt_dask.tile import contradicted_pieces
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
-# Excess, and counts less model and background, forwards; approximation, and T and E of two scales back.
-FFTS_OF_A_STEP = 2 + 1 + 2 * 2
-# The counts, each time that a tile's window is read.
-FFTS_OF_A_START = 1
 
 
 def blocks(max_iter, changes, tol):
     """Ends of all blocks of a map whose variance changes so, relative, in iterations 2, 3, ..., but never stops."""
-    ends = [block_end(0, max_iter, math.inf, tol)]
+    ends = [block_end(0, max_iter, FIRST_STOP)]
     while ends[-1] < max_iter:
-        ends.append(block_end(ends[-1], max_iter, changes[ends[-1] - 2], tol))
+        earliest = earliest_stop(ends[-1], changes[ends[-1] - 2], tol)
+        ends.append(block_end(ends[-1], max_iter, earliest))
     return ends
 
 
@@ -75,23 +71,6 @@ def test_a_map_far_from_its_stop_is_done_in_few_blocks():
     assert blocks(10, [3.2e-5, 4e-5, 3.9e-5, 3.9e-5, 3.8e-5, 3.8e-5, 3.7e-5, 3.7e-5], 1e-5) == [2, 4, 6, 8, 10]
 
 
-@pytest.fixture
-def ffts(monkeypatch):
-    """Counts the FFTs of images; those of kernels are done once a process."""
-    counted = Counter()
-
-    def counting(name, original):
-        def count(spectra, *half_spectra, **arguments):
-            counted[name] += len(half_spectra)
-            return original(spectra, *half_spectra, **arguments)
-
-        return count
-
-    for name in ("forward", "backward"):
-        monkeypatch.setattr(KernelSpectra, name, counting(name, getattr(KernelSpectra, name)))
-    return counted
-
-
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
     return write_survey(tmp_path_factory.mktemp("blocks") / "survey.fits", *poisson_sky((90, 130), seed=3))
@@ -116,10 +95,6 @@ def test_ffts_are_those_of_the_iterations_needed(survey, tmp_path, ffts, tol, st
     assert n_iter == (stops or 10)
     needed = n_tiles * (n_iter * FFTS_OF_A_STEP + FFTS_OF_A_START)
     assert needed <= ffts.total() <= (1.3 if stops else 1.15) * needed
-
-
-def digests(run):
-    return {tile: record.chunk_digests for tile, record in read_records(run.files.ledger).items()}
 
 
 @pytest.mark.parametrize("tol", [0.5, 9.5e-3, 1e-9])

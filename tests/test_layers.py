@@ -21,7 +21,10 @@ FLOORS = {
     5: ("merge", "plan", "cost", "runfile"),
     6: ("sources", "catalogue", "products", "flags", "history", "simulate", "results", "recompute", "verify"),
     # The package itself is here: it hands out names of all floors.
-    7: ("run", "blocks", "stages", "executors", "clusters", "cli", "cli_options", "options", "progress", "__init__"),
+    7: (
+        *("run", "blocks", "pilot", "stages", "executors", "clusters"),
+        *("cli", "cli_options", "options", "progress", "__init__"),
+    ),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 READS_FITS = ("survey", "simulate", "products", "cwt.image", "cwt.data")

@@ -15,7 +15,7 @@ from cwt_dask.cwt.iterate import step
 from cwt_dask.cwt.state import Criteria, Field, State, rounding_level
 from cwt_dask.cwt.stopping import relative_change, stops_at
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
-from cwt_dask.cwt.workspace import Workspace
+from cwt_dask.cwt.workspace import Workspace, smooth
 from cwt_dask.errors import InputError, SettingsError
 
 if TYPE_CHECKING:
@@ -108,6 +108,10 @@ class CWT:
         ------
         InputError
             If the number of scales differs from that of the kernels.
+
+        Notes
+        -----
+        If it is broken off, by Ctrl-C, say, `data` holds no results.
         """
         if data.n_scale != self.kernels.n_scale:
             raise InputError(
@@ -115,7 +119,15 @@ class CWT:
             )
         data.reset()
         self.history = [copy.copy(data)] if self.keep_history else []
+        try:
+            self._iterate(data)
+        except BaseException:
+            # An iteration that was broken off leaves arrays that belong to no iteration.
+            data.reset()
+            self.history = []
+            raise
 
+    def _iterate(self, data: CWTData) -> None:
         # Zeros as wide as the kernels reach make circular convolution linear.
         shape = data.field.counts.shape
         box = (fast_length(shape[0] + self.kernels.reach), fast_length(shape[1] + self.kernels.reach))
@@ -128,7 +140,7 @@ class CWT:
             rounding=rounding_level(float(max(field.counts.max(), field.background.max()))),
         )
         workspace = Workspace(field, spectra, criteria)
-        background_approx = _corner(workspace.smooth(field.background), shape)
+        background_approx = _corner(smooth(field.background, field.valid, spectra), shape)
 
         core = slice(0, shape[0]), slice(0, shape[1])
         state = State.start(self.kernels.n_scale, box, core, with_cubes=True)

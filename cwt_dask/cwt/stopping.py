@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# The rule compares two iterations, so this is the first at which it can fire.
+FIRST_STOP = 2
+
+
 @dataclass(frozen=True)
 class Moments:
     """Count, mean and sum of squared deviations of a set of pixels.
@@ -66,11 +70,11 @@ def relative_change(previous: float, variance: float) -> float:
 
 
 def stops_at(variances: Sequence[float], tol: float) -> int | None:
-    """First iteration (from 2) at which the residual variance changes by less than `tol`; None if it never does.
+    """First iteration at which the residual variance changes by less than `tol`; None if it never does.
 
     `variances` holds the variance after iteration 1, 2, ...
     """
-    for n in range(2, len(variances) + 1):
+    for n in range(FIRST_STOP, len(variances) + 1):
         if relative_change(variances[n - 2], variances[n - 1]) < tol:
             return n
     return None

@@ -68,16 +68,7 @@ class Workspace:
             yield image
 
         spectra.forward(room, self._excess_hat, images=images)
-        spectra.over_rows(lambda rows: spectra.approx.multiply(rows, room[rows], room[rows]))
-        self._take_back(room, state.approx)
-
-    def smooth(self, image: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Convolve an image (y, x) with the approximation kernel; 0 on pixels that do not take part."""
-        spectra, room, smooth = self.spectra, self._rooms[0], np.empty_like(image)
-        spectra.forward(room, images=lambda rows: iter([image[rows]]))
-        spectra.over_rows(lambda rows: spectra.approx.multiply(rows, room[rows], room[rows]))
-        self._take_back(room, smooth)
-        return smooth
+        _approximate(room, spectra, None if self._all_valid else field.valid, state.approx)
 
     def detect(self, state: State, scale: int) -> tuple[Detected, NDArray[np.int64], NDArray[np.float64]]:
         """What is above the threshold at a scale.
@@ -144,15 +135,6 @@ class Workspace:
 
         return Moments.pooled(map(moments, row_blocks((y.stop - y.start, x.stop - x.start))))
 
-    def _take_back(self, spectrum: NDArray[np.complex128], image: NDArray[np.float64]) -> None:
-        """Fill an image with the transform of a half-spectrum; 0 on pixels that do not take part."""
-
-        def mask(rows: slice, values: NDArray[np.float64]) -> None:
-            if not self._all_valid:
-                values[~self.field.valid[rows]] = 0.0
-
-        self.spectra.backward(spectrum, into=image, take=mask)
-
     def _keep(self, state: State, scale: int, rows: slice, ratio: NDArray[np.float64], near: NDArray[np.bool_]) -> None:
         """Take up what is kept of the core, from some rows of the box."""
         y, x = state.core
@@ -163,3 +145,28 @@ class Workspace:
         kept = state.significance[there], state.best_scale[there], state.undefined[there]
         keep_largest(ratio[here, x], self.field.valid[start:stop, x], scale, *kept)
         state.near_threshold[there] |= near[here, x]
+
+
+def smooth(image: NDArray[np.float64], valid: NDArray[np.bool_], spectra: KernelSpectra) -> NDArray[np.float64]:
+    """Convolve an image (y, x) with the approximation kernel; 0 on pixels that are not `valid`."""
+    spectrum, smoothed = spectra.new_spectrum(), np.empty_like(image)
+    spectra.forward(spectrum, images=lambda rows: iter([image[rows]]))
+    _approximate(spectrum, spectra, valid, smoothed)
+    give_back(spectrum)
+    return smoothed
+
+
+def _approximate(
+    spectrum: NDArray[np.complex128],
+    spectra: KernelSpectra,
+    valid: NDArray[np.bool_] | None,
+    image: NDArray[np.float64],
+) -> None:
+    """Fill an image with what a half-spectrum, which is used up, gives with the approximation kernel."""
+
+    def mask(rows: slice, values: NDArray[np.float64]) -> None:
+        if valid is not None:
+            values[~valid[rows]] = 0.0
+
+    spectra.over_rows(lambda rows: spectra.approx.multiply(rows, spectrum[rows], spectrum[rows]))
+    spectra.backward(spectrum, into=image, take=mask)

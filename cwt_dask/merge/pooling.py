@@ -20,12 +20,23 @@ LARGEST_WASTE = 0.15
 FASTEST_FALL = 2.2
 
 
-def block_end(begun: int, max_iter: int, change: float, tol: float) -> int:
+def earliest_stop(iteration: int, change: float, tol: float) -> float:
+    """First iteration at which a map may stop whose variance changed by `change`, relative, in `iteration`.
+
+    Infinite where it never will.
+    """
+    if change < tol:
+        return iteration
+    ratio = change / tol if tol else math.inf
+    return iteration + 1 + (math.floor(math.log(ratio, FASTEST_FALL)) if math.isfinite(ratio) else math.inf)
+
+
+def block_end(begun: int, max_iter: int, earliest: float) -> int:
     """Iteration after which all tiles wait to be told whether the whole map has stopped.
 
     If it stops within a block, the tiles have gone too far and go again from the block's beginning to where it stops:
     all of the block is wasted. Blocks are so short that this never takes more than `1 + LARGEST_WASTE` times the
-    iterations that were needed, as long as the variance does not settle faster than `FASTEST_FALL`.
+    iterations that were needed.
 
     Parameters
     ----------
@@ -33,21 +44,11 @@ def block_end(begun: int, max_iter: int, change: float, tol: float) -> int:
         Iterations that are done.
     max_iter : int
         Largest number of iterations.
-    change : float
-        Relative change of the variance in the last of them.
-    tol : float
-        The change below which the map stops.
+    earliest : float
+        First iteration at which the map may stop.
     """
-    if begun == 0:
-        return min(2, max_iter)
-    if change <= tol:
-        surely = 0
-    elif tol == 0 or math.isinf(change / tol):
-        surely = max_iter
-    else:
-        surely = math.floor(math.log(change / tol, FASTEST_FALL))
-    earliest = begun + surely + 1
-    return min(max(earliest, begun + math.floor(LARGEST_WASTE * earliest)), max_iter)
+    end = int(min(max(earliest, begun + 1), max_iter))
+    return min(max(end, begun + math.floor(LARGEST_WASTE * end)), max_iter)
 
 
 def pooled_variances(records: Mapping[int, Record]) -> list[float]:

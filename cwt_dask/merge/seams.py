@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import zarr
 
-from cwt_dask.maps import OPPOSITE, SIDES
+from cwt_dask.maps import OPPOSITE, SIDES, STRIPS
 from cwt_dask.margins import STRIP_WIDTH
 
 if TYPE_CHECKING:
@@ -45,14 +45,16 @@ class Seam(NamedTuple):
 def compare_seams(seams: Path, grid: TileGrid, tile_id: int) -> list[Seam]:
     """Compare what a tile computed beyond its core with what each neighbour published there."""
     group = zarr.open_group(seams, mode="r")
+    # To open an array takes longer than to read a strip.
+    own_model, own_support, beyond_model, beyond_support = (group[name] for name in STRIPS)
     tile = grid.tile(tile_id)
     strips = grid.strips(tile, STRIP_WIDTH)
     found = []
     for side, neighbour in grid.neighbours(tile).items():
         mine, theirs = (tile.id, SIDES.index(side)), (neighbour.id, SIDES.index(OPPOSITE[side]))
         pixels = (..., slice(strips[side].area))
-        model = np.abs(group["beyond_model"][(*mine, *pixels)] - group["own_model"][(*theirs, *pixels)])
-        flips = group["beyond_support"][(*mine, *pixels)] != group["own_support"][(*theirs, *pixels)]
+        model = np.abs(beyond_model[(*mine, *pixels)] - own_model[(*theirs, *pixels)])
+        flips = beyond_support[(*mine, *pixels)] != own_support[(*theirs, *pixels)]
         difference, n_flips = float(model.max(initial=0)), int(np.count_nonzero(flips))
         found.append(Seam(tile.id, neighbour.id, side, model.size, difference, n_flips))
     return found

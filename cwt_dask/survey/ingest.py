@@ -82,7 +82,8 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
         census = Census()
         for strip in survey.strips():
             census.add(strip)
-            writer.add(strip)
+            if not census.faults:
+                writer.add(strip)
         writer.finish(survey.header_text, _facts(survey, census))
         partial.rename(out)
     return Survey.open(out)

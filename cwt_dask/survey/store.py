@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 
 from cwt_dask.cwt.rooms import borrow, borrow_filled, give_back
+from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.facts import SurveyFacts
 from cwt_dask.survey.wcs import wcs_from_text
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1024
 KIND = "cwt_dask survey"
-VERSION = 2
+MOMENTS = "counts_moments"
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,11 @@ class Survey:
     def mask(self) -> dask.array.Array:
         """(y, x), uint8, 1 where the pixel is used."""
         return self._lazy("mask")
+
+    @cached_property
+    def moments(self) -> list[list[Moments]]:
+        """Of the counts in each chunk of `CHUNK` pixels square, row by row; masked pixels count as 0."""
+        return [[Moments(int(n), *rest) for n, *rest in row] for row in self._group[MOMENTS][:].tolist()]
 
     def _lazy(self, name: str) -> dask.array.Array:
         array = self._group[name]

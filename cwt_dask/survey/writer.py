@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from cwt_dask.survey.store import CHUNK, KIND, VERSION
+from cwt_dask.cwt.stopping import Moments
+from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,6 +50,7 @@ class StoreWriter:
             )
             for name, dtype in dtypes.items()
         }
+        self._moments: list[list[tuple[float, ...]]] = []
         self._spools = {name: _Spool(path, shape[1], dtype) for name, dtype in dtypes.items()}
 
     def __enter__(self) -> Self:
@@ -65,11 +68,17 @@ class StoreWriter:
             self._spools[name].add(first, plane)
             if end % CHUNK == 0 or end == self._arrays[name].shape[0]:
                 start = strip.y0 - first
+                if name == "counts":
+                    self._moments.append([])
                 for columns, pixels in self._spools[name].chunks(end - start):
                     self._arrays[name][start:end, columns] = pixels
+                    if name == "counts":
+                        self._moments[-1].append(astuple(Moments.of(pixels.astype(np.float64))))
 
     def finish(self, header_text: str, facts: SurveyFacts) -> None:
-        """Write the attributes."""
+        """Write the attributes, and the moments of the counts by chunk."""
+        # Axes: row of chunks, column of chunks; count, mean, sum of squared deviations.
+        self._group.create_array(MOMENTS, data=np.array(self._moments), dimension_names=("y", "x", "moment"))
         self._group.attrs.update({"kind": KIND, "version": VERSION, "wcs": header_text, "facts": facts.to_dict()})
 
 

@@ -13,6 +13,7 @@ import cwt_dask
 from cwt_dask import CWT, CWTData, CWTKernels
 from cwt_dask.cwt import support
 from cwt_dask.cwt.compiled import label
+from cwt_dask.cwt.iterate import step
 from cwt_dask.errors import InputError, SettingsError
 
 KERNELS = CWTKernels(n_scale=2, min_scale=1.2, step_scale=1.5)
@@ -138,6 +139,28 @@ def test_data_analyzed_again_starts_afresh():
     CWT(KERNELS).analyze(data)
     CWT(KERNELS).analyze(fresh)
     assert_same(data, fresh)
+
+
+@pytest.mark.parametrize("keep_history", [True, False])
+def test_an_analysis_that_is_broken_off_leaves_no_results(monkeypatch, keep_history):
+    def interrupted(state, workspace):
+        after = step(state, workspace)
+        if after.iteration == 3:
+            raise KeyboardInterrupt
+        return after
+
+    data, untouched, cwt = poisson_data(), poisson_data(), CWT(KERNELS, keep_history=keep_history)
+    monkeypatch.setattr("cwt_dask.cwt.analysis.step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        cwt.analyze(data)
+    assert data.n_iter == 0
+    assert cwt.history == []
+    np.testing.assert_array_equal(data.model.data, untouched.model.data)
+    np.testing.assert_array_equal(data.support.data, untouched.support.data)
+    monkeypatch.undo()
+    cwt.analyze(data)
+    CWT(KERNELS).analyze(untouched)
+    assert_same(data, untouched)
 
 
 @pytest.mark.parametrize(("island_threshold", "passes"), [(None, 0), (1.5, 1)])

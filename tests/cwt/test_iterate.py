@@ -14,7 +14,7 @@ from cwt_dask.cwt.iterate import by_own_peak, step
 from cwt_dask.cwt.state import Criteria, Detected, Field, State, rounding_level
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.cwt.transform import KernelSpectra, fast_length, kernel_spectra, row_blocks
-from cwt_dask.cwt.workspace import Workspace
+from cwt_dask.cwt.workspace import Workspace, smooth
 
 KERNELS = CWTKernels(n_scale=2, min_scale=1.2, step_scale=1.5)
 SHAPE = (30, 41)
@@ -51,7 +51,7 @@ def residual(field, state):
 
 
 def background_approximation(field):
-    return Workspace(field, SPECTRA, criteria()).smooth(field.background)
+    return smooth(field.background, field.valid, SPECTRA)
 
 
 def assert_same_bits(a, b):
