@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from common import apart, markdown, say, show, survey
+from common import apart, markdown, say, seconds, show, survey
 from runs import N_ITER, planned, run
 
 from cwt_dask.cwt.iterate import step
@@ -17,14 +19,13 @@ from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.survey import Survey
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cwt_dask.plan import Plan
     from cwt_dask.survey import Window
     from cwt_dask.tiling import Tile
 
 SIZES = (4096, 8192)
-REPETITIONS = 1
+REPETITIONS = 3
+FILE_SIZE = 2**23
 
 
 class Bare(NamedTuple):
@@ -39,14 +40,14 @@ def bare(store: Path, options: dict) -> Bare:
     plan = planned(store, **options)
     survey_store = Survey.open(store, ring=plan.grid.ring)
     warm_up(plan)
-    seconds = [0.0, 0.0]
+    took = [0.0, 0.0]
     for number in range(plan.grid.n_tiles):
         tile = plan.grid.tile(number)
         window = survey_store.read_window(tile.window, tile.box)
-        for kind, took in enumerate(compute(plan, tile, window)):
-            seconds[kind] += took
+        for kind, passed in enumerate(compute(plan, tile, window)):
+            took[kind] += passed
         window.close()
-    return Bare(*seconds)
+    return Bare(*took)
 
 
 def compute(plan: Plan, tile: Tile, window: Window) -> Bare:
@@ -77,6 +78,18 @@ def warm_up(plan: Plan) -> None:
     workspace.residual_moments(step(State.start(plan.kernels.n_scale, shape), workspace))
 
 
+def new_files(directory: Path, size: int) -> float:
+    """Seconds that the system takes for so many bytes in new files, whatever they are and whoever writes them."""
+    content = np.random.default_rng(0).bytes(FILE_SIZE)
+    with TemporaryDirectory(dir=directory) as scratch:
+
+        def write() -> None:
+            for number in range(-(-size // FILE_SIZE)):
+                Path(scratch, str(number)).write_bytes(content)
+
+        return seconds(write)
+
+
 def tables(quick: bool, scratch: Path) -> str:
     """A row a map size."""
     sizes, repetitions = ((512,), 1) if quick else (SIZES, REPETITIONS)
@@ -87,19 +100,20 @@ def tables(quick: bool, scratch: Path) -> str:
         found = []
         for repetition in range(repetitions):
             say(f"run {repetition + 1} of {size} x {size} pixels, and its tiles alone")
-            found.append((run(store, scratch, workers=1, **options).run, apart(bare, store, options)))
+            figures = run(store, scratch, workers=1, **options)
+            found.append((figures.run, new_files(scratch, figures.written), *apart(bare, store, options)))
+        wholes, files, steps, moments = zip(*found, strict=True)
+        overheads = [whole / (step + moment) - 1 for whole, _, step, moment in found]
+        without = [(whole - written) / (step + moment) - 1 for whole, written, step, moment in found]
         rows.append(
             (
                 f"{size} x {size}",
-                f"{median(whole for whole, _ in found):.1f}",
-                f"{median(tiles.steps for _, tiles in found):.1f}",
-                f"{median(tiles.moments for _, tiles in found):.1f}",
-                f"{median(whole / tiles.steps - 1 for whole, tiles in found):.1%}",
-                f"{median(whole / sum(tiles) - 1 for whole, tiles in found):.1%}",
+                *(f"{median(column):.1f}" for column in (wholes, steps, moments, files)),
+                *(f"{median(column):.1%}" for column in (overheads, without)),
             )
         )
-    head = ["map", "run, s", "iterations alone, s", "moments of residuals, s"]
-    return markdown([*head, "overhead over iterations", "over iterations and moments"], rows)
+    head = ["map", "run, s", "iterations alone, s", "moments of residuals, s", "new files of that size, s"]
+    return markdown([*head, "overhead", "without the system's time for new files"], rows)
 
 
 if __name__ == "__main__":

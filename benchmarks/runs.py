@@ -53,6 +53,8 @@ class Figures:
         Tasks of all stages.
     driver, worker, predicted : int
         Largest resident size of the driver and of a worker, and of a worker as planned, in bytes.
+    written : int
+        Bytes of all files in the end.
     """
 
     pixels: int
@@ -67,6 +69,7 @@ class Figures:
     driver: int
     worker: int
     predicted: int
+    written: int
 
     @property
     def ns_per_pixel(self) -> float:
@@ -101,6 +104,7 @@ def measured_run(store: Path, scratch: Path, options: dict[str, Any]) -> Figures
         done = run_survey(store, f"{directory}/run", progress=clock, **options)
         seconds = time.perf_counter() - started
         certificate, plan = done.certificate, done.stored.plan
+        written = sum(path.stat().st_size for path in done.files.path.rglob("*") if path.is_file())
     return Figures(
         pixels=plan.grid.map_box.area,
         n_tiles=plan.grid.n_tiles,
@@ -114,6 +118,7 @@ def measured_run(store: Path, scratch: Path, options: dict[str, Any]) -> Figures
         driver=certificate["peak_memory"]["driver"],
         worker=certificate["peak_memory"]["worker"],
         predicted=plan.worker_memory,
+        written=written,
     )
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIZE = 8192
-REPETITIONS = 1
+REPETITIONS = 3
 WORKERS = (1, 2)
 
 
