@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIZES = (1024, 2048, 4096, 8192, 16384)
-REPETITIONS = 3
+REPETITIONS = 2
 
 
 def measure(scratch: Path, sizes: tuple[int, ...], repetitions: int) -> dict[int, list[Figures]]:

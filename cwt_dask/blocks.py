@@ -90,14 +90,15 @@ class Iteration:
         settings = self.plan.settings
         before, begun = self._whole_blocks()
         if self._alone:
-            self._publish(self.job if settings.stopping == "fixed" else replace(self.job, tol=settings.tol), done)
+            stops = settings.stopping != "fixed" and settings.tol > 0
+            self._publish(replace(self.job, tol=settings.tol) if stops else self.job, done)
         elif self._knows_the_stop(begun, done):
             self._publish(replace(self.job, start=begun, stop=min(record.n_iter for record in done.values())), done)
         else:
             self._in_blocks(before, begun, done)
         records = self._records()
         if settings.stopping == "global" and not self._judges_islands and not self._complete(records):
-            # Tiles that were published in the last block, before it was known where the map stops.
+            # Tiles that were published in the last block, or the only one, before it was known where the map stops.
             n_iter = stopping_iteration(records, settings.tol) or settings.max_iter
             self._publish(replace(self.job, stop=n_iter), records)
         if not self._complete(self._records()):
@@ -125,8 +126,7 @@ class Iteration:
     @property
     def _alone(self) -> bool:
         """Whether each tile can go through by itself, needing to hear nothing of others."""
-        waits = self.plan.settings.stopping == "global" and self.plan.grid.n_tiles > 1
-        return not (waits or self._judges_islands)
+        return not (self.plan.waits or self._judges_islands)
 
     def _complete(self, done: Mapping[int, TileRecord]) -> bool:
         """Whether all tiles are done, to where the whole map stops."""
@@ -140,10 +140,11 @@ class Iteration:
         return {record.n_iter for record in done.values()} == {n_iter or settings.max_iter}
 
     def _knows_the_stop(self, begun: int, done: Mapping[int, TileRecord]) -> bool:
-        """Whether finished tiles, and nothing else, say where the map stops.
+        """Whether finished tiles, and nothing else, say how far to go.
 
-        The run had ended before tiles were lost, or was publishing what the last block had shown. Fates of islands are
-        not kept beyond the end: with them all is done again.
+        The run had ended before tiles were lost, or was publishing what the last block had shown, or was going through
+        in one go: then these have made all iterations, and whether the map stops before shows in the end. Fates of
+        islands are not kept beyond the end: with them all is done again.
         """
         if not done or self._judges_islands:
             return False
@@ -193,9 +194,11 @@ class Iteration:
     def _first_end(self) -> int:
         """End of the first block: as far as the tiles that go ahead show that no tile needs to hear of others."""
         settings, end = self.plan.settings, self._next_end(0)
+        if settings.stopping != "global" or self._judges_islands or end == settings.max_iter:
+            return end
         scatter = scatter_by_chunk(self.run.survey)
         pilot = pilot_tiles(self.plan.grid, scatter)
-        if not (settings.stopping == "global" and pilot and end < settings.max_iter) or self._judges_islands:
+        if not pilot:
             return end
         self._do_block(replace(self.job, stop=end, keeps=True, publishes=False), {}, pilot)
         records = self._at_end_of(end)
@@ -234,7 +237,7 @@ class Iteration:
         self._iterate(job, [tile for tile in self._tiles if tile not in have], stage)
 
     def _iterate(self, job: Job, tiles: Iterable[int], stage: str) -> None:
-        if job.start == 0 and job.stop > FIRST_STOP and not self._judges_islands:
+        if job.start == 0 and job.stop >= FIRST_STOP and not self._judges_islands:
             # Tiles that went ahead go on from there.
             job = replace(job, ahead=frozenset(self._checked_block(FIRST_STOP)))
         self._over(partial(run_tile, job), tiles, stage)

@@ -113,7 +113,7 @@ def status(run_dir: str) -> None:
     records = read_records(result.files.ledger)
     iterations = sorted({record.n_iter for record in records.values()})
     click.echo(f"{run_dir}: {len(records)} of {total} tiles done" + (f", iterations {iterations}" if records else ""))
-    if block := latest_block(result.files.ledger):
+    if block := latest_block(result.files.ledger, done=records):
         click.echo(f"on the way: {block[1]} of {total} tiles have made {block[0]} iterations")
     click.echo(_summary(result) if result.files.certificate.exists() else "not finished")
 

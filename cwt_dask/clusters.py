@@ -33,8 +33,12 @@ WORKER_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**25),
-    # It looks what the worker does a hundred times a second, for a page of the dashboard: a twentieth of the time.
-    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+}
+NANNY_SETTINGS = {
+    # Only what is set before a process starts reaches its allocator and the libraries that it imports first.
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    # It looks what the worker does a hundred times a second, for a page of the dashboard.
+    "distributed.worker.profile.enabled": False,
 }
 
 
@@ -56,8 +60,7 @@ def local_client(workers: int, memory_limit: int) -> Iterator[distributed.Client
     with a certificate made for the call.
     """
     with (
-        # Only what is set before a process starts reaches its allocator and the libraries that it imports first.
-        dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}),
+        dask.config.set(NANNY_SETTINGS),
         distributed.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

@@ -11,6 +11,7 @@ from cwt_dask.atomic import write_atomically
 from cwt_dask.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Container
     from pathlib import Path
 
     from cwt_dask.layout import RunDir
@@ -153,9 +154,14 @@ def read_block_records(ledger: Path, block: int, tile: int | None = None) -> dic
     return found
 
 
-def latest_block(ledger: Path) -> tuple[int, int] | None:
-    """The last block of iterations that any tile has made, by its end, and how many tiles have; None without blocks."""
-    blocks = Counter(int(path.name.split(".block-")[1][:5]) for path in ledger.glob("tile-*.round-00000.json"))
+def latest_block(ledger: Path, done: Container[int] = ()) -> tuple[int, int] | None:
+    """The last block of iterations that tiles have made that are not `done`, by its end, and how many have.
+
+    None without such tiles.
+    """
+    names = (path.name.removeprefix("tile-") for path in ledger.glob("tile-*.block-*.round-00000.json"))
+    parts = (name.partition(".block-") for name in names)
+    blocks = Counter(int(block[:5]) for tile, _, block in parts if int(tile) not in done)
     return max(blocks.items(), default=None)
 
 

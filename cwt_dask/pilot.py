@@ -1,9 +1,9 @@
 """Tiles that go ahead: what they show bounds from below how fast the whole map's variance changes.
 
-The variance is largest where the counts scatter most, so a few tiles are most of it. With two assumptions, that no
-tile's residual scatters more than its counts and that the other tiles' scatter does not grow, the whole map's variance
-changes at least by what changes in these, over the scatter of all counts. Where that is far above the tolerance, tiles
-need not wait for each other.
+The variance is largest where the counts scatter most, so a few tiles are most of it. With two assumptions, that the
+whole map's residual does not scatter more than its counts and that what these tiles do not show does not scatter more
+after the iteration than before, the whole map's variance changes at least by what changes in these, over the scatter of
+all counts. Where that is far above the tolerance, tiles need not wait for each other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ONE_IN = 8
 
 
 def scatter_by_chunk(survey: Survey) -> NDArray[np.float64]:
-    """Sum of squared deviations of the counts from their mean over the map, by chunk of the survey's store (y, x)."""
+    """Sum of squared deviations of the counts on used pixels from their mean, by chunk of the survey (y, x)."""
     mean = Moments.pooled(chain.from_iterable(survey.moments)).mean
     return np.array(
         [[m.sum_squared_deviations + m.count * (m.mean - mean) ** 2 for m in row] for row in survey.moments]
@@ -39,6 +39,8 @@ def scatter_by_chunk(survey: Survey) -> NDArray[np.float64]:
 
 def pilot_tiles(grid: TileGrid, scatter: NDArray[np.float64]) -> list[int]:
     """Tiles that go ahead, those with most scatter first; none of a grid of less than `ONE_IN`.
+
+    Cores smaller than a chunk of the survey share its scatter by their pixels.
 
     Parameters
     ----------

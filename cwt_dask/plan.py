@@ -105,6 +105,11 @@ class Plan:
         return self.margin_suffices and self.bounded and not own_stops
 
     @property
+    def waits(self) -> bool:
+        """Whether tiles wait for each other, to stop where the whole map does; no change is below a tolerance of 0."""
+        return self.settings.stopping == "global" and self.grid.n_tiles > 1 and self.settings.tol > 0
+
+    @property
     def decisive(self) -> dict[str, Any]:
         """All that decides the result, as plain data; two runs with the same give the same maps."""
         free = ("tile_size", "margin", "wrap", "memory_target")
@@ -133,8 +138,7 @@ class Plan:
         Without `maps.fits`, and without the history.
         """
         judged = self.settings.significance_island_threshold is not None
-        waits = (self.settings.stopping == "global" and self.grid.n_tiles > 1) or judged
-        return disk(self.grid, self.kernels.n_scale, checkpoints=waits, candidates=judged)
+        return disk(self.grid, self.kernels.n_scale, checkpoints=self.waits or judged, candidates=judged)
 
     @property
     def core_seconds(self) -> float:

@@ -170,6 +170,13 @@ def test_workers_compute_with_one_thread(client):
     assert set(client.nthreads().values()) == {1}
 
 
+def test_no_profiler_looks_at_workers(client):
+    callbacks = client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
+    for names in callbacks.values():
+        assert "heartbeat" in names
+        assert "profile" not in names
+
+
 def test_the_dashboard_is_named_where_something_draws_it(client, monkeypatch):
     assert dashboard(client) == f", dashboard at {client.dashboard_link}"
     monkeypatch.setattr("cwt_dask.clusters.find_spec", lambda _: None)

@@ -77,6 +77,7 @@ def test_records_of_blocks_come_by_tile_round_by_round(run_dir):
     assert read_block_records(run_dir.ledger, 2) == {1: [replace(BLOCK, tile=1)], 7: [BLOCK, replace(BLOCK, round=1)]}
     assert read_block_records(run_dir.ledger, 4) == {}
     assert latest_block(run_dir.ledger) == (3, 1)
+    assert latest_block(run_dir.ledger, done={7}) == (2, 1)
 
 
 def test_without_blocks_there_is_no_latest(run_dir):

@@ -1,5 +1,6 @@
 """Tiles that go ahead, so that the others need not stop to hear of each other."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,18 +25,25 @@ def grid_of(shape, core):
     return TileGrid.plan(shape, core, 10, 5, lambda length: length)
 
 
-def test_scatter_is_that_of_the_counts_in_each_chunk(tmp_path):
+@pytest.mark.parametrize("masked", [False, True])
+def test_scatter_is_that_of_the_counts_in_each_chunk(tmp_path, masked):
     counts, background = poisson_sky((CHUNK + 30, CHUNK + 100), seed=2)
     counts[:40, :50] += 7
-    survey = ingest(SurveySource.of(write_survey(tmp_path / "survey.fits", counts, background)), tmp_path / "s.zarr")
-    squares = np.square(counts - counts.mean())
+    mask = np.ones(counts.shape, dtype=np.uint8)
+    if masked:
+        mask[:50, 10:200] = 0
+        mask[CHUNK:] = 0
+    planes = {"mask": mask} if masked else {}
+    source = SurveySource.of(write_survey(tmp_path / "survey.fits", counts, background, **planes))
+    survey = ingest(source, tmp_path / "s.zarr")
+    squares = np.square(counts - counts[mask > 0].mean()) * mask
     expected = [[part.sum() for part in np.split(rows, [CHUNK], axis=1)] for rows in np.split(squares, [CHUNK])]
     np.testing.assert_allclose(scatter_by_chunk(survey), expected, rtol=1e-12)
 
 
 @given(
-    st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
-    st.tuples(st.integers(300, 5000), st.integers(300, 5000)),
+    st.tuples(st.integers(1, 2600), st.integers(1, 2600)),
+    st.tuples(st.integers(200, 3000), st.integers(200, 3000)),
     st.randoms(use_true_random=False),
 )
 def test_few_tiles_go_ahead_and_none_has_more_scatter(shape, core, random):
@@ -51,8 +59,9 @@ def test_few_tiles_go_ahead_and_none_has_more_scatter(shape, core, random):
     others = np.setdiff1d(np.arange(grid.n_tiles), pilot)
     if pilot:
         assert by_tile[pilot].min() >= by_tile[others].max() * (1 - 1e-9)
-        # No more of them than hold half.
-        assert by_tile[pilot[:-1]].sum() <= scatter.sum() / 2 * (1 + 1e-9)
+    # No more of them than hold half, and no fewer unless they are too many.
+    assert by_tile[pilot[:-1]].sum() <= scatter.sum() / 2 * (1 + 1e-9)
+    assert len(pilot) == grid.n_tiles // ONE_IN or by_tile[pilot].sum() >= scatter.sum() / 2 * (1 - 1e-9)
 
 
 def test_a_bright_tile_goes_ahead_alone():
@@ -93,14 +102,82 @@ def test_close_to_the_stop_little_is_done_in_vain(survey, tmp_path, ffts, tol, s
     assert needed <= ffts.total() <= (1.3 if stops else 1.15) * needed
 
 
-def test_a_stop_that_comes_too_soon_costs_time_but_no_bit(survey, tmp_path, ffts, monkeypatch):
+TOO_SOON = OPTIONS | {"tol": 9.5e-3, "max_iter": 8}
+
+
+@pytest.fixture(scope="module")
+def stopped(survey, tmp_path_factory):
+    """What a run that stops at iteration 7 publishes."""
+    run = run_survey(survey, tmp_path_factory.mktemp("stopped") / "run", **TOO_SOON)
+    assert run.certificate["n_iter"] == 7
+    return digests(run)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Tiles that go ahead and promise too much: all others go through in one go."""
     monkeypatch.setattr("cwt_dask.blocks.least_change", lambda *_: 1.0)
-    run = run_survey(survey, tmp_path / "run", tol=9.5e-3, max_iter=8, **OPTIONS)
-    n_iter = run.certificate["n_iter"]
-    assert n_iter == 7
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_stop_that_comes_too_soon_costs_time_but_no_bit(survey, stopped, tmp_path, ffts):
+    assert digests(run_survey(survey, tmp_path / "run", **TOO_SOON)) == stopped
     assert ffts.total() <= 2 * N_TILES * (8 * FFTS_OF_A_STEP + FFTS_OF_A_START)
-    monkeypatch.undo()
-    assert digests(run) == digests(run_survey(survey, tmp_path / "other", tol=9.5e-3, max_iter=8, **OPTIONS))
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("stage", "item"),
+    [(stage, item) for stage in ("tiles, iterations 1 to 8", "tiles, 7 iterations") for item in (1, 13)],
+)
+def test_a_run_that_died_where_it_stopped_too_soon_goes_on_to_the_same_bits(survey, stopped, tmp_path, stage, item):
+    with pytest.raises(InterruptedRunError, match=stage):
+        run_survey(survey, tmp_path / "died", progress=DiesAt(stage, item), **TOO_SOON)
+    assert digests(run_survey(survey, tmp_path / "died", **TOO_SOON)) == stopped
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:500]), Path.unlink])
+def test_a_lost_checkpoint_of_a_tile_that_went_ahead_is_made_again(survey, stopped, tmp_path, damage):
+    with pytest.raises(InterruptedRunError):
+        run_survey(survey, tmp_path / "died", progress=DiesAt("tiles, iterations 1 to 8", 0), **TOO_SOON)
+    (checkpoint,) = (tmp_path / "died" / "checkpoints" / "block-00002").glob("*.npz")
+    damage(checkpoint)
+    for record in (tmp_path / "died" / "ledger").glob("tile-*[0-9].json"):
+        if ".block-" not in record.name:
+            record.unlink()
+    assert digests(run_survey(survey, tmp_path / "died", **TOO_SOON)) == stopped
+
+
+def test_the_history_is_that_of_one_go(survey, tmp_path):
+    options = OPTIONS | {"max_iter": 4, "keep_history": True}
+    ahead = run_survey(survey, tmp_path / "ahead", tol=1e-9, **options)
+    one_go = run_survey(survey, tmp_path / "one", stopping="fixed", **options)
+    for maps, other in zip(ahead.history, one_go.history, strict=True):
+        np.testing.assert_array_equal(maps.model.compute(), other.model.compute())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stopping": "tile"},
+        {"stopping": "fixed"},
+        {"tol": 0.0},
+        {"significance_island_threshold": 8.0},
+        {"max_iter": 2},
+    ],
+)
+def test_no_tile_goes_ahead_where_it_tells_nothing(survey, tmp_path, monkeypatch, settings):
+    monkeypatch.setattr("cwt_dask.blocks.pilot_tiles", lambda *_: pytest.fail("a tile goes ahead"))
+    run = run_survey(survey, tmp_path / "run", **OPTIONS | {"max_iter": 3} | settings)
+    assert run.certificate["n_tiles"] == N_TILES
+
+
+def test_without_a_tolerance_no_tile_waits(survey, tmp_path, ffts):
+    run = run_survey(survey, tmp_path / "run", tol=0.0, max_iter=4, **OPTIONS)
+    assert ffts.total() == N_TILES * (4 * FFTS_OF_A_STEP + FFTS_OF_A_START)
+    assert run.certificate["n_iter"] == 4
+    assert run.certificate["tiling_exact"] is True
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ class CWT:
 
         Notes
         -----
-        If it is broken off, by Ctrl-C, say, `data` holds no results.
+        If it is broken off, by Ctrl-C, say, neither `data` nor `history` holds results.
         """
         if data.n_scale != self.kernels.n_scale:
             raise InputError(
@@ -123,8 +123,8 @@ class CWT:
             self._iterate(data)
         except BaseException:
             # An iteration that was broken off leaves arrays that belong to no iteration.
-            data.reset()
             self.history = []
+            data.reset()
             raise
 
     def _iterate(self, data: CWTData) -> None:
@@ -139,8 +139,9 @@ class CWT:
             remove_isolated=self.remove_isolated,
             rounding=rounding_level(float(max(field.counts.max(), field.background.max()))),
         )
-        workspace = Workspace(field, spectra, criteria)
+        # Before the workspace: its spectra take the room that this leaves.
         background_approx = _corner(smooth(field.background, field.valid, spectra), shape)
+        workspace = Workspace(field, spectra, criteria)
 
         core = slice(0, shape[0]), slice(0, shape[1])
         state = State.start(self.kernels.n_scale, box, core, with_cubes=True)

@@ -36,7 +36,7 @@ def block_end(begun: int, max_iter: int, earliest: float) -> int:
 
     If it stops within a block, the tiles have gone too far and go again from the block's beginning to where it stops:
     all of the block is wasted. Blocks are so short that this never takes more than `1 + LARGEST_WASTE` times the
-    iterations that were needed.
+    iterations that were needed, if it does not stop before `earliest`.
 
     Parameters
     ----------

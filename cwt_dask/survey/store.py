@@ -171,7 +171,7 @@ class Survey:
 
     @cached_property
     def moments(self) -> list[list[Moments]]:
-        """Of the counts in each chunk of `CHUNK` pixels square, row by row; masked pixels count as 0."""
+        """Of the counts on used pixels in each chunk of `CHUNK` pixels square, row by row."""
         return [[Moments(int(n), *rest) for n, *rest in row] for row in self._group[MOMENTS][:].tolist()]
 
     def _lazy(self, name: str) -> dask.array.Array:

@@ -66,19 +66,26 @@ class StoreWriter:
         end = strip.y0 + len(strip.mask)
         for name, plane in strip.planes().items():
             self._spools[name].add(first, plane)
-            if end % CHUNK == 0 or end == self._arrays[name].shape[0]:
-                start = strip.y0 - first
-                if name == "counts":
-                    self._moments.append([])
-                for columns, pixels in self._spools[name].chunks(end - start):
-                    self._arrays[name][start:end, columns] = pixels
-                    if name == "counts":
-                        self._moments[-1].append(astuple(Moments.of(pixels.astype(np.float64))))
+        if end % CHUNK == 0 or end == self._arrays["counts"].shape[0]:
+            self._write_chunks(strip.y0 - first, end)
+
+    def _write_chunks(self, start: int, end: int) -> None:
+        for name, array in self._arrays.items():
+            for columns, pixels in self._spools[name].chunks(end - start):
+                array[start:end, columns] = pixels
+        counts, mask = ((pixels for _, pixels in self._spools[name].chunks(end - start)) for name in ("counts", "mask"))
+        of_valid = (pixels[valid > 0].astype(np.float64) for pixels, valid in zip(counts, mask, strict=True))
+        self._moments.append([astuple(Moments.of(pixels)) for pixels in of_valid])
 
     def finish(self, header_text: str, facts: SurveyFacts) -> None:
         """Write the attributes, and the moments of the counts by chunk."""
         # Axes: row of chunks, column of chunks; count, mean, sum of squared deviations.
-        self._group.create_array(MOMENTS, data=np.array(self._moments), dimension_names=("y", "x", "moment"))
+        self._group.create_array(
+            MOMENTS,
+            data=np.array(self._moments),
+            compressors=[Crc32cCodec()],
+            dimension_names=("y", "x", "moment"),
+        )
         self._group.attrs.update({"kind": KIND, "version": VERSION, "wcs": header_text, "facts": facts.to_dict()})
 
 
