@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to write that readers see whole under its name, or not at all; after a crash too, if it is `durable`."""
+def atomic_file(path: Path, *, cached: bool = True) -> Iterator[BinaryIO]:
+    """A file to write that readers, now or after a crash, see whole under its name, or not at all.
+
+    What is large and not read again soon need not stay `cached` in memory: the system has the next file's room at once.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
             yield file
             file.flush()
-            if durable:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
+            if not cached and hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from cwt_dask.stages import over_tiles
 from cwt_dask.tile import contradicted_pieces, mark_open_pixels, run_tile, settle_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from cwt_dask.executors import Executor
     from cwt_dask.layout import RunDir
@@ -193,17 +193,17 @@ class Iteration:
 
     def _first_end(self) -> int:
         """End of the first block: as far as the tiles that go ahead show that no tile needs to hear of others."""
-        settings, end = self.plan.settings, self._next_end(0)
+        settings, begun, end = self.plan.settings, 0, self._next_end(0)
         if settings.stopping != "global" or self._judges_islands or end == settings.max_iter:
             return end
         scatter = scatter_by_chunk(self.run.survey)
         pilot = pilot_tiles(self.plan.grid, scatter)
-        if not pilot:
-            return end
-        self._do_block(replace(self.job, stop=end, keeps=True, publishes=False), {}, pilot)
-        records = self._at_end_of(end)
-        change = least_change([records[tile] for tile in pilot], float(scatter.sum()))
-        return block_end(0, settings.max_iter, earliest_stop(end, change, settings.tol))
+        while pilot and begun < end < settings.max_iter:
+            self._do_block(replace(self.job, start=begun, stop=end, keeps=True, publishes=False), {}, pilot)
+            records = self._at_end_of(end)
+            change = least_change([records[tile] for tile in pilot], float(scatter.sum()))
+            begun, end = end, block_end(0, settings.max_iter, earliest_stop(end, change, settings.tol))
+        return end
 
     def _next_end(self, begun: int) -> int:
         """End of the block that follows the one that ended with iteration `begun`."""
@@ -236,10 +236,12 @@ class Iteration:
         stage = f"tiles, {job.stop} iterations" if job.start == 0 else "publishing tiles"
         self._iterate(job, [tile for tile in self._tiles if tile not in have], stage)
 
-    def _iterate(self, job: Job, tiles: Iterable[int], stage: str) -> None:
-        if job.start == 0 and job.stop >= FIRST_STOP and not self._judges_islands:
+    def _iterate(self, job: Job, tiles: Collection[int], stage: str) -> None:
+        if job.start == 0 and not self._judges_islands:
             # Tiles that went ahead go on from there.
-            job = replace(job, ahead=frozenset(self._checked_block(FIRST_STOP)))
+            blocks = [block for block in self.files.begun_blocks if block <= job.stop]
+            sound = {tile: block for block in blocks for tile in self._checked_block(block)}
+            job = replace(job, ahead={tile: sound[tile] for tile in tiles if tile in sound})
         self._over(partial(run_tile, job), tiles, stage)
 
     def _settle(self, job: Job) -> tuple[Job, _Unsettled]:

@@ -173,16 +173,18 @@ class WindowJudge:
 
     def _seen(self, detected: Detected, kept: NDArray[np.bool_], fresh: NDArray[np.bool_]) -> Candidates:
         shape, core = self.tile.box.shape, self.tile.core.within(self.tile.box)
-        above = np.zeros(shape, dtype=bool)
-        above.ravel()[detected.pixels] = True
         looked_at = np.zeros(shape, dtype=bool)
         looked_at[self.sound.within(self.tile.box)] = True
         # A margin below the reach does not even show the core soundly; its islands are judged all the same.
         looked_at[core] = True
         seen = looked_at.ravel()[detected.pixels]
-        image = np.zeros(shape, dtype=np.int32)
-        image[core], pieces = find_pieces(above[core], self.tile.core, self.map_width)
-        piece = image.ravel()[detected.pixels]
+        y, x = (
+            position - part.start for position, part in zip(np.divmod(detected.pixels, shape[1]), core, strict=True)
+        )
+        height, width = self.tile.core.shape
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        piece = np.zeros(len(detected.pixels), dtype=np.int32)
+        piece[inside], pieces = find_pieces((y * width + x)[inside], self.tile.core, self.map_width)
         return Candidates(
             pixels=detected.pixels[seen],
             kept=kept[seen],

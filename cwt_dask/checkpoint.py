@@ -55,8 +55,7 @@ class Progress:
 def write_checkpoint(path: Path, progress: Progress) -> str:
     """Store a tile's progress, and give what `is_sound` asks for.
 
-    Model and support are kept as values on the support's pixels in one file, dense images in another beside it. They
-    are not forced to the disk: whoever goes on from them after a crash checks them first.
+    Model and support are kept as values on the support's pixels in one file, dense images in another beside it.
     """
     state = progress.state
     pixels = np.flatnonzero(state.joined.any(axis=0))
@@ -72,7 +71,7 @@ def write_checkpoint(path: Path, progress: Progress) -> str:
     for (iteration, scale), candidates in progress.candidates.items():
         arrays |= candidates.to_arrays(prefix_of(iteration, scale))
     checksum = 0
-    with atomic_file(dense_images(path), durable=False) as file:
+    with atomic_file(dense_images(path), cached=False) as file:
         for name in _DENSE:
             image = np.ascontiguousarray(getattr(state, name))
             header = io.BytesIO()
@@ -80,7 +79,7 @@ def write_checkpoint(path: Path, progress: Progress) -> str:
             for part in (np.frombuffer(header.getvalue(), dtype=np.uint8), image):
                 file.write(part.data)
                 checksum = crc32c(part, checksum)
-    with atomic_file(path, durable=False) as file:
+    with atomic_file(path, cached=False) as file:
         np.savez(file, checksum=np.array(checksum), **arrays)
     return sha256_of_file(path)
 

@@ -12,6 +12,7 @@ from cwt_dask.ledger import read_record, write_record
 from cwt_dask.maps import OPPOSITE, digest_pixels
 from cwt_dask.margins import TOLERANCE
 from cwt_dask.merge.seams import seam_error
+from cwt_dask.stores import DurableStore
 from cwt_dask.tiling import Box
 from cwt_dask.trust import Trust
 
@@ -44,7 +45,7 @@ def tiles_to_flag(run_dir: RunDir, bad: Mapping[int, set[str]]) -> list[int]:
 def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id: int) -> int:
     """Add flags to the trust map of a tile's core, and renew its record."""
     core = plan.grid.tile(tile_id).core
-    array = zarr.open_group(run_dir.maps, mode="r+")["trust"]
+    array = zarr.open_group(DurableStore(run_dir.maps), mode="r+")["trust"]
     trust = np.asarray(array[core.slices])
     used = zarr.open_group(run_dir.maps, mode="r")["mask"][core.slices] != 0
     reach = plan.kernels.reach

@@ -16,6 +16,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from cwt_dask.checksum import crc32c
 from cwt_dask.margins import STRIP_WIDTH
+from cwt_dask.stores import DurableStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,7 +61,7 @@ def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str,
     `history` is the number of iterations whose models can be kept.
     """
     shape, core = (grid.y.length, grid.x.length), grid.core_shape
-    maps = zarr.create_group(run_dir.maps, attributes={"wcs_header": header_text})
+    maps = zarr.create_group(DurableStore(run_dir.maps), attributes={"wcs_header": header_text})
     for name, dtype in IMAGES.items():
         _create(maps, name, shape, core, dtype, ("y", "x"))
     for name, dtype in CUBES.items():
@@ -68,7 +69,7 @@ def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str,
     if history:
         _create(maps, HISTORY, (history, *shape), (1, *core), "float64", ("iteration", "y", "x"))
 
-    seams = zarr.create_group(run_dir.seams)
+    seams = zarr.create_group(DurableStore(run_dir.seams))
     pixels = STRIP_WIDTH * max(core)
     for whose in ("own", "beyond"):
         for name, dtype, strip in (("model", "float64", (pixels,)), ("support", "bool", (n_scale, pixels))):
@@ -82,7 +83,7 @@ def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.g
 
     An array is done with when the next is taken.
     """
-    group = zarr.open_group(maps, mode="r+")
+    group = zarr.open_group(DurableStore(maps), mode="r+")
     digests = {}
     for name, values in arrays:
         pixels = np.ascontiguousarray(values)
@@ -96,7 +97,7 @@ def publish_history(
     maps: Path, core: Box, iteration: int, model: NDArray[np.float64], *, onwards: bool = False
 ) -> None:
     """Write the model of a tile's core (y, x) after an iteration; `onwards` if it will stay so in all later ones."""
-    history = zarr.open_group(maps, mode="r+")[HISTORY]
+    history = zarr.open_group(DurableStore(maps), mode="r+")[HISTORY]
     n_kept = history.shape[0]
     # Where a run that had ended is mended, nobody asks for more than it has.
     for kept in range(iteration, (n_kept if onwards else min(iteration, n_kept)) + 1):
@@ -137,7 +138,7 @@ def digest_pixels(values: NDArray[np.generic], name: str) -> str:
 
 def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dict[str, str]:
     """Keep what a tile holds on both sides of its seams, of its own core and beyond it; digests by name."""
-    group = zarr.open_group(seams, mode="r+")
+    group = zarr.open_group(DurableStore(seams), mode="r+")
     digests = {}
     beyond = grid.strips(tile, STRIP_WIDTH)
     own = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.cwt.support import label_islands
+from cwt_dask.cwt.compiled import label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,13 +34,33 @@ class Pieces:
     faces: dict[str, NDArray[np.int32]]
 
 
-def find_pieces(support_2d: NDArray[np.bool_], core: Box, map_width: int) -> tuple[NDArray[np.int32], Pieces]:
-    """Label the support (y, x) of one core: labels int32 (y, x), and what is needed to join them to others."""
-    labels, count = label_islands(support_2d)
-    rows, columns = np.nonzero(labels)
-    of_pixel = labels[rows, columns] - 1
-    flat = (rows + core.y0) * map_width + (columns + core.x0)
+def find_pieces(pixels: NDArray[np.int64], core: Box, map_width: int) -> tuple[NDArray[np.int32], Pieces]:
+    """Label the support of one core, given as ascending flat indices in it.
+
+    Returns
+    -------
+    labels : ndarray of int32
+        Of each pixel, from 1.
+    pieces : Pieces
+        What is needed to join them to those of other cores.
+    """
+    height, width = core.shape
+    labels, count = label(pixels, width, False)
+    y, x = np.divmod(pixels, width)
     first = np.full(count, np.iinfo(np.int64).max)
-    np.minimum.at(first, of_pixel, flat)
-    faces = {"south": labels[0], "north": labels[-1], "west": labels[:, 0], "east": labels[:, -1]}
-    return labels, Pieces(np.bincount(of_pixel, minlength=count), first, faces)
+    np.minimum.at(first, labels - 1, (y + core.y0) * map_width + (x + core.x0))
+    faces = {
+        "south": _face(y == 0, x, labels, width),
+        "north": _face(y == height - 1, x, labels, width),
+        "west": _face(x == 0, y, labels, height),
+        "east": _face(x == width - 1, y, labels, height),
+    }
+    return labels, Pieces(np.bincount(labels - 1, minlength=count), first, faces)
+
+
+def _face(
+    on_it: NDArray[np.bool_], along: NDArray[np.int64], labels: NDArray[np.int32], length: int
+) -> NDArray[np.int32]:
+    face = np.zeros(length, dtype=np.int32)
+    face[along[on_it]] = labels[on_it]
+    return face

@@ -3,7 +3,8 @@
 The variance is largest where the counts scatter most, so a few tiles are most of it. With two assumptions, that the
 whole map's residual does not scatter more than its counts and that what these tiles do not show does not scatter more
 after the iteration than before, the whole map's variance changes at least by what changes in these, over the scatter of
-all counts. Where that is far above the tolerance, tiles need not wait for each other.
+all counts. Where that is far above the tolerance, tiles need not wait for each other; these go on for as long as they
+see farther.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.cwt.stopping import FIRST_STOP, Moments
+from cwt_dask.cwt.stopping import Moments
 from cwt_dask.survey.store import CHUNK
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def pilot_tiles(grid: TileGrid, scatter: NDArray[np.float64]) -> list[int]:
 
 
 def least_change(records: Sequence[Record], scatter: float) -> float:
-    """Least relative change of the whole map's variance in iteration `FIRST_STOP`, by tiles that have made it.
+    """Least relative change of the whole map's variance in the last iteration that some tiles have made.
 
     Parameters
     ----------
@@ -66,10 +67,7 @@ def least_change(records: Sequence[Record], scatter: float) -> float:
     scatter : float
         Sum of squared deviations of all counts.
     """
-    before, after = (
-        sum(Moments(*record.moments[n - 1]).sum_squared_deviations for record in records)
-        for n in (FIRST_STOP - 1, FIRST_STOP)
-    )
+    before, after = (sum(Moments(*record.moments[n]).sum_squared_deviations for record in records) for n in (-2, -1))
     return max(before - after, 0.0) / scatter if scatter else 0.0
 
 

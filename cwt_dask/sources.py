@@ -78,12 +78,12 @@ def measure_tile(run_dir: RunDir, plan: Plan, tile_id: int) -> int:
     width = grid.x.length
     found = np.searchsorted(own.y * width + own.x, y * width + x)
     of_maximum = np.searchsorted(own.maxima, found)
-    labels, pieces = find_pieces(image[core.within(near)] > -np.inf, core, width)
+    labels, pieces = find_pieces((own.y - core.y0) * core.shape[1] + own.x - core.x0, core, width)
     in_core = y - core.y0, x - core.x0
     peaks = Peaks(
         y=y,
         x=x,
-        piece=labels[in_core].astype(np.int64) - 1,
+        piece=labels[found].astype(np.int64) - 1,
         significance=own.significance[found],
         best_scale=own.best_scale[found].astype(np.int64),
         counts=own.counts[of_maximum],

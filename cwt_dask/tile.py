@@ -6,7 +6,7 @@ import resource
 import socket
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from cwt_dask.checkpoint import Progress, read_checkpoint, write_checkpoint
 from cwt_dask.cwt.iterate import step
 from cwt_dask.cwt.rooms import borrow, give_back
 from cwt_dask.cwt.state import Criteria, Field
-from cwt_dask.cwt.stopping import FIRST_STOP, stops_at
+from cwt_dask.cwt.stopping import stops_at
 from cwt_dask.cwt.transform import kernel_spectra
 from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.detections import detect, write_detections
@@ -67,8 +67,8 @@ class Job:
         Publish the model of every iteration.
     start, stop : int
         Iterations after which to begin (0, or one of which there are checkpoints) and to end.
-    ahead : frozenset of int
-        Tiles that begin after iteration `FIRST_STOP`, where `start` is 0 for the others.
+    ahead : mapping of int
+        Iterations after which tiles begin that went ahead, where `start` is 0 for the others.
     tol : float or None
         The tolerance by which each tile stops on its own, where it does.
     keeps, publishes : bool
@@ -89,7 +89,7 @@ class Job:
     keep_history: bool
     stop: int
     start: int = 0
-    ahead: frozenset[int] = frozenset()
+    ahead: Mapping[int, int] = field(default_factory=dict)
     tol: float | None = None
     keeps: bool = False
     publishes: bool = True
@@ -235,7 +235,7 @@ def iterate(
 
 
 def _start(job: Job, tile: Tile) -> Progress:
-    start = FIRST_STOP if tile.id in job.ahead else job.start
+    start = job.ahead.get(tile.id, job.start)
     if start == 0:
         return Progress.start(job.kernels.n_scale, tile)
     judged = job.criteria.significance_island_threshold is not None

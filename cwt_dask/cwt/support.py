@@ -12,14 +12,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def label_islands(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
-    """Number the 4-connected islands of `mask` (y, x): labels int32 from 1, 0 outside; and how many there are."""
-    labels = np.zeros(mask.shape, dtype=np.int32)
-    pixels = np.flatnonzero(mask)
-    labels.reshape(-1)[pixels], count = label(pixels, mask.shape[1], False)
-    return labels, count
-
-
 def island_peaks(labels: NDArray[np.int32], count: int, significance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Largest `significance` of each island, both by pixel; index 0, outside all islands, holds -inf."""
     peaks = np.full(count + 1, -np.inf)

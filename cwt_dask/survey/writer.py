@@ -11,6 +11,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cwt_dask.cwt.stopping import Moments
+from cwt_dask.stores import DurableStore
 from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]]) -> None:
-        self._group = zarr.create_group(path)
+        self._group = zarr.create_group(DurableStore(path))
         self._arrays = {
             name: self._group.create_array(
                 name,

@@ -20,11 +20,14 @@ def grid_of(shape, core, *, ring=False):
 def label_in_tiles(mask, core, *, ring=False):
     """Island numbers of all pixels, 0 outside, and pixels of each island, by way of tiles."""
     grid = grid_of(mask.shape, core, ring=ring)
-    found = {tile.id: find_pieces(mask[tile.core.slices], tile.core, grid.x.length) for tile in grid.tiles()}
+    pixels = {tile.id: np.flatnonzero(mask[tile.core.slices]) for tile in grid.tiles()}
+    found = {tile.id: find_pieces(pixels[tile.id], tile.core, grid.x.length) for tile in grid.tiles()}
     ids, n_pixels = join_pieces({tile: pieces for tile, (_, pieces) in found.items()}, grid)
     islands = np.zeros(mask.shape, dtype=np.int64)
     for tile in grid.tiles():
-        islands[tile.core.slices] = np.array([0, *ids[tile.id]])[found[tile.id][0]]
+        labels = np.zeros(tile.core.shape, dtype=np.int64)
+        labels.ravel()[pixels[tile.id]] = found[tile.id][0]
+        islands[tile.core.slices] = np.array([0, *ids[tile.id]])[labels]
     return islands, n_pixels
 
 
