@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from types import MappingProxyType
@@ -19,7 +19,7 @@ from cwt_dask.checkpoint import is_sound, remove_checkpoint
 from cwt_dask.cwt.stopping import FIRST_STOP
 from cwt_dask.detections import published_digests
 from cwt_dask.errors import RunError
-from cwt_dask.ledger import read_block_records, read_records
+from cwt_dask.ledger import read_block_records, read_records, read_rounds
 from cwt_dask.merge.judgement import OpenIsland, open_islands, tell_fates
 from cwt_dask.merge.pooling import block_end, earliest_stop, last_change, stopping_iteration
 from cwt_dask.pilot import least_change, pilot_tiles, scatter_by_chunk
@@ -57,12 +57,15 @@ class Iteration:
         Where to tell what goes on.
     job : Job
         What all tasks share.
+    checked : dict
+        By block, what is known of its checkpoints: see `_checked_block`.
     """
 
     run: SurveyRun
     executor: Executor
     progress: Reporter
     job: Job
+    checked: dict[int, dict[int, bool]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -226,6 +229,8 @@ class Iteration:
             have &= {tile for tile, record in done.items() if job.tol is not None or record.n_iter == job.stop}
         wanted = [tile for tile in (self._tiles if tiles is None else tiles) if tile not in have]
         self._iterate(job, wanted, f"tiles, iterations {job.start + 1} to {job.stop}")
+        if job.keeps:
+            self.checked.setdefault(job.stop, {}).update(dict.fromkeys(wanted, True))
 
     def _publish(self, job: Job, done: Mapping[int, TileRecord]) -> None:
         """Publish all tiles that are not `done` so."""
@@ -307,19 +312,24 @@ class Iteration:
     def _checked_block(self, block: int) -> dict[int, bool]:
         """Tiles whose first checkpoint of a block is as recorded, and whether those of later rounds are, too.
 
-        What is not as recorded is removed.
+        What is not as recorded is removed. It is looked at once: what was written since is as it was written.
         """
+        if block in self.checked:
+            return self.checked[block]
         records = read_block_records(self.files.ledger, block)
-        function = partial(_sound_rounds, self.files, self.plan.settings_digest, block)
+        most_rounds = block + 2 if self._judges_islands else 1
+        function = partial(_sound_rounds, self.files, self.plan.settings_digest, block, most_rounds)
         sound = self._over(function, records, "checking checkpoints") if records else {}
         for tile, rounds in records.items():
             for record in rounds[sound[tile] :]:
                 self.files.block_record(block, tile, record.round).unlink()
                 remove_checkpoint(self.files.checkpoint(block, tile, record.round))
-        return {tile: n_rounds == len(records[tile]) for tile, n_rounds in sound.items() if n_rounds}
+        self.checked[block] = {tile: n == len(records[tile]) for tile, n in sound.items() if n}
+        return self.checked[block]
 
     def _forget(self, block: int) -> None:
         """Remove what a block left that will not be begun from any more."""
+        self.checked.pop(block, None)
         shutil.rmtree(self.files.block(block), ignore_errors=True)
         for path in self.files.ledger.glob(f"tile-*.block-{block:05d}.round-*.json"):
             path.unlink()
@@ -341,9 +351,9 @@ def _digests_of_tile(files: RunDir, grid: TileGrid, tile: int) -> dict[str, str]
     return published_digests(files, grid.tile(tile))
 
 
-def _sound_rounds(files: RunDir, settings_digest: str, block: int, tile: int) -> int:
+def _sound_rounds(files: RunDir, settings_digest: str, block: int, most_rounds: int, tile: int) -> int:
     """How many rounds of a tile's checkpoints are as recorded, from the first one on."""
-    records = read_block_records(files.ledger, block, tile)[tile]
+    records = read_rounds(files, block, tile, most_rounds)
     for n, record in enumerate(records):
         sound = is_sound(files.checkpoint(block, tile, record.round), record.checkpoint)
         if record.settings_digest != settings_digest or not sound:

@@ -114,10 +114,11 @@ class RunDir:
 
     def latest_checkpoint(self, block: int, tile: int, before: int | None = None) -> Path:
         """A tile at the end of a block, as of its last round (before round `before`)."""
-        found = sorted(self.block(block).glob(f"{_tile(tile)}.round-*.npz"))
-        if before is not None:
-            found = [path for path in found if path < self.checkpoint(block, tile, before)]
-        return found[-1] if found else self.checkpoint(block, tile, 0)
+        # There is at most one round an iteration, one more that finds nothing to do, and the first; to list the
+        # directory once a tile would take time by the square of their number.
+        rounds = range(block + 2 if before is None else before)
+        paths = (self.checkpoint(block, tile, round_) for round_ in reversed(rounds))
+        return next((path for path in paths if path.exists()), self.checkpoint(block, tile, 0))
 
     def fates(self, block: int, tile: int, round_: int) -> Path:
         """Fates of the pieces of islands in a tile's core, as told in a round."""

@@ -138,8 +138,8 @@ def read_record(path: Path) -> TileRecord:
     return _read(path, TileRecord)
 
 
-def read_block_records(ledger: Path, block: int, tile: int | None = None) -> dict[int, list[BlockRecord]]:
-    """Records of each tile, or one, in a block of iterations, round by round.
+def read_block_records(ledger: Path, block: int) -> dict[int, list[BlockRecord]]:
+    """Records of each tile in a block of iterations, round by round.
 
     Raises
     ------
@@ -147,11 +147,23 @@ def read_block_records(ledger: Path, block: int, tile: int | None = None) -> dic
         If a record is not one that this version writes.
     """
     found: dict[int, list[BlockRecord]] = {}
-    which = "*" if tile is None else f"{tile:07d}"
-    for path in sorted(ledger.glob(f"tile-{which}.block-{block:05d}.round-*.json")):
+    for path in sorted(ledger.glob(f"tile-*.block-{block:05d}.round-*.json")):
         record = _read(path, BlockRecord)
         found.setdefault(record.tile, []).append(record)
     return found
+
+
+def read_rounds(run_dir: RunDir, block: int, tile: int, most: int) -> list[BlockRecord]:
+    """Records of one tile in a block of iterations, of at most so many rounds.
+
+    Raises
+    ------
+    RunError
+        If a record is not one that this version writes.
+    """
+    # To list the ledger once a tile would take time by the square of their number.
+    paths = (run_dir.block_record(block, tile, round_) for round_ in range(most))
+    return [_read(path, BlockRecord) for path in paths if path.exists()]
 
 
 def latest_block(ledger: Path, done: Container[int] = ()) -> tuple[int, int] | None:
