@@ -9,7 +9,7 @@ from common import MIB, apart, markdown, say, seconds, show
 
 from cwt_dask.clusters import local_client
 from cwt_dask.executors import OnDask
-from cwt_dask.tile import peak_memory
+from cwt_dask.process import peak_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,9 @@ from plain import analyse
 from runs import N_ITER, planned, run
 
 from cwt_dask.layout import RunDir
+from cwt_dask.process import peak_memory
 from cwt_dask.survey import Survey
-from cwt_dask.tile import peak_memory, run_tile
+from cwt_dask.tile import run_tile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,7 +91,7 @@ def tables(quick: bool, scratch: Path, size: int) -> str:
     theirs = apart(overlapped, store, scratch, plan.contract_margin, block)
     say(f"a run on {size} x {size} pixels")
     ours = run(store, scratch, workers=2, **options)
-    task = len(cloudpickle.dumps(partial(run_tile, plan.job(RunDir(scratch), store))))
+    task = len(cloudpickle.dumps(partial(run_tile, plan.job(RunDir(scratch), "", store))))
     head = (
         f"{size} x {size}, {N_ITER} iterations, margin {plan.contract_margin}",
         "seconds",

@@ -1,4 +1,9 @@
-"""Reading, scheduling, writing, digests, checkpoints and merging, over bare computing of the same tiles; one worker."""
+"""Reading, scheduling, writing, digests and merging, over bare computing of the same tiles; one worker.
+
+A whole run and bare computing take minutes each, and machines change their speed meanwhile by more than is looked for.
+So two ratios are measured, each of things that meet the same weather: a run over the time that its tiles' tasks took,
+and task over bare computing, tile by tile in turn. Their product is the run over bare computing.
+"""
 
 from __future__ import annotations
 
@@ -10,57 +15,67 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from common import apart, markdown, say, seconds, show, survey
-from runs import N_ITER, planned, run
+from runs import N_ITER, OPTIONS
 
+from cwt_dask import run_survey
 from cwt_dask.cwt.iterate import step
 from cwt_dask.cwt.state import Field, State
 from cwt_dask.cwt.transform import kernel_spectra
 from cwt_dask.cwt.workspace import Workspace
+from cwt_dask.ledger import read_run_id
+from cwt_dask.results import SurveyRun
 from cwt_dask.survey import Survey
+from cwt_dask.tile import run_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cwt_dask.plan import Plan
     from cwt_dask.survey import Window
     from cwt_dask.tiling import Tile
 
 SIZES = (4096, 8192)
 REPETITIONS = 2
-FILE_SIZE = 2**23
-# The default, by which the rule might fire, and none.
-TOLERANCES = (1e-5, 0.0)
-
-
-class Overhead(NamedTuple):
-    """Seconds of a run, of its tiles' iterations and moments alone, and for as many bytes in new files."""
-
-    run: float
-    steps: float
-    moments: float
-    files: float
+# Windows of which tiles are done in turn: others than the first, which loads what is compiled and touches memory first.
+WARM_UP = 2
 
 
 class Bare(NamedTuple):
-    """Seconds that tiles take: their iterations, and the moments of their residuals after each."""
+    """Seconds that a tile takes: its iterations, and the moments of its residual after each."""
 
     steps: float
     moments: float
 
 
-def bare(store: Path, options: dict) -> Bare:
-    """Compute the tiles of a run one after the other; reading their windows does not count."""
-    plan = planned(store, **options)
-    survey_store = Survey.open(store, ring=plan.grid.ring)
-    warm_up(plan)
-    took = [0.0, 0.0]
+class Run(NamedTuple):
+    """Seconds of a run without the start of its worker, and those of its tiles' tasks."""
+
+    run: float
+    tasks: float
+
+
+def whole(store: Path, directory: Path, options: dict) -> Run:
+    """A run with one worker."""
+    done = run_survey(store, directory, workers=1, **OPTIONS | options)
+    assert done.certificate["n_iter"] == N_ITER, "it stopped"  # noqa: S101 - not what is compared
+    took = done.certificate["seconds"]
+    return Run(took["run"], took["tiles"])
+
+
+def in_turn(directory: Path) -> tuple[float, float, float]:
+    """Seconds of the tasks, the iterations and the moments of a run's tiles, one after the other; all but the first."""
+    run = SurveyRun.open(directory)
+    plan = run.stored.plan
+    job = plan.job(run.files, read_run_id(run.files), run.stored.survey)
+    survey_store = Survey.open(run.stored.survey, ring=plan.grid.ring)
+    took = np.zeros(3)
     for number in range(plan.grid.n_tiles):
         tile = plan.grid.tile(number)
         window = survey_store.read_window(tile.window, tile.box)
-        for kind, passed in enumerate(compute(plan, tile, window)):
-            took[kind] += passed
+        alone = compute(plan, tile, window)
         window.close()
-    return Bare(*took)
+        task = seconds(lambda number=number: run_tile(job, number))
+        if number >= min(WARM_UP, plan.grid.n_tiles - 1):
+            took += task, *alone
+    return tuple(took)
 
 
 def compute(plan: Plan, tile: Tile, window: Window) -> Bare:
@@ -82,52 +97,46 @@ def compute(plan: Plan, tile: Tile, window: Window) -> Bare:
     return Bare(time.perf_counter() - started - moments, moments)
 
 
-def warm_up(plan: Plan) -> None:
-    """Have everything compiled and the spectra of the kernels there."""
-    kernel_spectra(plan.kernels, plan.grid.box_shape)
-    shape = (64, 64)
-    field = Field(np.ones(shape), np.ones(shape), np.ones(shape, dtype=bool))
-    workspace = Workspace(field, kernel_spectra(plan.kernels, shape), plan.criteria)
-    workspace.residual_moments(step(State.start(plan.kernels.n_scale, shape), workspace))
+def measure(store: Path, scratch: Path, options: dict) -> tuple[float, ...]:
+    """Seconds of a run and of its tasks; of tasks, iterations and moments of the same tiles in turn."""
+    with TemporaryDirectory(dir=scratch) as folder:
+        directory = Path(folder, "run")
+        # Each in a process that has done nothing else.
+        return *apart(whole, store, directory, options), *apart(in_turn, directory)
 
 
-def new_files(directory: Path, size: int) -> float:
-    """Seconds that the system takes for so many bytes in new files, whatever they are and whoever writes them."""
-    content = np.random.default_rng(0).bytes(FILE_SIZE)
-    with TemporaryDirectory(dir=directory) as scratch:
-
-        def write() -> None:
-            for number in range(-(-size // FILE_SIZE)):
-                Path(scratch, str(number)).write_bytes(content)
-
-        return seconds(write)
+def waiting(store: Path, scratch: Path, options: dict) -> float:
+    """How much longer a run takes whose stopping rule might fire, by the default tolerance, than one without any."""
+    with TemporaryDirectory(dir=scratch) as folder:
+        with_rule, without = (
+            apart(whole, store, Path(folder, str(tol)), options | {"tol": tol}).run for tol in (1e-5, 0.0)
+        )
+    return with_rule / without
 
 
 def tables(quick: bool, scratch: Path) -> str:
-    """A row a map size and tolerance."""
+    """A row a map size."""
     sizes, repetitions = ((512,), 1) if quick else (SIZES, REPETITIONS)
     options = {"tile_size": 128} if quick else {}
     rows = []
     for size in sizes:
         store = survey(scratch, size)
-        found: dict[float, list[Overhead]] = {tol: [] for tol in TOLERANCES}
+        found, waits = [], []
         for repetition in range(repetitions):
-            say(f"run {repetition + 1} of {size} x {size} pixels, and its tiles alone")
-            alone = apart(bare, store, options)
-            for tol, before in found.items():
-                figures = run(store, scratch, workers=1, tol=tol, **options)
-                assert figures.n_iter == N_ITER, "it stopped"  # noqa: S101 - not what is compared
-                before.append(Overhead(figures.run, *alone, new_files(scratch, figures.written)))
-        rows += [(f"{size} x {size}", f"{tol:g}", *row(measured)) for tol, measured in found.items()]
-    head = ["map", "tolerance", "run, s", "iterations alone, s", "moments of residuals, s", "new files of that size, s"]
-    return markdown([*head, "overhead", "without the system's time for new files"], rows)
+            say(f"run {repetition + 1} of {size} x {size} pixels, and its tiles in turn")
+            found.append(measure(store, scratch, options))
+            waits.append(waiting(store, scratch, options))
+        rows.append((f"{size} x {size}", *row(found), f"{median(waits):.2f}"))
+    head = ("map", "run, s", "its tasks, s", "run / tasks", "tasks / (iterations + moments), in turn")
+    return markdown([*head, "overhead", "default tolerance / none"], rows)
 
 
-def row(measured: list[Overhead]) -> Iterator[str]:
+def row(found: list[tuple[float, ...]]) -> tuple[str, ...]:
     """Medians, of seconds and of ratios."""
-    yield from (f"{median(column):.1f}" for column in zip(*measured, strict=True))
-    yield f"{median(one.run / (one.steps + one.moments) - 1 for one in measured):.1%}"
-    yield f"{median((one.run - one.files) / (one.steps + one.moments) - 1 for one in measured):.1%}"
+    run, tasks = (median(one[n] for one in found) for n in (0, 1))
+    outside = median(one[0] / one[1] for one in found)
+    inside = median(one[2] / (one[3] + one[4]) for one in found)
+    return f"{run:.1f}", f"{tasks:.1f}", f"{outside:.3f}", f"{inside:.3f}", f"{outside * inside - 1:.1%}"
 
 
 if __name__ == "__main__":

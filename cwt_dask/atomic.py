@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from contextlib import contextmanager, suppress
@@ -43,13 +44,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def fresh_directory(path: Path) -> Iterator[Path]:
+def fresh_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
     """A directory that appears at `path` at the end, in place of what was there; on any error that stays.
 
     Raises
     ------
     InputError
-        If it cannot be made there.
+        If it cannot be made there, or something is there by now that it must not replace.
     """
     absent = [parent for parent in path.parents if not parent.exists()]
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -60,11 +61,39 @@ def fresh_directory(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write to {path.parent} ({error.strerror}): choose another directory") from error
     try:
         yield fresh
-        _swap(fresh, path)
+        if replaces:
+            _swap(fresh, path)
+        else:
+            _appear(fresh, path)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         _remove_empty(absent)
         raise
+
+
+def leftovers(directory: Path, name: str = "") -> list[Path]:
+    """What killed writers left in a directory, of one name, or of any."""
+    # A hidden name, and the number that keeps writers apart.
+    own = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}(\.old)?")
+    return sorted(path for path in directory.glob(".*") if own.fullmatch(path.name))
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove files that killed writers left in a directory and all below it."""
+    for folder in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
+        for path in leftovers(folder):
+            if path.is_file():
+                path.unlink(missing_ok=True)
+
+
+def _appear(fresh: Path, path: Path) -> None:
+    try:
+        # An empty directory is taken over.
+        fresh.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be made ({error.strerror}): did another run appear there meanwhile?"
+        ) from error
 
 
 def _swap(fresh: Path, path: Path) -> None:

@@ -15,26 +15,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cwt_dask.atomic import write_atomically
-from cwt_dask.checkpoint import is_sound, remove_checkpoint
+from cwt_dask.checkpoint import remove_checkpoint, sound_rounds
 from cwt_dask.cwt.stopping import FIRST_STOP
 from cwt_dask.detections import published_digests
 from cwt_dask.errors import RunError
-from cwt_dask.ledger import read_block_records, read_records, read_rounds
+from cwt_dask.ledger import read_block_records, read_records, read_run_id
 from cwt_dask.merge.judgement import OpenIsland, open_islands, tell_fates
 from cwt_dask.merge.pooling import block_end, earliest_stop, last_change, stopping_iteration
 from cwt_dask.pilot import least_change, pilot_tiles, scatter_by_chunk
-from cwt_dask.stages import over_tiles
 from cwt_dask.tile import contradicted_pieces, mark_open_pixels, run_tile, settle_tile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from cwt_dask.executors import Executor
     from cwt_dask.layout import RunDir
     from cwt_dask.ledger import Record, TileRecord
     from cwt_dask.plan import Plan
-    from cwt_dask.progress import Reporter
     from cwt_dask.results import SurveyRun
+    from cwt_dask.stages import Stages
     from cwt_dask.tile import Job
     from cwt_dask.tiling import TileGrid
 
@@ -51,10 +49,8 @@ class Iteration:
     ----------
     run : SurveyRun
         Which run.
-    executor : Executor
+    stages : Stages
         Where tiles are done.
-    progress : Reporter
-        Where to tell what goes on.
     job : Job
         What all tasks share.
     checked : dict
@@ -62,19 +58,17 @@ class Iteration:
     """
 
     run: SurveyRun
-    executor: Executor
-    progress: Reporter
+    stages: Stages
     job: Job
     checked: dict[int, dict[int, bool]] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, run: SurveyRun, executor: Executor, progress: Reporter, *, threads: int, keep_history: bool
-    ) -> Iteration:
+    def of(cls, run: SurveyRun, stages: Stages, *, threads: int, keep_history: bool) -> Iteration:
         """The iteration of a run, by its plan."""
         stored = run.stored
-        job = stored.plan.job(run.files, stored.survey, threads=threads, keep_history=keep_history)
-        return cls(run, executor, progress, job)
+        run_id = read_run_id(run.files)
+        job = stored.plan.job(run.files, run_id, stored.survey, threads=threads, keep_history=keep_history)
+        return cls(run, stages, job)
 
     def carry_out(self) -> bool:
         """Do all tiles that are not done; tell whether any had to be done.
@@ -99,11 +93,13 @@ class Iteration:
             self._publish(replace(self.job, start=begun, stop=min(record.n_iter for record in done.values())), done)
         else:
             self._in_blocks(before, begun, done)
-        records = self._records()
-        if settings.stopping == "global" and not self._judges_islands and not self._complete(records):
-            # Tiles that were published in the last block, or the only one, before it was known where the map stops.
-            n_iter = stopping_iteration(records, settings.tol) or settings.max_iter
-            self._publish(replace(self.job, stop=n_iter), records)
+        # Tiles may have been published before it was known where the map stops. Where they were taken over from another
+        # run they may even have stopped too early to tell: then all go to the end, and back to it.
+        for _ in range(2):
+            records = self._records()
+            if settings.stopping == "global" and not self._judges_islands and not self._complete(records):
+                n_iter = stopping_iteration(records, settings.tol) or settings.max_iter
+                self._publish(replace(self.job, stop=n_iter), records)
         if not self._complete(self._records()):
             raise RunError(
                 "tiles done again do not stop at the same iteration as before: use workers of one kind of processor"
@@ -237,7 +233,7 @@ class Iteration:
         job = replace(job, keeps=False, publishes=True)
         have = {tile for tile, record in done.items() if job.tol is not None or record.n_iter == job.stop}
         if job.stop < self.plan.settings.max_iter:
-            self.progress.message(f"the whole map stops at iteration {job.stop}: all tiles are taken as of there")
+            self._say(f"the whole map stops at iteration {job.stop}: all tiles are taken as of there")
         stage = f"tiles, {job.stop} iterations" if job.start == 0 else "publishing tiles"
         self._iterate(job, [tile for tile in self._tiles if tile not in have], stage)
 
@@ -261,7 +257,7 @@ class Iteration:
         most = enough if job.tol is None else 0
         for round_ in range(1, most + 2):
             job = replace(job, publishes=False, round=round_, fates_block=job.stop)
-            self.progress.message(f"islands of iterations {job.start + 1} to {job.stop} are joined, round {round_}")
+            self._say(f"islands of iterations {job.start + 1} to {job.stop} are joined, round {round_}")
             tell_fates(self.files, self.plan.grid, job.stop, round_, threshold)
             if round_ > most:
                 break
@@ -283,13 +279,16 @@ class Iteration:
     def _tiles(self) -> range:
         return range(self.plan.grid.n_tiles)
 
+    def _say(self, text: str) -> None:
+        self.stages.progress.message(text)
+
     def _over(self, function: Callable[[int], Any], tiles: Iterable[int], stage: str) -> dict[int, Any]:
-        return over_tiles(self.executor, function, tiles, stage, self.progress)
+        return self.stages.over(function, tiles, stage)
 
     def _records(self) -> dict[int, TileRecord]:
-        digest = self.plan.settings_digest
+        ours = (self.job.run_id, self.plan.settings_digest)
         records = read_records(self.files.ledger)
-        return {tile: record for tile, record in records.items() if record.settings_digest == digest}
+        return {tile: record for tile, record in records.items() if (record.run, record.settings_digest) == ours}
 
     def _trusted_tiles(self) -> dict[int, TileRecord]:
         """Records of finished tiles whose pixels are in the maps as recorded."""
@@ -318,7 +317,7 @@ class Iteration:
             return self.checked[block]
         records = read_block_records(self.files.ledger, block)
         most_rounds = block + 2 if self._judges_islands else 1
-        function = partial(_sound_rounds, self.files, self.plan.settings_digest, block, most_rounds)
+        function = partial(sound_rounds, self.files, self.job.run_id, block, most_rounds)
         sound = self._over(function, records, "checking checkpoints") if records else {}
         for tile, rounds in records.items():
             for record in rounds[sound[tile] :]:
@@ -349,13 +348,3 @@ class _Unsettled(NamedTuple):
 
 def _digests_of_tile(files: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
     return published_digests(files, grid.tile(tile))
-
-
-def _sound_rounds(files: RunDir, settings_digest: str, block: int, most_rounds: int, tile: int) -> int:
-    """How many rounds of a tile's checkpoints are as recorded, from the first one on."""
-    records = read_rounds(files, block, tile, most_rounds)
-    for n, record in enumerate(records):
-        sound = is_sound(files.checkpoint(block, tile, record.round), record.checkpoint)
-        if record.settings_digest != settings_digest or not sound:
-            return n
-    return len(records)

@@ -13,12 +13,14 @@ from cwt_dask.candidates import prefix_of
 from cwt_dask.checksum import crc32c, sha256_of_file
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.stopping import Moments
+from cwt_dask.ledger import read_rounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from cwt_dask.candidates import Candidates
+    from cwt_dask.layout import RunDir
     from cwt_dask.tiling import Tile
 
 
@@ -113,6 +115,16 @@ def is_sound(path: Path, digest: str) -> bool:
         return False
     with np.load(path, allow_pickle=False) as stored:
         return crc32c(np.fromfile(dense_images(path), dtype=np.uint8)) == int(stored["checksum"])
+
+
+def sound_rounds(files: RunDir, run_id: str, block: int, most_rounds: int, tile: int) -> int:
+    """How many rounds of a tile's checkpoints are as recorded, from the first one on."""
+    records = read_rounds(files, block, tile, most_rounds)
+    for n, record in enumerate(records):
+        sound = is_sound(files.checkpoint(block, tile, record.round), record.checkpoint)
+        if record.run != run_id or not sound:
+            return n
+    return len(records)
 
 
 def remove_checkpoint(path: Path) -> None:

@@ -12,11 +12,15 @@ from dask.utils import format_bytes
 
 from cwt_dask import __version__
 from cwt_dask.cli_options import EXECUTION, SETTINGS, SOURCE, options
+from cwt_dask.compare import compare_runs, describe
 from cwt_dask.config import read_toml, refuse_unknown
 from cwt_dask.errors import CwtDaskError, InputError
-from cwt_dask.ledger import latest_block, read_records
+from cwt_dask.ledger import latest_block, read_records, unresolved_failures
+from cwt_dask.lock import read_driver
 from cwt_dask.options import OPTION_NAMES
 from cwt_dask.progress import reporter
+from cwt_dask.reprocess import point_to, what_would_be_taken_over
+from cwt_dask.reprocess import reprocess as reprocess_survey
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
 from cwt_dask.simulate import simulate as simulate_survey
@@ -26,6 +30,7 @@ from cwt_dask.verify import scope, verify_run
 
 if TYPE_CHECKING:
     from cwt_dask.plan import Plan
+    from cwt_dask.progress import Reporter
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -49,12 +54,49 @@ def run(survey: str, run_dir: str, **_: Any) -> int:
     Example: cwt-dask run survey.fits run --n-scale 3 --min-scale 0.12deg --step-scale 1.5 --workers 4
     """
     given = _given()
-    result = run_survey(survey, run_dir, progress=reporter(quiet=given.get("quiet", False)), **given)
-    if not given.get("quiet"):
-        click.echo(_summary(result))
-    if not result.promises_kept:
-        return _complain(f"a promise is broken: see {result.files.certificate}", 1)
-    return 0
+    progress = reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
+    return _conclude(run_survey(survey, run_dir, progress=progress, **given), progress, given)
+
+
+@cli.command()
+@click.argument("survey")
+@click.argument("old_run")
+@click.argument("new_run")
+@click.option("--dry-run", is_flag=True, help="Say what would be taken over and what computed; nothing is run.")
+@click.option("--current", metavar="LINK", help="Symbolic link to point to NEW_RUN, if every promise is kept.")
+@options(SOURCE, EXECUTION)
+def reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: str | None, **_: Any) -> int:
+    """Run on SURVEY, a new version of what OLD_RUN analysed, under its settings: unchanged tiles are taken over.
+
+    The result in NEW_RUN is that of a run from scratch.
+
+    Example: cwt-dask reprocess survey-v2.fits run-v1 run-v2 --current current
+    """
+    given = {
+        name: value for name, value in _given().items() if name not in ("old_run", "new_run", "dry_run", "current")
+    }
+    if dry_run:
+        for line in what_would_be_taken_over(survey, old_run, **given):
+            click.echo(line)
+        return 0
+    progress = reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
+    result = reprocess_survey(survey, old_run, new_run, progress=progress, **given)
+    status = _conclude(result, progress, given)
+    if current and not status:
+        point_to(Path(current), result)
+    return status
+
+
+@cli.command()
+@click.argument("run_a")
+@click.argument("run_b")
+def compare(run_a: str, run_b: str) -> None:
+    """Say what differs between two finished runs: sources gained, lost and changed, and the maps.
+
+    Example: cwt-dask compare run-v1 run-v2
+    """
+    for line in describe(compare_runs(SurveyRun.open(run_a), SurveyRun.open(run_b))):
+        click.echo(line)
 
 
 @cli.command()
@@ -115,7 +157,14 @@ def status(run_dir: str) -> None:
     click.echo(f"{run_dir}: {len(records)} of {total} tiles done" + (f", iterations {iterations}" if records else ""))
     if block := latest_block(result.files.ledger, done=records):
         click.echo(f"on the way: {block[1]} of {total} tiles have made {block[0]} iterations")
-    click.echo(_summary(result) if result.files.certificate.exists() else "not finished")
+    if driver := read_driver(result.files):
+        click.echo(f"{'left unfinished by' if driver.is_gone else 'in the hands of'} {driver}")
+    finished = result.files.certificate.exists()
+    for tile, failure in ({} if finished else unresolved_failures(result.files)).items():
+        click.echo(
+            f"tile {tile} failed, attempt {failure.attempt}, {failure.stage}: {failure.error}: {failure.message}"
+        )
+    click.echo(_summary(result) if finished else "not finished")
 
 
 @cli.command()
@@ -154,6 +203,17 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(f"{error}: mend that, and give the same command again: a run goes on where it stopped", 1)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted: give the same command again; a run goes on where it stopped", 75)
+
+
+def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> int:
+    """Say what came out of a run, and give its exit status."""
+    if given.get("log_format") == "json":
+        progress.event("summary", n_sources=len(result.catalogue), **result.certificate)
+    elif not given.get("quiet"):
+        click.echo(_summary(result))
+    if not result.promises_kept:
+        return _complain(f"a promise is broken: see {result.files.certificate}", 1)
+    return 0
 
 
 def _complain(message: str, exit_status: int) -> int:

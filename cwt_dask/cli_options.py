@@ -103,6 +103,13 @@ EXECUTION = (
         "--fits", type=click.Choice(["yes", "no", "auto"]), default="auto", show_default=True, help="Write maps.fits."
     ),
     click.option("--overwrite", is_flag=True, help="Start anew in an existing RUN_DIR."),
+    click.option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        help="Words for people, or a line of JSON an event.",
+    ),
     click.option("--quiet", is_flag=True, help="Say nothing but errors."),
     click.option("--config", metavar="FILE", help="TOML file with any of these options; the command line wins."),
 )

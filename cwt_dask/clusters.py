@@ -39,8 +39,7 @@ NANNY_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     # It looks what the worker does a hundred times a second, for a page of the dashboard.
     "distributed.worker.profile.enabled": False,
-    # What tiles need takes a second to import: while the process starts, not while the first tile waits.
-    "distributed.worker.preload": ["cwt_dask.tile"],
+    "distributed.worker.preload": ["cwt_dask.worker"],
 }
 
 

@@ -28,6 +28,7 @@ MOST_ITERATIONS = 2**16 - 1
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
 AutoYesNo = Literal["auto", "yes", "no"]
+LogFormat = Literal["text", "json"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ class Execution:
         Replace an existing run.
     quiet : bool
         Print errors only.
+    log_format : {"text", "json"}
+        What the command line prints while it runs: words for people, or a line of JSON an event.
 
     Raises
     ------
@@ -157,6 +160,7 @@ class Execution:
     fits: AutoYesNo = "auto"
     overwrite: bool = False
     quiet: bool = False
+    log_format: LogFormat = "text"
 
     def __post_init__(self) -> None:
         if self.workers is not None:
@@ -167,6 +171,7 @@ class Execution:
         _flag("keep_history", self.keep_history)
         _flag("overwrite", self.overwrite)
         _flag("quiet", self.quiet)
+        _choice("log_format", self.log_format, get_args(LogFormat))
         if self.scheduler and self.scheduler_file:
             raise SettingsError("scheduler and scheduler_file are both given: give one of them")
 

@@ -21,5 +21,15 @@ class SurveyError(InputError):
     """A survey file is missing, damaged, or holds what cannot be analysed."""
 
 
+class InterruptedRun(CwtDaskError):  # noqa: N818 - it is no error: the run is whole and can be gone on with
+    """A run was asked to stop, and has: what was done is kept."""
+
+    exit_status = 75
+
+
 class RunError(CwtDaskError):
     """A run ended with tiles not done, or one of its promises is broken."""
+
+
+class MachineError(RunError):
+    """A machine failed under a tile: it may do better at another time, or another machine may."""

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import itertools
+import math
+import time
 import uuid
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import distributed
 
 from cwt_dask.cwt.rooms import forget
-from cwt_dask.errors import RunError
+from cwt_dask.errors import InterruptedRun, MachineError, RunError
+from cwt_dask.stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 # Enough that no worker waits for the driver, few enough that the scheduler holds no queue.
 IN_FLIGHT_PER_THREAD = 2
-# Workers may die under a task that is innocent of it (preemption): it is tried again this often.
-RETRIES = 2
-# Waiting for futures can hang when a scheduler restarts: their status is looked at this often in any case.
-WATCHDOG_SECONDS = 30.0
+# Tasks that are begun when a run is asked to stop have so long to end.
+GRACE_SECONDS = 60.0
+# Waiting for futures can hang when a scheduler restarts, and does not end when a stop is asked: this often both are
+# looked at in any case.
+WATCHDOG_SECONDS = 2.0
 
 
 class Outcome(NamedTuple):
@@ -35,20 +40,30 @@ class Outcome(NamedTuple):
 class Executor(Protocol):
     """Runs a function over items in any order."""
 
+    stop: Stop
+
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
-        """Yield an outcome for every item, in order of arrival."""
+        """Yield an outcome for every item, in order of arrival; only for those that were begun when a stop is asked."""
         ...
 
 
 class InProcess:
     """One after the other, here."""
 
+    def __init__(self, stop: Stop | None = None) -> None:
+        self.stop = stop or Stop()
+
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
-        """Yield an outcome for every item, in their order."""
+        """Yield an outcome for every item, in their order; only for those that were begun when a stop is asked."""
         try:
             for item in items:
+                if self.stop.notice():
+                    return
                 try:
                     yield Outcome(item, function(item), None)
+                except InterruptedRun:
+                    # A second signal: nobody waits for this any more.
+                    raise
                 except Exception as error:  # noqa: BLE001 - whatever ends one item must not end the others
                     yield Outcome(item, None, error)
         finally:
@@ -58,24 +73,44 @@ class InProcess:
 class OnDask:
     """On the workers of a client; only items and small values travel."""
 
-    def __init__(self, client: distributed.Client) -> None:
+    def __init__(self, client: distributed.Client, stop: Stop | None = None, *, grace: float = GRACE_SECONDS) -> None:
         self.client = client
+        self.stop = stop or Stop()
+        self.grace = grace
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
-        """Yield an outcome for every item, in order of arrival."""
+        """Yield an outcome for every item, in order of arrival; only for those that were begun when a stop is asked.
+
+        These have the grace time to end.
+        """
         # A key that was used before would return that result: keys are unique to the call.
-        call = f"{getattr(function, 'func', function).__name__}-{uuid.uuid4().hex}"
+        call = f"{name_of(function)}-{uuid.uuid4().hex}"
         waiting = iter(items)
         flying: dict[distributed.Future, int] = {}
+        patience = math.inf
         while True:
-            for item in itertools.islice(waiting, max(self._room() - len(flying), 0)):
-                flying[self.client.submit(function, item, key=f"{call}-{item}", pure=False, retries=RETRIES)] = item
-            if not flying:
+            if self.stop.notice() and patience == math.inf:
+                patience = time.monotonic() + self.grace
+                self._take_back(flying)
+            if not self.stop.asked:
+                for item in itertools.islice(waiting, max(self._room() - len(flying), 0)):
+                    flying[self.client.submit(function, item, key=f"{call}-{item}", pure=False)] = item
+            if not flying or time.monotonic() >= patience:
+                self.client.cancel(list(flying))
                 return
-            for future in self._landed(flying):
+            for future in self._landed(flying, min(WATCHDOG_SECONDS, patience - time.monotonic())):
                 # A future that is held would be computed again if its worker died.
                 yield _outcome(future, flying.pop(future))
                 future.release()
+
+    def _take_back(self, flying: dict[distributed.Future, int]) -> None:
+        """Cancel what waits for its turn at a worker."""
+        found = self.client.run(_executing, on_error="ignore").values()
+        begun = {key for keys in found if isinstance(keys, list) for key in keys}
+        waiting = [future for future in flying if future.key not in begun and future.status == "pending"]
+        self.client.cancel(waiting)
+        for future in waiting:
+            flying.pop(future)
 
     def _room(self) -> int:
         try:
@@ -84,13 +119,26 @@ class OnDask:
             raise _lost() from error
         return max(IN_FLIGHT_PER_THREAD * threads, 1)
 
-    def _landed(self, flying: dict[distributed.Future, int]) -> list[distributed.Future]:
+    def _landed(self, flying: dict[distributed.Future, int], seconds: float) -> list[distributed.Future]:
         # Whatever ends the wait, only the futures themselves say what became of them.
         with suppress(TimeoutError, CancelledError), self.client.as_current():
-            distributed.wait(list(flying), timeout=WATCHDOG_SECONDS, return_when="FIRST_COMPLETED")
+            distributed.wait(list(flying), timeout=seconds, return_when="FIRST_COMPLETED")
         if self.client.status != "running":
             raise _lost()
         return [future for future in flying if future.status != "pending"]
+
+
+def name_of(function: Any) -> str:
+    """Name of what is called in the end, for Dask's dashboard."""
+    while isinstance(function, partial):
+        function = function.args[0] if function.args and callable(function.args[0]) else function.func
+    name: str = function.__name__
+    return name
+
+
+def _executing(dask_worker: Any) -> list[str]:
+    """Keys of the tasks that a worker is at; Dask hands it in by this name."""
+    return [task.key for task in dask_worker.state.executing]
 
 
 def _lost() -> RunError:
@@ -101,5 +149,8 @@ def _outcome(future: distributed.Future, item: int) -> Outcome:
     if future.status == "finished":
         return Outcome(item, future.result(), None)
     if future.status == "error":
-        return Outcome(item, None, future.exception())
-    return Outcome(item, None, RunError(f"its task was {future.status}"))
+        error = future.exception()
+        if isinstance(error, distributed.KilledWorker):
+            error = MachineError(f"workers died under it, out of memory or killed ({error})")
+        return Outcome(item, None, error.with_traceback(future.traceback()))
+    return Outcome(item, None, MachineError(f"its task was {future.status}"))

@@ -24,7 +24,10 @@ class RunDir:
     def foreign(self) -> list[str]:
         """Names of the files there that are no part of a run."""
         stores = (self.survey, self.maps, self.seams, self.islands, self.ledger, self.checkpoints)
-        files = (self.settings, self.certificate, self.catalogue, self.catalogue_fits, self.maps_fits)
+        files = (
+            *(self.settings, self.lock, self.driver),
+            *(self.certificate, self.catalogue, self.catalogue_fits, self.maps_fits),
+        )
         own = {path.name for path in (*stores, *files)}
         # What a killed writer leaves has a hidden name.
         return sorted(entry.name for entry in self.path.iterdir() if entry.name not in own and entry.name[0] != ".")
@@ -92,6 +95,25 @@ class RunDir:
     def block_record(self, block: int, tile: int, round_: int) -> Path:
         """What a tile did in the block of iterations that ends with number `block`."""
         return self.ledger / f"{_tile(tile)}.block-{block:05d}.round-{round_:05d}.json"
+
+    def failure(self, tile: int, attempt: int) -> Path:
+        """Why a tile could not be done."""
+        return self.ledger / f"{_tile(tile)}.failed-{attempt:05d}.json"
+
+    @property
+    def run_id(self) -> Path:
+        """Which run this is, among those that ever were at this place."""
+        return self.ledger / "run-id"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that carries the run out."""
+        return self.path / "lock"
+
+    @property
+    def driver(self) -> Path:
+        """Which process that is, as JSON."""
+        return self.path / "driver.json"
 
     @property
     def begun_blocks(self) -> list[int]:

@@ -111,7 +111,7 @@ def has_history(run_dir: RunDir) -> bool:
 
 def cut_history(run_dir: RunDir, n_iter: int) -> None:
     """Leave out what tiles did after the iteration at which the whole map stopped."""
-    history = zarr.open_group(run_dir.maps, mode="r+")[HISTORY]
+    history = zarr.open_group(DurableStore(run_dir.maps), mode="r+")[HISTORY]
     history.resize((n_iter, *history.shape[1:]))
 
 
@@ -153,6 +153,17 @@ def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dic
                 kept[SIDES.index(side), ..., : box.area] = pixels.reshape(*pixels.shape[:-2], -1)
             array[tile.id] = kept
             digests[f"{whose}_{name}"] = digest_pixels(kept, f"{whose}_{name}")
+    return digests
+
+
+def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
+    """Copy what a tile kept of its seams from one store to another; digests by name."""
+    theirs, ours = zarr.open_group(source, mode="r"), zarr.open_group(DurableStore(target), mode="r+")
+    digests = {}
+    for name in STRIPS:
+        kept = np.asarray(theirs[name][tile])
+        ours[name][tile] = kept
+        digests[name] = digest_pixels(kept, name)
     return digests
 
 

@@ -145,10 +145,11 @@ class Plan:
         """Rough time of the whole run on one core, if no iteration is saved."""
         return self.grid.n_tiles * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter)
 
-    def job(self, run_dir: RunDir, survey: Path, *, threads: int = 1, keep_history: bool = False) -> Job:
+    def job(self, run_dir: RunDir, run_id: str, survey: Path, *, threads: int = 1, keep_history: bool = False) -> Job:
         """What tiles are to do under this plan: all iterations, from the start."""
         return Job(
             run_dir=run_dir,
+            run_id=run_id,
             survey=survey,
             grid=self.grid,
             kernels=self.kernels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,7 +49,7 @@ def is_small(plan: Plan) -> bool:
 def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
     """Write all images of the map as HDUs of one FITS file, with their WCS; the cube `SUPPORT` has a scale axis."""
     header = fits.Header.fromstring(survey.header_text, sep="\n")
-    temporary = run_dir.path / ".maps.partial.fits"
+    temporary = run_dir.path / f".{run_dir.maps_fits.name}.{uuid.uuid4().hex}"
     fits.PrimaryHDU().writeto(temporary, overwrite=True)
     # One after the other: only one image is held at a time.
     for name, image in _images(run_dir, plan, survey):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -22,6 +24,12 @@ class Reporter:
     def track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:  # noqa: ARG002
         """Pass on items."""
         return iter(items)
+
+    def event(self, what: str, **facts: Any) -> None:
+        """What became of one tile in a stage: `what` is done or failed; failures are worth a line."""
+        if what == "failed":
+            words = "{stage}: tile {tile} failed, attempt {attempt}: {error}"
+            self.message(words.format(**facts))
 
 
 class Lines(Reporter):
@@ -62,8 +70,32 @@ class Bar(Reporter):
             yield from progress.track(items, total=total, description=stage)
 
 
-def reporter(*, quiet: bool) -> Reporter:
+class JsonLines(Reporter):
+    """A line of JSON an event, for machines: time (UTC), event, and what there is to know of it."""
+
+    def message(self, text: str) -> None:
+        """One line."""
+        self.event("message", text=text)
+
+    def track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
+        """Pass on items, and tell when a stage begins and ends."""
+        self.event("begun", stage=stage, tiles=total)
+        tiles = 0
+        for item in items:
+            tiles += 1
+            yield item
+        self.event("ended", stage=stage, tiles=tiles)
+
+    def event(self, what: str, **facts: Any) -> None:
+        """One line."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        print(json.dumps({"time": now, "event": what} | facts), flush=True)  # noqa: T201 - see Lines
+
+
+def reporter(*, quiet: bool, log_format: str = "text") -> Reporter:
     """The right one for this terminal, or pipe."""
     if quiet:
         return Reporter()
+    if log_format == "json":
+        return JsonLines()
     return Bar() if Console().is_terminal else Lines()

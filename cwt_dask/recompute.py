@@ -19,6 +19,7 @@ from cwt_dask.cwt.rooms import forget
 from cwt_dask.cwt.support import in_bright_islands, in_open_islands
 from cwt_dask.cwt.transform import fast_length
 from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.ledger import read_run_id
 from cwt_dask.margins import TOLERANCE
 from cwt_dask.survey import Survey
 from cwt_dask.tile import iterate
@@ -264,7 +265,7 @@ def _iterated(
 ) -> State:
     """Make a tile of any grid from the start; nothing is written. With `ring` its box is the whole of a ring."""
     stored = run.stored
-    job = replace(stored.plan.job(run.files, stored.survey), grid=grid, stop=stop, tol=tol)
+    job = replace(stored.plan.job(run.files, read_run_id(run.files), stored.survey), grid=grid, stop=stop, tol=tol)
     window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
     state = iterate(job, tile, window, Progress.start(job.kernels.n_scale, tile), judge, ring=ring).state
     # This process may have nothing more to iterate.

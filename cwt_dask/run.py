@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask.utils import format_bytes
-
-from cwt_dask.atomic import fresh_directory, write_atomically
+from cwt_dask.atomic import remove_leftovers, write_atomically
 from cwt_dask.blocks import Iteration
 from cwt_dask.catalogue import build_catalogue
 from cwt_dask.clusters import cores, dashboard, existing_client, local_client
-from cwt_dask.cost import least_disk
 from cwt_dask.cwt.rooms import forget
-from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.executors import Executor, InProcess, OnDask
+from cwt_dask.errors import InputError, RunError, SettingsError
+from cwt_dask.executors import InProcess, OnDask
 from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
-from cwt_dask.maps import create_maps, cut_history, has_history
+from cwt_dask.lock import sole_driver
+from cwt_dask.maps import cut_history, has_history
 from cwt_dask.merge.certificate import certify, read_open_islands
 from cwt_dask.merge.seams import compare_seams
+from cwt_dask.opening import create, facts_of, refuse_another
 from cwt_dask.options import Options
 from cwt_dask.plan import Plan, make_plan
+from cwt_dask.process import peak_memory
 from cwt_dask.products import digest_catalogue, is_small, write_catalogue, write_maps_fits
 from cwt_dask.progress import Reporter
 from cwt_dask.results import SurveyRun
-from cwt_dask.runfile import read_run, refuse_differences, write_run
 from cwt_dask.sources import measure_tile
-from cwt_dask.stages import over_tiles
-from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
-from cwt_dask.tile import peak_memory
+from cwt_dask.stages import Stages
+from cwt_dask.stop import Stop
+from cwt_dask.takeover import take_over_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
 
     from cwt_dask.config import Execution
     from cwt_dask.cwt.kernels import CWTKernels
-    from cwt_dask.survey import SurveyFacts
+    from cwt_dask.executors import Executor
 
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
 
@@ -67,7 +65,7 @@ def plan_survey(survey: str | PathLike[str], **options: Any) -> Plan:
         As `run_survey`.
     """
     parsed = Options.parse(options)
-    plan = make_plan(parsed.settings, _facts(Path(survey), parsed.source))
+    plan = make_plan(parsed.settings, facts_of(Path(survey), parsed.source))
     plan.check_memory(parsed.execution.memory_limit)
     return plan
 
@@ -112,6 +110,8 @@ def run_survey(
         If the survey, an option or the directory is wrong: nothing was written.
     RunError
         If tiles could not be done.
+    InterruptedRun
+        If it was asked to stop by SIGTERM or SIGINT; what was done is kept.
     """
     if kernels is not None:
         of_kernels = {
@@ -123,113 +123,95 @@ def run_survey(
         if twice := sorted(options.keys() & of_kernels.keys()):
             raise SettingsError(f"kernels and {', '.join(twice)} are both given: give one of them")
         options |= of_kernels
-    parsed = Options.parse(options)
-    progress = progress or Reporter()
+    return execute(Path(survey), Path(run_dir), Options.parse(options), client=client, progress=progress)
+
+
+def execute(
+    survey: Path,
+    run_dir: Path,
+    options: Options,
+    *,
+    client: Client | None = None,
+    progress: Reporter | None = None,
+    earlier: RunDir | None = None,
+) -> SurveyRun:
+    """Carry out a run; tiles that an earlier run has done and that would come out the same are taken over."""
+    progress, execution = progress or Reporter(), options.execution
+    stop = Stop(lambda: progress.message("stopping: what is begun is ended first; another signal ends at once"))
     with ExitStack() as stack:
-        if client is None and (parsed.execution.scheduler or parsed.execution.scheduler_file):
-            where = existing_client(parsed.execution.scheduler, parsed.execution.scheduler_file)
-            client = stack.enter_context(where)
-        files = RunDir(Path(run_dir).resolve())
-        _open_or_create(files, Path(survey), parsed, progress)
+        stack.enter_context(stop.on_signals())
+        if client is None and (execution.scheduler or execution.scheduler_file):
+            client = stack.enter_context(existing_client(execution.scheduler, execution.scheduler_file))
+        files = RunDir(run_dir.resolve())
+        if files.free or execution.overwrite:
+            replaces = files.is_run
+            with sole_driver(files) if replaces else nullcontext():
+                create(files, survey, options, progress, stack, replaces=replaces)
+        else:
+            refuse_another(files, survey, options)
+            lost = stack.enter_context(sole_driver(files))
+            if lost:
+                progress.message(f"going on for {lost}, which did not end by itself")
+            if lost and lost.is_gone:
+                remove_leftovers(files.path)
         run = SurveyRun.open(files.path)
-        executor = stack.enter_context(_executor(client, parsed.execution, run.stored.plan.grid.n_tiles, progress))
-        _carry_out(run, executor, parsed.execution, progress)
+        n_tiles = run.stored.plan.grid.n_tiles
+        stages = Stages(stack.enter_context(_executor(client, execution, n_tiles, progress, stop)), progress, files)
+        with stop.patience():
+            if earlier:
+                take_over_tiles(run, earlier, stages)
+            _carry_out(run, stages, execution)
     return run
 
 
-def _open_or_create(files: RunDir, survey: Path, options: Options, progress: Reporter) -> None:
-    if not files.free and not options.execution.overwrite:
-        stored = read_run(files)
-        plan = make_plan(options.settings, _facts(survey, options.source))
-        refuse_differences(files, stored.plan, plan)
-        stored.plan.check_memory(options.execution.memory_limit)
-        if options.execution.keep_history and not has_history(files):
-            raise SettingsError(
-                f"{files.path} holds a run that keeps no history: leave out keep_history, choose another directory, or "
-                "--overwrite"
-            )
-        return
-    if not files.free and not files.is_run:
-        raise InputError(f"{files.path} is not a run directory: it is not overwritten, choose another")
-    if not files.free and files.foreign:
-        raise InputError(
-            f"{files.path} holds {', '.join(files.foreign)}, no part of a run, which would be lost: move it elsewhere"
-        )
-    if survey.resolve().is_relative_to(files.path.resolve()):
-        raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
-    with fresh_directory(files.path) as fresh:
-        new = RunDir(fresh)
-        if is_store(survey):
-            opened = _store(survey, options.source)
-        else:
-            progress.message(f"reading {survey}")
-            opened = ingest(SurveySource.of(survey, **options.source), new.survey)
-        plan = make_plan(options.settings, opened.facts)
-        plan.check_memory(options.execution.memory_limit)
-        _check_disk(files.path, opened.facts, plan, progress)
-        history = plan.settings.max_iter if options.execution.keep_history else 0
-        create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text, history=history)
-        new.ledger.mkdir()
-        new.islands.mkdir()
-        write_run(new, plan, survey if is_store(survey) else None)
-
-
-def _check_disk(path: Path, facts: SurveyFacts, plan: Plan, progress: Reporter) -> None:
-    """Refuse what cannot fit on the disk, and warn of what may not."""
-    least, free = least_disk(facts.n_valid), shutil.disk_usage(path.parent).free
-    if free < least:
-        raise InputError(
-            f"{path.parent} has {format_bytes(free)} free, the maps alone take {format_bytes(least)}: make room there, "
-            "or choose another directory"
-        )
-    if free < plan.disk:
-        progress.message(f"warning: the run may take {format_bytes(plan.disk)} of disk, {format_bytes(free)} are free")
-
-
 @contextmanager
-def _executor(client: Client | None, execution: Execution, n_tiles: int, progress: Reporter) -> Iterator[Executor]:
+def _executor(
+    client: Client | None, execution: Execution, n_tiles: int, progress: Reporter, stop: Stop
+) -> Iterator[Executor]:
     if client is not None:
         progress.message(f"{len(client.nthreads())} workers{dashboard(client)}")
         try:
-            yield OnDask(client)
+            yield OnDask(client, stop)
         finally:
             # These workers live on; a scheduler that was lost must not hide what ended the run.
             with suppress(OSError, ValueError):
                 client.run(forget, on_error="ignore")
     elif n_tiles == 1 or execution.workers == 0:
-        yield InProcess()
+        yield InProcess(stop)
     else:
         workers = execution.workers or min(cores(), n_tiles)
         with local_client(workers, execution.memory_limit) as local:
             progress.message(f"{workers} workers{dashboard(local)}")
-            yield OnDask(local)
+            yield OnDask(local, stop)
 
 
-def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progress: Reporter) -> None:
+def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     started, clock = datetime.now(UTC), time.perf_counter()
-    files, plan = run.files, run.stored.plan
+    files, plan, progress = run.files, run.stored.plan, stages.progress
     if run.survey.facts.digest != plan.survey_digest:
         raise InputError(f"{run.stored.survey} is not the survey that {files.path} began with: choose another RUN_DIR")
     for warning in plan.warnings:
         progress.message(f"warning: {warning}")
-    iteration = Iteration.of(run, executor, progress, threads=execution.threads, keep_history=has_history(files))
+    iteration = Iteration.of(run, stages, threads=execution.threads, keep_history=has_history(files))
     redone = iteration.carry_out()
     with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan))
     products = [files.certificate, files.catalogue, files.catalogue_fits, *([files.maps_fits] if with_fits else [])]
-    if not redone and all(product.exists() for product in products):
+    if not redone and all(product.exists() for product in products) and _catalogue_is_sound(run):
         progress.message(f"{files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
         return
 
     files.certificate.unlink(missing_ok=True)
     tiles = range(plan.grid.n_tiles)
-    found = over_tiles(executor, partial(compare_seams, files.seams, plan.grid), tiles, "seams", progress)
+    found = stages.over(partial(compare_seams, files.seams, plan.grid), tiles, "seams")
     seams = [seam for tile in sorted(found) for seam in found[tile]]
     bad = bad_sides(seams, read_records(files.ledger))
-    over_tiles(executor, partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags", progress)
-    over_tiles(executor, partial(measure_tile, files, plan), tiles, "sources", progress)
+    stages.over(partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags")
+    stages.over(partial(measure_tile, files, plan), tiles, "sources")
     write_catalogue(files, build_catalogue(files, plan, run.wcs))
     if with_fits:
         write_maps_fits(files, plan, run.survey)
+    # Workers that were killed leave what they were writing.
+    remove_leftovers(files.path)
     records = read_records(files.ledger)
     if has_history(files):
         cut_history(files, max(record.n_iter for record in records.values()))
@@ -243,14 +225,9 @@ def _carry_out(run: SurveyRun, executor: Executor, execution: Execution, progres
     write_atomically(files.certificate, json.dumps(certificate, indent=1, allow_nan=False).encode())
 
 
-def _facts(survey: Path, source: dict[str, Any]) -> SurveyFacts:
-    return _store(survey, source).facts if is_store(survey) else scan(SurveySource.of(survey, **source))
-
-
-def _store(survey: Path, source: dict[str, Any]) -> Survey:
-    if source:
-        raise SettingsError(
-            f"{survey} is a store, its planes were chosen when it was ingested: leave out {', '.join(source)}, or "
-            "ingest again with them"
-        )
-    return Survey.open(survey)
+def _catalogue_is_sound(run: SurveyRun) -> bool:
+    """Whether certificate and catalogue are as they were written."""
+    with suppress(RunError):
+        sound: bool = run.certificate.get("digest_catalogue") == digest_catalogue(run.files)
+        return sound
+    return False

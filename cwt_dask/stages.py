@@ -1,39 +1,108 @@
-"""One function over all tiles: a stage of a run."""
+"""One function over many tiles: a stage of a run. Failures are tried again where that may help, and leave records."""
 
 from __future__ import annotations
 
+import errno
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from cwt_dask.errors import RunError
+from cwt_dask.errors import MachineError, RunError
+from cwt_dask.ledger import count_failures, read_run_id, record_failure, refuse_another_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cwt_dask.executors import Executor
+    from cwt_dask.executors import Executor, Outcome
+    from cwt_dask.layout import RunDir
     from cwt_dask.progress import Reporter
 
+# What a machine did wrong, another may do right, or the same one later; what data or settings do wrong stays wrong.
+OF_THE_MACHINE = (OSError, MemoryError, MachineError)
+TRIES = 3
+# What meets every tile alike: to go on would be in vain.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-def over_tiles(
-    executor: Executor, function: Callable[[int], Any], tiles: Iterable[int], stage: str, progress: Reporter
-) -> dict[int, Any]:
-    """Run a function over tiles; the others go on when one fails.
 
-    Raises
-    ------
-    RunError
-        Naming the tiles that failed, after all others are done.
+@dataclass(frozen=True)
+class Stages:
+    """Where the stages of a run are carried out.
+
+    Attributes
+    ----------
+    executor : Executor
+        Where tasks run.
+    progress : Reporter
+        Where to tell what goes on.
+    files : RunDir
+        In whose ledger failures are recorded.
     """
-    tiles = list(tiles)
-    values, failed = {}, {}
-    for outcome in progress.track(executor.map(function, tiles), stage, len(tiles)):
-        if outcome.error is None:
-            values[outcome.item] = outcome.value
-        else:
-            failed[outcome.item] = outcome.error
-    if failed:
-        first = min(failed)
-        raise RunError(
-            f"{stage}: {len(failed)} of {len(tiles)} tiles failed ({', '.join(map(str, sorted(failed)[:10]))}); "
-            f"tile {first}: {type(failed[first]).__name__}: {failed[first]}"
-        ) from failed[first]
-    return values
+
+    executor: Executor
+    progress: Reporter
+    files: RunDir
+
+    def over(self, function: Callable[[int], Any], tiles: Iterable[int], stage: str) -> dict[int, Any]:
+        """Run a function over tiles; the others go on when one fails.
+
+        Raises
+        ------
+        RunError
+            Naming the tiles that failed, after all others are done; at once where no disk takes what is written.
+        InterruptedRun
+            If somebody asked to stop before all were begun.
+        """
+        tiles = list(tiles)
+        values: dict[int, Any] = {}
+        failed: dict[int, BaseException] = {}
+        wanted, attempts = tiles, 0
+        run_id = read_run_id(self.files)
+        while wanted and attempts < TRIES:
+            attempts += 1
+            again = []
+            outcomes = self.executor.map(partial(_of_this_run, function, self.files, run_id), wanted)
+            for outcome in self.progress.track(outcomes, stage, len(wanted)):
+                if outcome.error is None:
+                    values[outcome.item] = outcome.value
+                    failed.pop(outcome.item, None)
+                    self.progress.event("done", stage=stage, tile=outcome.item, attempt=attempts)
+                    continue
+                failed[outcome.item] = outcome.error
+                self._note(outcome, stage, attempts)
+                if getattr(outcome.error, "errno", None) in NO_ROOM:
+                    raise RunError(
+                        f"{stage}: tile {outcome.item} could not be written ({outcome.error}): make room, and give the "
+                        "same command again"
+                    ) from outcome.error
+                if isinstance(outcome.error, OF_THE_MACHINE):
+                    again.append(outcome.item)
+            if again or len(values.keys() | failed.keys()) < len(tiles):
+                self.executor.stop.check()
+            wanted = again
+        if failed:
+            first = min(failed)
+            raise RunError(
+                f"{stage}: {len(failed)} of {len(tiles)} tiles failed ({', '.join(map(str, sorted(failed)[:10]))}); "
+                f"tile {first}: {type(failed[first]).__name__}: {failed[first]}; tracebacks are in the ledger, and the "
+                "same command tries these tiles again"
+            ) from failed[first]
+        return values
+
+    def _note(self, outcome: Outcome, stage: str, attempt: int) -> None:
+        error = outcome.error
+        assert error is not None  # noqa: S101 - for the type checker
+        record_failure(self.files, outcome.item, stage, error)
+        self.progress.event(
+            "failed",
+            stage=stage,
+            tile=outcome.item,
+            attempt=attempt,
+            failures=count_failures(self.files, outcome.item),
+            error=f"{type(error).__name__}: {error}",
+        )
+
+
+def _of_this_run(function: Callable[[int], Any], files: RunDir, run_id: str, tile: int) -> Any:
+    """Carry out a task, if its run has not been replaced by another meanwhile."""
+    refuse_another_run(files, run_id)
+    return function(tile)

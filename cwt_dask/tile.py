@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import numpy as np
 from cwt_dask.atomic import atomic_file
 from cwt_dask.candidates import WindowJudge
 from cwt_dask.checkpoint import Progress, read_checkpoint, write_checkpoint
+from cwt_dask.config import ALGORITHM_VERSION
 from cwt_dask.cwt.iterate import step
 from cwt_dask.cwt.rooms import borrow, give_back
 from cwt_dask.cwt.state import Criteria, Field
@@ -25,13 +24,15 @@ from cwt_dask.cwt.transform import kernel_spectra
 from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.detections import detect, write_detections
 from cwt_dask.fates import open_fates
-from cwt_dask.ledger import SCHEMA, BlockRecord, TileRecord, write_record
+from cwt_dask.ledger import SCHEMA, BlockRecord, TileRecord, count_failures, refuse_another_run, write_record
 from cwt_dask.maps import publish_core, publish_history, publish_strips
+from cwt_dask.process import batch_job, peak_memory, processor
 from cwt_dask.survey import Survey
 from cwt_dask.trust import trust_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -51,6 +52,8 @@ class Job:
     ----------
     run_dir : RunDir
         Where maps, seams, checkpoints and records go.
+    run_id : str
+        Which run that is.
     survey : Path
         The survey's store.
     grid : TileGrid
@@ -80,6 +83,7 @@ class Job:
     """
 
     run_dir: RunDir
+    run_id: str
     survey: Path
     grid: TileGrid
     kernels: CWTKernels
@@ -105,24 +109,32 @@ def run_tile(job: Job, tile_id: int) -> int:
     window = survey.read_window(tile.window, tile.box, digest=job.publishes)
     with _window_judge(job, tile) as judge:
         progress = iterate(job, tile, window, _start(job, tile), judge)
-    # A restarted tile has taken what its earlier blocks took, too.
-    seconds = progress.seconds + time.perf_counter() - clock
+
+    def seconds() -> float:
+        # A restarted tile has taken what its earlier blocks took, too.
+        return progress.seconds + time.perf_counter() - clock
+
+    refuse_another_run(job.run_dir, job.run_id)
     done: dict[str, Any] = {
         "schema": SCHEMA,
+        "run": job.run_id,
         "tile": tile.id,
         "settings_digest": job.settings_digest,
+        "algorithm_version": ALGORITHM_VERSION,
         "n_iter": progress.state.iteration,
         "converged": progress.converged,
         "moments": [(m.count, m.mean, m.sum_squared_deviations) for m in progress.moments],
+        "attempt": count_failures(job.run_dir, tile.id) + 1,
         "host": socket.gethostname(),
+        "processor": processor(),
+        "job": batch_job(),
         "started": started.isoformat(timespec="seconds"),
-        "seconds": seconds,
     }
     if job.keeps:
         path = job.run_dir.checkpoint(job.stop, tile.id, job.round)
         path.parent.mkdir(parents=True, exist_ok=True)
-        digest = write_checkpoint(path, replace(progress, seconds=seconds))
-        record = BlockRecord(**done, block=job.stop, round=job.round, checkpoint=digest)
+        digest = write_checkpoint(path, replace(progress, seconds=seconds()))
+        record = BlockRecord(**done, seconds=seconds(), block=job.stop, round=job.round, checkpoint=digest)
         write_record(job.run_dir, record)
     if job.publishes:
         digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(job, tile, survey, window, progress.state))
@@ -134,10 +146,14 @@ def run_tile(job: Job, tile_id: int) -> int:
             job.run_dir,
             TileRecord(
                 **done,
+                seconds=seconds(),
                 core=_bounds(tile.core),
                 window=_bounds(tile.window),
+                box=_bounds(tile.box),
+                wrap=job.grid.ring,
                 input_digest=window.digest,
                 model_max=float(progress.state.model[core].max()),
+                empty=not progress.state.joined[(..., *core)].any(),
                 near_threshold=int(np.count_nonzero(progress.state.near_threshold)),
                 undefined=int(np.count_nonzero(progress.state.undefined)),
                 chunk_digests=digests,
@@ -190,15 +206,6 @@ def mark_open_pixels(job: Job, pieces: Mapping[int, Sequence[tuple[int, int, int
     return tile_id
 
 
-def peak_memory() -> int:
-    """Largest resident size that this process has had, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Not ru_maxrss: on Linux it starts at what the parent process held when it started this one.
-        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def iterate(
     job: Job, tile: Tile, window: Window, progress: Progress, judge: Judge | None, *, ring: bool = False
 ) -> Progress:
@@ -223,6 +230,7 @@ def iterate(
             # A core without a pixel that takes part has nothing to wait for.
             converged = moments[-1].count == 0 or stops_at([m.variance for m in moments], job.tol) is not None
         if job.keep_history:
+            refuse_another_run(job.run_dir, job.run_id)
             publish_history(job.run_dir.maps, tile.core, iteration, state.model[core], onwards=converged)
     workspace.close()
     return replace(

@@ -74,6 +74,29 @@ def test_an_error_between_the_two_renames_brings_the_old_one_back(tmp_path, monk
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "run"
+
+    def make():
+        with fresh_directory(path, replaces=False) as fresh:
+            (fresh / "new").touch()
+            path.mkdir()
+            (path / "other").touch()
+
+    with pytest.raises(InputError, match="run cannot be made .*: did another run appear there meanwhile"):
+        make()
+    assert [entry.name for entry in path.iterdir()] == ["other"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_empty_directory_is_taken_over(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    with fresh_directory(path, replaces=False) as fresh:
+        (fresh / "new").touch()
+    assert [entry.name for entry in path.iterdir()] == ["new"]
+
+
 def test_a_place_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write to .*file"), fresh_directory(tmp_path / "file" / "run"):

@@ -17,6 +17,7 @@ from skies import poisson_sky, sky_header, write_survey
 
 from cwt_dask import cli, progress
 from cwt_dask.cli import main
+from cwt_dask.results import SurveyRun
 
 CWT_DASK = str(Path(sys.executable).with_name("cwt-dask"))
 KERNELS = ("--n-scale", "2", "--min-scale", "1.2", "--step-scale", "1.5", "--max-iter", "3")
@@ -160,7 +161,9 @@ def test_quiet_says_nothing(call, survey, tmp_path):
 
 
 def test_a_terminal_gets_a_bar(call, survey, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "reporter", lambda *, quiet: progress.Reporter() if quiet else progress.Bar())
+    monkeypatch.setattr(
+        cli, "reporter", lambda *, quiet, log_format: progress.Bar() if (quiet, log_format) == (False, "text") else None
+    )
     said = call("run", survey, tmp_path / "run", *KERNELS, *HERE)
     assert said.status == 0
     assert "tiles, 3 iterations" in said.out
@@ -310,6 +313,16 @@ def test_a_run_is_not_overwritten_by_a_run_on_its_own_survey(call, survey, tmp_p
     assert "nothing to do" in said.out
 
 
+def test_a_run_can_be_followed_by_machines(call, survey, tmp_path):
+    said = call("run", survey, tmp_path / "run", "--log-format", "json", *KERNELS, *HERE)
+    assert said.status == 0
+    events = [json.loads(line) for line in said.out.splitlines()]
+    tiles = [event for event in events if event["event"] == "done" and event["stage"].startswith("tiles")]
+    assert [(event["tile"], event["attempt"]) for event in tiles] == [(0, 1)]
+    assert events[-1]["event"] == "summary"
+    assert events[-1]["digest_maps"] == SurveyRun.open(tmp_path / "run").certificate["digest_maps"]
+
+
 def test_an_interrupted_run_ends_with_75_and_the_same_command_ends_it(call, survey, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -328,12 +341,12 @@ def test_an_interrupted_run_ends_with_75_and_the_same_command_ends_it(call, surv
 
 def test_tiles_that_fail_are_named_with_their_reason(call, survey, tmp_path, monkeypatch):
     def fail(_, tile):
-        raise OSError(28, "No space left on device", f"tile {tile}")
+        raise ValueError(f"no number in tile {tile}")
 
     monkeypatch.setattr("cwt_dask.blocks.run_tile", fail)
     said = call("run", survey, tmp_path / "run", *KERNELS, *HERE, *TILES)
     assert said.status == 1
-    assert "6 of 6 tiles failed (0, 1, 2, 3, 4, 5); tile 0: OSError: [Errno 28] No space left" in said.err
+    assert "6 of 6 tiles failed (0, 1, 2, 3, 4, 5); tile 0: ValueError: no number in tile 0" in said.err
 
 
 def test_a_broken_promise_ends_with_1(call, survey, tmp_path, monkeypatch):
@@ -422,13 +435,19 @@ def test_verify_finds_tiles_of_other_settings(call, run_dir):
     assert "BROKEN  every tile was done under the run's settings: other settings in tiles 3" in said.out
 
 
-@pytest.mark.parametrize("file", ["certificate.json", "ledger/tile-0000001.json"])
-def test_verify_names_a_file_that_is_no_json(call, run_dir, file):
-    (run_dir / file).write_text("{")
+def test_verify_names_a_certificate_that_is_no_json(call, run_dir):
+    (run_dir / "certificate.json").write_text("{")
     said = call("verify", run_dir)
     assert said.status == 1
-    assert said.err.startswith(f"cwt-dask: {run_dir / file} is ")
+    assert said.err.startswith(f"cwt-dask: {run_dir / 'certificate.json'} is damaged")
     assert "delete it" in said.err
+
+
+def test_verify_finds_that_a_damaged_record_is_none(call, run_dir):
+    (run_dir / "ledger" / "tile-0000001.json").write_text("{")
+    said = call("verify", run_dir)
+    assert said.status == 1
+    assert "BROKEN  every tile is done: no record of tiles 1" in said.out
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete", "record"])

@@ -14,15 +14,26 @@ PACKAGE = Path(cwt_dask.__file__).parent
 
 # A folder stands for its modules.
 FLOORS = {
-    1: ("errors", "config", "atomic"),
-    2: ("cwt", "tiling", "windows", "margins", "layout", "checksum", "peaks", "stores"),
-    3: ("survey", "ledger", "maps", "pieces"),
+    1: ("errors", "config", "atomic", "stop"),
+    2: ("cwt", "tiling", "windows", "margins", "layout", "checksum", "peaks", "stores", "process"),
+    3: ("survey", "ledger", "lock", "maps", "pieces"),
     4: ("tile", "trust", "candidates", "checkpoint", "fates", "detections"),
     5: ("merge", "plan", "cost", "runfile"),
-    6: ("sources", "catalogue", "products", "flags", "history", "simulate", "results", "recompute", "verify"),
+    6: (
+        "sources",
+        "catalogue",
+        "products",
+        "flags",
+        "history",
+        "simulate",
+        "results",
+        "recompute",
+        "verify",
+        "compare",
+    ),
     # The package itself is here: it hands out names of all floors.
     7: (
-        *("run", "blocks", "pilot", "stages", "executors", "clusters"),
+        *("run", "opening", "reprocess", "takeover", "blocks", "pilot", "stages", "executors", "clusters", "worker"),
         *("cli", "cli_options", "options", "progress", "__init__"),
     ),
 }

@@ -9,28 +9,38 @@ from cwt_dask.ledger import (
     SCHEMA,
     BlockRecord,
     TileRecord,
+    last_failures,
     latest_block,
     read_block_records,
     read_record,
     read_records,
+    read_rounds,
     write_record,
 )
 
 RECORD = TileRecord(
     schema=SCHEMA,
+    run="r",
     tile=7,
     core=[0, 5, 0, 5],
     window=[-2, 7, -2, 7],
+    box=[-3, 8, -3, 8],
+    wrap=False,
     settings_digest="a",
+    algorithm_version=3,
     input_digest="b",
     n_iter=2,
     converged=False,
     moments=[[25, 0.5, 1.5], [25, 0.25, 1.25]],
     model_max=3.5,
+    empty=False,
     near_threshold=1,
     undefined=2,
     chunk_digests={"model": "00"},
+    attempt=1,
     host="here",
+    processor="some",
+    job="",
     started="2026-01-01T00:00:00+00:00",
     seconds=0.5,
     peak_memory=100,
@@ -39,12 +49,17 @@ RECORD = TileRecord(
 
 BLOCK = BlockRecord(
     schema=SCHEMA,
+    run="r",
     tile=7,
     settings_digest="a",
+    algorithm_version=3,
     n_iter=2,
     converged=False,
     moments=[[25, 0.5, 1.5], [25, 0.25, 1.25]],
+    attempt=1,
     host="here",
+    processor="some",
+    job="",
     started="2026-01-01T00:00:00+00:00",
     seconds=0.5,
     block=2,
@@ -85,16 +100,28 @@ def test_without_blocks_there_is_no_latest(run_dir):
     assert latest_block(run_dir.ledger) is None
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "is not a ledger record"),
-        ("[]", "is not a ledger record"),
-        ('{"schema": 1}', "is not a ledger record"),
-        (json.dumps(asdict(replace(RECORD, schema=99))), "has schema 99, this version reads 2"),
-    ],
-)
-def test_a_damaged_or_foreign_record_is_named(tmp_path, text, message):
-    (tmp_path / "tile-0000001.json").write_text(text)
-    with pytest.raises(RunError, match=f"tile-0000001.json {message}"):
-        read_records(tmp_path)
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\0" * 100])
+def test_what_is_damaged_is_no_record(run_dir, text):
+    write_record(run_dir, RECORD)
+    write_record(run_dir, BLOCK)
+    for path in (run_dir.record(1), run_dir.block_record(2, 1, 0), run_dir.failure(1, 1)):
+        path.write_text(text)
+    assert read_records(run_dir.ledger) == {7: RECORD}
+    assert read_block_records(run_dir.ledger, 2) == {7: [BLOCK]}
+    assert read_rounds(run_dir, 2, 1, 5) == []
+    assert last_failures(run_dir) == {}
+    with pytest.raises(RunError, match="tile-0000001.json is not a ledger record"):
+        read_record(run_dir.record(1))
+
+
+def test_a_record_of_another_version_is_named(run_dir):
+    run_dir.record(1).write_text(json.dumps(asdict(replace(RECORD, schema=99))))
+    with pytest.raises(RunError, match=f"tile-0000001.json has schema 99, this version reads {SCHEMA}"):
+        read_records(run_dir.ledger)
+
+
+def test_rounds_of_one_tile_are_found_without_listing(run_dir):
+    for tile, round_ in [(7, 0), (7, 2), (8, 1)]:
+        write_record(run_dir, replace(BLOCK, tile=tile, round=round_))
+    assert [record.round for record in read_rounds(run_dir, 2, 7, 4)] == [0, 2]
+    assert [record.round for record in read_rounds(run_dir, 2, 7, 2)] == [0]

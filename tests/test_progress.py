@@ -1,4 +1,6 @@
 import io
+import json
+from datetime import datetime
 
 import pytest
 from rich.console import Console
@@ -69,3 +71,23 @@ def test_a_long_message_is_not_broken():
 def test_the_right_one_for_the_occasion(monkeypatch, quiet, terminal, kind):
     monkeypatch.setattr(progress, "Console", lambda **_: Console(file=io.StringIO(), force_terminal=terminal))
     assert type(reporter(quiet=quiet)) is kind
+
+
+def test_json_has_a_line_an_event(capsys):
+    teller = reporter(quiet=False, log_format="json")
+    teller.message("going on")
+    assert list(teller.track(range(2), "tiles", 2)) == [0, 1]
+    teller.event("failed", stage="tiles", tile=1, attempt=2, error='ValueError: "x"')
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["event"] for line in lines] == ["message", "begun", "ended", "failed"]
+    assert lines[0]["text"] == "going on"
+    assert lines[1]["tiles"] == 2
+    assert (lines[3]["tile"], lines[3]["attempt"], lines[3]["error"]) == (1, 2, 'ValueError: "x"')
+    assert all(datetime.fromisoformat(line["time"]).tzinfo for line in lines)
+
+
+def test_in_words_only_failures_are_worth_a_line(capsys):
+    teller = Lines()
+    teller.event("done", stage="tiles", tile=1, attempt=1)
+    teller.event("failed", stage="tiles", tile=1, attempt=2, failures=3, error="ValueError: x")
+    assert capsys.readouterr().out == "tiles: tile 1 failed, attempt 2: ValueError: x\n"

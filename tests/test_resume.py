@@ -1,17 +1,23 @@
 """What a second call on the same run directory does."""
 
 import json
+import os
 import shutil
+from dataclasses import asdict, replace
 
 import pytest
 from interruptions import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 
 from cwt_dask import CWTKernels, run_survey
+from cwt_dask.cli import main
 from cwt_dask.errors import InputError, RunError, SettingsError
-from cwt_dask.ledger import read_records
+from cwt_dask.layout import RunDir
+from cwt_dask.ledger import read_records, read_run_id
+from cwt_dask.lock import Driver, sole_driver
 from cwt_dask.progress import Reporter
 from cwt_dask.survey import SurveySource, ingest
+from cwt_dask.tile import run_tile
 from cwt_dask.verify import verify_run
 
 OPTIONS = {
@@ -106,6 +112,15 @@ def test_an_unfinished_run_goes_on_after_an_early_stop(store, tmp_path):
     assert {tile for tile, start in starts(redone).items() if start != before[tile]} == {3}
 
 
+def test_a_torn_catalogue_or_certificate_is_made_again(run, store):
+    for path in (run.files.catalogue, run.files.certificate):
+        content = path.read_bytes()
+        path.write_bytes(content[:200])
+        again(run, store)
+        assert path.read_bytes()[:150] == content[:150]
+        assert not any(check.fault for check in verify_run(run))
+
+
 def test_a_catalogue_edited_by_hand_is_noticed(run):
     run.files.catalogue.write_text(run.files.catalogue.read_text() + "\n")
     assert [check.fault for check in verify_run(run) if check.fault] == [f"{run.files.catalogue} differs"]
@@ -164,6 +179,77 @@ def test_a_link_to_a_directory_elsewhere_is_followed(store, tmp_path):
     assert run.files.path == (tmp_path / "scratch").resolve()
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "scratch" / "certificate.json").exists()
+
+
+def test_a_run_that_another_process_carries_out_is_left_alone(run, store):
+    """The lock is of the file, not of the process: two of one process exclude each other, too."""
+    before = starts(run)
+    with sole_driver(run.files):
+        for options in ({}, {"overwrite": True}):
+            with pytest.raises(InputError, match="in use by process"):
+                again(run, store, **options)
+    assert starts(run) == before
+    assert "nothing to do" in again(run, store)[1]
+
+
+def test_a_task_of_a_run_that_was_overwritten_is_refused(run, store):
+    old = run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
+    new, _ = again(run, store, overwrite=True)
+    before = starts(new)
+    with pytest.raises(RunError, match="holds another run by now: this task is of the one before"):
+        run_tile(old, 2)
+    assert starts(new) == before
+    assert not any(check.fault for check in verify_run(new))
+
+
+def test_what_killed_drivers_left_is_removed(run, store):
+    number = "0123456789abcdef" * 2
+    files = run.files
+    # One was killed while it wrote a chunk, one while it made a directory, one lives.
+    lost = [files.maps / "model" / "c" / "0" / f".1.{number}", files.path.with_name(f".run.{number}")]
+    lost[0].touch()
+    lost[1].mkdir()
+    files.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=2**22 + 1))))
+    _, said = again(run, store)
+    assert "which did not end by itself" in said
+    assert [path.exists() for path in lost] == [False, True]
+    alive = RunDir(files.path.with_name(f".run.{number[::-1]}"))
+    alive.path.mkdir()
+    with sole_driver(alive):
+        again(run, store, overwrite=True)
+    assert not lost[1].exists()
+    assert alive.path.exists()
+
+
+def test_a_failed_tile_is_named_by_status_until_it_is_done(store, tmp_path, monkeypatch, capsys):
+    def fail(job, tile):
+        if tile == 3:
+            raise ValueError("no number")
+        return run_tile(job, tile)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cwt_dask.blocks.run_tile", fail)
+        options = OPTIONS | {"stopping": "fixed"}
+        with pytest.raises(RunError, match="1 of 6 tiles failed .3.; tile 3: ValueError: no number"):
+            run_survey(store, tmp_path / "run", **options)
+    assert main(["status", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "5 of 6 tiles done" in said
+    assert "tile 3 failed, attempt 1, tiles, 3 iterations: ValueError: no number\nnot finished" in said
+    run = run_survey(store, tmp_path / "run", **options)
+    assert read_records(run.files.ledger)[3].attempt == 2
+    main(["status", str(tmp_path / "run")])
+    assert "tile 3 failed" not in capsys.readouterr().out
+
+
+def test_status_says_in_whose_hands_a_run_is(run, capsys):
+    with sole_driver(run.files):
+        main(["status", str(run.files.path)])
+    run.files.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=2**22 + 1))))
+    main(["status", str(run.files.path)])
+    said = capsys.readouterr().out
+    assert f"in the hands of process {os.getpid()} of " in said
+    assert f"left unfinished by process {2**22 + 1} of " in said
 
 
 def test_tiles_that_never_agree_on_the_stop_end_the_run(store, tmp_path, monkeypatch):

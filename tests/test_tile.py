@@ -7,7 +7,7 @@ import pytest
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
-from cwt_dask.ledger import read_records
+from cwt_dask.ledger import read_records, read_run_id
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.run import plan_survey
 from cwt_dask.sources import measure_tile
@@ -23,7 +23,7 @@ def run(small_survey, tmp_path):
 
 
 def job_of(run):
-    return run.stored.plan.job(run.files, run.stored.survey)
+    return run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
 
 
 def test_no_array_travels_with_a_task_or_its_result(run):

@@ -190,7 +190,7 @@ def peak_of_ingest(rows, columns, folder):
         hdus.writeto(file)
     command = f"""
 from cwt_dask.survey import SurveySource, ingest
-from cwt_dask.tile import peak_memory
+from cwt_dask.process import peak_memory
 ingest(SurveySource.of({str(folder / "survey.fits.gz")!r}), {str(folder / "out.zarr")!r})
 print(peak_memory())
 """

@@ -1,0 +1,116 @@
+"""One driver at a time in a run directory."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import json
+import os
+import socket
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psutil
+from filelock import FileLock, Timeout
+
+from cwt_dask.atomic import write_atomically
+from cwt_dask.errors import InputError
+from cwt_dask.process import batch_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cwt_dask.layout import RunDir
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The process that holds a run directory.
+
+    Attributes
+    ----------
+    pid : int
+        Its number on its machine.
+    host, user, since : str
+        Where it runs, whose it is, and since when (UTC).
+    job : str
+        Its number in a batch system; empty outside.
+    """
+
+    pid: int
+    host: str
+    user: str
+    since: str
+    job: str = ""
+
+    @classmethod
+    def this(cls) -> Driver:
+        """The calling process."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(os.getpid(), socket.gethostname(), _user(), now, batch_job())
+
+    def __str__(self) -> str:
+        job = f", job {self.job}" if self.job else ""
+        return f"process {self.pid} of {self.user} on {self.host}{job}, since {self.since}"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is known to have ended; what happens on another machine is not."""
+        return self.host == socket.gethostname() and not psutil.pid_exists(self.pid)
+
+
+def read_driver(files: RunDir) -> Driver | None:
+    """Who holds a run directory, or has held it to its own sudden end; None if nobody."""
+    with suppress(OSError, ValueError, TypeError):
+        return Driver(**json.loads(files.driver.read_text(encoding="utf-8")))
+    return None
+
+
+@contextmanager
+def sole_driver(files: RunDir, *, moves_to: RunDir | None = None) -> Iterator[Driver | None]:
+    """Hold a run directory for the length of a `with` block.
+
+    The system lets go of the lock when its process ends, however it ends. Yields who held it before and did not end by
+    itself, if anybody. The directory may be renamed meanwhile: to where it `moves_to`.
+
+    Raises
+    ------
+    InputError
+        If another process holds it, or the file system has no locks.
+    """
+    lock, this = FileLock(files.lock), Driver.this()
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        holder = read_driver(files) or "another process"
+        raise InputError(
+            f"{files.path} is in use by {holder}: wait until that has ended, or choose another directory"
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise InputError(
+            f"{files.path} lies on a file system without locks ({error.strerror}): choose another place, or have it "
+            "mounted with them"
+        ) from error
+    try:
+        before = read_driver(files)
+        write_atomically(files.driver, json.dumps(asdict(this)).encode())
+        yield before
+    finally:
+        place = moves_to or files
+        if read_driver(place) == this:
+            with suppress(OSError):
+                place.driver.unlink()
+        lock.release()
+
+
+def _user() -> str:
+    # A container's user may have no name.
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return str(os.getuid())

@@ -1,0 +1,127 @@
+"""A run directory: made whole or not at all, or opened to be gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+from dask.utils import format_bytes
+
+from cwt_dask.atomic import fresh_directory, leftovers
+from cwt_dask.cost import least_disk
+from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.layout import RunDir
+from cwt_dask.ledger import begin_ledger
+from cwt_dask.lock import sole_driver
+from cwt_dask.maps import create_maps, has_history
+from cwt_dask.plan import Plan, make_plan
+from cwt_dask.runfile import read_run, refuse_differences, write_run
+from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cwt_dask.options import Options
+    from cwt_dask.progress import Reporter
+    from cwt_dask.survey import SurveyFacts
+
+
+def refuse_another(files: RunDir, survey: Path, options: Options) -> None:
+    """Refuse to go on with a run that is not the one that was asked for.
+
+    Raises
+    ------
+    InputError
+        Naming what differs.
+    """
+    stored = read_run(files)
+    plan = make_plan(options.settings, facts_of(survey, options.source))
+    refuse_differences(files, stored.plan, plan)
+    stored.plan.check_memory(options.execution.memory_limit)
+    if options.execution.keep_history and not has_history(files):
+        raise SettingsError(
+            f"{files.path} holds a run that keeps no history: leave out keep_history, choose another directory, or "
+            "--overwrite"
+        )
+
+
+def create(
+    files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, *, replaces: bool
+) -> None:
+    """Make a run directory, with the survey's store in it unless it is one; nothing is there if that fails.
+
+    From its first moment on it is held for the length of `hold`. With `replaces` it takes the place of a run, which the
+    caller must hold.
+
+    Raises
+    ------
+    InputError
+        If the survey, a setting or the place is wrong.
+    """
+    if not files.free and not files.is_run:
+        raise InputError(f"{files.path} is not a run directory: it is not overwritten, choose another")
+    if not files.free and files.foreign:
+        raise InputError(
+            f"{files.path} holds {', '.join(files.foreign)}, no part of a run, which would be lost: move it elsewhere"
+        )
+    if survey.resolve().is_relative_to(files.path.resolve()):
+        raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
+    _remove_dead(files)
+    with fresh_directory(files.path, replaces=replaces) as fresh:
+        new = RunDir(fresh)
+        hold.enter_context(sole_driver(new, moves_to=files))
+        if is_store(survey):
+            opened = open_store(survey, options.source)
+        else:
+            progress.message(f"reading {survey}")
+            opened = ingest(SurveySource.of(survey, **options.source), new.survey)
+        plan = make_plan(options.settings, opened.facts)
+        plan.check_memory(options.execution.memory_limit)
+        _check_disk(files.path, opened.facts, plan, progress)
+        history = plan.settings.max_iter if options.execution.keep_history else 0
+        create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text, history=history)
+        begin_ledger(new)
+        new.islands.mkdir()
+        write_run(new, plan, survey if is_store(survey) else None)
+
+
+def _remove_dead(files: RunDir) -> None:
+    """Remove what drivers left that died before their run had appeared; those that live hold theirs."""
+    for path in leftovers(files.path.parent, files.path.name):
+        # Another starter may be at it, too, or it may be another user's.
+        with suppress(InputError, OSError), sole_driver(RunDir(path)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _check_disk(path: Path, facts: SurveyFacts, plan: Plan, progress: Reporter) -> None:
+    """Refuse what cannot fit on the disk, and warn of what may not."""
+    least, free = least_disk(facts.n_valid), shutil.disk_usage(path.parent).free
+    if free < least:
+        raise InputError(
+            f"{path.parent} has {format_bytes(free)} free, the maps alone take {format_bytes(least)}: make room there, "
+            "or choose another directory"
+        )
+    if free < plan.disk:
+        progress.message(f"warning: the run may take {format_bytes(plan.disk)} of disk, {format_bytes(free)} are free")
+
+
+def facts_of(survey: Path, source: dict[str, Any]) -> SurveyFacts:
+    """What a survey, file or store, is like."""
+    return open_store(survey, source).facts if is_store(survey) else scan(SurveySource.of(survey, **source))
+
+
+def open_store(survey: Path, source: dict[str, Any]) -> Survey:
+    """Open a survey's store.
+
+    Raises
+    ------
+    SettingsError
+        If it is to be told where its planes are: they were chosen when it was made.
+    """
+    if source:
+        raise SettingsError(
+            f"{survey} is a store, its planes were chosen when it was ingested: leave out {', '.join(source)}, or "
+            "ingest again with them"
+        )
+    return Survey.open(survey)

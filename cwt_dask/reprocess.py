@@ -1,0 +1,113 @@
+"""A new version of a survey that was analysed before: what has not changed is taken over."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from cwt_dask.config import Settings, option_names
+from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.ledger import read_run_id
+from cwt_dask.opening import open_store
+from cwt_dask.options import Options
+from cwt_dask.plan import make_plan
+from cwt_dask.results import SurveyRun
+from cwt_dask.run import execute
+from cwt_dask.survey import SurveySource, ingest, is_store
+from cwt_dask.takeover import ISLANDS, told, why_compute
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from distributed import Client
+
+    from cwt_dask.progress import Reporter
+
+
+def reprocess(
+    survey: str | PathLike[str],
+    old_run: str | PathLike[str],
+    new_run: str | PathLike[str],
+    *,
+    client: Client | None = None,
+    progress: Reporter | None = None,
+    **options: Any,
+) -> SurveyRun:
+    """Run the detector on a new version of a survey under the settings of an earlier run.
+
+    Tiles whose windows, settings and algorithm version have not changed are taken over without computing. The result
+    has the `digest_maps` of a run of the new survey from scratch.
+
+    Parameters
+    ----------
+    survey : path-like
+        The new version: FITS file or store.
+    old_run, new_run : path-like
+        Directories of the earlier run, which must be finished and is only read, and of the new one.
+    client, progress
+        As of `run_survey`.
+    **options
+        Fields of `cwt_dask.config.Execution`, and where the planes of the survey are found. Settings are the old run's.
+
+    Raises
+    ------
+    InputError
+        If the earlier run is not finished, or as `run_survey`.
+    RunError, InterruptedRun
+        As `run_survey`.
+    """
+    earlier, parsed = _prepare(old_run, options)
+    if Path(new_run).resolve() == earlier.files.path.resolve():
+        raise InputError(f"{new_run} is the earlier run, which is only read: choose another directory for the new one")
+    return execute(Path(survey), Path(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
+
+
+def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLike[str], **options: Any) -> list[str]:
+    """Tell what `reprocess` would take over, and why not the rest; nothing is run, and nothing of it stays.
+
+    Raises
+    ------
+    InputError
+        As `reprocess`.
+    """
+    earlier, parsed = _prepare(old_run, options)
+    with TemporaryDirectory(prefix=".cwt-dask-", dir=earlier.files.path.parent) as scratch:
+        path = Path(survey)
+        if not is_store(path):
+            path = ingest(SurveySource.of(path, **parsed.source), Path(scratch, "survey.zarr")).path
+        plan = make_plan(parsed.settings, open_store(path, {}).facts)
+        if plan.settings.significance_island_threshold is not None and plan.grid.has_seams:
+            return [f"nothing can be taken over: {ISLANDS}"]
+        job = plan.job(earlier.files, read_run_id(earlier.files), path)
+        look = partial(why_compute, earlier.files, job)
+        return told({tile: look(tile) for tile in range(plan.grid.n_tiles)})
+
+
+def point_to(link: Path, run: SurveyRun) -> None:
+    """Have a symbolic link point to a run from now on: readers see the one before or this one, never neither.
+
+    Raises
+    ------
+    InputError
+        If something is there that is no symbolic link.
+    """
+    if link.exists() and not link.is_symlink():
+        raise InputError(f"{link} is not a symbolic link: it is not replaced, choose another name")
+    temporary = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
+    temporary.symlink_to(os.path.relpath(run.files.path, link.parent.resolve()))
+    temporary.replace(link)
+
+
+def _prepare(old_run: str | PathLike[str], options: dict[str, Any]) -> tuple[SurveyRun, Options]:
+    earlier = SurveyRun.open(old_run)
+    if not earlier.files.certificate.exists():
+        raise InputError(f"{earlier.files.path} is not finished: end it first, with the command that began it")
+    if given := sorted(options.keys() & set(option_names(Settings))):
+        raise SettingsError(f"{', '.join(given)}: settings are those of the earlier run, leave them out")
+    settings = {name: value for name, value in asdict(earlier.stored.plan.settings).items() if value is not None}
+    return earlier, Options.parse(settings | options)

@@ -1,0 +1,89 @@
+"""The graceful end: a first signal lets what is begun be finished, a second one ends at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cwt_dask.errors import InterruptedRun
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+# Job schedulers send the first before walltime, a terminal the second.
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """Whether somebody has asked to stop.
+
+    Parameters
+    ----------
+    tell : callable, optional
+        Says so to the user.
+
+    Attributes
+    ----------
+    asked : bool
+        Whether a signal has come.
+    """
+
+    def __init__(self, tell: Callable[[], None] = lambda: None) -> None:
+        self.asked = False
+        self._patient = False
+        self._tell = tell
+
+    def notice(self) -> bool:
+        """Whether somebody has asked to stop; the first time that this is so, it is told."""
+        if self.asked:
+            self._tell()
+            self._tell = lambda: None
+        return self.asked
+
+    def check(self) -> None:
+        """End here if somebody has asked to.
+
+        Raises
+        ------
+        InterruptedRun
+            If so.
+        """
+        if self.asked:
+            raise InterruptedRun("interrupted: what was done is kept; give the same command again, it goes on with it")
+
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """For the length of a `with` block, a first signal is only noted: what is begun there looks for it itself."""
+        before, self._patient = self._patient, True
+        try:
+            yield
+        finally:
+            self._patient = before
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Listen to signals for the length of a `with` block; nothing outside the main thread, which alone can.
+
+        Raises
+        ------
+        InterruptedRun
+            At a signal that nobody has patience for, or the second one.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, _: int, __: FrameType | None) -> None:
+        at_once = self.asked or not self._patient
+        self.asked = True
+        if at_once:
+            self.check()

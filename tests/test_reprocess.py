@@ -1,0 +1,212 @@
+"""A new version of a survey: what has not changed is taken over, and nobody can tell."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from skies import poisson_sky, write_survey
+from work import FFTS_OF_A_START, FFTS_OF_A_STEP, digests
+
+from cwt_dask import run_survey
+from cwt_dask.cli import main
+from cwt_dask.compare import compare_runs
+from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.ledger import read_records
+from cwt_dask.progress import Reporter
+from cwt_dask.reprocess import point_to, reprocess, what_would_be_taken_over
+from cwt_dask.results import SurveyRun
+from cwt_dask.verify import verify_run
+
+HERE = {"workers": 0, "fits": "no"}
+# Margins of 48 pixels and more around cores of 100: a pixel near the middle of a core is in one window only.
+SETTINGS = {"n_scale": 1, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 100, "max_iter": 2}
+N_TILES = 64
+
+
+class Words(Reporter):
+    def __init__(self):
+        self.lines = []
+
+    def message(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture(scope="module")
+def sky():
+    return poisson_sky((800, 800), seed=7, n_sources=150)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("reprocess")
+
+
+@pytest.fixture(scope="module")
+def corner(sky):
+    """A quarter of the survey: 16 tiles."""
+    return tuple(plane[:400, :400] for plane in sky)
+
+
+@pytest.fixture(scope="module")
+def old(corner, folder):
+    survey = write_survey(folder / "old.fits", *corner)
+    return run_survey(survey, folder / "old", stopping="fixed", **SETTINGS, **HERE)
+
+
+def version(sky, path, *pixels):
+    """The survey with two counts more in some pixels."""
+    counts = sky[0].copy()
+    for pixel in pixels:
+        counts[pixel] += 2
+    return write_survey(path, counts, sky[1])
+
+
+def test_one_changed_pixel_is_four_tiles_at_most_and_the_result_that_of_a_full_run(sky, tmp_path, ffts):
+    old = run_survey(write_survey(tmp_path / "old.fits", *sky), tmp_path / "old", stopping="fixed", **SETTINGS, **HERE)
+    ffts.clear()
+    survey = version(sky, tmp_path / "new.fits", (201, 299))
+    words = Words()
+    new = reprocess(survey, old.files.path, tmp_path / "new", progress=words, **HERE)
+    (computed,) = (line for line in words.lines if "are computed" in line)
+    n_computed = int(computed.split()[0])
+    assert 1 <= n_computed <= 4
+    assert f"{N_TILES - n_computed} of {N_TILES} tiles are taken over" in words.lines
+    assert "the survey has changed in its window" in computed
+    per_tile = 2 * (FFTS_OF_A_STEP - 2) + FFTS_OF_A_START
+    assert ffts.total() == n_computed * per_tile
+    full = run_survey(survey, tmp_path / "full", stopping="fixed", **SETTINGS, **HERE)
+    assert digests(new) == digests(full)
+    assert new.certificate["digest_maps"] == full.certificate["digest_maps"] != old.certificate["digest_maps"]
+    assert new.files.catalogue.read_bytes() == full.files.catalogue.read_bytes()
+    assert not [check for check in verify_run(new) if check.fault]
+    # One that was lost again is taken over again.
+    expected = digests(new)
+    new.files.record(5).unlink()
+    reprocess(survey, old.files.path, tmp_path / "new", progress=words, **HERE)
+    assert words.lines.count("1 of 1 tiles are taken over") == 1
+    assert digests(new) == expected
+    taken = {record.taken_from for record in read_records(new.files.ledger).values()}
+    assert len(taken) == 2
+    assert "" in taken
+
+
+@pytest.mark.parametrize("tol", [0.5, 5e-3])
+def test_where_the_whole_map_stops_is_found_anew(sky, tmp_path, tol):
+    """The new version is so bright in one place that the rule fires elsewhere, or not any more."""
+    settings = SETTINGS | {"max_iter": 5, "tol": tol, "tile_size": 160}
+    counts, background = (plane[:320, :480] for plane in sky)
+    changed = counts.copy()
+    changed[60:64, 60:64] += 30
+    for versions in ((counts, changed), (changed, counts)):
+        surveys = [write_survey(tmp_path / f"{n}.fits", plane, background) for n, plane in enumerate(versions)]
+        runs = [
+            run_survey(path, tmp_path / f"run-{n}-{versions[0] is counts}", **settings, **HERE)
+            for n, path in enumerate(surveys)
+        ]
+        again = reprocess(surveys[1], runs[0].files.path, tmp_path / f"new-{versions[0] is counts}", **HERE)
+        assert digests(again) == digests(runs[1])
+        assert again.certificate["tiling_exact"]
+
+
+def test_with_an_island_threshold_all_is_computed(sky, tmp_path):
+    counts, background = (plane[:200, :300] for plane in sky)
+    survey = write_survey(tmp_path / "a.fits", counts, background)
+    settings = SETTINGS | {"significance_island_threshold": 5.0}
+    first = run_survey(survey, tmp_path / "a", **settings, **HERE)
+    words = Words()
+    again = reprocess(survey, tmp_path / "a", tmp_path / "b", progress=words, **HERE)
+    assert digests(again) == digests(first)
+    assert any("nothing is taken over from" in line for line in words.lines)
+    assert "nothing can be taken over" in what_would_be_taken_over(survey, tmp_path / "a")[0]
+
+
+def test_what_is_damaged_in_the_earlier_run_is_computed(sky, tmp_path):
+    counts, background = (plane[:200, :300] for plane in sky)
+    survey = write_survey(tmp_path / "a.fits", counts, background)
+    first = run_survey(survey, tmp_path / "a", stopping="fixed", **SETTINGS, **HERE)
+    expected = digests(first)
+    files = first.files
+    chunk = next((files.maps / "approx" / "c" / "0").iterdir())
+    chunk.write_bytes(chunk.read_bytes()[:-8])
+    files.record(3).write_text("{")
+    record = json.loads(files.record(4).read_text()) | {"settings_digest": "other"}
+    files.record(4).write_text(json.dumps(record))
+    words = Words()
+    again = reprocess(survey, files.path, tmp_path / "b", progress=words, **HERE)
+    assert digests(again) == expected
+    said = "\n".join(words.lines)
+    assert "3 of 6 tiles are taken over" in said
+    for reason in ("its maps are not as they were recorded", "no sound record of it", "done under other settings"):
+        assert f"1 are computed, {reason}" in said or reason in said
+
+
+def test_what_cannot_be_reprocessed_is_refused(old, corner, tmp_path):
+    survey = version(corner, tmp_path / "new.fits")
+    with pytest.raises(InputError, match="is the earlier run, which is only read"):
+        reprocess(survey, old.files.path, old.files.path)
+    with pytest.raises(SettingsError, match="max_iter, tol: settings are those of the earlier run, leave them out"):
+        reprocess(survey, old.files.path, tmp_path / "new", tol=1, max_iter=2)
+    unfinished = old.files.certificate.rename(tmp_path / "certificate.json")
+    try:
+        with pytest.raises(InputError, match="is not finished: end it first"):
+            reprocess(survey, old.files.path, tmp_path / "new")
+    finally:
+        unfinished.rename(old.files.certificate)
+    assert not (tmp_path / "new").exists()
+
+
+def test_readers_see_one_version_or_the_other(old, tmp_path):
+    link = tmp_path / "current"
+    link.symlink_to("nowhere")
+    point_to(link, old)
+    assert SurveyRun.open(link).certificate == old.certificate
+    point_to(link, old)
+    assert list(tmp_path.iterdir()) == [link]
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is not a symbolic link: it is not replaced"):
+        point_to(tmp_path / "file", old)
+
+
+def test_on_the_command_line(old, corner, tmp_path, folder, capsys):
+    survey = version(corner, tmp_path / "new.fits", (350, 350), (351, 350), (350, 351), (351, 351))
+    arguments = ["reprocess", str(survey), str(old.files.path), str(tmp_path / "new"), "--workers=0", "--fits=no"]
+    before = sorted(folder.iterdir())
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "15 of 16 tiles are taken over" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+    assert sorted(folder.iterdir()) == before
+    assert main([*arguments, "--current", str(tmp_path / "current")]) == 0
+    assert "15 of 16 tiles are taken over" in capsys.readouterr().out
+    assert (tmp_path / "current").resolve() == tmp_path / "new"
+    assert main(["compare", str(old.files.path), str(tmp_path / "current")]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^maps     differ$", said, re.MULTILINE)
+    assert re.search(r"^gained   \d+ sources$", said, re.MULTILINE)
+
+
+def test_runs_are_compared_source_by_source(old, corner, tmp_path):
+    same = compare_runs(old, old)
+    assert (same.same_maps, len(same.gained), len(same.lost), same.changed, same.support_flips) == (True, 0, 0, [], 0)
+    assert set(same.differences.values()) == {0.0}
+    counts = corner[0].copy()
+    # A new source, and one that is gone.
+    counts[148:153, 248:253] += 20
+    brightest = old.catalogue[np.argmax(old.catalogue["significance"])]
+    y, x = brightest["y_peak"], brightest["x_peak"]
+    counts[y - 6 : y + 7, x - 6 : x + 7] = 0
+    new = reprocess(write_survey(tmp_path / "new.fits", counts, corner[1]), old.files.path, tmp_path / "new", **HERE)
+    found = compare_runs(old, new)
+    assert brightest["name"] in found.lost["name"]
+    assert (150, 250) in zip(found.gained["y_peak"], found.gained["x_peak"], strict=True)
+    ours, theirs = old.model.compute(), new.model.compute()
+    assert found.differences["model"] == pytest.approx(np.abs(ours - theirs).max() / ours.max())
+    assert found.support_flips == np.count_nonzero(old.support.compute() != new.support.compute())
+    assert not found.same_maps
+    assert len(found.changed) + len(found.lost) + len(found.gained) < len(old.catalogue) / 2
+
+
+def test_maps_of_other_shapes_differ_but_for_their_sources(old, corner, tmp_path):
+    survey = write_survey(tmp_path / "cut.fits", *(plane[:150, :150] for plane in corner))
+    cut = run_survey(survey, tmp_path / "cut", stopping="fixed", **SETTINGS, **HERE)
+    assert compare_runs(old, cut).differences == {}
