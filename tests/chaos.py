@@ -104,7 +104,7 @@ def main() -> None:
             print(f"run {runs}, {kinds[which]}: {killed.total()} kills so far, {word} bits", flush=True)
             if not same or faults or left:
                 sys.exit(f"digests differ, or promises are broken: {faults}, or files were left: {left}")
-    victims = ", ".join(f"{number} of a {victim}" for victim, number in sorted(killed.items()))
+    victims = ", ".join(f"{number} of {victim}" for victim, number in sorted(killed.items()))
     print(f"{killed.total()} kills ({victims}) in {runs} runs: digest_maps is that of undisturbed runs")
 
 
