@@ -19,7 +19,7 @@ from cwt_dask.ledger import latest_block, read_records, unresolved_failures
 from cwt_dask.lock import read_driver
 from cwt_dask.options import OPTION_NAMES
 from cwt_dask.progress import reporter
-from cwt_dask.reprocess import point_to, what_would_be_taken_over
+from cwt_dask.reprocess import point_to, refuse_no_link, what_would_be_taken_over
 from cwt_dask.reprocess import reprocess as reprocess_survey
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
@@ -79,6 +79,9 @@ def reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: s
         for line in what_would_be_taken_over(survey, old_run, **given):
             click.echo(line)
         return 0
+    if current:
+        # Not only when all is computed.
+        refuse_no_link(Path(current))
     progress = reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
     result = reprocess_survey(survey, old_run, new_run, progress=progress, **given)
     status = _conclude(result, progress, given)

@@ -88,16 +88,29 @@ def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLik
         return told({tile: look(tile) for tile in range(plan.grid.n_tiles)})
 
 
+def refuse_no_link(link: Path) -> None:
+    """Refuse a name that no symbolic link can have.
+
+    Raises
+    ------
+    InputError
+        If something else is there, or nothing can be.
+    """
+    if link.exists() and not link.is_symlink():
+        raise InputError(f"{link} is not a symbolic link: it is not replaced, choose another name")
+    if not link.parent.is_dir():
+        raise InputError(f"{link.parent} is not a directory: create it first")
+
+
 def point_to(link: Path, run: SurveyRun) -> None:
     """Have a symbolic link point to a run from now on: readers see the one before or this one, never neither.
 
     Raises
     ------
     InputError
-        If something is there that is no symbolic link.
+        As `refuse_no_link`.
     """
-    if link.exists() and not link.is_symlink():
-        raise InputError(f"{link} is not a symbolic link: it is not replaced, choose another name")
+    refuse_no_link(link)
     temporary = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
     temporary.symlink_to(os.path.relpath(run.files.path, link.parent.resolve()))
     temporary.replace(link)
@@ -109,5 +122,9 @@ def _prepare(old_run: str | PathLike[str], options: dict[str, Any]) -> tuple[Sur
         raise InputError(f"{earlier.files.path} is not finished: end it first, with the command that began it")
     if given := sorted(options.keys() & set(option_names(Settings))):
         raise SettingsError(f"{', '.join(given)}: settings are those of the earlier run, leave them out")
+    if options.get("keep_history"):
+        raise SettingsError(
+            "keep_history: tiles that are taken over have no history, leave it out, or run from scratch"
+        )
     settings = {name: value for name, value in asdict(earlier.stored.plan.settings).items() if value is not None}
     return earlier, Options.parse(settings | options)

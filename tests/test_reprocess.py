@@ -147,6 +147,8 @@ def test_what_cannot_be_reprocessed_is_refused(old, corner, tmp_path):
         reprocess(survey, old.files.path, old.files.path)
     with pytest.raises(SettingsError, match="max_iter, tol: settings are those of the earlier run, leave them out"):
         reprocess(survey, old.files.path, tmp_path / "new", tol=1, max_iter=2)
+    with pytest.raises(SettingsError, match="keep_history: tiles that are taken over have no history"):
+        reprocess(survey, old.files.path, tmp_path / "new", keep_history=True)
     unfinished = old.files.certificate.rename(tmp_path / "certificate.json")
     try:
         with pytest.raises(InputError, match="is not finished: end it first"):
@@ -166,6 +168,8 @@ def test_readers_see_one_version_or_the_other(old, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file is not a symbolic link: it is not replaced"):
         point_to(tmp_path / "file", old)
+    with pytest.raises(InputError, match="nowhere is not a directory: create it first"):
+        point_to(tmp_path / "nowhere" / "current", old)
 
 
 def test_on_the_command_line(old, corner, tmp_path, folder, capsys):
@@ -176,6 +180,9 @@ def test_on_the_command_line(old, corner, tmp_path, folder, capsys):
     assert "15 of 16 tiles are taken over" in capsys.readouterr().out
     assert not (tmp_path / "new").exists()
     assert sorted(folder.iterdir()) == before
+    # What cannot be pointed from is refused before anything is computed.
+    assert main([*arguments, "--current", str(survey)]) == 2
+    assert not (tmp_path / "new").exists()
     assert main([*arguments, "--current", str(tmp_path / "current")]) == 0
     assert "15 of 16 tiles are taken over" in capsys.readouterr().out
     assert (tmp_path / "current").resolve() == tmp_path / "new"
