@@ -83,13 +83,15 @@ def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.g
 
     An array is done with when the next is taken.
     """
-    group = zarr.open_group(DurableStore(maps), mode="r+")
+    store = DurableStore(maps)
+    group = zarr.open_group(store, mode="r+")
     digests = {}
-    for name, values in arrays:
-        pixels = np.ascontiguousarray(values)
-        # To look whether a chunk is empty takes longer than to compress it.
-        group[name].with_config({"write_empty_chunks": True})[(..., *core.slices)] = pixels
-        digests[name] = digest_pixels(pixels, name)
+    with store.flushing_behind():
+        for name, values in arrays:
+            pixels = np.ascontiguousarray(values)
+            # To look whether a chunk is empty takes longer than to compress it.
+            group[name].with_config({"write_empty_chunks": True})[(..., *core.slices)] = pixels
+            digests[name] = digest_pixels(pixels, name)
     return digests
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
 
 from cwt_dask.atomic import atomic_file
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from zarr.core.buffer import Buffer
 
@@ -21,6 +24,26 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr
     Nor does what is written push out of the system's memory what is read again: docs/design/0001-tiles.md.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._landing: list[Future[None]] = []
+        self._flusher: ThreadPoolExecutor | None = None
+
+    @contextmanager
+    def flushing_behind(self) -> Iterator[None]:
+        """Wait for the disk at the end of the block, not after each chunk.
+
+        Chunks come in sight one after the other meanwhile; at the end all are on the disk, or their error is raised.
+        """
+        try:
+            with ThreadPoolExecutor(1) as self._flusher:
+                yield
+        finally:
+            self._flusher = None
+        for landed in self._landing:
+            landed.result()
+        self._landing.clear()
+
     async def set(self, key: str, value: Buffer) -> None:
         """Write a chunk or metadata; see `zarr.abc.store.Store`."""
         await asyncio.to_thread(self.set_sync, key, value)
@@ -28,10 +51,9 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write a chunk or metadata here and now."""
         self._check_writable()
-        _write(self.root / key, value)
-
-
-def _write(path: Path, value: Buffer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path, cached=False) as file:
-        file.write(value.as_buffer_like())
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(atomic_file(path, cached=False)).write(value.as_buffer_like())
+            if self._flusher:
+                self._landing.append(self._flusher.submit(stack.pop_all().close))

@@ -7,12 +7,13 @@ import scipy.ndimage
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.stats import poisson_conf_interval
 from astropy.table import Table
 from astropy.wcs import WCS
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
-from cwt_dask.catalogue import DESCRIPTIONS, build_catalogue, source_names
+from cwt_dask.catalogue import DESCRIPTIONS, build_catalogue, poisson_interval, source_names
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 4, "workers": 0}
 
@@ -241,3 +242,8 @@ def test_the_contract_has_the_same_columns():
         pytest.skip("the contract (../shared/interface.md) is not beside this checkout")
     line = next(line for line in contract.read_text().splitlines() if line.startswith("| `catalogue.ecsv`"))
     assert re.findall(r"`(\w+)`", line.split("|")[2]) == [name for name in COLUMNS if name != "radius"]
+
+
+def test_errors_of_counts_are_astropys():
+    counts = np.array([0.0, 0.3, 1.0, 2.5, 10.0, 1e3, 1e6, 1e9])
+    np.testing.assert_array_equal(poisson_interval(counts), poisson_conf_interval(counts, "frequentist-confidence"))

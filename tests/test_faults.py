@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import zarr
 from skies import poisson_sky, write_survey
 from work import digests
 
@@ -14,6 +15,7 @@ from cwt_dask.errors import RunError
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import last_failures
 from cwt_dask.progress import Reporter
+from cwt_dask.stores import DurableStore
 from cwt_dask.survey import SurveySource, ingest
 from cwt_dask.verify import verify_run
 
@@ -110,3 +112,18 @@ def test_a_full_disk_ends_the_run_at_once_and_the_same_command_ends_it(store, tm
         run_survey(store, run_dir, progress=FillsUp(patched), **OPTIONS)
     assert not RunDir(run_dir).certificate.exists()
     assert digests(run_survey(store, run_dir, **OPTIONS)) == expected
+
+
+def test_chunks_that_are_flushed_behind_are_there_in_the_end_or_raise(tmp_path, monkeypatch):
+    store = DurableStore(tmp_path)
+    array = zarr.create_array(store, shape=(4, 2), chunks=(1, 2), dtype="int16")
+    with store.flushing_behind():
+        array[:3] = 7
+    assert all((tmp_path / "c" / str(row) / "0").exists() for row in range(3))
+    monkeypatch.setattr(atomic.os, "fsync", FailsOnce(torn=False))
+    with pytest.raises(OSError, match="Input/output error"), store.flushing_behind():
+        array[3] = 7
+    assert not (tmp_path / "c" / "3" / "0").exists()
+    # It can be written to as before.
+    array[3] = 7
+    assert (array[:] == 7).all()

@@ -38,7 +38,8 @@ class StoreWriter:
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]]) -> None:
-        self._group = zarr.create_group(DurableStore(path))
+        self._store = DurableStore(path)
+        self._group = zarr.create_group(self._store)
         self._arrays = {
             name: self._group.create_array(
                 name,
@@ -71,9 +72,10 @@ class StoreWriter:
             self._write_chunks(strip.y0 - first, end)
 
     def _write_chunks(self, start: int, end: int) -> None:
-        for name, array in self._arrays.items():
-            for columns, pixels in self._spools[name].chunks(end - start):
-                array[start:end, columns] = pixels
+        with self._store.flushing_behind():
+            for name, array in self._arrays.items():
+                for columns, pixels in self._spools[name].chunks(end - start):
+                    array[start:end, columns] = pixels
         counts, mask = ((pixels for _, pixels in self._spools[name].chunks(end - start)) for name in ("counts", "mask"))
         of_valid = (pixels[valid > 0].astype(np.float64) for pixels, valid in zip(counts, mask, strict=True))
         self._moments.append([astuple(Moments.of(pixels)) for pixels in of_valid])
