@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import uuid
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cwt_dask.errors import InputError
+from cwt_dask.places import is_object, put, remove_tree, upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from typing import BinaryIO
 
 
@@ -23,6 +26,11 @@ def atomic_file(path: Path, *, cached: bool = True) -> Iterator[BinaryIO]:
 
     What is large and not read again soon need not stay `cached` in memory: the system has the next file's room at once.
     """
+    if is_object(path):
+        content = io.BytesIO()
+        yield content
+        put(path, content.getvalue())
+        return
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:
@@ -44,14 +52,38 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def drafted_file(path: Path) -> Iterator[Path]:
+    """A file on disk to be written to by name, that appears at `path` when it is whole."""
+    if is_object(path):
+        with TemporaryDirectory() as directory:
+            draft = Path(directory, path.name)
+            yield draft
+            upload(draft, path)
+        return
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    yield draft
+    draft.replace(path)
+
+
+@contextmanager
 def fresh_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
     """A directory that appears at `path` at the end, in place of what was there; on any error that stays.
+
+    In an object store, where nothing can be renamed, it is made where it will be, and nothing may be there; on an error
+    it is removed. Its makers write last what says that it is whole.
 
     Raises
     ------
     InputError
         If it cannot be made there, or something is there by now that it must not replace.
     """
+    if is_object(path):
+        try:
+            yield path
+        except BaseException:
+            remove_tree(path)
+            raise
+        return
     absent = [parent for parent in path.parents if not parent.exists()]
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -79,7 +111,9 @@ def leftovers(directory: Path, name: str = "") -> list[Path]:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove files that killed writers left in a directory and all below it."""
+    """Remove files that killed writers left in a directory and all below it; in an object store none can."""
+    if is_object(directory):
+        return
     for folder in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
         for path in leftovers(folder):
             if path.is_file():

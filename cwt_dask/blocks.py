@@ -7,7 +7,6 @@ became of the whole map's islands. A tile goes on from its checkpoint bit for bi
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -23,6 +22,7 @@ from cwt_dask.ledger import read_block_records, read_records, read_run_id
 from cwt_dask.merge.judgement import OpenIsland, open_islands, tell_fates
 from cwt_dask.merge.pooling import block_end, earliest_stop, last_change, stopping_iteration
 from cwt_dask.pilot import least_change, pilot_tiles, scatter_by_chunk
+from cwt_dask.places import remove_tree
 from cwt_dask.tile import contradicted_pieces, mark_open_pixels, run_tile, settle_tile
 
 if TYPE_CHECKING:
@@ -329,14 +329,14 @@ class Iteration:
     def _forget(self, block: int) -> None:
         """Remove what a block left that will not be begun from any more."""
         self.checked.pop(block, None)
-        shutil.rmtree(self.files.block(block), ignore_errors=True)
+        remove_tree(self.files.block(block))
         for path in self.files.ledger.glob(f"tile-*.block-{block:05d}.round-*.json"):
             path.unlink()
 
     def _clean_up(self) -> None:
         for block in self.files.begun_blocks:
             self._forget(block)
-        shutil.rmtree(self.files.checkpoints, ignore_errors=True)
+        remove_tree(self.files.checkpoints)
 
 
 class _Unsettled(NamedTuple):

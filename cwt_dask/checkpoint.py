@@ -10,7 +10,7 @@ import numpy as np
 
 from cwt_dask.atomic import atomic_file
 from cwt_dask.candidates import prefix_of
-from cwt_dask.checksum import crc32c, sha256_of_file
+from cwt_dask.checksum import crc32c, crc32c_of_file, sha256_of_file
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.ledger import read_rounds
@@ -88,7 +88,7 @@ def write_checkpoint(path: Path, progress: Progress) -> str:
 
 def read_checkpoint(path: Path, tile: Tile) -> Progress:
     """What `write_checkpoint` stored of a tile, but for its candidates."""
-    with np.load(path, allow_pickle=False) as stored, dense_images(path).open("rb") as file:
+    with path.open("rb") as sparse, np.load(sparse) as stored, dense_images(path).open("rb") as file:
         pixels, joined = stored["pixels"], stored["joined"]
         progress = Progress.start(len(joined), tile)
         state = replace(progress.state, iteration=int(stored["iteration"]))
@@ -113,8 +113,8 @@ def is_sound(path: Path, digest: str) -> bool:
     """Whether a checkpoint is there as `write_checkpoint` left it, when it gave `digest`."""
     if not path.exists() or not dense_images(path).exists() or sha256_of_file(path) != digest:
         return False
-    with np.load(path, allow_pickle=False) as stored:
-        return crc32c(np.fromfile(dense_images(path), dtype=np.uint8)) == int(stored["checksum"])
+    with path.open("rb") as file, np.load(file) as stored:
+        return crc32c_of_file(dense_images(path)) == int(stored["checksum"])
 
 
 def sound_rounds(files: RunDir, run_id: str, block: int, most_rounds: int, tile: int) -> int:

@@ -25,7 +25,19 @@ def crc32c(array: NDArray[Any], before: int = 0) -> int:
     return checksum
 
 
+def crc32c_of_file(path: Path) -> int:
+    """CRC32C of a file's content."""
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            checksum = google_crc32c.extend(checksum, piece)
+    return checksum
+
+
 def sha256_of_file(path: Path) -> str:
     """sha256 of a file's content."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -18,6 +18,7 @@ from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.ledger import latest_block, read_records, unresolved_failures
 from cwt_dask.lock import read_driver
 from cwt_dask.options import OPTION_NAMES
+from cwt_dask.places import place, store_errors
 from cwt_dask.progress import reporter
 from cwt_dask.reprocess import point_to, refuse_no_link, what_would_be_taken_over
 from cwt_dask.reprocess import reprocess as reprocess_survey
@@ -81,12 +82,12 @@ def reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: s
         return 0
     if current:
         # Not only when all is computed.
-        refuse_no_link(Path(current))
+        refuse_no_link(place(current))
     progress = reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
     result = reprocess_survey(survey, old_run, new_run, progress=progress, **given)
     status = _conclude(result, progress, given)
     if current and not status:
-        point_to(Path(current), result)
+        point_to(place(current), result)
     return status
 
 
@@ -122,7 +123,7 @@ def ingest(survey: str, out: str, **source: Any) -> None:
 
     Example: cwt-dask ingest counts.fits.gz survey.zarr --background model.fits
     """
-    facts = ingest_survey(SurveySource.of(survey, **source), Path(out)).facts
+    facts = ingest_survey(SurveySource.of(survey, **source), out).facts
     click.echo(f"{out}: {facts.shape[0]} x {facts.shape[1]} pixels, {facts.counts_sum:.0f} counts")
     for warning in facts.warnings:
         click.echo(f"warning: {warning}")
@@ -195,7 +196,8 @@ def verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool) 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; errors are one line on standard error."""
     try:
-        return cli.main(arguments, standalone_mode=False) or 0
+        with store_errors():
+            return cli.main(arguments, standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError:
         return _complain("no command is given: cwt-dask --help lists them", 2)
     except click.ClickException as error:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 from astropy import units
 from astropy.coordinates import SkyCoord
+
+from cwt_dask.stores import open_group
 
 if TYPE_CHECKING:
     from astropy.table import Row, Table
@@ -115,7 +116,7 @@ def _differ(row: Row, other: Row) -> bool:
 
 def _map_differences(first: SurveyRun, second: SurveyRun) -> tuple[dict[str, float], int]:
     """Largest relative differences, and flips; one core of the first run at a time is held."""
-    ours, theirs = (zarr.open_group(run.files.maps, mode="r") for run in (first, second))
+    ours, theirs = (open_group(run.files.maps) for run in (first, second))
     largest, difference = dict.fromkeys(COMPARED, 0.0), dict.fromkeys(COMPARED, 0.0)
     flips = 0
     scales = min(ours["support"].shape[0], theirs["support"].shape[0])

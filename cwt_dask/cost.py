@@ -37,6 +37,10 @@ PER_READ_PIXEL = 40e-9
 PER_CORE_PIXEL = 110e-9
 PER_TILE = 0.1
 
+# A tile that takes so many times as long as that, and longer than this in seconds, hangs.
+LATE = 30
+LEAST_DEADLINE = 600.0
+
 _SIZES = {"float64": 8, "uint16": 2, "int16": 2, "uint8": 1, "bool": 1}
 
 

@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 IN_FLIGHT_PER_THREAD = 2
 # Tasks that are begun when a run is asked to stop have so long to end.
 GRACE_SECONDS = 60.0
+# A worker that hangs keeps waiting what it holds besides: this often the deadline of one task is waited for.
+DEADLINES = IN_FLIGHT_PER_THREAD
 # Waiting for futures can hang when a scheduler restarts, and does not end when a stop is asked: this often both are
 # looked at in any case.
 WATCHDOG_SECONDS = 2.0
+# A worker that was told to start anew has so long to do so.
+RESTART_SECONDS = 30.0
 
 
 class Outcome(NamedTuple):
@@ -35,6 +39,13 @@ class Outcome(NamedTuple):
     item: int
     value: Any
     error: BaseException | None
+
+
+class _Flight(NamedTuple):
+    """An item on its way, and since when."""
+
+    item: int
+    since: float
 
 
 class Executor(Protocol):
@@ -71,12 +82,31 @@ class InProcess:
 
 
 class OnDask:
-    """On the workers of a client; only items and small values travel."""
+    """On the workers of a client; only items and small values travel.
 
-    def __init__(self, client: distributed.Client, stop: Stop | None = None, *, grace: float = GRACE_SECONDS) -> None:
+    Parameters
+    ----------
+    client : distributed.Client
+    stop : Stop, optional
+        By whom to be asked to stop.
+    grace : float, optional
+        Seconds that tasks that are begun have to end then.
+    deadline : float, optional
+        Seconds after which a task is taken to hang; its worker is started anew.
+    """
+
+    def __init__(
+        self,
+        client: distributed.Client,
+        stop: Stop | None = None,
+        *,
+        grace: float = GRACE_SECONDS,
+        deadline: float = math.inf,
+    ) -> None:
         self.client = client
         self.stop = stop or Stop()
         self.grace = grace
+        self.deadline = deadline
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
         """Yield an outcome for every item, in order of arrival; only for those that were begun when a stop is asked.
@@ -86,7 +116,7 @@ class OnDask:
         # A key that was used before would return that result: keys are unique to the call.
         call = f"{name_of(function)}-{uuid.uuid4().hex}"
         waiting = iter(items)
-        flying: dict[distributed.Future, int] = {}
+        flying: dict[distributed.Future, _Flight] = {}
         patience = math.inf
         while True:
             if self.stop.notice() and patience == math.inf:
@@ -94,16 +124,35 @@ class OnDask:
                 self._take_back(flying)
             if not self.stop.asked:
                 for item in itertools.islice(waiting, max(self._room() - len(flying), 0)):
-                    flying[self.client.submit(function, item, key=f"{call}-{item}", pure=False)] = item
+                    future = self.client.submit(function, item, key=f"{call}-{item}", pure=False)
+                    flying[future] = _Flight(item, time.monotonic())
             if not flying or time.monotonic() >= patience:
                 self.client.cancel(list(flying))
                 return
             for future in self._landed(flying, min(WATCHDOG_SECONDS, patience - time.monotonic())):
                 # A future that is held would be computed again if its worker died.
-                yield _outcome(future, flying.pop(future))
+                yield _outcome(future, flying.pop(future).item)
                 future.release()
+            for future in self._hanging(flying):
+                error = MachineError(f"it took more than {self.deadline:.0f} s: its worker was taken to hang")
+                yield Outcome(flying.pop(future).item, None, error)
 
-    def _take_back(self, flying: dict[distributed.Future, int]) -> None:
+    def _hanging(self, flying: dict[distributed.Future, _Flight]) -> list[distributed.Future]:
+        """Take away what a worker is at for too long, and start that worker anew."""
+        late = time.monotonic() - DEADLINES * self.deadline
+        overdue = {future.key: future for future, flight in flying.items() if flight.since < late}
+        if not overdue:
+            return []
+        # What waits for a worker may wait as long as it takes.
+        holders = {where: overdue.keys() & set(keys) for where, keys in self.client.processing().items()}
+        hanging = [overdue[key] for keys in holders.values() for key in keys]
+        self.client.cancel(hanging)
+        # Workers without a nanny cannot be started anew, and one that does not come back is not waited for.
+        with suppress(ValueError, TimeoutError):
+            self.client.restart_workers([where for where, keys in holders.items() if keys], timeout=RESTART_SECONDS)
+        return hanging
+
+    def _take_back(self, flying: dict[distributed.Future, _Flight]) -> None:
         """Cancel what waits for its turn at a worker."""
         found = self.client.run(_executing, on_error="ignore").values()
         begun = {key for keys in found if isinstance(keys, list) for key in keys}
@@ -119,7 +168,7 @@ class OnDask:
             raise _lost() from error
         return max(IN_FLIGHT_PER_THREAD * threads, 1)
 
-    def _landed(self, flying: dict[distributed.Future, int], seconds: float) -> list[distributed.Future]:
+    def _landed(self, flying: dict[distributed.Future, _Flight], seconds: float) -> list[distributed.Future]:
         # Whatever ends the wait, only the futures themselves say what became of them.
         with suppress(TimeoutError, CancelledError), self.client.as_current():
             distributed.wait(list(flying), timeout=seconds, return_when="FIRST_COMPLETED")

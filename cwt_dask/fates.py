@@ -14,6 +14,7 @@ from cwt_dask.candidates import DROPPED, KEPT, UNKNOWN, Candidates, piece_image,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from numpy.lib.npyio import NpzFile
     from numpy.typing import NDArray
@@ -86,10 +87,12 @@ def open_fates(run_dir: RunDir, grid: TileGrid, tile: Tile, block: int, round_: 
     """Open what is known around a tile in a round: candidates of the rounds before it, and their fates."""
     with ExitStack() as stack:
         ids = {other.id for other in grid.overlapping(tile.window)}
-        candidates = {
-            other: stack.enter_context(np.load(run_dir.latest_checkpoint(block, other, before=round_))) for other in ids
-        }
-        fates = {other: stack.enter_context(np.load(run_dir.fates(block, other, round_))) for other in ids}
+
+        def opened(path: Path) -> Any:
+            return stack.enter_context(np.load(stack.enter_context(path.open("rb"))))
+
+        candidates = {other: opened(run_dir.latest_checkpoint(block, other, before=round_)) for other in ids}
+        fates = {other: opened(run_dir.fates(block, other, round_)) for other in ids}
         yield Fates(grid, tile, candidates, fates)
 
 

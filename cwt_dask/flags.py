@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 
 from cwt_dask.ledger import read_record, write_record
 from cwt_dask.maps import OPPOSITE, digest_pixels
 from cwt_dask.margins import TOLERANCE
 from cwt_dask.merge.seams import seam_error
-from cwt_dask.stores import DurableStore
+from cwt_dask.stores import open_group
 from cwt_dask.tiling import Box
 from cwt_dask.trust import Trust
 
@@ -45,9 +44,9 @@ def tiles_to_flag(run_dir: RunDir, bad: Mapping[int, set[str]]) -> list[int]:
 def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id: int) -> int:
     """Add flags to the trust map of a tile's core, and renew its record."""
     core = plan.grid.tile(tile_id).core
-    array = zarr.open_group(DurableStore(run_dir.maps), mode="r+")["trust"]
+    array = open_group(run_dir.maps, writable=True)["trust"]
     trust = np.asarray(array[core.slices])
-    used = zarr.open_group(run_dir.maps, mode="r")["mask"][core.slices] != 0
+    used = open_group(run_dir.maps)["mask"][core.slices] != 0
     reach = plan.kernels.reach
     beside = {
         "south": Box(core.y0, core.y0 + reach, core.x0, core.x1),
@@ -58,7 +57,9 @@ def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id:
     for side in bad.get(tile_id, ()):
         trust[beside[side].intersection(core).within(core)] |= np.uint8(Trust.SEAM)
     for path in run_dir.all_open_pixels(tile_id):
-        trust[np.load(path)] |= np.uint8(Trust.OPEN_ISLAND)
+        with path.open("rb") as file:
+            open_pixels = np.load(file)
+        trust[open_pixels] |= np.uint8(Trust.OPEN_ISLAND)
     trust[~used] = 0
     array[core.slices] = trust
     record = read_record(run_dir.record(tile_id))

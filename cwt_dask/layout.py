@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cwt_dask.places import is_object
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -34,7 +36,9 @@ class RunDir:
 
     @property
     def free(self) -> bool:
-        """Whether nothing lies there, or an empty directory."""
+        """Whether nothing lies there, or an empty directory; in an object store also what was not made to the end."""
+        if is_object(self.path):
+            return not self.settings.exists() and not (self.path.exists() and self.foreign)
         return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
     @property

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.errors import RunError
+from cwt_dask.places import is_object, replace_seen, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -202,7 +203,14 @@ def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
         if isinstance(record, TileRecord)
         else run_dir.block_record(record.block, record.tile, record.round)
     )
-    write_atomically(path, json.dumps(asdict(record), indent=1, allow_nan=False).encode())
+    content = json.dumps(asdict(record), indent=1, allow_nan=False).encode()
+    if not is_object(path):
+        write_atomically(path, content)
+        return
+    seen = version_of(path)
+    # Of two that write it at once one is refused, and tries again.
+    refuse_another_run(run_dir, record.run)
+    replace_seen(path, content, seen)
 
 
 def read_records(ledger: Path) -> dict[int, TileRecord]:
@@ -298,7 +306,7 @@ def unresolved_failures(run_dir: RunDir) -> dict[int, FailureRecord]:
     for tile, failure in last_failures(run_dir).items():
         failed = run_dir.failure(tile, failure.attempt).stat().st_mtime_ns
         since = [run_dir.record(tile), *run_dir.ledger.glob(f"tile-{tile:07d}.block-*.json")]
-        if not any(path.exists() and path.stat().st_mtime_ns > failed for path in since):
+        if not any(path.exists() and path.stat().st_mtime_ns >= failed for path in since):
             found[tile] = failure
     return found
 

@@ -11,17 +11,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from cwt_dask.checksum import crc32c
 from cwt_dask.margins import STRIP_WIDTH
-from cwt_dask.stores import DurableStore
+from cwt_dask.stores import create_group, flushing_behind, open_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    import zarr
     from numpy.typing import NDArray
 
     from cwt_dask.cwt.state import State
@@ -61,7 +61,7 @@ def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str,
     `history` is the number of iterations whose models can be kept.
     """
     shape, core = (grid.y.length, grid.x.length), grid.core_shape
-    maps = zarr.create_group(DurableStore(run_dir.maps), attributes={"wcs_header": header_text})
+    maps = create_group(run_dir.maps, wcs_header=header_text)
     for name, dtype in IMAGES.items():
         _create(maps, name, shape, core, dtype, ("y", "x"))
     for name, dtype in CUBES.items():
@@ -69,7 +69,7 @@ def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str,
     if history:
         _create(maps, HISTORY, (history, *shape), (1, *core), "float64", ("iteration", "y", "x"))
 
-    seams = zarr.create_group(DurableStore(run_dir.seams))
+    seams = create_group(run_dir.seams)
     pixels = STRIP_WIDTH * max(core)
     for whose in ("own", "beyond"):
         for name, dtype, strip in (("model", "float64", (pixels,)), ("support", "bool", (n_scale, pixels))):
@@ -83,10 +83,9 @@ def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.g
 
     An array is done with when the next is taken.
     """
-    store = DurableStore(maps)
-    group = zarr.open_group(store, mode="r+")
+    group = open_group(maps, writable=True)
     digests = {}
-    with store.flushing_behind():
+    with flushing_behind(group):
         for name, values in arrays:
             pixels = np.ascontiguousarray(values)
             # To look whether a chunk is empty takes longer than to compress it.
@@ -99,7 +98,7 @@ def publish_history(
     maps: Path, core: Box, iteration: int, model: NDArray[np.float64], *, onwards: bool = False
 ) -> None:
     """Write the model of a tile's core (y, x) after an iteration; `onwards` if it will stay so in all later ones."""
-    history = zarr.open_group(DurableStore(maps), mode="r+")[HISTORY]
+    history = open_group(maps, writable=True)[HISTORY]
     n_kept = history.shape[0]
     # Where a run that had ended is mended, nobody asks for more than it has.
     for kept in range(iteration, (n_kept if onwards else min(iteration, n_kept)) + 1):
@@ -108,12 +107,12 @@ def publish_history(
 
 def has_history(run_dir: RunDir) -> bool:
     """Whether the model of every iteration is kept."""
-    return HISTORY in zarr.open_group(run_dir.maps, mode="r")
+    return HISTORY in open_group(run_dir.maps)
 
 
 def cut_history(run_dir: RunDir, n_iter: int) -> None:
     """Leave out what tiles did after the iteration at which the whole map stopped."""
-    history = zarr.open_group(DurableStore(run_dir.maps), mode="r+")[HISTORY]
+    history = open_group(run_dir.maps, writable=True)[HISTORY]
     history.resize((n_iter, *history.shape[1:]))
 
 
@@ -122,10 +121,10 @@ def stored_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
     digests = {}
     for name in (*IMAGES, *CUBES):
         with suppress(*DAMAGE):
-            digests[name] = digest_pixels(zarr.open_group(run_dir.maps, mode="r")[name][(..., *tile.core.slices)], name)
+            digests[name] = digest_pixels(open_group(run_dir.maps)[name][(..., *tile.core.slices)], name)
     for name in STRIPS:
         with suppress(*DAMAGE):
-            digests[name] = digest_pixels(zarr.open_group(run_dir.seams, mode="r")[name][tile.id], name)
+            digests[name] = digest_pixels(open_group(run_dir.seams)[name][tile.id], name)
     return digests
 
 
@@ -140,7 +139,7 @@ def digest_pixels(values: NDArray[np.generic], name: str) -> str:
 
 def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dict[str, str]:
     """Keep what a tile holds on both sides of its seams, of its own core and beyond it; digests by name."""
-    group = zarr.open_group(DurableStore(seams), mode="r+")
+    group = open_group(seams, writable=True)
     digests = {}
     beyond = grid.strips(tile, STRIP_WIDTH)
     own = {
@@ -160,7 +159,7 @@ def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dic
 
 def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
     """Copy what a tile kept of its seams from one store to another; digests by name."""
-    theirs, ours = zarr.open_group(source, mode="r"), zarr.open_group(DurableStore(target), mode="r+")
+    theirs, ours = open_group(source), open_group(target, writable=True)
     digests = {}
     for name in STRIPS:
         kept = np.asarray(theirs[name][tile])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from dask.utils import format_bytes
@@ -12,14 +11,17 @@ from cwt_dask.atomic import fresh_directory, leftovers
 from cwt_dask.cost import least_disk
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.layout import RunDir
+from cwt_dask.lease import sole_lease
 from cwt_dask.ledger import begin_ledger
 from cwt_dask.lock import sole_driver
 from cwt_dask.maps import create_maps, has_history
+from cwt_dask.places import free_space, is_object, lies_in, refuse_no_bucket, remove_tree
 from cwt_dask.plan import Plan, make_plan
 from cwt_dask.runfile import read_run, refuse_differences, write_run
 from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cwt_dask.options import Options
@@ -47,12 +49,12 @@ def refuse_another(files: RunDir, survey: Path, options: Options) -> None:
 
 
 def create(
-    files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, *, replaces: bool
+    files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, lost: Callable[[], None]
 ) -> None:
     """Make a run directory, with the survey's store in it unless it is one; nothing is there if that fails.
 
-    From its first moment on it is held for the length of `hold`. With `replaces` it takes the place of a run, which the
-    caller must hold.
+    From its first moment on it is held for the length of `hold`; `lost` is called if another takes it over. A run that
+    is there already is replaced.
 
     Raises
     ------
@@ -65,25 +67,42 @@ def create(
         raise InputError(
             f"{files.path} holds {', '.join(files.foreign)}, no part of a run, which would be lost: move it elsewhere"
         )
-    if survey.resolve().is_relative_to(files.path.resolve()):
+    if lies_in(survey, files.path):
         raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
-    _remove_dead(files)
-    with fresh_directory(files.path, replaces=replaces) as fresh:
-        new = RunDir(fresh)
-        hold.enter_context(sole_driver(new, moves_to=files))
-        if is_store(survey):
-            opened = open_store(survey, options.source)
-        else:
-            progress.message(f"reading {survey}")
-            opened = ingest(SurveySource.of(survey, **options.source), new.survey)
-        plan = make_plan(options.settings, opened.facts)
-        plan.check_memory(options.execution.memory_limit)
-        _check_disk(files.path, opened.facts, plan, progress)
-        history = plan.settings.max_iter if options.execution.keep_history else 0
-        create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text, history=history)
-        begin_ledger(new)
-        new.islands.mkdir()
-        write_run(new, plan, survey if is_store(survey) else None)
+    if is_object(files.path):
+        refuse_no_bucket(files.path)
+        # What is there cannot be kept until the new run is made: what can be refused is refused before.
+        make_plan(options.settings, facts_of(survey, options.source)).check_memory(options.execution.memory_limit)
+        hold.enter_context(sole_lease(files, lost))
+        # Without its settings nobody takes the rest for a run.
+        files.settings.unlink(missing_ok=True)
+        remove_tree(files.path, sparing=files.driver)
+        with fresh_directory(files.path) as fresh:
+            _fill(RunDir(fresh), files, survey, options, progress)
+        return
+    replaces = files.is_run
+    with sole_driver(files) if replaces else nullcontext():
+        _remove_dead(files)
+        with fresh_directory(files.path, replaces=replaces) as fresh:
+            hold.enter_context(sole_driver(RunDir(fresh), moves_to=files))
+            _fill(RunDir(fresh), files, survey, options, progress)
+
+
+def _fill(new: RunDir, files: RunDir, survey: Path, options: Options, progress: Reporter) -> None:
+    """Make all that a run needs, for now at `new`, and last what says that it is one."""
+    if is_store(survey):
+        opened = open_store(survey, options.source)
+    else:
+        progress.message(f"reading {survey}")
+        opened = ingest(SurveySource.of(survey, **options.source), new.survey)
+    plan = make_plan(options.settings, opened.facts)
+    plan.check_memory(options.execution.memory_limit)
+    _check_disk(files.path, opened.facts, plan, progress)
+    history = plan.settings.max_iter if options.execution.keep_history else 0
+    create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text, history=history)
+    begin_ledger(new)
+    new.islands.mkdir()
+    write_run(new, plan, survey if is_store(survey) else None)
 
 
 def _remove_dead(files: RunDir) -> None:
@@ -91,12 +110,12 @@ def _remove_dead(files: RunDir) -> None:
     for path in leftovers(files.path.parent, files.path.name):
         # Another starter may be at it, too, or it may be another user's.
         with suppress(InputError, OSError), sole_driver(RunDir(path)):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
 
 def _check_disk(path: Path, facts: SurveyFacts, plan: Plan, progress: Reporter) -> None:
     """Refuse what cannot fit on the disk, and warn of what may not."""
-    least, free = least_disk(facts.n_valid), shutil.disk_usage(path.parent).free
+    least, free = least_disk(facts.n_valid), free_space(path.parent)
     if free < least:
         raise InputError(
             f"{path.parent} has {format_bytes(free)} free, the maps alone take {format_bytes(least)}: make room there, "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dask.utils import format_bytes
 
 from cwt_dask.config import ALGORITHM_VERSION, Settings, digest
-from cwt_dask.cost import automatic_grid, disk, tile_seconds, worker_memory
+from cwt_dask.cost import LATE, LEAST_DEADLINE, automatic_grid, disk, tile_seconds, worker_memory
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.state import Criteria, rounding_level
 from cwt_dask.cwt.transform import fast_length
@@ -145,12 +145,18 @@ class Plan:
         """Rough time of the whole run on one core, if no iteration is saved."""
         return self.grid.n_tiles * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter)
 
+    @property
+    def deadline(self) -> float:
+        """Time in seconds after which a task of a tile is taken to hang: generous, for the slowest of machines."""
+        return max(LEAST_DEADLINE, LATE * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter))
+
     def job(self, run_dir: RunDir, run_id: str, survey: Path, *, threads: int = 1, keep_history: bool = False) -> Job:
         """What tiles are to do under this plan: all iterations, from the start."""
         return Job(
             run_dir=run_dir,
             run_id=run_id,
             survey=survey,
+            survey_digest=self.survey_digest,
             grid=self.grid,
             kernels=self.kernels,
             criteria=self.criteria,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import uuid
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 from astropy.io import fits
 
+from cwt_dask.atomic import drafted_file, write_atomically
 from cwt_dask.cwt.rooms import forget
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import smooth
 from cwt_dask.maps import IMAGES
+from cwt_dask.stores import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiling import TileGrid
 
@@ -32,8 +33,11 @@ SMALL_MAP_PIXELS = 2**23
 
 def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
     """Write the catalogue as ECSV and as a FITS table."""
-    catalogue.write(run_dir.catalogue, format="ascii.ecsv", overwrite=True)
-    catalogue.write(run_dir.catalogue_fits, format="fits", overwrite=True)
+    text, table = io.StringIO(), io.BytesIO()
+    catalogue.write(text, format="ascii.ecsv")
+    catalogue.write(table, format="fits")
+    write_atomically(run_dir.catalogue, text.getvalue().encode())
+    write_atomically(run_dir.catalogue_fits, table.getvalue())
 
 
 def digest_catalogue(run_dir: RunDir) -> str:
@@ -49,16 +53,15 @@ def is_small(plan: Plan) -> bool:
 def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
     """Write all images of the map as HDUs of one FITS file, with their WCS; the cube `SUPPORT` has a scale axis."""
     header = fits.Header.fromstring(survey.header_text, sep="\n")
-    temporary = run_dir.path / f".{run_dir.maps_fits.name}.{uuid.uuid4().hex}"
-    fits.PrimaryHDU().writeto(temporary, overwrite=True)
-    # One after the other: only one image is held at a time.
-    for name, image in _images(run_dir, plan, survey):
-        fits.append(temporary, image, fits.ImageHDU(image, header, name.upper()).header, verify=False)
-    temporary.replace(run_dir.maps_fits)
+    with drafted_file(run_dir.maps_fits) as draft:
+        fits.PrimaryHDU().writeto(draft, overwrite=True)
+        # One after the other: only one image is held at a time.
+        for name, image in _images(run_dir, plan, survey):
+            fits.append(draft, image, fits.ImageHDU(image, header, name.upper()).header, verify=False)
 
 
 def _images(run_dir: RunDir, plan: Plan, survey: Survey) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    maps = zarr.open_group(run_dir.maps, mode="r")
+    maps = open_group(run_dir.maps)
     yield "counts", survey.read("counts", plan.grid.map_box)
     yield "background", survey.read("background", plan.grid.map_box)
     for name in IMAGES:

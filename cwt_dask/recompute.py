@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
-import zarr
 from dask.utils import format_bytes
 
 from cwt_dask.checkpoint import Progress
@@ -21,6 +20,7 @@ from cwt_dask.cwt.transform import fast_length
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.ledger import read_run_id
 from cwt_dask.margins import TOLERANCE
+from cwt_dask.stores import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tile import iterate
 from cwt_dask.tiling import Axis, TileGrid
@@ -224,7 +224,7 @@ def _judge_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> Judge | None:
     trusted[grid.sound(tile, 2 * plan.kernels.reach).within(tile.box)] = True
     joined = np.zeros((plan.kernels.n_scale, *tile.box.shape), dtype=np.int32)
     seen = grid.on_map(tile.window)
-    published = zarr.open_group(run.files.maps, mode="r")["joined"]
+    published = open_group(run.files.maps)["joined"]
     joined[(..., *seen.within(tile.box))] = read_box(published, seen, ring=grid.ring)
     return WiderJudge(threshold, trusted, joined)
 
@@ -294,7 +294,7 @@ def _support_flips(run: SurveyRun, box: Box, again: NDArray[np.bool_]) -> int:
 
 
 def _published(run: SurveyRun, name: str, box: Box) -> NDArray[Any]:
-    return np.asarray(zarr.open_group(run.files.maps, mode="r")[name][(..., *box.slices)])
+    return np.asarray(open_group(run.files.maps)[name][(..., *box.slices)])
 
 
 def _listed(numbers: Iterable[int]) -> str:

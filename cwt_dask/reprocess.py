@@ -15,6 +15,7 @@ from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.ledger import read_run_id
 from cwt_dask.opening import open_store
 from cwt_dask.options import Options
+from cwt_dask.places import SCHEME, is_object, place, put
 from cwt_dask.plan import make_plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import execute
@@ -62,9 +63,9 @@ def reprocess(
         As `run_survey`.
     """
     earlier, parsed = _prepare(old_run, options)
-    if Path(new_run).resolve() == earlier.files.path.resolve():
+    if place(new_run).resolve() == earlier.files.path.resolve():
         raise InputError(f"{new_run} is the earlier run, which is only read: choose another directory for the new one")
-    return execute(Path(survey), Path(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
+    return execute(place(survey), place(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
 
 
 def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLike[str], **options: Any) -> list[str]:
@@ -76,8 +77,10 @@ def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLik
         As `reprocess`.
     """
     earlier, parsed = _prepare(old_run, options)
-    with TemporaryDirectory(prefix=".cwt-dask-", dir=earlier.files.path.parent) as scratch:
-        path = Path(survey)
+    # A disk that holds the earlier run has room for its survey.
+    beside = None if is_object(earlier.files.path) else earlier.files.path.parent
+    with TemporaryDirectory(prefix=".cwt-dask-", dir=beside) as scratch:
+        path = place(survey)
         if not is_store(path):
             path = ingest(SurveySource.of(path, **parsed.source), Path(scratch, "survey.zarr")).path
         plan = make_plan(parsed.settings, open_store(path, {}).facts)
@@ -89,13 +92,17 @@ def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLik
 
 
 def refuse_no_link(link: Path) -> None:
-    """Refuse a name that no symbolic link can have.
+    """Refuse a name that no pointer to a run can have: a symbolic link, or an object that holds the run's URL.
 
     Raises
     ------
     InputError
         If something else is there, or nothing can be.
     """
+    if is_object(link):
+        if link.exists() and not link.read_bytes().startswith(SCHEME.encode()):
+            raise InputError(f"{link} holds something else than a URL: it is not replaced, choose another name")
+        return
     if link.exists() and not link.is_symlink():
         raise InputError(f"{link} is not a symbolic link: it is not replaced, choose another name")
     if not link.parent.is_dir():
@@ -103,7 +110,9 @@ def refuse_no_link(link: Path) -> None:
 
 
 def point_to(link: Path, run: SurveyRun) -> None:
-    """Have a symbolic link point to a run from now on: readers see the one before or this one, never neither.
+    """Have a pointer name a run from now on: readers see the one before or this one, never neither.
+
+    In a directory it is a symbolic link, in an object store an object that holds the run's URL.
 
     Raises
     ------
@@ -111,6 +120,9 @@ def point_to(link: Path, run: SurveyRun) -> None:
         As `refuse_no_link`.
     """
     refuse_no_link(link)
+    if is_object(link):
+        put(link, str(run.files.path).encode())
+        return
     temporary = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
     temporary.symlink_to(os.path.relpath(run.files.path, link.parent.resolve()))
     temporary.replace(link)

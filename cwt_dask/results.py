@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask.array
-import zarr
 from astropy.table import Table
 
 from cwt_dask.errors import InputError, RunError
@@ -16,7 +14,9 @@ from cwt_dask.history import History, IterationMaps
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import HISTORY, has_history
+from cwt_dask.places import place
 from cwt_dask.runfile import StoredRun, read_run
+from cwt_dask.stores import open_group
 from cwt_dask.survey import Survey, wcs_from_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class SurveyRun:
         InputError
             If it is not one.
         """
-        files = RunDir(Path(path).absolute())
+        files = RunDir(place(path).absolute())
         return cls(files, read_run(files))
 
     def __repr__(self) -> str:
@@ -92,7 +92,7 @@ class SurveyRun:
         InputError
             If there is none of this name.
         """
-        group = zarr.open_group(self.files.maps, mode="r")
+        group = open_group(self.files.maps)
         if name not in group:
             raise InputError(f"the run has no map {name}: there are {', '.join(sorted(group.array_keys()))}")
         return dask.array.from_zarr(group[name])
@@ -123,7 +123,7 @@ class SurveyRun:
     @cached_property
     def wcs(self) -> WCS:
         """Celestial WCS of the maps."""
-        return wcs_from_text(zarr.open_group(self.files.maps, mode="r").attrs["wcs_header"])
+        return wcs_from_text(open_group(self.files.maps).attrs["wcs_header"])
 
     @property
     def catalogue(self) -> Table:
@@ -136,7 +136,7 @@ class SurveyRun:
         """
         if not self.files.catalogue.exists():
             raise InputError(f"{self.files.path} has no catalogue yet: the run is not finished")
-        return Table.read(self.files.catalogue, format="ascii.ecsv")
+        return Table.read(self.files.catalogue.read_text(encoding="utf-8"), format="ascii.ecsv")
 
     @property
     def certificate(self) -> dict[str, Any]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cwt_dask.atomic import remove_leftovers, write_atomically
@@ -19,6 +18,7 @@ from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.executors import InProcess, OnDask
 from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.layout import RunDir
+from cwt_dask.lease import sole_lease
 from cwt_dask.ledger import read_records
 from cwt_dask.lock import sole_driver
 from cwt_dask.maps import cut_history, has_history
@@ -26,6 +26,7 @@ from cwt_dask.merge.certificate import certify, read_open_islands
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.opening import create, facts_of, refuse_another
 from cwt_dask.options import Options
+from cwt_dask.places import is_object, place
 from cwt_dask.plan import Plan, make_plan
 from cwt_dask.process import peak_memory
 from cwt_dask.products import digest_catalogue, is_small, write_catalogue, write_maps_fits
@@ -39,6 +40,7 @@ from cwt_dask.takeover import take_over_tiles
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
+    from pathlib import Path
 
     from distributed import Client
 
@@ -65,7 +67,7 @@ def plan_survey(survey: str | PathLike[str], **options: Any) -> Plan:
         As `run_survey`.
     """
     parsed = Options.parse(options)
-    plan = make_plan(parsed.settings, facts_of(Path(survey), parsed.source))
+    plan = make_plan(parsed.settings, facts_of(place(survey), parsed.source))
     plan.check_memory(parsed.execution.memory_limit)
     return plan
 
@@ -123,7 +125,7 @@ def run_survey(
         if twice := sorted(options.keys() & of_kernels.keys()):
             raise SettingsError(f"kernels and {', '.join(twice)} are both given: give one of them")
         options |= of_kernels
-    return execute(Path(survey), Path(run_dir), Options.parse(options), client=client, progress=progress)
+    return execute(place(survey), place(run_dir), Options.parse(options), client=client, progress=progress)
 
 
 def execute(
@@ -144,19 +146,18 @@ def execute(
             client = stack.enter_context(existing_client(execution.scheduler, execution.scheduler_file))
         files = RunDir(run_dir.resolve())
         if files.free or execution.overwrite:
-            replaces = files.is_run
-            with sole_driver(files) if replaces else nullcontext():
-                create(files, survey, options, progress, stack, replaces=replaces)
+            create(files, survey, options, progress, stack, stop.ask)
         else:
             refuse_another(files, survey, options)
-            lost = stack.enter_context(sole_driver(files))
+            held = sole_lease(files, stop.ask) if is_object(files.path) else sole_driver(files)
+            lost = stack.enter_context(held)
             if lost:
                 progress.message(f"going on for {lost}, which did not end by itself")
             if lost and lost.is_gone:
                 remove_leftovers(files.path)
         run = SurveyRun.open(files.path)
-        n_tiles = run.stored.plan.grid.n_tiles
-        stages = Stages(stack.enter_context(_executor(client, execution, n_tiles, progress, stop)), progress, files)
+        executor = stack.enter_context(_executor(client, execution, run.stored.plan, progress, stop))
+        stages = Stages(executor, progress, files)
         with stop.patience():
             if earlier:
                 take_over_tiles(run, earlier, stages)
@@ -166,23 +167,23 @@ def execute(
 
 @contextmanager
 def _executor(
-    client: Client | None, execution: Execution, n_tiles: int, progress: Reporter, stop: Stop
+    client: Client | None, execution: Execution, plan: Plan, progress: Reporter, stop: Stop
 ) -> Iterator[Executor]:
     if client is not None:
         progress.message(f"{len(client.nthreads())} workers{dashboard(client)}")
         try:
-            yield OnDask(client, stop)
+            yield OnDask(client, stop, deadline=plan.deadline)
         finally:
             # These workers live on; a scheduler that was lost must not hide what ended the run.
             with suppress(OSError, ValueError):
                 client.run(forget, on_error="ignore")
-    elif n_tiles == 1 or execution.workers == 0:
+    elif plan.grid.n_tiles == 1 or execution.workers == 0:
         yield InProcess(stop)
     else:
-        workers = execution.workers or min(cores(), n_tiles)
+        workers = execution.workers or min(cores(), plan.grid.n_tiles)
         with local_client(workers, execution.memory_limit) as local:
             progress.message(f"{workers} workers{dashboard(local)}")
-            yield OnDask(local, stop)
+            yield OnDask(local, stop, deadline=plan.deadline)
 
 
 def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:

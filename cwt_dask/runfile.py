@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
@@ -14,10 +13,13 @@ from cwt_dask.atomic import write_atomically
 from cwt_dask.config import Settings
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.merge.certificate import versions
+from cwt_dask.places import place
 from cwt_dask.plan import Plan
 from cwt_dask.tiling import Axis, TileGrid
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cwt_dask.layout import RunDir
 
 
@@ -86,7 +88,7 @@ def read_run(run_dir: RunDir) -> StoredRun:
                 warnings=tuple(plan["warnings"]),
                 algorithm_version=plan["algorithm_version"],
             ),
-            survey=Path(content["survey"].get("store", run_dir.survey)),
+            survey=place(content["survey"].get("store", run_dir.survey)),
         )
     except (KeyError, TypeError, SettingsError) as error:
         raise InputError(f"{run_dir.settings} is damaged ({error!r}): run with --overwrite to start anew") from error

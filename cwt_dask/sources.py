@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.detections import read_detections
 from cwt_dask.maps import SIDES
 from cwt_dask.peaks import find_peaks
 from cwt_dask.pieces import Pieces, find_pieces
+from cwt_dask.stores import open_group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, tile_id: int) -> int:
         best_scale=own.best_scale[found].astype(np.int64),
         counts=own.counts[of_maximum],
         background=own.background[of_maximum],
-        flags=zarr.open_group(run_dir.maps, mode="r")["trust"][core.slices][in_core].astype(np.int64),
+        flags=open_group(run_dir.maps)["trust"][core.slices][in_core].astype(np.int64),
     )
     _write_found(run_dir, tile_id, pieces, peaks)
     return tile_id
@@ -108,7 +108,7 @@ def _write_found(run_dir: RunDir, tile_id: int, pieces: Pieces, peaks: Peaks) ->
 
 def read_found(run_dir: RunDir, tile_id: int) -> tuple[Pieces, Peaks]:
     """What `measure_tile` found in a core."""
-    with np.load(_found_file(run_dir, tile_id), allow_pickle=False) as arrays:
+    with _found_file(run_dir, tile_id).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         faces = {side: arrays[f"face_{side}"] for side in SIDES}
         pieces = Pieces(arrays["n_pixels"], arrays["first"], faces)
         return pieces, Peaks(**{name: arrays[f"peak_{name}"] for name in COLUMNS})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cwt_dask.errors import MachineError, RunError
 from cwt_dask.ledger import count_failures, read_run_id, record_failure, refuse_another_run
+from cwt_dask.places import store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 OF_THE_MACHINE = (OSError, MemoryError, MachineError)
 TRIES = 3
 # What meets every tile alike: to go on would be in vain.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+NO_ROOM = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "have it mounted for writing",
+    errno.EACCES: "see to it that workers may write there",
+    errno.EPERM: "see to it that workers may write there",
+}
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,10 @@ class Stages:
                     continue
                 failed[outcome.item] = outcome.error
                 self._note(outcome, stage, attempts)
-                if getattr(outcome.error, "errno", None) in NO_ROOM:
+                remedy = NO_ROOM.get(getattr(outcome.error, "errno", None) or 0)
+                if remedy:
                     raise RunError(
-                        f"{stage}: tile {outcome.item} could not be written ({outcome.error}): make room, and give the "
+                        f"{stage}: tile {outcome.item} could not be written ({outcome.error}): {remedy}, and give the "
                         "same command again"
                     ) from outcome.error
                 if isinstance(outcome.error, OF_THE_MACHINE):
@@ -104,5 +112,6 @@ class Stages:
 
 def _of_this_run(function: Callable[[int], Any], files: RunDir, run_id: str, tile: int) -> Any:
     """Carry out a task, if its run has not been replaced by another meanwhile."""
-    refuse_another_run(files, run_id)
-    return function(tile)
+    with store_errors():
+        refuse_another_run(files, run_id)
+        return function(tile)

@@ -36,6 +36,10 @@ class Stop:
         self._patient = False
         self._tell = tell
 
+    def ask(self) -> None:
+        """Ask to stop, as a signal does; from any thread."""
+        self.asked = True
+
     def notice(self) -> bool:
         """Whether somebody has asked to stop; the first time that this is so, it is told."""
         if self.asked:

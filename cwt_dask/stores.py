@@ -1,21 +1,49 @@
-"""Zarr stores whose chunks are on the disk before anybody records that they are done."""
+"""Zarr groups in directories and buckets, whose chunks are safe before anybody records that they are done."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from zarr.storage import LocalStore
+import zarr
+from zarr.storage import FsspecStore, LocalStore
 
 from cwt_dask.atomic import atomic_file
+from cwt_dask.places import STORAGE_OPTIONS, is_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
+    from pathlib import Path
 
     from zarr.core.buffer import Buffer
+
+
+def create_group(path: Path, **attributes: Any) -> zarr.Group:
+    """Make a group that can be written."""
+    return zarr.create_group(_store(path), attributes=attributes)
+
+
+def open_group(path: Path, *, writable: bool = False) -> zarr.Group:
+    """Open a group; what goes wrong is as `zarr.open_group` has it."""
+    # Without the version, files of older ones would be looked for, too.
+    return zarr.open_group(_store(path, read_only=not writable), mode="r+" if writable else "r", zarr_format=3)
+
+
+@contextmanager
+def flushing_behind(group: zarr.Group) -> Iterator[None]:
+    """Wait for the disk at the end of the block, not after each chunk that is written to a group."""
+    store = group.store
+    with store.flushing_behind() if isinstance(store, DurableStore) else nullcontext():
+        yield
+
+
+def _store(path: Path, *, read_only: bool = False) -> FsspecStore | DurableStore:
+    if is_object(path):
+        return FsspecStore.from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
+    return DurableStore(path, read_only=read_only)
 
 
 class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr's types

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.checksum import sha256_of_file
@@ -16,6 +15,7 @@ from cwt_dask.detections import published_digests
 from cwt_dask.errors import RunError
 from cwt_dask.ledger import read_record, read_run_id, write_record
 from cwt_dask.maps import CUBES, IMAGES, copy_strips, publish_core
+from cwt_dask.stores import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.trust import Trust
 
@@ -101,7 +101,7 @@ def told(reasons: Mapping[int, str]) -> list[str]:
 
 
 def _cores(earlier: RunDir, tile: Tile) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    maps = zarr.open_group(earlier.maps, mode="r")
+    maps = open_group(earlier.maps)
     for name in (*IMAGES, *CUBES):
         pixels = np.asarray(maps[name][(..., *tile.core.slices)])
         yield name, pixels & np.uint8(~OF_THE_MERGE & 0xFF) if name == "trust" else pixels

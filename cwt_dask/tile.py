@@ -23,6 +23,7 @@ from cwt_dask.cwt.stopping import stops_at
 from cwt_dask.cwt.transform import kernel_spectra
 from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.detections import detect, write_detections
+from cwt_dask.errors import InputError
 from cwt_dask.fates import open_fates
 from cwt_dask.ledger import SCHEMA, BlockRecord, TileRecord, count_failures, refuse_another_run, write_record
 from cwt_dask.maps import publish_core, publish_history, publish_strips
@@ -56,6 +57,8 @@ class Job:
         Which run that is.
     survey : Path
         The survey's store.
+    survey_digest : str
+        Of its pixels and WCS.
     grid : TileGrid
         The tiles.
     kernels : CWTKernels
@@ -85,6 +88,7 @@ class Job:
     run_dir: RunDir
     run_id: str
     survey: Path
+    survey_digest: str
     grid: TileGrid
     kernels: CWTKernels
     criteria: Criteria
@@ -102,10 +106,18 @@ class Job:
 
 
 def run_tile(job: Job, tile_id: int) -> int:
-    """Do one tile, and return its number."""
+    """Do one tile, and return its number.
+
+    Raises
+    ------
+    InputError
+        If the survey is not the one that the run began with.
+    """
     started, clock = datetime.now(UTC), time.perf_counter()
     tile = job.grid.tile(tile_id)
     survey = Survey.open(job.survey, ring=job.grid.ring)
+    if survey.facts.digest != job.survey_digest:
+        raise InputError(f"{job.survey} was replaced by another survey while the run went on: put the first one back")
     window = survey.read_window(tile.window, tile.box, digest=job.publishes)
     with _window_judge(job, tile) as judge:
         progress = iterate(job, tile, window, _start(job, tile), judge)

@@ -6,7 +6,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import zarr
 
 from cwt_dask.detections import published_digests
 from cwt_dask.ledger import read_records
@@ -22,6 +21,7 @@ from cwt_dask.recompute import (
     refuse_what_does_not_fit,
     wider_grid,
 )
+from cwt_dask.stores import open_group
 from cwt_dask.survey import Survey
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _history(run: SurveyRun, n_iter: int) -> list[Check]:
     try:
         if not has_history(run.files):
             return []
-        maps = zarr.open_group(run.files.maps, mode="r")
+        maps = open_group(run.files.maps)
         history, model = maps[HISTORY], maps["model"]
         kept = history.shape[0]
         differing = [

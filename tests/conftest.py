@@ -4,6 +4,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from buckets import make_bucket, serving
 from skies import poisson_sky, write_survey
 
 from cwt_dask.clusters import local_client
@@ -37,6 +38,21 @@ def client():
 def one_worker_client():
     with local_client(1, 2 * 2**30) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def server():
+    """An object store on the loopback interface."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(server, request):
+    """An empty directory in a bucket of that store, which behaves before and after."""
+    server.fault = lambda *_: None
+    yield make_bucket(request.node.name)
+    server.fault = lambda *_: None
 
 
 @pytest.fixture

@@ -6,13 +6,19 @@ import sys
 import time
 from pathlib import Path
 
+import dask
 import distributed
+import numpy as np
 import pytest
 
 from cwt_dask import executors
 from cwt_dask.clusters import dashboard, existing_client, local_client
-from cwt_dask.errors import InputError, RunError
+from cwt_dask.errors import InputError, MachineError, RunError
 from cwt_dask.executors import IN_FLIGHT_PER_THREAD, InProcess, OnDask
+from cwt_dask.layout import RunDir
+from cwt_dask.ledger import begin_ledger, last_failures
+from cwt_dask.progress import Reporter
+from cwt_dask.stages import Stages
 
 DASK = str(Path(sys.executable).with_name("dask"))
 
@@ -50,6 +56,55 @@ def test_two_calls_are_two_computations(executor, tmp_path):
     function = functools.partial(count_calls, tmp_path)
     assert [outcome.value for outcome in executor.map(function, [1])] == [1]
     assert [outcome.value for outcome in executor.map(function, [1])] == [2]
+
+
+def hang_once(folder, item):
+    """Never come back from the first try of one item."""
+    mark = Path(folder) / f"hung-{item}"
+    if item == 1 and not mark.exists():
+        mark.touch()
+        time.sleep(3600)
+    return item
+
+
+def test_a_worker_that_hangs_is_started_anew_and_its_task_tried_again(tmp_path):
+    progress, files = Reporter(), RunDir(tmp_path)
+    begin_ledger(files)
+    with local_client(1, 2**30) as client:
+        before = client.run(os.getpid)
+        stages = Stages(OnDask(client, deadline=2.0), progress, files)
+        assert stages.over(functools.partial(hang_once, str(tmp_path)), range(4), "naps") == {n: n for n in range(4)}
+        assert set(client.run(os.getpid).values()).isdisjoint(before.values())
+    failure = last_failures(files)[1]
+    assert (failure.error, failure.attempt) == ("MachineError", 1)
+    assert failure.message == "it took more than 2 s: its worker was taken to hang"
+
+
+def test_what_waits_for_a_worker_does_not_hang(scheduler_process, monkeypatch):
+    """Tasks of a cluster whose workers have not come, or went, wait as long as it takes."""
+    monkeypatch.setattr(executors, "WATCHDOG_SECONDS", 0.1)
+    _, file = scheduler_process
+    with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
+        client.wait_for_workers(1)
+        client.retire_workers(list(client.scheduler_info()["workers"]))
+        executor = OnDask(client, deadline=0.0)
+        future = client.submit(abs, -1)
+        assert executor._hanging({future: executors._Flight(1, 0.0)}) == []
+        assert future.status == "pending"
+
+
+def eat_memory(item):
+    """Take a GB, bit by bit, if it is the one that does."""
+    eaten = [np.ones(2**21) for _ in range(64 if item == 1 else 0) if not time.sleep(0.1)]
+    return item + len(eaten)
+
+
+def test_a_task_that_runs_out_of_memory_ends_by_itself_and_not_the_others():
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), local_client(1, 400 * 2**20) as client:
+        outcomes = {outcome.item: outcome for outcome in OnDask(client).map(eat_memory, [0, 1])}
+    assert outcomes[0].value == 0
+    assert isinstance(outcomes[1].error, MachineError)
+    assert "out of memory or killed" in str(outcomes[1].error)
 
 
 def count_calls(folder, item):

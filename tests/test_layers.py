@@ -14,9 +14,9 @@ PACKAGE = Path(cwt_dask.__file__).parent
 
 # A folder stands for its modules.
 FLOORS = {
-    1: ("errors", "config", "atomic", "stop"),
+    1: ("errors", "config", "places", "atomic", "stop"),
     2: ("cwt", "tiling", "windows", "margins", "layout", "checksum", "peaks", "stores", "process"),
-    3: ("survey", "ledger", "lock", "maps", "pieces"),
+    3: ("survey", "ledger", "lock", "lease", "maps", "pieces"),
     4: ("tile", "trust", "candidates", "checkpoint", "fates", "detections"),
     5: ("merge", "plan", "cost", "runfile"),
     6: (

@@ -7,6 +7,7 @@ import pytest
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
+from cwt_dask.errors import InputError
 from cwt_dask.ledger import read_records, read_run_id
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.run import plan_survey
@@ -43,6 +44,14 @@ def test_a_tile_done_again_is_the_same_to_the_bit(run):
     again = read_records(run.files.ledger)[4]
     varying = {"started": "", "seconds": 0.0, "peak_memory": 0}
     assert replace(again, **varying) == replace(first, **varying)
+
+
+def test_a_survey_that_is_replaced_while_the_run_goes_on_is_noticed(run):
+    job = replace(job_of(run), survey_digest="another")
+    with pytest.raises(
+        InputError, match="was replaced by another survey while the run went on: put the first one back"
+    ):
+        run_tile(job, 4)
 
 
 def test_a_record_says_what_was_done(run):

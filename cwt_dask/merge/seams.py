@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import zarr
 
 from cwt_dask.maps import OPPOSITE, SIDES, STRIPS
 from cwt_dask.margins import STRIP_WIDTH
+from cwt_dask.stores import open_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,7 +44,7 @@ class Seam(NamedTuple):
 
 def compare_seams(seams: Path, grid: TileGrid, tile_id: int) -> list[Seam]:
     """Compare what a tile computed beyond its core with what each neighbour published there."""
-    group = zarr.open_group(seams, mode="r")
+    group = open_group(seams)
     # To open an array takes longer than to read a strip.
     own_model, own_support, beyond_model, beyond_support = (group[name] for name in STRIPS)
     tile = grid.tile(tile_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import warnings
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from astropy.io import fits
@@ -39,6 +39,7 @@ class FitsFile:
         self.path = path
         self.hdus = hdus
         self.gzipped = gzipped
+        self._opened = _state(path)
 
     @classmethod
     @contextmanager
@@ -51,9 +52,21 @@ class FitsFile:
             If it cannot be read, is empty, no FITS file, or shorter than its headers say.
         """
         gzipped = _is_gzipped(path)
-        opener = gzip.open if gzipped else open
-        with opener(path, "rb") as handle, _read_headers(path, handle) as hdus:
+        with ExitStack() as stack:
+            handle = open_bytes(path, gzipped=gzipped, stack=stack)
+            hdus = stack.enter_context(_read_headers(path, handle))
             yield cls(path, hdus, gzipped=gzipped)
+
+    def refuse_changed(self) -> None:
+        """Refuse a file that was written to, or replaced, since it was opened: what was read may be of two.
+
+        Raises
+        ------
+        SurveyError
+            If it was.
+        """
+        if _state(self.path) != self._opened:
+            raise SurveyError(f"{self.path} changed while it was read: wait until it is written, and start again")
 
     def find(self, plane: PlaneSource) -> Any:
         """Find the HDU of a plane; None where there is none and none is required.
@@ -81,6 +94,20 @@ class FitsFile:
         raise SurveyError(
             f"{self.path} has no HDU {plane.hdu}; it has {present}: name the one to use, such as --counts-hdu 0"
         )
+
+
+def open_bytes(path: Path, *, gzipped: bool, stack: ExitStack) -> Any:
+    """Open a file, unpacked if it is `gzipped`, for the length of `stack`."""
+    handle: Any = stack.enter_context(path.open("rb"))
+    return stack.enter_context(gzip.open(handle)) if gzipped else handle
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        state = path.stat()
+    except OSError:
+        return ()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _read_headers(path: Path, handle: Any) -> Any:

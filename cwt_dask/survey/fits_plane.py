@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +9,7 @@ import numpy as np
 from astropy.io import fits
 
 from cwt_dask.errors import SurveyError
+from cwt_dask.survey.fits_file import open_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,9 +158,7 @@ class FitsPlane:
             return CompressedRows(hdu.section, tuple(int(i) for i in index))
         stored = _STORED[self.header["BITPIX"]]
         offset = hdu.fileinfo()["datLoc"] + band * self.shape[0] * self.shape[1] * np.dtype(stored).itemsize
-        opener = gzip.open if gzipped else open
-        handle = stack.enter_context(opener(path, "rb"))
-        return StreamedRows(handle, offset, self.shape[1], stored)
+        return StreamedRows(open_bytes(path, gzipped=gzipped, stack=stack), offset, self.shape[1], stored)
 
     def read(self, n_rows: int) -> NDArray[Any]:
         """Read the next rows, in physical values.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cwt_dask.errors import SurveyError
+from cwt_dask.places import is_object, place, remove_tree
 from cwt_dask.survey.facts import Census, SurveyFacts
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
@@ -65,15 +64,16 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
     SurveyError
         If the survey cannot be analysed, `out` exists, or its parent directory does not.
     """
-    out = Path(out)
+    out = place(out)
     if out.exists():
         raise SurveyError(f"{out} exists: remove it or choose another name")
-    if not out.parent.is_dir():
+    if not is_object(out) and not out.parent.is_dir():
         raise SurveyError(f"{out.parent} is not a directory: create it first")
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
+    partial = out if is_object(out) else out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, partial, ignore_errors=True)
         survey = stack.enter_context(OpenSurvey.open(source))
+        unfinished = stack.enter_context(ExitStack())
+        unfinished.callback(remove_tree, partial)
         try:
             partial.mkdir()
         except OSError as error:
@@ -85,7 +85,9 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
             if not census.faults:
                 writer.add(strip)
         writer.finish(survey.header_text, _facts(survey, census))
-        partial.rename(out)
+        if not is_object(out):
+            partial.rename(out)
+        unfinished.pop_all()
     return Survey.open(out)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from cwt_dask.errors import SurveyError
+from cwt_dask.places import place
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
     Band = int | Literal["sum"] | None
 
@@ -44,9 +45,9 @@ class PlaneSource:
         """Read ``FILE`` or ``FILE[HDU]``; without an HDU it is the one called `name`, else the only image."""
         text = str(text)  # in a configuration file it may be anything
         match = _FILE_AND_HDU.fullmatch(text)
-        if match and not Path(text).exists():
-            return cls(Path(match["file"]), match["hdu"])
-        return cls(Path(text), name, only_image_will_do=True)
+        if match and not place(text).exists():
+            return cls(place(match["file"]), match["hdu"])
+        return cls(place(text), name, only_image_will_do=True)
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class SurveySource:
         SurveyError
             If `band` is neither "sum" nor a whole number from 0 on.
         """
-        path = Path(survey)
+        path = place(survey)
 
         def plane(own: str | PathLike[str] | None, hdu: str, usual: str | None = None) -> PlaneSource:
             hdu = str(hdu)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dask.array
 import numpy as np
-import zarr
 
 from cwt_dask.cwt.rooms import borrow, borrow_filled, give_back
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
+from cwt_dask.places import place
+from cwt_dask.stores import open_group
 from cwt_dask.survey.facts import SurveyFacts
 from cwt_dask.survey.wcs import wcs_from_text
 from cwt_dask.tiling import on_map
@@ -22,6 +22,7 @@ from cwt_dask.windows import read_box
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
     from astropy.wcs import WCS
     from numpy.typing import NDArray
@@ -122,11 +123,11 @@ class Survey:
         SurveyError
             If it is none, or of a version that this release does not know.
         """
-        path = Path(path)
+        path = place(path)
         if not is_store(path):
             raise SurveyError(f"{path} is not a survey store: make one with cwt-dask ingest")
         try:
-            group = zarr.open_group(path, mode="r")
+            group = open_group(path)
         except ValueError as error:
             raise SurveyError(f"{path} is no readable Zarr group ({error}): ingest the survey again") from error
         if group.attrs.get("kind") != KIND:
@@ -257,4 +258,4 @@ def _little_endian(pixels: NDArray[Any]) -> memoryview:
 
 def is_store(path: str | PathLike[str]) -> bool:
     """Whether a path is a Zarr v3 store, not a FITS file."""
-    return (Path(path) / "zarr.json").is_file()
+    return (place(path) / "zarr.json").is_file()

@@ -127,10 +127,13 @@ class OpenSurvey:
         By name.
     header_text : str
         The WCS cards of the counts, one a line.
+    files : tuple of FitsFile
+        Where they are read from.
     """
 
     planes: Mapping[str, FitsPlane]
     header_text: str
+    files: tuple[FitsFile, ...]
 
     @classmethod
     @contextmanager
@@ -155,7 +158,7 @@ class OpenSurvey:
                     planes[name] = FitsPlane(
                         hdu, file.path, gzipped=file.gzipped, band=source.band, combine=combine, stack=stack
                     )
-            yield cls(planes, _check_together(planes))
+            yield cls(planes, _check_together(planes), tuple(files.values()))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -173,7 +176,13 @@ class OpenSurvey:
         return {**{name: plane.dtype for name, plane in self.planes.items()}, "mask": np.dtype(np.uint8)}
 
     def strips(self) -> Iterator[Strip]:
-        """Read the survey, once, from its first row to its last."""
+        """Read the survey, once, from its first row to its last.
+
+        Raises
+        ------
+        SurveyError
+            If a file breaks off, or changed meanwhile.
+        """
         n_rows, n_columns = self.shape
         wcs = wcs_from_text(self.header_text)
         height = rows_of_a_strip(n_columns)
@@ -181,6 +190,8 @@ class OpenSurvey:
             rows = range(y0, min(y0 + height, n_rows))
             raw = {name: plane.read(len(rows)) for name, plane in self.planes.items()}
             yield Strip.clean(y0, raw, on_sky(wcs, rows, n_columns))
+        for file in self.files:
+            file.refuse_changed()
 
 
 def rows_of_a_strip(n_columns: int) -> int:

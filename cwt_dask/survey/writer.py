@@ -7,11 +7,11 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cwt_dask.cwt.stopping import Moments
-from cwt_dask.stores import DurableStore
+from cwt_dask.places import is_object
+from cwt_dask.stores import create_group, flushing_behind
 from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]]) -> None:
-        self._store = DurableStore(path)
-        self._group = zarr.create_group(self._store)
+        self._group = create_group(path)
         self._arrays = {
             name: self._group.create_array(
                 name,
@@ -72,7 +71,7 @@ class StoreWriter:
             self._write_chunks(strip.y0 - first, end)
 
     def _write_chunks(self, start: int, end: int) -> None:
-        with self._store.flushing_behind():
+        with flushing_behind(self._group):
             for name, array in self._arrays.items():
                 for columns, pixels in self._spools[name].chunks(end - start):
                     array[start:end, columns] = pixels
@@ -106,7 +105,7 @@ class _Spool:
     """
 
     def __init__(self, directory: Path, width: int, dtype: np.dtype[Any]) -> None:
-        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it is closed with the writer
+        self._file = tempfile.TemporaryFile(dir=None if is_object(directory) else directory)  # noqa: SIM115 - it is closed with the writer
         self._columns = [slice(start, min(start + CHUNK, width)) for start in range(0, width, CHUNK)]
         self._dtype = dtype
 

@@ -11,6 +11,7 @@ from astropy.table import Table
 
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey import SurveySource, ingest, scan
+from cwt_dask.survey.strips import OpenSurvey
 from cwt_dask.survey.wcs import celestial_header
 
 
@@ -104,6 +105,26 @@ def test_files_that_shrink_while_they_are_read(write, two, monkeypatch):
     monkeypatch.setattr("cwt_dask.survey.strips.celestial_header", shrink)
     with pytest.raises(SurveyError, match=r"HDU COUNTS of .* is truncated or damaged \(.*\): get the file again"):
         scan(SurveySource.of(path))
+
+
+def touch(path):
+    os.utime(path, ns=(0, 0))
+
+
+def replace(path):
+    path.with_name("other").write_bytes(path.read_bytes())
+    path.with_name("other").replace(path)
+
+
+@pytest.mark.parametrize("change", [touch, replace, os.unlink])
+def test_files_that_change_while_they_are_read(write, two, change):
+    path = write(**two)
+    with OpenSurvey.open(SurveySource.of(path)) as survey:
+        strips = survey.strips()
+        next(strips)
+        change(path)
+        with pytest.raises(SurveyError, match="changed while it was read"):
+            list(strips)
 
 
 def test_damaged_tiles(refused, write, two, tmp_path):

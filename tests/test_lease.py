@@ -1,0 +1,141 @@
+"""One driver at a time where there are no locks: who holds a run in a bucket, and who may take it over."""
+
+import json
+import socket
+import time
+from dataclasses import asdict, replace
+
+import pytest
+from skies import poisson_sky, write_survey
+
+from cwt_dask import lease, run_survey
+from cwt_dask.errors import InputError
+from cwt_dask.layout import RunDir
+from cwt_dask.lease import sole_lease
+from cwt_dask.lock import Driver, read_driver
+from cwt_dask.stop import Stop
+
+OPTIONS = {"workers": 0, "fits": "no", "n_scale": 1, "min_scale": 1.2, "max_iter": 2, "tile_size": 45}
+ELSEWHERE = Driver(4711, "elsewhere", "somebody", "2026-11-25T12:00:00+00:00")
+
+
+@pytest.fixture
+def files(bucket):
+    return RunDir(bucket / "run")
+
+
+def never():
+    pytest.fail("the lease was lost")
+
+
+def hold(files, driver):
+    files.driver.write_text(json.dumps(asdict(driver)))
+
+
+def test_a_lease_is_held_for_the_length_of_the_block(files):
+    with sole_lease(files, never) as before:
+        assert before is None
+        assert read_driver(files).host == socket.gethostname()
+    assert not files.driver.exists()
+
+
+def test_nobody_else_may_hold_it(files):
+    hold(files, ELSEWHERE)
+    expected = "in use by process 4711 of somebody on elsewhere.*one that has died holds it for 10 minutes"
+    with pytest.raises(InputError, match=expected), sole_lease(files, never):
+        pass
+    assert read_driver(files) == ELSEWHERE
+
+
+def test_what_is_no_driver_is_another_process(files):
+    files.driver.write_text("nonsense")
+    with pytest.raises(InputError, match="in use by another process"), sole_lease(files, never):
+        pass
+
+
+def test_one_who_is_known_to_be_gone_holds_nothing(files):
+    gone = replace(ELSEWHERE, host=socket.gethostname(), pid=2**22 + 1)
+    hold(files, gone)
+    with sole_lease(files, never) as before:
+        assert before == gone
+
+
+def test_one_who_was_not_heard_of_for_long_holds_nothing(files, monkeypatch):
+    hold(files, ELSEWHERE)
+    monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
+    with sole_lease(files, never) as before:
+        assert before == ELSEWHERE
+
+
+@pytest.fixture
+def taken_meanwhile(files, monkeypatch):
+    """Have another driver take the lease between the look at it and what is done then."""
+    version_of = lease.version_of
+
+    def late(path):
+        seen = version_of(path)
+        hold(files, ELSEWHERE)
+        return seen
+
+    return lambda: monkeypatch.setattr(lease, "version_of", late)
+
+
+def test_of_two_who_take_it_at_once_one_gets_it(files, monkeypatch, taken_meanwhile):
+    taken_meanwhile()
+    monkeypatch.setattr(lease, "_age", lambda _: lease.STALE_SECONDS)
+    with pytest.raises(InputError, match="was taken by process 4711 of somebody on elsewhere.* just now: wait"):
+        lease._take(files)
+
+
+def wait_for(condition):
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it has not come")
+
+
+def test_a_lease_is_renewed(files, server, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
+    with sole_lease(files, never):
+        content = files.driver.read_bytes()
+        before = server.requests["PUT"]
+        wait_for(lambda: server.requests["PUT"] > before + 2)
+        assert files.driver.read_bytes() == content
+        # A store that does not answer for a while is no reason to give up.
+        server.fault = lambda method, _: "throttled" if method == "GET" else None
+        before = server.requests["GET"]
+        wait_for(lambda: server.requests["GET"] > before + 2)
+        server.fault = lambda *_: None
+        before = server.requests["PUT"]
+        wait_for(lambda: server.requests["PUT"] > before)
+
+
+def test_who_loses_a_lease_stops(files, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
+    stop = Stop()
+    with sole_lease(files, stop.ask):
+        hold(files, ELSEWHERE)
+        wait_for(lambda: stop.asked)
+    # It is the other's.
+    assert read_driver(files) == ELSEWHERE
+
+
+def test_who_loses_a_lease_while_renewing_it_stops(files, monkeypatch, taken_meanwhile):
+    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
+    stop = Stop()
+    with sole_lease(files, stop.ask):
+        taken_meanwhile()
+        wait_for(lambda: stop.asked)
+
+
+def test_a_run_is_held_and_let_go(bucket, tmp_path):
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((45, 45), seed=3))
+    files = run_survey(survey, f"{bucket}/run", **OPTIONS).files
+    assert not files.driver.exists()
+    hold(files, ELSEWHERE)
+    with pytest.raises(InputError, match="in use by process 4711"):
+        run_survey(survey, files.path, **OPTIONS)
+    with pytest.raises(InputError, match="in use by process 4711"):
+        run_survey(survey, files.path, **OPTIONS | {"max_iter": 3, "overwrite": True})
+    assert files.certificate.exists()

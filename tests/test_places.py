@@ -1,0 +1,82 @@
+"""Paths and URLs: what can be used, what cannot, and what an object store that misbehaves looks like."""
+
+from pathlib import Path
+
+import pytest
+from skies import poisson_sky, write_survey
+
+from cwt_dask import places, run_survey
+from cwt_dask.cli import main
+from cwt_dask.errors import InputError, SurveyError
+from cwt_dask.ledger import read_record, write_record
+from cwt_dask.places import place, replace_seen, version_of
+from cwt_dask.reprocess import refuse_no_link
+from cwt_dask.survey import SurveySource, ingest
+
+FAST = {"workers": 0, "fits": "no", "n_scale": 1, "min_scale": 1.2, "max_iter": 2, "tile_size": 45, "stopping": "fixed"}
+
+
+@pytest.fixture
+def survey(tmp_path):
+    return write_survey(tmp_path / "survey.fits", *poisson_sky((45, 90), seed=3))
+
+
+def test_a_store_that_is_gone_is_a_fault_of_the_machine(bucket, server, capsys):
+    server.fault = lambda *_: "half"
+    assert main(["status", f"{bucket}/run"]) == 1
+    assert "the object store did not answer as it should" in capsys.readouterr().err
+
+
+def test_of_two_that_write_one_record_at_once_one_is_refused(bucket, survey, monkeypatch):
+    run = run_survey(survey, f"{bucket}/run", **FAST)
+    record = read_record(run.files.record(1))
+    seen = version_of(run.files.record(1))
+    replace_seen(run.files.record(1), b"of another", seen)
+    monkeypatch.setattr("cwt_dask.ledger.version_of", lambda _: seen)
+    with pytest.raises(FileExistsError, match="another process has written it meanwhile"):
+        write_record(run.files, record)
+    assert run.files.record(1).read_bytes() == b"of another"
+    with pytest.raises(FileExistsError):
+        replace_seen(run.files.record(1), b"new", None)
+
+
+def test_places_that_cannot_be_used(bucket, survey, monkeypatch):
+    with pytest.raises(InputError, match=r"gs://x/y cannot be used: give a path, or a URL like s3://bucket/key"):
+        run_survey(survey, "gs://x/y", **FAST)
+    with pytest.raises(InputError, match=r"there is no bucket s3://nowhere-at-all, or you may not see it"):
+        run_survey(survey, "s3://nowhere-at-all/run", **FAST)
+    (bucket / "run" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not a run directory"):
+        run_survey(survey, f"{bucket}/run", **FAST)
+    assert (bucket / "run" / "notes.txt").read_text() == "mine"
+    monkeypatch.setattr(places, "find_spec", lambda _: None)
+    with pytest.raises(InputError, match=r"needs packages for object stores: pip install 'cwt_dask\[s3\]'"):
+        run_survey(survey, f"{bucket}/run", **FAST)
+
+
+def test_paths_of_disks_and_buckets_are_told_apart():
+    assert places.lies_in(place("s3://b/run/survey.zarr"), place("s3://b/run"))
+    assert not places.lies_in(place("s3://b/run-2"), place("s3://b/run"))
+    assert not places.lies_in(Path("/run"), place("s3://b/run"))
+    assert place("survey.fits") == Path("survey.fits")
+    assert str(place("s3://b//run/")) == "s3://b/run"
+
+
+def test_nothing_is_left_of_a_survey_that_is_refused(bucket, tmp_path):
+    counts, background = poisson_sky((30, 40), seed=3)
+    counts[20, 20] = -1
+    bad = write_survey(tmp_path / "bad.fits", counts, background)
+    with pytest.raises(SurveyError, match="negative"):
+        ingest(SurveySource.of(bad), f"{bucket}/survey.zarr")
+    with pytest.raises(SurveyError, match="negative"):
+        run_survey(bad, f"{bucket}/run", **FAST)
+    assert not bucket.exists()
+
+
+def test_a_pointer_in_a_bucket_holds_a_url_and_nothing_else_is_replaced(bucket):
+    refuse_no_link(place(f"{bucket}/current"))
+    (bucket / "current").write_text("s3://somewhere/run")
+    refuse_no_link(place(f"{bucket}/current"))
+    (bucket / "current").write_text("notes of mine")
+    with pytest.raises(InputError, match="current holds something else than a URL: it is not replaced, choose another"):
+        refuse_no_link(place(f"{bucket}/current"))
