@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 
+def exists(path: Path) -> bool:
+    """Whether something has that name; not so, too, where nothing can: `Path.exists` raises where it is too long."""
+    with suppress(OSError, ValueError):
+        return path.exists()
+    return False
+
+
 @contextmanager
 def atomic_file(path: Path, *, cached: bool = True) -> Iterator[BinaryIO]:
     """A file to write that readers, now or after a crash, see whole under its name, or not at all.
@@ -52,7 +59,7 @@ def fresh_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
     InputError
         If it cannot be made there, or something is there by now that it must not replace.
     """
-    absent = [parent for parent in path.parents if not parent.exists()]
+    absent = [parent for parent in path.parents if not exists(parent)]
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         fresh.mkdir(parents=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dask
 import distributed
 
+from cwt_dask.atomic import exists
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def existing_client(address: str | None, scheduler_file: str | None) -> Iterator
         If nothing answers there, or no worker comes.
     """
     where = f"scheduler {address}" if address else f"the scheduler of file {scheduler_file}"
-    if scheduler_file and not Path(str(scheduler_file)).is_file():
+    if scheduler_file and not exists(Path(scheduler_file)):
         # distributed would wait for the file for ever.
         raise InputError(f"cannot reach {where}: there is no such file")
     if address and "://" in address and address.partition("://")[0] not in distributed.comm.registry.backends:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cwt_dask.atomic import exists
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -18,7 +20,7 @@ class RunDir:
     @property
     def is_run(self) -> bool:
         """Whether a run lies there, or what is left of one."""
-        return self.settings.exists() and self.ledger.is_dir()
+        return exists(self.settings) and self.ledger.is_dir()
 
     @property
     def foreign(self) -> list[str]:
@@ -35,7 +37,7 @@ class RunDir:
     @property
     def free(self) -> bool:
         """Whether nothing lies there, or an empty directory."""
-        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        return not exists(self.path) or (self.path.is_dir() and not any(self.path.iterdir()))
 
     @property
     def settings(self) -> Path:

@@ -179,7 +179,8 @@ def _executor(
     elif n_tiles == 1 or execution.workers == 0:
         yield InProcess(stop)
     else:
-        workers = execution.workers or min(cores(), n_tiles)
+        # More would have nothing to do.
+        workers = min(execution.workers or cores(), n_tiles)
         with local_client(workers, execution.memory_limit) as local:
             progress.message(f"{workers} workers{dashboard(local)}")
             yield OnDask(local, stop)
