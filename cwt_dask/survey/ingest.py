@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cwt_dask.atomic import exists
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.facts import Census, SurveyFacts
 from cwt_dask.survey.store import Survey
@@ -66,7 +67,7 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
         If the survey cannot be analysed, `out` exists, or its parent directory does not.
     """
     out = Path(out)
-    if out.exists():
+    if exists(out):
         raise SurveyError(f"{out} exists: remove it or choose another name")
     if not out.parent.is_dir():
         raise SurveyError(f"{out.parent} is not a directory: create it first")
