@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,10 +87,11 @@ def open_fates(run_dir: RunDir, grid: TileGrid, tile: Tile, block: int, round_: 
     """Open what is known around a tile in a round: candidates of the rounds before it, and their fates."""
     with ExitStack() as stack:
         ids = {other.id for other in grid.overlapping(tile.window)}
+        load = partial(np.load, allow_pickle=False)
         candidates = {
-            other: stack.enter_context(np.load(run_dir.latest_checkpoint(block, other, before=round_))) for other in ids
+            other: stack.enter_context(load(run_dir.latest_checkpoint(block, other, before=round_))) for other in ids
         }
-        fates = {other: stack.enter_context(np.load(run_dir.fates(block, other, round_))) for other in ids}
+        fates = {other: stack.enter_context(load(run_dir.fates(block, other, round_))) for other in ids}
         yield Fates(grid, tile, candidates, fates)
 
 

@@ -58,7 +58,7 @@ def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id:
     for side in bad.get(tile_id, ()):
         trust[beside[side].intersection(core).within(core)] |= np.uint8(Trust.SEAM)
     for path in run_dir.all_open_pixels(tile_id):
-        trust[np.load(path)] |= np.uint8(Trust.OPEN_ISLAND)
+        trust[np.load(path, allow_pickle=False)] |= np.uint8(Trust.OPEN_ISLAND)
     trust[~used] = 0
     array[core.slices] = trust
     record = read_record(run_dir.record(tile_id))

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.errors import RunError
+from cwt_dask.fieldtypes import impossible_fields
+from cwt_dask.layout import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
     from pathlib import Path
-
-    from cwt_dask.layout import RunDir
 
 R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
 
@@ -197,12 +197,7 @@ def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
 
 def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
     """Publish a record; a later one of the same kind replaces it."""
-    path = (
-        run_dir.record(record.tile)
-        if isinstance(record, TileRecord)
-        else run_dir.block_record(record.block, record.tile, record.round)
-    )
-    write_atomically(path, json.dumps(asdict(record), indent=1, allow_nan=False).encode())
+    write_atomically(_place(run_dir, record), json.dumps(asdict(record), indent=1, allow_nan=False).encode())
 
 
 def read_records(ledger: Path) -> dict[int, TileRecord]:
@@ -324,12 +319,25 @@ def _undamaged(paths: Iterable[Path], kind: type[R]) -> Iterator[R]:
             yield _read(path, kind)
 
 
+def _place(run_dir: RunDir, record: TileRecord | BlockRecord | FailureRecord) -> Path:
+    """Where a record belongs."""
+    if isinstance(record, TileRecord):
+        return run_dir.record(record.tile)
+    if isinstance(record, BlockRecord):
+        return run_dir.block_record(record.block, record.tile, record.round)
+    return run_dir.failure(record.tile, record.attempt)
+
+
 def _read(path: Path, kind: type[R]) -> R:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         record = kind(**content)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DamagedRecordError(f"{path} is not a ledger record ({error})") from error
     if record.schema != SCHEMA:
         raise RunError(f"{path} has schema {record.schema}, this version reads {SCHEMA}: use the version that wrote it")
+    wrong = impossible_fields(record)
+    # Numbers of tiles become names of files.
+    if wrong or path.name != _place(RunDir(path.parent.parent), record).name:
+        raise DamagedRecordError(f"{path} is not a ledger record (impossible: {', '.join(wrong) or 'its name'})")
     return record
