@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cwt_dask.errors import InputError
-from cwt_dask.places import is_object, put, remove_tree, upload
+from cwt_dask.places import exists, is_object, put, remove_tree, upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ def fresh_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
             remove_tree(path)
             raise
         return
-    absent = [parent for parent in path.parents if not parent.exists()]
+    absent = [parent for parent in path.parents if not exists(parent)]
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         fresh.mkdir(parents=True)

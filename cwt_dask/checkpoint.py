@@ -88,7 +88,11 @@ def write_checkpoint(path: Path, progress: Progress) -> str:
 
 def read_checkpoint(path: Path, tile: Tile) -> Progress:
     """What `write_checkpoint` stored of a tile, but for its candidates."""
-    with path.open("rb") as sparse, np.load(sparse) as stored, dense_images(path).open("rb") as file:
+    with (
+        path.open("rb") as sparse,
+        np.load(sparse, allow_pickle=False) as stored,
+        dense_images(path).open("rb") as file,
+    ):
         pixels, joined = stored["pixels"], stored["joined"]
         progress = Progress.start(len(joined), tile)
         state = replace(progress.state, iteration=int(stored["iteration"]))
@@ -113,7 +117,7 @@ def is_sound(path: Path, digest: str) -> bool:
     """Whether a checkpoint is there as `write_checkpoint` left it, when it gave `digest`."""
     if not path.exists() or not dense_images(path).exists() or sha256_of_file(path) != digest:
         return False
-    with path.open("rb") as file, np.load(file) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return crc32c_of_file(dense_images(path)) == int(stored["checksum"])
 
 

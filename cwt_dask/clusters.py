@@ -12,6 +12,7 @@ import dask
 import distributed
 
 from cwt_dask.errors import InputError
+from cwt_dask.places import exists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +87,7 @@ def existing_client(address: str | None, scheduler_file: str | None) -> Iterator
         If nothing answers there, or no worker comes.
     """
     where = f"scheduler {address}" if address else f"the scheduler of file {scheduler_file}"
-    if scheduler_file and not Path(str(scheduler_file)).is_file():
+    if scheduler_file and not exists(Path(scheduler_file)):
         # distributed would wait for the file for ever.
         raise InputError(f"cannot reach {where}: there is no such file")
     if address and "://" in address and address.partition("://")[0] not in distributed.comm.registry.backends:

@@ -7,8 +7,10 @@ import hashlib
 import json
 import math
 import tomllib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from astropy.units import Quantity
@@ -24,6 +26,13 @@ ALGORITHM_VERSION = 3
 
 # The iteration at which a pixel joined the support is kept in two bytes.
 MOST_ITERATIONS = 2**16 - 1
+
+# What libraries in C take as a whole number, and as a size.
+LARGEST_WHOLE = 2**31 - 1
+LARGEST_SIZE = 2**63 - 1
+
+# Of a value that cannot be, messages show so many characters.
+_SHOWN = 200
 
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
@@ -77,9 +86,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._set("n_scale", _whole("n_scale", self.n_scale, 1))
-        self._set("max_iter", _whole("max_iter", self.max_iter, 1))
-        if self.max_iter > MOST_ITERATIONS:
-            raise SettingsError(f"max_iter is {self.max_iter}: it must be at most {MOST_ITERATIONS}")
+        self._set("max_iter", _whole("max_iter", self.max_iter, 1, MOST_ITERATIONS))
         if not isinstance(self.min_scale, str):
             self._set("min_scale", _number("min_scale", self.min_scale, above=0))
         self._set("step_scale", _number("step_scale", self.step_scale, above=1))
@@ -91,7 +98,7 @@ class Settings:
         _flag("keep_isolated", self.keep_isolated)
         _choice("stopping", self.stopping, get_args(Stopping))
         _choice("wrap", self.wrap, get_args(AutoYesNo))
-        self._set("memory_target", _whole("memory_target", self.memory_target, 1))
+        self._set("memory_target", _whole("memory_target", self.memory_target, 1, LARGEST_SIZE))
         if self.tile_size != "auto":
             self._set("tile_size", _whole("tile_size", self.tile_size, 1, or_auto=True))
         if self.margin != "auto":
@@ -116,7 +123,9 @@ class Settings:
         except (TypeError, ValueError):
             degrees = math.nan
         if not (math.isfinite(degrees) and degrees > 0):
-            raise SettingsError(f'min_scale is "{self.min_scale}": it must be pixels (6.0) or an angle ("0.6deg")')
+            raise SettingsError(
+                f'min_scale is "{shown(self.min_scale)}": it must be pixels (6.0) or an angle ("0.6deg")'
+            )
         return replace(self, min_scale=degrees / pixel_scale)
 
 
@@ -133,7 +142,7 @@ class Execution:
     memory_limit : int
         Bytes a worker may use.
     scheduler, scheduler_file : str or None
-        Address, or file with the address, of a Dask scheduler to use in place of a local cluster.
+        Address, or name of a file with the address, of a Dask scheduler to use in place of a local cluster.
     keep_history : bool
         Keep the model of every iteration.
     fits : {"auto", "yes", "no"}
@@ -166,7 +175,11 @@ class Execution:
         if self.workers is not None:
             _whole("workers", self.workers, 0)
         _whole("threads", self.threads, 1)
-        _whole("memory_limit", self.memory_limit, 1)
+        _whole("memory_limit", self.memory_limit, 1, LARGEST_SIZE)
+        if not isinstance(self.scheduler, str | None):
+            raise SettingsError(f"scheduler is {shown(self.scheduler)}: it must be an address such as tls://host:8786")
+        if not isinstance(self.scheduler_file, str | PathLike | None):
+            raise SettingsError(f"scheduler_file is {shown(self.scheduler_file)}: it must be the name of a file")
         _choice("fits", self.fits, get_args(AutoYesNo))
         _flag("keep_history", self.keep_history)
         _flag("overwrite", self.overwrite)
@@ -189,7 +202,7 @@ def refuse_unknown(names: Iterable[str], given: Mapping[str, Any]) -> None:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(names)}"
-            raise SettingsError(f"unknown option {name}: {hint}")
+            raise SettingsError(f"unknown option {shown(name)}: {hint}")
 
 
 def option_names(*kinds: type) -> list[str]:
@@ -209,7 +222,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from error
 
 
@@ -219,28 +232,43 @@ def digest(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _whole(name: str, value: Any, least: int, *, or_auto: bool = False) -> int:
+def shown(value: Any) -> str:
+    """A value that cannot be, in a message of one line: its beginning, if it is long."""
+    text = "a number of thousands of digits"
+    with suppress(ValueError):  # Python does not write those
+        text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _whole(name: str, value: Any, least: int, most: int = LARGEST_WHOLE, *, or_auto: bool = False) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         kind = f"a whole number of at least {least}{', or auto' if or_auto else ''}"
-        raise SettingsError(f"{name} is {value}: it must be {kind}")
-    return int(value)
+        raise SettingsError(f"{name} is {shown(value)}: it must be {kind}")
+    number = int(value)
+    if number > most:
+        raise SettingsError(f"{name} is {shown(number)}: it must be at most {most}")
+    return number
 
 
 def _number(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise SettingsError(f"{name} is {value}: it must be a finite number")
-    if value < least:
-        raise SettingsError(f"{name} is {value}: it must be at least {least}")
-    if value <= above:
-        raise SettingsError(f"{name} is {value}: it must be above {above}")
-    return float(value)
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):  # a whole number that no float holds
+            number = float(value)
+    if not math.isfinite(number):
+        raise SettingsError(f"{name} is {shown(value)}: it must be a finite number")
+    if number < least:
+        raise SettingsError(f"{name} is {number}: it must be at least {least}")
+    if number <= above:
+        raise SettingsError(f"{name} is {number}: it must be above {above}")
+    return number
 
 
 def _flag(name: str, value: Any) -> None:
     if not isinstance(value, bool):
-        raise SettingsError(f"{name} is {value}: it must be true or false")
+        raise SettingsError(f"{name} is {shown(value)}: it must be true or false")
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise SettingsError(f"{name} is {value}: it must be one of {', '.join(choices)}")
+        raise SettingsError(f"{name} is {shown(value)}: it must be one of {', '.join(choices)}")

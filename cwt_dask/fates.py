@@ -89,7 +89,7 @@ def open_fates(run_dir: RunDir, grid: TileGrid, tile: Tile, block: int, round_: 
         ids = {other.id for other in grid.overlapping(tile.window)}
 
         def opened(path: Path) -> Any:
-            return stack.enter_context(np.load(stack.enter_context(path.open("rb"))))
+            return stack.enter_context(np.load(stack.enter_context(path.open("rb")), allow_pickle=False))
 
         candidates = {other: opened(run_dir.latest_checkpoint(block, other, before=round_)) for other in ids}
         fates = {other: opened(run_dir.fates(block, other, round_)) for other in ids}

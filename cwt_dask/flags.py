@@ -58,7 +58,7 @@ def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id:
         trust[beside[side].intersection(core).within(core)] |= np.uint8(Trust.SEAM)
     for path in run_dir.all_open_pixels(tile_id):
         with path.open("rb") as file:
-            open_pixels = np.load(file)
+            open_pixels = np.load(file, allow_pickle=False)
         trust[open_pixels] |= np.uint8(Trust.OPEN_ISLAND)
     trust[~used] = 0
     array[core.slices] = trust

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cwt_dask.places import is_object
+from cwt_dask.places import exists, is_object
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ class RunDir:
     @property
     def is_run(self) -> bool:
         """Whether a run lies there, or what is left of one."""
-        return self.settings.exists() and self.ledger.is_dir()
+        return exists(self.settings) and self.ledger.is_dir()
 
     @property
     def foreign(self) -> list[str]:
@@ -39,7 +39,7 @@ class RunDir:
         """Whether nothing lies there, or an empty directory; in an object store also what was not made to the end."""
         if is_object(self.path):
             return not self.settings.exists() and not (self.path.exists() and self.foreign)
-        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+        return not exists(self.path) or (self.path.is_dir() and not any(self.path.iterdir()))
 
     @property
     def settings(self) -> Path:

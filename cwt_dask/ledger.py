@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.errors import RunError
+from cwt_dask.fieldtypes import impossible_fields
+from cwt_dask.layout import RunDir
 from cwt_dask.places import is_object, replace_seen, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
     from pathlib import Path
-
-    from cwt_dask.layout import RunDir
 
 R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
 
@@ -198,19 +198,13 @@ def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
 
 def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
     """Publish a record; a later one of the same kind replaces it."""
-    path = (
-        run_dir.record(record.tile)
-        if isinstance(record, TileRecord)
-        else run_dir.block_record(record.block, record.tile, record.round)
-    )
-    content = json.dumps(asdict(record), indent=1, allow_nan=False).encode()
-    if not is_object(path):
+    path, content = _place(run_dir, record), json.dumps(asdict(record), indent=1, allow_nan=False).encode()
+    if is_object(path):
+        seen = version_of(path)  # of two that write at once one is refused, and tries again
+        refuse_another_run(run_dir, record.run)
+        replace_seen(path, content, seen)
+    else:
         write_atomically(path, content)
-        return
-    seen = version_of(path)
-    # Of two that write it at once one is refused, and tries again.
-    refuse_another_run(run_dir, record.run)
-    replace_seen(path, content, seen)
 
 
 def read_records(ledger: Path) -> dict[int, TileRecord]:
@@ -332,12 +326,25 @@ def _undamaged(paths: Iterable[Path], kind: type[R]) -> Iterator[R]:
             yield _read(path, kind)
 
 
+def _place(run_dir: RunDir, record: TileRecord | BlockRecord | FailureRecord) -> Path:
+    """Where a record belongs."""
+    if isinstance(record, TileRecord):
+        return run_dir.record(record.tile)
+    if isinstance(record, BlockRecord):
+        return run_dir.block_record(record.block, record.tile, record.round)
+    return run_dir.failure(record.tile, record.attempt)
+
+
 def _read(path: Path, kind: type[R]) -> R:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         record = kind(**content)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise DamagedRecordError(f"{path} is not a ledger record ({error})") from error
     if record.schema != SCHEMA:
         raise RunError(f"{path} has schema {record.schema}, this version reads {SCHEMA}: use the version that wrote it")
+    wrong = impossible_fields(record)
+    # Numbers of tiles become names of files.
+    if wrong or path.name != _place(RunDir(path.parent.parent), record).name:
+        raise DamagedRecordError(f"{path} is not a ledger record (impossible: {', '.join(wrong) or 'its name'})")
     return record

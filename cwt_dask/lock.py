@@ -16,7 +16,9 @@ import psutil
 from filelock import FileLock, Timeout
 
 from cwt_dask.atomic import write_atomically
+from cwt_dask.config import LARGEST_WHOLE
 from cwt_dask.errors import InputError
+from cwt_dask.fieldtypes import impossible_fields
 from cwt_dask.process import batch_job
 
 if TYPE_CHECKING:
@@ -64,9 +66,11 @@ class Driver:
 
 
 def read_driver(files: RunDir) -> Driver | None:
-    """Who holds a run directory, or has held it to its own sudden end; None if nobody."""
-    with suppress(OSError, ValueError, TypeError):
-        return Driver(**json.loads(files.driver.read_text(encoding="utf-8")))
+    """Who holds a run directory, or has held it to its own sudden end; None if nobody, or if it cannot be read."""
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        driver = Driver(**json.loads(files.driver.read_text(encoding="utf-8")))
+        if not impossible_fields(driver) and 0 < driver.pid <= LARGEST_WHOLE:
+            return driver
     return None
 
 

@@ -49,7 +49,7 @@ DENSE = ("approx", "residual", "significance", HISTORY)
 DIGESTED = ("model", "approx", "support")
 
 # What damaged or missing files make Zarr and its codecs raise.
-DAMAGE = (OSError, ValueError, RuntimeError, KeyError)
+DAMAGE = (OSError, ValueError, RuntimeError, LookupError)
 OPPOSITE = {"south": "north", "north": "south", "west": "east", "east": "west"}
 SIDES = tuple(OPPOSITE)
 STRIPS = ("own_model", "own_support", "beyond_model", "beyond_support")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_bytes
 
-from cwt_dask.config import Execution, Settings, option_names, refuse_unknown
+from cwt_dask.config import Execution, Settings, option_names, refuse_unknown, shown
 from cwt_dask.errors import SettingsError
 from cwt_dask.plan import kernels_of
 
@@ -61,6 +61,7 @@ class Options:
 
 def _bytes(name: str, size: Any) -> int:
     try:
-        return int(parse_bytes(size))
+        # Dask takes true for one byte.
+        return int(parse_bytes(None if isinstance(size, bool) else size))
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise SettingsError(f"{name} is {size}: it must be a size such as 4GiB") from error
+        raise SettingsError(f"{name} is {shown(size)}: it must be a size such as 4GiB") from error

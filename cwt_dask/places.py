@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -58,6 +58,13 @@ def place(name: str | PathLike[str]) -> Path:
 def is_object(path: Path) -> bool:
     """Whether a path is of an object store."""
     return not isinstance(path, Path)
+
+
+def exists(path: Path) -> bool:
+    """Whether something has that name; not so, too, where nothing can: `Path.exists` raises where it is too long."""
+    with nullcontext() if is_object(path) else suppress(OSError, ValueError):
+        return path.exists()
+    return False
 
 
 def lies_in(path: Path, directory: Path) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dask.array
 from astropy.table import Table
 
+from cwt_dask.config import shown
 from cwt_dask.errors import InputError, RunError
+from cwt_dask.fieldtypes import impossible_fields
 from cwt_dask.history import History, IterationMaps
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
@@ -23,6 +27,19 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from astropy.wcs import WCS
+
+
+@dataclass(frozen=True)
+class _Stated:
+    """What readers of a certificate rely on."""
+
+    n_tiles: int
+    n_iter: int
+    coverage: float
+    tiling_exact: bool
+    converged: bool | None
+    seam_model_error: float | None
+    digest_maps: str | None
 
 
 class SurveyRun:
@@ -133,10 +150,17 @@ class SurveyRun:
         ------
         InputError
             If the run has not got that far.
+        RunError
+            If it is damaged.
         """
         if not self.files.catalogue.exists():
             raise InputError(f"{self.files.path} has no catalogue yet: the run is not finished")
-        return Table.read(self.files.catalogue.read_text(encoding="utf-8"), format="ascii.ecsv")
+        try:
+            return Table.read(self.files.catalogue.read_text(encoding="utf-8"), format="ascii.ecsv")
+        except Exception as error:  # whatever stumbles over the damage: astropy, or YAML below it
+            raise RunError(
+                f"{self.files.catalogue} is damaged ({shown(error)}): delete it, and the same run command makes it anew"
+            ) from error
 
     @property
     def certificate(self) -> dict[str, Any]:
@@ -149,15 +173,35 @@ class SurveyRun:
         RunError
             If it is damaged.
         """
+        certificate = self.read_certificate()
+        # NaN stands for what is missing: it is none of the types.
+        stated = _Stated(**{field.name: certificate.get(field.name, math.nan) for field in fields(_Stated)})
+        if wrong := impossible_fields(stated):
+            raise self._damaged_certificate(f"missing or impossible: {', '.join(wrong)}")
+        return certificate
+
+    def read_certificate(self) -> dict[str, Any]:
+        """Whatever the certificate says; `verify` judges that.
+
+        Raises
+        ------
+        InputError, RunError
+            As `certificate`.
+        """
         if not self.files.certificate.exists():
             raise InputError(f"{self.files.path} has no certificate yet: the run is not finished")
         try:
-            certificate: dict[str, Any] = json.loads(self.files.certificate.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunError(
-                f"{self.files.certificate} is damaged ({error}): delete it, and the same run command makes it anew"
-            ) from error
+            certificate = json.loads(self.files.certificate.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise self._damaged_certificate(error) from error
+        if not isinstance(certificate, dict):
+            raise self._damaged_certificate("it is no table")
         return certificate
+
+    def _damaged_certificate(self, reason: object) -> RunError:
+        return RunError(
+            f"{self.files.certificate} is damaged ({reason}): delete it, and the same run command makes it anew"
+        )
 
     @property
     def promises_kept(self) -> bool:

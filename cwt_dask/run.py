@@ -180,7 +180,8 @@ def _executor(
     elif plan.grid.n_tiles == 1 or execution.workers == 0:
         yield InProcess(stop)
     else:
-        workers = execution.workers or min(cores(), plan.grid.n_tiles)
+        # More would have nothing to do.
+        workers = min(execution.workers or cores(), plan.grid.n_tiles)
         with local_client(workers, execution.memory_limit) as local:
             progress.message(f"{workers} workers{dashboard(local)}")
             yield OnDask(local, stop, deadline=plan.deadline)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tomli_w
 
 from cwt_dask.atomic import write_atomically
-from cwt_dask.config import Settings
+from cwt_dask.config import ALGORITHM_VERSION, Settings
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.merge.certificate import versions
 from cwt_dask.places import place
@@ -74,24 +74,37 @@ def read_run(run_dir: RunDir) -> StoredRun:
         raise InputError(
             f"{run_dir.path} is not a run directory: it has no readable run.toml; choose another (SURVEY comes first)"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{run_dir.settings} is damaged ({error}): run with --overwrite to start anew") from error
     try:
-        plan = content["plan"]
-        return StoredRun(
-            plan=Plan(
-                settings=Settings(**content["settings"]),
-                grid=TileGrid(Axis(**plan["y"]), Axis(**plan["x"])),
-                brightest=plan["brightest"],
-                contract_margin=plan["contract_margin"],
-                survey_digest=content["survey"]["digest"],
-                warnings=tuple(plan["warnings"]),
-                algorithm_version=plan["algorithm_version"],
-            ),
-            survey=place(content["survey"].get("store", run_dir.survey)),
-        )
-    except (KeyError, TypeError, SettingsError) as error:
+        stored = _stored_run(run_dir, content)
+        # What another version digested, this one may digest otherwise.
+        known = stored.plan.algorithm_version == ALGORITHM_VERSION
+        edited = known and stored.plan.settings_digest != content["plan"]["settings_digest"]
+    except _IMPOSSIBLE as error:
         raise InputError(f"{run_dir.settings} is damaged ({error!r}): run with --overwrite to start anew") from error
+    if edited:
+        raise InputError(
+            f"{run_dir.settings} was changed: its settings or tiles are not those that the run began with; undo that, "
+            "or run with --overwrite to start anew"
+        )
+    return stored
+
+
+def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
+    said = content["plan"]
+    return StoredRun(
+        plan=Plan(
+            settings=Settings(**content["settings"]),
+            grid=TileGrid(Axis(**said["y"]), Axis(**said["x"])),
+            brightest=said["brightest"],
+            contract_margin=int(said["contract_margin"]),
+            survey_digest=str(content["survey"]["digest"]),
+            warnings=tuple(map(str, said["warnings"])),
+            algorithm_version=said["algorithm_version"],
+        ),
+        survey=place(content["survey"].get("store", run_dir.survey)),
+    )
 
 
 def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
@@ -119,3 +132,5 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
 
 
 _GRID_SETTINGS = ("tile_size", "margin", "wrap")
+# What wrong types and numbers out of all bounds raise.
+_IMPOSSIBLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from dask.utils import format_bytes
 from scipy.special import ndtr
 
 from cwt_dask.errors import InputError
+from cwt_dask.places import exists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 _LARGEST_PIXEL_DEG = 0.1
 _SOURCES_PER_PIXEL = 60e-6
+# Three planes of four bytes.
+_PIXEL_BYTES = 12
 
 # Rows drawn from one generator: a constant of the simulated sky, like the seed.
 _BLOCK_ROWS = 64
@@ -144,11 +149,18 @@ def simulate(
         raise InputError(f"seed is {seed}: it must be 0 or more")
     if n_sources is None:
         n_sources = round(_SOURCES_PER_PIXEL * shape[0] * shape[1])
-    if n_sources < 0:
-        raise InputError(f"n_sources is {n_sources}: it must be 0 or more")
+    n_pixels = shape[0] * shape[1]
+    if not 0 <= n_sources <= n_pixels:
+        raise InputError(f"n_sources is {n_sources}: it must be 0 or more, and at most one a pixel")
     if Path(out).suffix != ".fits":
         raise InputError(f"{out} is no name of a plain FITS file: choose one that ends in .fits")
     with _appears_whole(Path(out), overwrite) as survey_path:
+        needed, free = _PIXEL_BYTES * n_pixels, shutil.disk_usage(survey_path.parent).free
+        if needed > free:
+            raise InputError(
+                f"shape is {shape}: the file takes {format_bytes(needed)}, {Path(out).absolute().parent} has "
+                f"{format_bytes(free)} free: choose a smaller one or another place"
+            )
         if truth is None:
             return _simulate(survey_path, shape, seed, n_sources)
         with _appears_whole(Path(truth), overwrite) as truth_path:
@@ -160,7 +172,7 @@ def simulate(
 @contextmanager
 def _appears_whole(path: Path, overwrite: bool) -> Iterator[Path]:
     """Give a temporary name that becomes `path` at the end, and leaves nothing where there is an error."""
-    if path.exists() and not overwrite:
+    if exists(path) and not overwrite:
         raise InputError(f"{path} exists: choose another name or allow to overwrite it")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is not a directory: create it first")

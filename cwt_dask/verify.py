@@ -123,7 +123,7 @@ def scope(*, recompute: bool, against_whole: bool) -> list[str]:
 
 
 def _from_files(run: SurveyRun) -> list[Check]:
-    certificate = run.certificate
+    certificate = run.read_certificate()
     plan = run.stored.plan
     records = read_records(run.files.ledger)
     tiles = range(plan.grid.n_tiles)

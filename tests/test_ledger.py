@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import asdict, replace
 
 import pytest
@@ -112,6 +113,31 @@ def test_what_is_damaged_is_no_record(run_dir, text):
     assert last_failures(run_dir) == {}
     with pytest.raises(RunError, match="tile-0000001.json is not a ledger record"):
         read_record(run_dir.record(1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tile": 8},
+        {"tile": "../../x"},
+        {"tile": 10**9},
+        {"n_iter": "2"},
+        {"n_iter": -1},
+        {"seconds": math.inf},
+        {"seconds": 10**400},
+        {"wrap": 1},
+        {"moments": [[25, 0.5]]},
+        {"moments": [[25, 0.5, math.nan]]},
+        {"chunk_digests": ["model"]},
+        {"box": [0.5]},
+        {"host": None},
+    ],
+)
+def test_a_record_that_cannot_be_or_lies_in_anothers_place_is_none(run_dir, changes):
+    run_dir.record(7).write_text(json.dumps(asdict(RECORD) | changes))
+    assert read_records(run_dir.ledger) == {}
+    with pytest.raises(RunError, match=r"tile-0000007.json is not a ledger record \(impossible: .+\)"):
+        read_record(run_dir.record(7))
 
 
 def test_a_record_of_another_version_is_named(run_dir):

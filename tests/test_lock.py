@@ -79,9 +79,17 @@ def test_what_happens_on_another_machine_is_not_known():
     assert "on elsewhere, job 17, since" in str(replace(there, job="17"))
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", '{"pid": 1, "who": 2}'])
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"pid": 1, "who": 2}', "[" * 10**5])
 def test_a_damaged_note_of_the_holder_is_nobody(files, content):
     files.driver.write_text(content)
+    assert read_driver(files) is None
+
+
+@pytest.mark.parametrize(
+    "changes", [{"pid": "x"}, {"pid": -1}, {"pid": 0}, {"pid": 10**30}, {"host": None}, {"job": 3}]
+)
+def test_a_note_of_a_holder_that_cannot_be_is_nobody(files, changes):
+    files.driver.write_text(json.dumps(asdict(Driver.this()) | changes))
     assert read_driver(files) is None
 
 

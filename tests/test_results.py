@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 from skies import poisson_sky, sky_header, write_survey
@@ -91,6 +94,28 @@ def test_an_unfinished_run_goes_on(unfinished, run, survey, monkeypatch):
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="is not a run directory"):
         SurveyRun.open(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"n_iter": "3"}, {"seam_model_error": 10**400}, {"tiling_exact": None}])
+def test_a_certificate_that_cannot_be_is_named_and_made_anew(survey, run, tmp_path, change):
+    path = shutil.copytree(run.files.path, tmp_path / "run")
+    copy = SurveyRun.open(path)
+    copy.files.certificate.write_text(json.dumps(copy.certificate | change))
+    with pytest.raises(RunError, match=rf"damaged \(missing or impossible: {next(iter(change))}\): delete it"):
+        _ = copy.certificate
+    copy.files.certificate.write_text("[]")
+    with pytest.raises(RunError, match=r"damaged \(it is no table\): delete it"):
+        _ = copy.certificate
+    assert run_survey(survey, path, fits="no", **OPTIONS).certificate["n_iter"] == run.certificate["n_iter"]
+
+
+def test_a_damaged_catalogue_is_named_and_made_anew(survey, run, tmp_path):
+    path = shutil.copytree(run.files.path, tmp_path / "run")
+    copy = SurveyRun.open(path)
+    copy.files.catalogue.write_bytes(b"\xff")
+    with pytest.raises(RunError, match=r"catalogue\.ecsv is damaged \(.*\): delete it, and the same run command"):
+        _ = copy.catalogue
+    assert len(run_survey(survey, path, fits="no", **OPTIONS).catalogue) == len(run.catalogue)
 
 
 def test_a_damaged_certificate_is_named(survey, tmp_path):

@@ -59,6 +59,8 @@ class Factors:
 GAIN_LIMIT = 2.0
 # Kernels eight times as wide as this take half a gigabyte each: whoever asks for more took the units for others.
 LARGEST_SCALE = 1000.0
+# Steps of a quarter over all scales that there can be; what is known of kernels takes memory by the square of it.
+MOST_SCALES = 32
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,14 @@ class CWTKernels:
             raise SettingsError(f"min_scale is {self.min_scale}: it must be a positive number of pixels")
         if not (math.isfinite(self.step_scale) and self.step_scale > 1):
             raise SettingsError(f"step_scale is {self.step_scale}: it must be above 1")
-        # By logarithms: the power itself may overflow.
-        if math.log(self.min_scale) + self.n_scale * math.log(self.step_scale) > math.log(LARGEST_SCALE):
+        # By logarithms: the power itself may overflow, and so may the product with a whole number of any size.
+        if self.n_scale > math.log(LARGEST_SCALE / self.min_scale, self.step_scale):
             raise SettingsError(
                 f"min_scale {self.min_scale} times step_scale {self.step_scale} to the power n_scale {self.n_scale} is "
                 f"above {LARGEST_SCALE:g} pixels: lower one of them"
             )
+        if self.n_scale > MOST_SCALES:
+            raise SettingsError(f"n_scale is {self.n_scale}: it must be at most {MOST_SCALES}; raise step_scale")
         if min(factors.size for factors in self.base_factors) < 3:
             raise SettingsError(
                 f"min_scale is {self.min_scale}: the finest kernel is less than 3 pixels; raise min_scale"

@@ -8,6 +8,7 @@ import json
 import platform
 from typing import TYPE_CHECKING, Any
 
+from cwt_dask.errors import RunError
 from cwt_dask.maps import DIGESTED
 from cwt_dask.margins import TOLERANCE
 from cwt_dask.merge.judgement import OpenIsland
@@ -99,17 +100,34 @@ def certify(
 
 
 def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:
-    """Islands that were left open in any block of iterations."""
-    files = sorted(run_dir.islands.glob("open-block-*.json"))
-    return [OpenIsland(**island) for file in files for island in json.loads(file.read_text(encoding="utf-8"))]
+    """Islands that were left open in any block of iterations.
+
+    Raises
+    ------
+    RunError
+        If a file that lists them is damaged.
+    """
+    found = []
+    for file in sorted(run_dir.islands.glob("open-block-*.json")):
+        try:
+            found += [OpenIsland(**island) for island in json.loads(file.read_text(encoding="utf-8"))]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RunError(f"{file} is damaged ({error}): run with --overwrite to start anew") from error
+    return found
 
 
-def digest_maps(records: dict[int, TileRecord]) -> str:
-    """sha256 over the sha256 digests of all chunks of model, approx and support: array by array, in tile order."""
+def digest_maps(records: dict[int, TileRecord]) -> str | None:
+    """sha256 over the sha256 digests of all chunks of model, approx and support: array by array, in tile order.
+
+    None if a record lacks one.
+    """
     total = hashlib.sha256()
     for name in DIGESTED:
         for tile in sorted(records):
-            total.update(bytes.fromhex(records[tile].chunk_digests[name]))
+            try:
+                total.update(bytes.fromhex(records[tile].chunk_digests[name]))
+            except (KeyError, ValueError):
+                return None
     return total.hexdigest()
 
 

@@ -119,7 +119,7 @@ def joined_islands(
     paths = [run_dir.latest_checkpoint(block, tile, before=round_) for tile in range(grid.n_tiles)]
     keys = set()
     for path in paths:
-        with path.open("rb") as file, np.load(file) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             keys |= set(candidates_in(stored))
     # One iteration and scale, and one file at a time: there may be more files than a process can have open.
     for key in sorted(keys):
@@ -127,7 +127,7 @@ def joined_islands(
 
 
 def _pieces(path: Path, key: tuple[int, int], core: Box) -> tuple[Pieces, NDArray[np.float64]]:
-    with path.open("rb") as file, np.load(file) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         if key in candidates_in(stored):
             return pieces_from_arrays(stored, prefix_of(*key))
     # The tile had stopped before.

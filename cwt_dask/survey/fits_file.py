@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import warnings
-import zlib
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
+from cwt_dask.config import shown
 from cwt_dask.errors import SurveyError
+from cwt_dask.survey.headers import check_headers, damage_named
+from cwt_dask.survey.source import HDU_OR_BAND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,24 +78,27 @@ class FitsFile:
         SurveyError
             If there is none.
         """
-        if plane.hdu.isdecimal():
-            if int(plane.hdu) < len(self.hdus):
-                return self.hdus[int(plane.hdu)]
-        else:
-            named = [hdu for hdu in self.hdus if hdu.name.upper() == plane.hdu.upper()]
-            images = [hdu for hdu in self.hdus if hdu.is_image and hdu.shape]
-            # A name may be given twice, to a table and an image.
-            candidates = [hdu for hdu in images if hdu in named] or named
-            if candidates:
-                return candidates[0]
-            if plane.only_image_will_do and len(images) == 1:
-                return images[0]
+        with damage_named(f"{self.path} is damaged"):
+            hdu = self._named(plane)
+        if hdu is not None:
+            return hdu
         if not plane.required:
             return None
         present = ", ".join(f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.hdus))
         raise SurveyError(
-            f"{self.path} has no HDU {plane.hdu}; it has {present}: name the one to use, such as --counts-hdu 0"
+            f"{self.path} has no HDU {shown(plane.hdu)}; it has {present}: name the one to use, such as --counts-hdu 0"
         )
+
+    def _named(self, plane: PlaneSource) -> Any:
+        if HDU_OR_BAND.fullmatch(plane.hdu):
+            return self.hdus[int(plane.hdu)] if int(plane.hdu) < len(self.hdus) else None
+        named = [hdu for hdu in self.hdus if hdu.name.upper() == plane.hdu.upper()]
+        images = [hdu for hdu in self.hdus if hdu.is_image and getattr(hdu, "shape", ())]
+        # A name may be given twice, to a table and an image.
+        candidates = [hdu for hdu in images if hdu in named] or named
+        if candidates:
+            return candidates[0]
+        return images[0] if plane.only_image_will_do and len(images) == 1 else None
 
 
 def open_bytes(path: Path, *, gzipped: bool, stack: ExitStack) -> Any:
@@ -112,31 +117,31 @@ def _state(path: Path) -> tuple[int, ...]:
 
 def _read_headers(path: Path, handle: Any) -> Any:
     """Read all headers; the HDUs' data stay in the file."""
-    try:
+    with damage_named(f"{path} is truncated, damaged or no FITS file"):
+        check_headers(path, handle)
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
-            warnings.filterwarnings("ignore", "Invalid 'BLANK' keyword", AstropyUserWarning)  # in float images
             # memmap=False: maps of many GB need not fit a limited address space, and gzip has none anyway.
             hdus = fits.open(handle, memmap=False, lazy_load_hdus=False, do_not_scale_image_data=True)
+        for hdu in hdus:
+            str(hdu.name)  # it is parsed only now, and may be no text
         # Where a gzip file breaks off, astropy sees the end of the HDU before, however much can still be read of the
         # one that it drops; reading on to the end tells.
         while handle.read(_BLOCK):
             pass
-    except (OSError, EOFError, zlib.error, ValueError, AstropyUserWarning) as error:
-        reason = str(error).splitlines()[0]
-        raise SurveyError(f"{path} is truncated, damaged or no FITS file ({reason}): get the file again") from error
-    last = hdus[-1].fileinfo()
-    if handle.tell() < last["datLoc"] + last["datSpan"]:
-        raise SurveyError(f"{path} is truncated: it ends before its last HDU does: get the file again")
-    return hdus
+        last = hdus[-1].fileinfo()
+        if handle.tell() < last["datLoc"] + last["datSpan"]:
+            raise SurveyError(f"{path} is truncated: it ends before its last HDU does: get the file again")
+        return hdus
 
 
 def _is_gzipped(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             start = file.read(len(_FITS_MAGIC))
-    except OSError as error:
-        raise SurveyError(f"{path} cannot be read ({error.strerror}): check the path") from error
+    except (OSError, ValueError) as error:  # a name with a zero byte in it is a wrong value
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SurveyError(f"{path} cannot be read ({reason}): check the path") from error
     if not start:
         raise SurveyError(f"{path} is empty: get the file again")
     if start.startswith(_GZIP_MAGIC):

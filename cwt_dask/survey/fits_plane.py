@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
+import math
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from astropy.io import fits
 
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.fits_file import open_bytes
+from cwt_dask.survey.headers import damage_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
-# What damaged bytes make gzip, zlib and astropy's tile decompression raise.
-_DAMAGE = (EOFError, OSError, zlib.error, ValueError, RuntimeError)
+# zlib makes a thousandth of zeros, runs of a mask (PLIO) are 4095 pixels of up to 4 bytes in 2.
+_LARGEST_COMPRESSION = 2**13
 
 
 class Rows(Protocol):
@@ -115,19 +117,34 @@ class FitsPlane:
         self.header = hdu.header
         self.where = f"HDU {hdu.name} of {path}"
         self._combine = combine
+        with damage_named(f"{self.where} is damaged"):
+            self._rows = self._open(hdu, path, gzipped, band, stack)
+
+    def _open(self, hdu: Any, path: Path, gzipped: bool, band: Band, stack: ExitStack) -> list[Rows]:
         if not hdu.is_image:
             raise SurveyError(f"{self.where} is a table, not an image: name the HDU that holds the image")
         if not hdu.shape or 0 in hdu.shape:
             raise SurveyError(f"{self.where} holds no data: name the HDU that holds the image")
         if len(hdu.shape) < 2:
             raise SurveyError(f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}: an image of two axes is needed")
+        self._refuse_what_is_not_there(hdu)
         self.shape: tuple[int, int] = hdu.shape[-2:]
         self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))
         bands = self._choose_bands(hdu.shape[:-2], band)
-        self._decode, self.dtype = _decoder(self.header)
+        self._decode, self.dtype = self._decoder()
         if len(bands) > 1:
-            self.dtype = combine(np.zeros((1, 1), self.dtype), axis=0).dtype
-        self._rows = [self._open_rows(hdu, path, index, gzipped, stack) for index in bands]
+            self.dtype = self._combine(np.zeros((1, 1), self.dtype), axis=0).dtype
+        return [self._open_rows(hdu, path, index, gzipped, stack) for index in bands]
+
+    def _refuse_what_is_not_there(self, hdu: Any) -> None:
+        """Refuse more pixels than the HDU can hold, before memory is taken for them."""
+        n_bytes = math.prod(hdu.shape) * abs(self.header["BITPIX"]) // 8
+        held = hdu.fileinfo()["datSpan"]
+        if n_bytes > held * (_LARGEST_COMPRESSION if isinstance(hdu, fits.CompImageHDU) else 1):
+            axes = " x ".join(map(str, hdu.shape))
+            raise SurveyError(
+                f"{self.where} is damaged: its header says {axes} pixels, but it holds {held} bytes: get the file again"
+            )
 
     def _choose_bands(self, leading: tuple[int, ...], band: Band) -> range:
         """Choose the planes, counted through all leading axes."""
@@ -178,27 +195,35 @@ class FitsPlane:
         SurveyError
             If the file is truncated or damaged.
         """
-        try:
+        with damage_named(f"{self.where} is truncated or damaged"):
             bands = [self._decode(rows.read(n_rows)) for rows in self._rows]
-        except _DAMAGE as error:
-            raise SurveyError(f"{self.where} is truncated or damaged ({error}): get the file again") from error
         return bands[0] if len(bands) == 1 else self._combine(bands, axis=0)
 
+    def _decoder(self) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], np.dtype[Any]]:
+        """Give the function that makes physical values of stored ones, and their type."""
+        header = self.header
+        bitpix, scale, zero = header["BITPIX"], self._number("BSCALE", 1), self._number("BZERO", 0)
+        if scale == 0:
+            raise SurveyError(f"{self.where} has BSCALE = 0, so that all its pixels are the same: correct its header")
+        # The standard gives BLANK no meaning for floats.
+        blank = self._number("BLANK", 0) if bitpix > 0 and "BLANK" in header else None
+        native = np.dtype(_STORED[bitpix]).newbyteorder("=")
+        if (scale, zero, blank) == (1, 0, None):
+            return lambda stored: stored.astype(native, copy=False), native
+        if (scale, zero, blank) == (1, 1 << (abs(bitpix) - 1), None) and bitpix > 8:
+            # The standard's way to keep unsigned integers: the sum wraps, so it is exact.
+            unsigned = np.dtype(f"u{bitpix // 8}")
+            return lambda stored: stored.astype(unsigned) + unsigned.type(zero), unsigned
 
-def _decoder(header: Any) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], np.dtype[Any]]:
-    """Give the function that makes physical values of stored ones, and their type."""
-    bitpix, scale, zero = header["BITPIX"], header.get("BSCALE", 1), header.get("BZERO", 0)
-    blank = header.get("BLANK") if bitpix > 0 else None  # the standard gives BLANK no meaning for floats
-    native = np.dtype(_STORED[bitpix]).newbyteorder("=")
-    if (scale, zero, blank) == (1, 0, None):
-        return lambda stored: stored.astype(native, copy=False), native
-    if (scale, zero, blank) == (1, 1 << (abs(bitpix) - 1), None) and bitpix > 8:
-        # The standard's way to keep unsigned integers: the sum wraps, so it is exact.
-        unsigned = np.dtype(f"u{bitpix // 8}")
-        return lambda stored: stored.astype(unsigned) + unsigned.type(zero), unsigned
+        def scaled(stored: NDArray[Any]) -> NDArray[Any]:
+            with np.errstate(over="ignore"):  # infinite values are refused where they are seen
+                values = stored * np.float64(scale) + np.float64(zero)
+            return values if blank is None else np.where(stored == blank, np.nan, values)
 
-    def scaled(stored: NDArray[Any]) -> NDArray[Any]:
-        values = stored * np.float64(scale) + np.float64(zero)
-        return values if blank is None else np.where(stored == blank, np.nan, values)
+        return scaled, np.dtype(np.float64)
 
-    return scaled, np.dtype(np.float64)
+    def _number(self, keyword: str, default: float) -> float:
+        value = self.header.get(keyword, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            raise SurveyError(f"{self.where} has {keyword} = {value}, not a finite number: correct its header")
+        return value

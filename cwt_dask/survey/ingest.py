@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from cwt_dask.errors import SurveyError
-from cwt_dask.places import is_object, place, remove_tree
+from cwt_dask.places import exists, is_object, place, remove_tree
 from cwt_dask.survey.facts import Census, SurveyFacts
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
@@ -65,7 +65,7 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
         If the survey cannot be analysed, `out` exists, or its parent directory does not.
     """
     out = place(out)
-    if out.exists():
+    if exists(out):
         raise SurveyError(f"{out} exists: remove it or choose another name")
     if not is_object(out) and not out.parent.is_dir():
         raise SurveyError(f"{out.parent} is not a directory: create it first")

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from cwt_dask.config import shown
 from cwt_dask.errors import SurveyError
-from cwt_dask.places import place
+from cwt_dask.places import exists, place
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     Band = int | Literal["sum"] | None
 
 _FILE_AND_HDU = re.compile(r"(?P<file>.+)\[(?P<hdu>[^\[\]]+)\]")
+# No file has more of them.
+HDU_OR_BAND = re.compile(r"[0-9]{1,9}")
 _EXPOSURE, _MASK = "EXPOSURE", "MASK"
 
 
@@ -45,7 +48,7 @@ class PlaneSource:
         """Read ``FILE`` or ``FILE[HDU]``; without an HDU it is the one called `name`, else the only image."""
         text = str(text)  # in a configuration file it may be anything
         match = _FILE_AND_HDU.fullmatch(text)
-        if match and not place(text).exists():
+        if match and not exists(place(text)):
             return cls(place(match["file"]), match["hdu"])
         return cls(place(text), name, only_image_will_do=True)
 
@@ -126,6 +129,6 @@ def _parse_band(band: int | str | None) -> Band:
         return None
     if band == "sum":
         return "sum"
-    if not re.fullmatch(r"\d+", str(band)):
-        raise SurveyError(f'band is {band!r}: give the number of a plane, from 0 on, or "sum"')
+    if not HDU_OR_BAND.fullmatch(str(band)):
+        raise SurveyError(f'band is "{shown(band)}": give the number of a plane, from 0 on, or "sum"')
     return int(band)

@@ -13,7 +13,7 @@ import numpy as np
 from cwt_dask.cwt.rooms import borrow, borrow_filled, give_back
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
-from cwt_dask.places import place
+from cwt_dask.places import exists, place
 from cwt_dask.stores import open_group
 from cwt_dask.survey.facts import SurveyFacts
 from cwt_dask.survey.wcs import wcs_from_text
@@ -121,14 +121,14 @@ class Survey:
         Raises
         ------
         SurveyError
-            If it is none, or of a version that this release does not know.
+            If it is none, damaged, or of a version that this release does not know.
         """
         path = place(path)
         if not is_store(path):
             raise SurveyError(f"{path} is not a survey store: make one with cwt-dask ingest")
         try:
             group = open_group(path)
-        except ValueError as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise SurveyError(f"{path} is no readable Zarr group ({error}): ingest the survey again") from error
         if group.attrs.get("kind") != KIND:
             raise SurveyError(f"{path} is a Zarr group, but not a survey store: make one with cwt-dask ingest")
@@ -138,7 +138,10 @@ class Survey:
                 f"{path} is a survey store of version {version}, but this release reads version {VERSION}: "
                 "ingest the survey again"
             )
-        return cls(path, group, ring=ring)
+        try:
+            return cls(path, group, ring=ring)
+        except (KeyError, TypeError) as error:
+            raise SurveyError(f"{path} is damaged ({error!r}): ingest the survey again") from error
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -258,4 +261,4 @@ def _little_endian(pixels: NDArray[Any]) -> memoryview:
 
 def is_store(path: str | PathLike[str]) -> bool:
     """Whether a path is a Zarr v3 store, not a FITS file."""
-    return (place(path) / "zarr.json").is_file()
+    return exists(place(path) / "zarr.json")

@@ -18,6 +18,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
 from cwt_dask.errors import SurveyError
+from cwt_dask.survey.headers import damage_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,9 @@ _KEPT = re.compile(
       | LONPOLE | LATPOLE | RADESYS | RADECSYS | EQUINOX | EPOCH | WCSNAME | DATE-OBS | MJD-OBS""",
     re.VERBOSE,
 )
+# Axes, and orders of polynomials: one digit is all that the conventions allow.
+_MOST = dict.fromkeys(("WCSAXES", *(f"{name}_ORDER" for name in ("A", "B", "AP", "BP"))), 9)
+_LEAST_PIXEL_DEG, _LARGEST_PIXEL_DEG = 1e-9, 180.0
 _LOOKUP_TABLE = re.compile(r"(CPDIS|CQDIS|CPERR|CQERR|DP|DQ)\d.*|D2IM.*|AXISCORR")
 
 # Equal intervals of native longitude are equal intervals of x.
@@ -93,25 +97,37 @@ def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | N
     for keyword in header:
         if _LOOKUP_TABLE.fullmatch(keyword):
             raise SurveyError(f"{where} has {keyword}: distortions by lookup table cannot be kept; resample the maps")
+    with (
+        _fixes_unsaid(),
+        np.errstate(all="ignore"),
+        damage_named(f"the WCS of {where} cannot be used", "correct its header"),
+    ):
+        return _celestial_cards(header, shape, where)
+
+
+def _celestial_cards(header: Any, shape: tuple[int, int], where: str) -> str | None:
     kind = f"CTYPE1 = {header.get('CTYPE1')}, CTYPE2 = {header.get('CTYPE2')}"
     if "-TAB" in kind:
         raise SurveyError(f"{where} has {kind}: a table of coordinates cannot be kept; resample the maps")
-    try:
-        with _fixes_unsaid():
-            # Not WCS(header, naxis=2): that refuses units which are put right only after it chose the axes.
-            original = WCS(header)
-            if original.naxis > 2:
-                original = original.sub(2)
-            if not original.has_celestial:
-                return None
-            wcs_to_celestial_frame(original)
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise SurveyError(f"the WCS of {where} cannot be used ({reason}): correct its header") from error
+    for keyword, most in _MOST.items():
+        if keyword in header and not (isinstance(header[keyword], int) and 0 <= header[keyword] <= most):
+            # It would be taken for the size of an array.
+            raise SurveyError(f"{where} has {keyword} = {header[keyword]}: it must be at most {most}")
+    # Not WCS(header, naxis=2): that refuses units which are put right only after it chose the axes.
+    original = WCS(header)
+    if original.naxis > 2:
+        original = original.sub(2)
+    if not original.has_celestial:
+        return None
+    wcs_to_celestial_frame(original)
     text = "\n".join(card.image.rstrip() for card in header.cards if _KEPT.fullmatch(card.keyword))
     if not _identical(original, wcs_from_text(text), shape):
         raise SurveyError(f"the WCS of {where} ({kind}) does not survive: resample the maps")
-    return _centred(text, shape)
+    text = _centred(text, shape)
+    scale = pixel_scale(wcs_from_text(text), shape)
+    if not _LEAST_PIXEL_DEG <= scale <= _LARGEST_PIXEL_DEG:
+        raise SurveyError(f"{where} has pixels of {scale:g} deg: correct the WCS in its header")
+    return text
 
 
 def _centred(text: str, shape: tuple[int, int]) -> str:

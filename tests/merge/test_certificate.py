@@ -5,9 +5,11 @@ import pytest
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
+from cwt_dask.errors import RunError
+from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import DIGESTED
-from cwt_dask.merge.certificate import certify, digest_maps
+from cwt_dask.merge.certificate import certify, digest_maps, read_open_islands
 from cwt_dask.merge.judgement import OpenIsland
 from cwt_dask.merge.pooling import stopping_iteration
 from cwt_dask.merge.seams import Seam, compare_seams
@@ -35,6 +37,20 @@ def evidence(small_run):
         "seams": seams,
         "unsettled": [],
     }
+
+
+@pytest.mark.parametrize("content", ["{", "[5]", '[{"iteration": 1}]', "\xff"])
+def test_a_damaged_list_of_open_islands_is_named(tmp_path, content):
+    files = RunDir(tmp_path)
+    files.islands.mkdir()
+    files.open_islands(3).write_text(content, encoding="latin-1")
+    with pytest.raises(RunError, match=r"open-block-00003\.json is damaged .*: run with --overwrite to start anew"):
+        read_open_islands(files)
+
+
+def test_a_record_without_a_digest_gives_no_digest_of_the_maps(evidence):
+    with_record(evidence, 0, chunk_digests={"model": "00"})
+    assert certify(**evidence)["digest_maps"] is None
 
 
 def with_settings(evidence, **settings):

@@ -161,6 +161,19 @@ def test_missing_hdus(refused, write, planes, two):
     refused("both.fits has no HDU BACKGROUND; it has 0 ON, 1 OFF", path, background=both)
 
 
+@pytest.mark.parametrize("hdu", ["BACKGROUND", "1", "9", "9" * 5000])
+def test_a_name_that_cannot_be_read(refused, write, two, hdu):
+    path = write(**two)
+    content = path.read_bytes()
+    place = content.index(b"'BACKGROUND'")
+    path.write_bytes(content[:place] + b"\xff\xfe".ljust(12) + content[place + 12 :])
+    refused(r"survey\.fits is truncated, damaged or no FITS file \(.*EXTNAME.*\)", path, background_hdu=hdu)
+
+
+def test_no_hdu_has_so_large_a_number(refused, write, two):
+    refused("has no HDU 9{200}[.]{3}; it has 0 COUNTS, 1 BACKGROUND", write(**two), counts_hdu="9" * 5000)
+
+
 def test_what_is_no_image(refused, tmp_path):
     def file(hdu):
         hdu.header["EXTNAME"] = "COUNTS"

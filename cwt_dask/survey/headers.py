@@ -1,0 +1,118 @@
+"""FITS headers, looked through before astropy reads them: it counts up to whatever number a header gives."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from astropy.utils.exceptions import AstropyWarning
+
+from cwt_dask.config import shown
+from cwt_dask.errors import SurveyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_BLOCK, _CARD = 2880, 80
+# A hundred thousand cards.
+_MOST_BLOCKS = 2800
+_STRUCTURE = re.compile(
+    rb" *(NAXIS[0-9]*|BITPIX|PCOUNT|GCOUNT|TFIELDS|ZNAXIS|GROUPS) *= *([+-]?[0-9]+|T)\b", re.IGNORECASE
+)
+_LARGEST_SIZE = 2**62
+# The standard's largest number of axes, and of columns of a table; nothing takes negative room.
+_MOST = {"NAXIS": 999, "ZNAXIS": 999, "TFIELDS": 999, "PCOUNT": _LARGEST_SIZE, "GCOUNT": _LARGEST_SIZE}
+_BITPIX = (8, 16, 32, 64, -32, -64)
+
+
+@contextmanager
+def damage_named(what: str, remedy: str = "get the file again") -> Iterator[None]:
+    """Make a `SurveyError` of whatever astropy, and the libraries below it, stumble over in a file.
+
+    Their warnings, one for every card that breaks the standard, are kept quiet.
+
+    Raises
+    ------
+    SurveyError
+        Saying what is wrong, why, and what to do.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            yield
+    except SurveyError:
+        raise
+    except Exception as error:  # they raise anything: KeyError, AttributeError, zlib.error, VerifyError, ...
+        reason = shown(" ".join(str(error).split()) or repr(error))
+        raise SurveyError(f"{what} ({reason}): {remedy}") from error
+
+
+def check_headers(path: Path, handle: Any) -> None:
+    """Look through the headers of all HDUs of an open file, and go back to its beginning.
+
+    Data that breaks off are not looked for.
+
+    Raises
+    ------
+    SurveyError
+        If a header has no end, or counts what cannot be.
+    """
+    for number, cards in enumerate(_headers(path, handle)):
+        for keyword, most in _MOST.items():
+            if keyword in cards and not 0 <= cards[keyword] <= most:
+                raise SurveyError(
+                    f"HDU {number} of {path} has {keyword} = {cards[keyword]}: it must be from 0 to {most}; get the "
+                    "file again"
+                )
+        axes = _axes(cards)
+        if min(axes, default=0) < 0 or cards.get("BITPIX") not in _BITPIX:
+            raise SurveyError(
+                f"HDU {number} of {path} has BITPIX = {cards.get('BITPIX')} and axes of {axes} pixels, which cannot "
+                "be: get the file again"
+            )
+    handle.seek(0)
+
+
+def _headers(path: Path, handle: Any) -> Iterator[dict[str, int]]:
+    """Whole numbers in each header by keyword; data are passed over once a header has been judged."""
+    number = 0
+    while (block := handle.read(_BLOCK)).startswith((b"SIMPLE", b"XTENSION")):
+        cards: dict[str, int] = {}
+        ended = False
+        for _ in range(_MOST_BLOCKS):
+            found = [block[start : start + _CARD] for start in range(0, len(block), _CARD)]
+            for match in filter(None, map(_STRUCTURE.match, found)):
+                keyword, value = match[1].decode().upper(), int(match[2]) if match[2] not in b"tT" else 1
+                if cards.setdefault(keyword, value) != value:
+                    # Some of astropy takes the first, some the last.
+                    raise SurveyError(
+                        f"HDU {number} of {path} has {keyword} = {cards[keyword]} and {value}: get the file again"
+                    )
+            ended = any(card.rstrip() == b"END" for card in found)
+            block = b"" if ended else handle.read(_BLOCK)
+            if not block or block.startswith(b"XTENSION"):
+                break
+        if not ended:
+            raise SurveyError(
+                f"{path} is truncated, damaged or no FITS file (the header of HDU {number} has no END): get the file "
+                "again"
+            )
+        yield cards
+        handle.seek(_data_bytes(cards), 1)
+        number += 1
+
+
+def _axes(cards: dict[str, int]) -> list[int]:
+    return [cards.get(f"NAXIS{axis}", 0) for axis in range(1, cards.get("NAXIS", 0) + 1)]
+
+
+def _data_bytes(cards: dict[str, int]) -> int:
+    axes = _axes(cards)
+    # Random groups have no first axis.
+    pixels = math.prod(axes[1:] if cards.get("GROUPS") and axes[:1] == [0] else axes) if axes else 0
+    n_bytes = abs(cards["BITPIX"]) // 8 * cards.get("GCOUNT", 1) * (cards.get("PCOUNT", 0) + pixels)
+    return min(-(-max(n_bytes, 0) // _BLOCK) * _BLOCK, _LARGEST_SIZE)
