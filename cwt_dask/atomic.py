@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from cwt_dask.errors import InputError
-from cwt_dask.places import exists, is_object, put, remove_tree, upload
+from cwt_dask.places import exists, is_object, put, upload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,29 +61,22 @@ def drafted_file(path: Path) -> Iterator[Path]:
             upload(draft, path)
         return
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    yield draft
-    draft.replace(path)
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def fresh_directory(path: Path, *, replaces: bool = True) -> Iterator[Path]:
     """A directory that appears at `path` at the end, in place of what was there; on any error that stays.
 
-    In an object store, where nothing can be renamed, it is made where it will be, and nothing may be there; on an error
-    it is removed. Its makers write last what says that it is whole.
-
     Raises
     ------
     InputError
         If it cannot be made there, or something is there by now that it must not replace.
     """
-    if is_object(path):
-        try:
-            yield path
-        except BaseException:
-            remove_tree(path)
-            raise
-        return
     absent = [parent for parent in path.parents if not exists(parent)]
     fresh = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

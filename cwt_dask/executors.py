@@ -18,7 +18,7 @@ from cwt_dask.errors import InterruptedRun, MachineError, RunError
 from cwt_dask.stop import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 # Enough that no worker waits for the driver, few enough that the scheduler holds no queue.
 IN_FLIGHT_PER_THREAD = 2
@@ -39,13 +39,6 @@ class Outcome(NamedTuple):
     item: int
     value: Any
     error: BaseException | None
-
-
-class _Flight(NamedTuple):
-    """An item on its way, and since when."""
-
-    item: int
-    since: float
 
 
 class Executor(Protocol):
@@ -116,8 +109,10 @@ class OnDask:
         # A key that was used before would return that result: keys are unique to the call.
         call = f"{name_of(function)}-{uuid.uuid4().hex}"
         waiting = iter(items)
-        flying: dict[distributed.Future, _Flight] = {}
+        flying: dict[distributed.Future, int] = {}
         patience = math.inf
+        seen: dict[str, float] = {}
+        look = time.monotonic()
         while True:
             if self.stop.notice() and patience == math.inf:
                 patience = time.monotonic() + self.grace
@@ -125,34 +120,45 @@ class OnDask:
             if not self.stop.asked:
                 for item in itertools.islice(waiting, max(self._room() - len(flying), 0)):
                     future = self.client.submit(function, item, key=f"{call}-{item}", pure=False)
-                    flying[future] = _Flight(item, time.monotonic())
+                    flying[future] = item
             if not flying or time.monotonic() >= patience:
                 self.client.cancel(list(flying))
                 return
             for future in self._landed(flying, min(WATCHDOG_SECONDS, patience - time.monotonic())):
                 # A future that is held would be computed again if its worker died.
-                yield _outcome(future, flying.pop(future).item)
+                yield _outcome(future, flying.pop(future))
                 future.release()
-            for future in self._hanging(flying):
-                error = MachineError(f"it took more than {self.deadline:.0f} s: its worker was taken to hang")
-                yield Outcome(flying.pop(future).item, None, error)
+            if time.monotonic() >= look:
+                look = time.monotonic() + max(WATCHDOG_SECONDS, self.deadline / 10)
+                for future in self._hanging(flying, seen):
+                    error = MachineError(
+                        f"it took more than {DEADLINES * self.deadline:.0f} s: its worker was taken to hang"
+                    )
+                    yield Outcome(flying.pop(future), None, error)
 
-    def _hanging(self, flying: dict[distributed.Future, _Flight]) -> list[distributed.Future]:
-        """Take away what a worker is at for too long, and start that worker anew."""
-        late = time.monotonic() - DEADLINES * self.deadline
-        overdue = {future.key: future for future, flight in flying.items() if flight.since < late}
-        if not overdue:
-            return []
-        # What waits for a worker may wait as long as it takes.
-        holders = {where: overdue.keys() & set(keys) for where, keys in self.client.processing().items()}
-        hanging = [overdue[key] for keys in holders.values() for key in keys]
+    def _hanging(self, flying: Mapping[distributed.Future, int], seen: dict[str, float]) -> list[distributed.Future]:
+        """Take away what a worker has been at for too long, and start that worker anew.
+
+        `seen` tells since when each key is known to be at a worker: what waits for one may wait as long as it takes.
+        """
+        try:
+            holders = self.client.processing()
+        except OSError as error:
+            raise _lost() from error
+        now = time.monotonic()
+        since = {key: seen.get(key, now) for keys in holders.values() for key in keys}
+        seen.clear()
+        seen.update(since)
+        late = {key for key, first in since.items() if now - first > DEADLINES * self.deadline}
+        hanging = [future for future in flying if future.key in late]
         self.client.cancel(hanging)
-        # Workers without a nanny cannot be started anew, and one that does not come back is not waited for.
-        with suppress(ValueError, TimeoutError):
-            self.client.restart_workers([where for where, keys in holders.items() if keys], timeout=RESTART_SECONDS)
+        for where in [where for where, keys in holders.items() if late & set(keys)]:
+            # Without a nanny it cannot be started anew; it may have gone, or not come back in time.
+            with suppress(ValueError, KeyError, TimeoutError):
+                self.client.restart_workers([where], timeout=RESTART_SECONDS)
         return hanging
 
-    def _take_back(self, flying: dict[distributed.Future, _Flight]) -> None:
+    def _take_back(self, flying: dict[distributed.Future, int]) -> None:
         """Cancel what waits for its turn at a worker."""
         found = self.client.run(_executing, on_error="ignore").values()
         begun = {key for keys in found if isinstance(keys, list) for key in keys}
@@ -168,7 +174,7 @@ class OnDask:
             raise _lost() from error
         return max(IN_FLIGHT_PER_THREAD * threads, 1)
 
-    def _landed(self, flying: dict[distributed.Future, _Flight], seconds: float) -> list[distributed.Future]:
+    def _landed(self, flying: dict[distributed.Future, int], seconds: float) -> list[distributed.Future]:
         # Whatever ends the wait, only the futures themselves say what became of them.
         with suppress(TimeoutError, CancelledError), self.client.as_current():
             distributed.wait(list(flying), timeout=seconds, return_when="FIRST_COMPLETED")

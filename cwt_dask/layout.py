@@ -27,7 +27,7 @@ class RunDir:
         """Names of the files there that are no part of a run."""
         stores = (self.survey, self.maps, self.seams, self.islands, self.ledger, self.checkpoints)
         files = (
-            *(self.settings, self.lock, self.driver),
+            *(self.settings, self.lock, self.driver, self.unfinished),
             *(self.certificate, self.catalogue, self.catalogue_fits, self.maps_fits),
         )
         own = {path.name for path in (*stores, *files)}
@@ -38,7 +38,8 @@ class RunDir:
     def free(self) -> bool:
         """Whether nothing lies there, or an empty directory; in an object store also what was not made to the end."""
         if is_object(self.path):
-            return not self.settings.exists() and not (self.path.exists() and self.foreign)
+            there = {path.name for path in self.path.iterdir()} if exists(self.path) else set()
+            return there <= {self.driver.name} or self.unfinished.name in there
         return not exists(self.path) or (self.path.is_dir() and not any(self.path.iterdir()))
 
     @property
@@ -113,6 +114,11 @@ class RunDir:
     def lock(self) -> Path:
         """Held by the process that carries the run out."""
         return self.path / "lock"
+
+    @property
+    def unfinished(self) -> Path:
+        """Says that the run there is still being made; only in object stores, where nothing can be renamed."""
+        return self.path / "unfinished"
 
     @property
     def driver(self) -> Path:

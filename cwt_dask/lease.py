@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -45,9 +46,8 @@ def sole_lease(files: RunDir, lost: Callable[[], None]) -> Iterator[Driver | Non
         If another process holds it.
     """
     before, this = _take(files)
-    content = _content(this)
     ended = threading.Event()
-    renewer = threading.Thread(target=_renew, args=(files, content, ended, lost), daemon=True)
+    renewer = threading.Thread(target=_renew, args=(files, this, ended, lost), daemon=True)
     renewer.start()
     try:
         yield before
@@ -56,37 +56,46 @@ def sole_lease(files: RunDir, lost: Callable[[], None]) -> Iterator[Driver | Non
         renewer.join()
         # What ended the block must not be hidden by a store that does not answer: the lease gets stale.
         with suppress(Exception):
-            if read_driver(files) == this:
+            if same_holder(read_driver(files), this):
                 files.driver.unlink()
 
 
+def same_holder(one: Driver | None, other: Driver | None) -> bool:
+    """Whether two states of `driver.json` are of one lease, however often it was renewed."""
+    return one is not None and other is not None and one.lease == other.lease
+
+
 def _take(files: RunDir) -> tuple[Driver | None, Driver]:
-    seen, holder = version_of(files.driver), read_driver(files)
-    if seen is not None and not (holder and holder.is_gone) and _age(files) < STALE_SECONDS:
-        raise InputError(
-            f"{files.path} is in use by {holder or 'another process'}: wait until that has ended, or choose another; "
-            f"one that has died holds it for {STALE_SECONDS / 60:.0f} minutes"
-        )
-    this = Driver.this()
+    this = replace(Driver.this(), lease=uuid.uuid4().hex)
     try:
+        seen, holder = version_of(files.driver), read_driver(files)
+        if seen is not None and not (holder and holder.is_gone) and _age(files) < STALE_SECONDS:
+            raise InputError(
+                f"{files.path} is in use by {holder or 'another process'}: wait until that has ended, or choose "
+                f"another; one that has died holds it for {STALE_SECONDS / 60:.0f} minutes"
+            )
         replace_seen(files.driver, _content(this), seen)
-    except FileExistsError as error:
+    except (FileExistsError, FileNotFoundError) as error:
         raise InputError(
-            f"{files.path} was taken by {read_driver(files)} just now: wait until that has ended, or choose another"
+            f"{files.path} was taken or left by {read_driver(files) or 'another process'} just now: give the same "
+            "command again"
         ) from error
     return holder if seen is not None else None, this
 
 
-def _renew(files: RunDir, content: bytes, ended: threading.Event, lost: Callable[[], None]) -> None:
+def _renew(files: RunDir, this: Driver, ended: threading.Event, lost: Callable[[], None]) -> None:
     while not ended.wait(RENEWAL_SECONDS):
         # A store that does not answer may do so the next time.
         with suppress(Exception):
-            if files.driver.read_bytes() != content:
-                lost()
-                return
             try:
-                replace_seen(files.driver, content, version_of(files.driver))
-            except FileExistsError:
+                seen = version_of(files.driver)
+                ours = same_holder(Driver(**json.loads(files.driver.read_bytes())), this)
+                if ours:
+                    # Of other content each time, so that its version tells one renewal from another.
+                    replace_seen(files.driver, _content(replace(this, renewal=uuid.uuid4().hex)), seen)
+            except (FileExistsError, FileNotFoundError):
+                ours = False
+            if not ours:
                 lost()
                 return
 

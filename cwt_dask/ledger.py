@@ -16,10 +16,10 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cwt_dask.atomic import write_atomically
-from cwt_dask.errors import RunError
+from cwt_dask.errors import MachineError, RunError
 from cwt_dask.fieldtypes import impossible_fields
 from cwt_dask.layout import RunDir
-from cwt_dask.places import is_object, replace_seen, version_of
+from cwt_dask.places import is_object, replace_seen, store_errors, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -180,7 +180,7 @@ def read_run_id(run_dir: RunDir) -> str:
     """
     try:
         return run_dir.run_id.read_text(encoding="ascii")
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         raise RunError(f"{run_dir.run_id} cannot be read ({error}): run with --overwrite to start anew") from error
 
 
@@ -260,20 +260,20 @@ def read_rounds(run_dir: RunDir, block: int, tile: int, most: int) -> list[Block
 
 def record_failure(run_dir: RunDir, tile: int, stage: str, error: BaseException) -> None:
     """Keep why a tile could not be done."""
-    attempt = count_failures(run_dir, tile) + 1
-    record = FailureRecord(
-        schema=SCHEMA,
-        run=read_run_id(run_dir),
-        tile=tile,
-        stage=stage,
-        attempt=attempt,
-        error=type(error).__name__,
-        message=str(error),
-        traceback="".join(traceback.format_exception(error)),
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
     # Whatever broke the tile may break this: what is known of it is said all the same.
-    with suppress(OSError):
+    with suppress(OSError, MachineError), store_errors():
+        attempt = count_failures(run_dir, tile) + 1
+        record = FailureRecord(
+            schema=SCHEMA,
+            run=read_run_id(run_dir),
+            tile=tile,
+            stage=stage,
+            attempt=attempt,
+            error=type(error).__name__,
+            message=str(error),
+            traceback="".join(traceback.format_exception(error)),
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         write_atomically(run_dir.failure(tile, attempt), json.dumps(asdict(record), indent=1).encode())
 
 

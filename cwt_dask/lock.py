@@ -10,6 +10,7 @@ import socket
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -41,6 +42,10 @@ class Driver:
         Where it runs, whose it is, and since when (UTC).
     job : str
         Its number in a batch system; empty outside.
+    machine : str
+        Which start of which machine, and which of its spaces of process numbers.
+    lease, renewal : str
+        In object stores: which lease, and how often it was renewed.
     """
 
     pid: int
@@ -48,12 +53,15 @@ class Driver:
     user: str
     since: str
     job: str = ""
+    machine: str = ""
+    lease: str = ""
+    renewal: str = ""
 
     @classmethod
     def this(cls) -> Driver:
         """The calling process."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(os.getpid(), socket.gethostname(), _user(), now, batch_job())
+        return cls(os.getpid(), socket.gethostname(), _user(), now, batch_job(), this_machine())
 
     def __str__(self) -> str:
         job = f", job {self.job}" if self.job else ""
@@ -62,7 +70,15 @@ class Driver:
     @property
     def is_gone(self) -> bool:
         """Whether it is known to have ended; what happens on another machine is not."""
-        return self.host == socket.gethostname() and not psutil.pid_exists(self.pid)
+        return self.machine == this_machine() != "" and not psutil.pid_exists(self.pid)
+
+
+def this_machine() -> str:
+    """Where process numbers mean the same: this start of this machine, and this container; empty if nothing tells."""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    return ""
 
 
 def read_driver(files: RunDir) -> Driver | None:

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from dask.utils import format_bytes
 
-from cwt_dask.atomic import fresh_directory, leftovers
+from cwt_dask.atomic import fresh_directory, leftovers, write_atomically
 from cwt_dask.cost import least_disk
-from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.errors import InputError, MachineError, SettingsError
 from cwt_dask.layout import RunDir
-from cwt_dask.lease import sole_lease
+from cwt_dask.lease import same_holder, sole_lease
 from cwt_dask.ledger import begin_ledger
-from cwt_dask.lock import sole_driver
+from cwt_dask.lock import read_driver, sole_driver
 from cwt_dask.maps import create_maps, has_history
-from cwt_dask.places import free_space, is_object, lies_in, refuse_no_bucket, remove_tree
+from cwt_dask.places import free_space, is_object, lies_in, refuse_no_bucket, remove_tree, store_errors
 from cwt_dask.plan import Plan, make_plan
 from cwt_dask.runfile import read_run, refuse_differences, write_run
 from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from cwt_dask.options import Options
     from cwt_dask.progress import Reporter
+    from cwt_dask.stop import Stop
     from cwt_dask.survey import SurveyFacts
 
 
@@ -48,12 +48,10 @@ def refuse_another(files: RunDir, survey: Path, options: Options) -> None:
         )
 
 
-def create(
-    files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, lost: Callable[[], None]
-) -> None:
+def create(files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, stop: Stop) -> None:
     """Make a run directory, with the survey's store in it unless it is one; nothing is there if that fails.
 
-    From its first moment on it is held for the length of `hold`; `lost` is called if another takes it over. A run that
+    From its first moment on it is held for the length of `hold`; `stop` is asked if another takes it over. A run that
     is there already is replaced.
 
     Raises
@@ -61,6 +59,8 @@ def create(
     InputError
         If the survey, a setting or the place is wrong.
     """
+    if is_object(files.path):
+        refuse_no_bucket(files.path)
     if not files.free and not files.is_run:
         raise InputError(f"{files.path} is not a run directory: it is not overwritten, choose another")
     if not files.free and files.foreign:
@@ -70,25 +70,42 @@ def create(
     if lies_in(survey, files.path):
         raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
     if is_object(files.path):
-        refuse_no_bucket(files.path)
-        # What is there cannot be kept until the new run is made: what can be refused is refused before.
-        make_plan(options.settings, facts_of(survey, options.source)).check_memory(options.execution.memory_limit)
-        hold.enter_context(sole_lease(files, lost))
-        # Without its settings nobody takes the rest for a run.
-        files.settings.unlink(missing_ok=True)
-        remove_tree(files.path, sparing=files.driver)
-        with fresh_directory(files.path) as fresh:
-            _fill(RunDir(fresh), files, survey, options, progress)
+        _create_in_bucket(files, survey, options, progress, hold, stop)
         return
     replaces = files.is_run
     with sole_driver(files) if replaces else nullcontext():
         _remove_dead(files)
         with fresh_directory(files.path, replaces=replaces) as fresh:
             hold.enter_context(sole_driver(RunDir(fresh), moves_to=files))
-            _fill(RunDir(fresh), files, survey, options, progress)
+            _fill(RunDir(fresh), files, survey, options, progress, stop)
 
 
-def _fill(new: RunDir, files: RunDir, survey: Path, options: Options, progress: Reporter) -> None:
+def _create_in_bucket(
+    files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, stop: Stop
+) -> None:
+    """Make a run where nothing can be renamed: where it will be, and marked as unfinished until it is whole."""
+    # What is there cannot be kept until the new run is made: what can be refused is refused before.
+    make_plan(options.settings, facts_of(survey, options.source)).check_memory(options.execution.memory_limit)
+    hold.enter_context(sole_lease(files, stop.ask))
+    if not files.free and not options.execution.overwrite:
+        raise InputError(f"{files.path} holds another run by now: give the same command again to go on with that")
+    ours = read_driver(files)
+    write_atomically(files.unfinished, b"")
+    # Without its settings nobody takes the rest for a run.
+    files.settings.unlink(missing_ok=True)
+    try:
+        remove_tree(files.path, sparing=(files.driver, files.unfinished))
+        _fill(files, files, survey, options, progress, stop)
+        files.unfinished.unlink()
+    except BaseException:
+        # What ended it must not be hidden; nor is anything of one who has taken over removed.
+        with suppress(OSError, MachineError), store_errors():
+            if same_holder(read_driver(files), ours):
+                remove_tree(files.path)
+        raise
+
+
+def _fill(new: RunDir, files: RunDir, survey: Path, options: Options, progress: Reporter, stop: Stop) -> None:
     """Make all that a run needs, for now at `new`, and last what says that it is one."""
     if is_store(survey):
         opened = open_store(survey, options.source)
@@ -98,6 +115,9 @@ def _fill(new: RunDir, files: RunDir, survey: Path, options: Options, progress: 
     plan = make_plan(options.settings, opened.facts)
     plan.check_memory(options.execution.memory_limit)
     _check_disk(files.path, opened.facts, plan, progress)
+    if is_object(new.path):
+        # Somebody else may have taken the place over meanwhile.
+        stop.check()
     history = plan.settings.max_iter if options.execution.keep_history else 0
     create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text, history=history)
     begin_ledger(new)

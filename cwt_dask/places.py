@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from cwt_dask.errors import InputError, MachineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from os import PathLike
 
 SCHEME = "s3://"
@@ -70,12 +70,12 @@ def exists(path: Path) -> bool:
 def lies_in(path: Path, directory: Path) -> bool:
     """Whether a path is a directory or somewhere below it."""
     if is_object(path) or is_object(directory):
-        return f"{path}/".startswith(f"{directory}/")
+        return f"{path}/".startswith(str(directory).rstrip("/") + "/")
     return path.resolve().is_relative_to(directory.resolve())
 
 
 def refuse_no_bucket(path: Path) -> None:
-    """Refuse to write where there is no bucket.
+    """Refuse to write where there is no bucket, or to a bucket as a whole.
 
     Raises
     ------
@@ -83,23 +83,36 @@ def refuse_no_bucket(path: Path) -> None:
         If so.
     """
     target: Any = path
-    bucket = target.path.partition("/")[0]
+    bucket, _, key = target.path.partition("/")
+    if not key:
+        raise InputError(f"{path} is a whole bucket: give a name in it, such as {SCHEME}{bucket}/run")
     if not target.fs.exists(bucket):
         raise InputError(
             f"there is no bucket {SCHEME}{bucket}, or you may not see it: make it first, or see to your keys"
         )
 
 
-def remove_tree(path: Path, *, sparing: Path | None = None) -> None:
-    """Remove a directory and all below it, but for one file; what is not there, or cannot be removed, is left."""
+def remove_tree(path: Path, *, sparing: Collection[Path] = ()) -> None:
+    """Remove a directory and all below it, but for some files; in a directory for none.
+
+    What cannot be removed of a directory is left.
+
+    Raises
+    ------
+    PermissionError
+        If objects cannot be removed.
+    """
     if not is_object(path):
         shutil.rmtree(path, ignore_errors=True)
         return
     target: Any = path
-    spared: Any = sparing
-    keys = [key for key in target.fs.find(target.path) if spared is None or key != spared.path]
+    spared = {cast("Any", file).path for file in sparing}
+    keys = [key for key in target.fs.find(target.path) if key not in spared]
     if keys:
         target.fs.rm(keys)
+        # Of many that are removed at once the store's client does not say which it could not.
+        if left := set(target.fs.find(target.path)) & set(keys):
+            raise PermissionError(f"{len(left)} objects below {path} could not be removed: see to your keys")
 
 
 def free_space(directory: Path) -> float:

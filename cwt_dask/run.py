@@ -146,7 +146,7 @@ def execute(
             client = stack.enter_context(existing_client(execution.scheduler, execution.scheduler_file))
         files = RunDir(run_dir.resolve())
         if files.free or execution.overwrite:
-            create(files, survey, options, progress, stack, stop.ask)
+            create(files, survey, options, progress, stack, stop)
         else:
             refuse_another(files, survey, options)
             held = sole_lease(files, stop.ask) if is_object(files.path) else sole_driver(files)

@@ -70,7 +70,7 @@ def read_run(run_dir: RunDir) -> StoredRun:
     """
     try:
         content: dict[str, Any] = tomllib.loads(run_dir.settings.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InputError(
             f"{run_dir.path} is not a run directory: it has no readable run.toml; choose another (SURVEY comes first)"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from cwt_dask.errors import MachineError, RunError
@@ -26,8 +26,8 @@ NO_ROOM = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
     errno.EROFS: "have it mounted for writing",
-    errno.EACCES: "see to it that workers may write there",
-    errno.EPERM: "see to it that workers may write there",
+    errno.EACCES: "see to it that workers may read and write there",
+    errno.EPERM: "see to it that workers may read and write there",
 }
 
 
@@ -49,6 +49,11 @@ class Stages:
     progress: Reporter
     files: RunDir
 
+    @cached_property
+    def run_id(self) -> str:
+        """Which run this is: of one that has replaced it nothing is touched."""
+        return read_run_id(self.files)
+
     def over(self, function: Callable[[int], Any], tiles: Iterable[int], stage: str) -> dict[int, Any]:
         """Run a function over tiles; the others go on when one fails.
 
@@ -63,7 +68,7 @@ class Stages:
         values: dict[int, Any] = {}
         failed: dict[int, BaseException] = {}
         wanted, attempts = tiles, 0
-        run_id = read_run_id(self.files)
+        run_id = self.run_id
         while wanted and attempts < TRIES:
             attempts += 1
             again = []
@@ -76,10 +81,12 @@ class Stages:
                     continue
                 failed[outcome.item] = outcome.error
                 self._note(outcome, stage, attempts)
-                remedy = NO_ROOM.get(getattr(outcome.error, "errno", None) or 0)
+                # Object stores give no number with what they do not permit.
+                number = errno.EACCES if isinstance(outcome.error, PermissionError) else 0
+                remedy = NO_ROOM.get(getattr(outcome.error, "errno", None) or number)
                 if remedy:
                     raise RunError(
-                        f"{stage}: tile {outcome.item} could not be written ({outcome.error}): {remedy}, and give the "
+                        f"{stage}: tile {outcome.item} could not be done ({outcome.error}): {remedy}, and give the "
                         "same command again"
                     ) from outcome.error
                 if isinstance(outcome.error, OF_THE_MACHINE):

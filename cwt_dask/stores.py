@@ -11,6 +11,7 @@ import zarr
 from zarr.storage import FsspecStore, LocalStore
 
 from cwt_dask.atomic import atomic_file
+from cwt_dask.errors import SurveyError
 from cwt_dask.places import STORAGE_OPTIONS, is_object
 
 if TYPE_CHECKING:
@@ -21,15 +22,23 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
 
+# Chunks that are written and not yet on the disk.
+MOST_LANDING = 32
+
+
 def create_group(path: Path, **attributes: Any) -> zarr.Group:
     """Make a group that can be written."""
     return zarr.create_group(_store(path), attributes=attributes)
 
 
-def open_group(path: Path, *, writable: bool = False) -> zarr.Group:
-    """Open a group; what goes wrong is as `zarr.open_group` has it."""
+def open_group(path: Path, *, writable: bool = False, whole: bool = False) -> zarr.Group:
+    """Open a group; what goes wrong is as `zarr.open_group` has it.
+
+    Of a `whole` one, to be read only, a chunk that is not there is lost: reading it raises SurveyError.
+    """
     # Without the version, files of older ones would be looked for, too.
-    return zarr.open_group(_store(path, read_only=not writable), mode="r+" if writable else "r", zarr_format=3)
+    store = _store(path, read_only=not writable, whole=whole)
+    return zarr.open_group(store, mode="r+" if writable else "r", zarr_format=3)
 
 
 @contextmanager
@@ -38,12 +47,6 @@ def flushing_behind(group: zarr.Group) -> Iterator[None]:
     store = group.store
     with store.flushing_behind() if isinstance(store, DurableStore) else nullcontext():
         yield
-
-
-def _store(path: Path, *, read_only: bool = False) -> FsspecStore | DurableStore:
-    if is_object(path):
-        return FsspecStore.from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
-    return DurableStore(path, read_only=read_only)
 
 
 class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr's types
@@ -66,11 +69,11 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr
         try:
             with ThreadPoolExecutor(1) as self._flusher:
                 yield
+            while self._landing:
+                self._landing.pop(0).result()
         finally:
             self._flusher = None
-        for landed in self._landing:
-            landed.result()
-        self._landing.clear()
+            self._landing.clear()
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a chunk or metadata; see `zarr.abc.store.Store`."""
@@ -85,3 +88,31 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr
             stack.enter_context(atomic_file(path, cached=False)).write(value.as_buffer_like())
             if self._flusher:
                 self._landing.append(self._flusher.submit(stack.pop_all().close))
+        # Each is an open file.
+        if len(self._landing) > MOST_LANDING:
+            self._landing.pop(0).result()
+
+
+class _Whole:
+    """Before the store that it is mixed with: Zarr takes a chunk that is not there for one of fill values."""
+
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
+        found: Buffer | None = await super().get(key, *args, **kwargs)  # type: ignore[misc] # of the store
+        if found is None and "/c/" in key:
+            raise SurveyError(f"the survey's store has lost its chunk {key}: ingest the survey again")
+        return found
+
+
+class _WholeDirectory(_Whole, DurableStore):
+    pass
+
+
+class _WholeBucket(_Whole, FsspecStore):  # type: ignore[misc] # mypy is not told of Zarr's types
+    pass
+
+
+def _store(path: Path, *, read_only: bool = False, whole: bool = False) -> FsspecStore | DurableStore:
+    if is_object(path):
+        kind = _WholeBucket if whole else FsspecStore
+        return kind.from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
+    return (_WholeDirectory if whole else DurableStore)(path, read_only=read_only)

@@ -18,6 +18,8 @@ READ_TIMEOUT = 1.0
 # One layer that tries again is enough, and it must not take long.
 CONFIGURATION = {"config_kwargs": {"read_timeout": READ_TIMEOUT, "retries": {"max_attempts": 0}}}
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+# Of many objects that are to be removed: the answer as a whole is that all is well.
+DENIED = b"<DeleteResult><Error><Key>x</Key><Code>AccessDenied</Code></Error></DeleteResult>"
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "nobody",
     "AWS_SECRET_ACCESS_KEY": "secret",
@@ -43,6 +45,10 @@ class Misbehaving:
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
                 start_response("503 Slow Down", [("Content-Type", "application/xml")])
                 return [SLOW_DOWN]
+            case "denied":
+                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+                start_response("200 OK", [("Content-Type", "application/xml")])
+                return [DENIED]
             case "half":
                 environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0) // 2)
                 hang_up(environ)

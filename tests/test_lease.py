@@ -3,20 +3,23 @@
 import json
 import socket
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 
 import pytest
 from skies import poisson_sky, write_survey
 
-from cwt_dask import lease, run_survey
-from cwt_dask.errors import InputError
+from cwt_dask import lease, opening, run_survey
+from cwt_dask.errors import InputError, InterruptedRun
 from cwt_dask.layout import RunDir
-from cwt_dask.lease import sole_lease
-from cwt_dask.lock import Driver, read_driver
+from cwt_dask.lease import same_holder, sole_lease
+from cwt_dask.lock import Driver, read_driver, this_machine
+from cwt_dask.options import Options
+from cwt_dask.progress import Reporter
 from cwt_dask.stop import Stop
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 1, "min_scale": 1.2, "max_iter": 2, "tile_size": 45}
-ELSEWHERE = Driver(4711, "elsewhere", "somebody", "2026-11-25T12:00:00+00:00")
+ELSEWHERE = Driver(4711, "elsewhere", "somebody", "2026-11-25T12:00:00+00:00", lease="theirs")
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_what_is_no_driver_is_another_process(files):
 
 
 def test_one_who_is_known_to_be_gone_holds_nothing(files):
-    gone = replace(ELSEWHERE, host=socket.gethostname(), pid=2**22 + 1)
+    gone = replace(ELSEWHERE, machine=this_machine(), pid=2**22 + 1)
     hold(files, gone)
     with sole_lease(files, never) as before:
         assert before == gone
@@ -83,7 +86,10 @@ def taken_meanwhile(files, monkeypatch):
 def test_of_two_who_take_it_at_once_one_gets_it(files, monkeypatch, taken_meanwhile):
     taken_meanwhile()
     monkeypatch.setattr(lease, "_age", lambda _: lease.STALE_SECONDS)
-    with pytest.raises(InputError, match="was taken by process 4711 of somebody on elsewhere.* just now: wait"):
+    with pytest.raises(
+        InputError,
+        match="was taken or left by process 4711 of somebody on elsewhere.* just now: give the same command again",
+    ):
         lease._take(files)
 
 
@@ -98,10 +104,11 @@ def wait_for(condition):
 def test_a_lease_is_renewed(files, server, monkeypatch):
     monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
     with sole_lease(files, never):
-        content = files.driver.read_bytes()
+        holder = read_driver(files)
         before = server.requests["PUT"]
         wait_for(lambda: server.requests["PUT"] > before + 2)
-        assert files.driver.read_bytes() == content
+        assert read_driver(files) != holder
+        assert same_holder(read_driver(files), holder)
         # A store that does not answer for a while is no reason to give up.
         server.fault = lambda method, _: "throttled" if method == "GET" else None
         before = server.requests["GET"]
@@ -119,6 +126,53 @@ def test_who_loses_a_lease_stops(files, monkeypatch):
         wait_for(lambda: stop.asked)
     # It is the other's.
     assert read_driver(files) == ELSEWHERE
+
+
+def test_who_finds_his_lease_gone_stops(files, monkeypatch):
+    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
+    stop = Stop()
+    with sole_lease(files, stop.ask):
+        files.driver.unlink()
+        wait_for(lambda: stop.asked)
+
+
+def test_two_of_one_process_do_not_hold_it_both(files):
+    with (
+        sole_lease(files, never),
+        pytest.raises(InputError, match="in use by process"),
+        sole_lease(files, never),
+    ):
+        pass
+
+
+def test_who_loses_a_lease_while_making_a_run_leaves_it_to_the_other(files, tmp_path, monkeypatch):
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((45, 45), seed=3))
+    stop = Stop()
+
+    def taken_over(*_, **__):
+        hold(files, ELSEWHERE)
+        stop.ask()
+
+    monkeypatch.setattr(opening, "_check_disk", taken_over)
+    with pytest.raises(InterruptedRun), ExitStack() as stack:
+        opening.create(files, survey, Options.parse(OPTIONS), Reporter(), stack, stop)
+    assert read_driver(files) == ELSEWHERE
+    assert not files.run_id.exists()
+    assert files.survey.exists()
+
+
+def test_a_run_that_appeared_before_the_lease_was_had_is_left_alone(files, tmp_path, monkeypatch):
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((45, 45), seed=3))
+    look = opening.facts_of
+
+    def meanwhile(*arguments):
+        files.settings.write_text("of another")
+        return look(*arguments)
+
+    monkeypatch.setattr(opening, "facts_of", meanwhile)
+    with pytest.raises(InputError, match="holds another run by now: give the same command again"):
+        run_survey(survey, files.path, **OPTIONS)
+    assert files.settings.read_text() == "of another"
 
 
 def test_who_loses_a_lease_while_renewing_it_stops(files, monkeypatch, taken_meanwhile):

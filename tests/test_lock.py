@@ -15,7 +15,7 @@ from cwt_dask import lock
 from cwt_dask.atomic import fresh_directory, leftovers, remove_leftovers
 from cwt_dask.errors import InputError
 from cwt_dask.layout import RunDir
-from cwt_dask.lock import Driver, read_driver, sole_driver
+from cwt_dask.lock import Driver, read_driver, sole_driver, this_machine
 
 HOLDS = """
 import sys, time
@@ -73,9 +73,9 @@ def test_whoever_ends_by_itself_leaves_nothing_to_say(files, error):
 
 
 def test_what_happens_on_another_machine_is_not_known():
-    there = replace(Driver.this(), host="elsewhere", pid=2**22 + 1)
+    there = replace(Driver.this(), host="elsewhere", machine="another", pid=2**22 + 1)
     assert not there.is_gone
-    assert replace(there, host=socket.gethostname()).is_gone
+    assert replace(there, machine=this_machine()).is_gone
     assert "on elsewhere, job 17, since" in str(replace(there, job="17"))
 
 

@@ -26,6 +26,12 @@ class LostClient:
     def submit(self, *_, **__):
         return Mock(status="pending")
 
+    def processing(self):
+        return {}
+
+    def cancel(self, _):
+        pass
+
     def as_current(self):
         return nullcontext()
 

@@ -80,6 +80,9 @@ def test_surveys_in_buckets(bucket, survey, on_disk, tmp_path):
     assert store.facts == Survey.open(f"{bucket}/survey.zarr").facts
     assert digests(run_survey(store.path, tmp_path / "run", **FAST)) == digests(on_disk)
     assert digests(run_survey(f"{bucket}/survey.fits", f"{bucket}/run", **FAST)) == digests(on_disk)
+    (store.path / "counts" / "c" / "0" / "0").unlink()
+    with pytest.raises(RunError, match="has lost its chunk counts/c/0/0: ingest the survey again"):
+        run_survey(store.path, tmp_path / "lost", **FAST)
     with pytest.raises(SurveyError, match=r"survey.zarr exists: remove it or choose another name"):
         ingest(SurveySource.of(survey), f"{bucket}/survey.zarr")
 
@@ -161,13 +164,16 @@ def test_what_was_not_made_to_the_end_is_made_anew(bucket, server, survey, on_di
     with pytest.raises(MachineError), places.store_errors():
         run_survey(survey, f"{bucket}/run", **FAST)
     server.fault = lambda *_: None
+    assert not (bucket / "run").exists()
     # As after a driver that was killed there.
     ingest(SurveySource.of(survey), f"{bucket}/run/survey.zarr")
+    (bucket / "run" / "unfinished").touch()
     assert digests(run_survey(survey, f"{bucket}/run", **FAST)) == digests(on_disk)
 
 
 def test_no_survey_in_the_run_directory_is_overwritten(bucket, survey):
-    store = ingest(SurveySource.of(survey), f"{bucket}/run/survey.zarr")
+    files = run_survey(survey, f"{bucket}/run", **FAST).files
     with pytest.raises(InputError, match="which would be overwritten"):
-        run_survey(f"{bucket}/run/survey.zarr", f"{bucket}/run", **FAST)
-    assert Survey.open(store.path).facts == store.facts
+        run_survey(files.survey, files.path, **FAST | {"overwrite": True})
+    assert Survey.open(files.survey).facts
+    assert files.certificate.exists()

@@ -49,6 +49,14 @@ def test_places_that_cannot_be_used(bucket, survey, monkeypatch):
     with pytest.raises(InputError, match="is not a run directory"):
         run_survey(survey, f"{bucket}/run", **FAST)
     assert (bucket / "run" / "notes.txt").read_text() == "mine"
+    # Names that a run uses, too, are not a run's because of that.
+    for name in ("catalogue.fits", "ledger/2019.txt", ".git/config"):
+        (bucket / "mine" / name).write_text("mine")
+    with pytest.raises(InputError, match="is not a run directory"):
+        run_survey(survey, f"{bucket}/mine", **FAST)
+    assert len(list((bucket / "mine").rglob("*.*"))) >= 2
+    with pytest.raises(InputError, match="is a whole bucket: give a name in it, such as s3://.*/run"):
+        run_survey(survey, f"s3://{bucket.path.partition('/')[0]}", **FAST | {"overwrite": True})
     monkeypatch.setattr(places, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"needs packages for object stores: pip install 'cwt_dask\[s3\]'"):
         run_survey(survey, f"{bucket}/run", **FAST)
@@ -58,6 +66,7 @@ def test_paths_of_disks_and_buckets_are_told_apart():
     assert places.lies_in(place("s3://b/run/survey.zarr"), place("s3://b/run"))
     assert not places.lies_in(place("s3://b/run-2"), place("s3://b/run"))
     assert not places.lies_in(Path("/run"), place("s3://b/run"))
+    assert places.lies_in(place("s3://b/survey.zarr"), place("s3://b"))
     assert place("survey.fits") == Path("survey.fits")
     assert str(place("s3://b//run/")) == "s3://b/run"
 
@@ -80,3 +89,35 @@ def test_a_pointer_in_a_bucket_holds_a_url_and_nothing_else_is_replaced(bucket):
     (bucket / "current").write_text("notes of mine")
     with pytest.raises(InputError, match="current holds something else than a URL: it is not replaced, choose another"):
         refuse_no_link(place(f"{bucket}/current"))
+
+
+def test_what_cannot_be_removed_is_not_taken_for_removed(bucket, server):
+    (bucket / "run" / "object").write_text("there")
+    server.fault = lambda method, _: "denied" if method == "POST" else None
+    with pytest.raises(PermissionError, match="1 objects below .* could not be removed: see to your keys"):
+        places.remove_tree(bucket / "run")
+
+
+def test_other_errors_than_conflicts_stay_what_they_are(bucket, server):
+    server.fault = lambda method, _: "throttled" if method == "PUT" else None
+    with pytest.raises(OSError, match="reduce your request rate"):
+        replace_seen(bucket / "object", b"", None)
+
+
+def test_a_store_that_is_throttled_while_a_run_is_opened_is_no_wrong_directory(bucket, server, survey, capsys):
+    run_survey(survey, f"{bucket}/run", **FAST)
+    for name in ("run.toml", "run-id"):
+        server.fault = lambda method, path, name=name: "throttled" if method == "GET" and path.endswith(name) else None
+        options = ["--workers", "0", "--n-scale", "1", "--min-scale", "1.2", "--tile-size", "45", "--max-iter", "2"]
+        assert main(["run", str(survey), f"{bucket}/run", "--fits", "no", "--stopping", "fixed", *options]) == 1
+        said = capsys.readouterr().err
+        assert "reduce your request rate" in said
+        assert "overwrite" not in said
+
+
+def test_of_two_that_ingest_to_one_place_the_first_stays(bucket, survey):
+    (bucket / "survey.zarr" / "unfinished").write_text("of another")
+    with pytest.raises(SurveyError, match="survey.zarr exists"):
+        ingest(SurveySource.of(survey), f"{bucket}/survey.zarr")
+    with pytest.raises(InputError, match="there is no bucket"):
+        ingest(SurveySource.of(survey), "s3://nowhere-at-all/survey.zarr")

@@ -82,13 +82,13 @@ def test_what_data_did_wrong_is_not_tried_again(files, error):
         (errno.ENOSPC, "make room"),
         (errno.EDQUOT, "make room"),
         (errno.EROFS, "have it mounted for writing"),
-        (errno.EACCES, "see to it that workers may write there"),
-        (errno.EPERM, "see to it that workers may write there"),
+        (errno.EACCES, "see to it that workers may read and write there"),
+        (errno.EPERM, "see to it that workers may read and write there"),
     ],
 )
 def test_where_no_disk_takes_what_is_written_nothing_more_is_tried(files, number, remedy):
     task = Fails(OSError(number, "no"), tile=1)
-    with pytest.raises(RunError, match=f"tiles: tile 1 could not be written .*: {remedy}, and give the same command"):
+    with pytest.raises(RunError, match=f"tiles: tile 1 could not be done .*: {remedy}, and give the same command"):
         Stages(InProcess(), Reporter(), files).over(task, range(5), "tiles")
     assert set(task.calls) == {0, 1}
 

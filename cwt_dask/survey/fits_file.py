@@ -12,6 +12,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from cwt_dask.config import shown
 from cwt_dask.errors import SurveyError
+from cwt_dask.places import is_object, version_of
 from cwt_dask.survey.headers import check_headers, damage_named
 from cwt_dask.survey.source import HDU_OR_BAND
 
@@ -37,11 +38,11 @@ class FitsFile:
     hdus : astropy.io.fits.HDUList
     """
 
-    def __init__(self, path: Path, hdus: Any, *, gzipped: bool) -> None:
+    def __init__(self, path: Path, hdus: Any, opened: tuple[Any, ...], *, gzipped: bool) -> None:
         self.path = path
         self.hdus = hdus
         self.gzipped = gzipped
-        self._opened = _state(path)
+        self._opened = opened
 
     @classmethod
     @contextmanager
@@ -53,11 +54,12 @@ class FitsFile:
         SurveyError
             If it cannot be read, is empty, no FITS file, or shorter than its headers say.
         """
+        opened = _state(path)
         gzipped = _is_gzipped(path)
         with ExitStack() as stack:
             handle = open_bytes(path, gzipped=gzipped, stack=stack)
             hdus = stack.enter_context(_read_headers(path, handle))
-            yield cls(path, hdus, gzipped=gzipped)
+            yield cls(path, hdus, opened, gzipped=gzipped)
 
     def refuse_changed(self) -> None:
         """Refuse a file that was written to, or replaced, since it was opened: what was read may be of two.
@@ -107,10 +109,12 @@ def open_bytes(path: Path, *, gzipped: bool, stack: ExitStack) -> Any:
     return stack.enter_context(gzip.open(handle)) if gzipped else handle
 
 
-def _state(path: Path) -> tuple[int, ...]:
+def _state(path: Path) -> tuple[Any, ...]:
     try:
+        if is_object(path):
+            return (version_of(path),)
         state = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return ()
     return state.st_ino, state.st_size, state.st_mtime_ns
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from cwt_dask.errors import SurveyError
-from cwt_dask.places import exists, is_object, place, remove_tree
+from cwt_dask.errors import MachineError, SurveyError
+from cwt_dask.places import exists, is_object, place, refuse_no_bucket, remove_tree, replace_seen, store_errors
 from cwt_dask.survey.facts import Census, SurveyFacts
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
@@ -16,8 +16,13 @@ from cwt_dask.survey.writer import StoreWriter
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
     from cwt_dask.survey.source import SurveySource
+
+
+# In a bucket, where nothing can be renamed: who makes the store, as long as it is not whole.
+CLAIM = "unfinished"
 
 
 def scan(source: SurveySource) -> SurveyFacts:
@@ -73,11 +78,15 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
     with ExitStack() as stack:
         survey = stack.enter_context(OpenSurvey.open(source))
         unfinished = stack.enter_context(ExitStack())
-        unfinished.callback(remove_tree, partial)
         try:
-            partial.mkdir()
+            if is_object(out):
+                refuse_no_bucket(out)
+                replace_seen(out / CLAIM, uuid.uuid4().hex.encode(), None)
+            else:
+                partial.mkdir()
         except OSError as error:
-            raise SurveyError(f"{out} cannot be written ({error.strerror}): choose another place") from error
+            raise SurveyError(f"{out} cannot be written ({error.strerror or error}): choose another place") from error
+        unfinished.callback(_remove, partial)
         writer = stack.enter_context(StoreWriter(partial, survey.shape, survey.dtypes))
         census = Census()
         for strip in survey.strips():
@@ -85,10 +94,18 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
             if not census.faults:
                 writer.add(strip)
         writer.finish(survey.header_text, _facts(survey, census))
-        if not is_object(out):
+        if is_object(out):
+            (out / CLAIM).unlink()
+        else:
             partial.rename(out)
         unfinished.pop_all()
     return Survey.open(out)
+
+
+def _remove(partial: Path) -> None:
+    # What ended it must not be hidden.
+    with suppress(OSError, MachineError), store_errors():
+        remove_tree(partial)
 
 
 def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:

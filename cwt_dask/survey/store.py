@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CHUNK = 1024
 KIND = "cwt_dask survey"
 MOMENTS = "counts_moments"
-VERSION = 3
+VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Survey:
         if not is_store(path):
             raise SurveyError(f"{path} is not a survey store: make one with cwt-dask ingest")
         try:
-            group = open_group(path)
+            group = open_group(path, whole=True)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise SurveyError(f"{path} is no readable Zarr group ({error}): ingest the survey again") from error
         if group.attrs.get("kind") != KIND:

@@ -74,7 +74,8 @@ class StoreWriter:
         with flushing_behind(self._group):
             for name, array in self._arrays.items():
                 for columns, pixels in self._spools[name].chunks(end - start):
-                    array[start:end, columns] = pixels
+                    # One that is not there is one that is lost.
+                    array.with_config({"write_empty_chunks": True})[start:end, columns] = pixels
         counts, mask = ((pixels for _, pixels in self._spools[name].chunks(end - start)) for name in ("counts", "mask"))
         of_valid = (pixels[valid > 0].astype(np.float64) for pixels, valid in zip(counts, mask, strict=True))
         self._moments.append([astuple(Moments.of(pixels)) for pixels in of_valid])

@@ -10,9 +10,10 @@ from astropy.io import fits
 from astropy.table import Table
 
 from cwt_dask.errors import SurveyError
-from cwt_dask.survey import SurveySource, ingest, scan
+from cwt_dask.survey import Survey, SurveySource, ingest, scan
 from cwt_dask.survey.strips import OpenSurvey
 from cwt_dask.survey.wcs import celestial_header
+from cwt_dask.tiling import Box
 
 
 @pytest.fixture
@@ -125,6 +126,16 @@ def test_files_that_change_while_they_are_read(write, two, change):
         change(path)
         with pytest.raises(SurveyError, match="changed while it was read"):
             list(strips)
+
+
+@pytest.mark.parametrize("plane", ["counts", "background"])
+def test_a_chunk_that_a_store_has_lost_is_not_taken_for_zeros(write, two, tmp_path, plane):
+    store = ingest(SurveySource.of(write(**two | {"counts": np.zeros_like(two["counts"])})), tmp_path / "survey.zarr")
+    box = Box(0, 2, 0, 2)
+    assert not store.read("counts", box).any()
+    (store.path / plane / "c" / "0" / "0").unlink()
+    with pytest.raises(SurveyError, match=f"has lost its chunk {plane}/c/0/0: ingest the survey again"):
+        Survey.open(store.path).read(plane, box)
 
 
 def test_damaged_tiles(refused, write, two, tmp_path):
