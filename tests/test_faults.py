@@ -4,6 +4,7 @@ import errno
 import os
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import zarr
@@ -117,8 +118,11 @@ def test_a_full_disk_ends_the_run_at_once_and_the_same_command_ends_it(store, tm
 def test_chunks_that_are_flushed_behind_are_there_in_the_end_or_raise(tmp_path, monkeypatch):
     store = DurableStore(tmp_path)
     array = zarr.create_array(store, shape=(4, 2), chunks=(1, 2), dtype="int16")
+    flush = Mock()
+    monkeypatch.setattr(atomic.os, "fsync", flush)
     with store.flushing_behind():
         array[:3] = 7
+    assert flush.call_count == 3
     assert all((tmp_path / "c" / str(row) / "0").exists() for row in range(3))
     monkeypatch.setattr(atomic.os, "fsync", FailsOnce(torn=False))
     with pytest.raises(OSError, match="Input/output error"), store.flushing_behind():
