@@ -1,18 +1,22 @@
 """The store: windows, digests, several readers, bounded memory."""
 
+import asyncio
 import gzip
 import hashlib
 import json
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from zarr.core.buffer import default_buffer_prototype
 
 from cwt_dask.errors import SurveyError
+from cwt_dask.stores import create_group, open_group
 from cwt_dask.survey import Survey, SurveyMap, SurveySource, ingest, is_store
 from cwt_dask.tiling import Box
 
@@ -39,6 +43,15 @@ def survey(big, tmp_path_factory):
     hdus = [fits.ImageHDU(data, header, name=name) for name, data in big.items()]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folder / "survey.fits")
     return ingest(SurveySource.of(folder / "survey.fits"), folder / "survey.zarr")
+
+
+def test_a_chunk_that_is_not_there_is_lost(tmp_path):
+    create_group(tmp_path / "store")
+    store = open_group(tmp_path / "store", whole=True).store
+    read = partial(store.get, prototype=default_buffer_prototype())
+    assert asyncio.run(read("none/zarr.json")) is None
+    with pytest.raises(SurveyError, match="has lost its chunk counts/c/0/0: ingest the survey again"):
+        asyncio.run(read("counts/c/0/0"))
 
 
 def test_planes_are_lazy_in_chunks_of_the_store(survey, big):
@@ -173,7 +186,7 @@ def test_what_is_no_survey_store_is_refused(tmp_path):
     with pytest.raises(SurveyError, match=r"is no readable Zarr group \(.*\): ingest the survey again"):
         Survey.open(tmp_path / "array.zarr")
     zarr.create_group(tmp_path / "new.zarr", attributes={"kind": "cwt_dask survey", "version": 99})
-    with pytest.raises(SurveyError, match="is a survey store of version 99, but this release reads version 3: ingest"):
+    with pytest.raises(SurveyError, match="is a survey store of version 99, but this release reads version 4: ingest"):
         Survey.open(tmp_path / "new.zarr")
 
 
