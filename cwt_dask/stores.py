@@ -97,10 +97,13 @@ class _Whole:
     """Before the store that it is mixed with: Zarr takes a chunk that is not there for one of fill values."""
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
-        found: Buffer | None = await super().get(key, *args, **kwargs)  # type: ignore[misc] # of the store
-        if found is None and "/c/" in key:
-            raise SurveyError(f"the survey's store has lost its chunk {key}: ingest the survey again")
-        return found
+        return _found(key, await super().get(key, *args, **kwargs))  # type: ignore[misc] # of the store
+
+
+def _found(key: str, content: Buffer | None) -> Buffer | None:
+    if content is None and "/c/" in key:
+        raise SurveyError(f"the survey's store has lost its chunk {key}: ingest the survey again")
+    return content
 
 
 class _WholeDirectory(_Whole, DurableStore):
