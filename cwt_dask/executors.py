@@ -85,7 +85,8 @@ class OnDask:
     grace : float, optional
         Seconds that tasks that are begun have to end then.
     deadline : float, optional
-        Seconds after which a task is taken to hang; its worker is started anew.
+        Seconds that a task may take. One that has been at a worker for `DEADLINES` times as long, its turn included, is
+        taken to hang, and its worker is started anew.
     """
 
     def __init__(

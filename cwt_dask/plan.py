@@ -147,7 +147,7 @@ class Plan:
 
     @property
     def deadline(self) -> float:
-        """Time in seconds after which a task of a tile is taken to hang: generous, for the slowest of machines."""
+        """Time in seconds that a task of a tile may take before it is late: generous, for the slowest of machines."""
         return max(LEAST_DEADLINE, LATE * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter))
 
     def job(self, run_dir: RunDir, run_id: str, survey: Path, *, threads: int = 1, keep_history: bool = False) -> Job:

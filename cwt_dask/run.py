@@ -26,7 +26,7 @@ from cwt_dask.merge.certificate import certify, read_open_islands
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.opening import create, facts_of, refuse_another
 from cwt_dask.options import Options
-from cwt_dask.places import is_object, place
+from cwt_dask.places import is_object, place, store_errors
 from cwt_dask.plan import Plan, make_plan
 from cwt_dask.process import peak_memory
 from cwt_dask.products import digest_catalogue, is_small, write_catalogue, write_maps_fits
@@ -140,7 +140,7 @@ def execute(
     """Carry out a run; tiles that an earlier run has done and that would come out the same are taken over."""
     progress, execution = progress or Reporter(), options.execution
     stop = Stop(lambda: progress.message("stopping: what is begun is ended first; another signal ends at once"))
-    with ExitStack() as stack:
+    with store_errors(), ExitStack() as stack:
         stack.enter_context(stop.on_signals())
         if client is None and (execution.scheduler or execution.scheduler_file):
             client = stack.enter_context(existing_client(execution.scheduler, execution.scheduler_file))

@@ -6,7 +6,7 @@ from buckets import Once
 from skies import poisson_sky, write_survey
 from work import digests
 
-from cwt_dask import SurveyRun, places, run_survey
+from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli import main
 from cwt_dask.compare import compare_runs
 from cwt_dask.errors import InputError, MachineError, RunError, SurveyError
@@ -161,7 +161,7 @@ def test_reprocessing_and_the_pointer_to_the_current_run(bucket, survey, tmp_pat
 
 def test_what_was_not_made_to_the_end_is_made_anew(bucket, server, survey, on_disk):
     server.fault = lambda method, path: "half" if method == "PUT" and path.endswith("run.toml") else None
-    with pytest.raises(MachineError), places.store_errors():
+    with pytest.raises(MachineError, match="the object store did not answer as it should"):
         run_survey(survey, f"{bucket}/run", **FAST)
     server.fault = lambda *_: None
     assert not (bucket / "run").exists()
