@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-runs test-rest lint bench chaos constraints clean
+.PHONY: demo test test-runs test-rest test-cluster lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/installed
@@ -18,12 +18,17 @@ RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py faults.p
 test: .venv/installed
 	$(MAKE) --jobs 2 --output-sync=target test-runs test-rest
 	$(BIN)/python tests/raises.py
+	@echo "left out: SLURM, MPI and clusters of several processes (make test-cluster, as root)"
 
 test-runs:
 	$(BIN)/python -m pytest $(RUNS)
 
 test-rest:
-	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS))
+	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) --ignore=tests/cluster
+
+# On a real SLURM and under a real mpirun, which the tests start: needs root, and Debian's slurm-wlm, munge, openmpi-bin.
+test-cluster: .venv/installed
+	$(BIN)/python -m pytest tests/cluster
 
 lint: .venv/installed
 	$(BIN)/ruff check .

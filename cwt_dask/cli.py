@@ -242,6 +242,10 @@ def _given() -> dict[str, Any]:
         refuse_unknown(OPTION_NAMES, stored)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    table = stored.get("cluster")
+    if isinstance(table, dict) and typed.get("cluster") == table.get("kind"):
+        # Who says the kind again does not take back the rest.
+        del typed["cluster"]
     return stored | typed
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from cwt_dask.config import Settings
+from cwt_dask.execution import ClusterKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,6 +97,13 @@ EXECUTION = (
     click.option("--workers", type=int, metavar="N", help="Worker processes; default: one a core; 0: none but this."),
     click.option("--threads", type=int, default=1, show_default=True, help="Threads that work on a tile."),
     click.option("--memory-limit", default="4GiB", show_default=True, help="Memory of a worker."),
+    click.option(
+        "--cluster",
+        type=click.Choice(get_args(ClusterKind)),
+        default="local",
+        show_default=True,
+        help="Where the workers are; address: --scheduler. More of each in [cluster] of the --config file.",
+    ),
     click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler to use, such as tls://host:8786."),
     click.option("--scheduler-file", metavar="FILE", help="File with the scheduler's address."),
     click.option("--keep-history", is_flag=True, help="Keep the model and support of every iteration."),

@@ -87,6 +87,8 @@ class OnDask:
     deadline : float, optional
         Seconds that a task may take. One that has been at a worker for `DEADLINES` times as long, its turn included, is
         taken to hang, and its worker is started anew.
+    expected : int, optional
+        Threads that there may be: where workers are started as there is work, so much is given at once.
     """
 
     def __init__(
@@ -96,11 +98,13 @@ class OnDask:
         *,
         grace: float = GRACE_SECONDS,
         deadline: float = math.inf,
+        expected: int = 1,
     ) -> None:
         self.client = client
         self.stop = stop or Stop()
         self.grace = grace
         self.deadline = deadline
+        self.expected = expected
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
         """Yield an outcome for every item, in order of arrival; only for those that were begun when a stop is asked.
@@ -123,7 +127,8 @@ class OnDask:
                     future = self.client.submit(function, item, key=f"{call}-{item}", pure=False)
                     flying[future] = item
             if not flying or time.monotonic() >= patience:
-                self.client.cancel(list(flying))
+                if flying:
+                    self.client.cancel(list(flying))
                 return
             for future in self._landed(flying, min(WATCHDOG_SECONDS, patience - time.monotonic())):
                 # A future that is held would be computed again if its worker died.
@@ -173,7 +178,7 @@ class OnDask:
             threads: int = sum(self.client.nthreads().values())
         except OSError as error:
             raise _lost() from error
-        return max(IN_FLIGHT_PER_THREAD * threads, 1)
+        return IN_FLIGHT_PER_THREAD * max(threads, self.expected)
 
     def _landed(self, flying: dict[distributed.Future, int], seconds: float) -> list[distributed.Future]:
         # Whatever ends the wait, only the futures themselves say what became of them.

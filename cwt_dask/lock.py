@@ -17,7 +17,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from cwt_dask.atomic import write_atomically
-from cwt_dask.config import LARGEST_WHOLE
+from cwt_dask.checks import LARGEST_WHOLE
 from cwt_dask.errors import InputError
 from cwt_dask.fieldtypes import impossible_fields
 from cwt_dask.process import batch_job

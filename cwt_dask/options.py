@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from dask.utils import parse_bytes
 
-from cwt_dask.config import Execution, Settings, option_names, refuse_unknown, shown
+from cwt_dask.checks import shown
+from cwt_dask.config import Settings, option_names, refuse_unknown
 from cwt_dask.errors import SettingsError
+from cwt_dask.execution import Cluster, Execution
 from cwt_dask.plan import kernels_of
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ class Options:
         settings, execution = option_names(Settings), option_names(Execution)
         refuse_unknown(OPTION_NAMES, given)
         given = {name: _bytes(name, value) if name in _SIZES else value for name, value in given.items()}
+        if "cluster" in given:
+            given["cluster"] = Cluster.parse(given["cluster"])
+        elif given.get("scheduler") or given.get("scheduler_file"):
+            given["cluster"] = Cluster("address")
         options = cls(
             Settings(**{name: value for name, value in given.items() if name in settings}),
             Execution(**{name: value for name, value in given.items() if name in execution}),

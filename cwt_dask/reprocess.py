@@ -53,7 +53,8 @@ def reprocess(
     client, progress
         As of `run_survey`.
     **options
-        Fields of `cwt_dask.config.Execution`, and where the planes of the survey are found. Settings are the old run's.
+        Fields of `cwt_dask.execution.Execution`, and where the planes of the survey are found; settings are the old
+        run's.
 
     Raises
     ------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dask.array
 from astropy.table import Table
 
-from cwt_dask.config import shown
+from cwt_dask.checks import shown
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.fieldtypes import impossible_fields
 from cwt_dask.history import History, IterationMaps

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from cwt_dask.atomic import remove_leftovers, write_atomically
 from cwt_dask.blocks import Iteration
 from cwt_dask.catalogue import build_catalogue
-from cwt_dask.clusters import cores, dashboard, existing_client, local_client
+from cwt_dask.clusters import join, local_client
+from cwt_dask.clusters.environment import cores, dashboard
 from cwt_dask.cwt.rooms import forget
 from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.executors import InProcess, OnDask
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from cwt_dask.config import Execution
     from cwt_dask.cwt.kernels import CWTKernels
+    from cwt_dask.execution import Execution
     from cwt_dask.executors import Executor
 
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
@@ -98,7 +99,7 @@ def run_survey(
     progress : cwt_dask.progress.Reporter, optional
         Where to tell what goes on; nowhere by default.
     **options
-        Fields of `cwt_dask.config.Settings` and `cwt_dask.config.Execution`, and where the planes of the survey are
+        Fields of `cwt_dask.config.Settings` and `cwt_dask.execution.Execution`, and where the planes of the survey are
         found (counts_hdu, background_hdu, exposure_hdu, mask_hdu, background, exposure, mask, band).
 
     Returns
@@ -113,7 +114,7 @@ def run_survey(
     RunError
         If tiles could not be done.
     InterruptedRun
-        If it was asked to stop by SIGTERM or SIGINT; what was done is kept.
+        If it was asked to stop by a signal (`cwt_dask.stop.SIGNALS`); what was done is kept.
     """
     if kernels is not None:
         of_kernels = {
@@ -140,10 +141,11 @@ def execute(
     """Carry out a run; tiles that an earlier run has done and that would come out the same are taken over."""
     progress, execution = progress or Reporter(), options.execution
     stop = Stop(lambda: progress.message("stopping: what is begun is ended first; another signal ends at once"))
+    connect = None if client else join(execution, run_dir)
     with store_errors(), ExitStack() as stack:
         stack.enter_context(stop.on_signals())
-        if client is None and (execution.scheduler or execution.scheduler_file):
-            client = stack.enter_context(existing_client(execution.scheduler, execution.scheduler_file))
+        if connect:
+            client = stack.enter_context(connect())
         files = RunDir(run_dir.resolve())
         if files.free or execution.overwrite:
             create(files, survey, options, progress, stack, stop)
@@ -170,9 +172,9 @@ def _executor(
     client: Client | None, execution: Execution, plan: Plan, progress: Reporter, stop: Stop
 ) -> Iterator[Executor]:
     if client is not None:
-        progress.message(f"{len(client.nthreads())} workers{dashboard(client)}")
+        progress.message(_workers(client, execution) + dashboard(client))
         try:
-            yield OnDask(client, stop, deadline=plan.deadline)
+            yield OnDask(client, stop, deadline=plan.deadline, expected=execution.workers or 1)
         finally:
             # These workers live on; a scheduler that was lost must not hide what ended the run.
             with suppress(OSError, ValueError):
@@ -182,9 +184,17 @@ def _executor(
     else:
         # More would have nothing to do.
         workers = min(execution.workers or cores(), plan.grid.n_tiles)
-        with local_client(workers, execution.memory_limit) as local:
+        with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
             progress.message(f"{workers} workers{dashboard(local)}")
             yield OnDask(local, stop, deadline=plan.deadline)
+
+
+def _workers(client: Client, execution: Execution) -> str:
+    """How many workers there are, or may be."""
+    there = len(client.nthreads())
+    if there or not execution.workers:
+        return f"{there} worker{'s' if there != 1 else ''}"
+    return f"up to {execution.workers} workers, as the batch system starts them"
 
 
 def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:

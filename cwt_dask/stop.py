@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-# Job schedulers send the first before walltime, a terminal the second.
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Job schedulers send the first before walltime, a terminal the second; the others are what Grid Engine and LSF warn
+# with, and all that mpirun hands on.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stop:

@@ -1,4 +1,4 @@
-"""What a worker process does when it starts; Dask imports this there (`clusters.py`)."""
+"""What a worker process does when it starts; Dask imports this there (`clusters/environment.py`)."""
 
 from __future__ import annotations
 

@@ -721,7 +721,7 @@ def test_wrong_calls_are_refused(call, tmp_path, monkeypatch, arguments, fragmen
 
 
 def test_a_scheduler_that_cannot_be_reached_is_refused(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("cwt_dask.clusters.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("cwt_dask.clusters.address.CONNECT_SECONDS", 1)
     arguments = ("run", plain(tmp_path), tmp_path / "out", *KERNELS, "--scheduler", "tcp://127.0.0.1:9")
     refuse(call, tmp_path, "cannot reach scheduler tcp://127.0.0.1:9 ", *arguments)
     absent = ("--scheduler-file", tmp_path / "absent.json")

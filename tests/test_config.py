@@ -9,8 +9,9 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cwt_dask.config import Execution, Settings, digest, read_toml, refuse_unknown
+from cwt_dask.config import Settings, digest, read_toml, refuse_unknown
 from cwt_dask.errors import SettingsError
+from cwt_dask.execution import Execution
 
 positive = st.floats(1e-3, 1e3)
 valid_settings = st.builds(

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from cwt_dask import executors
-from cwt_dask.clusters import dashboard, existing_client, local_client
+from cwt_dask.clusters import existing_client, local_client
+from cwt_dask.clusters.environment import dashboard
 from cwt_dask.errors import InputError, MachineError, RunError
 from cwt_dask.executors import IN_FLIGHT_PER_THREAD, InProcess, OnDask
 from cwt_dask.layout import RunDir
@@ -188,7 +189,7 @@ def test_a_lost_scheduler_ends_the_run_with_what_to_do(scheduler_process, monkey
 
 
 def test_a_scheduler_that_is_not_there_is_a_wrong_call(tmp_path, monkeypatch):
-    monkeypatch.setattr("cwt_dask.clusters.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("cwt_dask.clusters.address.CONNECT_SECONDS", 1)
     with (
         pytest.raises(InputError, match="cannot reach scheduler tcp://127.0.0.1:9 "),
         existing_client("tcp://127.0.0.1:9", None),
@@ -207,7 +208,7 @@ def test_a_scheduler_that_is_not_there_is_a_wrong_call(tmp_path, monkeypatch):
 
 
 def test_a_scheduler_without_workers_is_not_waited_for_for_ever(scheduler_process, monkeypatch):
-    monkeypatch.setattr("cwt_dask.clusters.WORKER_SECONDS", 1)
+    monkeypatch.setattr("cwt_dask.clusters.address.WORKER_SECONDS", 1)
     _, file = scheduler_process
     with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
         client.wait_for_workers(1)
@@ -241,5 +242,5 @@ def test_no_profiler_looks_at_workers(client):
 
 def test_the_dashboard_is_named_where_something_draws_it(client, monkeypatch):
     assert dashboard(client) == f", dashboard at {client.dashboard_link}"
-    monkeypatch.setattr("cwt_dask.clusters.find_spec", lambda _: None)
+    monkeypatch.setattr("cwt_dask.clusters.environment.find_spec", lambda _: None)
     assert dashboard(client) == ""

@@ -23,8 +23,9 @@ from skies import poisson_sky, write_survey
 import cwt_dask
 from cwt_dask import run_survey
 from cwt_dask.cli import main
-from cwt_dask.config import Execution, Settings
+from cwt_dask.config import Settings
 from cwt_dask.errors import CwtDaskError, InputError
+from cwt_dask.execution import Execution
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import last_failures, read_records, record_failure
 from cwt_dask.lock import Driver, read_driver

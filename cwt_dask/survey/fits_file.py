@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
-from cwt_dask.config import shown
+from cwt_dask.checks import shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.places import is_object, version_of
 from cwt_dask.survey.headers import check_headers, damage_named

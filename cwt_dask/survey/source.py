@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cwt_dask.config import shown
+from cwt_dask.checks import shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.places import exists, place
 

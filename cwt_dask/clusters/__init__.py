@@ -1,0 +1,58 @@
+"""Clients of Dask clusters of every kind: what a run needs to know of a cluster is its client."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cwt_dask.clusters import kubernetes, mpi, slurm
+from cwt_dask.clusters.address import existing_client
+from cwt_dask.clusters.local import local_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from distributed import Client
+
+    from cwt_dask.execution import Execution
+
+    Connect = Callable[[], AbstractContextManager[Client]]
+
+__all__ = ["existing_client", "join", "local_client"]
+
+
+def join(execution: Execution, run_dir: Path) -> Connect | None:
+    """Take the part that falls to this process, and say how to reach the cluster.
+
+    Where many processes were started together, by `mpirun` or `srun`, all but the one that drives the run stay here for
+    as long as it lasts, as scheduler and workers, and then exit.
+
+    Parameters
+    ----------
+    execution : Execution
+        Which cluster, and what its workers may take.
+    run_dir : Path
+        Files that the cluster's processes share stand beside it.
+
+    Returns
+    -------
+    callable or None
+        Makes a context manager with a client; None where workers of this machine are started once tiles are known.
+
+    Raises
+    ------
+    InputError
+        If this kind of cluster cannot be had here.
+    """
+    kind = execution.cluster.kind
+    if kind == "slurm":
+        return slurm.join(execution, run_dir)
+    if kind == "mpi":
+        return mpi.join(execution)
+    if kind == "kubernetes":
+        return kubernetes.join(execution)
+    if kind == "address":
+        return partial(existing_client, execution.scheduler, execution.scheduler_file, **execution.cluster.options)
+    return None

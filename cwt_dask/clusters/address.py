@@ -1,0 +1,95 @@
+"""A scheduler that runs already, given its address or a file that holds it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import distributed
+from distributed.utils import json_load_robust
+
+from cwt_dask.clusters.versions import refuse_other_versions
+from cwt_dask.errors import InputError
+from cwt_dask.places import exists
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECT_SECONDS = 10
+# Batch systems take their time to start the first worker.
+WORKER_SECONDS = 60
+
+
+@contextmanager
+def existing_client(address: str | None, scheduler_file: str | None, **options: Any) -> Iterator[distributed.Client]:
+    """A client of a scheduler that runs already; it and its workers run the same versions as this process.
+
+    `options` are those of `distributed.Client`; certificates are those of Dask's configuration, `distributed.comm.tls`.
+
+    Raises
+    ------
+    InputError
+        If nothing answers there, no worker comes, or versions differ in a way that matters.
+    """
+    where = f"scheduler {address}" if address else f"the scheduler of file {scheduler_file}"
+    if scheduler_file and not exists(Path(scheduler_file)):
+        # distributed would wait for the file for ever.
+        raise InputError(f"cannot reach {where}: there is no such file")
+    ours = {"timeout": CONNECT_SECONDS, "set_as_default": False}
+    try:
+        address = address or str(json_load_robust(scheduler_file, timeout=CONNECT_SECONDS)["address"])
+        _refuse_address(address, where, certified="security" in options)
+        client = distributed.Client(address, **{**ours, **options})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"cannot reach {where} ({error}): is it running, is the address right, and are these its certificates?"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError as error:
+            raise InputError(f"{where} has no workers after {WORKER_SECONDS} s: start some first") from error
+        refuse_other_versions(client, where)
+        yield client
+
+
+def _refuse_address(address: str, where: str, *, certified: bool) -> None:
+    scheme = address.partition("://")[0] if "://" in address else ""
+    if scheme and scheme not in distributed.comm.registry.backends:
+        raise InputError(f"cannot reach {where}: it must look like tls://host:8786 or tcp://host:8786")
+    if scheme == "tls" and not certified and not distributed.Security().tls_ca_file:
+        # Dask would only say that an argument is missing, and leave a client behind that nothing can close.
+        raise InputError(
+            f"cannot reach {where}: it speaks TLS, and Dask's configuration here (distributed.comm.tls) names no "
+            "certificate: give it that of the scheduler"
+        )
+
+
+@contextmanager
+def own_client(
+    n_workers: int, *, address: str | None = None, scheduler_file: str | None = None
+) -> Iterator[distributed.Client]:
+    """A client of a scheduler that was started for this run alone with its workers; they end with it.
+
+    Raises
+    ------
+    InputError
+        As `existing_client`.
+    """
+    with existing_client(address, scheduler_file) as client:
+        try:
+            yield client
+        finally:
+            # One that finds no scheduler any more would look for it for ever. Workers that a scheduler sends away leave
+            # tracebacks behind; those that their nannies end do not.
+            with suppress(OSError):
+                client.wait_for_workers(n_workers, timeout=WORKER_SECONDS)
+            with suppress(OSError):
+                client.run(_end, nanny=True, wait=False, on_error="ignore")
+            client.shutdown()
+
+
+async def _end(dask_worker: Any) -> None:
+    """End a nanny and its worker; Dask hands it in by this name."""
+    await dask_worker.close()

@@ -1,0 +1,60 @@
+"""What worker processes are told before they start, whoever starts them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import dask
+
+if TYPE_CHECKING:
+    import distributed
+
+# Workers run one compute thread each; libraries read these when they are imported.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "BLOSC_NTHREADS": "1",
+    "ZARR_THREADING__MAX_WORKERS": "1",
+    # Dask has workers give memory back to the system at once: to get it again for every block of rows takes a fifth of
+    # their time. One arena, so that threads which take turns do not hoard.
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**25),
+    # Dask tells of every coming and going: a run tells of its tiles.
+    "DASK_LOGGING__DISTRIBUTED": "warning",
+}
+NANNY_SETTINGS = {
+    # Only what is set before a process starts reaches its allocator and the libraries that it imports first.
+    "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+    # It looks what the worker does a hundred times a second, for a page of the dashboard.
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.preload": ["cwt_dask.worker"],
+    "distributed.dashboard.link": "http://127.0.0.1:{port}/status",
+}
+# Only on the machine itself, at any port: who sees a dashboard sees what is computed.
+DASHBOARD_ADDRESS = "127.0.0.1:0"
+
+
+def be_quiet() -> None:
+    """Have Dask's log of a process that is scheduler or worker tell what goes wrong, and nothing else."""
+    logging.getLogger("distributed").setLevel(logging.WARNING)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def dashboard(client: distributed.Client) -> str:
+    """Where to see the cluster at work, as the end of a sentence; nothing without Bokeh, which draws it."""
+    return f", dashboard at {client.dashboard_link}" if find_spec("bokeh") else ""
+
+
+def setting_of_dask() -> tuple[str, str]:
+    """Name and value of the variable by which workers that others start get these settings."""
+    return "DASK_INTERNAL_INHERIT_CONFIG", str(dask.config.serialize(NANNY_SETTINGS))

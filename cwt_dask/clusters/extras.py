@@ -1,0 +1,62 @@
+"""Libraries that only some kinds of cluster need, and what users hand on to them."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cwt_dask.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def load(module: str, kind: str) -> Any:
+    """Import a library that a kind of cluster needs.
+
+    Raises
+    ------
+    InputError
+        Naming the extra that brings it, if it is not there.
+    """
+    with _signals_kept():
+        try:
+            return importlib.import_module(module)
+        except (ImportError, RuntimeError) as error:  # mpi4py: that there is no MPI to load
+            raise InputError(
+                f"cluster is {kind}, which needs {module.partition('.')[0]} ({error}): pip install 'cwt_dask[{kind}]'"
+            ) from error
+
+
+@contextmanager
+def options_of(what: str) -> Iterator[None]:
+    """Say in the user's terms what a library does not take of `cluster.options`.
+
+    Raises
+    ------
+    SettingsError
+        If it refuses them.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError) as error:
+        first: BaseException = error
+        while first.__cause__:
+            first = first.__cause__
+        raise SettingsError(f"{what} does not take these cluster.options: {' '.join(str(first).split())}") from error
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Importing dask_jobqueue has Ctrl-C end the process without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

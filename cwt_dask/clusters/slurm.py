@@ -1,0 +1,122 @@
+"""Jobs that are submitted to SLURM, one a group of workers, as many as there is work for."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import distributed
+from dask.utils import parse_bytes
+
+from cwt_dask.clusters import srun
+from cwt_dask.clusters.environment import DASHBOARD_ADDRESS, setting_of_dask
+from cwt_dask.clusters.extras import load, options_of
+from cwt_dask.clusters.tls import kept_in, security
+from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.places import is_object
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cwt_dask.clusters import Connect
+    from cwt_dask.execution import Execution
+
+# SLURM kills a job that takes more memory than it asked for, before Dask's nanny can do anything about it.
+MEMORY_OF_A_JOB = 1.2
+# Workers end before their walltime, each at a time of its own, so that they are not all away at once.
+LIFETIME, STAGGER = 0.85, 0.1
+# Days, hours, minutes and seconds, as sbatch takes them; a number alone is minutes.
+_WALLTIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
+
+
+def join(execution: Execution, run_dir: Path) -> Connect:
+    """Take part in what `srun` has started; outside of it, submit jobs.
+
+    Raises
+    ------
+    InputError
+        If dask-jobqueue or SLURM is missing, or `srun` has started too few tasks.
+    SettingsError
+        If dask-jobqueue does not take its options, or it is not said how many workers there may be.
+    """
+    jobqueue = load("dask_jobqueue.slurm", "slurm")
+    shared = Path.cwd() if is_object(run_dir) else run_dir.resolve().parent
+    if srun.is_step():
+        return srun.join(jobqueue, execution, shared)
+    if not execution.workers:
+        raise SettingsError("cluster is slurm: give workers, as many as there may be at a time")
+    if shutil.which("sbatch") is None:
+        raise InputError("cluster is slurm, and there is no sbatch here: start it where jobs are submitted")
+    return partial(_submitted, jobqueue.SLURMCluster, execution, shared)
+
+
+@contextmanager
+def _submitted(kind: Any, execution: Execution, shared: Path) -> Iterator[distributed.Client]:
+    # Workers read the certificate where the driver writes it; it is gone with the run.
+    with TemporaryDirectory(prefix=".cwt-dask-", dir=shared) as private:
+        options = _with_defaults(execution.cluster.options, execution.memory_limit)
+        with options_of("SLURMCluster"):
+            cluster = kind(**options, security=kept_in(Path(private), security()), protocol="tls://")
+        with cluster, distributed.Client(cluster, set_as_default=False) as client:
+            _refuse_no_job(cluster.job_script())
+            cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)
+            yield client
+
+
+def _refuse_no_job(script: str) -> None:
+    """Ask SLURM before the first job is submitted in the background, where nobody hears of a refusal."""
+    asked = subprocess.run(
+        ["sbatch", "--test-only"],  # noqa: S607 - wherever the site has it
+        input=script,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if asked.returncode:
+        raise InputError(f"SLURM takes no job with these cluster.options: {' '.join(asked.stderr.split())}")
+
+
+def _with_defaults(given: Mapping[str, Any], memory_limit: int) -> dict[str, Any]:
+    """What a job asks for and its workers are told, where the user says nothing else."""
+    options: dict[str, Any] = {"cores": 1, "processes": 1, "memory": memory_limit}
+    options |= given
+    lifetime = lifetime_options(options["walltime"]) if "walltime" in options else []
+    return options | {
+        "job_mem": options.get("job_mem", f"{parse_bytes(options['memory']) * MEMORY_OF_A_JOB / 2**20:.0f}M"),
+        "job_script_prologue": [f"export {'='.join(setting_of_dask())}", *options.get("job_script_prologue", [])],
+        "worker_extra_args": [
+            "--dashboard-address",
+            DASHBOARD_ADDRESS,
+            *lifetime,
+            *options.get("worker_extra_args", []),
+        ],
+        "scheduler_options": {"dashboard_address": DASHBOARD_ADDRESS} | options.get("scheduler_options", {}),
+    }
+
+
+def lifetime_options(walltime: str) -> list[str]:
+    """How long workers live that SLURM would kill after `walltime`.
+
+    Raises
+    ------
+    SettingsError
+        If it is no walltime of SLURM's.
+    """
+    found = _WALLTIME.fullmatch(str(walltime))
+    if not found:
+        raise SettingsError(f"cluster.options.walltime is {walltime}: it must look like 02:00:00 or 1-00:00:00")
+    days = found["days"]
+    numbers = [int(number) for number in (found["first"], found["second"], found["third"]) if number]
+    # After days come hours; without them one or two numbers begin with minutes.
+    units = [3600, 60, 1] if days or len(numbers) == 3 else [60, 1]
+    seconds = int(days or 0) * 86400 + sum(number * unit for number, unit in zip(numbers, units, strict=False))
+    return [
+        *("--lifetime", f"{LIFETIME * seconds:.0f}s"),
+        *("--lifetime-stagger", f"{STAGGER * seconds:.0f}s"),
+    ]

@@ -1,0 +1,54 @@
+"""Whether a cluster runs what the driver runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cwt_dask.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distributed import Client
+
+# What a scheduler and its clients must have in common to understand each other, ...
+_OF_THE_PROTOCOL = ("python", "dask", "distributed")
+# ... and what decides the bits of a tile, or how it is stored.
+_OF_THE_RESULT = ("cwt_dask", "zarr", "numcodecs", "numpy", "scipy", "numba", "astropy")
+
+
+def refuse_other_versions(client: Client, where: str) -> None:
+    """Refuse a cluster whose versions differ from this process's in a way that matters.
+
+    All of a scheduler's and its workers' Dask must be the same, and Python up to its second number; of the workers'
+    libraries also those that the result depends on. A scheduler needs no cwt_dask.
+
+    Raises
+    ------
+    InputError
+        Naming each that differs, where, and how.
+    """
+    found = client.get_versions(packages=list(_OF_THE_RESULT))
+    ours = _versions(found["client"])
+    differing = _differing("the scheduler", _versions(found["scheduler"]), ours, _OF_THE_PROTOCOL)
+    for address, worker in found["workers"].items():
+        differing += _differing(f"worker {address}", _versions(worker), ours, _OF_THE_PROTOCOL + _OF_THE_RESULT)
+    if differing:
+        raise InputError(
+            f"{where} runs other versions than this process: {'; '.join(differing[:3])}"
+            + (f"; and {len(differing) - 3} more" if len(differing) > 3 else "")
+            + ". Start all of it from one environment"
+        )
+
+
+def _versions(said: Mapping[str, Any]) -> dict[str, str]:
+    python = ".".join(str(said["host"]["python"]).split(".")[:2])
+    return {**said["packages"], "python": python}
+
+
+def _differing(who: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
+    return [
+        f"{who} has {name} {theirs[name]}, here it is {ours[name]}" if theirs.get(name) else f"{who} has no {name}"
+        for name in names
+        if theirs.get(name) != ours.get(name)
+    ]

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Many surveys, each in a job of its own on one node: an array job over the lines "SURVEY RUN_DIR" of a file.
+#
+#   sbatch --array=1-"$(wc -l < fields.txt)" deploy/slurm/array.sh fields.txt [options of cwt-dask run]
+#
+# What is asked for below is overruled by the same options of sbatch.
+#SBATCH --job-name=cwt-dask
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=8
+#SBATCH --mem-per-cpu=2G
+#SBATCH --time=04:00:00
+#SBATCH --signal=B:TERM@180
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+
+fields=$1
+shift
+read -r survey run_dir < <(sed --quiet "${SLURM_ARRAY_TASK_ID}p" "$fields")
+
+# One worker a core, and room for the driver beside them.
+memory_limit="$((${SLURM_MEM_PER_CPU:?ask for --mem-per-cpu} * 75 / 100))MiB"
+export DASK_TEMPORARY_DIRECTORY="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}"
+
+srun cwt-dask run "$survey" "$run_dir" "$@" --workers "$SLURM_CPUS_PER_TASK" --memory-limit "$memory_limit" &
+step=$!
+# Not by kill: srun ends its tasks at once when it gets SIGTERM itself.
+trap 'scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
+while status=0; wait "$step" || status=$?; kill -0 "$step" 2>/dev/null; do :; done
+
+# Interrupted, whole: the same job goes on in its next turn.
+if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+exit "$status"

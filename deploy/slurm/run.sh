@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# One survey in one allocation: scheduler, driver and workers are tasks of one step.
+#
+#   sbatch --ntasks=34 deploy/slurm/run.sh SURVEY RUN_DIR [options of cwt-dask run]
+#
+# Two tasks are the scheduler and the driver, all others are workers with one thread each. What is asked for below is
+# overruled by the same options of sbatch; `cwt-dask plan SURVEY` says how much memory a worker takes.
+#SBATCH --job-name=cwt-dask
+#SBATCH --ntasks=10
+#SBATCH --cpus-per-task=1
+#SBATCH --mem-per-cpu=2G
+#SBATCH --time=12:00:00
+#SBATCH --signal=B:TERM@180
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+
+# Before SLURM kills a job for its memory, Dask's nanny has a worker start anew that comes near to its limit.
+memory_limit="$((${SLURM_MEM_PER_CPU:?ask for --mem-per-cpu} * 85 / 100))MiB"
+# Scratch files of workers stay on their node.
+export DASK_TEMPORARY_DIRECTORY="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}"
+export OMP_NUM_THREADS=1
+
+# In the background, so that the signal before walltime is heard here and handed on: tiles that are begun are ended.
+srun cwt-dask run "$@" --cluster slurm --memory-limit "$memory_limit" &
+step=$!
+# Not by kill: srun ends its tasks at once when it gets SIGTERM itself.
+trap 'scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
+while status=0; wait "$step" || status=$?; kill -0 "$step" 2>/dev/null; do :; done
+
+# Interrupted, whole: the same job goes on in its next turn.
+if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+exit "$status"

@@ -1,0 +1,103 @@
+"""A real SLURM on this machine, for the tests: munge, one controller, one node, one partition."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+DAEMONS = ("munged", "slurmctld", "slurmd")
+COMMANDS = ("sbatch", "srun", "sinfo", "squeue", "scontrol", "scancel")
+START_SECONDS = 60
+SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+CONFIGURATION = """
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+AuthType=auth/munge
+# A job that is requeued waits for as long as its old credential lives: two minutes, if nothing is said.
+AuthInfo=cred_expire=5
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SlurmdParameters=config_overrides
+ReturnToService=2
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=100000
+KillWait=20
+MinJobAge=300
+SlurmctldPort={port}
+SlurmdPort={node_port}
+StateSaveLocation={place}/state
+SlurmdSpoolDir={place}/spool
+SlurmctldPidFile={place}/slurmctld.pid
+SlurmdPidFile={place}/slurmd.pid
+SlurmctldLogFile={place}/slurmctld.log
+SlurmdLogFile={place}/slurmd.log
+NodeName={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=16000 State=UNKNOWN
+PartitionName=tests Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+"""
+
+
+def missing():
+    """What a SLURM on this machine would need and is not there."""
+    found = [
+        name for name in (*DAEMONS, *COMMANDS) if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None
+    ]
+    return found + ([] if os.geteuid() == 0 else ["root's rights"])
+
+
+@contextmanager
+def slurm(place: Path):
+    """SLURM for the length of a `with` block: its commands find it by the variable SLURM_CONF that this yields."""
+    host = socket.gethostname().split(".")[0]
+    (place / "state").mkdir()
+    (place / "spool").mkdir()
+    (place / "cgroup").mkdir()
+    configuration = place / "slurm.conf"
+    configuration.write_text(CONFIGURATION.format(host=host, place=place, port=free_port(), node_port=free_port()))
+    (place / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={place / 'cgroup'}\n")
+    environment = os.environ | {"SLURM_CONF": str(configuration), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    daemons = []
+    try:
+        if not Path("/run/munge/munge.socket.2").exists():
+            subprocess.run(["install", "-d", "-o", "munge", "-g", "munge", "/run/munge"], check=True)
+            as_munge = ["runuser", "-u", "munge", "--", "munged", "--foreground"]
+            daemons.append(subprocess.Popen(as_munge, env=environment, **SILENT))
+            wait_for(lambda: Path("/run/munge/munge.socket.2").exists(), "munge")
+        daemons += [subprocess.Popen([name, "-D"], env=environment, **SILENT) for name in ("slurmctld", "slurmd")]
+        wait_for(lambda: "idle" in said(environment, "sinfo", "--noheader", "--format=%t"), "SLURM")
+        yield {"SLURM_CONF": str(configuration)}
+    finally:
+        subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, check=False)
+        for daemon in reversed(daemons):
+            daemon.terminate()
+        for daemon in daemons:
+            daemon.wait(30)
+
+
+def said(environment, *command):
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
+
+
+def wait_for(condition, what, seconds=START_SECONDS):
+    """Wait until something is so; whoever waits in vain is told for what."""
+    patience = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < patience, f"{what} did not come in {seconds} s"
+        time.sleep(0.2)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

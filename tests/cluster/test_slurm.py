@@ -1,0 +1,84 @@
+"""On a real SLURM, with the job scripts of deploy/ as they are."""
+
+import re
+import subprocess
+
+from batch import said, wait_for
+from elsewhere import LONG, OPTIONS, ROOT, digest_of, tiles_done
+
+DEPLOY = ROOT / "deploy" / "slurm"
+# What this machine has.
+FOUR_TASKS = ("--ntasks=4", "--mem-per-cpu=1500M", "--time=10")
+SECONDS = 240
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
+
+
+def submit(environment, place, *command):
+    """Submit a job; its number."""
+    sbatch = ["sbatch", "--parsable", *map(str, command)]
+    done = subprocess.run(sbatch, cwd=place, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
+
+
+def about(environment, job, name):
+    """What SLURM says of a job."""
+    return re.search(rf"\b{name}=(\S+)", said(environment, "scontrol", "show", "job", job))[1]
+
+
+def finish(environment, job, place):
+    """Wait for a job's end, which must be a good one; what it said."""
+    wait_for(lambda: about(environment, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
+    log = (place / f"slurm-{job}.out").read_text()
+    assert about(environment, job, "JobState") == "COMPLETED", log
+    assert "Traceback" not in log
+    return log
+
+
+def workers_of(environment):
+    """Jobs of workers that run."""
+    return said(environment, "squeue", "--noheader", "--name=dask-worker", "--states=RUNNING", "--format=%i").split()
+
+
+def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undisturbed, place):
+    job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", survey, "walltime", *LONG)
+    wait_for(lambda: tiles_done(place / "walltime") > 2, "some tiles", SECONDS)
+    # As --signal=B:TERM@180 does.
+    said(slurm, "scancel", "--batch", "--signal=TERM", job)
+    log = finish(slurm, job, place)
+    assert about(slurm, job, "Restarts") == "1"
+    assert "stopping: what is begun is ended first" in log
+    assert digest_of(place / "walltime") == undisturbed
+
+
+def test_workers_are_submitted_and_may_be_lost(slurm, survey, undisturbed, place):
+    options = ("--workers=2", f"--config={DEPLOY / 'workers.toml'}")
+    job = submit(slurm, place, "--mem=1500M", DEPLOY / "driver.sh", survey, "submitted", *options, *LONG)
+    wait_for(lambda: tiles_done(place / "submitted") > 2, "some tiles", SECONDS)
+    lost = workers_of(slurm)[0]
+    said(slurm, "scancel", "--signal=KILL", lost)
+    wait_for(lambda: len(set(workers_of(slurm)) - {lost}) == 2, "a worker in place of the one that was lost")
+    finish(slurm, job, place)
+    assert digest_of(place / "submitted") == undisturbed
+    wait_for(lambda: not workers_of(slurm), "the end of all workers")
+    assert not list(place.glob(".dask-jobqueue*"))
+
+
+def run(environment, place, *command):
+    words = list(map(str, command))
+    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_two_tasks_are_too_few(slurm, survey, place):
+    done = run(slurm, place, "srun", "--ntasks=2", "cwt-dask", "run", survey, "two", *OPTIONS, "--cluster=slurm")
+    assert done.returncode == 2
+    assert "start at least 3, for the scheduler, the driver and a worker" in done.stderr
+    assert not (place / "two").exists()
+
+
+def test_what_slurm_takes_no_job_for_is_said_before_anything_runs(slurm, survey, place):
+    wrong = place / "wrong.toml"
+    wrong.write_text('[cluster]\nkind = "slurm"\n[cluster.options]\nqueue = "nowhere"\n')
+    done = run(slurm, place, "cwt-dask", "run", survey, "wrong", *OPTIONS, f"--config={wrong}", "--workers=2")
+    assert done.returncode == 2
+    assert "SLURM takes no job with these cluster.options: sbatch: error: invalid partition" in done.stderr
+    assert not (place / "wrong").exists()

@@ -1,0 +1,29 @@
+"""The run that is made on every kind of cluster, and must come to the same on each."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# Commands of the project are found as after an installation; those of SLURM's daemons, too.
+ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"}
+# All that a command says, to be read.
+SAID = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+# Small tiles, enough of them that workers have something to do, and a stop that is looked for.
+OPTIONS = ("--n-scale=2", "--min-scale=1.5", "--tile-size=128", "--fits=no")
+# Long enough that something can happen to it.
+LONG = (*OPTIONS, "--stopping=fixed", "--max-iter=150")
+
+
+def digest_of(run_dir):
+    """Digest of the maps of a finished run that keeps its promises."""
+    certificate = json.loads((run_dir / "certificate.json").read_text())
+    assert certificate["tiling_exact"]
+    return certificate["digest_maps"]
+
+
+def tiles_done(run_dir):
+    """How many tiles have published."""
+    return len([path for path in run_dir.glob("ledger/tile-*.json") if "." not in path.stem])

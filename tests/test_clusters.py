@@ -1,0 +1,317 @@
+"""What is known of a cluster before there is one. How runs fare on real ones: tests/cluster."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import dask
+import distributed
+import pytest
+
+from cwt_dask.clusters import existing_client, join, local_client, mpi, slurm, srun
+from cwt_dask.clusters.extras import load
+from cwt_dask.clusters.tls import as_configuration, security
+from cwt_dask.clusters.versions import refuse_other_versions
+from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.execution import Cluster
+from cwt_dask.options import Options
+
+
+def execution(**options):
+    return Options.parse(options).execution
+
+
+@pytest.mark.parametrize(
+    ("given", "fragment"),
+    [
+        ({"cluster": "pbs"}, "cluster.kind is pbs: it must be one of local, address, slurm, mpi, kubernetes"),
+        ({"cluster": 3}, "cluster is 3: it must be a kind of cluster, or a table with its kind"),
+        ({"cluster": {"kind": "slurm", "queue": "normal"}}, "unknown key queue in cluster: it takes kind, minimum"),
+        ({"cluster": {"kind": "slurm", "options": 3}}, "cluster.options is 3: it must be a table"),
+        ({"cluster": {"minimum": -1}}, "cluster.minimum is -1: it must be a whole number of at least 0"),
+        ({"cluster": {"plaintext": 1}}, "cluster.plaintext is 1: it must be true or false"),
+        ({"cluster": "address"}, "cluster is address: give the scheduler to use, by scheduler or scheduler_file"),
+        ({"cluster": "mpi", "scheduler": "tls://host:1"}, "cluster is mpi, and a scheduler is given, too"),
+        ({"cluster": "mpi", "workers": 0}, "cluster is mpi and workers is 0: leave one of them out"),
+        (
+            {"cluster": {"minimum": 3}, "workers": 2},
+            "cluster.minimum is 3: it must be at most workers, 2",
+        ),
+    ],
+)
+def test_clusters_that_cannot_be_are_refused(given, fragment):
+    with pytest.raises(SettingsError, match="^" + fragment.replace(".", r"\.")):
+        Options.parse(given)
+
+
+def test_a_scheduler_is_a_cluster_by_its_address():
+    assert execution(scheduler="tls://host:8786").cluster == Cluster("address")
+    assert execution(scheduler_file="file").cluster == Cluster("address")
+    assert execution().cluster == Cluster("local")
+
+
+def test_workers_that_stay_are_all_unless_said_otherwise():
+    assert execution(cluster="slurm", workers=8).fewest_workers == 8
+    assert execution(cluster={"kind": "slurm", "minimum": 0}, workers=8).fewest_workers == 0
+    assert execution(cluster="slurm").fewest_workers == 0
+
+
+def test_of_a_library_that_is_missing_the_extra_is_named():
+    with pytest.raises(InputError, match=r"cluster is mpi, which needs dask_no_mpi .*: pip install 'cwt_dask\[mpi\]'"):
+        load("dask_no_mpi.core", "mpi")
+
+
+def test_what_the_library_does_not_take_is_said():
+    with (
+        pytest.raises(SettingsError, match="LocalCluster does not take these cluster.options: .*colour"),
+        local_client(1, 2**30, colour="red"),
+    ):
+        pass
+
+
+# --- SLURM ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("walltime", "seconds"),
+    [("90", 5400), ("90:30", 5430), ("02:00:00", 7200), ("1-00", 86400), ("1-02:30", 95400), ("2-00:00:10", 172810)],
+)
+def test_workers_end_before_their_walltime(walltime, seconds):
+    options = dict(zip(*[iter(slurm.lifetime_options(walltime))] * 2, strict=True))
+    lifetime, stagger = (float(options[name].removesuffix("s")) for name in ("--lifetime", "--lifetime-stagger"))
+    assert lifetime == pytest.approx(0.85 * seconds, abs=1)
+    assert 0 < stagger < seconds - lifetime
+
+
+def test_a_walltime_that_is_none_is_refused():
+    with pytest.raises(SettingsError, match="cluster.options.walltime is soon: it must look like 02:00:00"):
+        slurm.lifetime_options("soon")
+
+
+@pytest.fixture
+def outside(monkeypatch):
+    """No task of a step of SLURM."""
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("outside")
+def test_slurm_must_know_how_many_workers_there_may_be(tmp_path):
+    with pytest.raises(SettingsError, match="cluster is slurm: give workers"):
+        join(execution(cluster="slurm"), tmp_path / "run")
+
+
+def test_without_slurm_no_jobs_are_submitted(outside, tmp_path):
+    outside.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="there is no sbatch here"):
+        join(execution(cluster="slurm", workers=2), tmp_path / "run")
+
+
+@pytest.fixture
+def refusing(outside, tmp_path):
+    """A SLURM that takes no jobs. A real one is in tests/cluster/test_slurm.py."""
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\ncat > $0.script\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    outside.setenv("PATH", str(sbatch.parent), prepend=os.pathsep)
+    return sbatch.with_name("sbatch.script")
+
+
+def test_what_a_job_asks_for(refusing, tmp_path):
+    options = {"walltime": "00:10:00", "interface": "lo", "job_extra_directives": ["--constraint=cpu"]}
+    connect = join(
+        execution(cluster={"kind": "slurm", "options": options}, workers=2, memory_limit="1000MiB"), tmp_path / "run"
+    )
+    with (
+        pytest.raises(InputError, match="SLURM takes no job with these cluster.options: .*invalid partition"),
+        connect(),
+    ):
+        pass
+    script = refusing.read_text()
+    for line in ("--mem=1200M", "-t 00:10:00", "--constraint=cpu", "--cpus-per-task=1"):
+        assert f"#SBATCH {line}\n" in script
+    for word in ("--memory-limit 0.98GiB", "--lifetime 510s", "--protocol tls://", "--dashboard-address 127.0.0.1:0"):
+        assert word in script
+    assert "export DASK_INTERNAL_INHERIT_CONFIG=" in script
+    # Of the run's key the name of its file is there, and that has gone.
+    assert "PRIVATE KEY" not in script
+    assert not list(tmp_path.glob(".*"))
+
+
+# dask-jobqueue leaves a scheduler behind that it does not close.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("refusing")
+def test_what_slurm_clusters_do_not_take_is_said(tmp_path):
+    connect = join(execution(cluster={"kind": "slurm", "options": {"colour": "red"}}, workers=2), tmp_path / "run")
+    with pytest.raises(SettingsError, match="SLURMCluster does not take these cluster.options: .*colour"), connect():
+        pass
+
+
+@pytest.fixture
+def step(outside):
+    """A task of a step of SLURM. Real ones are in tests/cluster."""
+    for name, value in {"JOB_ID": "7", "STEP_ID": "0", "STEP_NUM_TASKS": "4", "NTASKS": "4", "PROCID": "1"}.items():
+        outside.setenv(f"SLURM_{name}", value)
+    return outside
+
+
+def test_two_tasks_are_too_few(step, tmp_path):
+    step.setenv("SLURM_NTASKS", "2")
+    with pytest.raises(InputError, match="srun has started 2 tasks: start at least 3"):
+        join(execution(cluster="slurm"), tmp_path / "run")
+
+
+def test_tasks_that_share_no_files_are_not_waited_for_for_ever(step, tmp_path):
+    step.setattr(srun, "SHARED_SECONDS", 0.3)
+    with pytest.raises(InputError, match=r"certificate.json does not appear, which one task makes for all"):
+        join(execution(cluster="slurm"), tmp_path / "run")
+
+
+def test_the_key_of_a_step_is_its_users_alone(step, tmp_path):
+    made = srun._certificate(srun._rendezvous(tmp_path), make=True)
+    directory = tmp_path / ".cwt-dask-7.0.0"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert "PRIVATE KEY" in made["distributed.comm.tls.client.key"]
+    assert made == json.loads((directory / "certificate.json").read_text())
+    step.setenv("SLURM_RESTART_COUNT", "1")
+    assert srun._rendezvous(tmp_path) != directory
+
+
+# --- the others -------------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_are_too_few_for_mpi(monkeypatch, tmp_path):
+    # A real mpirun is in tests/cluster/test_mpi.py.
+    two = SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 2))
+    monkeypatch.setattr(mpi, "load", lambda *_: two)
+    with pytest.raises(InputError, match="cluster is mpi, and there are 2 processes: start at least 3"):
+        join(execution(cluster="mpi"), tmp_path / "run")
+
+
+def test_a_scheduler_without_tls_is_not_started_unasked(tmp_path):
+    with pytest.raises(SettingsError, match="cluster is kubernetes, where .* set cluster.plaintext to true"):
+        join(execution(cluster="kubernetes"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        (
+            "",
+            "cannot start pods (ValueError: Unable to find valid credentials): is there an operator",
+        ),
+        ("colour = 'red'", "KubeCluster does not take these cluster.options: "),
+    ],
+)
+def test_pods_that_cannot_be_started_are_a_wrong_call(tmp_path, options, fragment):
+    # In a process of its own: dask-kubernetes leaves threads behind.
+    (tmp_path / "pods.toml").write_text(
+        f"[cluster]\nkind = 'kubernetes'\nplaintext = true\n[cluster.options]\n{options}\n"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        "from cwt_dask.cli import main; raise SystemExit(main())",
+        "run",
+        "absent.fits",
+        "run",
+    ]
+    here = os.environ | {"KUBECONFIG": str(tmp_path / "absent"), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [*command, "--config=pods.toml", "--workers=2"],
+        cwd=tmp_path,
+        env=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert fragment in done.stderr
+    # What dask-kubernetes says when a process ends that could not reach Kubernetes comes after.
+    assert done.stderr.startswith("cwt-dask: ")
+    assert not (tmp_path / "run").exists()
+
+
+# --- who may talk to a scheduler, and which versions ------------------------------------------------------------------
+
+
+def test_certificates_are_the_runs_or_the_sites():
+    first, second = security(), security()
+    assert first.tls_client_key != second.tls_client_key
+    assert first.require_encryption
+    with dask.config.set({"distributed.comm.tls.ca-file": "/site/ca.pem"}):
+        assert security().tls_ca_file == "/site/ca.pem"
+
+
+def test_configuration_holds_the_whole_certificate():
+    made = security()
+    with dask.config.set(as_configuration(made)):
+        again = distributed.Security()
+    for role in ("client", "scheduler", "worker"):
+        assert again.get_tls_config_for_role(role) == made.get_tls_config_for_role(role)
+    assert again.require_encryption
+
+
+def test_a_cluster_of_the_same_versions_is_taken(client):
+    refuse_other_versions(client, "it")
+
+
+@pytest.mark.parametrize(
+    ("who", "name", "version", "fragment"),
+    [
+        ("scheduler", "dask", "1.0", "the scheduler has dask 1.0, here it is "),
+        ("scheduler", "zarr", None, ""),
+        ("worker", "zarr", None, "worker a has no zarr"),
+        ("worker", "numpy", "1.0", "worker a has numpy 1.0, here it is "),
+    ],
+)
+def test_versions_that_matter_are_compared(client, who, name, version, fragment):
+    # Workers that do run other versions are in tests/cluster/test_address.py.
+    found = client.get_versions(packages=["cwt_dask", "zarr", "numcodecs", "numpy", "scipy", "numba", "astropy"])
+    mine = found["client"]
+    other = {**mine, "packages": {**mine["packages"], name: version}}
+    said = {"client": mine, "scheduler": other if who == "scheduler" else mine, "workers": {}}
+    said["workers"] = dict.fromkeys("abcd", other) if who == "worker" else {}
+    if not fragment:
+        refuse_other_versions(SimpleNamespace(get_versions=lambda **_: said), "it")
+        return
+    with pytest.raises(InputError, match=f"^it runs other versions than this process: {fragment}"):
+        refuse_other_versions(SimpleNamespace(get_versions=lambda **_: said), "it")
+
+
+@pytest.mark.parametrize(("python", "taken"), [("3.11.99.final.0", True), ("2.7.18.final.0", False)])
+def test_python_may_differ_in_its_last_number_only(client, python, taken):
+    mine = client.get_versions()["client"]
+    mine["host"]["python"] = "3.11.7.final.0"
+    other = {**mine, "host": {**mine["host"], "python": python}}
+    said = {"client": mine, "scheduler": other, "workers": {}}
+    cluster = SimpleNamespace(get_versions=lambda **_: said)
+    if taken:
+        refuse_other_versions(cluster, "it")
+        return
+    with pytest.raises(InputError, match="the scheduler has python 2.7, here it is 3.11"):
+        refuse_other_versions(cluster, "it")
+
+
+def test_without_a_certificate_a_scheduler_that_speaks_tls_is_not_asked():
+    with (
+        pytest.raises(
+            InputError, match="cannot reach scheduler tls://127.0.0.1:9: it speaks TLS, and Dask's configuration"
+        ),
+        existing_client("tls://127.0.0.1:9", None),
+    ):
+        pass
+
+
+def test_a_file_without_an_address_is_a_wrong_call(tmp_path):
+    (tmp_path / "scheduler.json").write_text('{"id": "x"}')
+    with (
+        pytest.raises(InputError, match="cannot reach the scheduler of file .*'address'"),
+        existing_client(None, str(tmp_path / "scheduler.json")),
+    ):
+        pass
