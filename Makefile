@@ -27,7 +27,7 @@ test-rest:
 	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) --ignore=tests/cluster
 
 # On a real SLURM and under a real mpirun, which the tests start: needs root, and Debian's slurm-wlm, munge, openmpi-bin.
-test-cluster: .venv/installed
+test-cluster: .venv/installed .venv-workflows/installed
 	$(BIN)/python -m pytest tests/cluster
 
 lint: .venv/installed
@@ -54,9 +54,15 @@ constraints:
 	rm -rf .venv-constraints
 
 clean:
-	rm -rf .venv demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-workflows demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Snakemake brings an environment's worth of its own.
+.venv-workflows/installed: workflows/hpc/requirements.txt
+	$(PYTHON) -m venv .venv-workflows
+	.venv-workflows/bin/pip install --quiet --requirement $<
 	touch $@

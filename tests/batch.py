@@ -68,6 +68,9 @@ def slurm(place: Path):
     (place / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={place / 'cgroup'}\n")
     environment = os.environ | {"SLURM_CONF": str(configuration), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
     daemons = []
+    # Snakemake takes all of SLURM's variables from its jobs: they look where SLURM does.
+    default = Path("/etc/slurm/slurm.conf")
+    default.symlink_to(configuration)
     try:
         if not Path("/run/munge/munge.socket.2").exists():
             subprocess.run(["install", "-d", "-o", "munge", "-g", "munge", "/run/munge"], check=True)
@@ -78,6 +81,7 @@ def slurm(place: Path):
         wait_for(lambda: "idle" in said(environment, "sinfo", "--noheader", "--format=%t"), "SLURM")
         yield {"SLURM_CONF": str(configuration)}
     finally:
+        default.unlink()
         subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, check=False)
         for daemon in reversed(daemons):
             daemon.terminate()

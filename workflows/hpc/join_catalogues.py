@@ -1,0 +1,21 @@
+"""One catalogue of the catalogues of many runs, with a column that names the field of each source."""
+
+import sys
+from pathlib import Path
+
+from astropy.table import QTable, vstack
+
+
+def main(out: str, *certificates: str) -> None:
+    """Stack the catalogues beside certificates; a run whose tiles may have done harm is named."""
+    tables = []
+    for run_dir in (Path(certificate).parent for certificate in certificates):
+        table = QTable.read(run_dir / "catalogue.ecsv")
+        table.meta.clear()
+        table.add_column([run_dir.name] * len(table), name="field", index=0)
+        tables.append(table)
+    vstack(tables).write(out, overwrite=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# One night of a scheduled pipeline: a new version of the survey is reprocessed, checked, compared and published.
+#
+#   workflows/reprocess/reprocess.sh PIPELINE_DIR
+#
+# In PIPELINE_DIR lie
+#   surveys/NAME.fits   versions of the survey; the last name in alphabetical order is the newest (survey-2026-11-25.fits)
+#   settings.toml       settings of the first run; stopping = "fixed", so that tiles do not depend on each other
+#   notify              optional, yours: called with the status and a file that says what happened
+#   runs/NAME           made here: a run a version, with what changed in NAME.txt beside it
+#   current             made here: a symbolic link to the last good run; it is switched last, at once
+#
+# Starts that overlap are harmless: the second one ends. A night that failed leaves `current` where it was, and the next one
+# goes on with its work. Further arguments are options of `cwt-dask run` that say where: --cluster slurm --workers 64.
+set -euo pipefail
+shopt -s nullglob
+
+cd "$1"
+shift
+exec 9> .lock
+if ! flock --nonblock 9; then echo "another start is at work"; exit 0; fi
+
+surveys=(surveys/*.fits)
+if [ ${#surveys[@]} -eq 0 ]; then echo "no survey in $PWD/surveys"; exit 0; fi
+survey=${surveys[-1]}
+name=$(basename "$survey" .fits)
+if [ "$(readlink current || true)" = "runs/$name" ]; then echo "$name is current"; exit 0; fi
+mkdir -p runs
+report=runs/$name.txt
+
+night() {
+    if [ -e current ]; then
+        old_run=$(readlink current)
+        cwt-dask reprocess "$survey" "$old_run" "runs/$name" "$@"
+    else
+        cwt-dask run "$survey" "runs/$name" --config settings.toml "$@"
+    fi
+    cwt-dask verify "runs/$name"
+    if [ -e current ]; then cwt-dask compare "$old_run" "runs/$name"; fi
+    # Readers see the old run or the new one, never neither.
+    ln --symbolic "runs/$name" .current
+    mv --no-target-directory .current current
+}
+
+rm -f .current
+# Not in a condition, where a failure would be overlooked.
+set +e
+(set -e; night "$@") > "$report" 2>&1
+status=$?
+set -e
+if [ -x notify ]; then ./notify "$status" "$report"; fi
+exit "$status"
