@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import dask
 import distributed
 import pytest
+from skies import poisson_sky, write_survey
 
+from cwt_dask import run_survey
 from cwt_dask.clusters import existing_client, join, local_client, mpi, slurm, srun
 from cwt_dask.clusters.extras import load
 from cwt_dask.clusters.tls import as_configuration, security
@@ -18,6 +20,7 @@ from cwt_dask.clusters.versions import refuse_other_versions
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.execution import Cluster
 from cwt_dask.options import Options
+from cwt_dask.progress import reporter
 
 
 def execution(**options):
@@ -315,3 +318,18 @@ def test_a_file_without_an_address_is_a_wrong_call(tmp_path):
         existing_client(None, str(tmp_path / "scheduler.json")),
     ):
         pass
+
+
+def test_nothing_secret_is_written_down(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "whisper-1")
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((60, 90), seed=1))
+    settings = {"n_scale": 1, "min_scale": 1.2, "tile_size": 45, "max_iter": 2, "workers": 1}
+    cluster = {"kind": "local", "options": {"name": "whisper-2"}}
+    run = run_survey(
+        survey, tmp_path / "run", cluster=cluster, progress=reporter(quiet=False, log_format="json"), **settings
+    )
+    files = [path for path in run.files.path.rglob("*") if path.is_file()]
+    assert len(files) > 20
+    assert not [path for path in files if b"whisper" in path.read_bytes()]
+    said = capsys.readouterr()
+    assert "whisper" not in said.out + said.err

@@ -1,8 +1,11 @@
 """Under a real mpirun."""
 
 import os
+import re
 import signal
+import socket
 import subprocess
+from contextlib import suppress
 
 from batch import wait_for
 from elsewhere import ENVIRONMENT, LONG, OPTIONS, SAID, digest_of, tiles_done
@@ -45,3 +48,20 @@ def test_what_the_driver_refuses_ends_all_processes(place):
     assert mpirun.returncode == 2
     assert said.count("cannot be read") == 1
     assert "Traceback" not in said
+
+
+def answers(host, port):
+    with suppress(OSError), socket.create_connection((host, port), timeout=5):
+        return True
+    return False
+
+
+def test_the_dashboard_is_seen_on_the_machine_itself_only(survey, place):
+    others = socket.gethostbyname(socket.gethostname())
+    assert not others.startswith("127."), "this machine has no address that others see"
+    with started(place, 3, "run", survey, "seen", *LONG) as mpirun:
+        told = next(line for line in mpirun.stdout if "dashboard at" in line)
+        port = int(re.search(r"dashboard at http://127\.0\.0\.1:(\d+)/status", told)[1])
+        assert answers("127.0.0.1", port)
+        assert not answers(others, port)
+        mpirun.kill()

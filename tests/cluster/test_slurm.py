@@ -63,6 +63,15 @@ def test_workers_are_submitted_and_may_be_lost(slurm, survey, undisturbed, place
     assert not list(place.glob(".dask-jobqueue*"))
 
 
+def test_what_a_run_ends_with_is_what_its_job_ends_with(slurm, place):
+    job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", "absent.fits", "absent", *OPTIONS)
+    wait_for(lambda: about(slurm, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
+    assert about(slurm, job, "JobState") == "FAILED"
+    assert about(slurm, job, "ExitCode") == "2:0"
+    assert about(slurm, job, "Restarts") == "0"
+    assert "absent.fits cannot be read" in (place / f"slurm-{job}.out").read_text()
+
+
 def run(environment, place, *command):
     words = list(map(str, command))
     return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
