@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-runs test-rest test-cluster lint bench chaos constraints clean
+.PHONY: demo test test-runs test-rest test-cluster test-batch test-servers lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/installed
@@ -27,8 +27,17 @@ test-rest:
 	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) --ignore=tests/cluster
 
 # On a real SLURM and under a real mpirun, which the tests start: needs root, and Debian's slurm-wlm, munge, openmpi-bin.
+# Most of it is waiting, so both halves run side by side.
+BATCH := $(addprefix tests/cluster/test_,slurm.py page.py hpc.py)
+
 test-cluster: .venv/installed .venv-workflows/installed
-	$(BIN)/python -m pytest tests/cluster
+	$(MAKE) --jobs 2 --output-sync=target test-batch test-servers
+
+test-batch:
+	$(BIN)/python -m pytest $(BATCH)
+
+test-servers:
+	$(BIN)/python -m pytest tests/cluster $(addprefix --ignore=,$(BATCH))
 
 lint: .venv/installed
 	$(BIN)/ruff check .

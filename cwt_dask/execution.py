@@ -143,7 +143,7 @@ class Execution:
             raise SettingsError("cluster is address: give the scheduler to use, by scheduler or scheduler_file")
         if kind != "address" and given:
             raise SettingsError(f"cluster is {kind}, and a scheduler is given, too: give one of them")
-        if kind != "local" and self.workers == 0:
+        if kind not in ("local", "address") and self.workers == 0:
             raise SettingsError(f"cluster is {kind} and workers is 0: leave one of them out")
         if self.workers and (self.cluster.minimum or 0) > self.workers:
             raise SettingsError(

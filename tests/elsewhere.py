@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+WORKFLOWS = ROOT / "workflows"
+# So long a command may take that takes a few seconds.
+SECONDS = 280
 # Commands of the project are found as after an installation; those of SLURM's daemons, too.
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"}
 # All that a command says, to be read.
@@ -27,3 +31,15 @@ def digest_of(run_dir):
 def tiles_done(run_dir):
     """How many tiles have published."""
     return len([path for path in run_dir.glob("ledger/tile-*.json") if "." not in path.stem])
+
+
+def console(page):
+    """The commands of a page."""
+    return re.findall(r"^\$ (.*?)(?:  +#.*)?$", (WORKFLOWS / page).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def bash(directory, *lines, environment=ENVIRONMENT):
+    """Type lines into a shell that ends at the first error; its status and all that was said."""
+    words = ["bash", "-c", "\n".join(["set -euo pipefail", *lines])]
+    done = subprocess.run(words, cwd=directory, env=environment, timeout=SECONDS, check=False, **SAID)
+    return done.returncode, done.stdout

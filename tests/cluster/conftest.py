@@ -3,7 +3,13 @@ import subprocess
 import pytest
 from batch import missing
 from batch import slurm as started_slurm
-from elsewhere import ENVIRONMENT, LONG, digest_of
+from elsewhere import ENVIRONMENT, LONG, ROOT, digest_of
+
+
+def simulated(out, ny, nx):
+    command = ["cwt-dask", "simulate", out, "--shape", str(ny), str(nx), "--seed", "3"]
+    subprocess.run(command, env=ENVIRONMENT, check=True, capture_output=True)
+    return out
 
 
 @pytest.fixture(scope="session")
@@ -14,9 +20,13 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def survey(place):
-    command = ["cwt-dask", "simulate", "survey.fits", "--shape", "500", "700", "--seed", "3"]
-    subprocess.run(command, cwd=place, env=ENVIRONMENT, check=True, capture_output=True)
-    return place / "survey.fits"
+    return simulated(place / "survey.fits", 500, 700)
+
+
+@pytest.fixture(scope="session")
+def small_survey(place):
+    """Where nothing is to happen during the run."""
+    return simulated(place / "small.fits", 200, 300)
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +44,11 @@ def slurm(tmp_path_factory):
     assert not (lacking := missing()), f"{lacking}: apt-get install slurm-wlm munge, as root"
     with started_slurm(tmp_path_factory.mktemp("slurm")) as variables:
         yield ENVIRONMENT | variables
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A directory from which the workflows are seen as from the project."""
+    for name in ("workflows", "deploy"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path

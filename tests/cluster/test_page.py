@@ -34,10 +34,10 @@ def commands(heading):
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory, survey):
+def directory(tmp_path_factory, small_survey):
     """What the page takes to be there."""
     directory = tmp_path_factory.mktemp("page")
-    shutil.copy(survey, directory / "survey.fits")
+    shutil.copy(small_survey, directory / "survey.fits")
     (directory / "deploy").symlink_to(ROOT / "deploy")
     settings = re.search(r"^```toml\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[1]
     (directory / "settings.toml").write_text(settings)

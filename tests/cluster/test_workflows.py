@@ -7,32 +7,9 @@ import subprocess
 
 import pytest
 from astropy.io import fits
-from astropy.table import Table
-from elsewhere import ENVIRONMENT, ROOT, SAID, digest_of
+from elsewhere import SAID, WORKFLOWS, bash, console, digest_of
 
-WORKFLOWS = ROOT / "workflows"
-SECONDS = 280
 SETTINGS = 'stopping = "fixed"\nn_scale = 2\nmin_scale = 1.5\ntile_size = 128\nmax_iter = 4\nfits = "no"\n'
-
-
-def console(page):
-    """The commands of a page."""
-    return re.findall(r"^\$ (.*?)(?:  +#.*)?$", (WORKFLOWS / page).read_text(encoding="utf-8"), re.MULTILINE)
-
-
-def bash(directory, *lines, environment=ENVIRONMENT):
-    """Type lines into a shell that ends at the first error; its status and all that was said."""
-    words = ["bash", "-c", "\n".join(["set -euo pipefail", *lines])]
-    done = subprocess.run(words, cwd=directory, env=environment, timeout=SECONDS, check=False, **SAID)
-    return done.returncode, done.stdout
-
-
-@pytest.fixture
-def here(tmp_path):
-    """A directory from which the workflows are seen as from the project."""
-    for name in ("workflows", "deploy"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    return tmp_path
 
 
 # --- full sky ---------------------------------------------------------------------------------------------------------
@@ -52,32 +29,13 @@ def test_a_full_sky(here):
     assert "nothing to do" in said
 
 
-# --- many fields ------------------------------------------------------------------------------------------------------
-
-
-def test_many_fields_on_slurm(here, slurm, survey):
-    snakemake = shutil.which("snakemake", path=str(ROOT / ".venv-workflows" / "bin"))
-    assert snakemake, "make .venv-workflows/installed"
-    (here / "fields.tsv").write_text(f"field\tsurvey\ncrab\t{survey}\nvela\t{survey}\n")
-    (here / "settings.toml").write_text(SETTINGS)
-    _, command = console("hpc/README.md")
-    status, said = bash(here, command.replace("snakemake", snakemake, 1), environment=slurm)
-    assert status == 0, said
-    assert digest_of(here / "runs" / "crab") == digest_of(here / "runs" / "vela")
-    catalogue = Table.read(here / "catalogue.ecsv")
-    assert set(catalogue["field"]) == {"crab", "vela"}
-    status, said = bash(here, command.replace("snakemake", snakemake, 1), environment=slurm)
-    assert status == 0, said
-    assert "Nothing to be done" in said
-
-
 # --- reprocessing -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def pipeline(here, survey):
-    shutil.copy(survey, here / "survey-1.fits")
-    with fits.open(survey) as hdus:
+def pipeline(here, small_survey):
+    shutil.copy(small_survey, here / "survey-1.fits")
+    with fits.open(small_survey) as hdus:
         hdus["COUNTS"].data[10:12, 10:12] += 40
         hdus.writeto(here / "survey-2.fits")
     return here
