@@ -18,7 +18,7 @@ RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py faults.p
 test: .venv/installed
 	$(MAKE) --jobs 2 --output-sync=target test-runs test-rest
 	$(BIN)/python tests/raises.py
-	@echo "left out: SLURM, MPI and clusters of several processes (make test-cluster, as root)"
+	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root)"
 
 test-runs:
 	$(BIN)/python -m pytest $(RUNS)

@@ -242,11 +242,17 @@ def _given() -> dict[str, Any]:
         refuse_unknown(OPTION_NAMES, stored)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    table = stored.get("cluster")
-    if isinstance(table, dict) and typed.get("cluster") == table.get("kind"):
+    table, kind = stored.get("cluster"), typed.get("cluster")
+    if isinstance(table, dict) and kind and table.get("kind", kind) == kind:
         # Who says the kind again does not take back the rest.
-        del typed["cluster"]
+        typed["cluster"] = table | {"kind": kind}
+    if typed.keys() & _WHERE:
+        stored = {name: value for name, value in stored.items() if name not in _WHERE}
     return stored | typed
+
+
+# Whoever types one of them does not want what the file says of the others.
+_WHERE = {"cluster", "scheduler", "scheduler_file"}
 
 
 def _describe(plan: Plan) -> str:

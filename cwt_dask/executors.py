@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 import uuid
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -29,6 +29,8 @@ DEADLINES = IN_FLIGHT_PER_THREAD
 # Waiting for futures can hang when a scheduler restarts, and does not end when a stop is asked: this often both are
 # looked at in any case.
 WATCHDOG_SECONDS = 2.0
+# Workers have so long to say what they are at.
+ANSWER_SECONDS = 10.0
 # A worker that was told to start anew has so long to do so.
 RESTART_SECONDS = 30.0
 
@@ -116,7 +118,7 @@ class OnDask:
         waiting = iter(items)
         flying: dict[distributed.Future, int] = {}
         patience = math.inf
-        seen: dict[str, float] = {}
+        seen: dict[tuple[str, str], float] = {}
         look = time.monotonic()
         while True:
             if self.stop.notice() and patience == math.inf:
@@ -142,20 +144,23 @@ class OnDask:
                     )
                     yield Outcome(flying.pop(future), None, error)
 
-    def _hanging(self, flying: Mapping[distributed.Future, int], seen: dict[str, float]) -> list[distributed.Future]:
+    def _hanging(
+        self, flying: Mapping[distributed.Future, int], seen: dict[tuple[str, str], float]
+    ) -> list[distributed.Future]:
         """Take away what a worker has been at for too long, and start that worker anew.
 
-        `seen` tells since when each key is known to be at a worker: what waits for one may wait as long as it takes.
+        `seen` tells since when each key is known to be at a worker: what waits for one may wait as long as it takes,
+        and at another one it begins anew.
         """
         try:
             holders = self.client.processing()
         except OSError as error:
             raise _lost() from error
         now = time.monotonic()
-        since = {key: seen.get(key, now) for keys in holders.values() for key in keys}
+        since = {(where, key): seen.get((where, key), now) for where, keys in holders.items() for key in keys}
         seen.clear()
         seen.update(since)
-        late = {key for key, first in since.items() if now - first > DEADLINES * self.deadline}
+        late = {key for (_, key), first in since.items() if now - first > DEADLINES * self.deadline}
         hanging = [future for future in flying if future.key in late]
         self.client.cancel(hanging)
         for where in [where for where, keys in holders.items() if late & set(keys)]:
@@ -166,7 +171,14 @@ class OnDask:
 
     def _take_back(self, flying: dict[distributed.Future, int]) -> None:
         """Cancel what waits for its turn at a worker."""
-        found = self.client.run(_executing, on_error="ignore").values()
+        # A worker that is stopped does not answer: then all that is anywhere is taken to have begun.
+        asked = ThreadPoolExecutor(1)
+        try:
+            found = asked.submit(self.client.run, _executing, on_error="ignore").result(ANSWER_SECONDS).values()
+        except TimeoutError:
+            return
+        finally:
+            asked.shutdown(wait=False)
         begun = {key for keys in found if isinstance(keys, list) for key in keys}
         waiting = [future for future in flying if future.key not in begun and future.status == "pending"]
         self.client.cancel(waiting)

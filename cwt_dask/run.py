@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from dask.utils import format_bytes
 
 from cwt_dask.atomic import remove_leftovers, write_atomically
 from cwt_dask.blocks import Iteration
@@ -173,12 +176,13 @@ def _executor(
 ) -> Iterator[Executor]:
     if client is not None:
         progress.message(_workers(client, execution) + dashboard(client))
+        _warn_of_memory(client, plan, progress)
         try:
             yield OnDask(client, stop, deadline=plan.deadline, expected=execution.workers or 1)
         finally:
             # These workers live on; a scheduler that was lost must not hide what ended the run.
             with suppress(OSError, ValueError):
-                client.run(forget, on_error="ignore")
+                client.run(forget, wait=False, on_error="ignore")
     elif plan.grid.n_tiles == 1 or execution.workers == 0:
         yield InProcess(stop)
     else:
@@ -195,6 +199,14 @@ def _workers(client: Client, execution: Execution) -> str:
     if there or not execution.workers:
         return f"{there} worker{'s' if there != 1 else ''}"
     return f"up to {execution.workers} workers, as the batch system starts them"
+
+
+def _warn_of_memory(client: Client, plan: Plan, progress: Reporter) -> None:
+    limits = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
+    least = min((limit for limit in limits if limit), default=math.inf)
+    if least < plan.worker_memory:
+        asked = format_bytes(plan.worker_memory)
+        progress.message(f"warning: a worker may take {format_bytes(least)}, and the plan asks for {asked}")
 
 
 def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:

@@ -171,18 +171,51 @@ def test_two_tasks_are_too_few(step, tmp_path):
 
 def test_tasks_that_share_no_files_are_not_waited_for_for_ever(step, tmp_path):
     step.setattr(srun, "SHARED_SECONDS", 0.3)
-    with pytest.raises(InputError, match=r"certificate.json does not appear, which one task makes for all"):
-        join(execution(cluster="slurm"), tmp_path / "run")
+    connect = join(execution(cluster="slurm"), tmp_path / "run")
+    refused = "certificate.json does not appear, which one task makes for all"
+    with pytest.raises(InputError, match=refused), connect():
+        pass
 
 
-def test_the_key_of_a_step_is_its_users_alone(step, tmp_path):
-    made = srun._certificate(srun._rendezvous(tmp_path), make=True)
-    directory = tmp_path / ".cwt-dask-7.0.0"
-    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert "PRIVATE KEY" in made["distributed.comm.tls.client.key"]
-    assert made == json.loads((directory / "certificate.json").read_text())
+@pytest.fixture
+def rendezvous(step, tmp_path):  # noqa: ARG001 - of that step
+    """Where the tasks of this step meet, with the certificate that one has made."""
+    found = srun._rendezvous(tmp_path)
+    srun._make_certificate(found)
+    return found
+
+
+def test_the_key_of_a_step_is_its_users_alone(rendezvous, step, tmp_path):
+    assert rendezvous == tmp_path / ".cwt-dask-0.7.0.0"
+    assert stat.S_IMODE(rendezvous.stat().st_mode) == 0o700
+    assert "PRIVATE KEY" in srun._certificate(rendezvous)["distributed.comm.tls.client.key"]
     step.setenv("SLURM_RESTART_COUNT", "1")
-    assert srun._rendezvous(tmp_path) != directory
+    assert srun._rendezvous(tmp_path) != rendezvous
+
+
+def test_of_what_is_found_there_only_certificates_are_taken(rendezvous):
+    file = rendezvous / "certificate.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"distributed.worker.preload": ["print('owned')"]}))
+    assert all("comm" in name for name in srun._certificate(rendezvous))
+
+
+@pytest.mark.parametrize("wrong", ["mode", "owner", "link"])
+def test_what_somebody_else_may_have_put_there_is_not_read(rendezvous, wrong, monkeypatch):
+    if wrong == "mode":
+        rendezvous.chmod(0o755)
+    elif wrong == "owner":
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    else:
+        moved = rendezvous.rename(rendezvous.with_name("elsewhere"))
+        rendezvous.symlink_to(moved)
+    with pytest.raises(InputError, match="is not this user's alone: somebody else has made it, remove it"):
+        srun._certificate(rendezvous)
+
+
+def test_blanks_in_names_are_refused_where_job_scripts_hold_them(refusing, tmp_path):
+    assert refusing.parent.exists()
+    with pytest.raises(InputError, match="job scripts cannot name .*my runs: choose one without blanks and quotes"):
+        join(execution(cluster="slurm", workers=2), tmp_path / "my runs" / "run")
 
 
 # --- the others -------------------------------------------------------------------------------------------------------
@@ -192,13 +225,22 @@ def test_two_processes_are_too_few_for_mpi(monkeypatch, tmp_path):
     # A real mpirun is in tests/cluster/test_mpi.py.
     two = SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 2))
     monkeypatch.setattr(mpi, "load", lambda *_: two)
-    with pytest.raises(InputError, match="cluster is mpi, and there are 2 processes: start at least 3"):
+    with pytest.raises(InputError, match="cluster is mpi, and the number of processes is 2: start at least 3"):
         join(execution(cluster="mpi"), tmp_path / "run")
 
 
 def test_a_scheduler_without_tls_is_not_started_unasked(tmp_path):
     with pytest.raises(SettingsError, match="cluster is kubernetes, where .* set cluster.plaintext to true"):
         join(execution(cluster="kubernetes"), tmp_path / "run")
+
+
+def test_pods_run_an_image_and_there_are_so_many(tmp_path):
+    for given in ({"workers": 2}, {"workers": None}):
+        cluster = {"kind": "kubernetes", "plaintext": True}
+        with pytest.raises(
+            SettingsError, match="give workers, as many as there may be, and in cluster.options the image"
+        ):
+            join(execution(cluster=cluster, **given), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -213,8 +255,9 @@ def test_a_scheduler_without_tls_is_not_started_unasked(tmp_path):
 )
 def test_pods_that_cannot_be_started_are_a_wrong_call(tmp_path, options, fragment):
     # In a process of its own: dask-kubernetes leaves threads behind.
+    options = f"image = 'cwt-dask:0.1.0'\n{options}\n"
     (tmp_path / "pods.toml").write_text(
-        f"[cluster]\nkind = 'kubernetes'\nplaintext = true\n[cluster.options]\n{options}\n"
+        f"[cluster]\nkind = 'kubernetes'\nplaintext = true\n[cluster.options]\n{options}"
     )
     command = [
         sys.executable,
@@ -314,7 +357,7 @@ def test_without_a_certificate_a_scheduler_that_speaks_tls_is_not_asked():
 def test_a_file_without_an_address_is_a_wrong_call(tmp_path):
     (tmp_path / "scheduler.json").write_text('{"id": "x"}')
     with (
-        pytest.raises(InputError, match="cannot reach the scheduler of file .*'address'"),
+        pytest.raises(InputError, match="cannot reach the scheduler of file .*'address'.*: it holds no address"),
         existing_client(None, str(tmp_path / "scheduler.json")),
     ):
         pass
@@ -333,3 +376,27 @@ def test_nothing_secret_is_written_down(tmp_path, monkeypatch, capsys):
     assert not [path for path in files if b"whisper" in path.read_bytes()]
     said = capsys.readouterr()
     assert "whisper" not in said.out + said.err
+
+
+def test_where_encryption_is_required_plain_tcp_is_refused():
+    with (
+        dask.config.set({"distributed.comm.require-encryption": True}),
+        pytest.raises(InputError, match="requires encryption, and tcp:// has none"),
+        existing_client("tcp://127.0.0.1:9", None),
+    ):
+        pass
+
+
+def test_what_the_site_has_configured_is_kept(refusing, tmp_path):
+    site = {"walltime": "01:00:00", "job-script-prologue": ["module load cwt"], "memory": "2000MiB"}
+    connect = join(execution(cluster="slurm", workers=2), tmp_path / "run")
+    with (
+        dask.config.set({f"jobqueue.slurm.{name}": value for name, value in site.items()}),
+        pytest.raises(InputError, match="SLURM takes no job"),
+        connect(),
+    ):
+        pass
+    script = refusing.read_text()
+    assert "\nmodule load cwt\n" in script
+    assert "--lifetime 3060s" in script
+    assert "#SBATCH --mem=2400M" in script

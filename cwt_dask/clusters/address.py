@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECT_SECONDS = 10
-# Batch systems take their time to start the first worker.
+# Batch systems take their time to start the first worker, and workers to load their libraries from a file system that
+# many share.
 WORKER_SECONDS = 60
+OWN_SECONDS = 600
 
 
 @contextmanager
@@ -36,34 +39,9 @@ def existing_client(address: str | None, scheduler_file: str | None, **options: 
     if scheduler_file and not exists(Path(scheduler_file)):
         # distributed would wait for the file for ever.
         raise InputError(f"cannot reach {where}: there is no such file")
-    ours = {"timeout": CONNECT_SECONDS, "set_as_default": False}
-    try:
-        address = address or str(json_load_robust(scheduler_file, timeout=CONNECT_SECONDS)["address"])
-        _refuse_address(address, where, certified="security" in options)
-        client = distributed.Client(address, **{**ours, **options})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(
-            f"cannot reach {where} ({error}): is it running, is the address right, and are these its certificates?"
-        ) from error
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        except TimeoutError as error:
-            raise InputError(f"{where} has no workers after {WORKER_SECONDS} s: start some first") from error
-        refuse_other_versions(client, where)
+    with _connected(address, scheduler_file, where, options) as client:
+        await_workers(client, where, WORKER_SECONDS)
         yield client
-
-
-def _refuse_address(address: str, where: str, *, certified: bool) -> None:
-    scheme = address.partition("://")[0] if "://" in address else ""
-    if scheme and scheme not in distributed.comm.registry.backends:
-        raise InputError(f"cannot reach {where}: it must look like tls://host:8786 or tcp://host:8786")
-    if scheme == "tls" and not certified and not distributed.Security().tls_ca_file:
-        # Dask would only say that an argument is missing, and leave a client behind that nothing can close.
-        raise InputError(
-            f"cannot reach {where}: it speaks TLS, and Dask's configuration here (distributed.comm.tls) names no "
-            "certificate: give it that of the scheduler"
-        )
 
 
 @contextmanager
@@ -77,17 +55,76 @@ def own_client(
     InputError
         As `existing_client`.
     """
-    with existing_client(address, scheduler_file) as client:
+    with _connected(address, scheduler_file, "the scheduler of this run", {}) as client:
         try:
+            await_workers(client, "the scheduler of this run", OWN_SECONDS)
             yield client
         finally:
-            # One that finds no scheduler any more would look for it for ever. Workers that a scheduler sends away leave
+            # One that finds no scheduler any more would look for it for long. Workers that a scheduler sends away leave
             # tracebacks behind; those that their nannies end do not.
             with suppress(OSError):
                 client.wait_for_workers(n_workers, timeout=WORKER_SECONDS)
-            with suppress(OSError):
-                client.run(_end, nanny=True, wait=False, on_error="ignore")
-            client.shutdown()
+            if client.status == "running":
+                with suppress(OSError):
+                    client.run(_end, nanny=True, wait=False, on_error="ignore")
+                client.shutdown()
+
+
+@contextmanager
+def _connected(
+    address: str | None, scheduler_file: str | None, where: str, options: dict[str, Any]
+) -> Iterator[distributed.Client]:
+    ours = {"timeout": CONNECT_SECONDS, "set_as_default": False}
+    try:
+        address = address or str(json_load_robust(scheduler_file, timeout=CONNECT_SECONDS)["address"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"cannot reach {where} ({error!r}): it holds no address") from error
+    _refuse_address(address, where, certified="security" in options)
+    try:
+        client = distributed.Client(address, **{**ours, **options})
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"cannot reach {where} ({error}): is it running, is the address right, and are these its certificates?"
+        ) from error
+    with client:
+        yield client
+
+
+def _refuse_address(address: str, where: str, *, certified: bool) -> None:
+    """Refuse what Dask would not say clearly, leaving a client behind that nothing can close."""
+    scheme = address.partition("://")[0] if "://" in address else "tcp"
+    ours = distributed.Security()
+    if scheme not in distributed.comm.registry.backends:
+        raise InputError(f"cannot reach {where}: it must look like tls://host:8786 or tcp://host:8786")
+    if scheme == "tls" and not certified and not ours.tls_ca_file:
+        raise InputError(
+            f"cannot reach {where}: it speaks TLS, and Dask's configuration here (distributed.comm.tls) names no "
+            "certificate: give it that of the scheduler"
+        )
+    if scheme != "tls" and not certified and ours.require_encryption:
+        raise InputError(
+            f"cannot reach {where}: Dask's configuration here requires encryption, and {scheme}:// has none: the "
+            "address must look like tls://host:8786"
+        )
+
+
+def await_workers(client: distributed.Client, where: str, seconds: float) -> None:
+    """Wait for a first worker, and refuse a cluster of other versions.
+
+    Raises
+    ------
+    InputError
+        If none comes, or versions differ in a way that matters.
+    """
+    # Clusters that start workers as there is work have none before.
+    something = client.submit(os.getpid, pure=False)
+    try:
+        client.wait_for_workers(1, timeout=seconds)
+    except TimeoutError as error:
+        raise InputError(f"{where} has no workers after {seconds} s: start some first") from error
+    finally:
+        something.cancel()
+    refuse_other_versions(client, where)
 
 
 async def _end(dask_worker: Any) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import distributed
 
+from cwt_dask.clusters.address import OWN_SECONDS, await_workers
 from cwt_dask.clusters.environment import WORKER_ENVIRONMENT, setting_of_dask
 from cwt_dask.clusters.extras import load
 from cwt_dask.errors import InputError, SettingsError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from cwt_dask.clusters import Connect
     from cwt_dask.execution import Execution
 
+# Kubernetes kills a pod that takes more than its limit, before Dask's nanny can do anything about it.
+MEMORY_OF_A_POD = 1.2
+
 
 def join(execution: Execution) -> Connect:
     """Check what can be checked before a pod is started.
@@ -30,7 +34,8 @@ def join(execution: Execution) -> Connect:
     InputError
         If dask-kubernetes is missing.
     SettingsError
-        If the user has not agreed to a scheduler that speaks without TLS, which dask-kubernetes cannot have otherwise.
+        If the user has not agreed to a scheduler that speaks without TLS, which dask-kubernetes cannot have otherwise,
+        or does not say how many pods there may be, and of which image.
     """
     operator = load("dask_kubernetes.operator", "kubernetes")
     if not execution.cluster.plaintext:
@@ -39,18 +44,27 @@ def join(execution: Execution) -> Connect:
             "them execute anything. Take a DaskJob with certificates (deploy/kubernetes), or, where a network policy "
             "keeps all others away, set cluster.plaintext to true"
         )
+    if not execution.workers or "image" not in execution.cluster.options:
+        raise SettingsError(
+            "cluster is kubernetes: give workers, as many as there may be, and in cluster.options the image that they "
+            "run (deploy/container)"
+        )
     return partial(_pods, operator.KubeCluster, execution)
 
 
 @contextmanager
 def _pods(kind: Any, execution: Execution) -> Iterator[distributed.Client]:
+    options = dict(execution.cluster.options)
+    memory = {"memory": str(int(execution.memory_limit * MEMORY_OF_A_POD))}
     ours = {
-        "env": WORKER_ENVIRONMENT | dict([setting_of_dask()]),
         "n_workers": execution.fewest_workers,
+        "worker_command": ["dask", "worker", "--nthreads", "1", "--memory-limit", str(execution.memory_limit)],
+        "resources": {"requests": memory | {"cpu": "1"}, "limits": memory},
+        "env": WORKER_ENVIRONMENT | dict([setting_of_dask()]) | options.pop("env", {}),
         "quiet": True,
     }
     try:
-        cluster = kind(**{**ours, **execution.cluster.options})
+        cluster = kind(**ours | options)
     except TypeError as error:
         raise SettingsError(f"KubeCluster does not take these cluster.options: {error}") from error
     except Exception as error:
@@ -58,6 +72,7 @@ def _pods(kind: Any, execution: Execution) -> Iterator[distributed.Client]:
         raise InputError(
             f"cannot start pods ({type(error).__name__}: {error}): is there an operator, and access to it?"
         ) from error
-    with cluster, distributed.Client(cluster) as client:
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
         cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)
+        await_workers(client, "the cluster of pods", OWN_SECONDS)
         yield client

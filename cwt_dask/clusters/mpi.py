@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dask
 
-from cwt_dask.clusters.address import own_client
+from cwt_dask.clusters.address import OWN_SECONDS, own_client
 from cwt_dask.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, be_quiet
 from cwt_dask.clusters.extras import load, options_of
 from cwt_dask.clusters.tls import as_configuration, security
@@ -17,6 +18,10 @@ from cwt_dask.errors import InputError
 from cwt_dask.stop import SIGNALS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import distributed
+
     from cwt_dask.clusters import Connect
     from cwt_dask.execution import Execution
 
@@ -30,16 +35,24 @@ def join(execution: Execution) -> Connect:
     ------
     InputError
         If dask-mpi is missing, or there are too few processes.
-    SettingsError
-        If dask-mpi does not take its options.
     """
     dask_mpi = load("dask_mpi", "mpi")
     world = load("mpi4py.MPI", "mpi").COMM_WORLD
-    if world.Get_size() <= len(NO_WORKERS):
+    n_workers = world.Get_size() - len(NO_WORKERS)
+    if n_workers < 1:
         raise InputError(
-            f"cluster is mpi, and there are {world.Get_size()} processes: start at least 3, "
+            f"cluster is mpi, and the number of processes is {world.Get_size()}: start at least 3, "
             "for the scheduler, the driver and a worker, such as mpirun -n 4 cwt-dask run ..."
         )
+    with _together(world):
+        is_driver = _take_part(dask_mpi, world, execution)
+    if not is_driver:
+        sys.exit()
+    return partial(_driver, world, n_workers, dask.config.get("scheduler_address"))
+
+
+def _take_part(dask_mpi: Any, world: Any, execution: Execution) -> bool:
+    """Be what falls to this rank for as long as it lasts; whether that is the driver, who only begins."""
     # The certificate is made by one, and goes to the others by MPI.
     certificate = world.bcast(as_configuration(security()) if world.Get_rank() == SCHEDULER else None)
     dask.config.set(NANNY_SETTINGS | certificate)
@@ -49,7 +62,7 @@ def join(execution: Execution) -> Connect:
         "protocol": "tls",
         "dashboard_address": DASHBOARD_ADDRESS,
         "worker_class": "distributed.Nanny",
-        "worker_options": {"dashboard_address": DASHBOARD_ADDRESS},
+        "worker_options": {"dashboard_address": DASHBOARD_ADDRESS, "death_timeout": OWN_SECONDS},
     }
     if world.Get_rank() != DRIVER:
         be_quiet()
@@ -57,7 +70,23 @@ def join(execution: Execution) -> Connect:
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
     with options_of("dask_mpi.initialize"):
-        is_driver = dask_mpi.initialize(**{**ours, **execution.cluster.options}, comm=world, exit=False)
-    if not is_driver:
-        sys.exit()
-    return partial(own_client, world.Get_size() - len(NO_WORKERS), address=dask.config.get("scheduler_address"))
+        return bool(dask_mpi.initialize(**{**ours, **execution.cluster.options}, comm=world, exit=False))
+
+
+@contextmanager
+def _driver(world: Any, n_workers: int, address: str) -> Iterator[distributed.Client]:
+    with ExitStack() as stack:
+        with _together(world):
+            client = stack.enter_context(own_client(n_workers, address=address))
+        yield client
+
+
+@contextmanager
+def _together(world: Any) -> Iterator[None]:
+    """End all ranks where one cannot begin: they would wait for each other for ever."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        sys.stderr.write(f"cwt-dask: {' '.join(str(error).split())}\n")
+        sys.stderr.flush()
+        world.Abort(getattr(error, "exit_status", 1))

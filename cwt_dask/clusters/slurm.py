@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import dask
 import distributed
 from dask.utils import parse_bytes
 
@@ -51,6 +53,10 @@ def join(execution: Execution, run_dir: Path) -> Connect:
         return srun.join(jobqueue, execution, shared)
     if not execution.workers:
         raise SettingsError("cluster is slurm: give workers, as many as there may be at a time")
+    if shlex.quote(str(shared)) != str(shared):
+        raise InputError(
+            f"cluster is slurm, and job scripts cannot name {shared}: choose one without blanks and quotes"
+        )
     if shutil.which("sbatch") is None:
         raise InputError("cluster is slurm, and there is no sbatch here: start it where jobs are submitted")
     return partial(_submitted, jobqueue.SLURMCluster, execution, shared)
@@ -59,6 +65,7 @@ def join(execution: Execution, run_dir: Path) -> Connect:
 @contextmanager
 def _submitted(kind: Any, execution: Execution, shared: Path) -> Iterator[distributed.Client]:
     # Workers read the certificate where the driver writes it; it is gone with the run.
+    shared.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".cwt-dask-", dir=shared) as private:
         options = _with_defaults(execution.cluster.options, execution.memory_limit)
         with options_of("SLURMCluster"):
@@ -83,18 +90,24 @@ def _refuse_no_job(script: str) -> None:
 
 
 def _with_defaults(given: Mapping[str, Any], memory_limit: int) -> dict[str, Any]:
-    """What a job asks for and its workers are told, where the user says nothing else."""
-    options: dict[str, Any] = {"cores": 1, "processes": 1, "memory": memory_limit}
+    """What a job asks for and its workers are told, where neither the user nor the site's configuration says it."""
+    sites = {name: value for name, value in dask.config.get("jobqueue.slurm").items() if value}
+    options: dict[str, Any] = {"cores": 1, "processes": 1} | {
+        name: sites[name] for name in ("cores", "processes", "memory") if name in sites
+    }
     options |= given
-    lifetime = lifetime_options(options["walltime"]) if "walltime" in options else []
+    options.setdefault("memory", memory_limit * options["processes"])
+    walltime = options.get("walltime", sites.get("walltime"))
     return options | {
         "job_mem": options.get("job_mem", f"{parse_bytes(options['memory']) * MEMORY_OF_A_JOB / 2**20:.0f}M"),
-        "job_script_prologue": [f"export {'='.join(setting_of_dask())}", *options.get("job_script_prologue", [])],
+        "job_script_prologue": [
+            f"export {'='.join(setting_of_dask())}",
+            *options.get("job_script_prologue", sites.get("job-script-prologue", [])),
+        ],
         "worker_extra_args": [
-            "--dashboard-address",
-            DASHBOARD_ADDRESS,
-            *lifetime,
-            *options.get("worker_extra_args", []),
+            *("--dashboard-address", DASHBOARD_ADDRESS),
+            *(lifetime_options(walltime) if walltime else []),
+            *options.get("worker_extra_args", sites.get("worker-extra-args", [])),
         ],
         "scheduler_options": {"dashboard_address": DASHBOARD_ADDRESS} | options.get("scheduler_options", {}),
     }

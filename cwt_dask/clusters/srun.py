@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 import time
 from contextlib import contextmanager
@@ -13,13 +14,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask
-from distributed.utils import json_load_robust
+from distributed.diagnostics.plugin import SchedulerPlugin
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.clusters.address import own_client
 from cwt_dask.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, be_quiet
 from cwt_dask.clusters.extras import options_of
-from cwt_dask.clusters.tls import as_configuration, security
+from cwt_dask.clusters.tls import as_configuration, only_certificates, security
 from cwt_dask.errors import InputError
 from cwt_dask.stop import SIGNALS
 
@@ -52,71 +53,100 @@ def join(jobqueue: Any, execution: Execution, shared: Path) -> Connect:
     SettingsError
         If dask-jobqueue does not take its options.
     """
-    if int(os.environ["SLURM_NTASKS"]) <= len(NO_WORKERS):
+    n_workers = int(os.environ["SLURM_NTASKS"]) - len(NO_WORKERS)
+    if n_workers < 1:
         raise InputError(
             "cluster is slurm, and srun has started 2 tasks: start at least 3, for the scheduler, the driver and a "
             "worker, such as srun --ntasks 4 cwt-dask run ..."
         )
     task, rendezvous = int(os.environ["SLURM_PROCID"]), _rendezvous(shared)
-    dask.config.set(NANNY_SETTINGS | _certificate(rendezvous, make=task == SCHEDULER))
-    if task != DRIVER:
-        be_quiet()
-        # It is the driver's to decide what becomes of a signal that all tasks get; by SIGINT the runner ends itself.
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, lambda *_: sys.exit())
+    if task == DRIVER:
+        # It has yet to listen to signals: it meets the others when it does.
+        return partial(_driver, rendezvous, n_workers)
+    # It is the driver's to decide what becomes of a signal that all tasks get; by SIGINT the runner ends itself.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda *_: sys.exit())
+    be_quiet()
+    if task == SCHEDULER:
+        _make_certificate(rendezvous)
+    dask.config.set(NANNY_SETTINGS | _certificate(rendezvous))
     options = dict(execution.cluster.options)
     hidden = {"dashboard_address": DASHBOARD_ADDRESS}
-    workers = hidden | {"nthreads": 1, "memory_limit": execution.memory_limit} | options.pop("worker_options", {})
-    schedulers = hidden | {"protocol": "tls"} | options.pop("scheduler_options", {})
-    ours = {"scheduler_file": str(rendezvous / "scheduler.json"), "worker_class": "distributed.Nanny"}
+    workers = {"nthreads": 1, "memory_limit": execution.memory_limit, "death_timeout": SHARED_SECONDS}
+    # The runner puts the job's number in where it finds braces.
+    file = str(rendezvous / "scheduler.json").replace("{", "{{").replace("}", "}}")
     with options_of("SLURMRunner"):
-        # Tasks that are no driver end here.
-        _runner(jobqueue.SLURMRunner)(**(ours | options), worker_options=workers, scheduler_options=schedulers)
-    return partial(_driver, rendezvous)
+        # It ends the process when the cluster ends.
+        _runner(jobqueue.SLURMRunner)(
+            worker_options=hidden | workers | options.pop("worker_options", {}),
+            scheduler_options=hidden | {"protocol": "tls"} | options.pop("scheduler_options", {}),
+            **{"scheduler_file": file, "worker_class": "distributed.Nanny"} | options,
+        )
+    sys.exit()
 
 
 @contextmanager
-def _driver(rendezvous: Path) -> Iterator[distributed.Client]:
+def _driver(rendezvous: Path, n_workers: int) -> Iterator[distributed.Client]:
     try:
-        n_workers = int(os.environ["SLURM_NTASKS"]) - len(NO_WORKERS)
-        with own_client(n_workers, scheduler_file=str(rendezvous / "scheduler.json")) as client:
-            yield client
+        with dask.config.set(NANNY_SETTINGS | _certificate(rendezvous)):
+            file = rendezvous / "scheduler.json"
+            _await(file)
+            with own_client(n_workers, scheduler_file=str(file)) as client:
+                yield client
     finally:
         shutil.rmtree(rendezvous, ignore_errors=True)
 
 
+class EndsWithItsDriver(SchedulerPlugin):  # type: ignore[misc]
+    """A driver that is killed leaves nobody behind that holds the allocation."""
+
+    name = "ends-with-its-driver"
+
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        """End the cluster when a client has left: there is one only."""
+        if not client.startswith("fire-and-forget"):
+            scheduler.loop.add_callback(scheduler.close)
+
+
 def _runner(kind: Any) -> Any:
-    """dask-jobqueue's runner, whose driver leaves it to its client to speak to the scheduler: that speaks TLS."""
+    """dask-jobqueue's runner, whose scheduler does not outlive the driver."""
 
     class Runner(kind):  # type: ignore[misc]
-        async def get_scheduler_address(self) -> Any:
-            # A file that is being written is no JSON yet.
-            return json_load_robust(self.scheduler_file)["address"]
-
-        async def before_client_start(self) -> None:
-            self.scheduler_comm = None
+        async def on_scheduler_start(self, scheduler: Any) -> None:
+            scheduler.add_plugin(EndsWithItsDriver())
 
     return Runner
 
 
 def _rendezvous(shared: Path) -> Path:
     """Where the tasks of this step meet: of this step alone, also when its job is requeued."""
-    variables = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    variables = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     return shared / f".cwt-dask-{'.'.join(os.environ.get(name, '0') for name in variables)}"
 
 
-def _certificate(rendezvous: Path, *, make: bool) -> dict[str, Any]:
-    """Dask's settings with the certificate of this step, made by one task for all."""
+def _make_certificate(rendezvous: Path) -> None:
+    """Make the certificate of this step, for all its tasks; nobody else may read what is in there."""
+    rendezvous.parent.mkdir(parents=True, exist_ok=True)
+    # What a job of that number left that was killed.
+    shutil.rmtree(rendezvous, ignore_errors=True)
+    rendezvous.mkdir(mode=0o700)
+    write_atomically(rendezvous / "certificate.json", json.dumps(as_configuration(security())).encode())
+
+
+def _certificate(rendezvous: Path) -> dict[str, Any]:
+    """Dask's settings with the certificate of this step."""
     file = rendezvous / "certificate.json"
-    if make:
-        # Nobody else may read what is in here.
-        rendezvous.mkdir(mode=0o700)
-        write_atomically(file, json.dumps(as_configuration(security())).encode())
+    _await(file)
+    about = rendezvous.lstat()
+    if not (stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) == 0o700):
+        raise InputError(f"{rendezvous} is not this user's alone: somebody else has made it, remove it")
+    return only_certificates(json.loads(file.read_bytes()))
+
+
+def _await(file: Path) -> None:
     patience = time.monotonic() + SHARED_SECONDS
     while not file.exists():
         if time.monotonic() > patience:
             raise InputError(f"{file} does not appear, which one task makes for all: do they share that directory?")
         time.sleep(0.1)
-    settings: dict[str, Any] = json.loads(file.read_bytes())
-    return settings

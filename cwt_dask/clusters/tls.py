@@ -6,9 +6,12 @@ A site that has certificates of its own names them in Dask's configuration, `dis
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import distributed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # As Dask's configuration calls what `distributed.Security` holds.
 _NAMES = {
@@ -42,3 +45,8 @@ def as_configuration(security: distributed.Security) -> dict[str, Any]:
     """Settings of Dask under which every scheduler, worker and client of a process has these certificates."""
     settings = {name: getattr(security, attribute) for name, attribute in _NAMES.items()}
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def only_certificates(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of settings that were read from a file, those that `as_configuration` makes: others could execute anything."""
+    return {name: value for name, value in settings.items() if name in _NAMES}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Many surveys, each in a job of its own on one node: an array job over the lines "SURVEY RUN_DIR" of a file.
 #
-#   sbatch --array=1-"$(wc -l < fields.txt)" deploy/slurm/array.sh fields.txt [options of cwt-dask run]
+#   sbatch --array=1-"$(grep --count . fields.txt)" deploy/slurm/array.sh fields.txt [options of cwt-dask run]
 #
 # What is asked for below is overruled by the same options of sbatch.
 #SBATCH --job-name=cwt-dask
@@ -23,12 +23,14 @@ read -r survey run_dir < <(sed --quiet "${SLURM_ARRAY_TASK_ID}p" "$fields")
 memory_limit="$((${SLURM_MEM_PER_CPU:?ask for --mem-per-cpu} * 75 / 100))MiB"
 export DASK_TEMPORARY_DIRECTORY="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}"
 
-srun cwt-dask run "$survey" "$run_dir" "$@" --workers "$SLURM_CPUS_PER_TASK" --memory-limit "$memory_limit" &
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" cwt-dask run "$survey" "$run_dir" "$@" --workers "$SLURM_CPUS_PER_TASK" --memory-limit "$memory_limit" &
 step=$!
 # Not by kill: srun ends its tasks at once when it gets SIGTERM itself.
-trap 'scancel --signal=TERM "$SLURM_JOB_ID.0"' TERM
-while status=0; wait "$step" || status=$?; kill -0 "$step" 2>/dev/null; do :; done
+trap 'scancel --signal=TERM "$SLURM_JOB_ID.0" || true' TERM
+while status=0; wait "$step" || status=$?; kill -0 "$step" 2> /dev/null; do :; done
+# Where the signal came as it ended, this is its status.
+status=0; wait "$step" || status=$?
 
 # Interrupted, whole: the same job goes on in its next turn.
-if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID" || true; fi
 exit "$status"

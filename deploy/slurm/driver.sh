@@ -14,9 +14,11 @@ set -euo pipefail
 
 cwt-dask run "$@" &
 driver=$!
-trap 'kill -TERM "$driver"' TERM
-while status=0; wait "$driver" || status=$?; kill -0 "$driver" 2>/dev/null; do :; done
+trap 'kill -TERM "$driver" || true' TERM
+while status=0; wait "$driver" || status=$?; kill -0 "$driver" 2> /dev/null; do :; done
+# Where the signal came as it ended, this is its status.
+status=0; wait "$driver" || status=$?
 
 # Interrupted, whole: the same job goes on in its next turn.
-if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID" || true; fi
 exit "$status"

@@ -18,7 +18,9 @@ shopt -s nullglob
 cd "$1"
 shift
 exec 9> .lock
-if ! flock --nonblock 9; then echo "another start is at work"; exit 0; fi
+flock --nonblock --conflict-exit-code 100 9 && locked=0 || locked=$?
+if [ "$locked" -eq 100 ]; then echo "another start is at work"; exit 0; fi
+if [ "$locked" -ne 0 ]; then echo "no lock can be had in $PWD" >&2; exit 1; fi
 
 surveys=(surveys/*.fits)
 if [ ${#surveys[@]} -eq 0 ]; then echo "no survey in $PWD/surveys"; exit 0; fi
@@ -43,10 +45,13 @@ night() {
 }
 
 rm -f .current
-# Not in a condition, where a failure would be overlooked.
-set +e
-(set -e; night "$@") > "$report" 2>&1
-status=$?
-set -e
-if [ -x notify ]; then ./notify "$status" "$report"; fi
+# In the background and a group of its own, so that a signal is heard here and handed on: tiles that are begun are ended.
+set -m
+(trap '' TERM INT; set -e; night "$@") > "$report" 2>&1 9>&- &
+work=$!
+set +m
+trap 'kill -TERM -- "-$work" || true' TERM INT
+while status=0; wait "$work" || status=$?; kill -0 "$work" 2> /dev/null; do :; done
+status=0; wait "$work" || status=$?
+if [ -x notify ]; then ./notify "$status" "$report" 9>&-; fi
 exit "$status"
