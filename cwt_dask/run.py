@@ -182,7 +182,7 @@ def _executor(
         finally:
             # These workers live on; a scheduler that was lost must not hide what ended the run.
             with suppress(OSError, ValueError):
-                client.run(forget, wait=False, on_error="ignore")
+                client.run(forget, on_error="ignore")
     elif plan.grid.n_tiles == 1 or execution.workers == 0:
         yield InProcess(stop)
     else:

@@ -36,7 +36,7 @@ def finish(environment, job, place):
 
 def workers_of(environment):
     """Jobs of workers that run."""
-    return said(environment, "squeue", "--noheader", "--name=dask-worker", "--states=RUNNING", "--format=%i").split()
+    return said(environment, "squeue", "--noheader", "--name=dask-worker", "--states=RUNNING,STOPPED", "--format=%i").split()
 
 
 def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undisturbed, place):
