@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from cwt_dask.checks import shown
 from cwt_dask.errors import InputError, MachineError
 
 if TYPE_CHECKING:
@@ -38,11 +39,16 @@ def place(name: str | PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        If it is a URL of another kind, or packages for object stores are not installed.
+        If it is neither text nor a path, a URL of another kind, or packages for object stores are not installed.
     """
     text = str(name)
     if "://" not in text:
-        return Path(name)
+        try:
+            return Path(name)
+        except TypeError as error:
+            raise InputError(
+                f"{shown(name)} is not the name of a file or directory: give a path, or a URL like {SCHEME}bucket/key"
+            ) from error
     # Buckets have no empty names in them, as directories have none.
     parts = [part for part in text.removeprefix(SCHEME).split("/") if part]
     if not text.startswith(SCHEME) or not parts:

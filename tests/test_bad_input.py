@@ -106,6 +106,12 @@ CASES["a header says more than the file holds"] = with_bytes(b"NAXIS1  =        
 CASES["a header has other bytes than text"] = with_bytes(b"GLON-CAR", b"GL\xd6N-CAR")
 CASES["a header has a number type that does not exist"] = with_bytes(b"BITPIX  =                   64", b"BITPIX  = 7")
 CASES["a header counts what cannot be"] = with_bytes(b"NAXIS   =                    2", b"NAXIS   = 1000000000")
+_CRVAL1 = b"CRVAL1  =                 10.0"
+CASES["a number of the WCS is NaN"] = with_bytes(_CRVAL1, b"CRVAL1  = NaN")
+CASES["a number of the WCS is a text"] = with_bytes(_CRVAL1, b"CRVAL1  = 'oops'")
+CASES["a number of the WCS cannot be read"] = with_bytes(_CRVAL1, b"CRVAL1  = 184.5e")
+CASES["a number of the WCS is infinite"] = with_bytes(_CRVAL1, b"CRVAL1  = 1e400")
+CASES["a number of the WCS is absurdly large"] = with_bytes(_CRVAL1, b"CRVAL1  = 1e300")
 CASES["counts are negative"] = with_pixel("counts", -3)
 CASES["background is negative"] = with_pixel("background", -0.1)
 CASES["counts are infinite"] = with_pixel("counts", np.inf)
@@ -194,6 +200,12 @@ def _(folder):
     hdus = [fits.ImageHDU(np.ones(SHAPE), name=name) for name in ("ON", "OFF")]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folder / "both.fits")
     return *RUN, "--background=both.fits"
+
+
+@case("two images of one name")
+def _(folder):
+    fits.append(folder / "survey.fits", np.ones(SHAPE), fits.Header({"EXTNAME": "counts"}))
+    return RUN
 
 
 typed("no HDU of that name", *RUN, "--counts-hdu=N_ON")

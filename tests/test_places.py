@@ -1,5 +1,6 @@
 """Paths and URLs: what can be used, what cannot, and what an object store that misbehaves looks like."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,16 @@ def test_places_that_cannot_be_used(bucket, survey, monkeypatch):
     monkeypatch.setattr(places, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"needs packages for object stores: pip install 'cwt_dask\[s3\]'"):
         run_survey(survey, f"{bucket}/run", **FAST)
+
+
+@pytest.mark.parametrize("name", [None, 5, b"survey.fits", ["survey.fits"]])
+def test_what_is_no_path_is_refused(survey, tmp_path, name):
+    message = re.escape(f"{name} is not the name of a file or directory: give a path, or a URL like s3://bucket/key")
+    with pytest.raises(InputError, match=message):
+        run_survey(name, tmp_path / "run", **FAST)
+    with pytest.raises(InputError, match=message):
+        run_survey(survey, name, **FAST)
+    assert not (tmp_path / "run").exists()
 
 
 def test_paths_of_disks_and_buckets_are_told_apart():

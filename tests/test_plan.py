@@ -2,6 +2,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from skies import poisson_sky, write_survey
 
@@ -12,6 +13,7 @@ from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.margins import contract_margin
 from cwt_dask.plan import make_plan
 from cwt_dask.progress import Lines
+from cwt_dask.run import plan_survey
 from cwt_dask.survey import SurveyFacts
 
 FACTS = SurveyFacts(
@@ -168,6 +170,12 @@ def test_a_single_column_is_no_ring():
 
 def test_an_ordinary_plan_warns_of_nothing():
     assert make_plan(Settings(), FACTS).warnings == ()
+
+
+def test_a_survey_without_a_count_is_warned_about(tmp_path):
+    survey = write_survey(tmp_path / "survey.fits", np.zeros((45, 50), int), np.ones((45, 50)))
+    (warning,) = plan_survey(survey, n_scale=1, min_scale=1.2, max_iter=2).warnings
+    assert warning.startswith("counts are 0 on all 2250 pixels that are used, so nothing can be found: check")
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,11 @@ class Census:
     def warnings(self) -> tuple[str, ...]:
         """Say what may be wrong with the data without making them useless."""
         said = []
+        if not self.total("counts"):
+            said.append(
+                f"counts are 0 on all {self.n_valid} pixels that are used, so nothing can be found: check that "
+                "this is the counts map, and that its mask is right"
+            )
         if self.n_counts_off_sky:
             said.append(
                 f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels that the projection puts nowhere "

@@ -78,7 +78,7 @@ class FitsFile:
         Raises
         ------
         SurveyError
-            If there is none.
+            If there is none, or several images have its name.
         """
         with damage_named(f"{self.path} is damaged"):
             hdu = self._named(plane)
@@ -98,6 +98,12 @@ class FitsFile:
         images = [hdu for hdu in self.hdus if hdu.is_image and getattr(hdu, "shape", ())]
         # A name may be given twice, to a table and an image.
         candidates = [hdu for hdu in images if hdu in named] or named
+        if len(candidates) > 1:
+            numbers = [str(number) for number, hdu in enumerate(self.hdus) if hdu in candidates]
+            raise SurveyError(
+                f"{self.path} has {len(candidates)} HDUs {shown(plane.hdu)}, numbers {', '.join(numbers[:-1])} and "
+                f"{numbers[-1]}: give the number of one (of counts: --counts-hdu {numbers[0]})"
+            )
         if candidates:
             return candidates[0]
         return images[0] if plane.only_image_will_do and len(images) == 1 else None

@@ -7,6 +7,7 @@ the cards change: the reference moves to the map's middle.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from contextlib import contextmanager
@@ -34,6 +35,19 @@ _KEPT = re.compile(
       | LONPOLE | LATPOLE | RADESYS | RADECSYS | EQUINOX | EPOCH | WCSNAME | DATE-OBS | MJD-OBS""",
     re.VERBOSE,
 )
+# Positions, or their frame, depend on these numbers.
+_NUMBER = re.compile(
+    r"""(CRPIX|CRVAL|CDELT|CROTA)[12]
+      | (PC|CD)([12]_[12]|00[12]00[12])
+      | PV[12]_\d+
+      | (A|B|AP|BP)_(DMAX|\d+_\d+)
+      | LONPOLE | LATPOLE | EQUINOX | EPOCH""",
+    re.VERBOSE,
+)
+# Pixels and angles, which go on beyond the circle. In milliarcseconds it is 1.3e9; up to here float64 keeps positions
+# to a millionth of the unit, beyond 1e16 nothing is left of them.
+_BOUNDED = re.compile(r"(CRPIX|CRVAL|CDELT|CROTA)[12]|PV1_[1-4]|LONPOLE|LATPOLE")
+_LARGEST_NUMBER = 2e9
 # Axes, and orders of polynomials: one digit is all that the conventions allow.
 _MOST = dict.fromkeys(("WCSAXES", *(f"{name}_ORDER" for name in ("A", "B", "AP", "BP"))), 9)
 _LEAST_PIXEL_DEG, _LARGEST_PIXEL_DEG = 1e-9, 180.0
@@ -92,7 +106,7 @@ def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | N
     Raises
     ------
     SurveyError
-        If the coordinates depend on more than these cards, or are not understood.
+        If the coordinates depend on more than these cards, or are not understood, or a number among them is none.
     """
     for keyword in header:
         if _LOOKUP_TABLE.fullmatch(keyword):
@@ -102,7 +116,41 @@ def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | N
         np.errstate(all="ignore"),
         damage_named(f"the WCS of {where} cannot be used", "correct its header"),
     ):
-        return _celestial_cards(header, shape, where)
+        return _celestial_cards(_with_plain_numbers(header, where), shape, where)
+
+
+def _with_plain_numbers(header: Any, where: str) -> fits.Header:
+    """Give the header as astropy's WCS can be trusted with it, or refuse it.
+
+    That takes a number that it cannot read for absent, which leaves the default, and with it another sky; of one with
+    Fortran's exponent, ``1.5D2``, it reads what stands before the D.
+    """
+    for card in header.cards:
+        if _NUMBER.fullmatch(card.keyword) and (fault := _fault(card)):
+            raise SurveyError(f"the WCS of {where} cannot be used ({fault}): correct its header")
+    return fits.Header([_plain(card) for card in header.cards])
+
+
+def _fault(card: fits.Card) -> str | None:
+    """What is wrong with a card's number."""
+    try:
+        value = card.value
+    except fits.VerifyError:  # neither number nor text, such as 184.5e or NaN
+        value = None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"{card.keyword} is not a number"
+    if math.isinf(value):
+        return f"{card.keyword} is not finite"
+    if abs(value) > _LARGEST_NUMBER and _BOUNDED.fullmatch(card.keyword):
+        return f"{card.keyword} is {value:g}, beyond {_LARGEST_NUMBER:g}"
+    return None
+
+
+def _plain(card: fits.Card) -> fits.Card:
+    """The same card, with a number's exponent after an E."""
+    if not (_NUMBER.fullmatch(card.keyword) and "D" in card.image[10:].partition("/")[0].upper()):
+        return card
+    return fits.Card.fromstring(f"{card.keyword:8}= {card.value!r:>20}".upper())
 
 
 def _celestial_cards(header: Any, shape: tuple[int, int], where: str) -> str | None:

@@ -113,6 +113,19 @@ def test_too_few_counts_are_not_judged(facts_of):
     assert facts_of(counts=ones, background=ones).warnings == ()
 
 
+def test_a_map_without_a_count(facts_of, planes):
+    planes["counts"] = np.where(planes["mask"], 0, 3)
+    n_used = np.count_nonzero(planes["mask"])
+    (warning,) = facts_of(**planes).warnings
+    assert warning == (
+        f"counts are 0 on all {n_used} pixels that are used, so nothing can be found: check that this is the counts "
+        "map, and that its mask is right"
+    )
+    planes["counts"].flat[np.argmax(planes["mask"])] = 1
+    del planes["exposure"]
+    assert facts_of(**planes).warnings == ()
+
+
 def test_counts_without_background(facts_of):
     counts, background = poisson()
     counts[50, :3], background[50, :4] = (4, 5, 0), 0

@@ -172,6 +172,18 @@ def test_missing_hdus(refused, write, planes, two):
     refused("both.fits has no HDU BACKGROUND; it has 0 ON, 1 OFF", path, background=both)
 
 
+def test_of_images_of_one_name_none_is_taken_unasked(refused, write, planes, two):
+    path = write("thrice.fits", **planes)
+    with fits.open(path, mode="update") as hdus:
+        hdus["EXPOSURE"].header["EXTNAME"] = hdus["MASK"].header["EXTNAME"] = "Background"
+        hdus.append(fits.BinTableHDU(Table({"a": [1]}), name="COUNTS"))
+    numbers = "has 3 HDUs BACKGROUND, numbers 1, 2 and 3"
+    refused(rf"thrice.fits {numbers}: give the number of one \(of counts: --counts-hdu 1\)", path)
+    refused("has 3 HDUs background, numbers 1, 2 and 3", path, background=f"{path}[background]")
+    # A table of that name is no rival of the image.
+    assert scan(SurveySource.of(path, background_hdu="1")) == scan(SurveySource.of(write(**two)))
+
+
 @pytest.mark.parametrize("hdu", ["BACKGROUND", "1", "9", "9" * 5000])
 def test_a_name_that_cannot_be_read(refused, write, two, hdu):
     path = write(**two)

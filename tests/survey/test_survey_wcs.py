@@ -1,5 +1,7 @@
 """Sky coordinates survive to the last bit, or are refused by name."""
 
+import re
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -127,6 +129,67 @@ def test_what_cannot_survive_is_refused_by_name(name, write, planes, wcs_cards):
     cube = {plane: planes[plane][np.newaxis] for plane in ("counts", "background")}
     with pytest.raises(SurveyError, match=message):
         scan(SurveySource.of(write(wcs=cards, **cube)))
+
+
+def spelled(cards, keyword, value):
+    """A header in which the value of a card is spelled so."""
+    cards = {name: content for name, content in cards.items() if name != keyword}
+    text = header_of(cards).tostring(sep="\n", endcard=False, padding=False)
+    return fits.Header.fromstring(f"{text}\n{keyword:8}= {value}", sep="\n")
+
+
+NUMBERS = ("CRPIX2", "CRVAL1", "CDELT2", "CROTA2", "CD1_2", "CD002001", "PC1_1", "PC001002", "PV2_1", "PV1_3",
+           "A_2_0", "LONPOLE", "LATPOLE", "EQUINOX", "EPOCH")  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["NaN", "'oops'", "'184.5'", "184.5e", "1,5", "", "T", "(1.0, 2.0)"])
+@pytest.mark.parametrize("keyword", NUMBERS)
+def test_numbers_that_are_none_do_not_become_defaults(wcs_cards, keyword, value):
+    header = spelled(wcs_cards("TAN", ICRS), keyword, value)
+    message = rf"the WCS of COUNTS cannot be used \({keyword} is not a number\): correct its header"
+    with pytest.raises(SurveyError, match=message):
+        celestial_header(header, SHAPE, "COUNTS")
+
+
+@pytest.mark.parametrize("keyword", NUMBERS)
+def test_infinite_numbers_are_refused(wcs_cards, keyword):
+    with pytest.raises(SurveyError, match=rf"cannot be used \({keyword} is not finite\): correct its header"):
+        celestial_header(spelled(wcs_cards("TAN", ICRS), keyword, "1e400"), SHAPE, "COUNTS")
+
+
+@pytest.mark.parametrize("keyword", ["CRPIX1", "CRVAL1", "CDELT1", "CROTA2", "LONPOLE", "LATPOLE", "PV1_1", "PV1_3"])
+@pytest.mark.parametrize("value", ["1e300", "-3000000000"])
+def test_absurd_numbers_are_refused(wcs_cards, keyword, value):
+    message = rf"\({keyword} is {re.escape(f'{float(value):g}')}, beyond 2e\+09\): correct its header"
+    with pytest.raises(SurveyError, match=message):
+        celestial_header(spelled(wcs_cards(), keyword, value), SHAPE, "COUNTS")
+
+
+@pytest.mark.parametrize("value", ["150", "150.", "1.5D2", "1.5d+02", "1.5E2", "15.0D1 / in D", "+150 / Degrees", "510",
+                                   "-1650.0D0", "1000000230"])  # fmt: skip
+@pytest.mark.parametrize("projection", ["CAR", "TAN"])
+def test_all_spellings_of_a_number_are_one_sky(wcs_cards, projection, value):
+    cards = wcs_cards(projection)
+    text = celestial_header(spelled(cards, "CRVAL1", value), SHAPE, "COUNTS")
+    plain = celestial_header(header_of({**cards, "CRVAL1": 150.0}), SHAPE, "COUNTS")
+    x, y = np.meshgrid(np.arange(60), np.arange(40))
+    found, expected = (wcs_from_text(cards).all_pix2world(x, y, 0) for cards in (text, plain))
+    # Of CRVAL that lie far from the circle wcslib brings back not all positions to it.
+    np.testing.assert_allclose((found[0] - expected[0] + 180) % 360 - 180, 0, atol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(wcs_from_text(text).all_world2pix(*expected, 0), (x, y), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("keyword", ["CRPIX1", "CDELT2", "CROTA2", "PC1_1", "LONPOLE", "PV2_1"])
+def test_not_a_digit_is_lost_of_numbers_with_a_d(wcs_cards, keyword):
+    cards = {"CROTA2": 0.5, "LONPOLE": 179.5, "PV2_1": 0.1, "PC1_1": 1.1, **wcs_cards("SIN")}
+    cards.pop("CROTA2" if keyword == "PC1_1" else "PC1_1")
+    cards[keyword] = cards[keyword] * (1 + 2**-52)
+    text = celestial_header(spelled(cards, keyword, f"{cards[keyword]:.16e}".replace("e", "D")), SHAPE, "COUNTS")
+    plain = celestial_header(header_of(cards), SHAPE, "COUNTS")
+    x, y = np.meshgrid(np.arange(60), np.arange(40))
+    for one, other in zip(*(wcs_from_text(cards).all_pix2world(x, y, 0) for cards in (text, plain)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_coordinates_that_would_change_are_refused(wcs_cards, monkeypatch):
