@@ -23,14 +23,21 @@ from cwt_dask.lease import sole_lease
 from cwt_dask.ledger import read_records
 from cwt_dask.lock import sole_driver
 from cwt_dask.maps import cut_history, has_history
-from cwt_dask.merge.certificate import certify, read_open_islands
+from cwt_dask.merge.certificate import certify, read_open_islands, sealed
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.opening import create, facts_of, refuse_another
 from cwt_dask.options import Options
 from cwt_dask.places import is_object, place, store_errors
 from cwt_dask.plan import Plan, make_plan
 from cwt_dask.process import peak_memory
-from cwt_dask.products import digest_catalogue, is_small, write_catalogue, write_maps_fits
+from cwt_dask.products import (
+    changed_products,
+    digest_catalogue,
+    digest_products,
+    is_small,
+    write_catalogue,
+    write_maps_fits,
+)
 from cwt_dask.progress import Reporter
 from cwt_dask.results import SurveyRun
 from cwt_dask.sources import measure_tile
@@ -206,11 +213,16 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
         progress.message(f"warning: {warning}")
     iteration = Iteration.of(run, stages, threads=execution.threads, keep_history=has_history(files))
     redone = iteration.carry_out()
-    with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan))
-    products = [files.certificate, files.catalogue, files.catalogue_fits, *([files.maps_fits] if with_fits else [])]
-    if not redone and all(product.exists() for product in products) and _catalogue_is_sound(run):
-        progress.message(f"{files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
-        return
+    # What an earlier call has made must not grow old beside the rest.
+    with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan)) or files.maps_fits.exists()
+    if not redone:
+        faults = _faults(run)
+        if not faults and (files.maps_fits.exists() or not with_fits):
+            progress.message(f"{files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
+            return
+        if files.certificate.exists():
+            for fault in faults:
+                progress.message(f"{fault}: made again")
 
     files.certificate.unlink(missing_ok=True)
     tiles = range(plan.grid.n_tiles)
@@ -229,17 +241,19 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
         cut_history(files, max(record.n_iter for record in records.values()))
     certificate = certify(plan, run.survey.facts, records, seams, read_open_islands(files)) | {
         "digest_catalogue": digest_catalogue(files),
+        "digest_products": digest_products(files),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {"run": time.perf_counter() - clock, "tiles": sum(r.seconds for r in records.values())},
         "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
     }
-    write_atomically(files.certificate, json.dumps(certificate, indent=1, allow_nan=False).encode())
+    write_atomically(files.certificate, json.dumps(sealed(certificate), indent=1, allow_nan=False).encode())
 
 
-def _catalogue_is_sound(run: SurveyRun) -> bool:
-    """Whether certificate and catalogue are as they were written."""
-    with suppress(RunError):
-        sound: bool = run.certificate.get("digest_catalogue") == digest_catalogue(run.files)
-        return sound
-    return False
+def _faults(run: SurveyRun) -> list[str]:
+    """What is not as it was when the run ended, in words: certificate, catalogue, FITS files."""
+    try:
+        certificate = run.certificate
+    except (InputError, RunError):
+        return [f"{run.files.certificate} is damaged or missing"]
+    return [f"{path} is damaged or missing" for path in changed_products(run.files, certificate)]

@@ -10,9 +10,9 @@ import numpy as np
 from cwt_dask.detections import published_digests
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import DAMAGE, HISTORY, has_history
-from cwt_dask.merge.certificate import certify, read_open_islands
+from cwt_dask.merge.certificate import certify, is_as_sealed, read_open_islands
 from cwt_dask.merge.seams import compare_seams
-from cwt_dask.products import digest_catalogue
+from cwt_dask.products import changed_products
 from cwt_dask.recompute import (
     TOLERANCES,
     draw_tiles,
@@ -150,7 +150,8 @@ def _from_files(run: SurveyRun) -> list[Check]:
         Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
         *_history(run, now["n_iter"]),
         Check("the certificate follows from the files", "; ".join(stale)),
-        Check("the catalogue is as the run wrote it", _changed_catalogue(run, certificate)),
+        Check("the certificate is as the run wrote it", "" if is_as_sealed(certificate) else "it was changed"),
+        Check("catalogue and FITS files are as the run wrote them", _changed_products(run, certificate)),
         _harm(plan, exact=now["tiling_exact"]),
     ]
 
@@ -219,9 +220,9 @@ def _history(run: SurveyRun, n_iter: int) -> list[Check]:
     return [Check("the history ends with the model", length or _tiles("another model in", differing))]
 
 
-def _changed_catalogue(run: SurveyRun, certificate: dict[str, Any]) -> str:
-    return (
-        "" if digest_catalogue(run.files) == certificate.get("digest_catalogue") else f"{run.files.catalogue} differs"
+def _changed_products(run: SurveyRun, certificate: dict[str, Any]) -> str:
+    return "; ".join(
+        f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed_products(run.files, certificate)
     )
 
 

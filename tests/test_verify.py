@@ -23,7 +23,7 @@ from cwt_dask.cwt.iterate import by_own_peak
 from cwt_dask.cwt.state import Criteria, Detected
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import digest_pixels
-from cwt_dask.merge.certificate import digest_maps
+from cwt_dask.merge.certificate import digest_maps, sealed
 from cwt_dask.recompute import WiderJudge, draw_tiles
 from cwt_dask.verify import verify_run
 
@@ -85,7 +85,7 @@ def forge(run_dir, name, tile=4):
     record["chunk_digests"][name] = digest_pixels(array[(..., *core.slices)], name)
     path.write_text(json.dumps(record))
     certificate = run.certificate | {"digest_maps": digest_maps(read_records(run.files.ledger))}
-    run.files.certificate.write_text(json.dumps(certificate))
+    run.files.certificate.write_text(json.dumps(sealed(certificate)))
 
 
 def lines(said, what):

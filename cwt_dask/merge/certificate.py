@@ -6,8 +6,10 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from cwt_dask.config import digest
 from cwt_dask.errors import RunError
 from cwt_dask.maps import DIGESTED
 from cwt_dask.margins import TOLERANCE
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 # More of them are counted, not named.
 MOST_NAMED = 100
+SEAL = "digest_certificate"
 
 
 def certify(
@@ -97,6 +100,21 @@ def certify(
         "versions": versions(),
         "warnings": list(plan.warnings),
     }
+
+
+def sealed(certificate: dict[str, Any]) -> dict[str, Any]:
+    """The same certificate with the sha256 of all else that it says."""
+    said = {name: value for name, value in certificate.items() if name != SEAL}
+    return said | {SEAL: digest(said)}
+
+
+def is_as_sealed(certificate: dict[str, Any]) -> bool:
+    """Whether a certificate says what it said when it was sealed."""
+    # NaN, which none has, is nothing that could be digested.
+    with suppress(ValueError, RecursionError):
+        seal: str = sealed(certificate)[SEAL]
+        return seal == certificate.get(SEAL)
+    return False
 
 
 def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:
