@@ -15,12 +15,13 @@ from cwt_dask.catalogue import build_catalogue
 from cwt_dask.clusters import join, local_client
 from cwt_dask.clusters.environment import cores, dashboard
 from cwt_dask.cwt.rooms import forget
+from cwt_dask.descriptions import mend_descriptions
 from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.executors import InProcess, OnDask
 from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.layout import RunDir
 from cwt_dask.lease import sole_lease
-from cwt_dask.ledger import read_records
+from cwt_dask.ledger import read_block_records, read_records, read_run_id
 from cwt_dask.lock import sole_driver
 from cwt_dask.maps import cut_history, has_history
 from cwt_dask.merge.certificate import certify, read_open_islands, sealed
@@ -164,6 +165,8 @@ def execute(
                 progress.message(f"going on for {lost}, which did not end by itself")
             if lost and lost.is_gone:
                 remove_leftovers(files.path)
+            _look_at_stores(SurveyRun.open(files.path), progress)
+            _tell_of_others(files, progress)
         run = SurveyRun.open(files.path)
         executor = stack.enter_context(_executor(client, execution, run.stored.plan, progress, stop))
         stages = Stages(executor, progress, files)
@@ -204,11 +207,30 @@ def _workers(client: Client, execution: Execution) -> str:
     return f"up to {execution.workers} workers, as the batch system starts them"
 
 
+def _look_at_stores(run: SurveyRun, progress: Reporter) -> None:
+    """Refuse a survey that is damaged or another, and mend what describes the arrays of maps and seams."""
+    if run.survey.facts.digest != run.stored.plan.survey_digest:
+        raise InputError(
+            f"{run.stored.survey} is not the survey that {run.files.path} began with: choose another RUN_DIR"
+        )
+    run.survey.refuse_damage()
+    for mended in mend_descriptions(run):
+        progress.message(mended)
+
+
+def _tell_of_others(files: RunDir, progress: Reporter) -> None:
+    """Say why tiles are done again whose records do not name this run."""
+    run_id = read_run_id(files)
+    blocks = [read_block_records(files.ledger, block) for block in files.begun_blocks]
+    begun = [record for tiles in blocks for rounds in tiles.values() for record in rounds]
+    others = {record.tile for record in (*read_records(files.ledger).values(), *begun) if record.run != run_id}
+    if others:
+        progress.message(f"{len(others)} tiles are done again: their records name another run than {files.run_id} does")
+
+
 def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     started, clock = datetime.now(UTC), time.perf_counter()
     files, plan, progress = run.files, run.stored.plan, stages.progress
-    if run.survey.facts.digest != plan.survey_digest:
-        raise InputError(f"{run.stored.survey} is not the survey that {files.path} began with: choose another RUN_DIR")
     for warning in plan.warnings:
         progress.message(f"warning: {warning}")
     iteration = Iteration.of(run, stages, threads=execution.threads, keep_history=has_history(files))

@@ -10,7 +10,7 @@ import pytest
 from interruptions import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 
-from cwt_dask import CWTKernels, run_survey
+from cwt_dask import CWTKernels, SurveyRun, run_survey
 from cwt_dask.cli import main
 from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.layout import RunDir
@@ -175,6 +175,31 @@ def test_fits_files_that_are_not_as_written_are_made_again(store, tmp_path, name
         assert path.read_bytes() == content
     assert not any(check.fault for check in verify_run(run))
     assert "nothing to do" in again(run, store, fits=fits)[1]
+
+
+def change_run_id(run):
+    run.files.run_id.write_text(read_run_id(run.files)[::-1])
+
+
+def test_tiles_that_are_done_again_since_the_run_is_called_otherwise_are_told_of(run, store):
+    digest = run.certificate["digest_maps"]
+    change_run_id(run)
+    redone, said = again(run, store)
+    assert f"6 tiles are done again: their records name another run than {run.files.run_id} does" in said
+    assert redone.certificate["digest_maps"] == digest
+    assert "done again" not in again(run, store)[1]
+
+
+def test_the_same_is_told_of_tiles_under_way(store, tmp_path):
+    options = OPTIONS | {"significance_island_threshold": 5.0}
+    with pytest.raises(InterruptedRunError):
+        run_survey(store, tmp_path / "run", progress=DiesAt("islands over seams", 0), **options)
+    run = SurveyRun.open(tmp_path / "run")
+    assert not read_records(run.files.ledger)
+    change_run_id(run)
+    redone, said = again(run, store, **options)
+    assert f"6 tiles are done again: their records name another run than {run.files.run_id} does" in said
+    assert not any(check.fault for check in verify_run(redone))
 
 
 def test_a_catalogue_edited_by_hand_is_noticed(run):

@@ -30,7 +30,11 @@ SEAL = "digest_certificate"
 
 
 def certify(
-    plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seams: list[Seam], unsettled: list[OpenIsland]
+    plan: Plan,
+    facts: SurveyFacts | None,
+    records: dict[int, TileRecord],
+    seams: list[Seam],
+    unsettled: list[OpenIsland],
 ) -> dict[str, Any]:
     """Weigh the evidence of a run.
 
@@ -38,8 +42,8 @@ def certify(
     ----------
     plan : Plan
         What was promised.
-    facts : SurveyFacts
-        Of the survey.
+    facts : SurveyFacts or None
+        Of the survey; None where it cannot be read.
     records : dict of TileRecord
         What was done, by tile number.
     seams : list of Seam
@@ -88,14 +92,14 @@ def certify(
         "open_islands_named": [island._asdict() for island in unsettled[:MOST_NAMED]],
         "near_threshold_pixels": sum(record.near_threshold for record in records.values()),
         "undefined_error_pixels": sum(record.undefined for record in records.values()),
-        "masked_pixels": facts.n_masked,
-        "nan_pixels": facts.n_nan,
-        "off_sky_pixels": facts.n_off_sky,
+        "masked_pixels": facts and facts.n_masked,
+        "nan_pixels": facts and facts.n_nan,
+        "off_sky_pixels": facts and facts.n_off_sky,
         "rounding_level": plan.rounding,
         "tiling_exact": not any(faults.values()),
         "not_exact_because": [fault for fault, found in faults.items() if found],
         "digest_maps": digest_maps(records) if done else None,
-        "input_digest": facts.digest,
+        "input_digest": facts and facts.digest,
         "settings_digest": plan.settings_digest,
         "versions": versions(),
         "warnings": list(plan.warnings),
