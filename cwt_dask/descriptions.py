@@ -9,7 +9,7 @@ from cwt_dask.checks import shown
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import HISTORY, describe_maps, has_history
 from cwt_dask.places import is_object
-from cwt_dask.stores import DAMAGE, parsed
+from cwt_dask.stores import MALFORMED, parsed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,7 @@ def damaged_descriptions(run: SurveyRun) -> list[DamagedDescription]:
         allowed = _of_lengths(right, kept) if path.parent.name == HISTORY else [right]
         try:
             reason = "" if parsed(path.read_bytes()) in allowed else "it describes something else"
-        except DAMAGE as error:
+        except (FileNotFoundError, *MALFORMED) as error:
             reason = shown(error)
         if reason:
             found.append(DamagedDescription(path, reason, content))

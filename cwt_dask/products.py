@@ -43,13 +43,14 @@ def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
 
 
 def digest_catalogue(run_dir: RunDir) -> str:
-    """sha256 of the catalogue's ECSV file, empty if none can be read."""
-    return _digests(run_dir.catalogue).get(run_dir.catalogue.name, "")
+    """sha256 of the catalogue's ECSV file."""
+    return sha256_of_file(run_dir.catalogue)
 
 
 def digest_products(run_dir: RunDir) -> dict[str, str]:
-    """sha256 of the FITS files by name; what cannot be read is not among them."""
-    return _digests(run_dir.catalogue_fits, run_dir.maps_fits)
+    """sha256 of the FITS files that there are, by name."""
+    files = (run_dir.catalogue_fits, run_dir.maps_fits)
+    return {file.name: sha256_of_file(file) for file in files if file.exists()}
 
 
 def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Path]:
@@ -58,16 +59,11 @@ def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Pa
     known = recorded if isinstance(recorded, dict) else {}
     known = {**known, run_dir.catalogue.name: certificate.get("digest_catalogue")}
     files = (run_dir.catalogue, run_dir.catalogue_fits, run_dir.maps_fits)
-    found = _digests(*files)
-    return [file for file in files if known.get(file.name) != found.get(file.name)]
-
-
-def _digests(*files: Path) -> dict[str, str]:
-    digests = {}
+    found = {}
     for file in files:
         with suppress(OSError):
-            digests[file.name] = sha256_of_file(file)
-    return digests
+            found[file.name] = sha256_of_file(file)
+    return [file for file in files if known.get(file.name) != found.get(file.name)]
 
 
 def is_small(plan: Plan) -> bool:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from zarr.core.buffer import Buffer
 
-# What damaged or missing files make Zarr and its codecs raise.
-DAMAGE = (OSError, ValueError, TypeError, AttributeError, RuntimeError, LookupError)
+# What damaged files make Zarr and its codecs raise, and what those do that are missing or cannot be read.
+MALFORMED = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, LookupError)
+DAMAGE = (OSError, *MALFORMED)
 # Chunks that are written and not yet on the disk.
 MOST_LANDING = 32
 
@@ -56,7 +57,7 @@ def parsed(description: bytes) -> dict[str, Any]:
     Raises
     ------
     Exception
-        One of `DAMAGE` if it describes none.
+        One of `MALFORMED` if it describes none.
     """
     files = {"zarr.json": default_buffer_prototype().buffer.from_bytes(description)}
     found: dict[str, Any] = zarr.open(MemoryStore(files), mode="r", zarr_format=3).metadata.to_dict()

@@ -15,7 +15,7 @@ from cwt_dask.cwt.rooms import borrow, borrow_filled, give_back
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
 from cwt_dask.places import exists, place
-from cwt_dask.stores import DAMAGE, open_group
+from cwt_dask.stores import MALFORMED, open_group
 from cwt_dask.survey.facts import SurveyFacts
 from cwt_dask.survey.wcs import wcs_from_text
 from cwt_dask.tiling import on_map
@@ -192,10 +192,10 @@ class Survey:
             file = self.path / name / "zarr.json"
             try:
                 shape = self._group[name].shape
-            except DAMAGE as error:
+            except MALFORMED as error:
                 raise SurveyError(f"{file} is damaged ({shown(error)}): ingest the survey again") from error
             if name != MOMENTS and shape != self.shape:
-                raise SurveyError(f"{file} is damaged (its shape is {shape}): ingest the survey again")
+                raise SurveyError(f"{file} is damaged (its shape is {shape}, not {self.shape}): ingest the survey again")
 
     def _lazy(self, name: str) -> dask.array.Array:
         array = self._group[name]
