@@ -160,7 +160,9 @@ def test_a_plane_of_another_shape_is_refused(run):
     found = json.loads(path.read_text())
     found["shape"][1] += 1
     path.write_text(json.dumps(found))
-    with pytest.raises(SurveyError, match=r"background/zarr\.json is damaged \(its shape is \(60, 81\), not \(60, 80\)\): ingest"):
+    with pytest.raises(
+        SurveyError, match=r"background/zarr\.json is damaged \(its shape is \(60, 81\), not \(60, 80\)\): ingest"
+    ):
         run.survey.refuse_damage()
 
 

@@ -195,7 +195,9 @@ class Survey:
             except MALFORMED as error:
                 raise SurveyError(f"{file} is damaged ({shown(error)}): ingest the survey again") from error
             if name != MOMENTS and shape != self.shape:
-                raise SurveyError(f"{file} is damaged (its shape is {shape}, not {self.shape}): ingest the survey again")
+                raise SurveyError(
+                    f"{file} is damaged (its shape is {shape}, not {self.shape}): ingest the survey again"
+                )
 
     def _lazy(self, name: str) -> dask.array.Array:
         array = self._group[name]
