@@ -157,7 +157,7 @@ def status(run_dir: str) -> None:
     result = SurveyRun.open(run_dir)
     total = result.stored.plan.grid.n_tiles
     records = read_records(result.files.ledger)
-    iterations = sorted({record.n_iter for record in records.values()})
+    iterations = ", ".join(map(str, sorted({record.n_iter for record in records.values()})))
     click.echo(f"{run_dir}: {len(records)} of {total} tiles done" + (f", iterations {iterations}" if records else ""))
     if block := latest_block(result.files.ledger, done=records):
         click.echo(f"on the way: {block[1]} of {total} tiles have made {block[0]} iterations")

@@ -15,7 +15,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from cwt_dask.checksum import crc32c
 from cwt_dask.margins import STRIP_WIDTH
-from cwt_dask.stores import create_group, flushing_behind, open_group
+from cwt_dask.places import exists
+from cwt_dask.stores import DAMAGE, create_group, described, flushing_behind, open_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,8 +49,6 @@ DENSE = ("approx", "residual", "significance", HISTORY)
 # What `digest_maps` covers, in this order.
 DIGESTED = ("model", "approx", "support")
 
-# What damaged or missing files make Zarr and its codecs raise.
-DAMAGE = (OSError, ValueError, RuntimeError, LookupError)
 OPPOSITE = {"south": "north", "north": "south", "west": "east", "east": "west"}
 SIDES = tuple(OPPOSITE)
 STRIPS = ("own_model", "own_support", "beyond_model", "beyond_support")
@@ -60,8 +59,25 @@ def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str,
 
     `history` is the number of iterations whose models can be kept.
     """
+    _lay_out_maps(create_group(run_dir.maps, wcs_header=header_text), grid, n_scale, history)
+    _lay_out_seams(create_group(run_dir.seams), grid, n_scale)
+
+
+def describe_maps(
+    run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str, *, history: int = 0
+) -> dict[Path, bytes]:
+    """What `create_maps` writes, by file."""
+    maps = described(lambda group: _lay_out_maps(group, grid, n_scale, history), wcs_header=header_text)
+    seams = described(lambda group: _lay_out_seams(group, grid, n_scale))
+    return {
+        store / name: content
+        for store, files in ((run_dir.maps, maps), (run_dir.seams, seams))
+        for name, content in files.items()
+    }
+
+
+def _lay_out_maps(maps: zarr.Group, grid: TileGrid, n_scale: int, history: int) -> None:
     shape, core = (grid.y.length, grid.x.length), grid.core_shape
-    maps = create_group(run_dir.maps, wcs_header=header_text)
     for name, dtype in IMAGES.items():
         _create(maps, name, shape, core, dtype, ("y", "x"))
     for name, dtype in CUBES.items():
@@ -69,8 +85,9 @@ def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str,
     if history:
         _create(maps, HISTORY, (history, *shape), (1, *core), "float64", ("iteration", "y", "x"))
 
-    seams = create_group(run_dir.seams)
-    pixels = STRIP_WIDTH * max(core)
+
+def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
+    pixels = STRIP_WIDTH * max(grid.core_shape)
     for whose in ("own", "beyond"):
         for name, dtype, strip in (("model", "float64", (pixels,)), ("support", "bool", (n_scale, pixels))):
             axes = ("tile", "side", *("scale",) * (len(strip) - 1), "pixel")
@@ -107,7 +124,8 @@ def publish_history(
 
 def has_history(run_dir: RunDir) -> bool:
     """Whether the model of every iteration is kept."""
-    return HISTORY in open_group(run_dir.maps)
+    # Not what the store says of it: that may be damaged.
+    return exists(run_dir.maps / HISTORY)
 
 
 def cut_history(run_dir: RunDir, n_iter: int) -> None:

@@ -157,10 +157,14 @@ def open_store(survey: Path, source: dict[str, Any]) -> Survey:
     ------
     SettingsError
         If it is to be told where its planes are: they were chosen when it was made.
+    SurveyError
+        If it is damaged.
     """
     if source:
         raise SettingsError(
             f"{survey} is a store, its planes were chosen when it was ingested: leave out {', '.join(source)}, or "
             "ingest again with them"
         )
-    return Survey.open(survey)
+    opened = Survey.open(survey)
+    opened.refuse_damage()
+    return opened

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
 
 from cwt_dask.atomic import drafted_file, write_atomically
+from cwt_dask.checksum import sha256_of_file
 from cwt_dask.cwt.rooms import forget
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import smooth
@@ -19,7 +20,8 @@ from cwt_dask.survey import Survey
 from cwt_dask.tiling import TileGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from astropy.table import Table
     from numpy.typing import NDArray
@@ -41,8 +43,27 @@ def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
 
 
 def digest_catalogue(run_dir: RunDir) -> str:
-    """sha256 of the catalogue's ECSV file, empty if there is none."""
-    return hashlib.sha256(run_dir.catalogue.read_bytes()).hexdigest() if run_dir.catalogue.exists() else ""
+    """sha256 of the catalogue's ECSV file."""
+    return sha256_of_file(run_dir.catalogue)
+
+
+def digest_products(run_dir: RunDir) -> dict[str, str]:
+    """sha256 of the FITS files that there are, by name."""
+    files = (run_dir.catalogue_fits, run_dir.maps_fits)
+    return {file.name: sha256_of_file(file) for file in files if file.exists()}
+
+
+def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Path]:
+    """Catalogue and FITS files that are not as a certificate has them: damaged, lost, or none that it knows of."""
+    recorded = certificate.get("digest_products")
+    known = recorded if isinstance(recorded, dict) else {}
+    known = {**known, run_dir.catalogue.name: certificate.get("digest_catalogue")}
+    files = (run_dir.catalogue, run_dir.catalogue_fits, run_dir.maps_fits)
+    found = {}
+    for file in files:
+        with suppress(OSError):
+            found[file.name] = sha256_of_file(file)
+    return [file for file in files if known.get(file.name) != found.get(file.name)]
 
 
 def is_small(plan: Plan) -> bool:

@@ -18,6 +18,7 @@ from cwt_dask.history import History, IterationMaps
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import HISTORY, has_history
+from cwt_dask.merge.certificate import is_as_sealed
 from cwt_dask.places import place
 from cwt_dask.runfile import StoredRun, read_run
 from cwt_dask.stores import open_group
@@ -178,6 +179,8 @@ class SurveyRun:
         stated = _Stated(**{field.name: certificate.get(field.name, math.nan) for field in fields(_Stated)})
         if wrong := impossible_fields(stated):
             raise self._damaged_certificate(f"missing or impossible: {', '.join(wrong)}")
+        if not is_as_sealed(certificate):
+            raise self._damaged_certificate("it was changed since the run ended")
         return certificate
 
     def read_certificate(self) -> dict[str, Any]:

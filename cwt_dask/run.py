@@ -18,22 +18,30 @@ from cwt_dask.catalogue import build_catalogue
 from cwt_dask.clusters import join, local_client
 from cwt_dask.clusters.environment import cores, dashboard
 from cwt_dask.cwt.rooms import forget
+from cwt_dask.descriptions import mend_descriptions
 from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.executors import InProcess, OnDask
 from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.layout import RunDir
 from cwt_dask.lease import sole_lease
-from cwt_dask.ledger import read_records
+from cwt_dask.ledger import read_block_records, read_records, read_run_id
 from cwt_dask.lock import sole_driver
 from cwt_dask.maps import cut_history, has_history
-from cwt_dask.merge.certificate import certify, read_open_islands
+from cwt_dask.merge.certificate import certify, read_open_islands, sealed
 from cwt_dask.merge.seams import compare_seams
 from cwt_dask.opening import create, facts_of, refuse_another
 from cwt_dask.options import Options
 from cwt_dask.places import is_object, place, store_errors
 from cwt_dask.plan import Plan, make_plan
 from cwt_dask.process import peak_memory
-from cwt_dask.products import digest_catalogue, is_small, write_catalogue, write_maps_fits
+from cwt_dask.products import (
+    changed_products,
+    digest_catalogue,
+    digest_products,
+    is_small,
+    write_catalogue,
+    write_maps_fits,
+)
 from cwt_dask.progress import Reporter
 from cwt_dask.results import SurveyRun
 from cwt_dask.sources import measure_tile
@@ -160,6 +168,8 @@ def execute(
                 progress.message(f"going on for {lost}, which did not end by itself")
             if lost and lost.is_gone:
                 remove_leftovers(files.path)
+            _look_at_stores(SurveyRun.open(files.path), progress)
+            _tell_of_others(files, progress)
         run = SurveyRun.open(files.path)
         executor = stack.enter_context(_executor(client, execution, run.stored.plan, progress, stop))
         stages = Stages(executor, progress, files)
@@ -209,20 +219,44 @@ def _warn_of_memory(client: Client, plan: Plan, progress: Reporter) -> None:
         progress.message(f"warning: a worker may take {format_bytes(least)}, and the plan asks for {asked}")
 
 
+def _look_at_stores(run: SurveyRun, progress: Reporter) -> None:
+    """Refuse a survey that is damaged or another, and mend what describes the arrays of maps and seams."""
+    if run.survey.facts.digest != run.stored.plan.survey_digest:
+        raise InputError(
+            f"{run.stored.survey} is not the survey that {run.files.path} began with: choose another RUN_DIR"
+        )
+    run.survey.refuse_damage()
+    for mended in mend_descriptions(run):
+        progress.message(mended)
+
+
+def _tell_of_others(files: RunDir, progress: Reporter) -> None:
+    """Say why tiles are done again whose records do not name this run."""
+    run_id = read_run_id(files)
+    blocks = [read_block_records(files.ledger, block) for block in files.begun_blocks]
+    begun = [record for tiles in blocks for rounds in tiles.values() for record in rounds]
+    others = {record.tile for record in (*read_records(files.ledger).values(), *begun) if record.run != run_id}
+    if others:
+        progress.message(f"{len(others)} tiles are done again: their records name another run than {files.run_id} does")
+
+
 def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     started, clock = datetime.now(UTC), time.perf_counter()
     files, plan, progress = run.files, run.stored.plan, stages.progress
-    if run.survey.facts.digest != plan.survey_digest:
-        raise InputError(f"{run.stored.survey} is not the survey that {files.path} began with: choose another RUN_DIR")
     for warning in plan.warnings:
         progress.message(f"warning: {warning}")
     iteration = Iteration.of(run, stages, threads=execution.threads, keep_history=has_history(files))
     redone = iteration.carry_out()
-    with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan))
-    products = [files.certificate, files.catalogue, files.catalogue_fits, *([files.maps_fits] if with_fits else [])]
-    if not redone and all(product.exists() for product in products) and _catalogue_is_sound(run):
-        progress.message(f"{files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
-        return
+    # What an earlier call has made must not grow old beside the rest.
+    with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan)) or files.maps_fits.exists()
+    if not redone:
+        faults = _faults(run)
+        if not faults and (files.maps_fits.exists() or not with_fits):
+            progress.message(f"{files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
+            return
+        if files.certificate.exists():
+            for fault in faults:
+                progress.message(f"{fault}: made again")
 
     files.certificate.unlink(missing_ok=True)
     tiles = range(plan.grid.n_tiles)
@@ -241,17 +275,19 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
         cut_history(files, max(record.n_iter for record in records.values()))
     certificate = certify(plan, run.survey.facts, records, seams, read_open_islands(files)) | {
         "digest_catalogue": digest_catalogue(files),
+        "digest_products": digest_products(files),
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {"run": time.perf_counter() - clock, "tiles": sum(r.seconds for r in records.values())},
         "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
     }
-    write_atomically(files.certificate, json.dumps(certificate, indent=1, allow_nan=False).encode())
+    write_atomically(files.certificate, json.dumps(sealed(certificate), indent=1, allow_nan=False).encode())
 
 
-def _catalogue_is_sound(run: SurveyRun) -> bool:
-    """Whether certificate and catalogue are as they were written."""
-    with suppress(RunError):
-        sound: bool = run.certificate.get("digest_catalogue") == digest_catalogue(run.files)
-        return sound
-    return False
+def _faults(run: SurveyRun) -> list[str]:
+    """What is not as it was when the run ended, in words: certificate, catalogue, FITS files."""
+    try:
+        certificate = run.certificate
+    except (InputError, RunError):
+        return [f"{run.files.certificate} is damaged or missing"]
+    return [f"{path} is damaged or missing" for path in changed_products(run.files, certificate)]

@@ -8,20 +8,23 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import zarr
-from zarr.storage import FsspecStore, LocalStore
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from cwt_dask.atomic import atomic_file
 from cwt_dask.errors import SurveyError
 from cwt_dask.places import STORAGE_OPTIONS, is_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
     from pathlib import Path
 
     from zarr.core.buffer import Buffer
 
-
+# What damaged files make Zarr and its codecs raise, and what those do that are missing or cannot be read.
+MALFORMED = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, LookupError)
+DAMAGE = (OSError, *MALFORMED)
 # Chunks that are written and not yet on the disk.
 MOST_LANDING = 32
 
@@ -39,6 +42,26 @@ def open_group(path: Path, *, writable: bool = False, whole: bool = False) -> za
     # Without the version, files of older ones would be looked for, too.
     store = _store(path, read_only=not writable, whole=whole)
     return zarr.open_group(store, mode="r+" if writable else "r", zarr_format=3)
+
+
+def described(fill: Callable[[zarr.Group], None], **attributes: Any) -> dict[str, bytes]:
+    """What a group and the arrays that `fill` makes in it have in the files that describe them, by name."""
+    files: dict[str, Buffer] = {}
+    fill(zarr.create_group(MemoryStore(files), attributes=attributes))
+    return {name: buffer.to_bytes() for name, buffer in files.items()}
+
+
+def parsed(description: bytes) -> dict[str, Any]:
+    """What Zarr takes from a file that describes a group or an array.
+
+    Raises
+    ------
+    Exception
+        One of `MALFORMED` if it describes none.
+    """
+    files = {"zarr.json": default_buffer_prototype().buffer.from_bytes(description)}
+    found: dict[str, Any] = zarr.open(MemoryStore(files), mode="r", zarr_format=3).metadata.to_dict()
+    return found
 
 
 @contextmanager

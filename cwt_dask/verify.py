@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cwt_dask.descriptions import damaged_descriptions
 from cwt_dask.detections import published_digests
 from cwt_dask.ledger import read_records
-from cwt_dask.maps import DAMAGE, HISTORY, has_history
-from cwt_dask.merge.certificate import certify, read_open_islands
+from cwt_dask.maps import HISTORY, has_history
+from cwt_dask.merge.certificate import certify, is_as_sealed, read_open_islands
 from cwt_dask.merge.seams import compare_seams
-from cwt_dask.products import digest_catalogue
+from cwt_dask.products import changed_products
 from cwt_dask.recompute import (
     TOLERANCES,
     draw_tiles,
@@ -21,7 +22,7 @@ from cwt_dask.recompute import (
     refuse_what_does_not_fit,
     wider_grid,
 )
-from cwt_dask.stores import open_group
+from cwt_dask.stores import DAMAGE, open_group
 from cwt_dask.survey import Survey
 
 if TYPE_CHECKING:
@@ -136,7 +137,9 @@ def _from_files(run: SurveyRun) -> list[Check]:
     ]
     other_input = [tile for tile in tiles if tile in records and _input_digest(run, tile) != records[tile].input_digest]
     seams, unreadable = _seams(run)
-    now = certify(plan, run.survey.facts, records, seams, read_open_islands(run.files))
+    survey, damage = _survey(run)
+    described_otherwise = damaged_descriptions(run) if survey else []
+    now = certify(plan, survey.facts if survey else None, records, seams, read_open_islands(run.files))
     stale = [
         f"{name} is {now[name]}, not {certificate.get(name)}"
         for name in RECOMPUTED
@@ -145,12 +148,18 @@ def _from_files(run: SurveyRun) -> list[Check]:
     return [
         Check("every tile is done", _tiles("no record of", missing)),
         Check("every tile was done under the run's settings", _tiles("other settings in", foreign)),
+        Check(
+            "maps and seams are described as planned",
+            "; ".join(f"{path}: {why}" for path, why, _ in described_otherwise),
+        ),
         Check("maps and seams are as the tiles wrote them", _tiles("other pixels in", changed)),
+        Check("the survey can be read", damage),
         Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
         Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
         *_history(run, now["n_iter"]),
         Check("the certificate follows from the files", "; ".join(stale)),
-        Check("the catalogue is as the run wrote it", _changed_catalogue(run, certificate)),
+        Check("the certificate is as the run wrote it", "" if is_as_sealed(certificate) else "it was changed"),
+        Check("catalogue and FITS files are as the run wrote them", _changed_products(run, certificate)),
         _harm(plan, exact=now["tiling_exact"]),
     ]
 
@@ -219,9 +228,9 @@ def _history(run: SurveyRun, n_iter: int) -> list[Check]:
     return [Check("the history ends with the model", length or _tiles("another model in", differing))]
 
 
-def _changed_catalogue(run: SurveyRun, certificate: dict[str, Any]) -> str:
-    return (
-        "" if digest_catalogue(run.files) == certificate.get("digest_catalogue") else f"{run.files.catalogue} differs"
+def _changed_products(run: SurveyRun, certificate: dict[str, Any]) -> str:
+    return "; ".join(
+        f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed_products(run.files, certificate)
     )
 
 
@@ -232,6 +241,15 @@ def _input_digest(run: SurveyRun, tile: int) -> str | None:
         return survey.digest_window(run.stored.plan.grid.tile(tile).window)
     except DAMAGE:
         return None
+
+
+def _survey(run: SurveyRun) -> tuple[Survey | None, str]:
+    """The survey, or why it cannot be read."""
+    try:
+        run.survey.refuse_damage()
+    except DAMAGE as error:
+        return None, str(error)
+    return run.survey, ""
 
 
 def _seams(run: SurveyRun) -> tuple[list[Seam], list[int]]:

@@ -324,6 +324,12 @@ def _(folder):
     return "plan", "run/survey.zarr", *KERNELS
 
 
+@case("a store of which a plane's description is damaged")
+def _(folder):
+    (folder / "run" / "survey.zarr" / "counts" / "zarr.json").write_text("x")
+    return "plan", "run/survey.zarr", *KERNELS
+
+
 typed("a plane chosen of a store", "plan", "run/survey.zarr", "--counts-hdu=1", *KERNELS)
 typed("a store's name is taken", "ingest", "survey.fits", "run")
 SIMULATE = ("simulate", "sky.fits", "--seed=1", "--shape")

@@ -98,7 +98,7 @@ def test_simulate_plan_run_status_and_verify(call, tmp_path):
 
     said = call("status", run_dir)
     assert said.status == 0
-    assert "4 of 4 tiles done, iterations [3]" in said.out
+    assert "4 of 4 tiles done, iterations 3\n" in said.out
     assert str(run_dir / "catalogue.ecsv") in said.out
 
     said = call("verify", run_dir)

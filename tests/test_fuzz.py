@@ -328,7 +328,16 @@ KERNELS = ("--n-scale=1", "--min-scale=1.2", "--step-scale=1.5", "--tol=1e-9")
 COMMAND = (*KERNELS, "--fits=no", "--workers=0", "--tile-size=45", "--quiet")
 LEDGER = ("ledger/run-id", "ledger/tile-0000001.json", "ledger/tile-0000001.failed-00001.json")
 ISLANDS = ("islands/tile-0000001.npy", "islands/open-block-00003.json")
-OF_A_RUN = ("run.toml", "certificate.json", "driver.json", "catalogue.ecsv", *LEDGER, *ISLANDS)
+STORES = (
+    "maps.zarr",
+    "maps.zarr/model",
+    "maps.zarr/support",
+    "seams.zarr",
+    "seams.zarr/own_model",
+    "survey.zarr/counts",
+)
+DESCRIPTIONS = tuple(f"{store}/zarr.json" for store in (*STORES, "survey.zarr"))
+OF_A_RUN = ("run.toml", "certificate.json", "driver.json", "catalogue.ecsv", "catalogue.fits", *LEDGER, *ISLANDS)
 UNDER_WAY = ("checkpoints/*/*.npz", "checkpoints/*/*.npy", "ledger/*.block-*.json")
 
 
@@ -361,8 +370,8 @@ def test_whatever_is_read_of_a_run(readable, capsys, name, how):
         (readable / name).write_bytes(content)
 
 
-@hypothesis.settings(settings, max_examples=20)
-@given(name=st.sampled_from(OF_A_RUN), how=damages)
+@hypothesis.settings(settings, max_examples=40)
+@given(name=st.sampled_from(OF_A_RUN) | st.sampled_from(DESCRIPTIONS), how=damages)
 def test_whatever_happened_to_a_finished_run(survey, finished, tmp_path_factory, capsys, name, how):
     run_dir = shutil.copytree(finished, tmp_path_factory.mktemp("copy") / "run")
     damage(run_dir / name, how)

@@ -24,6 +24,7 @@ FLOORS = {
         "catalogue",
         "products",
         "flags",
+        "descriptions",
         "history",
         "simulate",
         "results",

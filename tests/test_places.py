@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from skies import poisson_sky, write_survey
 
-from cwt_dask import places, run_survey
+from cwt_dask import SurveyRun, places, run_survey
 from cwt_dask.cli import main
 from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.ledger import read_record, write_record
@@ -133,3 +133,23 @@ def test_of_two_that_ingest_to_one_place_the_first_stays(bucket, survey):
         ingest(SurveySource.of(survey), f"{bucket}/survey.zarr")
     with pytest.raises(InputError, match="there is no bucket"):
         ingest(SurveySource.of(survey), "s3://nowhere-at-all/survey.zarr")
+
+
+def test_what_is_damaged_in_a_bucket_is_found_and_made_again(bucket, survey, capsys):
+    command = ["run", str(survey), f"{bucket}/run", "--workers=0", "--n-scale=1", "--min-scale=1.2", "--max-iter=2"]
+    assert main(command) == 0
+    files = SurveyRun.open(f"{bucket}/run").files
+    content = files.maps_fits.read_bytes()
+    damaged = [files.certificate, files.catalogue_fits, files.maps_fits, files.maps / "model" / "zarr.json"]
+    for path in damaged:
+        path.write_bytes(path.read_bytes().replace(b"e", b"f", 1).replace(b"S", b"T", 1))
+    assert main(["verify", f"{bucket}/run"]) == 1
+    said = capsys.readouterr().out
+    broken = "\n".join(line for line in said.splitlines() if line.startswith("BROKEN"))
+    assert all(str(path) in broken for path in damaged[1:])
+    assert main(command) == 0
+    assert "model/zarr.json was damaged (" in capsys.readouterr().out
+    assert files.maps_fits.read_bytes() == content
+    assert main(["verify", f"{bucket}/run"]) == 0
+    assert main(command) == 0
+    assert "checked, nothing to do" in capsys.readouterr().out

@@ -4,17 +4,19 @@ import json
 import os
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from interruptions import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 
-from cwt_dask import CWTKernels, run_survey
+from cwt_dask import CWTKernels, SurveyRun, run_survey
 from cwt_dask.cli import main
 from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records, read_run_id
 from cwt_dask.lock import Driver, sole_driver
+from cwt_dask.merge.certificate import is_as_sealed
 from cwt_dask.progress import Reporter
 from cwt_dask.survey import SurveySource, ingest
 from cwt_dask.tile import run_tile
@@ -119,6 +121,85 @@ def test_a_torn_catalogue_or_certificate_is_made_again(run, store):
         again(run, store)
         assert path.read_bytes()[:150] == content[:150]
         assert not any(check.fault for check in verify_run(run))
+
+
+def flip(path, place=0.5):
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("change", [{"input_digest": "0" * 64}, {"coverage": 0.5}, {"warnings": ["of mine"]}])
+def test_a_certificate_that_says_something_else_by_now_is_made_again(run, store, change):
+    path, said_first, before = run.files.certificate, run.certificate, starts(run)
+    path.write_text(json.dumps(said_first | change))
+    with pytest.raises(
+        RunError, match=r"certificate\.json is damaged \(it was changed since the run ended\): delete it"
+    ):
+        _ = run.certificate
+    assert "the certificate is as the run wrote it" in {check.promise for check in verify_run(run) if check.broken}
+    redone, said = again(run, store)
+    assert f"{path} is damaged or missing: made again" in said
+    assert {name: redone.certificate[name] for name in change} == {name: said_first[name] for name in change}
+    assert starts(run) == before
+    assert "nothing to do" in again(run, store)[1]
+
+
+def test_a_certificate_that_is_not_sealed_is_made_again(run, store):
+    certificate = run.certificate
+    for said in (certificate | {"rounding_level": float("nan")}, dict(list(certificate.items())[:-1])):
+        run.files.certificate.write_text(json.dumps(said))
+        assert any(check.broken for check in verify_run(run))
+        again(run, store)
+        assert is_as_sealed(run.certificate)
+
+
+@pytest.mark.parametrize("fits", ["yes", "no"])
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+@pytest.mark.parametrize("name", ["catalogue.fits", "maps.fits"])
+def test_fits_files_that_are_not_as_written_are_made_again(store, tmp_path, name, damage, fits):
+    run = run_survey(store, tmp_path / "run", **OPTIONS | {"fits": "yes"})
+    path = run.files.path / name
+    content, before = path.read_bytes(), starts(run)
+    damage(path)
+    (broken,) = [check for check in verify_run(run) if check.broken]
+    assert broken.promise == "catalogue and FITS files are as the run wrote them"
+    assert broken.fault == f"{path} {'differs' if damage is flip else 'is missing'}"
+    _, said = again(run, store, fits=fits)
+    assert f"{path} is damaged or missing: made again" in said
+    assert starts(run) == before
+    if (name, damage, fits) == ("maps.fits", Path.unlink, "no"):
+        # Nobody asks for it any more.
+        assert not path.exists()
+    else:
+        assert path.read_bytes() == content
+    assert not any(check.fault for check in verify_run(run))
+    assert "nothing to do" in again(run, store, fits=fits)[1]
+
+
+def change_run_id(run):
+    run.files.run_id.write_text(read_run_id(run.files)[::-1])
+
+
+def test_tiles_that_are_done_again_since_the_run_is_called_otherwise_are_told_of(run, store):
+    digest = run.certificate["digest_maps"]
+    change_run_id(run)
+    redone, said = again(run, store)
+    assert f"6 tiles are done again: their records name another run than {run.files.run_id} does" in said
+    assert redone.certificate["digest_maps"] == digest
+    assert "done again" not in again(run, store)[1]
+
+
+def test_the_same_is_told_of_tiles_under_way(store, tmp_path):
+    options = OPTIONS | {"significance_island_threshold": 5.0}
+    with pytest.raises(InterruptedRunError):
+        run_survey(store, tmp_path / "run", progress=DiesAt("islands over seams", 0), **options)
+    run = SurveyRun.open(tmp_path / "run")
+    assert not read_records(run.files.ledger)
+    change_run_id(run)
+    redone, said = again(run, store, **options)
+    assert f"6 tiles are done again: their records name another run than {run.files.run_id} does" in said
+    assert not any(check.fault for check in verify_run(redone))
 
 
 def test_a_catalogue_edited_by_hand_is_noticed(run):

@@ -6,8 +6,10 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from cwt_dask.config import digest
 from cwt_dask.errors import RunError
 from cwt_dask.maps import DIGESTED
 from cwt_dask.margins import TOLERANCE
@@ -24,10 +26,15 @@ if TYPE_CHECKING:
 
 # More of them are counted, not named.
 MOST_NAMED = 100
+SEAL = "digest_certificate"
 
 
 def certify(
-    plan: Plan, facts: SurveyFacts, records: dict[int, TileRecord], seams: list[Seam], unsettled: list[OpenIsland]
+    plan: Plan,
+    facts: SurveyFacts | None,
+    records: dict[int, TileRecord],
+    seams: list[Seam],
+    unsettled: list[OpenIsland],
 ) -> dict[str, Any]:
     """Weigh the evidence of a run.
 
@@ -35,8 +42,8 @@ def certify(
     ----------
     plan : Plan
         What was promised.
-    facts : SurveyFacts
-        Of the survey.
+    facts : SurveyFacts or None
+        Of the survey; None where it cannot be read.
     records : dict of TileRecord
         What was done, by tile number.
     seams : list of Seam
@@ -85,18 +92,33 @@ def certify(
         "open_islands_named": [island._asdict() for island in unsettled[:MOST_NAMED]],
         "near_threshold_pixels": sum(record.near_threshold for record in records.values()),
         "undefined_error_pixels": sum(record.undefined for record in records.values()),
-        "masked_pixels": facts.n_masked,
-        "nan_pixels": facts.n_nan,
-        "off_sky_pixels": facts.n_off_sky,
+        "masked_pixels": facts and facts.n_masked,
+        "nan_pixels": facts and facts.n_nan,
+        "off_sky_pixels": facts and facts.n_off_sky,
         "rounding_level": plan.rounding,
         "tiling_exact": not any(faults.values()),
         "not_exact_because": [fault for fault, found in faults.items() if found],
         "digest_maps": digest_maps(records) if done else None,
-        "input_digest": facts.digest,
+        "input_digest": facts and facts.digest,
         "settings_digest": plan.settings_digest,
         "versions": versions(),
         "warnings": list(plan.warnings),
     }
+
+
+def sealed(certificate: dict[str, Any]) -> dict[str, Any]:
+    """The same certificate with the sha256 of all else that it says."""
+    said = {name: value for name, value in certificate.items() if name != SEAL}
+    return said | {SEAL: digest(said)}
+
+
+def is_as_sealed(certificate: dict[str, Any]) -> bool:
+    """Whether a certificate says what it said when it was sealed."""
+    # NaN, which none has, is nothing that could be digested.
+    with suppress(ValueError, RecursionError):
+        seal: str = sealed(certificate)[SEAL]
+        return seal == certificate.get(SEAL)
+    return False
 
 
 def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:

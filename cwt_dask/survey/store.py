@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dask.array
 import numpy as np
 
+from cwt_dask.checks import shown
 from cwt_dask.cwt.rooms import borrow, borrow_filled, give_back
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
 from cwt_dask.places import exists, place
-from cwt_dask.stores import open_group
+from cwt_dask.stores import MALFORMED, open_group
 from cwt_dask.survey.facts import SurveyFacts
 from cwt_dask.survey.wcs import wcs_from_text
 from cwt_dask.tiling import on_map
@@ -177,6 +178,26 @@ class Survey:
     def moments(self) -> list[list[Moments]]:
         """Of the counts on used pixels in each chunk of `CHUNK` pixels square, row by row."""
         return [[Moments(int(n), *rest) for n, *rest in row] for row in self._group[MOMENTS][:].tolist()]
+
+    def refuse_damage(self) -> None:
+        """Look whether every plane can be opened; what its chunks hold shows when they are read.
+
+        Raises
+        ------
+        SurveyError
+            Naming the file that is damaged.
+        """
+        optional = ["exposure"] if exists(self.path / "exposure") else []
+        for name in ("counts", "background", "mask", MOMENTS, *optional):
+            file = self.path / name / "zarr.json"
+            try:
+                shape = self._group[name].shape
+            except MALFORMED as error:
+                raise SurveyError(f"{file} is damaged ({shown(error)}): ingest the survey again") from error
+            if name != MOMENTS and shape != self.shape:
+                raise SurveyError(
+                    f"{file} is damaged (its shape is {shape}, not {self.shape}): ingest the survey again"
+                )
 
     def _lazy(self, name: str) -> dask.array.Array:
         array = self._group[name]
