@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Growth an iteration that a run would show: a tenth in a hundred of them.
 UNSTABLE = 1.001
+# Of tiles that a user chooses, each pixel may be computed so often before something is said.
+MOST_REPETITION = 25
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,13 @@ def _warnings(plan: Plan, facts: SurveyFacts) -> list[str]:
         bound = "no bound exists for its error" if error is None else f"its error may reach {error:.0e} of the model"
         found.append(
             f"the margin of {plan.settings.margin} pixels is below the contract's {plan.contract_margin}: {bound}"
+        )
+    box, core = plan.grid.box_shape, plan.grid.core_shape
+    repetition = math.prod(box) / math.prod(core)
+    if plan.settings.tile_size != "auto" and repetition > MOST_REPETITION:
+        found.append(
+            f"tiles of {core[0]} x {core[1]} pixels are computed in boxes of {box[0]} x {box[1]}, each pixel "
+            f"{repetition:.0f} times: choose a larger tile_size, or auto"
         )
     if growth(plan.kernels) > UNSTABLE:
         found.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -98,4 +99,6 @@ def reporter(*, quiet: bool, log_format: str = "text") -> Reporter:
         return Reporter()
     if log_format == "json":
         return JsonLines()
-    return Bar() if Console().is_terminal else Lines()
+    # To Open MPI's processes everything looks like a terminal, and mostly ends up in a file.
+    drawn = Console().is_terminal and "OMPI_COMM_WORLD_RANK" not in os.environ
+    return Bar() if drawn else Lines()

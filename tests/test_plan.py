@@ -121,6 +121,7 @@ UNBOUNDED = {"min_scale": 0.6, "step_scale": 1.5, "old_kernels": True, "max_iter
             "no margin bounds what tiles do with these kernels, 80 iterations and pixels of 100000 c",
         ),
         (UNBOUNDED | {"max_iter": 10}, {}, "the model can grow 1.39-fold an iteration, also without tiles"),
+        ({"tile_size": 20}, {}, "tiles of 20 x 20 pixels are computed in boxes of "),
         ({"stopping": "tile", "tile_size": 300}, {}, "tiles stop at iterations of their own"),
         (
             {"significance_island_threshold": 3.0},

@@ -73,6 +73,12 @@ def test_the_right_one_for_the_occasion(monkeypatch, quiet, terminal, kind):
     assert type(reporter(quiet=quiet)) is kind
 
 
+def test_what_open_mpi_takes_for_a_terminal_gets_lines(monkeypatch):
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=io.StringIO(), force_terminal=True))
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    assert type(reporter(quiet=False)) is Lines
+
+
 def test_json_has_a_line_an_event(capsys):
     teller = reporter(quiet=False, log_format="json")
     teller.message("going on")
