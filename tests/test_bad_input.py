@@ -214,10 +214,12 @@ typed("a band that is no number", *RUN, "--band=first")
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-def with_config(content):
+def with_config(content, *, but=""):
+    """The usual call, but for one of its words, and a configuration file."""
+
     def make(folder):
         (folder / "config.toml").write_bytes(content)
-        return *RUN, "--config=config.toml"
+        return *(word for word in RUN if word != but), "--config=config.toml"
 
     return make
 
@@ -227,6 +229,11 @@ CASES["a setting that does not exist"] = with_config(b"significance_treshold = 3
 CASES["a setting of the wrong type"] = with_config(b'tol = "small"')
 CASES["an address that is no text"] = with_config(b"scheduler = 8786")
 CASES["a file name that is no text"] = with_config(b"scheduler_file = 5")
+CASES["a cluster of no known kind"] = with_config(b'[cluster]\nkind = "pbs"')
+CASES["an option of the cluster beside its options"] = with_config(b'[cluster]\nkind = "slurm"\nqueue = "long"')
+CASES["a cluster by address without one"] = with_config(b'cluster = "address"')
+CASES["a cluster of pods without consent"] = with_config(b'[cluster]\nkind = "kubernetes"', but="--workers=0")
+CASES["jobs without a number"] = with_config(b'cluster = "slurm"', but="--workers=0")
 CASES["a settings file that is not TOML"] = with_config(b"n_scale = \xff")
 typed("a settings file that does not exist", *RUN, "--config=absent.toml")
 typed("a word where a number is needed", *RUN, "--n-scale=two")
