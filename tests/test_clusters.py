@@ -13,7 +13,7 @@ import pytest
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
-from cwt_dask.clusters import existing_client, join, local_client, mpi, slurm, srun
+from cwt_dask.clusters import existing_client, join, kubernetes, local_client, mpi, slurm, srun
 from cwt_dask.clusters.extras import load
 from cwt_dask.clusters.tls import as_configuration, security
 from cwt_dask.clusters.versions import refuse_other_versions
@@ -400,3 +400,19 @@ def test_what_the_site_has_configured_is_kept(refusing, tmp_path):
     assert "\nmodule load cwt\n" in script
     assert "--lifetime 3060s" in script
     assert "#SBATCH --mem=2400M" in script
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "fragment"),
+    [
+        (TypeError("colour"), SettingsError, "KubeCluster does not take these cluster.options: colour"),
+        (KeyError("no operator"), InputError, r"cannot start pods \(KeyError: 'no operator'\): is there an operator"),
+    ],
+)
+def test_what_dask_kubernetes_raises_is_a_wrong_call(error, kind, fragment):
+    # What it does raise: the test above, in a process of its own.
+    def refuse(**_):
+        raise error
+
+    with pytest.raises(kind, match=fragment), kubernetes._pods(refuse, execution(cluster="kubernetes", workers=2)):
+        pass
