@@ -74,14 +74,22 @@ def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
 def describe(found: RunComparison) -> list[str]:
     """In words, a line each; of many sources the first."""
     lines = [f"maps     {'the same to the bit' if found.same_maps else 'differ'}"]
-    lines += [f"         {name}: at most {value:.1e} of the largest" for name, value in found.differences.items()]
-    lines += [f"         support: {found.support_flips} pixels"] if found.differences else ["         other shapes"]
-    for what, rows in (("gained", found.gained), ("lost", found.lost)):
-        lines.append(f"{what:8} {len(rows)} sources")
-        lines += [f"         {_source(row)}" for row in rows[:MOST_NAMED]]
-    lines.append(f"{'changed':8} {len(found.changed)} sources")
-    lines += [f"         {_source(row)}; now {_source(other)}" for row, other in found.changed[:MOST_NAMED]]
-    return lines
+    if not found.same_maps:
+        lines += [f"         {name}: at most {value:.1e} of the largest" for name, value in found.differences.items()]
+        lines += [f"         support: {found.support_flips} pixels"] if found.differences else ["         other shapes"]
+    lines += _listed("gained", [_source(row) for row in found.gained])
+    lines += _listed("lost", [_source(row) for row in found.lost])
+    return lines + _listed("changed", [f"{_source(row)}; now {_source(other)}" for row, other in found.changed])
+
+
+def _listed(what: str, sources: list[str]) -> list[str]:
+    named = [f"         {source}" for source in sources[:MOST_NAMED]]
+    left = len(sources) - len(named)
+    return [
+        f"{what:8} {len(sources)} source{'s' if len(sources) != 1 else ''}",
+        *named,
+        *([f"         and {left} more"] if left else []),
+    ]
 
 
 def _source(row: Row) -> str:
