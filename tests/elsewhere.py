@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import distributed
+import pytest
+
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = ROOT / "workflows"
 # So long a command may take that takes a few seconds.
@@ -19,6 +22,8 @@ SAID = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 OPTIONS = ("--n-scale=2", "--min-scale=1.5", "--tile-size=128", "--fits=no")
 # Long enough that something can happen to it.
 LONG = (*OPTIONS, "--stopping=fixed", "--max-iter=150")
+# Ended by the test itself.
+ENDLESS = (*OPTIONS, "--stopping=fixed", "--max-iter=60000")
 
 
 def digest_of(run_dir):
@@ -43,3 +48,12 @@ def bash(directory, *lines, environment=ENVIRONMENT):
     words = ["bash", "-c", "\n".join(["set -euo pipefail", *lines])]
     done = subprocess.run(words, cwd=directory, env=environment, timeout=SECONDS, check=False, **SAID)
     return done.returncode, done.stdout
+
+
+def assert_refuses_strangers(address):
+    """A scheduler hears neither who speaks plain TCP nor who has a certificate of its own."""
+    for scheme, security in (("tcp", None), ("tls", distributed.Security.temporary())):
+        with pytest.raises(OSError, match="."):
+            distributed.Client(
+                f"{scheme}://{address.rpartition('/')[2]}", security=security, timeout=3, set_as_default=False
+            )

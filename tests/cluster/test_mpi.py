@@ -7,7 +7,7 @@ import subprocess
 
 import psutil
 from batch import wait_for
-from elsewhere import ENVIRONMENT, LONG, OPTIONS, SAID, digest_of, tiles_done
+from elsewhere import ENDLESS, ENVIRONMENT, LONG, OPTIONS, SAID, digest_of, tiles_done
 
 SECONDS = 120
 
@@ -50,7 +50,7 @@ def test_what_the_driver_refuses_ends_all_processes(place):
 
 
 def test_the_dashboard_is_seen_on_the_machine_itself_only(survey, place):
-    with started(place, 3, "run", survey, "seen", *LONG) as mpirun:
+    with started(place, 3, "run", survey, "seen", *ENDLESS) as mpirun:
         told = next(line for line in mpirun.stdout if "dashboard at" in line)
         port = int(re.search(r"dashboard at http://127\.0\.0\.1:(\d+)/status", told)[1])
         listening = [found for found in psutil.net_connections("tcp") if found.status == psutil.CONN_LISTEN]

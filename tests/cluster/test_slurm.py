@@ -1,10 +1,12 @@
 """On a real SLURM, with the job scripts of deploy/ as they are."""
 
+import json
 import re
+import shutil
 import subprocess
 
 from batch import said, wait_for
-from elsewhere import LONG, OPTIONS, ROOT, digest_of, tiles_done
+from elsewhere import ENDLESS, LONG, OPTIONS, ROOT, assert_refuses_strangers, digest_of, tiles_done
 
 DEPLOY = ROOT / "deploy" / "slurm"
 # What this machine has.
@@ -48,6 +50,18 @@ def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undist
     assert about(slurm, job, "Restarts") == "1"
     assert "stopping: what is begun is ended first" in log
     assert digest_of(place / "walltime") == undisturbed
+
+
+def test_nobody_else_reaches_the_scheduler_of_a_job(slurm, survey, place):
+    job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", survey, "endless", *ENDLESS)
+    wait_for(lambda: list(place.glob(".cwt-dask-*/scheduler.json")), "the scheduler", SECONDS)
+    wait_for(lambda: "2 workers" in (place / f"slurm-{job}.out").read_text(), "the driver", SECONDS)
+    (file,) = place.glob(".cwt-dask-*/scheduler.json")
+    assert_refuses_strangers(json.loads(file.read_text())["address"])
+    said(slurm, "scancel", "--signal=KILL", "--full", job)
+    wait_for(lambda: about(slurm, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
+    for left in place.glob(".cwt-dask-*"):
+        shutil.rmtree(left)
 
 
 def test_workers_are_submitted_and_may_be_lost(slurm, survey, undisturbed, place):
