@@ -4,7 +4,9 @@ import json
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 
+import psutil
 from batch import said, wait_for
 from elsewhere import ENDLESS, LONG, OPTIONS, ROOT, assert_refuses_strangers, digest_of, tiles_done
 
@@ -36,6 +38,16 @@ def finish(environment, job, place):
     return log
 
 
+def driver_of(job):
+    """The process of a job that drives the run."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            variables, command = process.environ(), " ".join(process.cmdline())
+            if (variables.get("SLURM_JOB_ID"), variables.get("SLURM_PROCID")) == (job, "1") and "cwt-dask" in command:
+                return process
+    raise AssertionError(f"job {job} has no driver")
+
+
 def workers_of(environment):
     """Jobs of workers that run."""
     return said(environment, "squeue", "--noheader", "--name=dask-worker", "--states=RUNNING", "--format=%i").split()
@@ -52,16 +64,17 @@ def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undist
     assert digest_of(place / "walltime") == undisturbed
 
 
-def test_nobody_else_reaches_the_scheduler_of_a_job(slurm, survey, place):
+def test_nobody_else_reaches_the_scheduler_of_a_job_which_ends_with_its_driver(slurm, survey, place):
     job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", survey, "endless", *ENDLESS)
     wait_for(lambda: list(place.glob(".cwt-dask-*/scheduler.json")), "the scheduler", SECONDS)
     wait_for(lambda: "2 workers" in (place / f"slurm-{job}.out").read_text(), "the driver", SECONDS)
     (file,) = place.glob(".cwt-dask-*/scheduler.json")
     assert_refuses_strangers(json.loads(file.read_text())["address"])
-    said(slurm, "scancel", "--signal=KILL", "--full", job)
+    # Nor does it hold the allocation when its driver is killed.
+    driver_of(job).kill()
     wait_for(lambda: about(slurm, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
-    for left in place.glob(".cwt-dask-*"):
-        shutil.rmtree(left)
+    assert about(slurm, job, "JobState") == "FAILED"
+    shutil.rmtree(file.parent)
 
 
 def test_workers_are_submitted_and_may_be_lost(slurm, survey, undisturbed, place):
