@@ -13,7 +13,7 @@ demo: .venv/installed
 
 # Whole runs and all the rest side by side: each takes one core for about as long as the other. The rest alone shows that
 # every raise has a test; watching for that costs a third of the time.
-RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py faults.py pilot.py ring.py stop.py work.py)
+RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py faults.py pilot.py ring.py stop.py taken_over.py work.py)
 
 test: .venv/installed
 	$(MAKE) --jobs 2 --output-sync=target test-runs test-rest
