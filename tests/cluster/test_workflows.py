@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 from astropy.io import fits
-from elsewhere import SAID, WORKFLOWS, bash, console, digest_of
+from batch import wait_for
+from elsewhere import ENVIRONMENT, SAID, WORKFLOWS, bash, console, digest_of
 
 SETTINGS = 'stopping = "fixed"\nn_scale = 2\nmin_scale = 1.5\ntile_size = 128\nmax_iter = 4\nfits = "no"\n'
 
@@ -22,7 +23,10 @@ def test_a_full_sky(here):
     certificate = json.loads((here / "sky" / "run" / "certificate.json").read_text())
     assert certificate["tiling_exact"]
     assert "ring" in said
-    assert re.search(r"^  kept  .*recompute", said, re.MULTILINE) or "again" in said
+    again = re.findall(
+        r"^ +ok  tile \d+ again, .*: model \S+, approx \S+; support differs in 0 pixels$", said, re.MULTILINE
+    )
+    assert len(again) == 3
     # Started again, it does nothing but check.
     status, said = bash(here, f"{run} --tile-size 450 --max-iter 3")
     assert status == 0, said
@@ -101,6 +105,20 @@ def test_units_are_what_systemd_takes():
     assert shutil.which("systemd-analyze"), "apt-get install systemd"
     units = [str(WORKFLOWS / "reprocess" / f"cwt-dask-reprocess.{kind}") for kind in ("service", "timer")]
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], check=False, **SAID)
-    complaints = [line for line in done.stdout.splitlines() if "cwt-dask-reprocess" in line]
-    # The service names a command of the user's home, which is not there.
-    assert all("is not executable" in line for line in complaints), done.stdout
+    # All that is wrong with them is that the command of the user's home is not here.
+    (complaint,) = [line for line in done.stdout.splitlines() if "cwt-dask-reprocess" in line]
+    assert "reprocess.sh is not executable" in complaint, done.stdout
+
+
+def test_a_night_that_is_told_to_end_has_the_run_end_by_itself(pipeline):
+    directory = pipeline / "pipeline"
+    (directory / "surveys").mkdir(parents=True)
+    (directory / "settings.toml").write_text(SETTINGS.replace("max_iter = 4", "max_iter = 3000"))
+    shutil.copy(pipeline / "survey-1.fits", directory / "surveys" / "survey-1.fits")
+    report = directory / "runs" / "survey-1.txt"
+    with subprocess.Popen(REPROCESS.split()[:2], cwd=pipeline, env=ENVIRONMENT, **SAID) as night:
+        wait_for(lambda: report.exists() and "workers" in report.read_text(), "the run", 120)
+        night.terminate()
+        assert night.wait(120) == 75
+    assert "interrupted: what was done is kept" in report.read_text()
+    assert not (directory / "current").is_symlink()
