@@ -28,7 +28,8 @@ class RunDir:
         stores = (self.survey, self.maps, self.seams, self.islands, self.ledger, self.checkpoints)
         files = (
             *(self.settings, self.lock, self.driver, self.unfinished),
-            *(self.certificate, self.catalogue, self.catalogue_fits, self.maps_fits),
+            *(self.certificate, self.maps_fits, self.report, self.associations),
+            *(self.catalogue, self.catalogue_fits, self.catalogue_votable, self.catalogue_regions),
         )
         own = {path.name for path in (*stores, *files)}
         # What a killed writer leaves has a hidden name.
@@ -170,6 +171,26 @@ class RunDir:
     def catalogue_fits(self) -> Path:
         """The catalogue as FITS table."""
         return self.path / "catalogue.fits"
+
+    @property
+    def catalogue_votable(self) -> Path:
+        """The catalogue as VOTable."""
+        return self.path / "catalogue.vot"
+
+    @property
+    def catalogue_regions(self) -> Path:
+        """The sources as regions for DS9."""
+        return self.path / "catalogue.reg"
+
+    @property
+    def associations(self) -> Path:
+        """What the sources were matched with in another catalogue."""
+        return self.path / "associations.ecsv"
+
+    @property
+    def report(self) -> Path:
+        """All that a run found and did, on one page."""
+        return self.path / "report.html"
 
     @property
     def maps_fits(self) -> Path:

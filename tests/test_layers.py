@@ -31,6 +31,7 @@ FLOORS = {
         "recompute",
         "verify",
         "compare",
+        "words",
     ),
     # The package itself is here: it hands out names of all floors.
     7: (

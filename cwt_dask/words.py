@@ -1,0 +1,61 @@
+"""What a plan and a finished run say to people, in a few lines."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from dask.utils import format_bytes
+
+if TYPE_CHECKING:
+    from cwt_dask.plan import Plan
+    from cwt_dask.results import SurveyRun
+
+
+def describe_plan(plan: Plan) -> str:
+    """What a plan says, a line each."""
+    grid = plan.grid
+    error = "no bound" if plan.expected_error is None else f"{plan.expected_error:.0e} of a tile's model maximum"
+    margin = "none, one tile" if grid.margin is None else f"{grid.margin} pixels (contract: {plan.contract_margin})"
+    scales = ", ".join(f"{scale:g}" for scale in plan.kernels.scales)
+    ring = f", ring, columns 0 and {grid.x.length - 1} are neighbours" if grid.ring else ""
+    lines = [
+        f"map            {grid.y.length} x {grid.x.length} pixels{ring}",
+        f"tiles          {grid.n_tiles}, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
+        f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels",
+        f"margin         {margin}",
+        f"expected error {'none' if grid.margin is None else error}",
+        f"kernels        scales {scales} pixels, reach {plan.kernels.reach}, gain {plan.kernels.gain:.3g}",
+        f"memory         {format_bytes(plan.worker_memory)} a worker",
+        f"disk           at most {format_bytes(plan.disk)} for survey and maps",
+        f"cost           about {_duration(plan.core_seconds)} on one core, if no iteration is saved",
+        f"tiling         {'promised to do no harm' if plan.exact else 'NOT promised to do no harm'}",
+        *(f"warning        {warning}" for warning in plan.warnings),
+    ]
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{math.ceil(seconds)} s"
+
+
+def summary(result: SurveyRun) -> str:
+    """What a finished run found, in words."""
+    certificate = result.certificate
+    harm = "the tiles did no harm" if certificate["tiling_exact"] else "NOT shown to equal the whole map"
+    error = certificate["seam_model_error"]
+    stopped = {True: "converged: steps below tol", False: "the most allowed; steps not below tol, as is usual"}
+    catalogue = result.catalogue
+    strong = f"{(catalogue['significance'] > 5).sum()} of them with T/E above 5"
+    lines = [
+        f"sources        {len(catalogue)}, {strong}: {result.files.catalogue}",
+        f"maps           {result.files.maps}",
+        f"iterations     {certificate['n_iter']} ({stopped.get(certificate['converged'], 'fixed')})",
+        f"tiles          {certificate['n_tiles']}, {harm}"
+        + (f" (largest model difference at a seam {error:.1e})" if error is not None else ""),
+        f"certificate    {result.files.certificate}",
+    ]
+    return "\n".join(lines)
