@@ -264,8 +264,8 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     seams = [seam for tile in sorted(found) for seam in found[tile]]
     bad = bad_sides(seams, read_records(files.ledger))
     stages.over(partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags")
-    stages.over(partial(measure_tile, files, plan), tiles, "sources")
-    write_catalogue(files, build_catalogue(files, plan, run.wcs))
+    stages.over(partial(measure_tile, files, plan, run.stored.survey), tiles, "sources")
+    write_catalogue(files, build_catalogue(files, plan, run.survey.facts, run.wcs))
     if with_fits:
         write_maps_fits(files, plan, run.survey)
     # Workers that were killed leave what they were writing.

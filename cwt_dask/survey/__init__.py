@@ -4,7 +4,7 @@ from cwt_dask.survey.facts import SurveyFacts
 from cwt_dask.survey.ingest import ingest, scan
 from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.store import Survey, SurveyMap, Window, is_store
-from cwt_dask.survey.wcs import pixel_scale, wcs_from_text
+from cwt_dask.survey.wcs import has_position, pixel_scale, wcs_from_text
 
 __all__ = [
     "Survey",
@@ -12,6 +12,7 @@ __all__ = [
     "SurveyMap",
     "SurveySource",
     "Window",
+    "has_position",
     "ingest",
     "is_store",
     "pixel_scale",

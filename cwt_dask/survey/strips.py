@@ -175,6 +175,12 @@ class OpenSurvey:
         """Types of the planes of the strips."""
         return {**{name: plane.dtype for name, plane in self.planes.items()}, "mask": np.dtype(np.uint8)}
 
+    @property
+    def exposure_unit(self) -> str:
+        """What the header of the exposure says of its unit, in no particular spelling; empty where it says nothing."""
+        header = self.planes["exposure"].header if "exposure" in self.planes else {}
+        return str(header.get("BUNIT", "")).strip()
+
     def strips(self) -> Iterator[Strip]:
         """Read the survey, once, from its first row to its last.
 
