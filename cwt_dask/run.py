@@ -152,7 +152,7 @@ def execute(
     """Carry out a run; tiles that an earlier run has done and that would come out the same are taken over."""
     progress, execution = progress or Reporter(), options.execution
     stop = Stop(lambda: progress.message("stopping: what is begun is ended first; another signal ends at once"))
-    connect = None if client else join(execution, run_dir)
+    connect = None if client else join(execution, run_dir, progress, stop)
     with store_errors(), ExitStack() as stack:
         stack.enter_context(stop.on_signals())
         if connect:

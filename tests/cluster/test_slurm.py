@@ -117,3 +117,12 @@ def test_what_slurm_takes_no_job_for_is_said_before_anything_runs(slurm, survey,
     assert done.returncode == 2
     assert "SLURM takes no job with these cluster.options: sbatch: error: invalid partition" in done.stderr
     assert not (place / "wrong").exists()
+
+
+def test_jobs_whose_workers_never_come_end_the_run(slurm, small_survey, place):
+    wrong = place / "prologue.toml"
+    wrong.write_text('[cluster]\nkind = "slurm"\n[cluster.options]\njob_script_prologue = ["exit 3"]\n')
+    done = run(slurm, place, "cwt-dask", "run", small_survey, "vain", *OPTIONS, f"--config={wrong}", "--workers=1")
+    assert done.returncode == 1
+    assert re.search(r"is FAILED, exit code 3:0: look at what it said, /\S+/slurm-\d+\.out", done.stderr)
+    assert "Traceback" not in done.stderr
