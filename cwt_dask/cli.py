@@ -12,6 +12,7 @@ from dask.utils import format_bytes
 
 from cwt_dask import __version__
 from cwt_dask.cli_options import EXECUTION, SETTINGS, SOURCE, options
+from cwt_dask.clusters.mpi import wait_for_the_first
 from cwt_dask.compare import compare_runs, describe
 from cwt_dask.config import read_toml, refuse_unknown
 from cwt_dask.errors import CwtDaskError, InputError
@@ -222,6 +223,7 @@ def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> i
 
 
 def _complain(message: str, exit_status: int) -> int:
+    wait_for_the_first()
     click.echo(f"cwt-dask: {' '.join(message.split())}", err=True)
     return exit_status
 

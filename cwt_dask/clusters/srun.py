@@ -27,6 +27,7 @@ from cwt_dask.stop import SIGNALS
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from threading import Event
 
     import distributed
 
@@ -76,9 +77,9 @@ def join(jobqueue: Any, execution: Execution, shared: Path) -> Connect:
     workers = {"nthreads": 1, "memory_limit": execution.memory_limit, "death_timeout": SHARED_SECONDS}
     # The runner puts the job's number in where it finds braces.
     file = str(rendezvous / "scheduler.json").replace("{", "{{").replace("}", "}}")
-    with options_of("SLURMRunner"):
+    with options_of("SLURMRunner") as taken:
         # It ends the process when the cluster ends.
-        _runner(jobqueue.SLURMRunner)(
+        _runner(jobqueue.SLURMRunner, taken)(
             worker_options=hidden | workers | options.pop("worker_options", {}),
             scheduler_options=hidden | {"protocol": "tls"} | options.pop("scheduler_options", {}),
             **{"scheduler_file": file, "worker_class": "distributed.Nanny"} | options,
@@ -109,12 +110,16 @@ class EndsWithItsDriver(SchedulerPlugin):  # type: ignore[misc]
             scheduler.loop.add_callback(scheduler.close)
 
 
-def _runner(kind: Any) -> Any:
-    """dask-jobqueue's runner, whose scheduler does not outlive the driver."""
+def _runner(kind: Any, taken: Event) -> Any:
+    """dask-jobqueue's runner, whose scheduler does not outlive the driver, and that says when it has begun."""
 
     class Runner(kind):  # type: ignore[misc]
         async def on_scheduler_start(self, scheduler: Any) -> None:
+            taken.set()
             scheduler.add_plugin(EndsWithItsDriver())
+
+        async def on_worker_start(self, _: Any) -> None:
+            taken.set()
 
     return Runner
 
