@@ -184,12 +184,12 @@ def verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool) 
 
     Example: cwt-dask verify run --recompute 5
     """
-    broken = False
-    for check in verify_run(SurveyRun.open(run_dir), recompute=recompute, seed=seed, against_whole=against_whole):
+    broken, result = False, SurveyRun.open(run_dir)
+    for check in verify_run(result, recompute=recompute, seed=seed, against_whole=against_whole):
         verdict = "BROKEN" if check.broken else "note" if check.fault else "ok"
         click.echo(f"{verdict:>6}  {check.promise}{': ' if check.fault else ''}{check.fault}")
         broken |= check.broken
-    for line in scope(recompute=recompute is not None, against_whole=against_whole):
+    for line in scope(result, recompute=recompute, against_whole=against_whole):
         click.echo(line)
     return 1 if broken else 0
 

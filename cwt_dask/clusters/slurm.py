@@ -10,7 +10,6 @@ import subprocess
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -21,6 +20,7 @@ from cwt_dask.clusters import srun
 from cwt_dask.clusters.environment import DASHBOARD_ADDRESS, setting_of_dask
 from cwt_dask.clusters.extras import load, options_of
 from cwt_dask.clusters.jobs import Jobs, careful, watched
+from cwt_dask.clusters.private import private_directory
 from cwt_dask.clusters.tls import kept_in, security
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.places import is_object
@@ -70,12 +70,11 @@ def join(execution: Execution, run_dir: Path, progress: Reporter, stop: Stop) ->
 def _submitted(
     kind: Any, execution: Execution, shared: Path, progress: Reporter, stop: Stop
 ) -> Iterator[distributed.Client]:
-    # Workers read the certificate where the driver writes it; it is gone with the run.
-    shared.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".cwt-dask-", dir=shared) as private:
+    # Workers read the certificate where the driver writes it.
+    with private_directory(shared) as private:
         options = _with_defaults(execution.cluster.options, execution.memory_limit)
         with options_of("SLURMCluster"):
-            cluster = kind(**options, security=kept_in(Path(private), security()), protocol="tls://")
+            cluster = kind(**options, security=kept_in(private, security()), protocol="tls://")
         with cluster, distributed.Client(cluster, set_as_default=False) as client:
             _refuse_no_job(cluster.job_script())
             cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)

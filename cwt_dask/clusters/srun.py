@@ -20,6 +20,7 @@ from cwt_dask.atomic import write_atomically
 from cwt_dask.clusters.address import own_client
 from cwt_dask.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, be_quiet
 from cwt_dask.clusters.extras import options_of
+from cwt_dask.clusters.private import PREFIX, remove_dead, sign
 from cwt_dask.clusters.tls import as_configuration, only_certificates, security
 from cwt_dask.errors import InputError
 from cwt_dask.stop import SIGNALS
@@ -127,15 +128,17 @@ def _runner(kind: Any, taken: Event) -> Any:
 def _rendezvous(shared: Path) -> Path:
     """Where the tasks of this step meet: of this step alone, also when its job is requeued."""
     variables = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    return shared / f".cwt-dask-{'.'.join(os.environ.get(name, '0') for name in variables)}"
+    return shared / f"{PREFIX}{'.'.join(os.environ.get(name, '0') for name in variables)}"
 
 
 def _make_certificate(rendezvous: Path) -> None:
     """Make the certificate of this step, for all its tasks; nobody else may read what is in there."""
     rendezvous.parent.mkdir(parents=True, exist_ok=True)
+    remove_dead(rendezvous.parent)
     # What a job of that number left that was killed.
     shutil.rmtree(rendezvous, ignore_errors=True)
     rendezvous.mkdir(mode=0o700)
+    sign(rendezvous)
     write_atomically(rendezvous / "certificate.json", json.dumps(as_configuration(security())).encode())
 
 
