@@ -99,53 +99,20 @@ def test_workers_are_submitted_and_may_be_lost(slurm, survey, undisturbed, place
     assert not list(place.glob(".cwt-dask-*"))
 
 
-def ended_workers(environment):
-    """Jobs of workers that have ended by themselves."""
-    return said(environment, "squeue", "--noheader", "--name=dask-worker", "--states=COMPLETED", "--format=%i").split()
-
-
-# Every task takes a second at least, so that a worker of twelve cannot do all of them on any machine.
-SLOW = """
-import time
-from cwt_dask import stages
-
-def slowly(*arguments, carry_out=stages._of_this_run):
-    time.sleep(1)
-    return carry_out(*arguments)
-
-# Dask loads it twice.
-if stages._of_this_run.__name__ != "slowly":
-    stages._of_this_run = slowly
-"""
-SHORT_LIVES = """
-[cluster]
-kind = "slurm"
-[cluster.options]
-worker_extra_args = ["--preload", "{slow}", "--lifetime", "12s"]
-"""
-
-
-def test_jobs_of_drivers_and_arrays_go_on_after_a_signal_and_workers_at_the_end_of_their_lives(
-    slurm, survey, small_survey, undisturbed, place
-):
-    (place / "slow.py").write_text(SLOW)
-    (place / "short.toml").write_text(SHORT_LIVES.format(slow=place / "slow.py"))
+def test_jobs_of_arrays_and_drivers_go_on_after_a_signal(slurm, survey, undisturbed, place):
     (place / "fields.txt").write_text(f"{survey} array\n")
-    command = ("--mem=1500M", DEPLOY / "driver.sh", small_survey, "short", *OPTIONS, "--workers=1")
-    driver = submit(slurm, place, *command, "--config=short.toml", "--memory-limit=1GiB")
     command = ("--array=1", "--cpus-per-task=2", "--mem-per-cpu=1500M", DEPLOY / "array.sh", "fields.txt", *LONG)
-    array = f"{submit(slurm, place, *command)}_1"
-    wait_for(lambda: tiles_done(place / "array") > 2, "some tiles", SECONDS)
-    said(slurm, "scancel", "--batch", "--signal=TERM", array)
-    wait_for(lambda: ended_workers(slurm), "the end of a worker's life", SECONDS)
-    said(slurm, "scancel", "--batch", "--signal=TERM", driver)
-    here = run(slurm, place, "cwt-dask", "run", small_survey, "short-local", *OPTIONS, "--workers=0")
-    assert here.returncode == 0, here.stderr
-    for job, run_dir, digest in ((driver, "short", digest_of(place / "short-local")), (array, "array", undisturbed)):
+    jobs = {"array": f"{submit(slurm, place, *command)}_1"}
+    command = ("--mem=1500M", DEPLOY / "driver.sh", survey, "driven", "--workers=2", *LONG)
+    jobs["driven"] = submit(slurm, place, *command, f"--config={DEPLOY / 'workers.toml'}")
+    for run_dir, job in jobs.items():
+        wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}", SECONDS)
+        said(slurm, "scancel", "--batch", "--signal=TERM", job)
+    for run_dir, job in jobs.items():
         log = finish(slurm, job, place)
         assert "stopping: what is begun is ended first" in log
         assert about(slurm, job, "Restarts") == "1"
-        assert digest_of(place / run_dir) == digest
+        assert digest_of(place / run_dir) == undisturbed
 
 
 def test_jobs_that_have_nothing_to_do_end_and_strangers_are_refused(slurm, place, monkeypatch):
