@@ -172,3 +172,13 @@ def test_signals_are_heard_while_libraries_are_loaded(number):
 def test_the_command_starts_where_signals_are_heard():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"]["cwt-dask"] == f"{main.__module__}:{main.__name__}"
+
+
+def test_what_a_run_does_not_hear_ends_the_command_as_ctrl_c(monkeypatch):
+    heard = {}
+    monkeypatch.setattr(signal, "signal", heard.__setitem__)
+    monkeypatch.setattr(sys, "argv", ["cwt-dask"])
+    assert main() == 2
+    assert heard.keys() == set(SIGNALS)
+    with pytest.raises(KeyboardInterrupt):
+        heard[signal.SIGTERM](signal.SIGTERM, None)
