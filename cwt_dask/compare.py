@@ -9,7 +9,6 @@ import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
 
-from cwt_dask.stores import open_group
 from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
@@ -62,6 +61,8 @@ def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
     ------
     InputError
         If a run is not finished.
+    RunError
+        If one is damaged.
     """
     ours, theirs = first.catalogue, second.catalogue
     pairs = _same_sources(ours, theirs, _finest(first))
@@ -128,7 +129,7 @@ def _differ(row: Row, other: Row) -> bool:
 
 def _map_differences(first: SurveyRun, second: SurveyRun) -> tuple[dict[str, float], int]:
     """Largest relative differences, and flips; one core of the first run at a time is held."""
-    ours, theirs = (open_group(run.files.maps) for run in (first, second))
+    ours, theirs = ({name: run.stored_map(name) for name in (*COMPARED, "support")} for run in (first, second))
     largest, difference = dict.fromkeys(COMPARED, 0.0), dict.fromkeys(COMPARED, 0.0)
     flips = 0
     scales = min(ours["support"].shape[0], theirs["support"].shape[0])

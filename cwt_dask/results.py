@@ -21,12 +21,13 @@ from cwt_dask.maps import HISTORY, has_history
 from cwt_dask.merge.certificate import is_as_sealed
 from cwt_dask.places import place
 from cwt_dask.runfile import StoredRun, read_run
-from cwt_dask.stores import open_group
+from cwt_dask.stores import MALFORMED, open_group
 from cwt_dask.survey import Survey, wcs_from_text
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    import zarr
     from astropy.wcs import WCS
 
 
@@ -107,13 +108,32 @@ class SurveyRun:
 
         Raises
         ------
+        InputError, RunError
+            As `stored_map`.
+        """
+        return dask.array.from_zarr(self.stored_map(name))
+
+    def stored_map(self, name: str) -> zarr.Array[Any]:
+        """Any array of `maps.zarr` by its name, as Zarr has it.
+
+        Raises
+        ------
         InputError
             If there is none of this name.
+        RunError
+            If what describes it is damaged.
         """
-        group = open_group(self.files.maps)
-        if name not in group:
-            raise InputError(f"the run has no map {name}: there are {', '.join(sorted(group.array_keys()))}")
-        return dask.array.from_zarr(group[name])
+        try:
+            group = open_group(self.files.maps)
+            names = sorted(group.array_keys())
+            found = group[name] if name in names else None
+        except (FileNotFoundError, *MALFORMED) as error:
+            raise RunError(
+                f"{self.files.maps} is damaged ({shown(error)}): the run's own command mends what describes its arrays"
+            ) from error
+        if found is None:
+            raise InputError(f"the run has no map {name}: there are {', '.join(names)}")
+        return found
 
     @property
     def history(self) -> History:
