@@ -16,6 +16,7 @@ from cwt_dask.config import read_toml, refuse_unknown
 from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.ledger import latest_block, read_records, unresolved_failures
 from cwt_dask.lock import read_driver
+from cwt_dask.match import associate, describe_match, match_run
 from cwt_dask.options import OPTION_NAMES
 from cwt_dask.places import place, store_errors
 from cwt_dask.progress import reporter
@@ -100,6 +101,26 @@ def compare(run_a: str, run_b: str) -> None:
     """
     for line in describe(compare_runs(SurveyRun.open(run_a), SurveyRun.open(run_b))):
         click.echo(line)
+
+
+@cli.command()
+@click.argument("run_dir")
+@click.argument("catalogue")
+@click.option("--radius", type=float, default=0.1, show_default=True, metavar="DEG", help="Farthest counterpart.")
+def match(run_dir: str, catalogue: str, radius: float) -> None:
+    """Look for the sources of the finished run in RUN_DIR in CATALOGUE, any table that astropy reads, or FILE[HDU].
+
+    Associations, nearest within the radius, become columns of the run's catalogue; how many there would be by chance is
+    estimated at shifted positions.
+
+    Example: cwt-dask match run gll_psch_v13.fit.gz --radius 0.2
+    """
+    result = SurveyRun.open(run_dir)
+    found = match_run(result, catalogue, radius)
+    associate(result, found)
+    for line in describe_match(found):
+        click.echo(line)
+    click.echo(f"written        {result.files.associations}, and columns assoc_name, assoc_sep of the catalogue")
 
 
 @cli.command()

@@ -265,6 +265,8 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     bad = bad_sides(seams, read_records(files.ledger))
     stages.over(partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags")
     stages.over(partial(measure_tile, files, plan, run.stored.survey), tiles, "sources")
+    # They are of the catalogue that is replaced.
+    files.associations.unlink(missing_ok=True)
     write_catalogue(files, build_catalogue(files, plan, run.survey.facts, run.wcs))
     if with_fits:
         write_maps_fits(files, plan, run.survey)

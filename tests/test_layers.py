@@ -45,6 +45,8 @@ FLOORS = {
         "recompute",
         "verify",
         "compare",
+        "counterparts",
+        "match",
         "words",
     ),
     # The package itself is here: it hands out names of all floors.
