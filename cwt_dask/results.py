@@ -12,6 +12,7 @@ import dask.array
 from astropy.table import Table
 
 from cwt_dask.checks import shown
+from cwt_dask.coordinates import is_map, map_names
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.fieldtypes import impossible_fields
 from cwt_dask.history import History, IterationMaps
@@ -111,9 +112,10 @@ class SurveyRun:
             If there is none of this name.
         """
         group = open_group(self.files.maps)
-        if name not in group:
-            raise InputError(f"the run has no map {name}: there are {', '.join(sorted(group.array_keys()))}")
-        return dask.array.from_zarr(group[name])
+        array = group.get(name)
+        if not is_map(array):
+            raise InputError(f"the run has no map {name}: there are {', '.join(map_names(group))}")
+        return dask.array.from_zarr(array)
 
     @property
     def history(self) -> History:

@@ -15,7 +15,19 @@ PACKAGE = Path(cwt_dask.__file__).parent
 # A folder stands for its modules.
 FLOORS = {
     1: ("errors", "checks", "config", "execution", "places", "atomic", "stop"),
-    2: ("cwt", "tiling", "windows", "margins", "layout", "checksum", "peaks", "stores", "process", "fieldtypes"),
+    2: (
+        "cwt",
+        "tiling",
+        "windows",
+        "margins",
+        "layout",
+        "checksum",
+        "peaks",
+        "stores",
+        "process",
+        "fieldtypes",
+        "coordinates",
+    ),
     3: ("survey", "ledger", "lock", "lease", "maps", "pieces"),
     4: ("tile", "trust", "candidates", "checkpoint", "fates", "detections"),
     5: ("merge", "plan", "cost", "runfile"),
