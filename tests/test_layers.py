@@ -38,6 +38,7 @@ FLOORS = {
         "flags",
         "descriptions",
         "history",
+        *("planes", "plots", "cutouts"),
         "simulate",
         "results",
         "recompute",
@@ -52,7 +53,7 @@ FLOORS = {
     ),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
-READS_FITS = ("survey", "simulate", "products", "cwt.image", "cwt.data")
+READS_FITS = ("survey", "simulate", "products", "cutouts", "cwt.image", "cwt.data")
 LARGEST_MODULE = 350
 
 

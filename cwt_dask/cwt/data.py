@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from cwt_dask.cwt.field import make_field
-from cwt_dask.cwt.image import SkyImage
+from cwt_dask.cwt.image import SkyImage, plot_grid
 from cwt_dask.cwt.info import metrics_table, overview_table, scale_table, summary
 from cwt_dask.cwt.state import State
 from cwt_dask.errors import InputError
@@ -235,6 +235,30 @@ class CWTData:
         """Numbers of all images and cubes, a row each."""
         everything = [*self.images().values(), *self.cubes().values()]
         return overview_table([summary(image, self.field.valid) for image in everything])
+
+    def plot(self, columns: int = 2, fig: Any = None, **imshow: Any) -> NDArray[np.object_]:
+        """Draw all images in a grid, on sky axes where there is a WCS.
+
+        Parameters
+        ----------
+        columns : int, optional
+            Images side by side.
+        fig : matplotlib.figure.Figure or SubFigure, optional
+            Where to make axes; a new figure where not given.
+        **imshow
+            Passed on to `matplotlib.axes.Axes.imshow`, such as ``vmax=5``.
+
+        Returns
+        -------
+        ndarray of matplotlib.axes.Axes
+            One an image, in the order of `images`.
+
+        Raises
+        ------
+        InputError
+            If matplotlib is not installed.
+        """
+        return plot_grid(list(self.images().values()), columns, fig, **imshow)
 
     def __sub__(self, other: CWTData) -> CWTData:
         """What was computed here minus what was computed there; the supports' exclusive or.
