@@ -21,6 +21,7 @@ from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import HISTORY, has_history
 from cwt_dask.merge.certificate import is_as_sealed
+from cwt_dask.notebook import Certificate, run_html
 from cwt_dask.places import place
 from cwt_dask.plots import plot_map
 from cwt_dask.runfile import StoredRun, read_run
@@ -75,6 +76,9 @@ class SurveyRun:
     def __repr__(self) -> str:
         done = f"{len(read_records(self.files.ledger))} of {self._stored.plan.grid.n_tiles} tiles done"
         return f"SurveyRun({str(self.files.path)!r}: {done})"
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
     @property
     def stored(self) -> StoredRun:
@@ -254,8 +258,8 @@ class SurveyRun:
             ) from error
 
     @property
-    def certificate(self) -> dict[str, Any]:
-        """What was promised and the evidence for it.
+    def certificate(self) -> Certificate:
+        """What was promised and the evidence for it: a dict.
 
         Raises
         ------
@@ -271,7 +275,7 @@ class SurveyRun:
             raise self._damaged_certificate(f"missing or impossible: {', '.join(wrong)}")
         if not is_as_sealed(certificate):
             raise self._damaged_certificate("it was changed since the run ended")
-        return certificate
+        return Certificate(certificate)
 
     def read_certificate(self) -> dict[str, Any]:
         """Whatever the certificate says; `verify` judges that.

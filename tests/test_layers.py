@@ -38,7 +38,7 @@ FLOORS = {
         "flags",
         "descriptions",
         "history",
-        *("planes", "plots", "cutouts"),
+        *("planes", "plots", "cutouts", "notebook"),
         "simulate",
         "results",
         "recompute",
