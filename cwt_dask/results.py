@@ -16,6 +16,7 @@ from cwt_dask.coordinates import is_map, map_names
 from cwt_dask.cutouts import write_cutout
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.fieldtypes import impossible_fields
+from cwt_dask.gammapy_maps import gammapy_maps
 from cwt_dask.history import History, IterationMaps
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
@@ -29,6 +30,7 @@ from cwt_dask.stores import open_group
 from cwt_dask.survey import Survey, wcs_from_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
 
     from astropy.coordinates import SkyCoord
@@ -208,6 +210,30 @@ class SurveyRun:
             exists or cannot be written.
         """
         return write_cutout(self, center, size, filename, overwrite=overwrite)
+
+    def to_gammapy(
+        self, center: SkyCoord | None = None, size: Any = None, names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Read images and cubes of the run as maps of Gammapy.
+
+        Parameters
+        ----------
+        center, size
+            As `cutout` has them, and bounded as there; without them the whole map.
+        names : sequence of str, optional
+            As `plot` has them; by default those of `cutout`.
+
+        Returns
+        -------
+        dict of gammapy.maps.WcsNDMap
+            By name, without units: a count is one. Cubes have an axis ``scale`` in pixels.
+
+        Raises
+        ------
+        InputError
+            As `cutout`, or if Gammapy is not installed.
+        """
+        return gammapy_maps(self, center, size, names)
 
     @property
     def history(self) -> History:

@@ -38,7 +38,7 @@ FLOORS = {
         "flags",
         "descriptions",
         "history",
-        *("planes", "plots", "cutouts", "notebook"),
+        *("planes", "plots", "cutouts", "notebook", "gammapy_maps"),
         "simulate",
         "results",
         "recompute",

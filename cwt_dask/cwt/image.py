@@ -85,7 +85,7 @@ class SkyImage:
         data = data.astype(data.dtype.newbyteorder("="), copy=False)
         while data.ndim > 2 and data.shape[0] == 1:
             data = data[0]
-        image = cls(data, _celestial(_wcs_of(source)), name)
+        image = cls(data, celestial_of(source), name)
         if data.ndim != 2:
             raise InputError(
                 f"{image._label} has shape {data.shape}: give an image (y, x), for instance one plane of it"
@@ -218,6 +218,11 @@ class SkyImage:
         if self.wcs is None:
             raise InputError(f"{self._label} has no celestial WCS: make it with one, SkyImage(data, wcs=...)")
         return self.wcs
+
+
+def celestial_of(source: Any) -> Any:
+    """Celestial WCS, two axes of it, of anything that holds an image; None where it has none."""
+    return _celestial(_wcs_of(source))
 
 
 def _wcs_of(source: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from cwt_dask.survey.facts import SurveyFacts
 from cwt_dask.survey.ingest import ingest, scan
+from cwt_dask.survey.memory import as_file
 from cwt_dask.survey.region import Region
 from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.store import Survey, SurveyMap, Window, is_store
@@ -14,6 +15,7 @@ __all__ = [
     "SurveyMap",
     "SurveySource",
     "Window",
+    "as_file",
     "ingest",
     "is_store",
     "pixel_scale",
