@@ -172,7 +172,9 @@ def execute(
                 progress.message(f"going on for {lost}, which did not end by itself")
             if lost and lost.is_gone:
                 remove_leftovers(files.path)
-            _look_at_stores(SurveyRun.open(files.path), progress)
+            _look_at_stores(opened := SurveyRun.open(files.path), progress)
+            if 0 < (n_done := len(read_records(files.ledger))) < opened.stored.plan.grid.n_tiles:
+                progress.message(f"going on: {n_done} of {opened.stored.plan.grid.n_tiles} tiles are done")
             _tell_of_others(files, progress)
         run = SurveyRun.open(files.path)
         executor = stack.enter_context(_executor(client, execution, run.stored.plan, progress, stop))
