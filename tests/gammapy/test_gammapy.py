@@ -1,10 +1,13 @@
 """The current Gammapy, in an environment of its own (make test-gammapy): its maps and datasets in, maps out."""
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from astropy import units as u
 from gammapy.datasets import MapDataset
 from gammapy.maps import Map, MapAxis, RegionNDMap, WcsGeom, WcsNDMap
+from pages import GAMMAPY, python_blocks
 from skies import poisson_sky, write_survey
 
 from cwt_dask import CWTData, cutouts, run_survey
@@ -123,3 +126,16 @@ def test_one_scale_and_a_history_have_axes_too(folder):
     maps = run.to_gammapy(names=["support", "history_model"])
     assert maps["support"].geom.axes["scale"].center.value == 1.2
     np.testing.assert_array_equal(maps["history_model"].geom.axes["iteration"].center, [1, 2, 3])
+
+
+def test_every_block_of_the_documentation_runs_after_the_one_before(tmp_path, monkeypatch):
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    blocks = python_blocks("python.md")
+    assert sum(block.startswith(GAMMAPY) for block in blocks) == 3
+    names = {}
+    for block in blocks:
+        if "import xarray" not in block:
+            exec(compile(block, "docs/python.md", "exec"), names)  # noqa: S102 - that is the test
+    plt.close("all")
+    assert names["maps"]["support"].geom.axes.names == ["scale"]
