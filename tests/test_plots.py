@@ -99,6 +99,12 @@ def test_one_image_of_a_cube_is_drawn_by_its_index(run):
     np.testing.assert_array_equal(drawn(ax)[valid], run.support[1].compute()[valid])
 
 
+def test_one_image_of_a_cube_is_drawn_over_the_edge_of_a_ring(run):
+    ax = run.plot("support", index=0, center=run.wcs.pixel_to_world(0, 60), size=["1 deg", "16 deg"])
+    columns = np.arange(-2, 2) if run.survey.facts.wraps else np.arange(80)
+    np.testing.assert_array_equal(drawn(ax), run.support[0, 55:65].compute()[:, columns % 90])
+
+
 def test_axes_and_figures_given_are_drawn_on(run):
     left, right = plt.figure().subfigures(1, 2)
     assert run.plot("model", fig=left).figure is left
