@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from cwt_dask import __version__
 from cwt_dask.cli_options import EXECUTION, SETTINGS, SOURCE, options
+from cwt_dask.clusters.mpi import wait_for_the_first
 from cwt_dask.compare import compare_runs, describe
 from cwt_dask.config import read_toml, refuse_unknown
 from cwt_dask.errors import CwtDaskError, InputError
@@ -191,12 +192,12 @@ def verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool) 
 
     Example: cwt-dask verify run --recompute 5
     """
-    broken = False
-    for check in verify_run(SurveyRun.open(run_dir), recompute=recompute, seed=seed, against_whole=against_whole):
+    broken, result = False, SurveyRun.open(run_dir)
+    for check in verify_run(result, recompute=recompute, seed=seed, against_whole=against_whole):
         verdict = "BROKEN" if check.broken else "note" if check.fault else "ok"
         click.echo(f"{verdict:>6}  {check.promise}{': ' if check.fault else ''}{check.fault}")
         broken |= check.broken
-    for line in scope(recompute=recompute is not None, against_whole=against_whole):
+    for line in scope(result, recompute=recompute, against_whole=against_whole):
         click.echo(line)
     return 1 if broken else 0
 
@@ -230,6 +231,7 @@ def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> i
 
 
 def _complain(message: str, exit_status: int) -> int:
+    wait_for_the_first()
     click.echo(f"cwt-dask: {' '.join(message.split())}", err=True)
     return exit_status
 

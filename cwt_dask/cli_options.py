@@ -91,6 +91,9 @@ SETTINGS = (
     click.option(
         "--memory-target", default="1GiB", show_default=True, help="Memory of a worker that automatic tiles aim at."
     ),
+    click.option(
+        "--source-prefix", default=_DEFAULTS.source_prefix, show_default=True, help="What names of sources begin with."
+    ),
 )
 
 EXECUTION = (

@@ -28,6 +28,7 @@ _LABELS = {
     "significance": ("largest T/E over scales and iterations, 0 where undefined", ""),
     "transform_2d": ("sum of the transforms over the supports of their scales, counts per pixel", "count"),
     "best_scale": ("index of the scale of the largest T/E, -1 where none", ""),
+    "best_iteration": ("iteration of the largest T/E, 0 where none", ""),
     "mask": ("1 where a pixel takes part", ""),
     "trust": ("flags of doubtful pixels", ""),
     "support": ("pixels that were significant, by scale", ""),

@@ -49,7 +49,8 @@ def write_cutout(
     """Make the HDUs of a cutout; see `SurveyRun.cutout`."""
     region, images = cut_out(run, center, size)
     scales = run.stored.plan.kernels.scales.tolist()
-    hdus = (map_hdu(name, pixels, region.header_text, scales) for name, pixels in images)
+    units = {"exposure": run.survey.facts.exposure_unit}
+    hdus = (map_hdu(name, pixels, region.header_text, scales, units.get(name, "")) for name, pixels in images)
     cutout = fits.HDUList([fits.PrimaryHDU(), *hdus])
     if filename is not None:
         try:

@@ -29,5 +29,6 @@ def gammapy_maps(run: SurveyRun, center: Any, size: Any, names: Sequence[str] | 
         axes = [] if pixels.ndim == 2 else [scales]
         if name == HISTORY:
             axes = [MapAxis.from_nodes(range(1, len(pixels) + 1), name="iteration")]
-        made[name] = WcsNDMap(WcsGeom(region.wcs, npix=(columns, rows), axes=axes), data=pixels)
+        unit = run.survey.facts.exposure_unit if name == "exposure" else ""
+        made[name] = WcsNDMap(WcsGeom(region.wcs, npix=(columns, rows), axes=axes), data=pixels, unit=unit)
     return made

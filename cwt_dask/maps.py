@@ -37,6 +37,7 @@ IMAGES = {
     "significance": "float64",
     "transform_2d": "float64",
     "best_scale": "int16",
+    "best_iteration": "uint16",
     "mask": "uint8",
     "trust": "uint8",
 }

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cwt_dask.coordinates import is_map, map_names
 from cwt_dask.errors import InputError
-from cwt_dask.stores import open_group
 from cwt_dask.survey import Region
 from cwt_dask.tiling import Box, parts
 from cwt_dask.windows import read_box
@@ -26,7 +24,7 @@ OF_SURVEY = ("counts", "background", "exposure")
 # Made of two maps, or of all planes of one.
 DERIVED = {"support_2d": ("support",), "model_plus_approx": ("model", "approx")}
 # What many pixels are drawn as one by: their mean, but for these.
-_LARGEST = ("significance", "best_scale", "trust", "support", "support_2d", "joined")
+_LARGEST = ("significance", "best_scale", "best_iteration", "trust", "support", "support_2d", "joined")
 _LEAST = ("mask",)
 
 
@@ -144,17 +142,18 @@ def plane_of(run: SurveyRun, name: str, index: int | None = None) -> Plane:
     ------
     InputError
         If there is none of this name, or no image of this index.
+    RunError
+        If what describes it is damaged.
     """
     if name in OF_SURVEY:
         array = run.survey.array(name)
         if array is None:
             raise InputError("the survey has no exposure")
         return Plane(name, (array,))
-    group = open_group(run.files.maps)
-    sources = tuple(group.get(source) for source in DERIVED.get(name, (name,)))
-    if not all(map(is_map, sources)):
-        names = (*OF_SURVEY, *map_names(group), *DERIVED)
-        raise InputError(f"the run has no map {name}: there are {', '.join(sorted(names))}")
+    try:
+        sources = tuple(run.stored_map(source) for source in DERIVED.get(name, (name,)))
+    except InputError as error:
+        raise InputError(f"{error}, {', '.join((*OF_SURVEY, *DERIVED))}") from error
     whole = Plane(name, sources)
     if index is None:
         return whole

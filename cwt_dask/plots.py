@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_DRAWN = 2048
 # Few pixels are far brighter than the rest: at the end of the scale is what this share of them, in per cent, is below.
 _BRIGHT = 99.8
-_UNSCALED = ("best_scale", "mask", "trust", "support", "support_2d", "joined")
+_UNSCALED = ("best_scale", "best_iteration", "mask", "trust", "support", "support_2d", "joined")
 
 
 def plot_map(
@@ -62,9 +62,8 @@ def plot_map(
     ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), title=_title(name, index, factor))
     label_sky(ax)
     if colorbar:
-        unit = unit_of(name)
         beside = make_axes_locatable(ax).append_axes("right", size=0.12, pad=0.1, axes_class=plt.Axes)
-        ax.figure.colorbar(image, cax=beside, label=f"{unit}s per pixel" if unit else "")
+        ax.figure.colorbar(image, cax=beside, label=_label(run, name))
     if sources is not False:
         _mark(ax, run.catalogue if sources is True else sources, region, run.survey.shape[1])
     return ax
@@ -94,6 +93,12 @@ def _bright(pixels: NDArray[np.float64]) -> float | None:
 def _title(name: str, index: int | None, factor: int) -> str:
     title = name if index is None else f"{name}[{index}]"
     return title if factor == 1 else f"{title}, {factor} x {factor} pixels as one"
+
+
+def _label(run: SurveyRun, name: str) -> str:
+    if name == "exposure":
+        return run.survey.facts.exposure_unit
+    return f"{unit}s per pixel" if (unit := unit_of(name)) else ""
 
 
 def _mark(ax: Any, sources: Table, region: Region, n_columns: int) -> None:

@@ -1,4 +1,4 @@
-"""Files for other tools: the catalogue as tables, and small maps as FITS images."""
+"""Files for other tools: the catalogue as tables and regions, and small maps as FITS images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy import units
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from cwt_dask.atomic import drafted_file, write_atomically
@@ -36,12 +38,42 @@ SMALL_MAP_PIXELS = 2**23
 
 
 def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
-    """Write the catalogue as ECSV and as a FITS table."""
-    text, table = io.StringIO(), io.BytesIO()
+    """Write the catalogue as ECSV, FITS table, VOTable, and regions for DS9."""
+    text, table, votable = io.StringIO(), io.BytesIO(), io.BytesIO()
     catalogue.write(text, format="ascii.ecsv")
     catalogue.write(table, format="fits")
+    _votable(catalogue).to_xml(votable)
     write_atomically(run_dir.catalogue, text.getvalue().encode())
     write_atomically(run_dir.catalogue_fits, table.getvalue())
+    write_atomically(run_dir.catalogue_votable, votable.getvalue())
+    write_atomically(run_dir.catalogue_regions, _regions(catalogue).encode())
+
+
+def _votable(catalogue: Table) -> Any:
+    """With the provenance, which astropy leaves out."""
+    # Not at the top: it takes a while, and workers do without.
+    from astropy.io.votable import from_table  # noqa: PLC0415
+    from astropy.io.votable.tree import Info  # noqa: PLC0415
+
+    document = from_table(catalogue)
+    document.resources[0].infos.extend(Info(name=name, value=str(value)) for name, value in catalogue.meta.items())
+    return document
+
+
+def _regions(catalogue: Table) -> str:
+    """Circles with the sources' discs, as DS9 reads them."""
+    from regions import CircleSkyRegion, Regions  # noqa: PLC0415
+
+    per_pixel = catalogue["scale_deg"] / catalogue["scale"] if len(catalogue) else []
+    circles = [
+        CircleSkyRegion(
+            SkyCoord(row["ra"], row["dec"], unit="deg"),
+            float(row["radius"] * size) * units.deg,
+            meta={"text": row["name"], "tag": [f"flags {row['flags']}"]},
+        )
+        for row, size in zip(catalogue, per_pixel, strict=True)
+    ]
+    return str(Regions(circles).serialize(format="ds9", precision=6))
 
 
 def digest_catalogue(run_dir: RunDir) -> str:
@@ -50,17 +82,20 @@ def digest_catalogue(run_dir: RunDir) -> str:
 
 
 def digest_products(run_dir: RunDir) -> dict[str, str]:
-    """sha256 of the FITS files that there are, by name."""
-    files = (run_dir.catalogue_fits, run_dir.maps_fits)
+    """sha256 of the other files that there are, by name."""
+    files = (run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions, run_dir.maps_fits)
     return {file.name: sha256_of_file(file) for file in files if file.exists()}
 
 
 def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Path]:
-    """Catalogue and FITS files that are not as a certificate has them: damaged, lost, or none that it knows of."""
+    """Catalogues and FITS files that are not as a certificate has them: damaged, lost, or none that it knows of."""
     recorded = certificate.get("digest_products")
     known = recorded if isinstance(recorded, dict) else {}
     known = {**known, run_dir.catalogue.name: certificate.get("digest_catalogue")}
-    files = (run_dir.catalogue, run_dir.catalogue_fits, run_dir.maps_fits)
+    files = (
+        *(run_dir.catalogue, run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions),
+        run_dir.maps_fits,
+    )
     found = {}
     for file in files:
         with suppress(OSError):
@@ -73,7 +108,9 @@ def is_small(plan: Plan) -> bool:
     return plan.grid.map_box.area <= SMALL_MAP_PIXELS
 
 
-def map_hdu(name: str, pixels: NDArray[Any], header_text: str, scales: Sequence[float]) -> fits.ImageHDU:
+def map_hdu(
+    name: str, pixels: NDArray[Any], header_text: str, scales: Sequence[float], unit: str = ""
+) -> fits.ImageHDU:
     """Make the HDU of an image (y, x), or of a cube (scale, y, x), whose third axis is that of the scales in pixels.
 
     Parameters
@@ -86,11 +123,13 @@ def map_hdu(name: str, pixels: NDArray[Any], header_text: str, scales: Sequence[
         FITS cards of the WCS of the pixels, one a line.
     scales : sequence of float
         Scales of the kernels, in pixels.
+    unit : str, optional
+        Unit of the pixels; that of maps of this name where not given.
     """
     header = fits.Header.fromstring(header_text, sep="\n")
     if pixels.ndim == 3:
         _add_scale_axis(header, scales)
-    if unit := unit_of(name):
+    if unit := unit or unit_of(name):
         header["BUNIT"] = unit
     return fits.ImageHDU(pixels.astype(np.uint8) if pixels.dtype == bool else pixels, header, name.upper())
 

@@ -13,10 +13,8 @@ from astropy.table import Table
 
 from cwt_dask.checks import shown
 from cwt_dask.coordinates import is_map, map_names
-from cwt_dask.cutouts import write_cutout
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.fieldtypes import impossible_fields
-from cwt_dask.gammapy_maps import gammapy_maps
 from cwt_dask.history import History, IterationMaps
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
@@ -24,16 +22,15 @@ from cwt_dask.maps import HISTORY, has_history
 from cwt_dask.merge.certificate import is_as_sealed
 from cwt_dask.notebook import Certificate, run_html
 from cwt_dask.places import place
-from cwt_dask.plots import plot_map
 from cwt_dask.runfile import StoredRun, read_run
-from cwt_dask.stores import open_group
+from cwt_dask.stores import MALFORMED, open_group
 from cwt_dask.survey import Survey, wcs_from_text
+from cwt_dask.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from os import PathLike
 
-    from astropy.coordinates import SkyCoord
+    import zarr
     from astropy.wcs import WCS
 
 
@@ -50,7 +47,7 @@ class _Stated:
     digest_maps: str | None
 
 
-class SurveyRun:
+class SurveyRun(Views):
     """A run directory: maps as Dask arrays, catalogue, certificate.
 
     Attributes
@@ -117,123 +114,32 @@ class SurveyRun:
 
         Raises
         ------
+        InputError, RunError
+            As `stored_map`.
+        """
+        return dask.array.from_zarr(self.stored_map(name))
+
+    def stored_map(self, name: str) -> zarr.Array[Any]:
+        """Any array of `maps.zarr` by its name, as Zarr has it.
+
+        Raises
+        ------
         InputError
             If there is none of this name.
+        RunError
+            If what describes it is damaged.
         """
-        group = open_group(self.files.maps)
-        array = group.get(name)
-        if not is_map(array):
-            raise InputError(f"the run has no map {name}: there are {', '.join(map_names(group))}")
-        return dask.array.from_zarr(array)
-
-    def plot(
-        self,
-        name: str = "significance",
-        *,
-        center: SkyCoord | None = None,
-        size: Any = None,
-        index: int | None = None,
-        sources: bool | Table = False,
-        ax: Any = None,
-        fig: Any = None,
-        colorbar: bool = True,
-        **imshow: Any,
-    ) -> Any:
-        """Draw a map, or a rectangle of it, on sky axes; only chunks with pixels in it are read.
-
-        Parameters
-        ----------
-        name : str, optional
-            counts, background or exposure of the survey, a map of `maps.zarr`, support_2d or model_plus_approx.
-        center : SkyCoord, optional
-            The middle, in any frame; that of the map where not given.
-        size : Angle, Quantity or str, optional
-            Angular size such as ``"4 deg"``, one for a square, or (height, width); the whole map where neither it nor
-            `center` is given. Of more than `cwt_dask.plots.MOST_DRAWN` pixels on a side several are drawn as one: by
-            their mean, what marks pixels (significance, support, ...) by its largest value. Memory stays that of one
-            chunk.
-        index : int, optional
-            Which image of a cube (support, joined), from 0.
-        sources : bool or Table, optional
-            Whether to mark the catalogue's sources, or which rows of it.
-        ax : matplotlib.axes.Axes, optional
-            Axes to draw on; made in `fig` where not given.
-        fig : matplotlib.figure.Figure or SubFigure, optional
-            Where to make axes; a new figure where not given.
-        colorbar : bool, optional
-            Whether to draw the colour scale beside.
-        **imshow
-            Passed on to `matplotlib.axes.Axes.imshow`. By default ``vmax`` leaves out the brightest 0.2 per cent.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-            WCSAxes if made here; their pixels count from the first one drawn, as those of `cutout` do. Masked pixels
-            are blank.
-
-        Raises
-        ------
-        InputError
-            If there is no such map or rectangle, or matplotlib is not installed.
-        """
-        drawing = {"center": center, "size": size, "index": index, "sources": sources, "colorbar": colorbar}
-        return plot_map(self, name, ax=ax, fig=fig, **drawing, **imshow)
-
-    def cutout(
-        self,
-        center: SkyCoord | None,
-        size: Any,
-        filename: str | PathLike[str] | None = None,
-        overwrite: bool = False,
-    ) -> Any:
-        """Cut a rectangle out of the survey and its maps, as FITS; only chunks with pixels in it are read.
-
-        Parameters
-        ----------
-        center, size
-            As `plot` has them. A rectangle may lie across the edge of a map whose columns close the circle.
-        filename : path-like, optional
-            File to write it to, too.
-        overwrite : bool, optional
-            Replace an existing file.
-
-        Returns
-        -------
-        astropy.io.fits.HDUList
-            Images COUNTS, BACKGROUND, EXPOSURE (if there is any), MODEL, APPROX, RESIDUAL, SIGNIFICANCE, MASK, TRUST
-            and the cube SUPPORT, each with the WCS of the rectangle. It is a survey itself, too.
-
-        Raises
-        ------
-        InputError
-            If there is no such rectangle or it has more than `cwt_dask.products.SMALL_MAP_PIXELS` pixels, or the file
-            exists or cannot be written.
-        """
-        return write_cutout(self, center, size, filename, overwrite=overwrite)
-
-    def to_gammapy(
-        self, center: SkyCoord | None = None, size: Any = None, names: Sequence[str] | None = None
-    ) -> dict[str, Any]:
-        """Read images and cubes of the run as maps of Gammapy.
-
-        Parameters
-        ----------
-        center, size
-            As `cutout` has them, and bounded as there; without them the whole map.
-        names : sequence of str, optional
-            As `plot` has them; by default those of `cutout`.
-
-        Returns
-        -------
-        dict of gammapy.maps.WcsNDMap
-            By name, without units: a count is one. Cubes have an axis ``scale`` in pixels.
-
-        Raises
-        ------
-        InputError
-            As `cutout`, or if Gammapy is not installed.
-        """
-        return gammapy_maps(self, center, size, names)
+        try:
+            group = open_group(self.files.maps)
+            found = group.get(name)
+            others = [] if is_map(found) else map_names(group)
+        except (FileNotFoundError, *MALFORMED) as error:
+            raise RunError(
+                f"{self.files.maps} is damaged ({shown(error)}): the run's own command mends what describes its arrays"
+            ) from error
+        if not is_map(found):
+            raise InputError(f"the run has no map {name}: there are {', '.join(others)}")
+        return found
 
     @property
     def history(self) -> History:

@@ -20,7 +20,7 @@ from cwt_dask.clusters.environment import cores, dashboard
 from cwt_dask.cwt.rooms import forget
 from cwt_dask.descriptions import mend_descriptions
 from cwt_dask.errors import InputError, RunError, SettingsError
-from cwt_dask.executors import InProcess, OnDask
+from cwt_dask.executors import InProcess, OnDask, ask_workers
 from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.layout import RunDir
 from cwt_dask.lease import sole_lease
@@ -156,7 +156,7 @@ def execute(
     """Carry out a run; tiles that an earlier run has done and that would come out the same are taken over."""
     progress, execution = progress or Reporter(), options.execution
     stop = Stop(lambda: progress.message("stopping: what is begun is ended first; another signal ends at once"))
-    connect = None if client else join(execution, run_dir)
+    connect = None if client else join(execution, run_dir, progress, stop)
     with store_errors(), ExitStack() as stack:
         stack.enter_context(stop.on_signals())
         if connect:
@@ -196,9 +196,9 @@ def _executor(
         try:
             yield OnDask(client, stop, deadline=plan.deadline, expected=execution.workers or 1)
         finally:
-            # These workers live on; a scheduler that was lost must not hide what ended the run.
+            # These workers live on; one that hangs, or a scheduler that was lost, must not hide what ended the run.
             with suppress(OSError, ValueError):
-                client.run(forget, on_error="ignore")
+                ask_workers(client, forget)
     elif plan.grid.n_tiles == 1 or execution.workers == 0:
         yield InProcess(stop)
     else:
@@ -218,7 +218,7 @@ def _workers(client: Client, execution: Execution) -> str:
 
 
 def _warn_of_memory(client: Client, plan: Plan, progress: Reporter) -> None:
-    limits = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
+    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     least = min((limit for limit in limits if limit), default=math.inf)
     if least < plan.worker_memory:
         asked = format_bytes(plan.worker_memory)
@@ -270,8 +270,8 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     seams = [seam for tile in sorted(found) for seam in found[tile]]
     bad = bad_sides(seams, read_records(files.ledger))
     stages.over(partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags")
-    stages.over(partial(measure_tile, files, plan), tiles, "sources")
-    write_catalogue(files, build_catalogue(files, plan, run.wcs))
+    stages.over(partial(measure_tile, files, plan, run.stored.survey), tiles, "sources")
+    write_catalogue(files, build_catalogue(files, plan, run.survey.facts, run.wcs))
     if with_fits:
         write_maps_fits(files, plan, run.survey)
     # Workers that were killed leave what they were writing.

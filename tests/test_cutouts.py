@@ -2,6 +2,8 @@
 
 import warnings
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from astropy import units as u
@@ -15,6 +17,8 @@ from cwt_dask.errors import InputError
 from cwt_dask.products import map_hdu
 from cwt_dask.run import plan_survey
 from cwt_dask.survey import Region
+
+mpl.use("Agg")
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
 # Pixel (46, 34) of a map of 70 x 90 pixels of 0.1 deg.
@@ -30,6 +34,7 @@ def make_run(folder, *, ring):
     with fits.open(survey, mode="append") as hdus:
         exposure = np.arange(counts.size, dtype=np.float32).reshape(counts.shape)
         hdus.append(fits.ImageHDU(exposure, hdus["COUNTS"].header, "EXPOSURE"))
+        hdus["EXPOSURE"].header["BUNIT"] = "cm2 s"
     return run_survey(survey, folder / "run", fits="yes", **OPTIONS)
 
 
@@ -65,6 +70,9 @@ def test_a_cutout_has_the_pixels_and_their_sky(run):
         there = run.wcs.pixel_to_world([columns.start, columns.stop - 1], [rows.start, rows.stop - 1])
         assert (wcs.celestial.pixel_to_world([0, 29], [0, 19]).separation(there).arcsec < 1e-6).all()
     assert cutout["SUPPORT"][1].naxis == 3
+    assert run.cutout(CENTER, "1 deg")["EXPOSURE"].header["BUNIT"] == "cm2 s"
+    assert run.plot("exposure").figure.axes[-1].get_ylabel() == "cm2 s"
+    plt.close("all")
 
 
 def test_any_frame_and_any_kind_of_size_will_do(run):

@@ -108,6 +108,18 @@ def test_whatever_bit_is_flipped_in_a_description(finished, run, name, where, bi
     path.write_bytes(sound.read_bytes())
 
 
+@pytest.mark.parametrize("name", ["zarr.json", "model/zarr.json", "support/zarr.json"])
+def test_who_only_reads_a_damaged_description_is_told_what_mends_it(capsys, run, name):
+    path = run.files.maps / name
+    sound = path.read_bytes()
+    path.write_text("x")
+    assert main(["compare", str(run.files.path), str(run.files.path)]) == 1
+    path.write_bytes(sound)
+    said = capsys.readouterr().err
+    assert said.startswith(f"cwt-dask: {run.files.maps} is damaged (")
+    assert "the run's own command mends what describes its arrays" in said
+
+
 @pytest.mark.parametrize("name", ["chunk_shape", "shape"])
 def test_another_layout_of_chunks_is_no_layout_of_this_run(capsys, run, survey, name):
     """Tiles that wrote by it would share chunks."""

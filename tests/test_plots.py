@@ -129,7 +129,10 @@ def test_a_map_of_one_value_is_drawn(run, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("modle",), "the run has no map modle: there are approx, background, best_scale, counts, exposure, joined"),
+        (
+            ("modle",),
+            "the run has no map modle: there are approx, best_.*, trust, counts, background, exposure, s",
+        ),
         (("x",), "the run has no map x: there are"),
         (("exposure",), "the survey has no exposure"),
         (("support",), "support is a cube: choose one image of it with index, 0 to 1"),

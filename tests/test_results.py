@@ -92,7 +92,9 @@ def test_the_wcs_is_that_of_the_survey(run):
 
 
 def test_a_map_of_an_unknown_name_is_refused_with_the_known_ones(run):
-    with pytest.raises(InputError, match="the run has no map modle: there are approx, best_scale, joined, mask, "):
+    with pytest.raises(
+        InputError, match="the run has no map modle: there are approx, best_iteration, best_scale, joined"
+    ):
         run.map("modle")
 
 

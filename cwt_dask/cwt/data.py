@@ -207,6 +207,11 @@ class CWTData:
         """Index of the scale of that largest significance, int16, -1 where it was never defined."""
         return self._image("best_scale", self.state.best_scale)
 
+    @property
+    def best_iteration(self) -> SkyImage:
+        """Iteration of that largest significance, uint16, 0 where it was never defined."""
+        return self._image("best_iteration", self.state.best_iteration)
+
     def images(self) -> dict[str, SkyImage]:
         """Name and image, in this order: counts, background, then what was computed."""
         return _by_name(
@@ -314,7 +319,8 @@ class CWTData:
         InputError
             If the file exists and is not to be replaced, or cannot be written.
         """
-        everything = [*self.images().values(), *self.cubes().values(), self.significance, self.best_scale, self.mask]
+        best = self.significance, self.best_scale, self.best_iteration
+        everything = [*self.images().values(), *self.cubes().values(), *best, self.mask]
         hdus = fits.HDUList([fits.PrimaryHDU(), *(image.to_hdu() for image in everything)])
         try:
             hdus.writeto(filename, overwrite=overwrite)

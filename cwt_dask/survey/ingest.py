@@ -6,6 +6,9 @@ import uuid
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
+from astropy.units import Unit
+
+from cwt_dask.checks import shown
 from cwt_dask.errors import MachineError, SurveyError
 from cwt_dask.places import exists, is_object, place, refuse_no_bucket, remove_tree, replace_seen, store_errors
 from cwt_dask.survey.facts import Census, SurveyFacts
@@ -114,12 +117,27 @@ def _remove(partial: Path) -> None:
         remove_tree(partial)
 
 
+def known_unit(text: str) -> str:
+    """A unit of area times time, as astropy spells it; empty where `text` is none."""
+    try:
+        unit = Unit(text)
+    except (TypeError, ValueError):
+        return ""
+    return str(unit.to_string()) if unit.is_equivalent("m2 s") else ""
+
+
 def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:
     census.check(survey.where)
     wcs = wcs_from_text(survey.header_text)
     warnings = census.warnings()
     if repeats_edge_column(wcs, survey.shape):
         warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
+    unit = known_unit(survey.exposure_unit)
+    if survey.exposure_unit and not unit:
+        said = shown(survey.exposure_unit)
+        warnings += (
+            f"the exposure's unit {said} (BUNIT) is none that astropy knows: the catalogue gives no photon flux",
+        )
     return SurveyFacts(
         shape=survey.shape,
         n_valid=census.n_valid,
@@ -129,8 +147,9 @@ def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:
         brightest=census.brightest,
         counts_sum=census.total("counts"),
         background_sum=census.total("background"),
-        digest=census.digest(survey.shape, survey.header_text),
+        digest=census.digest(survey.shape, f"{survey.header_text}{unit}"),
         pixel_scale_deg=pixel_scale(wcs, survey.shape),
         wraps=closes_circle(wcs, survey.shape),
         warnings=warnings,
+        exposure_unit=unit,
     )

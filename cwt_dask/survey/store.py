@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CHUNK = 1024
 KIND = "cwt_dask survey"
 MOMENTS = "counts_moments"
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)

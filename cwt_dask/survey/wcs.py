@@ -291,18 +291,18 @@ def on_sky(wcs: WCS, rows: range, n_columns: int) -> NDArray[np.bool_]:
     """
     if np.isinf(_columns_of_circle(wcs)):
         # A row at a time: astropy holds ten numbers a pixel while it works.
-        return np.stack([_has_position(wcs, np.arange(n_columns), y) for y in rows])
+        return np.stack([has_position(wcs, np.arange(n_columns), y) for y in rows])
     return np.logical_and.outer(
-        _has_position(wcs, wcs.wcs.crpix[0] - 1, np.array(rows)), _columns_on_sky(wcs, n_columns)
+        has_position(wcs, wcs.wcs.crpix[0] - 1, np.array(rows)), _columns_on_sky(wcs, n_columns)
     )
 
 
 def _columns_on_sky(wcs: WCS, n_columns: int) -> NDArray[np.bool_]:
     """Which columns of a cylindrical map get a position where they cross the row of the reference pixel."""
-    return _has_position(wcs, np.arange(n_columns), wcs.wcs.crpix[1] - 1)
+    return has_position(wcs, np.arange(n_columns), wcs.wcs.crpix[1] - 1)
 
 
-def _has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> NDArray[np.bool_]:
+def has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> NDArray[np.bool_]:
     """Whether pixels, counted from 0, lie on the sky."""
     has: NDArray[np.bool_] = ~np.isnan(wcs.all_pix2world(x, y, 0)).any(axis=0)
     return has

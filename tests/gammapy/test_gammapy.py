@@ -62,6 +62,9 @@ def test_maps_may_come_by_name_with_exposure_interpolated_to_their_pixels(folder
     maps = {"counts": dataset.counts, "background": dataset.npred_background(), "exposure": exposure}
     survey = ingest(maps, folder / "survey.zarr")
     np.testing.assert_allclose(survey.exposure, 1e11, rtol=1e-3)
+    assert survey.facts.exposure_unit == "m2 s"
+    run = run_survey(folder / "survey.zarr", folder / "exposed", **OPTIONS)
+    assert run.to_gammapy(names=["exposure"])["exposure"].unit == "m2 s"
 
 
 def test_energy_bins_are_summed_when_asked_or_by_gammapy(folder):
