@@ -37,9 +37,17 @@ if TYPE_CHECKING:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="cwt-dask")
 def cli() -> None:
-    """Find sources in gamma-ray survey maps of any size by an iterative wavelet transform, tile by tile.
+    r"""Find sources in gamma-ray survey maps of any size by an iterative wavelet transform, tile by tile.
 
-    Start with: cwt-dask run SURVEY.fits RUN_DIR
+    \b
+    To try it:
+      cwt-dask simulate survey.fits --shape 1500 3000 --seed 1
+      cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5    what a run takes; runs nothing
+      cwt-dask run survey.fits run --n-scale 3 --min-scale 1.2 --step-scale 1.5
+      cwt-dask status run                                                       from another terminal, too
+      cwt-dask verify run                                                       every promise, from the files
+
+    cwt-dask COMMAND --help says what a command does, with an example.
     """
 
 
@@ -50,7 +58,9 @@ def cli() -> None:
 def run(survey: str, run_dir: str, **_: Any) -> int:
     """Find the sources of SURVEY: maps, catalogue and certificate go to RUN_DIR.
 
-    On an existing RUN_DIR of the same survey and settings it goes on where that stopped.
+    On an existing RUN_DIR of the same survey and settings it goes on where that stopped. Take as finest scale about the
+    width (sigma) of the point spread function. Options from --n-scale to --memory-target decide the result, those after
+    them only how it is come by.
 
     Example: cwt-dask run survey.fits run --n-scale 3 --min-scale 0.12deg --step-scale 1.5 --workers 4
     """

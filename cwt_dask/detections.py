@@ -135,3 +135,8 @@ def published_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
     with suppress(OSError):
         digests["detections"] = sha256_of_file(run_dir.detections(tile.id))
     return digests
+
+
+def digests_of_tile(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
+    """Those digests of a tile by its number."""
+    return published_digests(run_dir, grid.tile(tile))

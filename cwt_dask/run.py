@@ -47,6 +47,7 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.sources import measure_tile
 from cwt_dask.stages import Stages
 from cwt_dask.stop import Stop
+from cwt_dask.survey import as_file
 from cwt_dask.takeover import take_over_tiles
 
 if TYPE_CHECKING:
@@ -63,13 +64,13 @@ if TYPE_CHECKING:
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
 
 
-def plan_survey(survey: str | PathLike[str], **options: Any) -> Plan:
+def plan_survey(survey: Any, **options: Any) -> Plan:
     """Plan a run and write nothing.
 
     Parameters
     ----------
-    survey : path-like
-        FITS file or survey store.
+    survey : path-like or dataset
+        As of `run_survey`.
     **options
         Those of `run_survey`.
 
@@ -79,13 +80,14 @@ def plan_survey(survey: str | PathLike[str], **options: Any) -> Plan:
         As `run_survey`.
     """
     parsed = Options.parse(options)
-    plan = make_plan(parsed.settings, facts_of(place(survey), parsed.source))
+    with as_file(survey) as path:
+        plan = make_plan(parsed.settings, facts_of(place(path), parsed.source))
     plan.check_memory(parsed.execution.memory_limit)
     return plan
 
 
 def run_survey(
-    survey: str | PathLike[str],
+    survey: Any,
     run_dir: str | PathLike[str],
     *,
     kernels: CWTKernels | None = None,
@@ -99,8 +101,9 @@ def run_survey(
 
     Parameters
     ----------
-    survey : path-like
-        FITS file (``.fits``, ``.fits.gz``, ``.fits.fz``) or a store made by `cwt_dask.survey.ingest`.
+    survey : path-like or dataset
+        FITS file (``.fits``, ``.fits.gz``, ``.fits.fz``) or a store made by `cwt_dask.survey.ingest`; or maps in
+        memory, such as Gammapy's `MapDataset` or a dict of maps: see `cwt_dask.survey.as_file`.
     run_dir : path-like
         Directory of the results; created.
     kernels : CWTKernels, optional
@@ -137,7 +140,8 @@ def run_survey(
         if twice := sorted(options.keys() & of_kernels.keys()):
             raise SettingsError(f"kernels and {', '.join(twice)} are both given: give one of them")
         options |= of_kernels
-    return execute(place(survey), place(run_dir), Options.parse(options), client=client, progress=progress)
+    with as_file(survey) as path:
+        return execute(place(path), place(run_dir), Options.parse(options), client=client, progress=progress)
 
 
 def execute(
@@ -168,7 +172,9 @@ def execute(
                 progress.message(f"going on for {lost}, which did not end by itself")
             if lost and lost.is_gone:
                 remove_leftovers(files.path)
-            _look_at_stores(SurveyRun.open(files.path), progress)
+            _look_at_stores(opened := SurveyRun.open(files.path), progress)
+            if 0 < (n_done := len(read_records(files.ledger))) < opened.stored.plan.grid.n_tiles:
+                progress.message(f"going on: {n_done} of {opened.stored.plan.grid.n_tiles} tiles are done")
             _tell_of_others(files, progress)
         run = SurveyRun.open(files.path)
         executor = stack.enter_context(_executor(client, execution, run.stored.plan, progress, stop))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes
 
+from cwt_dask.notebook import HARMFUL, HARMLESS
+
 if TYPE_CHECKING:
     from cwt_dask.plan import Plan
     from cwt_dask.results import SurveyRun
@@ -45,7 +47,7 @@ def _duration(seconds: float) -> str:
 def summary(result: SurveyRun) -> str:
     """What a finished run found, in words."""
     certificate = result.certificate
-    harm = "the tiles did no harm" if certificate["tiling_exact"] else "NOT shown to equal the whole map"
+    harm = HARMLESS if certificate["tiling_exact"] else HARMFUL
     error = certificate["seam_model_error"]
     stopped = {True: "converged: steps below tol", False: "the most allowed; steps not below tol, as is usual"}
     catalogue = result.catalogue

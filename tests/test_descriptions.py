@@ -65,6 +65,8 @@ FILES = (
     "maps.zarr/model/zarr.json",
     "maps.zarr/support/zarr.json",
     "maps.zarr/history_model/zarr.json",
+    "maps.zarr/scale/zarr.json",
+    "maps.zarr/x/c/0",
     "seams.zarr/zarr.json",
     "seams.zarr/own_model/zarr.json",
 )
@@ -84,7 +86,10 @@ def test_what_describes_maps_and_seams_is_mended_before_anything_is_done(capsys,
     assert f"{path} was damaged (" in out
     assert ": written anew, as the plan has it\n" in out
     assert "checked, nothing to do" in out
-    assert json.loads(path.read_bytes()) == json.loads(content)
+    if path.name == "zarr.json":
+        assert json.loads(path.read_bytes()) == json.loads(content)
+    else:
+        assert path.read_bytes() == content
     assert starts(run) == before
     assert not any(check.fault for check in verify_run(run))
 

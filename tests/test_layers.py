@@ -25,6 +25,7 @@ FLOORS = {
         "peaks",
         "counting",
         "centroids",
+        "coordinates",
         "stores",
         "process",
         "fieldtypes",
@@ -40,6 +41,7 @@ FLOORS = {
         "flags",
         "descriptions",
         "history",
+        *("planes", "plots", "cutouts", "notebook", "gammapy_maps", "views"),
         "simulate",
         "results",
         "recompute",
@@ -56,7 +58,7 @@ FLOORS = {
     ),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
-READS_FITS = ("survey", "simulate", "products", "cwt.image", "cwt.data")
+READS_FITS = ("survey", "simulate", "products", "cutouts", "cwt.image", "cwt.data")
 LARGEST_MODULE = 350
 
 

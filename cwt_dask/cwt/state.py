@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -141,6 +141,12 @@ class State:
     near_threshold: NDArray[np.bool_]
     transform: NDArray[np.float64]
     error: NDArray[np.float64]
+
+    def minus(self, other: State) -> State:
+        """What was computed here minus what was computed there, exclusive or of the supports; the rest is of this."""
+        names = ("model", "approx", "transform", "error", "transform_2d")
+        differences = {name: getattr(self, name) - getattr(other, name) for name in names}
+        return replace(self, joined=(self.support ^ other.support).astype(np.uint16), **differences)
 
     @classmethod
     def start(

@@ -199,6 +199,10 @@ class Survey:
                     f"{file} is damaged (its shape is {shape}, not {self.shape}): ingest the survey again"
                 )
 
+    def array(self, name: str) -> Any:
+        """Give the Zarr array (y, x) of a plane, as ingested; None where the survey has none of this name."""
+        return self._group.get(name)
+
     def _lazy(self, name: str) -> dask.array.Array:
         array = self._group[name]
         return dask.array.from_array(array, chunks=array.chunks, name=f"survey-{name}-{self.facts.digest}")

@@ -171,14 +171,14 @@ def _celestial_cards(header: Any, shape: tuple[int, int], where: str) -> str | N
     text = "\n".join(card.image.rstrip() for card in header.cards if _KEPT.fullmatch(card.keyword))
     if not _identical(original, wcs_from_text(text), shape):
         raise SurveyError(f"the WCS of {where} ({kind}) does not survive: resample the maps")
-    text = _centred(text, shape)
+    text = centred(text, shape)
     scale = pixel_scale(wcs_from_text(text), shape)
     if not _LEAST_PIXEL_DEG <= scale <= _LARGEST_PIXEL_DEG:
         raise SurveyError(f"{where} has pixels of {scale:g} deg: correct the WCS in its header")
     return text
 
 
-def _centred(text: str, shape: tuple[int, int]) -> str:
+def centred(text: str, shape: tuple[int, int]) -> str:
     """Give the cards of the same sky with its reference in the map's middle, where columns get no position otherwise.
 
     astropy gives none to what is more than 180 deg of native longitude from the projection's centre, although it is
