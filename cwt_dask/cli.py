@@ -265,14 +265,10 @@ def _given() -> dict[str, Any]:
         for name, value in context.params.items()
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and name not in ("survey", "run_dir")
     }
-    path = typed.pop("config", None)
-    if path is None:
+    paths = typed.pop("config", ())
+    if not paths:
         return typed
-    stored = read_toml(Path(path))
-    try:
-        refuse_unknown(OPTION_NAMES, stored)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    stored = _stored(paths)
     table, kind = stored.get("cluster"), typed.get("cluster")
     if isinstance(table, dict) and kind and table.get("kind", kind) == kind:
         # Who says the kind again does not take back the rest.
@@ -280,6 +276,28 @@ def _given() -> dict[str, Any]:
     if typed.keys() & _WHERE:
         stored = {name: value for name, value in stored.items() if name not in _WHERE}
     return stored | typed
+
+
+def _stored(paths: tuple[str, ...]) -> dict[str, Any]:
+    """Options of files, of which later ones win; of tables, such as [cluster], key by key."""
+    stored: dict[str, Any] = {}
+    for path in paths:
+        content = read_toml(Path(path))
+        try:
+            refuse_unknown(OPTION_NAMES, content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        stored = _merged(stored, content)
+    return stored
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        name: _merged(first[name], value)
+        for name, value in second.items()
+        if isinstance(value, dict) and isinstance(first.get(name), dict)
+    }
+    return first | second | both
 
 
 # Whoever types one of them does not want what the file says of the others.

@@ -122,5 +122,10 @@ EXECUTION = (
         help="Words for people, or a line of JSON an event.",
     ),
     click.option("--quiet", is_flag=True, help="Say nothing but errors."),
-    click.option("--config", metavar="FILE", help="TOML file with any of these options; the command line wins."),
+    click.option(
+        "--config",
+        metavar="FILE",
+        multiple=True,
+        help="TOML file with any of these options; given several times, later ones win, and the command line over all.",
+    ),
 )
