@@ -123,9 +123,9 @@ def test_jobs_that_are_cancelled_stay_so(slurm, survey, place):
         "cancelled-run": (*FOUR_TASKS, DEPLOY / "run.sh", survey, "cancelled-run"),
         "cancelled-array": (*one_job, "--array=1", "--cpus-per-task=2", DEPLOY / "array.sh", "fields.txt"),
     }.items():
-        job = submit(slurm, place, *command, *ENDLESS)
+        job = submit(slurm, place, *command, *LONG)
         jobs[run_dir] = f"{job}_1" if "array" in run_dir else job
-        wait_for(lambda place=place / run_dir: (place / "run.toml").exists(), f"the start of {run_dir}", SECONDS)
+        wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}", SECONDS)
         said(slurm, "scancel", jobs[run_dir])
     for job in jobs.values():
         wait_for(lambda job=job: not said(slurm, "squeue", "--noheader", f"--jobs={job}"), f"the end of {job}", SECONDS)
