@@ -5,11 +5,10 @@ What draws it, Bokeh and Jinja2, is imported when a page is made, in the driver;
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from cwt_dask.atomic import write_atomically
-from cwt_dask.errors import RunError
 from cwt_dask.executors import InProcess
 from cwt_dask.lease import sole_lease
 from cwt_dask.lock import sole_driver
@@ -22,8 +21,10 @@ from cwt_dask.stop import Stop
 from cwt_dask.stores import DAMAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from cwt_dask.layout import RunDir
     from cwt_dask.results import SurveyRun
 
 # The mark stands in the first bytes of a page.
@@ -60,16 +61,18 @@ def write_report(run: SurveyRun, stages: Stages | None = None) -> Path:
         If its files are damaged, or the maps cannot be reduced.
     """
     mark = run.certificate[SEAL]
-    if stages is None:
-        stop = Stop()
-        held = sole_lease(run.files, stop.ask) if is_object(run.files.path) else sole_driver(run.files)
-        stages = Stages(InProcess(stop), Reporter(), run.files)
-    else:
-        held = nullcontext()
-    with held:
-        page = _render(run, stages, mark)
+    with _held(run.files) if stages is None else nullcontext(stages) as held:
+        page = _render(run, held, mark)
         write_atomically(run.files.report, page.encode())
     return run.files.report
+
+
+@contextmanager
+def _held(files: RunDir) -> Iterator[Stages]:
+    """Hold a run, and do all that is to be done over its tiles here."""
+    stop = Stop()
+    with sole_lease(files, stop.ask) if is_object(files.path) else sole_driver(files):
+        yield Stages(InProcess(stop), Reporter(), files)
 
 
 def _render(run: SurveyRun, stages: Stages, mark: str) -> str:

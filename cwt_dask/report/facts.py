@@ -17,7 +17,6 @@ from cwt_dask.peaks import disc_radii
 from cwt_dask.report.reduction import FLAGS
 from cwt_dask.report.residuals import residual_edges
 from cwt_dask.stores import open_group
-from cwt_dask.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from cwt_dask.report.pyramid import Pyramid
     from cwt_dask.results import SurveyRun
     from cwt_dask.stages import Stages
+    from cwt_dask.trust import Trust
 
 # Pixels at which the shape of a map's pixels on the sky is measured, along each axis.
 SHAPES = 41
@@ -48,7 +48,7 @@ class TileFacts:
     seconds, memory : float, int
         It took so long, in a process of so many bytes.
     seam_error, flips : float or None, int
-        Largest of its seams, over the model's maximum (None without seams), and pixels of the support that differ there.
+        Largest of its seams, over the model's maximum (None without seams); pixels of the support that differ there.
     taken_over : bool
         Whether an earlier run did it.
     """
@@ -131,7 +131,7 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
     """Collect the numbers of a finished run whose pyramid is made."""
     plan, survey = run.stored.plan, run.survey
     records = read_records(run.files.ledger)
-    found = stages.over(partial(compare_seams, run.files.seams, plan.grid), sorted(records), "seams")
+    found = stages.over(partial(compare_seams, run.files.seams, plan.grid), sorted(records), "seams for the report")
     group = open_group(run.files.pyramid)
     flagged = group["flagged_pixels"][:].sum(axis=0)
     level = group[str(pyramid.factors[0])]
@@ -183,9 +183,7 @@ def tile_facts(records: Mapping[int, TileRecord], seams: list[Seam]) -> list[Til
     ]
 
 
-def _counts_in_disc(
-    background: NDArray[np.float32], used: NDArray[np.uint32], area: float
-) -> tuple[float, float]:
+def _counts_in_disc(background: NDArray[np.float32], used: NDArray[np.uint32], area: float) -> tuple[float, float]:
     """Share of the used pixels with few expected counts in a disc of `area` pixels around them, and the mean."""
     n = used.astype(np.float64)
     in_disc = area * background / np.maximum(n, 1)

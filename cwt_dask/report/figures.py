@@ -1,4 +1,4 @@
-"""The figures of a report, drawn by Bokeh in the reader's browser."""
+"""The maps of a report, with sources marked, drawn by Bokeh in the reader's browser; and what it draws from."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bokeh.document import Document
 from bokeh.models import (
-    BasicTicker,
-    BasicTickFormatter,
     BoxZoomTool,
     CDSView,
     ColorBar,
@@ -18,7 +16,6 @@ from bokeh.models import (
     HoverTool,
     IndexFilter,
     LinearColorMapper,
-    LogTicker,
     PanTool,
     Range1d,
     ResetTool,
@@ -29,20 +26,17 @@ from bokeh.models import (
 from bokeh.palettes import Colorblind7, Inferno256, Magma256, RdBu11, Viridis256, interp_palette
 from bokeh.plotting import figure
 
+from cwt_dask.report.charts import HEIGHT, INK, draw_convergence, draw_residuals, draw_tiles, style
 from cwt_dask.report.planes import MASKED, SCALES_IN_A_PLANE, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cwt_dask.report.facts import Numbers, Residuals, TileFacts
+    from cwt_dask.report.facts import Numbers
     from cwt_dask.report.planes import Plane
     from cwt_dask.report.pyramid import Pyramid
     from cwt_dask.report.sources import Sources
 
-INK, BLUE, RED, GREY = "#1c2733", "#0b5394", "#b3261e", "#5f6b76"
-OUTSIDE = "#eef0f2"
-# Wide enough for a sky of twice as many columns as rows; the page sets heights by its own width.
-HEIGHT = 330
 DIVERGING = tuple(reversed(interp_palette(RdBu11, VALUES)))
 PALETTES = {"counts": Inferno256, "model": Viridis256, "significance": Magma256}
 
@@ -65,40 +59,26 @@ def draw(planes: Sequence[Plane], pyramid: Pyramid, sources: Sources, numbers: N
     marks = ColumnDataSource({"x": sources.x, "y": sources.y}, name="sources")
     view = CDSView(filter=IndexFilter(indices=[], name="marked"))
     lines = ColumnDataSource({"xs": [], "ys": []}, name="lines")
-    images = {
-        plane.name: [ColumnDataSource({"image": [level]}) for level in plane.levels] for plane in planes
-    }
+    images = {plane.name: [ColumnDataSource({"image": [level]}) for level in plane.levels] for plane in planes}
     mappers = {plane.name: _mapper(plane) for plane in planes}
+    charts = []
     for plane in planes:
         chart = _sky_figure(f"map-{plane.name}", x_range, y_range)
         _draw_plane(chart, plane, images[plane.name], pyramid, mappers[plane.name])
         _mark_sources(chart, marks, view, lines)
         if plane.ticks:
             _colour_bar(chart, plane, mappers[plane.name])
-        document.add_root(chart)
+        charts.append(chart)
     close_up = _sky_figure("close-up", *closer)
     for plane in planes:
         _draw_plane(close_up, plane, images[plane.name], pyramid, mappers[plane.name], visible=plane is planes[0])
     _mark_sources(close_up, marks, view, lines)
-    document.add_root(close_up)
-    document.add_root(_tiles(numbers.tiles, nx, ny))
-    document.add_root(_residuals(numbers.residuals))
-    for chart in _convergence(numbers.variances, tolerance):
-        document.add_root(chart)
+    others = draw_tiles(numbers.tiles, nx, ny), draw_residuals(numbers.residuals)
+    # Bokeh looks for all models once, not after each root.
+    with document.models.freeze():
+        for root in (*charts, close_up, *others, *draw_convergence(numbers.variances, tolerance)):
+            document.add_root(root)
     return document
-
-
-def _style(chart: figure) -> figure:
-    chart.toolbar.logo = None
-    chart.background_fill_color = OUTSIDE
-    chart.outline_line_color = "#c3c9cf"
-    chart.grid.grid_line_color = None
-    for axis in chart.axis:
-        axis.axis_label_text_font_style = "normal"
-        axis.axis_label_text_color = axis.major_label_text_color = INK
-        axis.axis_line_color = axis.major_tick_line_color = GREY
-        axis.minor_tick_line_color = None
-    return chart
 
 
 def _sky_figure(name: str, x_range: Range1d, y_range: Range1d) -> figure:
@@ -112,15 +92,14 @@ def _sky_figure(name: str, x_range: Range1d, y_range: Range1d) -> figure:
         tools=[PanTool(), drag, wheel, SaveTool(), ResetTool(), TapTool()],
         active_drag=drag,
         active_scroll=None,
-        toolbar_location="above",
         # Frames of the same size, whatever stands beside them.
         min_border_left=56,
-        min_border_right=18 if name == "close-up" else 72,
+        min_border_right=18 if name == "close-up" else 84,
     )
     for axis in chart.axis:
         # The page sets ticks where lines of coordinates meet the frame.
         axis.ticker = FixedTicker(ticks=[])
-    return _style(chart)
+    return style(chart)
 
 
 def _mapper(plane: Plane) -> LinearColorMapper:
@@ -160,9 +139,7 @@ def _support_palettes(n_scales: int) -> dict[str, list[str]]:
 
     found = {"any": [MASKED, *(coarsest(byte) for byte in range(1, VALUES + 1))]}
     for scale, colour in enumerate(colours):
-        found[str(scale)] = [
-            MASKED, *(colour if byte >> (scale + 1) & 1 else empty for byte in range(1, VALUES + 1))
-        ]
+        found[str(scale)] = [MASKED, *(colour if byte >> (scale + 1) & 1 else empty for byte in range(1, VALUES + 1))]
     return found
 
 
@@ -201,13 +178,17 @@ def _draw_plane(
 def _mark_sources(chart: figure, marks: ColumnDataSource, view: CDSView, lines: ColumnDataSource) -> None:
     chart.multi_line("xs", "ys", source=lines, line_color="#7f8c99", line_alpha=0.55, line_width=0.8, name="sky-lines")
     # Black below white shows on any colour.
-    below = chart.scatter("x", "y", source=marks, view=view, size=13, fill_color=None, line_color="black", line_width=3)
-    above = chart.scatter("x", "y", source=marks, view=view, size=13, fill_color=None, line_color="white")
+    below = chart.scatter(
+        "x", "y", source=marks, view=view, size=11, fill_color=None, line_color="black", line_width=2.4, line_alpha=0.7
+    )
+    above = chart.scatter(
+        "x", "y", source=marks, view=view, size=11, fill_color=None, line_color="white", line_width=1.2
+    )
     above.nonselection_glyph = above.glyph
     below.nonselection_glyph = below.glyph
     for glyph, width, colour in ((below, 6.0, "black"), (above, 3.0, "#00e5ff")):
         glyph.selection_glyph = glyph.glyph.clone()
-        glyph.selection_glyph.update(size=22, line_color=colour, line_width=width)
+        glyph.selection_glyph.update(size=22, line_color=colour, line_width=width, line_alpha=1.0)
     said = CustomJSHover(code="return window.cwtDask.source(value)")
     chart.add_tools(
         HoverTool(renderers=[above], tooltips=[("", "$index{custom}")], formatters={"$index": said}, visible=False)
@@ -233,158 +214,13 @@ def _colour_bar(chart: figure, plane: Plane, mapper: LinearColorMapper) -> None:
     chart.add_layout(bar, "right")
 
 
-def _tiles(tiles: Sequence[TileFacts], nx: int, ny: int) -> figure:
-    """Cores as rectangles, coloured by what the page is asked for."""
-    errors = [tile.seam_error for tile in tiles]
-    data = {
-        "y0": [tile.core[0] - 0.5 for tile in tiles],
-        "y1": [tile.core[1] - 0.5 for tile in tiles],
-        "x0": [tile.core[2] - 0.5 for tile in tiles],
-        "x1": [tile.core[3] - 0.5 for tile in tiles],
-        "tile": [tile.tile for tile in tiles],
-        "n_iter": [tile.n_iter for tile in tiles],
-        "seconds": [round(tile.seconds, 3) for tile in tiles],
-        "memory": [round(tile.memory / 2**20) for tile in tiles],
-        # Zero has no logarithm: at most rounding.
-        "log_error": [None if error is None else round(float(np.log10(max(error, 1e-17))), 2) for error in errors],
-        "error": ["no seam" if error is None else f"{error:.1e}" for error in errors],
-        "flips": [tile.flips for tile in tiles],
-        "taken": ["an earlier run" if tile.taken_over else "this run" for tile in tiles],
-    }
-    data["shown"] = list(data["seconds"])
-    low, high = min(data["seconds"], default=0.0), max(data["seconds"], default=1.0)
-    mapper = LinearColorMapper(
-        palette=Viridis256, low=low, high=max(high, low + 1e-9), nan_color=OUTSIDE, name="tile-mapper"
-    )
-    chart = figure(
-        name="tiles",
-        frame_height=HEIGHT - 90,
-        sizing_mode="stretch_width",
-        x_range=Range1d(-0.5, nx - 0.5, name="tiles-x"),
-        y_range=Range1d(-0.5, ny - 0.5, name="tiles-y"),
-        tools=[PanTool(), WheelZoomTool(), SaveTool(), ResetTool()],
-        active_scroll=None,
-        x_axis_label="column (pixels)",
-        y_axis_label="row (pixels)",
-    )
-    source = ColumnDataSource(data, name="tile-facts")
-    chart.quad(
-        left="x0",
-        right="x1",
-        bottom="y0",
-        top="y1",
-        source=source,
-        fill_color={"field": "shown", "transform": mapper},
-        line_color="white",
-        line_width=1,
-    )
-    chart.add_tools(
-        HoverTool(
-            tooltips=[
-                ("tile", "@tile"),
-                ("iterations", "@n_iter"),
-                ("time", "@seconds{0.0} s"),
-                ("peak memory of its process", "@memory MiB"),
-                ("largest seam error", "@error"),
-                ("support pixels that differ", "@flips"),
-                ("done by", "@taken"),
-            ]
-        )
-    )
-    chart.add_layout(
-        ColorBar(color_mapper=mapper, title="seconds", name="tile-bar", width=12, title_text_font_style="normal"),
-        "right",
-    )
-    return _style(chart)
-
-
-def _residuals(residuals: Residuals) -> figure:
-    chart = figure(
-        name="residuals",
-        height=HEIGHT,
-        sizing_mode="stretch_width",
-        y_axis_type="log",
-        tools=[PanTool(), BoxZoomTool(), WheelZoomTool(), SaveTool(), ResetTool()],
-        active_scroll=None,
-        x_axis_label="counts − background − model − approximation (counts per pixel)",
-        y_axis_label="pixels per bin",
-    )
-    edges, pixels, expected = residuals.edges, residuals.pixels[1:-1], residuals.expected[1:-1]
-    # The logarithm begins below one pixel.
-    floor = 0.5
-    there = np.flatnonzero((pixels > 0) | (expected >= floor))
-    shown = slice(there[0], there[-1] + 1) if there.size else slice(0, 1)
-    left, right = edges[:-1][shown], edges[1:][shown]
-    chart.quad(
-        left=left,
-        right=right,
-        bottom=floor,
-        top=np.maximum(pixels[shown], floor),
-        fill_color=BLUE,
-        fill_alpha=0.35,
-        line_color=BLUE,
-        line_width=0.5,
-        legend_label="this map",
-    )
-    outline = np.maximum(expected[shown], floor)
-    chart.step(
-        np.append(left, right[-1]),
-        np.append(outline, outline[-1]),
-        mode="after",
-        line_color=RED,
-        line_width=1.8,
-        legend_label="Poisson counts of what is expected",
-    )
-    chart.y_range = Range1d(floor, 2 * float(max(pixels.max(initial=1), expected.max(initial=1))))
-    chart.legend.location = "top_right"
-    chart.legend.background_fill_alpha = 0.85
-    chart.legend.label_text_font_size = "12px"
-    return _style(chart)
-
-
-def _convergence(variances: Sequence[float], tolerance: float) -> list[figure]:
-    """Variance by iteration, and by how much of itself it changed."""
-    iterations = list(range(1, len(variances) + 1))
-    change = [
-        (n, abs(before - after) / before)
-        for n, before, after in zip(iterations[1:], variances[:-1], variances[1:], strict=True)
-        if before > 0 and before != after
-    ]
-    charts = []
-    for name, label, kind, points in (
-        ("variance", "variance of the residual", "linear", list(zip(iterations, variances, strict=True))),
-        ("change", "relative change of the variance", "log", change),
-    ):
-        chart = figure(
-            name=name,
-            height=HEIGHT - 60,
-            sizing_mode="stretch_width",
-            y_axis_type=kind,
-            x_range=Range1d(0.5, max(len(variances), 2) + 0.5),
-            tools=[PanTool(), BoxZoomTool(), SaveTool(), ResetTool()],
-            x_axis_label="iteration",
-            y_axis_label=label,
-        )
-        chart.xaxis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
-        if kind == "log":
-            chart.yaxis.ticker = LogTicker(mantissas=[1, 3])
-            chart.yaxis.formatter = BasicTickFormatter(use_scientific=True, power_limit_low=0, precision=0)
-        x, y = [point[0] for point in points], [point[1] for point in points]
-        chart.line(x, y, line_color=BLUE, line_width=2)
-        chart.scatter(x, y, color=BLUE, size=7)
-        if kind == "log" and tolerance > 0:
-            chart.line([0.5, len(variances) + 0.5], [tolerance] * 2, line_color=RED, line_dash="dashed")
-        chart.add_tools(HoverTool(mode="vline", tooltips=[("iteration", "@x"), (label, "@y{0.0000e+0}")]))
-        charts.append(_style(chart))
-    return charts
-
-
 def as_json(document: Document) -> dict[str, Any]:
     """What the browser draws from, with names of models that follow from their order: the same run, the same page."""
     content: Any = document.to_json(deferred=False)
     names: dict[str, str] = {}
     _collect(content["roots"], names)
-    return _renamed({"version": content["version"], "title": "", "roots": content["roots"]}, names)
+    renamed: dict[str, Any] = _renamed({"version": content["version"], "title": "", "roots": content["roots"]}, names)
+    return renamed
 
 
 def _collect(part: Any, names: dict[str, str]) -> None:
@@ -393,7 +229,7 @@ def _collect(part: Any, names: dict[str, str]) -> None:
             names.setdefault(part["id"], f"m{len(names)}")
         for value in part.values():
             _collect(value, names)
-    elif isinstance(part, list):
+    elif isinstance(part, list | tuple):
         for value in part:
             _collect(value, names)
 
@@ -404,4 +240,4 @@ def _renamed(part: Any, names: dict[str, str]) -> Any:
             key: names[value] if key == "id" and isinstance(value, str) else _renamed(value, names)
             for key, value in part.items()
         }
-    return [_renamed(value, names) for value in part] if isinstance(part, list) else part
+    return [_renamed(value, names) for value in part] if isinstance(part, list | tuple) else part

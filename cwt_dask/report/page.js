@@ -149,22 +149,20 @@
 
   // The finest spacing of which not too many lines cross the view, and where they meet its edge.
   function labels(levels, along, [low, high], edges, most) {
-    let best = { lines: levels[0] || [], ticks: [] };
+    let best = null;
     for (const lines of levels) {
       let ticks = [];
       for (const edge of edges) {
         ticks = lines.map((line) => [meets(line, along, edge, low, high), line[0]]).filter(([at]) => at !== null);
         if (ticks.length > 1) break;
       }
-      if (ticks.length > most) break;
+      if (best && ticks.length > most) break;
       best = { lines, ticks };
     }
-    const apart = (high - low) / (1.6 * most);
-    const kept = [];
-    for (const tick of best.ticks.sort((one, other) => one[0] - other[0])) {
-      if (!kept.length || tick[0] - kept[kept.length - 1][0] >= apart) kept.push(tick);
-    }
-    return { lines: best.lines, ticks: kept };
+    if (!best) return { lines: [], ticks: [] };
+    const every = Math.ceil(best.ticks.length / most);
+    best.ticks.sort((one, other) => one[0] - other[0]);
+    return { lines: best.lines, ticks: best.ticks.filter((_, i) => i % every === 0) };
   }
 
   function drawLines() {
@@ -174,7 +172,7 @@
     const middle = [(left + right) / 2, (low + high) / 2];
     // Where a map of the whole sky does not reach the frame, its lines are named where they cross the middle.
     const lon = labels(sky.meridians, "x", [left, right], [low + 0.004 * (high - low), middle[1]], Math.max(width / 75, 3));
-    const lat = labels(sky.parallels, "y", [low, high], [left + 0.004 * (right - left), middle[0]], Math.max(height / 40, 3));
+    const lat = labels(sky.parallels, "y", [low, high], [left + 0.004 * (right - left), middle[0]], Math.max(height / 32, 3));
     const lines = element("graticule").checked ? [...lon.lines, ...lat.lines] : [];
     model("lines").data = { xs: lines.map((line) => line[1]), ys: lines.map((line) => line[2]) };
     for (const name of maps) {
@@ -359,7 +357,8 @@
       const there = [...values].filter((value) => value !== null && Number.isFinite(value));
       const [low, high] = [Math.min(...there), Math.max(...there)];
       facts.data = { ...facts.data, shown: [...values].map((value) => value === null ? NaN : value) };
-      model("tile-mapper").setv({ low: there.length ? low : 0, high: there.length && high > low ? high : (low || 0) + 1e-9 });
+      const bottom = there.length ? low : 0;
+      model("tile-mapper").setv({ low: bottom, high: high > low ? high : bottom + Math.max(Math.abs(bottom), 1) });
       model("tile-bar").title = colour.selectedOptions[0].textContent;
     });
   }
@@ -382,6 +381,17 @@
     for (const [name, wanted] of [...sizes, ["close-up", Math.min(frame("close-up")[0], 420)]]) {
       const chart = model(name);
       if (Math.abs(chart.frame_height - wanted) > 2) chart.frame_height = Math.round(wanted);
+    }
+  }
+
+  // Paper is of another width, and canvases are not drawn anew for it: pictures of them are.
+  function print(views) {
+    for (const view of views.flatMap((manager) => [...manager])) {
+      const chart = element(data.roots[view.model.id]);
+      const picture = chart.parentElement.querySelector("img.printed") || chart.parentElement.insertBefore(new Image(), chart);
+      picture.className = "printed";
+      picture.alt = chart.getAttribute("aria-label");
+      picture.src = view.export("png", true).canvas.toDataURL();
     }
   }
 
@@ -411,7 +421,7 @@
     for (const name of [maps[0], "close-up", "tiles"]) {
       for (const key of ["inner_width", "inner_height"]) model(name).properties[key].change.connect(() => requestAnimationFrame(fit));
     }
-    window.addEventListener("beforeprint", () => { first = 0; fill(); });
+    window.addEventListener("beforeprint", () => { first = 0; fill(); print(views); });
     requestAnimationFrame(() => requestAnimationFrame(() => { document.documentElement.dataset.drawn = views.length; }));
   }
 

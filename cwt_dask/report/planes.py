@@ -142,12 +142,13 @@ def _encoded(
         for image, n in zip(images, used, strict=True)
     ]
     values = scale * np.sinh(low + step * np.arange(VALUES))
-    bright = np.abs(shown) if diverging else shown
-    robust = max(float(np.percentile(bright, 99.5)), float(values[-1]) * 1e-6)
     whole = np.linspace(0.0, 1.0, VALUES)
     stretches = {
-        "asinh": whole,
-        "robust": _linear(values, -robust if diverging else float(np.percentile(shown, 0.5)), robust),
+        "asinh": _linear(
+            whole * step * (VALUES - 1) + low, *np.arcsinh(np.divide(_most(shown, 99.9, diverging), scale))
+        ),
+        "whole": whole,
+        "robust": _linear(values, *_most(shown, 99.5, diverging)),
         "linear": _linear(values, float(values[0]), float(values[-1])),
     }
     return Plane(
@@ -168,6 +169,15 @@ def _noise(values: NDArray[np.float64], *, diverging: bool) -> float:
     size = np.abs(values - np.median(values)) if diverging else values
     positive = size[size > 0]
     return float(np.median(positive)) if positive.size else 1.0
+
+
+def _most(values: NDArray[np.float64], percent: float, diverging: bool) -> tuple[float, float]:
+    """What all but few values lie between; all do where most of them are the same."""
+    if diverging:
+        largest = float(np.percentile(np.abs(values), percent)) or float(np.abs(values).max())
+        return -largest, largest
+    low, high = (float(value) for value in np.percentile(values, (100 - percent, percent)))
+    return (low, high) if high > low else (float(values.min()), float(values.max()))
 
 
 def _linear(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:

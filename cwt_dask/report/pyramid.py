@@ -1,8 +1,8 @@
 """The maps, reduced: the group `pyramid` of `maps.zarr`, whose levels are each half as fine as the one before.
 
 Masked pixels take no part. A level holds, a block of pixels each: sums of `counts`, `background` and `model`, the mean
-`residual`, the largest `significance`, whether any pixel is in the `support`, all `trust` flags, and how many pixels are
-`used`. A chunk belongs to one task, which makes it at every level.
+`residual`, the largest `significance`, whether any pixel is in the `support`, all `trust` flags, and how many pixels
+are `used`. A chunk belongs to one task, which makes it at every level.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, anew: bool = False) -> Pyr
     remove_tree(run.files.pyramid)
     _lay_out(create_group(run.files.pyramid), pyramid, run.stored.plan.kernels.n_scale)
     reduce = partial(reduce_chunk, run.files, run.stored.survey, pyramid)
-    stages.over(reduce, range(pyramid.n_chunks), "pyramid")
+    stages.over(reduce, range(pyramid.n_chunks), "maps reduced for the report")
     # Last: what bears it is whole.
     open_group(run.files.pyramid, writable=True).attrs["of"] = wanted
     return pyramid

@@ -64,19 +64,19 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
     return number
 
 
-def _write(array: zarr.Array, place: Any, values: NDArray[np.generic]) -> None:
+def _write(array: zarr.Array, place: Any, values: NDArray[Any]) -> None:
     # A chunk of zeros is written, too: one that is not there is lost.
     array.with_config({"write_empty_chunks": True})[place] = values.astype(array.dtype)
 
 
-def _read(survey: Survey, maps: zarr.Group, box: Box) -> dict[str, NDArray[np.generic]]:
+def _read(survey: Survey, maps: zarr.Group, box: Box) -> dict[str, NDArray[Any]]:
     """Pixels of some rows, by name of the level's array."""
     pixels = {name: survey.read(name, box).astype(np.float64) for name in ("counts", "background")}
     pixels |= {name: maps[name][box.slices] for name in ("model", "residual", "significance", "trust")}
     return pixels | {"support": maps["support"][(..., *box.slices)], "used": survey.read("mask", box) != 0}
 
 
-def reduced(pixels: Mapping[str, NDArray[np.generic]], factor: int) -> dict[str, NDArray[np.generic]]:
+def reduced(pixels: Mapping[str, NDArray[Any]], factor: int) -> dict[str, NDArray[Any]]:
     """Take pixels together in blocks of `factor` a side; the last ones may hold fewer.
 
     Parameters
@@ -95,17 +95,18 @@ def reduced(pixels: Mapping[str, NDArray[np.generic]], factor: int) -> dict[str,
     return {name: _blocks(values, factor, how.get(name, np.add)) for name, values in pixels.items()}
 
 
-def _blocks(values: NDArray[np.generic], factor: int, combine: np.ufunc) -> NDArray[np.generic]:
+def _blocks(values: NDArray[Any], factor: int, combine: np.ufunc) -> NDArray[Any]:
     if combine is np.add and values.dtype == bool:
         # Whether a pixel is used becomes how many are.
         values = values.astype(np.int64)
     rows, columns = (np.arange(0, length, factor) for length in values.shape[-2:])
     # Rows first: whole ones are taken together at the speed of memory, and few pixels are left.
     by_rows = combine.reduceat(values, rows, axis=-2)
-    whole: NDArray[np.generic] = combine.reduceat(by_rows, columns, axis=-1)
+    whole: NDArray[Any] = combine.reduceat(by_rows, columns, axis=-1)
     return whole
 
 
-def _mean(total: NDArray[np.generic], n: NDArray[np.generic]) -> NDArray[np.float64]:
+def _mean(total: NDArray[Any], n: NDArray[Any]) -> NDArray[np.float64]:
     """Sums over numbers; 0 where there are none."""
-    return np.divide(total, n, out=np.zeros(total.shape), where=n > 0)  # type: ignore[call-overload, no-any-return]
+    mean: NDArray[np.float64] = np.divide(total, n, out=np.zeros(total.shape), where=n > 0)
+    return mean

@@ -1,4 +1,4 @@
-"""Where the sky is on a map: lines of coordinates in any projection, and directions between which a page interpolates."""
+"""Where the sky is on a map: lines of coordinates in any projection, and directions that a page interpolates."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ class _Projection:
 
     def pieces(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> Iterator[Line]:
         """Parts of a line on the map: it is cut where it leaves the map, or jumps to the other side."""
-        value = lon[0] if lon[0] == lon[-1] else lat[0]
+        # Of the sphere's longitudes each has one name.
+        value = lon[0] % 360 if lon[0] == lon[-1] else lat[0]
         x, y = self.pixels(lon, lat)
         step = np.hypot(np.diff(x), np.diff(y))
         there = step[np.isfinite(step)]
@@ -134,13 +135,10 @@ class _Projection:
 
 def _degrees(value: float) -> str:
     """A multiple of a step, as short as it can be said."""
-    turned = value % 360 if value > 90 or value < -90 else value
-    return f"{round(turned, 6):g}".replace("-", "\N{MINUS SIGN}") + "°"
+    return f"{round(value, 6):g}".replace("-", "\N{MINUS SIGN}") + "°"
 
 
-def _extent(
-    sky: _Projection, lon: NDArray[np.float64], lat: NDArray[np.float64]
-) -> tuple[float, float, float, float]:
+def _extent(sky: _Projection, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> tuple[float, float, float, float]:
     """What of the sky a map shows: longitudes, which go on beyond the circle, and latitudes."""
     there = np.isfinite(lon)
     if not there.any():

@@ -33,7 +33,7 @@ SHOWN = {
     "significance": ("T/E", 1),
     "sqrt_ts": ("√TS", 1),
     "excess": ("Excess", 1),
-    "excess_errn": ("−", 1),
+    "excess_errn": ("\N{MINUS SIGN}", 1),
     "excess_errp": ("+", 1),
     "flags": ("Flags", 0),
     "counts": ("Counts", 0),

@@ -48,15 +48,17 @@ class Verdict:
 
 NOT_SAID = (
     "whether the background was right: a background that is too low anywhere makes sources there",
-    "how bright a source is: the model is not flux, it holds what the iteration has taken up; use the excess, which is "
-    "counts less background in a disc, not corrected for what lies outside of it",
+    (
+        "how bright a source is: the model is not flux, it holds what the iteration has taken up; use the excess, "
+        "which is counts less background in a disc, not corrected for what lies outside of it"
+    ),
     "how improbable a source is: T/E is the published statistic, not a number of sigmas where counts are few",
     "whether all flux was found: converged means that steps have become small, not that the model is complete",
 )
 
 
 def verdict(plan: Plan, numbers: Numbers) -> Verdict:
-    """Did the tiles do harm?"""
+    """Say whether the tiles did harm."""
     certificate = numbers.certificate
     if not certificate["tiling_exact"]:
         reasons = [*certificate["not_exact_because"]]
@@ -66,16 +68,20 @@ def verdict(plan: Plan, numbers: Numbers) -> Verdict:
     if certificate["n_tiles"] == 1 and certificate["margin_effective"] is None:
         return Verdict("good", "There was one tile, so no seam that could do harm.", [])
     error = certificate["seam_model_error"]
+    differ = f"at most {error:.1e} of their maximum" if error else "nothing"
     return Verdict(
         "good",
         "The tiles did no harm: this is what the whole map, analysed at once, would have given.",
         [
             "every pixel was written exactly once",
-            f"windows overlap by {certificate['margin_effective']} pixels, and the contract asks for "
-            f"{certificate['margin_contract']}",
-            "where two neighbours computed the same pixels, their models differ by at most "
-            f"{'nothing' if not error else f'{error:.1e} of their maximum'} ({TOLERANCE:.0e} is allowed), and no pixel "
-            "of the support differs",
+            (
+                f"windows overlap by {certificate['margin_effective']} pixels, and the contract asks for "
+                f"{certificate['margin_contract']}"
+            ),
+            (
+                f"where two neighbours computed the same pixels, their models differ by {differ} "
+                f"({TOLERANCE:.0e} is allowed), and no pixel of the support differs"
+            ),
             f"all tiles stopped at iteration {certificate['n_iter']}, as the whole map does",
         ],
     )
@@ -86,7 +92,11 @@ def evidence(numbers: Numbers) -> list[Row]:
     said = numbers.certificate
     converged = {True: "yes", False: "no, the most iterations allowed were made", None: "not asked for"}
     return [
-        Row("Tiles", f"{said['n_tiles']}", f"cores of {said['tile_size'][0]} × {said['tile_size'][1]} pixels"),
+        Row(
+            "Tiles",
+            f"{said['n_tiles']}",
+            f"cores of {said['tile_size'][0]} \N{MULTIPLICATION SIGN} {said['tile_size'][1]} pixels",
+        ),
         Row("Coverage", f"{said['coverage']:g}", "1: every pixel was written exactly once"),
         Row(
             "Margin",
@@ -137,17 +147,17 @@ def warnings(numbers: Numbers, sources: Sources) -> list[str]:
     found = list(numbers.certificate["warnings"])
     if numbers.stretch > 2**0.5 and numbers.stretched > 0:
         found.append(
-            f"Pixels are up to {numbers.stretch:.3g} times as long as wide on the sky, and more than 1.4 times on "
+            f"Pixels are up to {_times(numbers.stretch)} as long as wide on the sky, and more than 1.4 times on "
             f"{share(numbers.stretched)} of the map"
             + (", beyond 45° of latitude" if numbers.cylindrical else "")
-            + ". Kernels are round in pixels: there they match no round source, and scales are not what they are in the "
-            "middle."
+            + ". Kernels are round in pixels: there they match no round source, and scales are not what they are in "
+            "the middle."
         )
     if numbers.few_counts > 0:
         found.append(
             f"Few counts a kernel: on {share(numbers.few_counts)} of the map fewer than {FEW:g} background counts are "
-            f"expected in the finest kernel's disc ({numbers.disc_counts:.3g} on average over the map). T/E is no number "
-            "of sigmas there: noise alone makes islands above 5."
+            f"expected in the finest kernel's disc ({numbers.disc_counts:.3g} on average over the map). T/E is no "
+            "number of sigmas there: noise alone makes islands above 5."
         )
     used = max(numbers.n_used, 1)
     for flag, words in (
@@ -155,7 +165,9 @@ def warnings(numbers: Numbers, sources: Sources) -> list[str]:
         (Trust.MASKED_NEIGHBOUR, "lie within the kernels' reach of masked pixels, which count as empty sky"),
     ):
         if numbers.flagged[flag]:
-            found.append(f"{share(numbers.flagged[flag] / used)} of the used pixels {words}: sources there are flagged.")
+            found.append(
+                f"{share(numbers.flagged[flag] / used)} of the used pixels {words}: sources there are flagged."
+            )
     if rings := numbers.flagged[Trust.ERROR_UNDEFINED]:
         found.append(
             f"Blind: at {rings} used pixels ({share(rings / used)}) the expected error was undefined or zero at some "
@@ -169,10 +181,15 @@ def warnings(numbers: Numbers, sources: Sources) -> list[str]:
     return found
 
 
+def _times(ratio: float) -> str:
+    """A ratio, as far as it means anything: at a pole it has no bound."""
+    return "hundreds of times" if ratio >= 200 else f"{ratio:.3g} times"
+
+
 def share(part: float) -> str:
     """A share in percent, never a rounded nothing."""
     percent = 100 * part
-    return "less than 0.1 %" if 0 < percent < 0.1 else f"{percent:.3g} %"
+    return "less than 0.1 %" if 0 < percent < 0.1 else f"{percent:.2g} %" if percent < 10 else f"{percent:.0f} %"
 
 
 def cost(plan: Plan, numbers: Numbers) -> list[Row]:
@@ -186,7 +203,9 @@ def cost(plan: Plan, numbers: Numbers) -> list[Row]:
         notes += f"; {taken} tiles were taken over, with their times"
     return [
         Row("Time of the tiles on one core", f"{duration(spent)}, planned {duration(plan.core_seconds)}", notes),
-        Row("Time of the run", duration(seconds["run"]), "of the last call, if it took several; the report not counted"),
+        Row(
+            "Time of the run", duration(seconds["run"]), "of the last call, if it took several; the report not counted"
+        ),
         Row(
             "Slowest tile",
             duration(max((tile.seconds for tile in tiles), default=0.0)),
@@ -208,7 +227,11 @@ def setting_rows(run: SurveyRun) -> list[Row]:
     grid = plan.grid
     return [
         Row("Survey", f"{run.stored.survey}"),
-        Row("Map", f"{grid.y.length} × {grid.x.length} pixels", "a ring: its columns close the circle" * grid.ring),
+        Row(
+            "Map",
+            f"{grid.y.length} \N{MULTIPLICATION SIGN} {grid.x.length} pixels",
+            "a ring: its columns close the circle" * grid.ring,
+        ),
         Row("Pixel", f"{facts.pixel_scale_deg:g}°", "at the map's centre"),
         Row("Counts", f"{facts.counts_sum:.10g}", f"background expected: {facts.background_sum:.10g}"),
         Row("Scales", ", ".join(f"{scale:g}" for scale in plan.kernels.scales), "pixels"),
