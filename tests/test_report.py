@@ -249,9 +249,8 @@ def test_lines_of_coordinates_lie_where_they_say(kind):
             world = np.array(wcs.all_pix2world(line.x, line.y, 0))
             world[axis] = value
             off = np.hypot(*(np.array(wcs.all_world2pix(*world, 0)) - [line.x, line.y]))
-            # At the limb a rounded pixel may be off the sky; at its ends a map goes on on the other side.
-            assert np.nanmedian(off) < 0.1
-            assert np.count_nonzero(off > 0.5) <= 2
+            # At the limb a rounded pixel may be off the sky, or beyond; at its ends a map goes on on the other side.
+            assert np.count_nonzero(off > 0.1) <= 2
             assert 0 <= value < 360 or axis == 1
             assert min(line.x) >= -0.5
             assert max(line.x) <= shape[1] - 0.5

@@ -386,7 +386,8 @@
 
   // Paper is of another width, and canvases are not drawn anew for it: pictures of them are.
   function print(views) {
-    for (const view of views.flatMap((manager) => [...manager])) {
+    const charts = views.flatMap((manager) => [...manager]).filter((view) => view.model.id in data.roots);
+    for (const view of charts) {
       const chart = element(data.roots[view.model.id]);
       const picture = chart.parentElement.querySelector("img.printed") || chart.parentElement.insertBefore(new Image(), chart);
       picture.className = "printed";
