@@ -40,7 +40,7 @@ LONGEST_SIDE = 8192
 SHORT_SIDE = 512
 # Chunks of the finest level are at least so long: few files.
 LEAST_CHUNK = 256
-# Pixels of the map that are read at once.
+# Pixels of the map that are read at once; never more than a tile's box has, for which a worker has the memory.
 PIXELS_AT_ONCE = 2**21
 
 
@@ -56,11 +56,14 @@ class Pyramid:
         Pixels of the map along a side of a level's pixel, by level, the finest first; powers of two.
     region : tuple of int
         Rows and columns of the map that one chunk covers, at any level.
+    at_once : int
+        Pixels of the map that may be read at once.
     """
 
     shape: tuple[int, int]
     factors: tuple[int, ...]
     region: tuple[int, int]
+    at_once: int
 
     @classmethod
     def of(cls, grid: TileGrid) -> Pyramid:
@@ -74,7 +77,7 @@ class Pyramid:
             factors.append(2 * factors[-1])
         coarsest = factors[-1]
         rows, columns = (-(-max(core, LEAST_CHUNK * finest) // coarsest) * coarsest for core in grid.core_shape)
-        return cls(shape, tuple(factors), (rows, columns))
+        return cls(shape, tuple(factors), (rows, columns), min(PIXELS_AT_ONCE, math.prod(grid.box_shape)))
 
     def level_shape(self, factor: int) -> tuple[int, int]:
         """Rows and columns of a level; the last ones may stand for fewer pixels."""
@@ -99,7 +102,7 @@ class Pyramid:
     def strips(self, box: Box) -> Iterator[Box]:
         """Cut what a chunk covers into rows that are read at once, whole blocks of every level each."""
         coarsest = self.factors[-1]
-        rows = max(PIXELS_AT_ONCE // (box.x1 - box.x0) // coarsest, 1) * coarsest
+        rows = max(self.at_once // (box.x1 - box.x0) // coarsest, 1) * coarsest
         for y0 in range(box.y0, box.y1, rows):
             yield Box(y0, min(y0 + rows, box.y1), box.x0, box.x1)
 
