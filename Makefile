@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-runs test-rest test-cluster test-batch test-servers test-gammapy lint bench chaos constraints clean
+.PHONY: demo test test-runs test-rest test-cluster test-batch test-servers test-gammapy test-browser lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/installed
@@ -15,16 +15,24 @@ demo: .venv/installed
 # every raise has a test; watching for that costs a third of the time.
 RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py faults.py pilot.py ring.py stop.py taken_over.py work.py)
 
+# What make test leaves out.
+APART := cluster gammapy browser
+
 test: .venv/installed
 	$(MAKE) --jobs 2 --output-sync=target test-runs test-rest
 	$(BIN)/python tests/raises.py
-	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy (make test-gammapy)"
+	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy (make test-gammapy);"
+	@echo "the report in a browser (make test-browser)"
 
 test-runs:
 	$(BIN)/python -m pytest $(RUNS)
 
 test-rest:
-	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) --ignore=tests/cluster --ignore=tests/gammapy
+	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) $(addprefix --ignore=tests/,$(APART))
+
+# The report in a real browser: needs Debian's chromium, chromium-driver and poppler-utils.
+test-browser: .venv/installed
+	$(BIN)/python -m pytest tests/browser
 
 # On a real SLURM and under a real mpirun, which the tests start: needs root, and Debian's slurm-wlm, munge, openmpi-bin.
 # Most of it is waiting, so both halves run side by side.

@@ -20,6 +20,7 @@ from cwt_dask.match import associate, describe_match, match_run
 from cwt_dask.options import OPTION_NAMES
 from cwt_dask.places import place, store_errors
 from cwt_dask.progress import reporter
+from cwt_dask.report import write_report
 from cwt_dask.reprocess import point_to, refuse_no_link, what_would_be_taken_over
 from cwt_dask.reprocess import reprocess as reprocess_survey
 from cwt_dask.results import SurveyRun
@@ -56,7 +57,7 @@ def cli() -> None:
 @click.argument("run_dir")
 @options(SOURCE, SETTINGS, EXECUTION)
 def run(survey: str, run_dir: str, **_: Any) -> int:
-    """Find the sources of SURVEY: maps, catalogue and certificate go to RUN_DIR.
+    """Find the sources of SURVEY: maps, catalogue, certificate and report go to RUN_DIR.
 
     On an existing RUN_DIR of the same survey and settings it goes on where that stopped. Take as finest scale about the
     width (sigma) of the point spread function. Options from --n-scale to --memory-target decide the result, those after
@@ -221,6 +222,16 @@ def verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool) 
     for line in scope(result, recompute=recompute, against_whole=against_whole):
         click.echo(line)
     return 1 if broken else 0
+
+
+@cli.command()
+@click.argument("run_dir")
+def report(run_dir: str) -> None:
+    """Write the report of the finished run in RUN_DIR again: one page, report.html, that needs no network.
+
+    Example: cwt-dask report run
+    """
+    click.echo(f"report         {write_report(SurveyRun.open(run_dir))}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -113,6 +113,7 @@ EXECUTION = (
     click.option(
         "--fits", type=click.Choice(["yes", "no", "auto"]), default="auto", show_default=True, help="Write maps.fits."
     ),
+    click.option("--no-report", is_flag=True, help="Leave report.html out."),
     click.option("--overwrite", is_flag=True, help="Start anew in an existing RUN_DIR."),
     click.option(
         "--log-format",

@@ -94,6 +94,8 @@ class Execution:
         Keep the model of every iteration.
     fits : {"auto", "yes", "no"}
         Whether `maps.fits` is written; auto writes it for maps small enough to be handy.
+    no_report : bool
+        Leave `report.html` out.
     overwrite : bool
         Replace an existing run.
     quiet : bool
@@ -115,6 +117,7 @@ class Execution:
     scheduler_file: str | None = None
     keep_history: bool = False
     fits: AutoYesNo = "auto"
+    no_report: bool = False
     overwrite: bool = False
     quiet: bool = False
     log_format: LogFormat = "text"
@@ -130,6 +133,7 @@ class Execution:
             raise SettingsError(f"scheduler_file is {shown(self.scheduler_file)}: it must be the name of a file")
         check_choice("fits", self.fits, get_args(AutoYesNo))
         check_flag("keep_history", self.keep_history)
+        check_flag("no_report", self.no_report)
         check_flag("overwrite", self.overwrite)
         check_flag("quiet", self.quiet)
         check_choice("log_format", self.log_format, get_args(LogFormat))

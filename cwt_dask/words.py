@@ -61,5 +61,6 @@ def summary(result: SurveyRun) -> str:
         f"tiles          {certificate['n_tiles']}, {harm}"
         + (f" (largest model difference at a seam {error:.1e})" if error is not None else ""),
         f"certificate    {result.files.certificate}",
+        *([f"report         {result.files.report}"] if result.files.report.exists() else []),
     ]
     return "\n".join(lines)
