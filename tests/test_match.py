@@ -11,6 +11,7 @@ from cwt_dask.cli import main
 from cwt_dask.counterparts import read_counterparts
 from cwt_dask.errors import InputError
 from cwt_dask.match import associate, describe_match, match_run
+from cwt_dask.report import report_is_current, write_report
 from cwt_dask.verify import verify_run
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "workers": 0, "fits": "no"}
@@ -101,10 +102,14 @@ def test_a_catalogue_that_is_made_again_has_no_associations(run, tmp_path):
 
 
 def test_the_command(run, tmp_path, capsys):
+    write_report(run)
     path = catalogue_of(run, tmp_path / "known.fits")
     assert main(["match", str(run.files.path), str(path), "--radius", "0.05"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["catalogue", "radius", "associated", "found", "written"]
+    # The report shows them, and is as the certificate now is.
+    assert report_is_current(run)
+    assert "assoc_name" in run.files.report.read_text()
     assert main(["match", str(run.files.path), str(tmp_path / "no.fits")]) == 2
     assert "cannot be read as a table" in capsys.readouterr().err
 
