@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from cwt_dask.cwt.field import make_field
+from cwt_dask.cwt.html import html_overview
 from cwt_dask.cwt.image import SkyImage
 from cwt_dask.cwt.info import metrics_table, overview_table, scale_table, summary
 from cwt_dask.cwt.state import State
@@ -235,6 +236,15 @@ class CWTData:
         """Numbers of all images and cubes, a row each."""
         everything = [*self.images().values(), *self.cubes().values()]
         return overview_table([summary(image, self.field.valid) for image in everything])
+
+    def __repr__(self) -> str:
+        ny, nx = self.field.counts.shape
+        return f"CWTData({ny} x {nx} pixels, {self.n_scale} scales, {self.n_iter} iterations)"
+
+    def _repr_html_(self) -> str:
+        stopped = "steps below tol" if self.converged else "steps not below tol"
+        words = f"after iteration {self.n_iter}, {stopped}" if self.n_iter else "not analysed yet"
+        return html_overview(repr(self), words, self.info_table)
 
     def __sub__(self, other: CWTData) -> CWTData:
         """What was computed here minus what was computed there; the supports' exclusive or.
