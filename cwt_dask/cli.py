@@ -38,18 +38,19 @@ if TYPE_CHECKING:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="cwt-dask")
 def cli() -> None:
-    r"""Find sources in gamma-ray survey maps of any size by an iterative wavelet transform, tile by tile.
+    """Find sources in gamma-ray survey maps of any size by an iterative wavelet transform, tile by tile.
+
+    To try it:
 
     \b
-    To try it:
-      cwt-dask simulate survey.fits --shape 1500 3000 --seed 1
-      cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5    what a run takes; runs nothing
-      cwt-dask run survey.fits run --n-scale 3 --min-scale 1.2 --step-scale 1.5
-      cwt-dask status run                                                       from another terminal, too
-      cwt-dask verify run                                                       every promise, from the files
+    cwt-dask simulate survey.fits --shape 1500 3000 --seed 1
+    cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5    what a run takes; runs nothing
+    cwt-dask run survey.fits run --n-scale 3 --min-scale 1.2 --step-scale 1.5
+    cwt-dask status run                                                       from another terminal, too
+    cwt-dask verify run                                                       every promise, from the files
 
     cwt-dask COMMAND --help says what a command does, with an example.
-    """
+    """  # noqa: D301 - click's mark of lines that it leaves as they are
 
 
 @cli.command()

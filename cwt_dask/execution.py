@@ -88,8 +88,10 @@ class Execution:
         Bytes a worker may use.
     cluster : Cluster
         Where the workers are.
-    scheduler, scheduler_file : str or None
-        Address, or name of a file with the address, of a Dask scheduler to use in place of a local cluster.
+    scheduler : str or None
+        Address of a Dask scheduler to use in place of a local cluster, such as "tls://host:8786".
+    scheduler_file : str or None
+        Name of a file with that address.
     keep_history : bool
         Keep the model of every iteration.
     fits : {"auto", "yes", "no"}
