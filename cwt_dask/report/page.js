@@ -92,8 +92,13 @@
     return { box: [nx / 2 - 0.5 - wide / 2, nx / 2 - 0.5 + wide / 2, ny / 2 - 0.5 - high / 2, ny / 2 - 0.5 + high / 2], taller };
   }
 
+  let whole = [];
+  // Whether nobody has moved the maps since the whole was shown.
+  const isWhole = () => inView().every((edge, i) => Math.abs(edge - whole[i]) < 1e-6 * (nx + ny));
+
   function showWhole() {
     const { box, taller } = wholeMap(frame(maps[0]));
+    whole = box;
     set("", ...box);
     const note = element("stretched");
     note.hidden = taller < 1.05;
@@ -413,10 +418,9 @@
       const [width, height] = frame(maps[0]);
       const size = [width, height, ...frame("close-up")].join();
       // Who has zoomed in keeps the view.
-      if (size !== wide && chosen === null) {
-        showWhole();
-        if (total) showAround("close", data.x[0], data.y[0], around(), "close-up");
-      }
+      // Labels that need more room change a frame's size, too.
+      if (size !== wide && (!wide || isWhole())) showWhole();
+      if (size !== wide && chosen === null && total) showAround("close", data.x[0], data.y[0], around(), "close-up");
       wide = size;
       redraw();
     };
