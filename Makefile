@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-runs test-rest test-browser test-cluster test-batch test-servers lint bench chaos constraints clean
+.PHONY: demo test test-runs test-rest test-cluster test-batch test-servers test-gammapy test-browser lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/installed
@@ -15,17 +15,20 @@ demo: .venv/installed
 # every raise has a test; watching for that costs a third of the time.
 RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py faults.py pilot.py ring.py stop.py taken_over.py work.py)
 
+# What make test leaves out.
+APART := cluster gammapy browser
+
 test: .venv/installed
 	$(MAKE) --jobs 2 --output-sync=target test-runs test-rest
 	$(BIN)/python tests/raises.py
-	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); the report in a browser"
-	@echo "(make test-browser)"
+	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy (make test-gammapy);"
+	@echo "the report in a browser (make test-browser)"
 
 test-runs:
 	$(BIN)/python -m pytest $(RUNS)
 
 test-rest:
-	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) --ignore=tests/cluster --ignore=tests/browser
+	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) $(addprefix --ignore=tests/,$(APART))
 
 # The report in a real browser: needs Debian's chromium, chromium-driver and poppler-utils.
 test-browser: .venv/installed
@@ -43,6 +46,10 @@ test-batch:
 
 test-servers:
 	$(BIN)/python -m pytest tests/cluster $(addprefix --ignore=,$(BATCH))
+
+# Gammapy needs an older version of what is pinned: it has an environment of its own, with the newest that there are.
+test-gammapy: .venv-gammapy/installed
+	.venv-gammapy/bin/python -m pytest --confcutdir=tests/gammapy tests/gammapy
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -68,7 +75,7 @@ constraints:
 	rm -rf .venv-constraints
 
 clean:
-	rm -rf .venv .venv-workflows demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-workflows .venv-gammapy demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -79,4 +86,9 @@ clean:
 .venv-workflows/installed: workflows/hpc/requirements.txt
 	$(PYTHON) -m venv .venv-workflows
 	.venv-workflows/bin/pip install --quiet --requirement $<
+	touch $@
+
+.venv-gammapy/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-gammapy
+	.venv-gammapy/bin/pip install --quiet --editable '.[gammapy]' pytest
 	touch $@

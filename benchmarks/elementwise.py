@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from common import KERNELS, THRESHOLD, interleaved, markdown, say, sky
 
-from cwt_dask.cwt.compiled import find_significant, keep_largest
+from cwt_dask.cwt.compiled import TIE, find_significant, keep_largest
 from cwt_dask.cwt.state import rounding_level
 from cwt_dask.cwt.transform import KernelSpectra, kernel_spectra, row_blocks
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SIZE = 2048
 REPETITIONS = 9
-SCALE = 0
+SCALE, ITERATION = 0, 1
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class After:
     near: np.ndarray = field(init=False)
     significance: np.ndarray = field(init=False)
     best_scale: np.ndarray = field(init=False)
+    best_iteration: np.ndarray = field(init=False)
     undefined: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +82,7 @@ class After:
         self.above, self.wanted, self.near = (np.empty(self.shape, dtype=bool) for _ in range(3))
         self.significance = np.full(self.shape, -np.inf)
         self.best_scale = np.full(self.shape, -1, np.int16)
+        self.best_iteration = np.zeros(self.shape, np.uint16)
         self.undefined = np.zeros(self.shape, dtype=bool)
 
 
@@ -94,7 +96,8 @@ def by_numba(before: Before, after: After) -> None:
         images = b.transform[rows], b.variance[rows], b.valid[rows], b.joined[rows]
         found = a.ratio[rows], a.above[rows], a.wanted[rows], a.near[rows]
         find_significant(*images, b.floor, b.rounding, (THRESHOLD, THRESHOLD), *found)
-        keep_largest(a.ratio[rows], b.valid[rows], SCALE, a.significance[rows], a.best_scale[rows], a.undefined[rows])
+        best = a.significance[rows], a.best_scale[rows], a.best_iteration[rows]
+        keep_largest(a.ratio[rows], b.valid[rows], SCALE, ITERATION, *best, a.undefined[rows])
 
 
 def by_numpy_in_blocks(before: Before, after: After) -> None:
@@ -114,7 +117,14 @@ def by_numexpr(before: Before, after: After) -> None:
     b, a = before, after
     known = {"t": b.transform, "v": b.variance, "valid": b.valid, "joined": b.joined, "ratio": a.ratio}
     known |= {"best": a.best_scale, "largest": a.significance, "undefined": a.undefined}
-    known |= {"least": b.floor, "rounding": b.rounding, "threshold": THRESHOLD, "scale": SCALE, "nothing": -np.inf}
+    known |= {
+        "least": b.floor,
+        "rounding": b.rounding,
+        "threshold": THRESHOLD,
+        "scale": SCALE,
+        "iteration": ITERATION,
+        "nothing": -np.inf,
+    }
 
     def put(out: np.ndarray, expression: str, names: dict[str, Any] = known) -> None:
         evaluate(expression, local_dict=names, global_dict={}, out=out, casting="same_kind")
@@ -131,6 +141,7 @@ def by_numexpr(before: Before, after: After) -> None:
         "valid & (v > least) & "
         "(2 * sqrt(v) * abs(t - threshold * sqrt(v)) <= 2 * sqrt(v) * rounding + abs(threshold) * least)",
     )
+    put(a.best_iteration, f"where(ratio - largest > {TIE} * abs(ratio), iteration, when)")
     put(a.best_scale, "where(ratio > largest, scale, best)")
     put(a.significance, "where(ratio > largest, ratio, largest)")
     put(a.undefined, "undefined | (valid & (ratio == nothing))")
@@ -173,6 +184,8 @@ def _by_numpy(before: Before, after: After, rows: slice) -> None:
         distance = 2 * error * np.abs(transform - THRESHOLD * error)
         a.near[rows] = defined & (distance <= 2 * error * b.rounding + abs(THRESHOLD) * b.floor)
     better = ratio > a.significance[rows]
+    with np.errstate(invalid="ignore"):
+        a.best_iteration[rows][ratio - a.significance[rows] > TIE * np.abs(ratio)] = ITERATION
     a.best_scale[rows][better] = SCALE
     np.maximum(a.significance[rows], ratio, out=a.significance[rows])
     a.undefined[rows] |= valid & (ratio == -np.inf)

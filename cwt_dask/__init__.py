@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from cwt_dask.cwt.analysis import CWT
-from cwt_dask.cwt.data import CWTData
-from cwt_dask.cwt.kernels import CWTKernels
-
 if TYPE_CHECKING:
+    from cwt_dask.cwt.analysis import CWT
+    from cwt_dask.cwt.data import CWTData
+    from cwt_dask.cwt.kernels import CWTKernels
     from cwt_dask.run import SurveyRun, run_survey
 
 __all__ = ["CWT", "CWTData", "CWTKernels", "SurveyRun", "__version__", "run_survey"]
 
 __version__ = version("cwt_dask")
 
+_WHERE = {
+    "CWT": "cwt.analysis",
+    "CWTData": "cwt.data",
+    "CWTKernels": "cwt.kernels",
+    "SurveyRun": "run",
+    "run_survey": "run",
+}
+
 
 def __getattr__(name: str) -> Any:
-    # The detector on one image works without Dask and Zarr: they are imported when a survey is asked for.
-    if name in {"SurveyRun", "run_survey"}:
-        from cwt_dask import run  # noqa: PLC0415
-
-        return getattr(run, name)
+    # The detector on one image works without Dask and Zarr, and the command line listens to signals before anything is
+    # imported that takes its time: all is imported when it is asked for.
+    if name in _WHERE:
+        return getattr(import_module(f"cwt_dask.{_WHERE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

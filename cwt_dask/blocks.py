@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cwt_dask.atomic import write_atomically
 from cwt_dask.checkpoint import remove_checkpoint, sound_rounds
 from cwt_dask.cwt.stopping import FIRST_STOP
-from cwt_dask.detections import published_digests
+from cwt_dask.detections import digests_of_tile
 from cwt_dask.errors import RunError
 from cwt_dask.ledger import read_block_records, read_records, read_run_id
 from cwt_dask.merge.judgement import OpenIsland, open_islands, tell_fates
@@ -26,7 +26,7 @@ from cwt_dask.places import remove_tree
 from cwt_dask.tile import contradicted_pieces, mark_open_pixels, run_tile, settle_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from cwt_dask.layout import RunDir
     from cwt_dask.ledger import Record, TileRecord
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from cwt_dask.results import SurveyRun
     from cwt_dask.stages import Stages
     from cwt_dask.tile import Job
-    from cwt_dask.tiling import TileGrid
 
 # Rounds in which a block's tiles are told the fates of islands; None is as many as can be needed. What is right in all
 # cores after one iteration makes the pieces of the next right: one round an iteration, and one to see that all is well.
@@ -196,7 +195,10 @@ class Iteration:
         if settings.stopping != "global" or self._judges_islands or end == settings.max_iter:
             return end
         scatter = scatter_by_chunk(self.run.survey)
-        pilot = pilot_tiles(self.plan.grid, scatter)
+        if pilot := pilot_tiles(self.plan.grid, scatter):
+            self._say(
+                f"{len(pilot)} of {self.plan.grid.n_tiles} tiles go ahead: they show how far others need not wait"
+            )
         while pilot and begun < end < settings.max_iter:
             self._do_block(replace(self.job, start=begun, stop=end, keeps=True, publishes=False), {}, pilot)
             records = self._at_end_of(end)
@@ -224,7 +226,8 @@ class Iteration:
         if job.publishes:
             have &= {tile for tile, record in done.items() if job.tol is not None or record.n_iter == job.stop}
         wanted = [tile for tile in (self._tiles if tiles is None else tiles) if tile not in have]
-        self._iterate(job, wanted, f"tiles, iterations {job.start + 1} to {job.stop}")
+        who = "tiles" if tiles is None else "tiles that go ahead"
+        self._iterate(job, wanted, f"{who}, iterations {job.start + 1} to {job.stop}")
         if job.keeps:
             self.checked.setdefault(job.stop, {}).update(dict.fromkeys(wanted, True))
 
@@ -243,7 +246,7 @@ class Iteration:
             blocks = [block for block in self.files.begun_blocks if block <= job.stop]
             sound = {tile: block for block in blocks for tile in self._checked_block(block)}
             job = replace(job, ahead={tile: sound[tile] for tile in tiles if tile in sound})
-        self._over(partial(run_tile, job), tiles, stage)
+        self.stages.over(partial(run_tile, job), tiles, stage)
 
     def _settle(self, job: Job) -> tuple[Job, _Unsettled]:
         """Tell tiles the fates of the whole map's islands until none contradicts them.
@@ -261,10 +264,10 @@ class Iteration:
             tell_fates(self.files, self.plan.grid, job.stop, round_, threshold)
             if round_ > most:
                 break
-            again = self._over(partial(settle_tile, job), self._tiles, "islands over seams")
+            again = self.stages.over(partial(settle_tile, job), self._tiles, "islands over seams")
             if not any(again.values()):
                 return job, _Unsettled()
-        found = self._over(partial(contradicted_pieces, job), self._tiles, "islands left open")
+        found = self.stages.over(partial(contradicted_pieces, job), self._tiles, "islands left open")
         contradicted = chain.from_iterable(found.values())
         return job, _Unsettled(*open_islands(self.files, self.plan.grid, job.stop, job.round, contradicted))
 
@@ -272,7 +275,9 @@ class Iteration:
         """Keep which islands were left open in a block, as far as it counts, and mark their pixels."""
         listed = [island._asdict() for island in unsettled.islands if island.iteration <= n_iter]
         pieces = {tile: [piece for piece in found if piece[0] <= n_iter] for tile, found in unsettled.pieces.items()}
-        self._over(partial(mark_open_pixels, job, pieces), [tile for tile in pieces if pieces[tile]], "marking islands")
+        self.stages.over(
+            partial(mark_open_pixels, job, pieces), [tile for tile in pieces if pieces[tile]], "marking islands"
+        )
         write_atomically(self.files.open_islands(job.stop), json.dumps(listed, indent=1).encode())
 
     @property
@@ -282,9 +287,6 @@ class Iteration:
     def _say(self, text: str) -> None:
         self.stages.progress.message(text)
 
-    def _over(self, function: Callable[[int], Any], tiles: Iterable[int], stage: str) -> dict[int, Any]:
-        return self.stages.over(function, tiles, stage)
-
     def _records(self) -> dict[int, TileRecord]:
         ours = (self.job.run_id, self.plan.settings_digest)
         records = read_records(self.files.ledger)
@@ -293,8 +295,8 @@ class Iteration:
     def _trusted_tiles(self) -> dict[int, TileRecord]:
         """Records of finished tiles whose pixels are in the maps as recorded."""
         records = self._records()
-        function = partial(_digests_of_tile, self.files, self.plan.grid)
-        found = self._over(function, records, "checking tiles") if records else {}
+        function = partial(digests_of_tile, self.files, self.plan.grid)
+        found = self.stages.over(function, records, "checking tiles") if records else {}
         return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
 
     def _whole_blocks(self) -> tuple[int, int]:
@@ -318,7 +320,7 @@ class Iteration:
         records = read_block_records(self.files.ledger, block)
         most_rounds = block + 2 if self._judges_islands else 1
         function = partial(sound_rounds, self.files, self.job.run_id, block, most_rounds)
-        sound = self._over(function, records, "checking checkpoints") if records else {}
+        sound = self.stages.over(function, records, "checking checkpoints") if records else {}
         for tile, rounds in records.items():
             for record in rounds[sound[tile] :]:
                 self.files.block_record(block, tile, record.round).unlink()
@@ -344,7 +346,3 @@ class _Unsettled(NamedTuple):
 
     islands: Sequence[OpenIsland] = ()
     pieces: Mapping[int, Sequence[tuple[int, int, int]]] = MappingProxyType({})
-
-
-def _digests_of_tile(files: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
-    return published_digests(files, grid.tile(tile))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
-from scipy.special import gammainccinv, gammaincinv, ndtr
+from scipy.spatial import cKDTree
 
+from cwt_dask.centroids import radius_68
+from cwt_dask.counting import sqrt_ts
 from cwt_dask.merge.islands import join_pieces
+from cwt_dask.names import source_names
 from cwt_dask.peaks import disc_radii
 from cwt_dask.sources import COLUMNS, read_found
+from cwt_dask.survey import has_position
+from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -22,36 +26,41 @@ if TYPE_CHECKING:
 
     from cwt_dask.layout import RunDir
     from cwt_dask.plan import Plan
+    from cwt_dask.survey import SurveyFacts
 
 DESCRIPTIONS = {
     "source_id": "Number of the source, in row-major order of the peaks",
     "name": "Name by position in ICRS, truncated",
-    "ra": "Right ascension of the peak pixel's centre (ICRS)",
-    "dec": "Declination of the peak pixel's centre (ICRS)",
-    "glon": "Galactic longitude of the peak pixel's centre",
-    "glat": "Galactic latitude of the peak pixel's centre",
+    "ra": "Right ascension of the centroid (ICRS)",
+    "dec": "Declination of the centroid (ICRS)",
+    "glon": "Galactic longitude of the centroid",
+    "glat": "Galactic latitude of the centroid",
+    "pos_err": "Radius about the centroid that holds the source with 68 % probability, by counting; no systematics",
     "x_peak": "Column of the peak pixel, 0-based",
     "y_peak": "Row of the peak pixel, 0-based",
+    "x_centroid": "Column of the centroid, 0-based, centre of the first pixel at 0",
+    "y_centroid": "Row of the centroid, 0-based, centre of the first pixel at 0",
     "significance": "Largest T/E over scales and iterations; not a number of sigmas where counts are few",
+    "iteration": "Iteration of the largest significance",
     "scale": "Scale of the largest significance",
+    "scale_deg": "The same in degrees, by the pixel size at the map's centre",
     "island_id": "Number of the island of the support that holds the peak",
     "n_pixels": "Pixels of that island",
     "radius": "Radius of the disc around the peak in which counts are summed: sqrt(2) * scale * step_scale",
     "counts": "Counts in the disc",
     "background": "Expected background in the disc",
     "excess": "counts - background; not corrected for what lies outside the disc",
-    "excess_errn": "Downward 1-sigma error of the excess (Garwood interval of the counts)",
-    "excess_errp": "Upward 1-sigma error of the excess (Garwood interval of the counts)",
-    "flags": "Trust flags of the peak pixel: 1 map edge, 2 masked neighbour, 4 error undefined, 8 seam, 16 open island",
+    "excess_errn": "Downward 1-sigma error of the excess: to the lower end of the interval of Kraft et al. (1991)",
+    "excess_errp": "Upward 1-sigma error of the excess: to the upper end of that interval",
+    "sqrt_ts": "Square root of Cash's TS of the disc, background known; post-selection: its counts chose the disc",
+    "exposure": "Exposure at the peak pixel",
+    "photon_flux": "excess / exposure; not corrected for containment: for what lies outside the disc",
+    "flags": "Sum of: "
+    + ", ".join(f"{flag.value} {flag.name.lower().replace('_', ' ')}" for flag in SourceFlag if flag.name),
 }
-# Probability beyond one standard deviation on one side of a normal distribution.
-ONE_SIGMA = float(ndtr(-1.0))
-UNITS = dict.fromkeys(("ra", "dec", "glon", "glat"), units.deg) | dict.fromkeys(
-    ("x_peak", "y_peak", "scale", "radius"), units.pix
-)
 
 
-def build_catalogue(run_dir: RunDir, plan: Plan, wcs: WCS) -> Table:
+def build_catalogue(run_dir: RunDir, plan: Plan, facts: SurveyFacts, wcs: WCS) -> Table:
     """Join what the tiles found into one table.
 
     Parameters
@@ -60,47 +69,140 @@ def build_catalogue(run_dir: RunDir, plan: Plan, wcs: WCS) -> Table:
         Whose tiles were all measured.
     plan : Plan
         Of the run.
+    facts : SurveyFacts
+        Of the survey.
     wcs : astropy.wcs.WCS
         Of the map.
 
     Returns
     -------
     astropy.table.Table
-        One row a peak, in row-major order of the peaks; columns as in `DESCRIPTIONS`.
+        One row a peak, in row-major order of the peaks; columns as in `DESCRIPTIONS`, exposure and photon flux only
+        where the survey's exposure has a unit.
     """
-    found = {tile: read_found(run_dir, tile) for tile in range(plan.grid.n_tiles)}
-    island_ids, n_pixels = join_pieces({tile: pieces for tile, (pieces, _) in found.items()}, plan.grid)
-    rows = Table({name: np.concatenate([getattr(p, name) for _, p in found.values()]) for name in COLUMNS})
-    rows["island_id"] = np.concatenate([island_ids[tile][peaks.piece] for tile, (_, peaks) in found.items()])
-    rows.sort(["y", "x"])
-
-    sky = SkyCoord(wcs.pixel_to_world(rows["x"], rows["y"]))
-    low, high = poisson_interval(np.asarray(rows["counts"]))
+    rows, n_pixels = _joined(run_dir, plan)
+    _take_back_off_sky(rows, wcs)
+    position = rows["x_centroid"], rows["y_centroid"]
+    sky = SkyCoord(wcs.pixel_to_world(*position))
+    rows["flags"] |= np.where(np.isfinite(rows["x_error"]), 0, SourceFlag.NO_CENTROID) | _blended(rows, plan)
     columns = {
         "source_id": np.arange(1, len(rows) + 1),
-        "name": np.array(source_names(sky.icrs), dtype=str),
+        "name": np.array(source_names(sky.icrs, plan.settings.source_prefix), dtype=str),
         "ra": sky.icrs.ra.deg,
         "dec": sky.icrs.dec.deg,
         "glon": sky.galactic.l.deg,
         "glat": sky.galactic.b.deg,
+        "pos_err": _position_error(rows, wcs, facts.pixel_scale_deg),
         "x_peak": rows["x"],
         "y_peak": rows["y"],
+        "x_centroid": position[0],
+        "y_centroid": position[1],
         "significance": rows["significance"],
+        "iteration": rows["iteration"],
         "scale": plan.kernels.scales[rows["best_scale"]],
+        "scale_deg": plan.kernels.scales[rows["best_scale"]] * facts.pixel_scale_deg,
         "island_id": rows["island_id"],
         "n_pixels": n_pixels[rows["island_id"] - 1],
-        "radius": disc_radii(plan.kernels)[rows["best_scale"]],
+        "radius": rows["radius"],
         "counts": rows["counts"],
         "background": rows["background"],
         "excess": rows["counts"] - rows["background"],
-        "excess_errn": rows["counts"] - low,
-        "excess_errp": high - rows["counts"],
+        "excess_errn": np.maximum(rows["counts"] - rows["background"] - rows["low"], 0.0),
+        "excess_errp": rows["high"] - (rows["counts"] - rows["background"]),
+        "sqrt_ts": sqrt_ts(rows["counts"], rows["background"]),
         "flags": rows["flags"],
     }
-    return Table(columns, names=list(DESCRIPTIONS), units=UNITS, descriptions=DESCRIPTIONS, meta=_provenance(plan))
+    measured = dict(UNITS)
+    if facts.exposure_unit:
+        unit = units.Unit(facts.exposure_unit)
+        measured |= {"exposure": unit, "photon_flux": 1 / unit}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            flux = np.where(rows["exposure"] > 0, columns["excess"] / rows["exposure"], np.nan)
+        columns |= {"exposure": rows["exposure"], "photon_flux": flux}
+    names = [name for name in DESCRIPTIONS if name in columns]
+    return Table(
+        [np.round(columns[name], DECIMALS[name]) if name in DECIMALS else columns[name] for name in names],
+        names=names,
+        units={name: unit for name, unit in measured.items() if name in columns},
+        descriptions={name: DESCRIPTIONS[name] for name in names},
+        meta=_provenance(plan),
+    )
 
 
-def _provenance(plan: Plan) -> dict[str, str | float]:
+UNITS = dict.fromkeys(("ra", "dec", "glon", "glat", "pos_err", "scale_deg"), units.deg) | dict.fromkeys(
+    ("x_peak", "y_peak", "x_centroid", "y_centroid", "scale", "radius"), units.pix
+)
+
+
+# Beyond these a digit means nothing, and rounding decides it.
+DECIMALS = (
+    dict.fromkeys(("ra", "dec", "glon", "glat", "pos_err"), 7)
+    | dict.fromkeys(("x_centroid", "y_centroid"), 5)
+    | dict.fromkeys(("scale", "scale_deg", "radius"), 9)
+    | dict.fromkeys(("significance", "background", "excess", "excess_errn", "excess_errp", "sqrt_ts"), 6)
+)
+
+
+def _joined(run_dir: RunDir, plan: Plan) -> tuple[Table, NDArray[np.int64]]:
+    """Peaks of all tiles in row-major order, with island and disc; and the pixels of each island."""
+    found = {tile: read_found(run_dir, tile) for tile in range(plan.grid.n_tiles)}
+    island_ids, n_pixels = join_pieces({tile: pieces for tile, (pieces, _) in found.items()}, plan.grid)
+    # An island comes once for each tile that has a piece of it.
+    n_tiles = np.bincount(np.concatenate([np.unique(ids) for ids in island_ids.values()]), minlength=len(n_pixels) + 1)
+    rows = Table({name: np.concatenate([getattr(p, name) for _, p in found.values()]) for name in COLUMNS})
+    rows["island_id"] = np.concatenate([island_ids[tile][peaks.piece] for tile, (_, peaks) in found.items()])
+    rows["radius"] = disc_radii(plan.kernels)[rows["best_scale"]]
+    rows["flags"] |= np.where(n_tiles[rows["island_id"]] > 1, SourceFlag.CROSSES_SEAM, 0)
+    rows.sort(["y", "x"])
+    return rows, n_pixels
+
+
+def _take_back_off_sky(rows: Table, wcs: WCS) -> None:
+    """Take no centroid for one that the projection puts nowhere."""
+    off = ~has_position(wcs, rows["x_centroid"], rows["y_centroid"])
+    for name in ("x", "y"):
+        rows[f"{name}_centroid"][off] = rows[name][off]
+        rows[f"{name}_error"][off] = np.inf
+
+
+def _position_error(rows: Table, wcs: WCS, pixel_scale: float) -> NDArray[np.float64]:
+    """68 % radius in degrees; the disc's radius where there is no centroid."""
+    along_x = rows["x_error"] * _pixel_sizes(rows, wcs, (0.5, 0.0), pixel_scale)
+    along_y = rows["y_error"] * _pixel_sizes(rows, wcs, (0.0, 0.5), pixel_scale)
+    error = radius_68(along_y, along_x, rows["significance"])
+    return np.asarray(np.where(np.isfinite(error), error, rows["radius"] * pixel_scale), np.float64)
+
+
+def _pixel_sizes(rows: Table, wcs: WCS, half: tuple[float, float], pixel_scale: float) -> NDArray[np.float64]:
+    """Size on the sky, in degrees, of the pixels at the centroids; `pixel_scale` beside the edge of the sky."""
+    ends = [(rows["x_centroid"] + sign * half[0], rows["y_centroid"] + sign * half[1]) for sign in (-1, 1)]
+    known = np.logical_and(*(has_position(wcs, *end) for end in ends))
+    sizes = np.full(len(rows), pixel_scale)
+    first, second = (SkyCoord(wcs.pixel_to_world(x[known], y[known])) for x, y in ends)
+    sizes[known] = first.separation(second).deg
+    return sizes
+
+
+def _blended(rows: Table, plan: Plan) -> NDArray[np.int64]:
+    """Flags of those whose disc overlaps another's."""
+    flags = np.zeros(len(rows), dtype=np.int64)
+    if len(rows) < 2:
+        return flags
+    y, x, radius = (np.asarray(rows[name], np.float64) for name in ("y", "x", "radius"))
+    # On a ring the peaks come again one turn further.
+    width = plan.grid.x.length
+    turns = np.repeat([0, width, -width] if plan.grid.ring else [0], len(rows))
+    everyone = np.arange(len(turns)) % len(rows)
+    positions = np.column_stack([y[everyone], x[everyone] + turns])
+    one, other = cKDTree(positions).query_pairs(2 * radius.max(), output_type="ndarray").T
+    apart = np.hypot(*(positions[one] - positions[other]).T)
+    one, other = everyone[one], everyone[other]
+    overlap = (apart <= radius[one] + radius[other]) & (one != other)
+    flags[one[overlap]] = flags[other[overlap]] = SourceFlag.BLENDED
+    return flags
+
+
+def _provenance(plan: Plan) -> dict[str, Any]:
     """Where a catalogue comes from; keys fit a FITS header."""
     return {
         "CREATOR": f"cwt_dask {version('cwt_dask')}",
@@ -110,44 +212,5 @@ def _provenance(plan: Plan) -> dict[str, str | float]:
         "STEP": plan.settings.step_scale,
         "THRESH": plan.settings.significance_threshold,
         "PIXELS": "0-based, centre of the first pixel at 0",
+        "POSTSEL": "significance and sqrt_ts are of places chosen because they are large",
     }
-
-
-def poisson_interval(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means of Poisson distributions between which `counts` is no surprise, at 1 sigma a side.
-
-    Garwood (1936), as ``astropy.stats.poisson_conf_interval(counts, "frequentist-confidence")``, which takes half a
-    second to import what it needs. Counts that are no whole numbers lie in between.
-    """
-    low = np.where(counts > 0, gammaincinv(counts, ONE_SIGMA), 0.0)
-    high = np.asarray(gammainccinv(counts + 1, ONE_SIGMA), np.float64)
-    return low, high
-
-
-def source_names(sky: SkyCoord, prefix: str = "CWT") -> list[str]:
-    """IAU-style names from ICRS positions, coordinates truncated; equal ones get a suffix a, b, ..."""
-    names = []
-    for ra, dec in zip(np.atleast_1d(sky.ra.deg), np.atleast_1d(sky.dec.deg), strict=True):
-        tenths, minutes = int(ra / 15 * 600), int(abs(dec) * 60)
-        hours = f"{tenths // 600:02d}{tenths // 10 % 60:02d}.{tenths % 10}"
-        names.append(f"{prefix} J{hours}{'-' if dec < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}")
-    return _distinct(names)
-
-
-def _distinct(names: list[str]) -> list[str]:
-    how_often = Counter(names)
-    so_far: Counter[str] = Counter()
-    distinct = []
-    for name in names:
-        so_far[name] += 1
-        distinct.append(name + _letters(so_far[name]) if how_often[name] > 1 else name)
-    return distinct
-
-
-def _letters(number: int) -> str:
-    """a, b, ..., z, aa, ab, ... for 1, 2, ..."""
-    letters = ""
-    while number:
-        number, letter = divmod(number - 1, 26)
-        letters = chr(ord("a") + letter) + letters
-    return letters

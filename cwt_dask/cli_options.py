@@ -91,6 +91,9 @@ SETTINGS = (
     click.option(
         "--memory-target", default="1GiB", show_default=True, help="Memory of a worker that automatic tiles aim at."
     ),
+    click.option(
+        "--source-prefix", default=_DEFAULTS.source_prefix, show_default=True, help="What names of sources begin with."
+    ),
 )
 
 EXECUTION = (
@@ -120,5 +123,10 @@ EXECUTION = (
         help="Words for people, or a line of JSON an event.",
     ),
     click.option("--quiet", is_flag=True, help="Say nothing but errors."),
-    click.option("--config", metavar="FILE", help="TOML file with any of these options; the command line wins."),
+    click.option(
+        "--config",
+        metavar="FILE",
+        multiple=True,
+        help="TOML file with any of these options; given several times, later ones win, and the command line over all.",
+    ),
 )

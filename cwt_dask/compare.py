@@ -9,7 +9,7 @@ import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
 
-from cwt_dask.stores import open_group
+from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
     from astropy.table import Row, Table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cwt_dask.results import SurveyRun
 
 # Columns by which a source that is in both may have changed, and how far they may differ by rounding alone.
-MEASURED = ("significance", "scale", "counts", "background", "flags")
+MEASURED = ("significance", "scale", "counts", "background")
 RELATIVE = 1e-6
 COMPARED = ("model", "approx", "significance")
 # In words, more sources than these are counted, not named.
@@ -54,12 +54,15 @@ def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
     """Compare two finished runs.
 
     Two rows are the same source if each is the other's nearest and they are no farther apart than the first run's
-    finest scale. A source has changed if its peak is another pixel, or one of `MEASURED` differs by more than rounding.
+    finest scale. A source has changed if its peak is another pixel, one of `MEASURED` differs by more than rounding, or
+    it has other flags but for that of seams.
 
     Raises
     ------
     InputError
         If a run is not finished.
+    RunError
+        If one is damaged.
     """
     ours, theirs = first.catalogue, second.catalogue
     pairs = _same_sources(ours, theirs, _finest(first))
@@ -119,12 +122,14 @@ def _same_sources(ours: Table, theirs: Table, radius: units.Quantity) -> np.ndar
 def _differ(row: Row, other: Row) -> bool:
     if (row["x_peak"], row["y_peak"]) != (other["x_peak"], other["y_peak"]):
         return True
+    if (row["flags"] ^ other["flags"]) & ~SourceFlag.CROSSES_SEAM:
+        return True
     return any(not np.isclose(row[name], other[name], rtol=RELATIVE, atol=0) for name in MEASURED)
 
 
 def _map_differences(first: SurveyRun, second: SurveyRun) -> tuple[dict[str, float], int]:
     """Largest relative differences, and flips; one core of the first run at a time is held."""
-    ours, theirs = (open_group(run.files.maps) for run in (first, second))
+    ours, theirs = ({name: run.stored_map(name) for name in (*COMPARED, "support")} for run in (first, second))
     largest, difference = dict.fromkeys(COMPARED, 0.0), dict.fromkeys(COMPARED, 0.0)
     flips = 0
     scales = min(ours["support"].shape[0], theirs["support"].shape[0])

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Raised whenever the same settings and survey give another result than before.
-ALGORITHM_VERSION = 3
+ALGORITHM_VERSION = 4
+
+# Names of sources stay short and fit files and tables.
+_LONGEST_PREFIX = 16
+_PREFIX = re.compile(rf"[A-Za-z0-9+-]{{1,{_LONGEST_PREFIX}}}")
 
 # The iteration at which a pixel joined the support is kept in two bytes.
 MOST_ITERATIONS = 2**16 - 1
@@ -52,6 +57,8 @@ class Settings:
         Whether the first and last column of the map are neighbours.
     memory_target : int
         Bytes a worker should need at most, by which tiles are chosen where `tile_size` is auto.
+    source_prefix : str
+        What the names of sources begin with.
 
     Raises
     ------
@@ -73,6 +80,7 @@ class Settings:
     margin: int | Auto = "auto"
     wrap: AutoYesNo = "auto"
     memory_target: int = 2**30
+    source_prefix: str = "CWT"
 
     def __post_init__(self) -> None:
         self._set("n_scale", as_whole("n_scale", self.n_scale, 1))
@@ -89,6 +97,11 @@ class Settings:
         check_choice("stopping", self.stopping, get_args(Stopping))
         check_choice("wrap", self.wrap, get_args(AutoYesNo))
         self._set("memory_target", as_whole("memory_target", self.memory_target, 1, LARGEST_SIZE))
+        if not (isinstance(self.source_prefix, str) and _PREFIX.fullmatch(self.source_prefix)):
+            raise SettingsError(
+                f"source_prefix is {shown(self.source_prefix)}: it must be up to {_LONGEST_PREFIX} letters, digits, "
+                "- or +, such as CWT"
+            )
         if self.tile_size != "auto":
             self._set("tile_size", as_whole("tile_size", self.tile_size, 1, or_auto=True))
         if self.margin != "auto":

@@ -12,6 +12,7 @@ from cwt_dask.places import is_object
 from cwt_dask.stores import MALFORMED, parsed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cwt_dask.results import SurveyRun
@@ -36,7 +37,7 @@ class DamagedDescription(NamedTuple):
 
 
 def damaged_descriptions(run: SurveyRun) -> list[DamagedDescription]:
-    """Find files of maps and seams, named `zarr.json`, that do not describe what the plan has there.
+    """Find files of maps and seams that do not describe what the plan has there: each `zarr.json`, and coordinates.
 
     Raises
     ------
@@ -44,13 +45,15 @@ def damaged_descriptions(run: SurveyRun) -> list[DamagedDescription]:
         If the survey, whose WCS the maps have, cannot be read.
     """
     plan, kept = run.stored.plan, _kept_iterations(run)
-    wanted = describe_maps(run.files, plan.grid, plan.kernels.n_scale, run.survey.header_text, history=kept[0])
+    scales = plan.kernels.scales.tolist()
+    wanted = describe_maps(run.files, plan.grid, scales, run.survey.header_text, history=kept[0])
     found = []
     for path, content in wanted.items():
-        right = parsed(content)
+        read = _parsed_or_whole(path)
+        right = read(content)
         allowed = _of_lengths(right, kept) if path.parent.name == HISTORY else [right]
         try:
-            reason = "" if parsed(path.read_bytes()) in allowed else "it describes something else"
+            reason = "" if read(path.read_bytes()) in allowed else "it describes something else"
         except (FileNotFoundError, *MALFORMED) as error:
             reason = shown(error)
         if reason:
@@ -76,6 +79,11 @@ def _kept_iterations(run: SurveyRun) -> list[int]:
     made = max((record.n_iter for record in read_records(run.files.ledger).values()), default=most)
     # What is beyond the last is cut off before the certificate is written.
     return [made, most] if run.files.certificate.exists() else [most, made]
+
+
+def _parsed_or_whole(path: Path) -> Callable[[bytes], Any]:
+    # Chunks are those of coordinates, of which every byte is known.
+    return parsed if path.name == "zarr.json" else bytes
 
 
 def _of_lengths(right: dict[str, Any], lengths: list[int]) -> list[dict[str, Any]]:

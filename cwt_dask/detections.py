@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cwt_dask.atomic import atomic_file
+from cwt_dask.centroids import find_centroids, reach_of
 from cwt_dask.checksum import sha256_of_file
 from cwt_dask.cwt.rooms import borrow_filled, give_back
 from cwt_dask.maps import stored_digests
@@ -41,8 +42,12 @@ class Detections:
         Index of its scale.
     maxima : ndarray of int64
         Which of them may be peaks, as far as this core can tell.
+    iteration : ndarray of uint16
+        Iteration of the largest T/E of these.
     counts, background : ndarray of float64
-        Sums over the discs of these.
+        Sums over their discs.
+    y_centroid, x_centroid, y_error, x_error : ndarray of float64
+        As in `Centroids`.
     """
 
     y: NDArray[np.int64]
@@ -50,19 +55,27 @@ class Detections:
     significance: NDArray[np.float64]
     best_scale: NDArray[np.int16]
     maxima: NDArray[np.int64]
+    iteration: NDArray[np.uint16]
     counts: NDArray[np.float64]
     background: NDArray[np.float64]
+    y_centroid: NDArray[np.float64]
+    x_centroid: NDArray[np.float64]
+    y_error: NDArray[np.float64]
+    x_error: NDArray[np.float64]
 
-    def put(self, image: NDArray[np.float64], box: Box, turn: int | None = None) -> None:
-        """Put significances where `image` (y, x), of the pixels of `box`, has them; on a ring of `turn` columns."""
+    def put(
+        self, significance: NDArray[np.float64], best_scale: NDArray[np.int16], box: Box, turn: int | None = None
+    ) -> None:
+        """Put both where images (y, x) of the pixels of `box` have them; on a ring of `turn` columns."""
         turns = [0] if turn is None else range((box.x0 - turn + 1) // turn, box.x1 // turn + 1)
         for columns in (self.x + n * (turn or 0) for n in turns):
             inside = (box.y0 <= self.y) & (self.y < box.y1) & (box.x0 <= columns) & (columns < box.x1)
-            image[self.y[inside] - box.y0, columns[inside] - box.x0] = self.significance[inside]
+            there = self.y[inside] - box.y0, columns[inside] - box.x0
+            significance[there], best_scale[there] = self.significance[inside], self.best_scale[inside]
 
 
 def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, window: Window, state: State) -> Detections:
-    """Collect the support of a tile's core, and sum counts and background around what may be peaks."""
+    """Collect the support of a tile's core, and measure counts and background around what may be peaks."""
     core = tile.core.within(tile.box)
     shape = tile.core.shape
     pixels = np.flatnonzero(state.joined[(..., *core)].any(axis=0))
@@ -73,18 +86,33 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     peak_y, peak_x = find_peaks(image, 0.0)
     give_back(image)
     maxima = np.searchsorted(pixels, peak_y * shape[1] + peak_x)
-    radius = disc_radii(kernels)[best_scale[maxima]]
-    around = grid.on_map(tile.core.grown(math.ceil(radius.max(initial=0))))
+    radius, scale = disc_radii(kernels)[best_scale[maxima]], kernels.scales[best_scale[maxima]]
+    reach = max(math.ceil(radius.max(initial=0)), reach_of(scale.max(initial=0)))
+    around = grid.on_map(tile.core.grown(reach))
     if around.intersection(tile.window) == around:
         planes = [plane[around.within(tile.box)] for plane in (window.counts, window.background)]
     else:
-        # A margin narrower than a disc.
+        # A margin narrower than what is looked at.
         planes = [survey.read(name, around).astype(np.float64) for name in ("counts", "background")]
     y, x = np.divmod(pixels, shape[1])
     y, x = y + tile.core.y0, x + tile.core.x0
     turn = grid.x.length if grid.ring else None
     counts, background = disc_sums(planes, around, y[maxima], x[maxima], radius, turn=turn)
-    return Detections(y, x, significance, best_scale, maxima, counts, background)
+    centroids = find_centroids(planes[0], planes[1], around, y[maxima], x[maxima], scale, turn=turn)
+    return Detections(
+        y=y,
+        x=x,
+        significance=significance,
+        best_scale=best_scale,
+        maxima=maxima,
+        iteration=state.best_iteration.ravel()[pixels[maxima]],
+        counts=counts,
+        background=background,
+        y_centroid=centroids.y,
+        x_centroid=centroids.x,
+        y_error=centroids.y_error,
+        x_error=centroids.x_error,
+    )
 
 
 def write_detections(path: Path, detections: Detections) -> str:
@@ -107,3 +135,8 @@ def published_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
     with suppress(OSError):
         digests["detections"] = sha256_of_file(run_dir.detections(tile.id))
     return digests
+
+
+def digests_of_tile(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
+    """Those digests of a tile by its number."""
+    return published_digests(run_dir, grid.tile(tile))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 import time
 import uuid
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -171,14 +172,11 @@ class OnDask:
 
     def _take_back(self, flying: dict[distributed.Future, int]) -> None:
         """Cancel what waits for its turn at a worker."""
-        # A worker that is stopped does not answer: then all that is anywhere is taken to have begun.
-        asked = ThreadPoolExecutor(1)
         try:
-            found = asked.submit(self.client.run, _executing, on_error="ignore").result(ANSWER_SECONDS).values()
+            found = ask_workers(self.client, _executing).values()
         except TimeoutError:
+            # Then all that is anywhere is taken to have begun.
             return
-        finally:
-            asked.shutdown(wait=False)
         begun = {key for keys in found if isinstance(keys, list) for key in keys}
         waiting = [future for future in flying if future.key not in begun and future.status == "pending"]
         self.client.cancel(waiting)
@@ -199,6 +197,27 @@ class OnDask:
         if self.client.status != "running":
             raise _lost()
         return [future for future in flying if future.status != "pending"]
+
+
+def ask_workers(client: distributed.Client, function: Callable[..., Any]) -> dict[str, Any]:
+    """What a function says on each worker that can tell.
+
+    Raises
+    ------
+    TimeoutError
+        If one does not answer, as a worker that is stopped.
+    """
+    answer: Future[dict[str, Any]] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(client.run(function, on_error="ignore"))
+        except Exception as error:  # noqa: BLE001 - it is raised where it was asked
+            answer.set_exception(error)
+
+    # Python waits at its end for the threads of pools, not for these.
+    threading.Thread(target=ask, name="ask", daemon=True).start()
+    return answer.result(ANSWER_SECONDS)
 
 
 def name_of(function: Any) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cwt_dask.layout import RunDir
 
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -100,7 +101,7 @@ def sole_driver(files: RunDir, *, moves_to: RunDir | None = None) -> Iterator[Dr
     Raises
     ------
     InputError
-        If another process holds it, or the file system has no locks.
+        If another process holds it, it cannot be written to, or the file system has no locks.
     """
     lock, this = FileLock(files.lock), Driver.this()
     try:
@@ -111,6 +112,8 @@ def sole_driver(files: RunDir, *, moves_to: RunDir | None = None) -> Iterator[Dr
             f"{files.path} is in use by {holder}: wait until that has ended, or choose another directory"
         ) from None
     except OSError as error:
+        if error.errno in NOT_WRITABLE:
+            raise _not_writable(files, error) from error
         if error.errno not in NO_LOCKS:
             raise
         raise InputError(
@@ -119,7 +122,12 @@ def sole_driver(files: RunDir, *, moves_to: RunDir | None = None) -> Iterator[Dr
         ) from error
     try:
         before = read_driver(files)
-        write_atomically(files.driver, json.dumps(asdict(this)).encode())
+        try:
+            write_atomically(files.driver, json.dumps(asdict(this)).encode())
+        except OSError as error:
+            if error.errno not in NOT_WRITABLE:
+                raise
+            raise _not_writable(files, error) from error
         yield before
     finally:
         place = moves_to or files
@@ -127,6 +135,12 @@ def sole_driver(files: RunDir, *, moves_to: RunDir | None = None) -> Iterator[Dr
             with suppress(OSError):
                 place.driver.unlink()
         lock.release()
+
+
+def _not_writable(files: RunDir, error: OSError) -> InputError:
+    return InputError(
+        f"cannot write to {files.path} ({error.strerror}): have it made writable, or choose another directory"
+    )
 
 
 def _user() -> str:

@@ -14,12 +14,13 @@ import numpy as np
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from cwt_dask.checksum import crc32c
+from cwt_dask.coordinates import attributes_of, lay_out_coordinates
 from cwt_dask.margins import STRIP_WIDTH
 from cwt_dask.places import exists
 from cwt_dask.stores import DAMAGE, create_group, described, flushing_behind, open_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import zarr
@@ -36,6 +37,7 @@ IMAGES = {
     "significance": "float64",
     "transform_2d": "float64",
     "best_scale": "int16",
+    "best_iteration": "uint16",
     "mask": "uint8",
     "trust": "uint8",
 }
@@ -54,21 +56,25 @@ SIDES = tuple(OPPOSITE)
 STRIPS = ("own_model", "own_support", "beyond_model", "beyond_support")
 
 
-def create_maps(run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str, *, history: int = 0) -> None:
+def create_maps(
+    run_dir: RunDir, grid: TileGrid, scales: Sequence[float], header_text: str, *, history: int = 0
+) -> None:
     """Create the arrays that tiles write: `maps.zarr` with images (y, x) and cubes (scale, y, x), and seams.
+
+    The axes have coordinates: pixels from 0, and `scales` in pixels.
 
     `history` is the number of iterations whose models can be kept.
     """
-    _lay_out_maps(create_group(run_dir.maps, wcs_header=header_text), grid, n_scale, history)
-    _lay_out_seams(create_group(run_dir.seams), grid, n_scale)
+    _lay_out_maps(create_group(run_dir.maps, wcs_header=header_text), grid, scales, history)
+    _lay_out_seams(create_group(run_dir.seams), grid, len(scales))
 
 
 def describe_maps(
-    run_dir: RunDir, grid: TileGrid, n_scale: int, header_text: str, *, history: int = 0
+    run_dir: RunDir, grid: TileGrid, scales: Sequence[float], header_text: str, *, history: int = 0
 ) -> dict[Path, bytes]:
     """What `create_maps` writes, by file."""
-    maps = described(lambda group: _lay_out_maps(group, grid, n_scale, history), wcs_header=header_text)
-    seams = described(lambda group: _lay_out_seams(group, grid, n_scale))
+    maps = described(lambda group: _lay_out_maps(group, grid, scales, history), wcs_header=header_text)
+    seams = described(lambda group: _lay_out_seams(group, grid, len(scales)))
     return {
         store / name: content
         for store, files in ((run_dir.maps, maps), (run_dir.seams, seams))
@@ -76,14 +82,16 @@ def describe_maps(
     }
 
 
-def _lay_out_maps(maps: zarr.Group, grid: TileGrid, n_scale: int, history: int) -> None:
-    shape, core = (grid.y.length, grid.x.length), grid.core_shape
+def _lay_out_maps(maps: zarr.Group, grid: TileGrid, scales: Sequence[float], history: int) -> None:
+    shape, core, n_scale = grid.map_box.shape, grid.core_shape, len(scales)
+    lay_out_coordinates(maps, shape, scales)
     for name, dtype in IMAGES.items():
-        _create(maps, name, shape, core, dtype, ("y", "x"))
+        _create(maps, name, shape, core, dtype, ("y", "x"), attributes_of(name))
     for name, dtype in CUBES.items():
-        _create(maps, name, (n_scale, *shape), (n_scale, *core), dtype, ("scale", "y", "x"))
+        _create(maps, name, (n_scale, *shape), (n_scale, *core), dtype, ("scale", "y", "x"), attributes_of(name))
     if history:
-        _create(maps, HISTORY, (history, *shape), (1, *core), "float64", ("iteration", "y", "x"))
+        axes = ("iteration", "y", "x")
+        _create(maps, HISTORY, (history, *shape), (1, *core), "float64", axes, attributes_of(HISTORY))
 
 
 def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
@@ -187,7 +195,13 @@ def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
 
 
 def _create(
-    group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, axes: tuple[str, ...]
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    axes: tuple[str, ...],
+    attributes: Mapping[str, str] | None = None,
 ) -> None:
     lz4, zstd = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), ZstdCodec(level=0)
     group.create_array(
@@ -198,4 +212,5 @@ def _create(
         fill_value=0,
         compressors=[lz4 if name in DENSE else zstd, Crc32cCodec()],
         dimension_names=axes,
+        attributes=attributes,
     )

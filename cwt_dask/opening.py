@@ -119,7 +119,7 @@ def _fill(new: RunDir, files: RunDir, survey: Path, options: Options, progress: 
         # Somebody else may have taken the place over meanwhile.
         stop.check()
     history = plan.settings.max_iter if options.execution.keep_history else 0
-    create_maps(new, plan.grid, plan.kernels.n_scale, opened.header_text, history=history)
+    create_maps(new, plan.grid, plan.kernels.scales.tolist(), opened.header_text, history=history)
     begin_ledger(new)
     new.islands.mkdir()
     write_run(new, plan, survey if is_store(survey) else None)

@@ -1,10 +1,10 @@
 """What a peak of the maps is, and what is summed around it.
 
 A peak is a pixel of the support (at any scale) whose significance no pixel of its 3 x 3 neighbourhood in the support
-exceeds; of two peaks no farther apart than the finest scale only the more significant counts (the earlier in row-major
-order, where they are equal). Counts and background are summed over the pixels whose centres lie within sqrt(2) kernel
-widths of the peak, at the scale of its largest significance: the disc on which that kernel is positive. Discs of
-neighbouring peaks may overlap.
+exceeds; two peaks no farther apart than the finer of their scales are one: the more significant counts (the earlier in
+row-major order, where they are equal). A peak's scale is that of its largest significance. Counts and background are
+summed over the pixels whose centres lie within sqrt(2) widths of that scale's kernel: the disc on which it is positive.
+Discs of neighbouring peaks may overlap.
 
 On a ring the edge of the map does not show: of two equal pixels in a row the western one is the earlier across it, too.
 Where the ring is narrower than a neighbourhood or a disc, no pixel competes with itself or is summed twice.
@@ -34,12 +34,13 @@ def disc_radii(kernels: CWTKernels) -> NDArray[np.float64]:
 
 
 def find_peaks(
-    significance: NDArray[np.float64], separation: float, *, turn: int | None = None
+    significance: NDArray[np.float64], separation: NDArray[np.float64] | float, *, turn: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Peaks of an image (y, x) that is -inf outside the support, by the rule of this module: rows and columns.
 
-    Peaks within `separation` + 1 of the image's edge are right only where that is the map's edge. On a ring the image
-    may hold columns several times, `turn` columns apart.
+    `separation` is the scale of every pixel, an image or one number; peaks within its largest value + 1 of the image's
+    edge are right only where that is the map's edge. On a ring the image may hold columns several times, `turn` columns
+    apart.
     """
     # Of equal neighbours the first in row-major order wins: it must exceed those before it and not be below the others.
     height, width = significance.shape
@@ -55,7 +56,10 @@ def find_peaks(
     y, x = y[is_peak], x[is_peak]
     if len(y) == 0:
         return y, x
-    pairs = scipy.spatial.cKDTree(np.column_stack([y, x])).query_pairs(separation, output_type="ndarray")
+    scale = np.broadcast_to(separation, significance.shape)[y, x]
+    pairs = scipy.spatial.cKDTree(np.column_stack([y, x])).query_pairs(scale.max(), output_type="ndarray")
+    one, other = pairs.T
+    pairs = pairs[np.hypot(y[one] - y[other], x[one] - x[other]) <= np.minimum(scale[one], scale[other])]
     if turn is not None:
         dy, dx = (axis[pairs[:, 1]] - axis[pairs[:, 0]] for axis in (y, x))
         pairs = pairs[(dy != 0) | (dx % turn != 0)]

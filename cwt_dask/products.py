@@ -1,16 +1,20 @@
-"""Files for other tools: the catalogue as tables, and small maps as FITS images."""
+"""Files for other tools: the catalogue as tables and regions, and small maps as FITS images."""
 
 from __future__ import annotations
 
 import io
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy import units
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from cwt_dask.atomic import drafted_file, write_atomically
 from cwt_dask.checksum import sha256_of_file
+from cwt_dask.coordinates import unit_of
 from cwt_dask.cwt.rooms import forget
 from cwt_dask.cwt.transform import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import smooth
@@ -20,7 +24,7 @@ from cwt_dask.survey import Survey
 from cwt_dask.tiling import TileGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from astropy.table import Table
@@ -34,12 +38,49 @@ SMALL_MAP_PIXELS = 2**23
 
 
 def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
-    """Write the catalogue as ECSV and as a FITS table."""
-    text, table = io.StringIO(), io.BytesIO()
+    """Write the catalogue as ECSV, FITS table, VOTable, and regions for DS9."""
+    text, table, votable = io.StringIO(), io.BytesIO(), io.BytesIO()
     catalogue.write(text, format="ascii.ecsv")
     catalogue.write(table, format="fits")
+    _votable(catalogue).to_xml(votable)
     write_atomically(run_dir.catalogue, text.getvalue().encode())
     write_atomically(run_dir.catalogue_fits, table.getvalue())
+    write_atomically(run_dir.catalogue_votable, votable.getvalue())
+    write_atomically(run_dir.catalogue_regions, _regions(catalogue).encode())
+
+
+def _votable(catalogue: Table) -> Any:
+    """With the provenance, which astropy leaves out."""
+    # Not at the top: it takes a while, and workers do without.
+    from astropy.io.votable import from_table  # noqa: PLC0415
+    from astropy.io.votable.tree import Info  # noqa: PLC0415
+
+    document = from_table(catalogue)
+    document.resources[0].infos.extend(Info(name=name, value=str(value)) for name, value in catalogue.meta.items())
+    return document
+
+
+def _regions(catalogue: Table) -> str:
+    """Circles with the sources' discs, as DS9 reads them."""
+    from regions import CircleSkyRegion, Regions  # noqa: PLC0415
+
+    per_pixel = catalogue["scale_deg"] / catalogue["scale"] if len(catalogue) else []
+    circles = [
+        CircleSkyRegion(
+            SkyCoord(row["ra"], row["dec"], unit="deg"),
+            float(row["radius"] * size) * units.deg,
+            meta={"text": row["name"], "tag": [f"flags {row['flags']}"]},
+        )
+        for row, size in zip(catalogue, per_pixel, strict=True)
+    ]
+    return str(Regions(circles).serialize(format="ds9", precision=6))
+
+
+def write_associations(run_dir: RunDir, associations: Table) -> None:
+    """Write what sources were matched with as ECSV."""
+    text = io.StringIO()
+    associations.write(text, format="ascii.ecsv")
+    write_atomically(run_dir.associations, text.getvalue().encode())
 
 
 def digest_catalogue(run_dir: RunDir) -> str:
@@ -48,17 +89,20 @@ def digest_catalogue(run_dir: RunDir) -> str:
 
 
 def digest_products(run_dir: RunDir) -> dict[str, str]:
-    """sha256 of the FITS files that there are, by name."""
-    files = (run_dir.catalogue_fits, run_dir.maps_fits)
+    """sha256 of the other files that there are, by name."""
+    files = (run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions, run_dir.maps_fits)
     return {file.name: sha256_of_file(file) for file in files if file.exists()}
 
 
 def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Path]:
-    """Catalogue and FITS files that are not as a certificate has them: damaged, lost, or none that it knows of."""
+    """Catalogues and FITS files that are not as a certificate has them: damaged, lost, or none that it knows of."""
     recorded = certificate.get("digest_products")
     known = recorded if isinstance(recorded, dict) else {}
     known = {**known, run_dir.catalogue.name: certificate.get("digest_catalogue")}
-    files = (run_dir.catalogue, run_dir.catalogue_fits, run_dir.maps_fits)
+    files = (
+        *(run_dir.catalogue, run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions),
+        run_dir.maps_fits,
+    )
     found = {}
     for file in files:
         with suppress(OSError):
@@ -71,14 +115,54 @@ def is_small(plan: Plan) -> bool:
     return plan.grid.map_box.area <= SMALL_MAP_PIXELS
 
 
+def map_hdu(
+    name: str, pixels: NDArray[Any], header_text: str, scales: Sequence[float], unit: str = ""
+) -> fits.ImageHDU:
+    """Make the HDU of an image (y, x), or of a cube (scale, y, x), whose third axis is that of the scales in pixels.
+
+    Parameters
+    ----------
+    name : str
+        Of the map; in capitals that of the HDU.
+    pixels : ndarray
+        Booleans become uint8.
+    header_text : str
+        FITS cards of the WCS of the pixels, one a line.
+    scales : sequence of float
+        Scales of the kernels, in pixels.
+    unit : str, optional
+        Unit of the pixels; that of maps of this name where not given.
+    """
+    header = fits.Header.fromstring(header_text, sep="\n")
+    if pixels.ndim == 3:
+        _add_scale_axis(header, scales)
+    if unit := unit or unit_of(name):
+        header["BUNIT"] = unit
+    return fits.ImageHDU(pixels.astype(np.uint8) if pixels.dtype == bool else pixels, header, name.upper())
+
+
+def _add_scale_axis(header: fits.Header, scales: Sequence[float]) -> None:
+    if any(card.endswith("_ORDER") for card in header):
+        # SIP distorts two axes: astropy refuses to read it beside a third.
+        return
+    # The standard's logarithmic axis: S = CRVAL exp(CDELT (p - CRPIX) / CRVAL).
+    step = scales[0] * math.log(scales[1] / scales[0]) if len(scales) > 1 else scales[0]
+    matrix = next((card for card in header if card.startswith("CD") and not card.startswith("CDELT")), "")
+    # Where there is a matrix with the steps in it, others are not looked at.
+    step_card = "CDELT3" if not matrix else "CD3_3" if "_" in matrix else "CD003003"
+    cards = {"WCSAXES": 3, "CTYPE3": "SCAL-LOG", "CNAME3": "scale", "CUNIT3": "pixel"}
+    header.update(cards | {"CRPIX3": 1.0, "CRVAL3": scales[0], step_card: step})
+
+
 def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
     """Write all images of the map as HDUs of one FITS file, with their WCS; the cube `SUPPORT` has a scale axis."""
-    header = fits.Header.fromstring(survey.header_text, sep="\n")
+    scales = plan.kernels.scales.tolist()
     with drafted_file(run_dir.maps_fits) as draft:
         fits.PrimaryHDU().writeto(draft, overwrite=True)
         # One after the other: only one image is held at a time.
         for name, image in _images(run_dir, plan, survey):
-            fits.append(draft, image, fits.ImageHDU(image, header, name.upper()).header, verify=False)
+            hdu = map_hdu(name, image, survey.header_text, scales)
+            fits.append(draft, hdu.data, hdu.header, verify=False)
 
 
 def _images(run_dir: RunDir, plan: Plan, survey: Survey) -> Iterator[tuple[str, NDArray[np.generic]]]:
@@ -90,8 +174,8 @@ def _images(run_dir: RunDir, plan: Plan, survey: Survey) -> Iterator[tuple[str, 
     yield "approx_bkg", _approx_bkg(plan, survey)
     yield "model_plus_approx", maps["model"][:] + maps["approx"][:]
     support = maps["support"][:]
-    yield "support_2d", support.any(axis=0).astype(np.uint8)
-    yield "support", support.astype(np.uint8)
+    yield "support_2d", support.any(axis=0)
+    yield "support", support
 
 
 def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from cwt_dask.places import SCHEME, is_object, place, put
 from cwt_dask.plan import make_plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import execute
-from cwt_dask.survey import SurveySource, ingest, is_store
+from cwt_dask.survey import SurveySource, as_file, ingest, is_store
 from cwt_dask.takeover import ISLANDS, told, why_compute
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def reprocess(
-    survey: str | PathLike[str],
+    survey: Any,
     old_run: str | PathLike[str],
     new_run: str | PathLike[str],
     *,
@@ -46,8 +46,8 @@ def reprocess(
 
     Parameters
     ----------
-    survey : path-like
-        The new version: FITS file or store.
+    survey : path-like or dataset
+        The new version, as of `run_survey`.
     old_run, new_run : path-like
         Directories of the earlier run, which must be finished and is only read, and of the new one.
     client, progress
@@ -66,7 +66,8 @@ def reprocess(
     earlier, parsed = _prepare(old_run, options)
     if place(new_run).resolve() == earlier.files.path.resolve():
         raise InputError(f"{new_run} is the earlier run, which is only read: choose another directory for the new one")
-    return execute(place(survey), place(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
+    with as_file(survey) as path:
+        return execute(place(path), place(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
 
 
 def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLike[str], **options: Any) -> list[str]:

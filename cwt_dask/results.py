@@ -12,6 +12,7 @@ import dask.array
 from astropy.table import Table
 
 from cwt_dask.checks import shown
+from cwt_dask.coordinates import is_map, map_names
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.fieldtypes import impossible_fields
 from cwt_dask.history import History, IterationMaps
@@ -19,14 +20,17 @@ from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records
 from cwt_dask.maps import HISTORY, has_history
 from cwt_dask.merge.certificate import is_as_sealed
+from cwt_dask.notebook import Certificate, run_html
 from cwt_dask.places import place
 from cwt_dask.runfile import StoredRun, read_run
-from cwt_dask.stores import open_group
+from cwt_dask.stores import MALFORMED, open_group
 from cwt_dask.survey import Survey, wcs_from_text
+from cwt_dask.views import Views
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    import zarr
     from astropy.wcs import WCS
 
 
@@ -43,7 +47,7 @@ class _Stated:
     digest_maps: str | None
 
 
-class SurveyRun:
+class SurveyRun(Views):
     """A run directory: maps as Dask arrays, catalogue, certificate.
 
     Attributes
@@ -71,6 +75,9 @@ class SurveyRun:
     def __repr__(self) -> str:
         done = f"{len(read_records(self.files.ledger))} of {self._stored.plan.grid.n_tiles} tiles done"
         return f"SurveyRun({str(self.files.path)!r}: {done})"
+
+    def _repr_html_(self) -> str:
+        return run_html(self)
 
     @property
     def stored(self) -> StoredRun:
@@ -107,13 +114,32 @@ class SurveyRun:
 
         Raises
         ------
+        InputError, RunError
+            As `stored_map`.
+        """
+        return dask.array.from_zarr(self.stored_map(name))
+
+    def stored_map(self, name: str) -> zarr.Array[Any]:
+        """Any array of `maps.zarr` by its name, as Zarr has it.
+
+        Raises
+        ------
         InputError
             If there is none of this name.
+        RunError
+            If what describes it is damaged.
         """
-        group = open_group(self.files.maps)
-        if name not in group:
-            raise InputError(f"the run has no map {name}: there are {', '.join(sorted(group.array_keys()))}")
-        return dask.array.from_zarr(group[name])
+        try:
+            group = open_group(self.files.maps)
+            found = group.get(name)
+            others = [] if is_map(found) else map_names(group)
+        except (FileNotFoundError, *MALFORMED) as error:
+            raise RunError(
+                f"{self.files.maps} is damaged ({shown(error)}): the run's own command mends what describes its arrays"
+            ) from error
+        if not is_map(found):
+            raise InputError(f"the run has no map {name}: there are {', '.join(others)}")
+        return found
 
     @property
     def history(self) -> History:
@@ -164,8 +190,8 @@ class SurveyRun:
             ) from error
 
     @property
-    def certificate(self) -> dict[str, Any]:
-        """What was promised and the evidence for it.
+    def certificate(self) -> Certificate:
+        """What was promised and the evidence for it: a dict.
 
         Raises
         ------
@@ -181,7 +207,7 @@ class SurveyRun:
             raise self._damaged_certificate(f"missing or impossible: {', '.join(wrong)}")
         if not is_as_sealed(certificate):
             raise self._damaged_certificate("it was changed since the run ended")
-        return certificate
+        return Certificate(certificate)
 
     def read_certificate(self) -> dict[str, Any]:
         """Whatever the certificate says; `verify` judges that.

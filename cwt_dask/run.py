@@ -20,7 +20,7 @@ from cwt_dask.clusters.environment import cores, dashboard
 from cwt_dask.cwt.rooms import forget
 from cwt_dask.descriptions import mend_descriptions
 from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
-from cwt_dask.executors import InProcess, OnDask
+from cwt_dask.executors import InProcess, OnDask, ask_workers
 from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.layout import RunDir
 from cwt_dask.lease import sole_lease
@@ -48,6 +48,7 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.sources import measure_tile
 from cwt_dask.stages import Stages
 from cwt_dask.stop import Stop
+from cwt_dask.survey import as_file
 from cwt_dask.takeover import take_over_tiles
 
 if TYPE_CHECKING:
@@ -64,13 +65,13 @@ if TYPE_CHECKING:
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
 
 
-def plan_survey(survey: str | PathLike[str], **options: Any) -> Plan:
+def plan_survey(survey: Any, **options: Any) -> Plan:
     """Plan a run and write nothing.
 
     Parameters
     ----------
-    survey : path-like
-        FITS file or survey store.
+    survey : path-like or dataset
+        As of `run_survey`.
     **options
         Those of `run_survey`.
 
@@ -80,13 +81,14 @@ def plan_survey(survey: str | PathLike[str], **options: Any) -> Plan:
         As `run_survey`.
     """
     parsed = Options.parse(options)
-    plan = make_plan(parsed.settings, facts_of(place(survey), parsed.source))
+    with as_file(survey) as path:
+        plan = make_plan(parsed.settings, facts_of(place(path), parsed.source))
     plan.check_memory(parsed.execution.memory_limit)
     return plan
 
 
 def run_survey(
-    survey: str | PathLike[str],
+    survey: Any,
     run_dir: str | PathLike[str],
     *,
     kernels: CWTKernels | None = None,
@@ -100,8 +102,9 @@ def run_survey(
 
     Parameters
     ----------
-    survey : path-like
-        FITS file (``.fits``, ``.fits.gz``, ``.fits.fz``) or a store made by `cwt_dask.survey.ingest`.
+    survey : path-like or dataset
+        FITS file (``.fits``, ``.fits.gz``, ``.fits.fz``) or a store made by `cwt_dask.survey.ingest`; or maps in
+        memory, such as Gammapy's `MapDataset` or a dict of maps: see `cwt_dask.survey.as_file`.
     run_dir : path-like
         Directory of the results; created.
     kernels : CWTKernels, optional
@@ -138,7 +141,8 @@ def run_survey(
         if twice := sorted(options.keys() & of_kernels.keys()):
             raise SettingsError(f"kernels and {', '.join(twice)} are both given: give one of them")
         options |= of_kernels
-    return execute(place(survey), place(run_dir), Options.parse(options), client=client, progress=progress)
+    with as_file(survey) as path:
+        return execute(place(path), place(run_dir), Options.parse(options), client=client, progress=progress)
 
 
 def execute(
@@ -153,7 +157,7 @@ def execute(
     """Carry out a run; tiles that an earlier run has done and that would come out the same are taken over."""
     progress, execution = progress or Reporter(), options.execution
     stop = Stop(lambda: progress.message("stopping: what is begun is ended first; another signal ends at once"))
-    connect = None if client else join(execution, run_dir)
+    connect = None if client else join(execution, run_dir, progress, stop)
     with store_errors(), ExitStack() as stack:
         stack.enter_context(stop.on_signals())
         if connect:
@@ -169,7 +173,9 @@ def execute(
                 progress.message(f"going on for {lost}, which did not end by itself")
             if lost and lost.is_gone:
                 remove_leftovers(files.path)
-            _look_at_stores(SurveyRun.open(files.path), progress)
+            _look_at_stores(opened := SurveyRun.open(files.path), progress)
+            if 0 < (n_done := len(read_records(files.ledger))) < opened.stored.plan.grid.n_tiles:
+                progress.message(f"going on: {n_done} of {opened.stored.plan.grid.n_tiles} tiles are done")
             _tell_of_others(files, progress)
         run = SurveyRun.open(files.path)
         executor = stack.enter_context(_executor(client, execution, run.stored.plan, progress, stop))
@@ -191,9 +197,9 @@ def _executor(
         try:
             yield OnDask(client, stop, deadline=plan.deadline, expected=execution.workers or 1)
         finally:
-            # These workers live on; a scheduler that was lost must not hide what ended the run.
+            # These workers live on; one that hangs, or a scheduler that was lost, must not hide what ended the run.
             with suppress(OSError, ValueError):
-                client.run(forget, on_error="ignore")
+                ask_workers(client, forget)
     elif plan.grid.n_tiles == 1 or execution.workers == 0:
         yield InProcess(stop)
     else:
@@ -213,7 +219,7 @@ def _workers(client: Client, execution: Execution) -> str:
 
 
 def _warn_of_memory(client: Client, plan: Plan, progress: Reporter) -> None:
-    limits = [worker["memory_limit"] for worker in client.scheduler_info()["workers"].values()]
+    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
     least = min((limit for limit in limits if limit), default=math.inf)
     if least < plan.worker_memory:
         asked = format_bytes(plan.worker_memory)
@@ -270,8 +276,10 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     seams = [seam for tile in sorted(found) for seam in found[tile]]
     bad = bad_sides(seams, read_records(files.ledger))
     stages.over(partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags")
-    stages.over(partial(measure_tile, files, plan), tiles, "sources")
-    write_catalogue(files, build_catalogue(files, plan, run.wcs))
+    stages.over(partial(measure_tile, files, plan, run.stored.survey), tiles, "sources")
+    # They are of the catalogue that is replaced.
+    files.associations.unlink(missing_ok=True)
+    write_catalogue(files, build_catalogue(files, plan, run.survey.facts, run.wcs))
     if with_fits:
         write_maps_fits(files, plan, run.survey)
     # Workers that were killed leave what they were writing.

@@ -173,7 +173,7 @@ def simulate(
 def _appears_whole(path: Path, overwrite: bool) -> Iterator[Path]:
     """Give a temporary name that becomes `path` at the end, and leaves nothing where there is an error."""
     if exists(path) and not overwrite:
-        raise InputError(f"{path} exists: choose another name or allow to overwrite it")
+        raise InputError(f"{path} exists: choose another name, or --overwrite")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is not a directory: create it first")
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cwt_dask.errors import MachineError, RunError
 from cwt_dask.ledger import count_failures, read_run_id, record_failure, refuse_another_run
 from cwt_dask.places import store_errors
+from cwt_dask.process import peak_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,11 +74,12 @@ class Stages:
             attempts += 1
             again = []
             outcomes = self.executor.map(partial(_of_this_run, function, self.files, run_id), wanted)
-            for outcome in self.progress.track(outcomes, stage, len(wanted)):
+            told = stage if attempts == 1 else f"{stage}, attempt {attempts} at what failed"
+            for outcome in self.progress.track(outcomes, told, len(wanted)):
                 if outcome.error is None:
-                    values[outcome.item] = outcome.value
+                    values[outcome.item], memory = outcome.value
                     failed.pop(outcome.item, None)
-                    self.progress.event("done", stage=stage, tile=outcome.item, attempt=attempts)
+                    self.progress.event("done", stage=stage, tile=outcome.item, attempt=attempts, memory=memory)
                     continue
                 failed[outcome.item] = outcome.error
                 self._note(outcome, stage, attempts)
@@ -117,8 +119,8 @@ class Stages:
         )
 
 
-def _of_this_run(function: Callable[[int], Any], files: RunDir, run_id: str, tile: int) -> Any:
-    """Carry out a task, if its run has not been replaced by another meanwhile."""
+def _of_this_run(function: Callable[[int], Any], files: RunDir, run_id: str, tile: int) -> tuple[Any, int]:
+    """Carry out a task, if its run has not been replaced by another meanwhile; its value, and the process's memory."""
     with store_errors():
         refuse_another_run(files, run_id)
-        return function(tile)
+        return function(tile), peak_memory()

@@ -7,7 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cwt_dask.errors import InterruptedRun
+from cwt_dask.errors import CwtDaskError, InterruptedRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,9 +36,16 @@ class Stop:
         self.asked = False
         self._patient = False
         self._tell = tell
+        self._reason: CwtDaskError | None = None
 
     def ask(self) -> None:
         """Ask to stop, as a signal does; from any thread."""
+        self.asked = True
+
+    def give_up(self, reason: CwtDaskError) -> None:
+        """Have the run end with an error that was found beside it; from any thread."""
+        self._reason = reason
+        self._tell = lambda: None
         self.asked = True
 
     def notice(self) -> bool:
@@ -55,7 +62,11 @@ class Stop:
         ------
         InterruptedRun
             If so.
+        CwtDaskError
+            The reason, if there is one beside.
         """
+        if self._reason:
+            raise self._reason
         if self.asked:
             raise InterruptedRun("interrupted: what was done is kept; give the same command again, it goes on with it")
 

@@ -294,6 +294,7 @@ def _core_arrays(
     undefined = state.significance == -np.inf
     yield "significance", np.where(undefined, 0.0, state.significance) if undefined.any() else state.significance
     yield "best_scale", state.best_scale
+    yield "best_iteration", state.best_iteration
     np.copyto(cube, state.joined[(..., *core)])
     yield "joined", cube
     yield "support", cube > 0

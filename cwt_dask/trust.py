@@ -1,4 +1,4 @@
-"""Trust flags: which pixels deserve a second look."""
+"""Trust flags: which pixels and sources deserve a second look."""
 
 from __future__ import annotations
 
@@ -32,6 +32,30 @@ class Trust(IntFlag):
     """Part of an island on whose fate tiles were not brought to agree."""
 
 
+class SourceFlag(IntFlag):
+    """Why a source deserves a second look: the values of `flags` in the catalogue."""
+
+    MAP_EDGE = Trust.MAP_EDGE
+    """The peak lies within the kernels' reach of the map's edge: outside counts as zero."""
+    MASKED_NEIGHBOUR = Trust.MASKED_NEIGHBOUR
+    """The peak lies within the kernels' reach of a masked pixel, which counts as zero."""
+    ERROR_UNDEFINED = Trust.ERROR_UNDEFINED
+    """The expected error was zero or undefined at the peak at some scale and iteration."""
+    SEAM = Trust.SEAM
+    """The peak lies within the kernels' reach of a seam at which two tiles differ by more than is promised."""
+    OPEN_ISLAND = Trust.OPEN_ISLAND
+    """The peak belongs to an island on whose fate tiles were not brought to agree."""
+    CROSSES_SEAM = 32
+    """Its island lies in the cores of several tiles, which is no fault; the only flag that depends on the tiles."""
+    BLIND_NEARBY = 64
+    """Within the kernels' reach of the peak the expected error was undefined: beside a very bright source (10^5 counts)
+    such pixels form a ring, and what is found around them may not be there."""
+    BLENDED = 128
+    """Its disc overlaps another source's: counts that lie in both are counted for both."""
+    NO_CENTROID = 256
+    """No centroid was found near the peak: the position is that of the peak's pixel."""
+
+
 def trust_flags(
     grid: TileGrid, reach: int, tile: Tile, survey: Survey, undefined_core: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
@@ -63,7 +87,7 @@ def trust_flags(
     masked = np.zeros(near.shape, dtype=bool)
     masked[seen.within(near)] = survey.read("mask", seen) == 0
     if masked.any():
-        trust[_near(masked, reach)[core]] |= np.uint8(Trust.MASKED_NEIGHBOUR)
+        trust[near_any(masked, reach)[core]] |= np.uint8(Trust.MASKED_NEIGHBOUR)
     if seen != near:
         at_edge = np.ones(tile.core.shape, dtype=bool)
         at_edge[_interior(seen, near, reach).intersection(tile.core).within(tile.core)] = False
@@ -83,7 +107,7 @@ def _interior(seen: Box, near: Box, reach: int) -> Box:
     )
 
 
-def _near(pixels: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+def near_any(pixels: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     """Whether one of `pixels` (y, x) is not farther off along either axis than `reach`."""
     near: NDArray[np.bool_] = maximum_filter(pixels.view(np.uint8), size=2 * reach + 1, mode="constant") != 0
     return near

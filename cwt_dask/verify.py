@@ -110,14 +110,16 @@ def verify_run(
     return chain(_from_files(run), _by_computing(run, tiles, against_whole=against_whole))
 
 
-def scope(*, recompute: bool, against_whole: bool) -> list[str]:
+def scope(run: SurveyRun, *, recompute: int | None = None, against_whole: bool = False) -> list[str]:
     """What these checks can and cannot show, a line each."""
+    n_tiles = run.stored.plan.grid.n_tiles
+    again = f"{min(recompute or 0, n_tiles)} of {n_tiles} tiles made again"
     forged = "whether maps were changed together with their digests"
     lines = {
         "files show whether anything was lost or changed since the run, and whether tiles agree at their seams": True,
-        f"tiles made again show whether their margins are wide enough, and {forged}": recompute,
+        f"{again} show whether their margins are wide enough, and {forged}": recompute is not None,
         f"the whole map shows whether tiling did any harm, and {forged}": against_whole,
-        f"not shown: {forged} (--recompute K or --against-whole)": not (recompute or against_whole),
+        f"not shown: {forged} (--recompute K or --against-whole)": recompute is None and not against_whole,
         "not shown: whether the background is right, or the mathematics, which the project's own tests are for": True,
     }
     return [line for line, holds in lines.items() if holds]

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes
 
+from cwt_dask.notebook import HARMFUL, HARMLESS
+from cwt_dask.trust import SourceFlag
+
 if TYPE_CHECKING:
     from cwt_dask.plan import Plan
     from cwt_dask.results import SurveyRun
@@ -45,13 +48,14 @@ def _duration(seconds: float) -> str:
 def summary(result: SurveyRun) -> str:
     """What a finished run found, in words."""
     certificate = result.certificate
-    harm = "the tiles did no harm" if certificate["tiling_exact"] else "NOT shown to equal the whole map"
+    harm = HARMLESS if certificate["tiling_exact"] else HARMFUL
     error = certificate["seam_model_error"]
     stopped = {True: "converged: steps below tol", False: "the most allowed; steps not below tol, as is usual"}
     catalogue = result.catalogue
-    strong = f"{(catalogue['significance'] > 5).sum()} of them with T/E above 5"
+    n_flagged = ((catalogue["flags"] & ~SourceFlag.CROSSES_SEAM) > 0).sum()
+    flagged = f"{n_flagged} of them with flags that ask for a second look"
     lines = [
-        f"sources        {len(catalogue)}, {strong}: {result.files.catalogue}",
+        f"sources        {len(catalogue)}, {flagged}: {result.files.catalogue}",
         f"maps           {result.files.maps}",
         f"iterations     {certificate['n_iter']} ({stopped.get(certificate['converged'], 'fixed')})",
         f"tiles          {certificate['n_tiles']}, {harm}"

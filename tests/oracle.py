@@ -23,6 +23,7 @@ class Result:
     transform_2d: np.ndarray
     significance: np.ndarray
     best_scale: np.ndarray
+    best_iteration: np.ndarray
     variances: list
 
 
@@ -83,6 +84,7 @@ def analyze(
     T, E = np.zeros(S.shape), np.zeros(S.shape)
     significance = np.full(C.shape, -np.inf)
     best_scale = np.full(C.shape, -1)
+    best_iteration = np.zeros(C.shape, int)
     variances = []
     converged = False
 
@@ -109,6 +111,8 @@ def analyze(
                 wrap=wrap,
             )
             best_scale[ratio > significance] = i
+            with np.errstate(invalid="ignore"):
+                best_iteration[ratio - significance > 1e-9 * np.abs(ratio)] = len(variances) + 1
             significance = np.maximum(significance, ratio)
         T_2d = np.sum(S * T, axis=0)
         M = M + np.maximum(T_2d, 0)
@@ -129,6 +133,7 @@ def analyze(
         transform_2d=T_2d,
         significance=np.where(np.isfinite(significance), significance, 0.0),
         best_scale=best_scale,
+        best_iteration=best_iteration,
         variances=variances,
     )
 

@@ -209,6 +209,7 @@ def _(folder):
 
 
 typed("no HDU of that name", *RUN, "--counts-hdu=N_ON")
+typed("a plane chosen of a single image", *RUN, "--band=1")
 typed("a band that is no number", *RUN, "--band=first")
 
 # --- options ----------------------------------------------------------------------------------------------------------

@@ -108,3 +108,9 @@ def test_parts_have_their_places_on_the_page(load):
     for part, script in performance.PARTS.items():
         assert (BENCHMARKS / script).is_file()
         assert "| a |" in performance.page(text, part, "| a |\n")
+
+
+def test_positions_of_injected_sources_are_measured(load):
+    table = load("positions").table(2)
+    assert table.startswith("| T/E | sources |")
+    assert len(table.splitlines()) > 4

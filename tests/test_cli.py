@@ -17,6 +17,7 @@ from skies import poisson_sky, sky_header, write_survey
 
 from cwt_dask import cli, progress
 from cwt_dask.cli import main
+from cwt_dask.coordinates import map_names
 from cwt_dask.results import SurveyRun
 
 CWT_DASK = str(Path(sys.executable).with_name("cwt-dask"))
@@ -182,6 +183,19 @@ def test_a_configuration_file_has_the_options_and_the_command_line_wins(call, su
     # The same settings as on the command line: it is the same run.
     said = call("run", survey, tmp_path / "run", *KERNELS, *HERE, *TILES)
     assert "nothing to do" in said.out
+
+
+def test_of_several_files_later_ones_win_and_tables_are_merged(call, tmp_path, monkeypatch):
+    (tmp_path / "a.toml").write_text(
+        'n_scale = 3\nmin_scale = 1.5\n[cluster]\nkind = "slurm"\noptions = { a = 1, b = 2 }\n'
+    )
+    (tmp_path / "b.toml").write_text("min_scale = 2.0\n[cluster]\nminimum = 1\noptions = { b = 3 }\n")
+    seen = {}
+    monkeypatch.setattr("cwt_dask.cli.plan_survey", lambda _, **given: seen.update(given))
+    monkeypatch.setattr("cwt_dask.cli.describe_plan", lambda _: "")
+    call("plan", "any.fits", "--config", tmp_path / "a.toml", "--config", tmp_path / "b.toml", "--step-scale", 1.4)
+    assert seen["cluster"] == {"kind": "slurm", "minimum": 1, "options": {"a": 1, "b": 3}}
+    assert (seen["n_scale"], seen["min_scale"], seen["step_scale"]) == (3, 2.0, 1.4)
 
 
 def test_an_hdu_may_be_a_number_in_a_configuration_file(call, survey, tmp_path):
@@ -491,7 +505,8 @@ def test_nan_pixels_are_masked_and_counted_and_none_comes_out(call, tmp_path):
     maps = zarr.open_group(tmp_path / "run" / "maps.zarr", mode="r")
     masked = maps["mask"][:] == 0
     assert masked.sum() == 205
-    for name, array in maps.arrays():
+    for name in map_names(maps):
+        array = maps[name]
         assert np.isfinite(array[:]).all(), name
         if name not in ("best_scale", "support"):
             assert not array[:][..., masked].any(), name

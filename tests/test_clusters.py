@@ -14,10 +14,10 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.clusters import existing_client, join, kubernetes, local_client, mpi, slurm, srun
-from cwt_dask.clusters.extras import load
+from cwt_dask.clusters.extras import load, options_of
 from cwt_dask.clusters.tls import as_configuration, security
 from cwt_dask.clusters.versions import refuse_other_versions
-from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.execution import Cluster
 from cwt_dask.options import Options
 from cwt_dask.progress import reporter
@@ -73,6 +73,22 @@ def test_what_the_library_does_not_take_is_said():
         local_client(1, 2**30, colour="red"),
     ):
         pass
+
+
+def fail(error, *, late=False):
+    with options_of("Runner") as taken:
+        if late:
+            taken.set()
+        raise error
+
+
+def test_what_fails_later_is_no_matter_of_options():
+    with pytest.raises(SettingsError, match="^Runner does not take these cluster.options: early"):
+        fail(ValueError("early"))
+    with pytest.raises(RunError, match="^Runner has failed .ValueError: late.: give the same command again"):
+        fail(ValueError("late"), late=True)
+    with pytest.raises(RunError, match="^Runner has failed .RuntimeError: Nanny failed to start"):
+        fail(RuntimeError("Nanny failed to start."))
 
 
 # --- SLURM ------------------------------------------------------------------------------------------------------------
@@ -221,11 +237,11 @@ def test_blanks_in_names_are_refused_where_job_scripts_hold_them(refusing, tmp_p
 # --- the others -------------------------------------------------------------------------------------------------------
 
 
-def test_two_processes_are_too_few_for_mpi(monkeypatch, tmp_path):
+def test_one_process_is_too_few_for_mpi(monkeypatch, tmp_path):
     # A real mpirun is in tests/cluster/test_mpi.py.
-    two = SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 2))
-    monkeypatch.setattr(mpi, "load", lambda *_: two)
-    with pytest.raises(InputError, match="cluster is mpi, and the number of processes is 2: start at least 3"):
+    one = SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 1, Get_rank=lambda: 0))
+    monkeypatch.setattr(mpi, "load", lambda *_: one)
+    with pytest.raises(InputError, match="cluster is mpi, and the number of processes is 1: start at least 3"):
         join(execution(cluster="mpi"), tmp_path / "run")
 
 
@@ -292,6 +308,26 @@ def test_certificates_are_the_runs_or_the_sites():
     assert first.require_encryption
     with dask.config.set({"distributed.comm.tls.ca-file": "/site/ca.pem"}):
         assert security().tls_ca_file == "/site/ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"\(distributed.comm.tls.ca-file\) names no certificate"),
+        ({"ca-file": "pem\npem"}, r"\(distributed.comm.tls.client.cert\) names no certificate"),
+        ({"ca-file": "absent.pem"}, r"there is no file absent.pem, which .*\(distributed.comm.tls.ca-file\) names"),
+        ({"ca-file": "pem\npem", "client.cert": "absent.pem"}, "there is no file absent.pem"),
+    ],
+)
+def test_a_certificate_that_is_missing_is_named_before_anybody_is_asked(given, message):
+    settings = dict.fromkeys(("ca-file", "client.cert"), None) | given
+    configuration = {f"distributed.comm.tls.{name}": value for name, value in settings.items()}
+    with (
+        dask.config.set(configuration),
+        pytest.raises(InputError, match=message),
+        existing_client("tls://127.0.0.1:1", None),
+    ):
+        pass
 
 
 def test_configuration_holds_the_whole_certificate():

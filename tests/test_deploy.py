@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,8 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from astropy import units as u
+from astropy.table import Table
 from dask.utils import parse_bytes
 from distributed.cli import dask_scheduler, dask_worker
 
@@ -40,12 +43,13 @@ def pods(document):
 MANIFESTS = manifests()
 CORE = [document for document in MANIFESTS if "dask.org" not in document["apiVersion"]]
 PODS = [pod for document in MANIFESTS for pod in pods(document)]
-(JOB,) = [document for document in MANIFESTS if document["kind"] == "DaskJob"]
+# On a volume, and in buckets.
+IN_BUCKETS, ON_VOLUME = JOBS = [document for document in MANIFESTS if document["kind"] == "DaskJob"]
 
 
-def test_there_is_one_of_each_kind():
+def test_there_is_what_a_run_needs():
     kinds = sorted(document["kind"] for document in MANIFESTS)
-    assert kinds == ["CronJob", "DaskJob", "NetworkPolicy", "PersistentVolumeClaim"]
+    assert kinds == ["CronJob", "DaskJob", "DaskJob", "NetworkPolicy", "PersistentVolumeClaim"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -61,14 +65,15 @@ def test_pods_are_what_kubernetes_publishes(pod, version):
     kubernetes_validate.validate(whole, version, strict=True)
 
 
-def test_the_run_is_what_the_operator_defines():
+@pytest.mark.parametrize("job", JOBS)
+def test_runs_are_what_the_operator_defines(job):
     text = (
         files("dask_kubernetes")
         .joinpath("operator/deployment/helm/dask-kubernetes-operator/crds/daskjob.yaml")
         .read_text()
     )
     definition = yaml.safe_load(text)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    jsonschema.Draft7Validator(definition).validate(JOB)
+    jsonschema.Draft7Validator(definition).validate(job)
 
 
 @pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
@@ -86,12 +91,13 @@ def test_pods_have_no_rights_that_they_do_not_need(pod):
         assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108
 
 
-def containers():
-    return [pod["containers"][0] for pod in pods(JOB)]
+def containers(job):
+    return [pod["containers"][0] for pod in pods(job)]
 
 
-def test_everything_speaks_tls_by_the_same_secret():
-    for container in containers():
+@pytest.mark.parametrize("job", JOBS)
+def test_everything_speaks_tls_by_the_same_secret(job):
+    for container in containers(job):
         variables = {variable["name"]: variable["value"] for variable in container["env"]}
         assert variables["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] == "true"
         named = {name.rpartition("TLS__")[2] for name in variables if "__TLS__" in name}
@@ -99,24 +105,41 @@ def test_everything_speaks_tls_by_the_same_secret():
             f"{role}__{part}" for role in ("CLIENT", "SCHEDULER", "WORKER") for part in ("CERT", "KEY")
         }
         assert any(mount["mountPath"] == "/tls" for mount in container["volumeMounts"])
-    driver, scheduler, worker = (container["args"] for container in containers())
+    driver, scheduler, worker = (container["args"] for container in containers(job))
     assert "--scheduler=tls://cwt-dask-scheduler:8786" in driver
     assert "--protocol=tls" in scheduler
     assert "tls://cwt-dask-scheduler:8786" in worker
 
 
+def test_keys_of_buckets_come_by_a_secret_to_those_who_read_and_write_there():
+    driver, scheduler, worker = containers(IN_BUCKETS)
+    assert driver["envFrom"] == worker["envFrom"] == [{"secretRef": {"name": "cwt-dask-s3"}}]
+    assert "envFrom" not in scheduler
+    assert [word.partition("/")[0] for word in driver["args"][2:4]] == ["s3:", "s3:"]
+    assert not [volume for pod in pods(IN_BUCKETS) for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+
+
+def test_but_for_where_its_files_are_a_run_in_buckets_is_the_same():
+    for one, other in zip(containers(IN_BUCKETS), containers(ON_VOLUME), strict=True):
+        differing = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+        assert differing <= {"args", "envFrom", "volumeMounts"}
+        assert [word for word in one["args"] if "/" not in word] == [word for word in other["args"] if "/" not in word]
+
+
+@pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize(
     ("number", "words", "command"),
     [(0, 2, run), (1, 2, dask_scheduler.main), (2, 2, dask_worker.main)],
 )
-def test_commands_have_the_options_that_they_are_given(number, words, command):
+def test_commands_have_the_options_that_they_are_given(number, words, command, job):
     known = {option for parameter in command.params for option in parameter.opts}
-    given = {word.partition("=")[0] for word in containers()[number]["args"][words:] if word.startswith("--")}
+    given = {word.partition("=")[0] for word in containers(job)[number]["args"][words:] if word.startswith("--")}
     assert given <= known
 
 
-def test_workers_have_the_memory_that_the_planner_aims_at():
-    worker = containers()[2]
+@pytest.mark.parametrize("job", JOBS)
+def test_workers_have_the_memory_that_the_planner_aims_at(job):
+    worker = containers(job)[2]
     (limit,) = [word.partition("=")[2] for word in worker["args"] if word.startswith("--memory-limit")]
     assert parse_bytes(limit) == Settings().memory_target
     for kind in ("requests", "limits"):
@@ -144,3 +167,18 @@ def test_images_are_made_of_what_is_there(name):
     (wanted,) = re.findall(r"'\.\[([\w,]+)\]'", text)
     assert set(wanted.split(",")) <= extras.keys()
     assert "Not built by this project's tests" in text
+
+
+def test_catalogues_of_fields_are_joined_those_without_a_source_too(tmp_path):
+    rows = Table({"name": ["CWT J1", "CWT J2"], "ra": [1.0, 2.0] * u.deg})
+    for field, table in {"empty": rows[:0], "full": rows}.items():
+        (tmp_path / field).mkdir()
+        table.write(tmp_path / field / "catalogue.ecsv")
+    script = ROOT / "workflows" / "hpc" / "join_catalogues.py"
+    for fields, n in ((("empty", "full"), 2), (("full", "empty"), 2), (("empty",), 0)):
+        certificates = [str(tmp_path / field / "certificate.json") for field in fields]
+        subprocess.run([sys.executable, script, tmp_path / "all.ecsv", *certificates], check=True)
+        joined = Table.read(tmp_path / "all.ecsv")
+        assert joined.colnames == ["field", "name", "ra"]
+        assert joined["field"].tolist() == ["full"] * n
+        assert joined["ra"].unit == u.deg

@@ -1,10 +1,13 @@
 import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import dask
@@ -19,8 +22,11 @@ from cwt_dask.errors import InputError, MachineError, RunError
 from cwt_dask.executors import IN_FLIGHT_PER_THREAD, InProcess, OnDask
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import begin_ledger, last_failures
+from cwt_dask.options import Options
 from cwt_dask.progress import Reporter
+from cwt_dask.run import _executor
 from cwt_dask.stages import Stages
+from cwt_dask.stop import Stop
 
 DASK = str(Path(sys.executable).with_name("dask"))
 
@@ -233,6 +239,38 @@ def test_workers_compute_with_one_thread(client):
     assert set(client.nthreads().values()) == {1}
 
 
+class ManyWorkers:
+    """A client of six workers, of which one hangs and the last has too little memory; as Dask, it describes five."""
+
+    dashboard_link = ""
+
+    def __init__(self):
+        self.over = threading.Event()
+
+    def nthreads(self):
+        return dict.fromkeys("abcdef", 1)
+
+    def scheduler_info(self, n_workers=5):
+        limits = dict.fromkeys("abcdef", 2**40) | {"f": 1000}
+        names = list(limits)[: n_workers if n_workers >= 0 else None]
+        return {"workers": {name: {"memory_limit": limits[name]} for name in names}}
+
+    def run(self, *_, **__):
+        self.over.wait()
+        return {}
+
+
+def test_all_workers_are_looked_at_and_one_that_hangs_ends_no_run(monkeypatch):
+    monkeypatch.setattr(executors, "ANSWER_SECONDS", 0.1)
+    many, told = ManyWorkers(), []
+    plan = SimpleNamespace(worker_memory=2**30, deadline=60.0)
+    progress = SimpleNamespace(message=told.append)
+    with _executor(many, Options.parse({}).execution, plan, progress, Stop()):
+        pass
+    many.over.set()
+    assert told[-1] == "warning: a worker may take 0.98 kiB, and the plan asks for 1.00 GiB"
+
+
 def test_no_profiler_looks_at_workers(client):
     callbacks = client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
     for names in callbacks.values():
@@ -240,7 +278,11 @@ def test_no_profiler_looks_at_workers(client):
         assert "profile" not in names
 
 
-def test_the_dashboard_is_named_where_something_draws_it(client, monkeypatch):
+def test_the_dashboard_is_named_where_it_can_be_seen(client):
     assert dashboard(client) == f", dashboard at {client.dashboard_link}"
-    monkeypatch.setattr("cwt_dask.clusters.environment.find_spec", lambda _: None)
-    assert dashboard(client) == ""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        elsewhere = SimpleNamespace(dashboard_link=f"http://127.0.0.1:{port}/status")
+        assert dashboard(elsewhere) == f", dashboard on the scheduler's machine at http://127.0.0.1:{port}/status"
+    assert dashboard(SimpleNamespace(dashboard_link="")) == ""

@@ -118,12 +118,17 @@ def test_a_file_system_without_locks_is_refused(files, monkeypatch, number):
         pass
 
 
-def test_other_errors_of_locking_are_told_as_they_are(files, monkeypatch):
+@pytest.mark.parametrize("module", [lock.FileLock, lock])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.EIO])
+def test_a_directory_that_cannot_be_written_to_is_a_wrong_call(files, monkeypatch, module, number):
     def fail(*_, **__):
-        raise PermissionError(errno.EACCES, "Permission denied")
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(lock.FileLock, "acquire", fail)
-    with pytest.raises(PermissionError), sole_driver(files):
+    # The lock may be one that is there already.
+    monkeypatch.setattr(module, "acquire" if module is lock.FileLock else "write_atomically", fail)
+    kind = OSError if number == errno.EIO else InputError
+    said = os.strerror(number) if number == errno.EIO else f"cannot write to {files.path} .*: have it made writable"
+    with pytest.raises(kind, match=said), sole_driver(files):
         pass
 
 

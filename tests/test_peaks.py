@@ -18,7 +18,16 @@ from cwt_dask.windows import read_box
 # Few values: most pixels have equal neighbours, and plateaus are the rule.
 levels = st.sampled_from([-np.inf, 3.0, 4.0, 5.0])
 images = hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=levels)
-separations = st.sampled_from([0.5, 1.0, 1.2, math.sqrt(2), 2.0, 2.5, 4.0])
+SCALES = np.array([0.5, 1.0, 1.2, math.sqrt(2), 2.0, 2.5, 4.0])
+LARGEST = 4.0
+
+
+@st.composite
+def images_with_scales(draw):
+    """An image of significances, and the scale of each pixel."""
+    image = draw(images)
+    kinds = draw(hnp.arrays(np.int64, image.shape, elements=st.integers(0, len(SCALES) - 1)))
+    return image, SCALES[kinds]
 
 
 def exceeds(image, one, other):
@@ -26,7 +35,7 @@ def exceeds(image, one, other):
     return (image[one], other) > (image[other], one)
 
 
-def naive_peaks(image, separation):
+def naive_peaks(image, scale):
     peaks = []
     for pixel in np.ndindex(image.shape):
         y, x = pixel
@@ -38,7 +47,8 @@ def naive_peaks(image, separation):
         peak
         for peak in peaks
         if not any(
-            other != peak and math.dist(peak, other) <= separation and exceeds(image, other, peak) for other in peaks
+            other != peak and math.dist(peak, other) <= min(scale[peak], scale[other]) and exceeds(image, other, peak)
+            for other in peaks
         )
     ]
 
@@ -47,21 +57,23 @@ def pixels(found):
     return list(zip(*(axis.tolist() for axis in found), strict=True))
 
 
-@given(images, separations)
-def test_peaks_are_those_of_the_rule(image, separation):
-    assert pixels(find_peaks(image, separation)) == naive_peaks(image, separation)
+@given(images_with_scales())
+def test_peaks_are_those_of_the_rule(sky):
+    image, scale = sky
+    assert pixels(find_peaks(image, scale)) == naive_peaks(image, scale)
 
 
-@given(images, separations, st.tuples(st.integers(1, 8), st.integers(1, 8)))
-def test_a_core_with_a_rim_finds_the_peaks_of_the_whole(image, separation, core_shape):
+@given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 8)))
+def test_a_core_with_a_rim_finds_the_peaks_of_the_whole(sky, core_shape):
+    image, scale = sky
     grid = TileGrid.plan(image.shape, core_shape, 0, 1, lambda length: length)
     found = []
     for tile in grid.tiles():
-        near = tile.core.grown(math.ceil(separation) + 1).intersection(grid.map_box)
-        for y, x in pixels(find_peaks(image[near.slices], separation)):
+        near = tile.core.grown(math.ceil(LARGEST) + 1).intersection(grid.map_box)
+        for y, x in pixels(find_peaks(image[near.slices], scale[near.slices])):
             if Box(y + near.y0, y + near.y0 + 1, x + near.x0, x + near.x0 + 1).intersection(tile.core).area:
                 found.append((y + near.y0, x + near.x0))
-    assert sorted(found) == pixels(find_peaks(image, separation))
+    assert sorted(found) == pixels(find_peaks(image, scale))
 
 
 def test_a_plateau_is_one_peak_at_its_first_pixel():
@@ -81,7 +93,16 @@ def test_the_fainter_of_two_near_peaks_falls_and_two_far_ones_stay():
     assert pixels(find_peaks(image, 2.9)) == [(2, 2), (2, 5)]
 
 
-def naive_ring_peaks(image, separation):
+def test_of_two_scales_the_finer_decides_whether_two_peaks_are_one():
+    image = np.full((5, 12), -np.inf)
+    image[2, 2], image[2, 5] = 4.0, 5.0
+    scale = np.full(image.shape, 9.0)
+    assert pixels(find_peaks(image, scale)) == [(2, 5)]
+    scale[2, 2] = 2.9
+    assert pixels(find_peaks(image, scale)) == [(2, 2), (2, 5)]
+
+
+def naive_ring_peaks(image, scale):
     """Peaks of a ring: equal pixels are compared by row, then by which is the western one."""
     width = image.shape[1]
 
@@ -107,37 +128,39 @@ def naive_ring_peaks(image, separation):
         for peak in maxima
         if all(
             wins(peak, other, dy, dx)
-            for dy, dx, other in others(peak, math.floor(separation))
-            if other in maxima and math.hypot(dy, dx) <= separation
+            for dy, dx, other in others(peak, math.floor(LARGEST))
+            if other in maxima and math.hypot(dy, dx) <= min(scale[peak], scale[other])
         )
     )
 
 
-@given(images, separations, st.tuples(st.integers(1, 8), st.integers(1, 14)))
-def test_cores_of_a_ring_find_each_of_its_peaks_once(image, separation, core_shape):
+@given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 14)))
+def test_cores_of_a_ring_find_each_of_its_peaks_once(sky, core_shape):
+    image, scale = sky
     grid = TileGrid.plan(image.shape, core_shape, 0, 1, lambda length: length, ring=True)
     found = []
     for tile in grid.tiles():
-        near = grid.on_map(tile.core.grown(math.ceil(separation) + 1))
-        peaks = find_peaks(read_box(image, near, ring=True), separation, turn=image.shape[1])
+        near = grid.on_map(tile.core.grown(math.ceil(LARGEST) + 1))
+        seen = (read_box(plane, near, ring=True) for plane in (image, scale))
+        peaks = find_peaks(*seen, turn=image.shape[1])
         for y, x in pixels(peaks):
             if Box(y + near.y0, y + near.y0 + 1, x + near.x0, x + near.x0 + 1).intersection(tile.core).area:
                 found.append((y + near.y0, x + near.x0))
-    assert sorted(found) == naive_ring_peaks(image, separation)
+    assert sorted(found) == naive_ring_peaks(image, scale)
 
 
-@given(images, separations, st.integers(-20, 20))
-def test_peaks_of_a_ring_turn_with_it(image, separation, columns):
-    width = image.shape[1]
-    turned = naive_ring_peaks(np.roll(image, columns, axis=1), separation)
-    assert turned == sorted((y, (x + columns) % width) for y, x in naive_ring_peaks(image, separation))
+@given(images_with_scales(), st.integers(-20, 20))
+def test_peaks_of_a_ring_turn_with_it(sky, columns):
+    width = sky[0].shape[1]
+    turned = naive_ring_peaks(*(np.roll(plane, columns, axis=1) for plane in sky))
+    assert turned == sorted((y, (x + columns) % width) for y, x in naive_ring_peaks(*sky))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_on_a_narrow_ring_a_peak_does_not_fall_to_itself(width):
     image = np.full((9, width), -np.inf)
     image[4, 0] = 5.0
-    assert naive_ring_peaks(image, 4.0) == [(4, 0)]
+    assert naive_ring_peaks(image, np.full(image.shape, 4.0)) == [(4, 0)]
     near = Box(0, 9, -5, width + 5)
     found = find_peaks(read_box(image, near, ring=True), 4.0, turn=width)
     assert [(y, x) for y, x in pixels(found) if 0 <= x + near.x0 < width] == [(4, 5)]
@@ -206,7 +229,8 @@ def small_run(tmp_path_factory):
 
 def test_measured_peaks_are_read_back_and_describe_the_maps(small_run):
     plan, maps = small_run.stored.plan, {name: small_run.map(name).compute() for name in ("significance", "trust")}
-    best_scale, support = small_run.map("best_scale").compute(), small_run.support.compute().any(axis=0)
+    best_scale, best_iteration = (small_run.map(f"best_{name}").compute() for name in ("scale", "iteration"))
+    support = small_run.support.compute().any(axis=0)
     rows, columns = np.mgrid[:70, :90]
     n_peaks = 0
     for tile in plan.grid.tiles():
@@ -218,17 +242,19 @@ def test_measured_peaks_are_read_back_and_describe_the_maps(small_run):
             assert support[at]
             assert peaks.significance[k] == maps["significance"][at] > 3
             assert peaks.flags[k] == maps["trust"][at]
+            assert peaks.iteration[k] == best_iteration[at]
+            assert peaks.exposure[k] == 0
             assert peaks.best_scale[k] == best_scale[at]
             disc = np.hypot(rows - at[0], columns - at[1]) <= np.sqrt(2) * plan.kernels.widths[best_scale[at]]
             assert peaks.counts[k] == small_run.survey.counts.compute()[disc].sum()
     whole = np.where(support, maps["significance"], -np.inf)
-    assert n_peaks == len(naive_peaks(whole, 1.2)) > 3
+    assert n_peaks == len(naive_peaks(whole, plan.kernels.scales[best_scale])) > 3
 
 
 def test_measuring_again_gives_the_same(small_run):
     plan = small_run.stored.plan
     before = read_found(small_run.files, 1)[1]
-    assert measure_tile(small_run.files, plan, 1) == 1
+    assert measure_tile(small_run.files, plan, small_run.stored.survey, 1) == 1
     after = read_found(small_run.files, 1)[1]
     assert replace(before) is not before
     for name in COLUMNS:

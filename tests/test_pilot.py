@@ -120,9 +120,9 @@ def test_tiles_that_go_ahead_go_on_while_they_see_farther(survey, tmp_path, ffts
     run = run_survey(survey, tmp_path / "run", tol=2e-4, max_iter=6, progress=stages, **OPTIONS)
     assert run.certificate["n_iter"] == 6
     assert stages.tiles == [
-        ("tiles, iterations 1 to 2", 1),
-        ("tiles, iterations 3 to 4", 1),
-        ("tiles, iterations 5 to 5", 1),
+        ("tiles that go ahead, iterations 1 to 2", 1),
+        ("tiles that go ahead, iterations 3 to 4", 1),
+        ("tiles that go ahead, iterations 5 to 5", 1),
         ("tiles, iterations 1 to 5", N_TILES - 1),
         ("tiles, iterations 6 to 6", N_TILES),
     ]
@@ -212,9 +212,9 @@ def test_without_a_tolerance_no_tile_waits(survey, tmp_path, ffts):
 @pytest.mark.parametrize(
     ("settings", "stage", "item"),
     [
-        ({"tol": 1e-9}, "tiles, iterations 1 to 2", 0),
+        ({"tol": 1e-9}, "tiles that go ahead, iterations 1 to 2", 0),
         ({"tol": 1e-9}, "tiles, iterations 1 to 6", 4),
-        ({"tol": 2e-4}, "tiles, iterations 3 to 4", 0),
+        ({"tol": 2e-4}, "tiles that go ahead, iterations 3 to 4", 0),
         ({"tol": 2e-4}, "tiles, iterations 1 to 5", 4),
         ({"tol": 2e-4}, "tiles, iterations 6 to 6", 9),
     ],

@@ -21,6 +21,7 @@ IMAGES = {
     "RESIDUAL",
     "SIGNIFICANCE",
     "BEST_SCALE",
+    "BEST_ITERATION",
     "SUPPORT_2D",
     "MASK",
     "TRUST",
@@ -67,7 +68,16 @@ def test_images_are_those_of_the_run(run, sky, maps):
     np.testing.assert_array_equal(maps["COUNTS"][0], counts * mask)
     np.testing.assert_array_equal(maps["BACKGROUND"][0], background * mask)
     np.testing.assert_array_equal(maps["MASK"][0], mask)
-    for name in ("model", "approx", "transform_2d", "residual", "significance", "best_scale", "trust", "support"):
+    for name in (
+        "model",
+        "approx",
+        "transform_2d",
+        "residual",
+        "significance",
+        "best_scale",
+        "trust",
+        "support",
+    ):
         np.testing.assert_array_equal(maps[name.upper()][0], run.map(name).compute())
     np.testing.assert_array_equal(maps["MODEL_PLUS_APPROX"][0], (run.model + run.approx).compute())
     np.testing.assert_array_equal(maps["SUPPORT_2D"][0], run.support.any(axis=0).compute())

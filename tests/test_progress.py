@@ -1,6 +1,7 @@
 import io
 import json
 from datetime import datetime
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -23,6 +24,31 @@ def test_lines_of_a_short_stage_tell_each_item(capsys):
 def test_lines_of_an_empty_stage_tell_nothing(capsys):
     assert list(Lines().track([], "tiles", 0)) == []
     assert capsys.readouterr().out == ""
+
+
+def test_lines_of_a_long_stage_tell_rate_time_left_and_memory(capsys, monkeypatch):
+    seconds = iter([0.0, 4.0, 3600.0, 5400.0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    teller = Lines()
+    for item in teller.track(range(3), "tiles", 3):
+        teller.event("done", stage="tiles", tile=item, attempt=1, memory=(item + 1) * 2**20 if item < 2 else 2**10)
+    assert capsys.readouterr().out.splitlines() == [
+        "tiles: 1 of 3",
+        "tiles: 2 of 3, 2.0 tiles/h, about 30 min left, at most 2 MiB a worker",
+        "tiles: 3 of 3, 2.0 tiles/h, at most 2 MiB a worker",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("per_second", "words"), [(12, "12.0 tiles/s"), (0.5, "30.0 tiles/min"), (0.01, "36.0 tiles/h")]
+)
+def test_rates_are_of_whole_tiles(per_second, words):
+    assert progress.rate(per_second) == words
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(7300, "2 h"), (7000, "117 min"), (119, "119 s")])
+def test_times_left_are_rounded(seconds, words):
+    assert progress.duration(seconds) == words
 
 
 def test_an_item_is_passed_on_before_the_next_is_asked_for():
@@ -56,6 +82,21 @@ def test_a_bar_shows_stage_and_count_and_text_as_it_is():
     assert "[bold]/data/run[1]: 3 of 4 [/]" in said
     assert "tiles, 10 iterations" in said
     assert "4/4" in said
+
+
+def test_a_bar_shows_rate_time_left_and_memory_on_eighty_columns(monkeypatch):
+    seconds = iter([0.0, 60.0, 120.0, 180.0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    bar = Bar()
+    bar.console = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False, no_color=True)
+    said = []
+    for item in bar.track(range(3), "tiles that go ahead, iterations 1 to 10", 3):
+        bar.event("done", stage="tiles", tile=item, attempt=1, memory=700 * 2**20)
+        said.append(bar._more(item + 1, 3, 60.0 * (item + 1)))
+    times = ("2 min left", "60 s left", "3 min")
+    assert said == [f"1.0 tiles/min, {words}, 700 MiB" for words in times]
+    assert said[-1] in bar.console.file.getvalue()
+    assert "…" not in bar.console.file.getvalue()
 
 
 def test_a_long_message_is_not_broken():

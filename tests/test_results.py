@@ -64,6 +64,26 @@ def test_a_run_is_opened_again_as_it_was(run):
     assert again.promises_kept
 
 
+def test_a_notebook_shows_runs_and_certificates_as_tables(run):
+    shown = run._repr_html_()
+    assert f"<tr><th>directory</th><td>{run.files.path}</td></tr>" in shown
+    assert "<tr><th>tiles</th><td>6 of 6 done, cores of 40 x 40 pixels</td></tr>" in shown
+    assert f"<tr><th>sources</th><td>{len(run.catalogue)}</td></tr>" in shown
+    certificate = run.certificate
+    assert isinstance(certificate, dict)
+    assert json.loads(run.files.certificate.read_text()) == certificate
+    assert certificate._repr_html_().startswith("<p><strong>the tiles did no harm</strong></p><table>")
+    assert "<tr><th>coverage</th><td>1.0</td></tr>" in certificate._repr_html_()
+    harmed = type(certificate)(certificate | {"tiling_exact": False, "not_exact_because": ["margin < reach"]})
+    assert "<strong>NOT shown to equal the whole map: margin &lt; reach</strong>" in harmed._repr_html_()
+
+
+def test_a_notebook_shows_what_an_unfinished_run_lacks(unfinished):
+    shown = unfinished._repr_html_()
+    assert "0 of 6 done" in shown
+    assert "has no certificate yet: the run is not finished</td>" in shown
+
+
 def test_the_wcs_is_that_of_the_survey(run):
     assert run.wcs.to_header() == run.survey.wcs.to_header()
     for card, value in sky_header((70, 90)).items():
@@ -72,7 +92,9 @@ def test_the_wcs_is_that_of_the_survey(run):
 
 
 def test_a_map_of_an_unknown_name_is_refused_with_the_known_ones(run):
-    with pytest.raises(InputError, match="the run has no map modle: there are approx, best_scale, joined, mask, "):
+    with pytest.raises(
+        InputError, match="the run has no map modle: there are approx, best_iteration, best_scale, joined"
+    ):
         run.map("modle")
 
 

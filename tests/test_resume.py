@@ -237,9 +237,9 @@ def test_kernels_given_twice_are_refused(store, tmp_path):
 
 def test_a_run_of_another_algorithm_version_is_refused_by_name(run, store):
     text = run.files.settings.read_text()
-    assert "algorithm_version = 3" in text
-    run.files.settings.write_text(text.replace("algorithm_version = 3", "algorithm_version = 0"))
-    with pytest.raises(SettingsError, match="algorithm_version was 0, is 3"):
+    assert "algorithm_version = 4" in text
+    run.files.settings.write_text(text.replace("algorithm_version = 4", "algorithm_version = 0"))
+    with pytest.raises(SettingsError, match="algorithm_version was 0, is 4"):
         again(run, store)
 
 

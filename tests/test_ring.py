@@ -10,6 +10,7 @@ from skies import poisson_sky, rounding_of, write_survey
 from whole import TOLERANCE, assert_equals_whole, assert_promised
 
 from cwt_dask import run_survey
+from cwt_dask.trust import SourceFlag
 from cwt_dask.verify import verify_run
 
 KERNELS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
@@ -101,7 +102,7 @@ def test_a_source_on_the_edge_is_found_once(tmp_path, tile_size):
     disc = np.roll(counts, 60 - on_edge["x_peak"][0], axis=1)
     y, x = np.mgrid[: counts.shape[0], : counts.shape[1]]
     assert on_edge["counts"][0] == disc[np.hypot(y - 24, x - 60) <= on_edge["radius"][0]].sum()
-    assert on_edge["flags"][0] == 0
+    assert on_edge["flags"][0] == (SourceFlag.CROSSES_SEAM if run.stored.plan.grid.n_tiles > 1 else 0)
     support = run.support.any(axis=0).compute()
     islands = oracle.label_ring(support)
     assert islands[24, 0] == islands[24, -1] > 0
@@ -134,7 +135,7 @@ def test_turning_the_survey_turns_the_maps_and_the_catalogue(turned_run, columns
         np.testing.assert_allclose(
             after, np.roll(before, columns, axis=1), rtol=0, atol=TOLERANCE * np.abs(before).max()
         )
-    for name in ("best_scale", "trust"):
+    for name in ("best_scale", "best_iteration", "trust"):
         before, after = (run.map(name).compute() for run in runs)
         np.testing.assert_array_equal(after, np.roll(before, columns, axis=1))
     before, after = (run.support.compute() for run in runs)
@@ -145,11 +146,12 @@ def test_turning_the_survey_turns_the_maps_and_the_catalogue(turned_run, columns
     before["x_peak"] = (before["x_peak"] + columns) % 130
     before.sort(["y_peak", "x_peak"])
     np.testing.assert_array_equal(after["x_peak"], before["x_peak"])
-    np.testing.assert_array_equal(after["flags"], before["flags"])
+    # Tiles lie otherwise on the sky now.
+    assert not ((after["flags"] ^ before["flags"]) & ~SourceFlag.CROSSES_SEAM).any()
     for name in SAME_IN_THE_CATALOGUE:
-        np.testing.assert_allclose(after[name], before[name], rtol=TOLERANCE, err_msg=name)
+        np.testing.assert_allclose(after[name], before[name], rtol=TOLERANCE, atol=2e-6, err_msg=name)
     turned = (after["glon"] - before["glon"] + columns * 360 / 130 + 180) % 360 - 180
-    np.testing.assert_allclose(turned, 0, atol=1e-9)
+    np.testing.assert_allclose(turned, 0, atol=2e-7)
     # Islands have other numbers, but hold the same peaks.
     assert len(set(zip(before["island_id"], after["island_id"], strict=True))) == len(set(after["island_id"]))
 

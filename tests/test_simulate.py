@@ -133,8 +133,8 @@ def test_the_map_fits_the_sky(tmp_path, shape, pixel):
         ({"out": "survey.fits.gz"}, "is no name of a plain FITS file: choose one that ends in .fits"),
         ({"out": "nowhere/survey.fits"}, "nowhere is not a directory: create it first"),
         ({"truth": "nowhere/truth.ecsv"}, "nowhere is not a directory: create it first"),
-        ({"out": "here.fits"}, "here.fits exists: choose another name or allow to overwrite it"),
-        ({"truth": "here.fits"}, "here.fits exists: choose another name or allow to overwrite it"),
+        ({"out": "here.fits"}, "here.fits exists: choose another name, or --overwrite"),
+        ({"truth": "here.fits"}, "here.fits exists: choose another name, or --overwrite"),
     ],
 )
 def test_impossible_calls_are_refused_and_write_nothing(tmp_path, arguments, message):

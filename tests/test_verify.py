@@ -149,9 +149,14 @@ def test_it_says_what_it_shows_and_what_not(verify, finished):
     assert not lines(said, "made again") + lines(said, "the whole map")
     said = verify(finished, "--recompute", 1, "--against-whole")
     assert lines(said, mathematics)
-    assert lines(said, "tiles made again show whether their margins are wide enough, and whether maps were changed")
+    total = SurveyRun.open(finished).stored.plan.grid.n_tiles
+    assert lines(
+        said, f"1 of {total} tiles made again show whether their margins are wide enough, and whether maps were"
+    )
     assert lines(said, "the whole map shows whether tiling did any harm")
     assert not lines(said, "not shown: whether maps were changed")
+    # There are no more than there are.
+    assert lines(verify(finished, "--recompute", 9999), f"{total} of {total} tiles made again show")
 
 
 def test_margins_are_wider_by_twice_the_reach(verify, finished):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from cwt_dask.clusters import kubernetes, mpi, slurm
 from cwt_dask.clusters.address import existing_client
 from cwt_dask.clusters.local import local_client
+from cwt_dask.progress import Reporter
+from cwt_dask.stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["existing_client", "join", "local_client"]
 
 
-def join(execution: Execution, run_dir: Path) -> Connect | None:
+def join(
+    execution: Execution, run_dir: Path, progress: Reporter | None = None, stop: Stop | None = None
+) -> Connect | None:
     """Take the part that falls to this process, and say how to reach the cluster.
 
     Where many processes were started together, by `mpirun` or `srun`, all but the one that drives the run stay here for
@@ -35,6 +39,10 @@ def join(execution: Execution, run_dir: Path) -> Connect | None:
         Which cluster, and what its workers may take.
     run_dir : Path
         Files that the cluster's processes share stand beside it.
+    progress : Reporter, optional
+        Where to tell what the cluster waits for.
+    stop : Stop, optional
+        Is told what ends the run from beside it.
 
     Returns
     -------
@@ -48,7 +56,7 @@ def join(execution: Execution, run_dir: Path) -> Connect | None:
     """
     kind = execution.cluster.kind
     if kind == "slurm":
-        return slurm.join(execution, run_dir)
+        return slurm.join(execution, run_dir, progress or Reporter(), stop or Stop())
     if kind == "mpi":
         return mpi.join(execution)
     if kind == "kubernetes":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ CONNECT_SECONDS = 10
 # many share.
 WORKER_SECONDS = 60
 OWN_SECONDS = 600
+# A worker that is started anew as a run ends is there again so soon.
+LATE_SECONDS = 5
 
 
 @contextmanager
@@ -56,14 +59,18 @@ def own_client(
         As `existing_client`.
     """
     with _connected(address, scheduler_file, "the scheduler of this run", {}) as client:
+        first = time.monotonic()
         try:
             await_workers(client, "the scheduler of this run", OWN_SECONDS)
+            first = time.monotonic()
             yield client
         finally:
-            # One that finds no scheduler any more would look for it for long. Workers that a scheduler sends away leave
-            # tracebacks behind; those that their nannies end do not.
+            # One that finds no scheduler any more would look for it for long; one that has not come a minute after the
+            # first is lost for good. Workers that a scheduler sends away leave tracebacks behind; those that their
+            # nannies end do not.
+            left = first + WORKER_SECONDS - time.monotonic()
             with suppress(OSError):
-                client.wait_for_workers(n_workers, timeout=WORKER_SECONDS)
+                client.wait_for_workers(n_workers, timeout=max(left, LATE_SECONDS))
             if client.status == "running":
                 with suppress(OSError):
                     client.run(_end, nanny=True, wait=False, on_error="ignore")
@@ -96,16 +103,28 @@ def _refuse_address(address: str, where: str, *, certified: bool) -> None:
     ours = distributed.Security()
     if scheme not in distributed.comm.registry.backends:
         raise InputError(f"cannot reach {where}: it must look like tls://host:8786 or tcp://host:8786")
-    if scheme == "tls" and not certified and not ours.tls_ca_file:
-        raise InputError(
-            f"cannot reach {where}: it speaks TLS, and Dask's configuration here (distributed.comm.tls) names no "
-            "certificate: give it that of the scheduler"
-        )
+    if scheme == "tls" and not certified:
+        _refuse_certificates({"ca-file": ours.tls_ca_file, "client.cert": ours.tls_client_cert}, where)
     if scheme != "tls" and not certified and ours.require_encryption:
         raise InputError(
             f"cannot reach {where}: Dask's configuration here requires encryption, and {scheme}:// has none: the "
             "address must look like tls://host:8786"
         )
+
+
+def _refuse_certificates(given: dict[str, str | None], where: str) -> None:
+    for name, value in given.items():
+        if not value:
+            raise InputError(
+                f"cannot reach {where}: it speaks TLS, and Dask's configuration here (distributed.comm.tls.{name}) "
+                "names no certificate: give it that of the scheduler"
+            )
+        # It may be the certificate itself.
+        if "\n" not in value and not Path(value).is_file():
+            raise InputError(
+                f"cannot reach {where}: there is no file {value}, which Dask's configuration here "
+                f"(distributed.comm.tls.{name}) names"
+            )
 
 
 def await_workers(client: distributed.Client, where: str, seconds: float) -> None:

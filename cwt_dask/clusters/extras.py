@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.errors import InputError, RunError, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,21 +32,32 @@ def load(module: str, kind: str) -> Any:
 
 
 @contextmanager
-def options_of(what: str) -> Iterator[None]:
+def options_of(what: str) -> Iterator[threading.Event]:
     """Say in the user's terms what a library does not take of `cluster.options`.
+
+    Yields an event to set once it has taken them, where it does more than that within.
 
     Raises
     ------
     SettingsError
         If it refuses them.
+    RunError
+        If it fails for another reason.
     """
+    taken = threading.Event()
     try:
-        yield
+        yield taken
     except (TypeError, ValueError, RuntimeError) as error:
         first: BaseException = error
         while first.__cause__:
             first = first.__cause__
-        raise SettingsError(f"{what} does not take these cluster.options: {' '.join(str(first).split())}") from error
+        said = " ".join(str(first).split())
+        if taken.is_set() or not isinstance(first, TypeError | ValueError):
+            raise RunError(
+                f"{what} has failed ({type(first).__name__}: {said}): give the same command again, a run goes on where "
+                "it stopped"
+            ) from error
+        raise SettingsError(f"{what} does not take these cluster.options: {said}") from error
 
 
 @contextmanager

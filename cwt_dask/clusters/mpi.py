@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from contextlib import ExitStack, contextmanager
+import time
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from cwt_dask.stop import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from threading import Event
 
     import distributed
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from cwt_dask.execution import Execution
 
 SCHEDULER, DRIVER = NO_WORKERS = 0, 1
+# Processes of one call load their libraries at unlike speeds.
+PATIENCE_SECONDS = 60
 
 
 def join(execution: Execution) -> Connect:
@@ -39,16 +44,26 @@ def join(execution: Execution) -> Connect:
     dask_mpi = load("dask_mpi", "mpi")
     world = load("mpi4py.MPI", "mpi").COMM_WORLD
     n_workers = world.Get_size() - len(NO_WORKERS)
-    if n_workers < 1:
-        raise InputError(
-            f"cluster is mpi, and the number of processes is {world.Get_size()}: start at least 3, "
-            "for the scheduler, the driver and a worker, such as mpirun -n 4 cwt-dask run ..."
-        )
-    with _together(world):
+    with _together(world) if world.Get_size() > 1 else nullcontext():
+        # All would say so: one is enough.
+        if n_workers < 1 and world.Get_rank() == SCHEDULER:
+            raise InputError(
+                f"cluster is mpi, and the number of processes is {world.Get_size()}: start at least 3, "
+                "for the scheduler, the driver and a worker, such as mpirun -n 4 cwt-dask run ..."
+            )
         is_driver = _take_part(dask_mpi, world, execution)
     if not is_driver:
         sys.exit()
     return partial(_driver, world, n_workers, dask.config.get("scheduler_address"))
+
+
+def wait_for_the_first() -> None:
+    """Before MPI has begun, all processes would say the same: `mpirun` ends the others when the first one ends.
+
+    One that is still there then has something of its own to say.
+    """
+    if "mpi4py.MPI" not in sys.modules and os.environ.get("OMPI_COMM_WORLD_RANK", "0") != "0":
+        time.sleep(PATIENCE_SECONDS)
 
 
 def _take_part(dask_mpi: Any, world: Any, execution: Execution) -> bool:
@@ -69,8 +84,25 @@ def _take_part(dask_mpi: Any, world: Any, execution: Execution) -> bool:
         # It is the driver's to decide what becomes of a signal that all processes get.
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-    with options_of("dask_mpi.initialize"):
-        return bool(dask_mpi.initialize(**{**ours, **execution.cluster.options}, comm=world, exit=False))
+    with options_of("dask_mpi.initialize") as taken:
+        comm = _Comm(world, taken)
+        return bool(dask_mpi.initialize(**{**ours, **execution.cluster.options}, comm=comm, exit=False))
+
+
+class _Comm:
+    """MPI's, which notices when the scheduler has begun: all meet then."""
+
+    def __init__(self, world: Any, begun: Event) -> None:
+        self._world = world
+        self._begun = begun
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world, name)
+
+    def Barrier(self) -> None:  # noqa: N802 - MPI's name
+        self._world.Barrier()
+        if self._world.Get_rank() == SCHEDULER:
+            self._begun.set()
 
 
 @contextmanager

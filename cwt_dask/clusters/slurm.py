@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import shutil
@@ -9,7 +10,6 @@ import subprocess
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -19,6 +19,8 @@ from dask.utils import parse_bytes
 from cwt_dask.clusters import srun
 from cwt_dask.clusters.environment import DASHBOARD_ADDRESS, setting_of_dask
 from cwt_dask.clusters.extras import load, options_of
+from cwt_dask.clusters.jobs import Jobs, careful, watched
+from cwt_dask.clusters.private import private_directory
 from cwt_dask.clusters.tls import kept_in, security
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.places import is_object
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
     from cwt_dask.clusters import Connect
     from cwt_dask.execution import Execution
+    from cwt_dask.progress import Reporter
+    from cwt_dask.stop import Stop
 
 # SLURM kills a job that takes more memory than it asked for, before Dask's nanny can do anything about it.
 MEMORY_OF_A_JOB = 1.2
@@ -37,7 +41,7 @@ LIFETIME, STAGGER = 0.85, 0.1
 _WALLTIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 
 
-def join(execution: Execution, run_dir: Path) -> Connect:
+def join(execution: Execution, run_dir: Path, progress: Reporter, stop: Stop) -> Connect:
     """Take part in what `srun` has started; outside of it, submit jobs.
 
     Raises
@@ -59,21 +63,25 @@ def join(execution: Execution, run_dir: Path) -> Connect:
         )
     if shutil.which("sbatch") is None:
         raise InputError("cluster is slurm, and there is no sbatch here: start it where jobs are submitted")
-    return partial(_submitted, jobqueue.SLURMCluster, execution, shared)
+    return partial(_submitted, careful(jobqueue.SLURMCluster), execution, shared, progress, stop)
 
 
 @contextmanager
-def _submitted(kind: Any, execution: Execution, shared: Path) -> Iterator[distributed.Client]:
-    # Workers read the certificate where the driver writes it; it is gone with the run.
-    shared.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".cwt-dask-", dir=shared) as private:
+def _submitted(
+    kind: Any, execution: Execution, shared: Path, progress: Reporter, stop: Stop
+) -> Iterator[distributed.Client]:
+    # Workers read the certificate where the driver writes it.
+    with private_directory(shared) as private:
         options = _with_defaults(execution.cluster.options, execution.memory_limit)
         with options_of("SLURMCluster"):
-            cluster = kind(**options, security=kept_in(Path(private), security()), protocol="tls://")
+            cluster = kind(**options, security=kept_in(private, security()), protocol="tls://")
         with cluster, distributed.Client(cluster, set_as_default=False) as client:
             _refuse_no_job(cluster.job_script())
             cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)
-            yield client
+            with watched(
+                Jobs(cluster, math.ceil((execution.workers or 1) / options["processes"]), progress.message), stop
+            ):
+                yield client
 
 
 def _refuse_no_job(script: str) -> None:

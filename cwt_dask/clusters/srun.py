@@ -20,6 +20,7 @@ from cwt_dask.atomic import write_atomically
 from cwt_dask.clusters.address import own_client
 from cwt_dask.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, be_quiet
 from cwt_dask.clusters.extras import options_of
+from cwt_dask.clusters.private import PREFIX, remove_dead, sign
 from cwt_dask.clusters.tls import as_configuration, only_certificates, security
 from cwt_dask.errors import InputError
 from cwt_dask.stop import SIGNALS
@@ -27,6 +28,7 @@ from cwt_dask.stop import SIGNALS
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from threading import Event
 
     import distributed
 
@@ -76,9 +78,9 @@ def join(jobqueue: Any, execution: Execution, shared: Path) -> Connect:
     workers = {"nthreads": 1, "memory_limit": execution.memory_limit, "death_timeout": SHARED_SECONDS}
     # The runner puts the job's number in where it finds braces.
     file = str(rendezvous / "scheduler.json").replace("{", "{{").replace("}", "}}")
-    with options_of("SLURMRunner"):
+    with options_of("SLURMRunner") as taken:
         # It ends the process when the cluster ends.
-        _runner(jobqueue.SLURMRunner)(
+        _runner(jobqueue.SLURMRunner, taken)(
             worker_options=hidden | workers | options.pop("worker_options", {}),
             scheduler_options=hidden | {"protocol": "tls"} | options.pop("scheduler_options", {}),
             **{"scheduler_file": file, "worker_class": "distributed.Nanny"} | options,
@@ -109,12 +111,16 @@ class EndsWithItsDriver(SchedulerPlugin):  # type: ignore[misc]
             scheduler.loop.add_callback(scheduler.close)
 
 
-def _runner(kind: Any) -> Any:
-    """dask-jobqueue's runner, whose scheduler does not outlive the driver."""
+def _runner(kind: Any, taken: Event) -> Any:
+    """dask-jobqueue's runner, whose scheduler does not outlive the driver, and that says when it has begun."""
 
     class Runner(kind):  # type: ignore[misc]
         async def on_scheduler_start(self, scheduler: Any) -> None:
+            taken.set()
             scheduler.add_plugin(EndsWithItsDriver())
+
+        async def on_worker_start(self, _: Any) -> None:
+            taken.set()
 
     return Runner
 
@@ -122,15 +128,17 @@ def _runner(kind: Any) -> Any:
 def _rendezvous(shared: Path) -> Path:
     """Where the tasks of this step meet: of this step alone, also when its job is requeued."""
     variables = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    return shared / f".cwt-dask-{'.'.join(os.environ.get(name, '0') for name in variables)}"
+    return shared / f"{PREFIX}{'.'.join(os.environ.get(name, '0') for name in variables)}"
 
 
 def _make_certificate(rendezvous: Path) -> None:
     """Make the certificate of this step, for all its tasks; nobody else may read what is in there."""
     rendezvous.parent.mkdir(parents=True, exist_ok=True)
+    remove_dead(rendezvous.parent)
     # What a job of that number left that was killed.
     shutil.rmtree(rendezvous, ignore_errors=True)
     rendezvous.mkdir(mode=0o700)
+    sign(rendezvous)
     write_atomically(rendezvous / "certificate.json", json.dumps(as_configuration(security())).encode())
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# T/E that settles changes by rounding alone: the iteration that it came from is the first that got so near.
+TIE = 1e-9
+
+
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile when first called; keep the result on disk for other processes, where a directory for it can be found."""
     compile_ = partial(numba.njit, nogil=True, error_model="numpy")
@@ -103,13 +107,17 @@ def keep_largest(
     ratio: NDArray[np.float64],
     valid: NDArray[np.bool_],
     scale: int,
+    iteration: int,
     significance: NDArray[np.float64],
     best_scale: NDArray[np.int16],
+    best_iteration: NDArray[np.uint16],
     undefined: NDArray[np.bool_],
 ) -> None:  # pragma: no cover - compiled
-    """Take up T/E of a scale into the largest so far, its scale, and where it was undefined; all arrays are (y, x)."""
+    """Take up T/E into the largest so far, its scale and iteration, and where it was undefined; images are (y, x)."""
     for y in range(ratio.shape[0]):
         for x in range(ratio.shape[1]):
+            clearly = ratio[y, x] - significance[y, x] > TIE * abs(ratio[y, x])
+            best_iteration[y, x] = iteration if clearly else best_iteration[y, x]
             better = ratio[y, x] > significance[y, x]
             significance[y, x] = ratio[y, x] if better else significance[y, x]
             best_scale[y, x] = scale if better else best_scale[y, x]

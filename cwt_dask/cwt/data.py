@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
 
+from cwt_dask.cwt.dataset import maps_of
 from cwt_dask.cwt.field import make_field
-from cwt_dask.cwt.image import SkyImage
+from cwt_dask.cwt.image import SkyImage, plot_grid
 from cwt_dask.cwt.info import metrics_table, overview_table, scale_table, summary
 from cwt_dask.cwt.state import State
 from cwt_dask.errors import InputError
@@ -72,6 +72,25 @@ class CWTData:
         self.field = make_field(counts, background, None if mask is None else SkyImage.of(mask, "mask"))
         self.n_scale = int(n_scale)
         self.reset()
+
+    @classmethod
+    def from_dataset(cls, dataset: Any, n_scale: int) -> CWTData:
+        """Take counts, background and mask from a Gammapy dataset, or anything like it.
+
+        Parameters
+        ----------
+        dataset : mapping or object
+            As `cwt_dask.cwt.dataset.maps_of` takes it apart; of one energy bin, as ``MapDataset.to_image()`` makes it.
+        n_scale : int
+            As of `CWTData`.
+
+        Raises
+        ------
+        InputError
+            If it has no counts or background, or more than one energy bin, or as `CWTData`.
+        """
+        maps = maps_of(dataset)
+        return cls(maps["counts"], maps["background"], n_scale, maps.get("mask"))
 
     def reset(self) -> None:
         """Forget what was computed."""
@@ -188,6 +207,11 @@ class CWTData:
         """Index of the scale of that largest significance, int16, -1 where it was never defined."""
         return self._image("best_scale", self.state.best_scale)
 
+    @property
+    def best_iteration(self) -> SkyImage:
+        """Iteration of that largest significance, uint16, 0 where it was never defined."""
+        return self._image("best_iteration", self.state.best_iteration)
+
     def images(self) -> dict[str, SkyImage]:
         """Name and image, in this order: counts, background, then what was computed."""
         return _by_name(
@@ -236,6 +260,30 @@ class CWTData:
         everything = [*self.images().values(), *self.cubes().values()]
         return overview_table([summary(image, self.field.valid) for image in everything])
 
+    def plot(self, columns: int = 2, fig: Any = None, **imshow: Any) -> NDArray[np.object_]:
+        """Draw all images in a grid, on sky axes where there is a WCS.
+
+        Parameters
+        ----------
+        columns : int, optional
+            Images side by side.
+        fig : matplotlib.figure.Figure or SubFigure, optional
+            Where to make axes; a new figure where not given.
+        **imshow
+            Passed on to `matplotlib.axes.Axes.imshow`, such as ``vmax=5``.
+
+        Returns
+        -------
+        ndarray of matplotlib.axes.Axes
+            One an image, in the order of `images`.
+
+        Raises
+        ------
+        InputError
+            If matplotlib is not installed.
+        """
+        return plot_grid(list(self.images().values()), columns, fig, **imshow)
+
     def __sub__(self, other: CWTData) -> CWTData:
         """What was computed here minus what was computed there; the supports' exclusive or.
 
@@ -253,19 +301,7 @@ class CWTData:
                 f"no difference of {a.support.shape} and {b.support.shape} (scale, y, x): shapes and n_scale must agree"
             )
         difference = copy.copy(self)
-        difference.update(
-            replace(
-                a,
-                model=a.model - b.model,
-                approx=a.approx - b.approx,
-                joined=(a.support ^ b.support).astype(np.uint16),
-                transform=a.transform - b.transform,
-                error=a.error - b.error,
-                transform_2d=a.transform_2d - b.transform_2d,
-            ),
-            self._approx_bkg - other._approx_bkg,
-            converged=self.converged,
-        )
+        difference.update(a.minus(b), self._approx_bkg - other._approx_bkg, converged=self.converged)
         return difference
 
     def write(self, filename: str | PathLike[str], overwrite: bool = False) -> None:
@@ -283,7 +319,8 @@ class CWTData:
         InputError
             If the file exists and is not to be replaced, or cannot be written.
         """
-        everything = [*self.images().values(), *self.cubes().values(), self.significance, self.best_scale, self.mask]
+        best = self.significance, self.best_scale, self.best_iteration
+        everything = [*self.images().values(), *self.cubes().values(), *best, self.mask]
         hdus = fits.HDUList([fits.PrimaryHDU(), *(image.to_hdu() for image in everything)])
         try:
             hdus.writeto(filename, overwrite=overwrite)

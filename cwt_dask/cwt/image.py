@@ -15,6 +15,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
 
     from astropy.coordinates import SkyCoord
@@ -84,7 +85,7 @@ class SkyImage:
         data = data.astype(data.dtype.newbyteorder("="), copy=False)
         while data.ndim > 2 and data.shape[0] == 1:
             data = data[0]
-        image = cls(data, _celestial(_wcs_of(source)), name)
+        image = cls(data, celestial_of(source), name)
         if data.ndim != 2:
             raise InputError(
                 f"{image._label} has shape {data.shape}: give an image (y, x), for instance one plane of it"
@@ -201,10 +202,12 @@ class SkyImage:
         if self.data.ndim != 2:
             raise InputError(f"{self._label} is a cube: plot one plane of it, SkyImage(cube.data[i], cube.wcs).plot()")
         if ax is None:
-            fig = _pyplot().figure() if fig is None else fig
+            fig = pyplot().figure() if fig is None else fig
             ax = fig.add_subplot(projection=self.wcs)
-        ax.imshow(self.data, origin="lower", vmin=vmin, vmax=vmax, **imshow)
+        ax.imshow(self.data, **{"origin": "lower", "vmin": vmin, "vmax": vmax} | imshow)
         ax.set_title(self.name)
+        if self.wcs is not None:
+            label_sky(ax)
         return ax
 
     @property
@@ -215,6 +218,11 @@ class SkyImage:
         if self.wcs is None:
             raise InputError(f"{self._label} has no celestial WCS: make it with one, SkyImage(data, wcs=...)")
         return self.wcs
+
+
+def celestial_of(source: Any) -> Any:
+    """Celestial WCS, two axes of it, of anything that holds an image; None where it has none."""
+    return _celestial(_wcs_of(source))
 
 
 def _wcs_of(source: Any) -> Any:
@@ -239,7 +247,41 @@ def _celestial(wcs: Any) -> Any:
     return wcs if wcs.naxis == 2 else wcs.celestial
 
 
-def _pyplot() -> Any:
+# By the kind of longitude that a WCS has.
+_AXIS_LABELS = {
+    "RA": ("Right ascension", "Declination"),
+    "GLON": ("Galactic longitude", "Galactic latitude"),
+    "ELON": ("Ecliptic longitude", "Ecliptic latitude"),
+}
+
+
+def label_sky(ax: Any) -> None:
+    """Name longitude and latitude on WCSAxes in words; other axes are left as they are."""
+    coordinates, wcs = getattr(ax, "coords", None), getattr(ax, "wcs", None)
+    if coordinates is None or not isinstance(wcs, WCS):
+        return
+    names = _AXIS_LABELS.get(wcs.wcs.lngtyp.strip(), ("Longitude", "Latitude"))
+    for axis, name in zip((wcs.wcs.lng, wcs.wcs.lat), names, strict=True):
+        coordinates[axis].set_axislabel(name)
+
+
+def plot_grid(images: Sequence[SkyImage], columns: int, fig: Any, **imshow: Any) -> NDArray[np.object_]:
+    """Draw images in a grid, row by row; see `CWTData.plot`."""
+    rows = -(-len(images) // columns)
+    if fig is None:
+        fig = pyplot().figure(figsize=(7.5 * columns, 4 * rows), layout="constrained")
+    places = (fig.add_subplot(rows, columns, n, projection=image.wcs) for n, image in enumerate(images, 1))
+    return np.array([image.plot(ax=ax, **imshow) for image, ax in zip(images, places, strict=True)], dtype=object)
+
+
+def pyplot() -> Any:
+    """Import matplotlib, which is an extra.
+
+    Raises
+    ------
+    InputError
+        If it is not installed, saying how to.
+    """
     try:
         import matplotlib.pyplot as plt  # noqa: PLC0415 (an optional extra)
     except ImportError as error:

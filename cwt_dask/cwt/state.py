@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,6 +117,8 @@ class State:
         Largest T/E over scales and iterations so far, in the core; -inf where it was never defined.
     best_scale : ndarray of int16
         Index of the scale of that largest T/E, in the core; -1 where it was never defined.
+    best_iteration : ndarray of uint16
+        Iteration of that largest T/E, the first one within rounding of it, in the core; 0 where it was never defined.
     undefined : ndarray of bool
         Pixels of the core where, at some scale and iteration, the expected error was zero to rounding or not a number.
     near_threshold : ndarray of bool
@@ -134,10 +136,17 @@ class State:
     transform_2d: NDArray[np.float64]
     significance: NDArray[np.float64]
     best_scale: NDArray[np.int16]
+    best_iteration: NDArray[np.uint16]
     undefined: NDArray[np.bool_]
     near_threshold: NDArray[np.bool_]
     transform: NDArray[np.float64]
     error: NDArray[np.float64]
+
+    def minus(self, other: State) -> State:
+        """What was computed here minus what was computed there, exclusive or of the supports; the rest is of this."""
+        names = ("model", "approx", "transform", "error", "transform_2d")
+        differences = {name: getattr(self, name) - getattr(other, name) for name in names}
+        return replace(self, joined=(self.support ^ other.support).astype(np.uint16), **differences)
 
     @classmethod
     def start(
@@ -156,6 +165,7 @@ class State:
             transform_2d=borrow_filled(shape, 0),
             significance=borrow_filled(inner, -np.inf),
             best_scale=borrow_filled(inner, -1, np.int16),
+            best_iteration=borrow_filled(inner, 0, np.uint16),
             undefined=borrow_filled(inner, 0, np.bool_),
             near_threshold=borrow_filled(inner, 0, np.bool_),
             transform=np.zeros(cube),
@@ -165,7 +175,7 @@ class State:
     def close(self) -> None:
         """Give back all arrays."""
         give_back(self.model, self.approx, self.joined, self.transform_2d, self.significance, self.best_scale)
-        give_back(self.undefined, self.near_threshold)
+        give_back(self.best_iteration, self.undefined, self.near_threshold)
 
     @property
     def support(self) -> NDArray[np.bool_]:

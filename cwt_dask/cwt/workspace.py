@@ -142,8 +142,9 @@ class Workspace:
         if start >= stop:
             return
         here, there = slice(start - rows.start, stop - rows.start), slice(start - y.start, stop - y.start)
-        kept = state.significance[there], state.best_scale[there], state.undefined[there]
-        keep_largest(ratio[here, x], self.field.valid[start:stop, x], scale, *kept)
+        best = state.significance[there], state.best_scale[there], state.best_iteration[there]
+        valid, iteration = self.field.valid[start:stop, x], state.iteration + 1
+        keep_largest(ratio[here, x], valid, scale, iteration, *best, state.undefined[there])
         state.near_threshold[there] |= near[here, x]
 
 

@@ -7,29 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table
 
-from cwt_dask.places import exists
-from cwt_dask.trust import Trust
+from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
+    from astropy.table import Table
+
     from cwt_dask.results import SurveyRun
 
 # A page holds so many sources; the catalogue has all.
 MOST_SOURCES = 5000
-FLAG_WORDS = {
-    Trust.MAP_EDGE: "map edge",
-    Trust.MASKED_NEIGHBOUR: "masked neighbour",
-    Trust.ERROR_UNDEFINED: "error undefined",
-    Trust.SEAM: "seam",
-    Trust.OPEN_ISLAND: "open island",
-}
+FLAG_WORDS = {flag: str(flag.name).lower().replace("_", " ") for flag in SourceFlag}
 # Names of columns as they head the table, and digits after the point; those that a catalogue lacks are left out, those
 # that are not among these come last.
 SHOWN = {
     "name": ("Name", 0),
-    "associated": ("Associated with", 0),
-    "separation": ("Separation", 3),
+    "assoc_name": ("Associated with", 0),
+    "assoc_sep": ("Separation", 3),
     "significance": ("T/E", 1),
     "sqrt_ts": ("√TS", 1),
     "excess": ("Excess", 1),
@@ -81,7 +75,7 @@ class Sources:
     Attributes
     ----------
     total, n_strong, n_flagged, n_negative : int
-        Sources in the whole catalogue; those with T/E above 5, with any flag, with an excess below zero.
+        Sources in the whole catalogue; with T/E above 5; flagged, not only for seams; with an excess below 0.
     by_flag : dict of int
         Sources in the whole catalogue by what their flags say.
     columns : list of Column
@@ -107,20 +101,17 @@ class Sources:
 
 
 def read_sources(run: SurveyRun) -> Sources:
-    """Read the catalogue of a run, and what its sources were matched with if they were."""
+    """Read the catalogue of a run."""
     table = run.catalogue
     significance, flags = np.asarray(table["significance"]), np.asarray(table["flags"])
     strongest = table[np.argsort(-significance, kind="stable")[:MOST_SOURCES]]
-    matched = _associations(run, [int(number) for number in strongest["source_id"]])
-    for name, values in matched.items():
-        strongest[name] = values
     names = [name for name in SHOWN if name in strongest.colnames]
     names += [name for name in strongest.colnames if name not in SHOWN and name not in LEFT_OUT]
     x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in table.colnames) for axis in "xy")
     return Sources(
         total=len(table),
         n_strong=int(np.count_nonzero(significance > 5)),
-        n_flagged=int(np.count_nonzero(flags)),
+        n_flagged=int(np.count_nonzero(flags & ~SourceFlag.CROSSES_SEAM)),
         n_negative=int(np.count_nonzero(np.asarray(table["excess"]) < 0)),
         by_flag={words: n for flag, words in FLAG_WORDS.items() if (n := int(np.count_nonzero(flags & flag)))},
         columns=[_column(strongest, name) for name in names],
@@ -157,20 +148,3 @@ def _rounded(value: Any, digits: int | None) -> float | int | None:
         return None
     number = float(f"{value:.4g}") if digits is None else round(float(value), digits)
     return int(number) if number == int(number) else number
-
-
-def _associations(run: SurveyRun, source_ids: list[int]) -> dict[str, list[Any]]:
-    """Name and separation of what sources were matched with, in their order; nothing where they never were."""
-    if not exists(run.files.associations):
-        return {}
-    matches = Table.read(run.files.associations.read_text(encoding="utf-8"), format="ascii.ecsv")
-    names = [name for name in matches.colnames if name != "source_id" and matches[name].dtype.kind in "USO"]
-    if "source_id" not in matches.colnames or not names:
-        return {}
-    name = next((name for name in ("associated", "association", "associated_name") if name in names), names[0])
-    row_of = {int(number): row for row, number in reversed(list(enumerate(matches["source_id"])))}
-    rows = [row_of.get(number) for number in source_ids]
-    found: dict[str, list[Any]] = {"associated": ["" if row is None else str(matches[name][row]) for row in rows]}
-    if "separation" in matches.colnames:
-        found["separation"] = [math.nan if row is None else float(matches["separation"][row]) for row in rows]
-    return found

@@ -49,14 +49,16 @@ class SurveyFacts:
     counts_sum, background_sum : float
         Sums over the valid pixels, in counts.
     digest : str
-        SHA-256 of the shape, the WCS cards and the values of all planes (masked pixels being 0), whatever format, byte
-        order or compression they came in.
+        SHA-256 of the shape, the WCS cards, the exposure's unit and the values of all planes (masked pixels being 0),
+        whatever format, byte order or compression they came in.
     pixel_scale_deg : float
         Pixel size at the map's centre, in degrees.
     wraps : bool
         Whether the columns close a circle of 360 deg, so that the last is the first one's neighbour.
     warnings : tuple of str
         What a user should know of these data.
+    exposure_unit : str
+        Unit of the exposure, as astropy reads it; empty where there is no exposure, or none that says its unit.
     """
 
     shape: tuple[int, int]
@@ -71,6 +73,7 @@ class SurveyFacts:
     pixel_scale_deg: float
     wraps: bool
     warnings: tuple[str, ...]
+    exposure_unit: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give the facts as JSON can hold them."""

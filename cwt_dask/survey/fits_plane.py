@@ -129,6 +129,7 @@ class FitsPlane:
             raise SurveyError(f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}: an image of two axes is needed")
         self._refuse_what_is_not_there(hdu)
         self.shape: tuple[int, int] = hdu.shape[-2:]
+        self.band = band
         self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))
         bands = self._choose_bands(hdu.shape[:-2], band)
         self._decode, self.dtype = self._decoder()

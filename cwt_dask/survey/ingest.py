@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import uuid
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from astropy.units import Unit
+
+from cwt_dask.checks import shown
 from cwt_dask.errors import MachineError, SurveyError
 from cwt_dask.places import exists, is_object, place, refuse_no_bucket, remove_tree, replace_seen, store_errors
 from cwt_dask.survey.facts import Census, SurveyFacts
+from cwt_dask.survey.memory import as_file
+from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
 from cwt_dask.survey.wcs import closes_circle, pixel_scale, repeats_edge_column, wcs_from_text
@@ -17,8 +22,6 @@ from cwt_dask.survey.writer import StoreWriter
 if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path
-
-    from cwt_dask.survey.source import SurveySource
 
 
 # In a bucket, where nothing can be renamed: who makes the store, as long as it is not whole.
@@ -49,16 +52,19 @@ def scan(source: SurveySource) -> SurveyFacts:
         return _facts(survey, census)
 
 
-def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
+def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = None) -> Survey:
     """Write a survey to a store that workers read window by window.
 
     Memory is bounded by the map's width, not its height. The store appears whole under its name, or not at all.
 
     Parameters
     ----------
-    source : SurveySource
+    source : SurveySource or dataset
+        A survey's files, or one in memory, such as Gammapy's `MapDataset`: see `as_file`.
     out : path-like
         Directory to create.
+    band : int or str, optional
+        Of a dataset with several energy bins the one to take, from 0 on, or "sum".
 
     Returns
     -------
@@ -69,6 +75,9 @@ def ingest(source: SurveySource, out: str | PathLike[str]) -> Survey:
     SurveyError
         If the survey cannot be analysed, `out` exists, or its parent directory does not.
     """
+    if not isinstance(source, SurveySource):
+        with as_file(source) as path:
+            return ingest(SurveySource.of(path, band=band), out)
     out = place(out)
     if exists(out):
         raise SurveyError(f"{out} exists: remove it or choose another name")
@@ -108,12 +117,27 @@ def _remove(partial: Path) -> None:
         remove_tree(partial)
 
 
+def known_unit(text: str) -> str:
+    """A unit of area times time, as astropy spells it; empty where `text` is none."""
+    try:
+        unit = Unit(text)
+    except (TypeError, ValueError):
+        return ""
+    return str(unit.to_string()) if unit.is_equivalent("m2 s") else ""
+
+
 def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:
     census.check(survey.where)
     wcs = wcs_from_text(survey.header_text)
     warnings = census.warnings()
     if repeats_edge_column(wcs, survey.shape):
         warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
+    unit = known_unit(survey.exposure_unit)
+    if survey.exposure_unit and not unit:
+        said = shown(survey.exposure_unit)
+        warnings += (
+            f"the exposure's unit {said} (BUNIT) is none that astropy knows: the catalogue gives no photon flux",
+        )
     return SurveyFacts(
         shape=survey.shape,
         n_valid=census.n_valid,
@@ -123,8 +147,9 @@ def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:
         brightest=census.brightest,
         counts_sum=census.total("counts"),
         background_sum=census.total("background"),
-        digest=census.digest(survey.shape, survey.header_text),
+        digest=census.digest(survey.shape, f"{survey.header_text}{unit}"),
         pixel_scale_deg=pixel_scale(wcs, survey.shape),
         wraps=closes_circle(wcs, survey.shape),
         warnings=warnings,
+        exposure_unit=unit,
     )

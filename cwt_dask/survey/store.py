@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 CHUNK = 1024
 KIND = "cwt_dask survey"
 MOMENTS = "counts_moments"
-VERSION = 4
+VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,10 @@ class Survey:
                 raise SurveyError(
                     f"{file} is damaged (its shape is {shape}, not {self.shape}): ingest the survey again"
                 )
+
+    def array(self, name: str) -> Any:
+        """Give the Zarr array (y, x) of a plane, as ingested; None where the survey has none of this name."""
+        return self._group.get(name)
 
     def _lazy(self, name: str) -> dask.array.Array:
         array = self._group[name]

@@ -175,6 +175,12 @@ class OpenSurvey:
         """Types of the planes of the strips."""
         return {**{name: plane.dtype for name, plane in self.planes.items()}, "mask": np.dtype(np.uint8)}
 
+    @property
+    def exposure_unit(self) -> str:
+        """What the header of the exposure says of its unit, in no particular spelling; empty where it says nothing."""
+        header = self.planes["exposure"].header if "exposure" in self.planes else {}
+        return str(header.get("BUNIT", "")).strip()
+
     def strips(self) -> Iterator[Strip]:
         """Read the survey, once, from its first row to its last.
 
@@ -205,6 +211,8 @@ def rows_of_a_strip(n_columns: int) -> int:
 def _check_together(planes: Mapping[str, FitsPlane]) -> str:
     """Check that planes have one shape, as many bands, and one sky; give the WCS cards of the counts."""
     counts = planes["counts"]
+    if counts.n_bands == 1 and counts.band not in (None, 0, "sum"):
+        raise SurveyError(f"{counts.where} has no band {counts.band}: it is one image; leave out band")
     for name, plane in planes.items():
         # One exposure or mask may serve all bands; the background of one band is not that of another.
         if plane.n_bands != counts.n_bands and (name == "background" or plane.n_bands != 1):

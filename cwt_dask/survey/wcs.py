@@ -171,14 +171,14 @@ def _celestial_cards(header: Any, shape: tuple[int, int], where: str) -> str | N
     text = "\n".join(card.image.rstrip() for card in header.cards if _KEPT.fullmatch(card.keyword))
     if not _identical(original, wcs_from_text(text), shape):
         raise SurveyError(f"the WCS of {where} ({kind}) does not survive: resample the maps")
-    text = _centred(text, shape)
+    text = centred(text, shape)
     scale = pixel_scale(wcs_from_text(text), shape)
     if not _LEAST_PIXEL_DEG <= scale <= _LARGEST_PIXEL_DEG:
         raise SurveyError(f"{where} has pixels of {scale:g} deg: correct the WCS in its header")
     return text
 
 
-def _centred(text: str, shape: tuple[int, int]) -> str:
+def centred(text: str, shape: tuple[int, int]) -> str:
     """Give the cards of the same sky with its reference in the map's middle, where columns get no position otherwise.
 
     astropy gives none to what is more than 180 deg of native longitude from the projection's centre, although it is
@@ -291,18 +291,18 @@ def on_sky(wcs: WCS, rows: range, n_columns: int) -> NDArray[np.bool_]:
     """
     if np.isinf(_columns_of_circle(wcs)):
         # A row at a time: astropy holds ten numbers a pixel while it works.
-        return np.stack([_has_position(wcs, np.arange(n_columns), y) for y in rows])
+        return np.stack([has_position(wcs, np.arange(n_columns), y) for y in rows])
     return np.logical_and.outer(
-        _has_position(wcs, wcs.wcs.crpix[0] - 1, np.array(rows)), _columns_on_sky(wcs, n_columns)
+        has_position(wcs, wcs.wcs.crpix[0] - 1, np.array(rows)), _columns_on_sky(wcs, n_columns)
     )
 
 
 def _columns_on_sky(wcs: WCS, n_columns: int) -> NDArray[np.bool_]:
     """Which columns of a cylindrical map get a position where they cross the row of the reference pixel."""
-    return _has_position(wcs, np.arange(n_columns), wcs.wcs.crpix[1] - 1)
+    return has_position(wcs, np.arange(n_columns), wcs.wcs.crpix[1] - 1)
 
 
-def _has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> NDArray[np.bool_]:
+def has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> NDArray[np.bool_]:
     """Whether pixels, counted from 0, lie on the sky."""
     has: NDArray[np.bool_] = ~np.isnan(wcs.all_pix2world(x, y, 0)).any(axis=0)
     return has

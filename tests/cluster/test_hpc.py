@@ -1,24 +1,39 @@
 """The workflow of many fields, on a real SLURM."""
 
 import shutil
+import subprocess
 
 from astropy.table import Table
-from elsewhere import ROOT, bash, console, digest_of
+from batch import said, wait_for
+from elsewhere import ROOT, SAID, SECONDS, bash, console, digest_of, tiles_done
 
-SETTINGS = 'n_scale = 2\nmin_scale = 1.5\ntile_size = 128\nmax_iter = 4\nfits = "no"\n'
+# As LONG of elsewhere.py.
+SETTINGS = 'n_scale = 2\nmin_scale = 1.5\ntile_size = 128\nstopping = "fixed"\nmax_iter = 150\nfits = "no"\n'
 
 
-def test_many_fields_on_slurm(here, slurm, small_survey):
+def job_of(environment, field):
+    """Number of the job that runs for a field."""
+    lines = said(environment, "squeue", "--noheader", "--states=RUNNING", "--format=%A %k").splitlines()
+    (number,) = [line.split()[0] for line in lines if field in line]
+    return number
+
+
+def test_many_fields_on_slurm_of_which_one_loses_its_job(here, slurm, survey, small_survey, undisturbed):
     snakemake = shutil.which("snakemake", path=str(ROOT / ".venv-workflows" / "bin"))
     assert snakemake, "make .venv-workflows/installed"
-    (here / "fields.tsv").write_text(f"field\tsurvey\ncrab\t{small_survey}\nvela\t{small_survey}\n")
+    (here / "fields.tsv").write_text(f"field\tsurvey\ncrab\t{survey}\nvela\t{small_survey}\n")
     (here / "settings.toml").write_text(SETTINGS)
     _, command = console("hpc/README.md")
-    status, said = bash(here, command.replace("snakemake", snakemake, 1), environment=slurm)
-    assert status == 0, said
-    assert digest_of(here / "runs" / "crab") == digest_of(here / "runs" / "vela")
+    command = command.replace("snakemake", snakemake, 1)
+    with subprocess.Popen(["bash", "-c", command], cwd=here, env=slurm, **SAID) as running:
+        wait_for(lambda: tiles_done(here / "runs" / "crab") > 2, "some tiles", SECONDS)
+        bash(here, f"scancel --signal=KILL {job_of(slurm, 'crab')}", environment=slurm)
+        log = running.communicate(timeout=SECONDS)[0]
+    assert running.returncode == 0, log
+    assert "Trying to restart job" in log
+    assert digest_of(here / "runs" / "crab") == undisturbed
     catalogue = Table.read(here / "catalogue.ecsv")
     assert set(catalogue["field"]) == {"crab", "vela"}
-    status, said = bash(here, command.replace("snakemake", snakemake, 1), environment=slurm)
-    assert status == 0, said
-    assert "Nothing to be done" in said
+    status, log = bash(here, command, environment=slurm)
+    assert status == 0, log
+    assert "Nothing to be done" in log

@@ -7,7 +7,7 @@ import subprocess
 
 import psutil
 from batch import wait_for
-from elsewhere import ENDLESS, ENVIRONMENT, LONG, OPTIONS, SAID, digest_of, tiles_done
+from elsewhere import ENDLESS, ENVIRONMENT, LONG, OPTIONS, SAID, assert_refuses_strangers, digest_of, tiles_done
 
 SECONDS = 120
 
@@ -37,8 +37,15 @@ def test_too_few_processes_are_refused(survey, place):
     with started(place, 2, "run", survey, "few", *OPTIONS) as mpirun:
         said = mpirun.communicate(timeout=SECONDS)[0]
     assert mpirun.returncode == 2
-    assert "the number of processes is 2: start at least 3" in said
+    assert said.count("the number of processes is 2: start at least 3") == 1
     assert not (place / "few").exists()
+
+
+def test_what_all_processes_refuse_is_said_once(survey, place):
+    with started(place, 4, "run", survey, "never", *OPTIONS, "--tol=small") as mpirun:
+        said = mpirun.communicate(timeout=SECONDS)[0]
+    assert mpirun.returncode == 2
+    assert said.count("small") == said.count("cwt-dask: ") == 1
 
 
 def test_what_the_driver_refuses_ends_all_processes(place):
@@ -49,12 +56,26 @@ def test_what_the_driver_refuses_ends_all_processes(place):
     assert "Traceback" not in said
 
 
-def test_the_dashboard_is_seen_on_the_machine_itself_only(survey, place):
+def rank(mpirun, number):
+    """One of the processes that `mpirun` has started."""
+    for process in psutil.Process(mpirun.pid).children(recursive=True):
+        if process.environ().get("OMPI_COMM_WORLD_RANK") == str(number) and "run" in process.cmdline():
+            return process
+    raise AssertionError(f"there is no rank {number}")
+
+
+def test_strangers_reach_neither_scheduler_nor_dashboard(survey, place):
     with started(place, 3, "run", survey, "seen", *ENDLESS) as mpirun:
         told = next(line for line in mpirun.stdout if "dashboard at" in line)
         port = int(re.search(r"dashboard at http://127\.0\.0\.1:(\d+)/status", told)[1])
-        listening = [found for found in psutil.net_connections("tcp") if found.status == psutil.CONN_LISTEN]
-        assert {found.laddr.ip for found in listening if found.laddr.port == port} == {"127.0.0.1"}
+        scheduler, driver = (rank(mpirun, number).net_connections("tcp") for number in (0, 1))
+        listening = {found.laddr.port: found.laddr.ip for found in scheduler if found.status == psutil.CONN_LISTEN}
+        assert listening.pop(port) == "127.0.0.1"
+        spoken_to = {found.raddr.port: found.raddr.ip for found in driver if found.raddr}
+        addresses = [f"tls://{spoken_to[number]}:{number}" for number in spoken_to.keys() & listening.keys()]
+        assert addresses
+        for address in addresses:
+            assert_refuses_strangers(address)
         mpirun.kill()
 
 
@@ -63,4 +84,4 @@ def test_a_scheduler_that_cannot_start_ends_all_processes(survey, place):
     with started(place, 3, "run", survey, "nowhere", "--config=wrong.toml", *OPTIONS) as mpirun:
         said = mpirun.communicate(timeout=SECONDS)[0]
     assert mpirun.returncode == 2
-    assert "nowhere" in said
+    assert said.count("does not take these cluster.options: 'nowhere' is not a valid network interface") == 1

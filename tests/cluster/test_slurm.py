@@ -2,13 +2,16 @@
 
 import json
 import re
-import shutil
 import subprocess
 from contextlib import suppress
 
 import psutil
 from batch import said, wait_for
 from elsewhere import ENDLESS, LONG, OPTIONS, ROOT, assert_refuses_strangers, digest_of, tiles_done
+
+from cwt_dask.clusters import join
+from cwt_dask.clusters.private import remove_dead
+from cwt_dask.options import Options
 
 DEPLOY = ROOT / "deploy" / "slurm"
 # What this machine has.
@@ -53,6 +56,11 @@ def workers_of(environment):
     return said(environment, "squeue", "--noheader", "--name=dask-worker", "--states=RUNNING", "--format=%i").split()
 
 
+def run(environment, place, *command):
+    words = list(map(str, command))
+    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
+
+
 def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undisturbed, place):
     job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", survey, "walltime", *LONG)
     wait_for(lambda: tiles_done(place / "walltime") > 2, "some tiles", SECONDS)
@@ -74,7 +82,9 @@ def test_nobody_else_reaches_the_scheduler_of_a_job_which_ends_with_its_driver(s
     driver_of(job).kill()
     wait_for(lambda: about(slurm, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
     assert about(slurm, job, "JobState") == "FAILED"
-    shutil.rmtree(file.parent)
+    # Its scheduler has gone: the next run knows that.
+    remove_dead(place)
+    assert not list(place.glob(".cwt-dask-*"))
 
 
 def test_workers_are_submitted_and_may_be_lost(slurm, survey, undisturbed, place):
@@ -89,6 +99,56 @@ def test_workers_are_submitted_and_may_be_lost(slurm, survey, undisturbed, place
     assert not list(place.glob(".cwt-dask-*"))
 
 
+def test_jobs_of_arrays_and_drivers_go_on_after_a_signal(slurm, survey, undisturbed, place):
+    (place / "fields.txt").write_text(f"{survey} array\n")
+    command = ("--array=1", "--cpus-per-task=2", "--mem-per-cpu=1500M", DEPLOY / "array.sh", "fields.txt", *LONG)
+    jobs = {"array": f"{submit(slurm, place, *command)}_1"}
+    command = ("--mem=1500M", DEPLOY / "driver.sh", survey, "driven", "--workers=2", *LONG)
+    jobs["driven"] = submit(slurm, place, *command, f"--config={DEPLOY / 'workers.toml'}")
+    for run_dir, job in jobs.items():
+        wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}", SECONDS)
+        said(slurm, "scancel", "--batch", "--signal=TERM", job)
+    for run_dir, job in jobs.items():
+        log = finish(slurm, job, place)
+        assert "stopping: what is begun is ended first" in log
+        assert about(slurm, job, "Restarts") == "1"
+        assert digest_of(place / run_dir) == undisturbed
+
+
+def test_jobs_that_are_cancelled_stay_so(slurm, survey, place):
+    (place / "fields.txt").write_text(f"{survey} cancelled-array\n")
+    one_job = ("--mem-per-cpu=1500M", "--time=10")
+    jobs = {}
+    for run_dir, command in {
+        "cancelled-run": (*FOUR_TASKS, DEPLOY / "run.sh", survey, "cancelled-run"),
+        "cancelled-array": (*one_job, "--array=1", "--cpus-per-task=2", DEPLOY / "array.sh", "fields.txt"),
+    }.items():
+        job = submit(slurm, place, *command, *LONG)
+        jobs[run_dir] = f"{job}_1" if "array" in run_dir else job
+        wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}", SECONDS)
+        said(slurm, "scancel", jobs[run_dir])
+    for job in jobs.values():
+        wait_for(lambda job=job: not said(slurm, "squeue", "--noheader", f"--jobs={job}"), f"the end of {job}", SECONDS)
+        assert about(slurm, job, "JobState") == "CANCELLED"
+        assert about(slurm, job, "Restarts") == "0"
+        log = (place / f"slurm-{job}.out").read_text()
+        assert "interrupted" in log
+        assert "scancel: error" not in log
+
+
+def test_jobs_that_have_nothing_to_do_end_and_strangers_are_refused(slurm, place, monkeypatch):
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, slurm[name])
+    table = {"kind": "slurm", "minimum": 0, "options": {"interface": "lo", "log_directory": str(place)}}
+    execution = Options.parse({"cluster": table, "workers": 2, "memory_limit": "1GiB"}).execution
+    before = set(workers_of(slurm))
+    with join(execution, place / "idle")() as client:
+        assert not set(workers_of(slurm)) - before
+        assert client.submit(abs, -1).result(SECONDS) == 1
+        assert_refuses_strangers(client.scheduler.address)
+        wait_for(lambda: not set(workers_of(slurm)) - before, "the end of jobs without work", SECONDS)
+
+
 def test_what_a_run_ends_with_is_what_its_job_ends_with(slurm, place):
     job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", "absent.fits", "absent", *OPTIONS)
     wait_for(lambda: about(slurm, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
@@ -96,11 +156,6 @@ def test_what_a_run_ends_with_is_what_its_job_ends_with(slurm, place):
     assert about(slurm, job, "ExitCode") == "2:0"
     assert about(slurm, job, "Restarts") == "0"
     assert "absent.fits cannot be read" in (place / f"slurm-{job}.out").read_text()
-
-
-def run(environment, place, *command):
-    words = list(map(str, command))
-    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_two_tasks_are_too_few(slurm, survey, place):
@@ -117,3 +172,12 @@ def test_what_slurm_takes_no_job_for_is_said_before_anything_runs(slurm, survey,
     assert done.returncode == 2
     assert "SLURM takes no job with these cluster.options: sbatch: error: invalid partition" in done.stderr
     assert not (place / "wrong").exists()
+
+
+def test_jobs_whose_workers_never_come_end_the_run(slurm, small_survey, place):
+    wrong = place / "prologue.toml"
+    wrong.write_text('[cluster]\nkind = "slurm"\n[cluster.options]\njob_script_prologue = ["exit 3"]\n')
+    done = run(slurm, place, "cwt-dask", "run", small_survey, "vain", *OPTIONS, f"--config={wrong}", "--workers=1")
+    assert done.returncode == 1
+    assert re.search(r"is FAILED, exit code 3:0: look at what it said, /\S+/slurm-\d+\.out", done.stderr)
+    assert "Traceback" not in done.stderr

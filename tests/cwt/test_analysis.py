@@ -55,6 +55,7 @@ def test_it_does_what_the_oracle_does(settings, masked):
     assert (data.n_iter, data.converged) == (expected.n_iter, expected.converged)
     np.testing.assert_array_equal(data.support.data, expected.support)
     np.testing.assert_array_equal(data.best_scale.data, expected.best_scale)
+    np.testing.assert_array_equal(data.best_iteration.data, expected.best_iteration)
     for ours, theirs in [("transform_3d", "transform"), *((name, name) for name in ("model", "approx", "approx_bkg"))]:
         array = getattr(expected, theirs)
         np.testing.assert_allclose(getattr(data, ours).data, array, rtol=0, atol=1e-13 * array.max(), err_msg=ours)

@@ -122,19 +122,29 @@ def test_without_rounding_nothing_is_near_a_threshold():
 
 
 @given(seeds)
-def test_the_largest_significance_is_kept_with_its_scale(seed):
+def test_the_largest_significance_is_kept_with_its_scale_and_iteration(seed):
     rng = np.random.default_rng(seed)
     shape = (4, 6, 7)
     valid = rng.random(shape[1:]) < 0.8
     # Few values: of equals the first is kept.
     ratio = np.where(valid, rng.choice([-np.inf, -1.0, 2.0, 3.0], shape), -np.inf)
     largest, best = np.full(shape[1:], -np.inf), np.full(shape[1:], -1, dtype=np.int16)
-    undefined = np.zeros(shape[1:], dtype=bool)
+    when, undefined = np.zeros(shape[1:], dtype=np.uint16), np.zeros(shape[1:], dtype=bool)
     for scale, values in enumerate(ratio):
-        keep_largest(values, valid, scale, largest, best, undefined)
+        keep_largest(values, valid, scale, 7 + scale, largest, best, when, undefined)
     np.testing.assert_array_equal(largest, ratio.max(axis=0))
     np.testing.assert_array_equal(best, np.where(np.isneginf(largest), -1, ratio.argmax(axis=0)))
+    np.testing.assert_array_equal(when, np.where(best < 0, 0, 7 + best))
     np.testing.assert_array_equal(undefined, valid & np.isneginf(ratio).any(axis=0))
+
+
+def test_the_iteration_is_the_first_within_rounding_of_the_largest():
+    one = np.ones((1, 1))
+    known = -np.inf * one, np.array([[-1]], np.int16), np.array([[0]], np.uint16), np.array([[False]])
+    for iteration, value in enumerate([4.0, 5.0, 5.0 + 1e-12, 4.0], 1):
+        keep_largest(value * one, one > 0, 0, iteration, *known)
+    assert known[0].item() == 5.0 + 1e-12
+    assert known[2].item() == 2
 
 
 def test_a_pixel_joins_once():

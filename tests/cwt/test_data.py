@@ -80,6 +80,7 @@ def test_significance_and_best_scale_are_additional():
     assert data.significance.data[12, 12] == data.significance.data.max() > 3
     assert data.best_scale.data.dtype == np.int16
     assert data.best_scale.data[12, 12] == 0
+    assert data.best_iteration.data[12, 12] == 1
     assert np.isfinite(data.significance.data).all()
 
 
@@ -167,7 +168,7 @@ def test_a_difference_of_iterations():
         expected = getattr(late, name).data - getattr(early, name).data
         np.testing.assert_allclose(getattr(difference, name).data, expected, rtol=0, atol=1e-14)
     np.testing.assert_array_equal(difference.support.data, late.support.data ^ early.support.data)
-    for name in ["counts", "background", "significance", "best_scale"]:
+    for name in ["counts", "background", "significance", "best_scale", "best_iteration"]:
         np.testing.assert_array_equal(getattr(difference, name).data, getattr(late, name).data)
     assert difference.n_iter == 3
     for name, data in before.items():
@@ -221,7 +222,7 @@ def test_write(tmp_path, suffix):
     data.write(path)
     with fits.open(path) as hdus:
         names = [hdu.name.lower() for hdu in hdus]
-        assert names == ["primary", *IMAGES, *CUBES, "significance", "best_scale", "mask"]
+        assert names == ["primary", *IMAGES, *CUBES, "significance", "best_scale", "best_iteration", "mask"]
         for name in names[1:]:
             image = getattr(data, name)
             np.testing.assert_array_equal(hdus[name].data, image.data)

@@ -89,6 +89,7 @@ def test_four_iterations_are_those_of_the_oracle(seed, threshold, island_thresho
     assert state.iteration == 4
     np.testing.assert_array_equal(state.support[INSIDE], expected.support)
     np.testing.assert_array_equal(state.best_scale[INSIDE], expected.best_scale)
+    np.testing.assert_array_equal(state.best_iteration[INSIDE], expected.best_iteration)
     images = {name: getattr(state, name) for name in ("model", "approx", "transform", "transform_2d")}
     images["residual"] = residual(field, state)
     for name, image in images.items():
@@ -141,7 +142,7 @@ def test_of_a_core_the_same_is_known_as_of_the_whole_box():
         state = step(state, workspace)
         for name in ("model", "approx", "joined", "transform_2d"):
             np.testing.assert_array_equal(getattr(state, name), getattr(whole, name), err_msg=name)
-        for name in ("significance", "best_scale", "undefined", "near_threshold"):
+        for name in ("significance", "best_scale", "best_iteration", "undefined", "near_threshold"):
             np.testing.assert_array_equal(getattr(state, name), getattr(whole, name)[core], err_msg=name)
         assert state.transform.size == state.error.size == 0
         expected = Moments.of(residual(field, state)[core][field.valid[core]])
@@ -239,6 +240,7 @@ def test_pixels_that_take_no_part_stay_zero():
     assert not state.support[:, ~field.valid].any()
     assert (state.significance[~field.valid] == -np.inf).all()
     assert (state.best_scale[~field.valid] == -1).all()
+    assert (state.best_iteration[~field.valid] == 0).all()
     assert not state.undefined[~field.valid].any()
 
 
@@ -354,7 +356,7 @@ def test_a_ring_has_no_first_column(shift):
     assert not one.near_threshold.any()
     # An island that is one only over the edge.
     assert (one.support[..., 0] & one.support[..., -1]).any()
-    for name in ("joined", "best_scale", "undefined"):
+    for name in ("joined", "best_scale", "best_iteration", "undefined"):
         np.testing.assert_array_equal(getattr(other, name), shifted(getattr(one, name)), err_msg=name)
     for name in ("model", "approx", "transform", "transform_2d"):
         ours, theirs = getattr(other, name), shifted(getattr(one, name))

@@ -10,7 +10,8 @@ from cwt_dask.margins import STRIP_WIDTH
 from cwt_dask.merge.seams import Seam, compare_seams, seam_model_error
 from cwt_dask.tiling import TileGrid
 
-N_SCALE = 2
+SCALES = (1.2, 1.8)
+N_SCALE = len(SCALES)
 # Partial cores in the last row and column.
 GRID = TileGrid.plan((23, 31), (9, 12), 6, 3, lambda length: length)
 
@@ -35,7 +36,7 @@ def window_of(tile, whole):
 def seams(tmp_path, whole):
     """Seams of tiles that all agree."""
     run_dir = RunDir(tmp_path)
-    create_maps(run_dir, GRID, N_SCALE, "")
+    create_maps(run_dir, GRID, SCALES, "")
     for tile in GRID.tiles():
         publish_strips(run_dir.seams, GRID, tile, window_of(tile, whole))
     return run_dir.seams
@@ -98,7 +99,7 @@ def test_strips_of_neighbours_show_the_same_pixels(seams, whole):
 def test_without_a_margin_nothing_is_compared(tmp_path, whole):
     grid = TileGrid.plan((23, 31), (9, 12), 0, 3, lambda length: length)
     run_dir = RunDir(tmp_path)
-    create_maps(run_dir, grid, N_SCALE, "")
+    create_maps(run_dir, grid, SCALES, "")
     publish_strips(run_dir.seams, grid, grid.tile(4), window_of(grid.tile(4), whole))
     found = compare_seams(run_dir.seams, grid, 4)
     assert [seam.n_pixels for seam in found] == [0, 0, 0, 0]
@@ -137,7 +138,7 @@ def on_ring(tile, whole):
 def test_on_a_ring_seams_at_the_edge_are_compared_too(tmp_path, whole, core, margin):
     grid = TileGrid.plan((23, 31), core, margin, 3, lambda length: length, ring=True)
     run_dir = RunDir(tmp_path)
-    create_maps(run_dir, grid, N_SCALE, "")
+    create_maps(run_dir, grid, SCALES, "")
     for tile in grid.tiles():
         publish_strips(run_dir.seams, grid, tile, on_ring(tile, whole))
 

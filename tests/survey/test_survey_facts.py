@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from scipy.ndimage import gaussian_filter
 
 from cwt_dask.survey import SurveyFacts, SurveySource, ingest, scan, strips
@@ -141,3 +142,32 @@ def test_exposures_that_cannot_be(write, planes, tmp_path):
     survey = ingest(SurveySource.of(write(**planes)), tmp_path / "out.zarr")
     assert survey.facts.warnings == ("exposure is NaN, infinite or negative at 2 used pixels: taken as 0 there",)
     np.testing.assert_array_equal(survey.exposure[2, 2:7].compute(), np.float32([1e11, 0, 0, 0, 1e11]))
+
+
+@pytest.mark.parametrize(
+    ("given", "known"), [("cm2 s", "cm2 s"), ("cm**2*s", "cm2 s"), (" m2 yr", "m2 yr"), ("", ""), (None, "")]
+)
+def test_the_unit_of_the_exposure_is_kept(write, planes, given, known):
+    path = write(**planes)
+    fits.setval(path, "BUNIT", value=given or "", ext=("EXPOSURE", 1))
+    facts = scan(SurveySource.of(path))
+    assert facts.exposure_unit == known
+    assert facts.warnings == ()
+
+
+@pytest.mark.parametrize("given", ["parsecs2 s", "cm2", "counts"])
+def test_a_unit_that_is_none_of_exposure_is_told(write, planes, given):
+    path = write(**planes)
+    fits.setval(path, "BUNIT", value=given, ext=("EXPOSURE", 1))
+    facts = scan(SurveySource.of(path))
+    assert facts.exposure_unit == ""
+    assert f"the exposure's unit {given} (BUNIT) is none that astropy knows" in facts.warnings[0]
+
+
+def test_surveys_that_differ_in_the_unit_of_the_exposure_are_not_the_same(write, planes):
+    path = write(**planes)
+    digests = set()
+    for unit in ("cm2 s", "m2 s", ""):
+        fits.setval(path, "BUNIT", value=unit, ext=("EXPOSURE", 1))
+        digests.add(scan(SurveySource.of(path)).digest)
+    assert len(digests) == 3

@@ -215,6 +215,7 @@ def test_cubes_need_a_band(refused, write, planes):
     refused("has no band 3: its bands are 0 to 2", cube, band=3)
     one = write("one.fits", counts=planes["counts"][np.newaxis], background=planes["background"])
     refused("has no band 1: its bands are 0 to 0", one, band=1)
+    refused("has no band 1: it is one image; leave out band", write("flat.fits", **planes), band=1)
 
 
 @pytest.mark.parametrize("band", ["all", "-1", -1, 1.5, ""])

@@ -186,7 +186,7 @@ def test_what_is_no_survey_store_is_refused(tmp_path):
     with pytest.raises(SurveyError, match=r"is no readable Zarr group \(.*\): ingest the survey again"):
         Survey.open(tmp_path / "array.zarr")
     zarr.create_group(tmp_path / "new.zarr", attributes={"kind": "cwt_dask survey", "version": 99})
-    with pytest.raises(SurveyError, match="is a survey store of version 99, but this release reads version 4: ingest"):
+    with pytest.raises(SurveyError, match="is a survey store of version 99, but this release reads version 5: ingest"):
         Survey.open(tmp_path / "new.zarr")
 
 

@@ -1,0 +1,31 @@
+"""Where the command starts: signals are heard before anything is imported that takes its time."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from cwt_dask.stop import SIGNALS
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+INTERRUPTED = "cwt-dask: interrupted: give the same command again; a run goes on where it stopped\n"
+
+
+def main() -> int:
+    """Run the command line and return its exit status, 75 where a signal has come at any time."""
+    for number in SIGNALS:
+        signal.signal(number, _hear)
+    try:
+        from cwt_dask.cli import main as run_command  # noqa: PLC0415 - it takes seconds
+    except KeyboardInterrupt:
+        sys.stderr.write(INTERRUPTED)
+        return 75
+    return run_command()
+
+
+def _hear(_: int, __: FrameType | None) -> NoReturn:
+    # As Ctrl-C: what a run does not hear itself ends it.
+    raise KeyboardInterrupt

@@ -1,0 +1,144 @@
+"""The current Gammapy, in an environment of its own (make test-gammapy): its maps and datasets in, maps out."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from astropy import units as u
+from gammapy.datasets import MapDataset
+from gammapy.maps import Map, MapAxis, RegionNDMap, WcsGeom, WcsNDMap
+from pages import GAMMAPY, python_blocks
+from skies import poisson_sky, write_survey
+
+from cwt_dask import CWTData, cutouts, run_survey
+from cwt_dask.errors import InputError
+from cwt_dask.survey import ingest
+
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
+SHAPE = (70, 90)
+
+
+def make_dataset(n_bins):
+    """A dataset on the sky of `skies.sky_header`, with counts alike in each bin and a mask."""
+    energy = MapAxis.from_energy_bounds("0.1 TeV", "10 TeV", nbin=n_bins)
+    true = MapAxis.from_energy_bounds("0.1 TeV", "10 TeV", nbin=5, name="energy_true")
+    geom = WcsGeom.create(npix=SHAPE[::-1], binsz=0.1, skydir=(10, 0), frame="galactic", proj="CAR", axes=[energy])
+    dataset = MapDataset.create(geom, energy_axis_true=true)
+    counts, background = poisson_sky(SHAPE, seed=8)
+    mask = np.ones(SHAPE, dtype=bool)
+    mask[30:40, 50:60] = False
+    dataset.counts.data = np.stack([counts] * n_bins)
+    dataset.background.data = np.stack([background] * n_bins)
+    dataset.mask_safe.data = np.stack([mask] * n_bins)
+    dataset.exposure.data += 2e10
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("gammapy")
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return run_survey(make_dataset(1), folder / "run", **OPTIONS)
+
+
+def test_a_run_on_a_dataset_is_the_run_on_its_fits_file(run, folder):
+    dataset = make_dataset(1)
+    file = write_survey(
+        folder / "survey.fits", dataset.counts.data[0], dataset.background.data[0], dataset.mask_safe.data[0]
+    )
+    assert run_survey(file, folder / "file", **OPTIONS).certificate["digest_maps"] == run.certificate["digest_maps"]
+    assert run.certificate["tiling_exact"]
+    assert len(run.catalogue) > 0
+    assert run.survey.exposure is None  # five true energies, on a grid of its own
+
+
+def test_maps_may_come_by_name_with_exposure_interpolated_to_their_pixels(folder):
+    dataset = make_dataset(1)
+    geom = dataset.counts.geom.to_image()
+    exposure = dataset.exposure.sum_over_axes(keepdims=False).interp_to_geom(geom)
+    maps = {"counts": dataset.counts, "background": dataset.npred_background(), "exposure": exposure}
+    survey = ingest(maps, folder / "survey.zarr")
+    np.testing.assert_allclose(survey.exposure, 1e11, rtol=1e-3)
+    assert survey.facts.exposure_unit == "m2 s"
+    run = run_survey(folder / "survey.zarr", folder / "exposed", **OPTIONS)
+    assert run.to_gammapy(names=["exposure"])["exposure"].unit == "m2 s"
+
+
+def test_energy_bins_are_summed_when_asked_or_by_gammapy(folder):
+    dataset = make_dataset(3)
+    with pytest.raises(
+        InputError, match='HDU COUNTS of the dataset is a cube of 3 planes: choose one with band .* "sum"'
+    ):
+        run_survey(dataset, folder / "cube", **OPTIONS)
+    summed = ingest(dataset, folder / "summed.zarr", band="sum").facts
+    image = ingest(dataset.to_image(), folder / "image.zarr").facts
+    assert summed.counts_sum == image.counts_sum == (dataset.counts * dataset.mask_safe).data.sum()
+    assert summed.n_masked == image.n_masked == 100
+
+
+def test_one_image_is_taken_from_a_dataset():
+    dataset = make_dataset(1)
+    data = CWTData.from_dataset(dataset, n_scale=2)
+    np.testing.assert_array_equal(data.counts.data, dataset.counts.data[0] * dataset.mask_safe.data[0])
+    again = CWTData(dataset.counts, dataset.background, n_scale=2)
+    assert again.wcs.wcs.ctype[0] == "GLON-CAR"
+
+
+def test_a_map_of_a_region_is_refused():
+    counts = RegionNDMap.create("icrs;circle(0, 0, 1)")
+    with pytest.raises(InputError, match="counts is on a RegionGeom that has no rows and columns of pixels"):
+        CWTData.from_dataset({"counts": counts, "background": counts}, n_scale=1)
+
+
+def test_maps_of_a_run_are_maps_of_gammapy(run, folder):
+    maps = run.to_gammapy()
+    assert {"counts", "model", "significance", "support"} <= maps.keys()
+    geom = make_dataset(1).counts.geom.to_image()
+    for name in ("model", "significance"):
+        assert isinstance(maps[name], WcsNDMap)
+        np.testing.assert_array_equal(maps[name].data, run.map(name).compute())
+        assert maps[name].geom == geom
+    assert maps["support"].data.dtype == bool
+    np.testing.assert_allclose(maps["support"].geom.axes["scale"].center.value, [1.2, 1.8])
+    residual = maps["counts"] - (maps["model"] + maps["approx"])
+    used = run.map("mask").compute() > 0
+    np.testing.assert_allclose(residual.data[used], maps["residual"].data[used], atol=1e-9)
+    maps["significance"].write(folder / "significance.fits")
+    assert Map.read(folder / "significance.fits").geom == geom
+
+
+def test_a_rectangle_of_a_run_is_that_of_gammapy(run):
+    center = run.wcs.pixel_to_world(40.2, 30.3)
+    ours = run.to_gammapy(center, "2 deg", names=["model", "best_scale"])
+    theirs = run.to_gammapy()["model"].cutout(center, 2 * u.deg)
+    np.testing.assert_array_equal(ours["model"].data, theirs.data)
+    assert ours["best_scale"].geom == theirs.geom
+
+
+def test_of_huge_maps_a_rectangle_is_needed(run, monkeypatch):
+    monkeypatch.setattr(cutouts, "SMALL_MAP_PIXELS", 1000)
+    with pytest.raises(InputError, match="70 x 90 pixels .* give a center and a smaller size"):
+        run.to_gammapy()
+
+
+def test_one_scale_and_a_history_have_axes_too(folder):
+    run = run_survey(make_dataset(1), folder / "one", keep_history=True, **OPTIONS | {"n_scale": 1})
+    maps = run.to_gammapy(names=["support", "history_model"])
+    assert maps["support"].geom.axes["scale"].center.value == 1.2
+    np.testing.assert_array_equal(maps["history_model"].geom.axes["iteration"].center, [1, 2, 3])
+
+
+def test_every_block_of_the_documentation_runs_after_the_one_before(tmp_path, monkeypatch):
+    mpl.use("Agg")
+    monkeypatch.chdir(tmp_path)
+    blocks = python_blocks("python.md")
+    assert sum(block.startswith(GAMMAPY) for block in blocks) == 3
+    names = {}
+    for block in blocks:
+        if "import xarray" not in block:
+            exec(compile(block, "docs/python.md", "exec"), names)  # noqa: S102 - that is the test
+    plt.close("all")
+    assert names["maps"]["support"].geom.axes.names == ["scale"]

@@ -1,0 +1,72 @@
+"""`maps.zarr` as xarray opens it: axes and units by name, lazily."""
+
+import dask.array
+import numpy as np
+import pytest
+import xarray
+from skies import poisson_sky, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.coordinates import map_names
+from cwt_dask.errors import InputError
+from cwt_dask.stores import open_group
+
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    survey = write_survey(tmp_path_factory.mktemp("xarray") / "survey.fits", *poisson_sky((70, 90), seed=8))
+    return run_survey(survey, survey.with_name("run"), fits="no", keep_history=True, **OPTIONS)
+
+
+@pytest.fixture
+def maps(run):
+    with xarray.open_zarr(run.files.maps, consolidated=False) as maps:
+        yield maps
+
+
+def test_it_opens_without_being_told_of_metadata(run, maps):
+    with pytest.warns(RuntimeWarning, match="consolidated"), xarray.open_zarr(run.files.maps) as plain:
+        xarray.testing.assert_identical(plain.isel(x=slice(3)), maps.isel(x=slice(3)))
+
+
+def test_every_map_is_there_lazily_with_its_values(run, maps):
+    names = map_names(open_group(run.files.maps))
+    assert {"model", "support", "history_model"} <= set(names)
+    assert sorted(maps.data_vars) == names
+    for name in names:
+        assert isinstance(maps[name].data, dask.array.Array)
+        assert maps[name].dims[-2:] == ("y", "x")
+        assert maps[name].dtype == run.map(name).dtype
+        np.testing.assert_array_equal(maps[name], run.map(name).compute())
+        assert maps[name].attrs["long_name"]
+    assert maps["model"].attrs["units"] == "count"
+    assert maps.attrs["wcs_header"].startswith("CRPIX1")
+
+
+def test_axes_have_coordinates(maps):
+    assert dict(maps.sizes) == {"iteration": 3, "scale": 2, "y": 70, "x": 90}
+    assert set(maps.coords) == {"y", "x", "scale"}
+    np.testing.assert_array_equal(maps["y"], np.arange(70))
+    np.testing.assert_array_equal(maps["x"], np.arange(90))
+    np.testing.assert_allclose(maps["scale"], [1.2, 1.8])
+    assert {maps[name].attrs["units"] for name in maps.coords} == {"pixel"}
+
+
+def test_maps_are_chosen_by_their_axes(run, maps):
+    chosen = maps["support"].sel(scale=1.8, method="nearest").sel(y=slice(10, 20), x=[3, 5])
+    np.testing.assert_array_equal(chosen, run.support[1, 10:21, [3, 5]].compute())
+
+
+@pytest.mark.parametrize("name", ["x", "scale", "pyramid"])
+def test_what_is_no_map_is_not_taken_for_one(run, name):
+    open_group(run.files.maps, writable=True).require_group("pyramid")
+    with pytest.raises(InputError, match=f"the run has no map {name}: there are approx, .*, trust$"):
+        run.map(name)
+
+
+def test_arrays_without_names_for_their_axes_are_no_maps(run):
+    open_group(run.files.maps, writable=True).create_array("other", shape=(2, 2), dtype="u1", overwrite=True)
+    with pytest.raises(InputError, match="the run has no map other"):
+        run.map("other")
