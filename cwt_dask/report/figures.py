@@ -93,7 +93,7 @@ def _sky_figure(name: str, x_range: Range1d, y_range: Range1d) -> figure:
         active_drag=drag,
         active_scroll=None,
         # Frames of the same size, whatever stands beside them.
-        min_border_left=56,
+        min_border_left=74,
         min_border_right=18 if name == "close-up" else 84,
     )
     for axis in chart.axis:

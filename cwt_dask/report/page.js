@@ -92,8 +92,13 @@
     return { box: [nx / 2 - 0.5 - wide / 2, nx / 2 - 0.5 + wide / 2, ny / 2 - 0.5 - high / 2, ny / 2 - 0.5 + high / 2], taller };
   }
 
+  let whole = [];
+  // Whether nobody has moved the maps since the whole was shown.
+  const isWhole = () => inView().every((edge, i) => Math.abs(edge - whole[i]) < 1e-6 * (nx + ny));
+
   function showWhole() {
     const { box, taller } = wholeMap(frame(maps[0]));
+    whole = box;
     set("", ...box);
     const note = element("stretched");
     note.hidden = taller < 1.05;
@@ -151,18 +156,20 @@
   function labels(levels, along, [low, high], edges, most) {
     let best = null;
     for (const lines of levels) {
-      let ticks = [];
-      for (const edge of edges) {
+      let ticks = [], where = "";
+      for (const [edge, words] of edges) {
         ticks = lines.map((line) => [meets(line, along, edge, low, high), line[0]]).filter(([at]) => at !== null);
-        if (ticks.length > 1) break;
+        ticks.sort((one, other) => one[0] - other[0]);
+        where = words;
+        // Towards a pole they run together.
+        if (ticks.length > 1 && ticks[ticks.length - 1][0] - ticks[0][0] > 0.3 * (high - low)) break;
       }
       if (best && ticks.length > most) break;
-      best = { lines, ticks };
+      best = { lines, ticks, where };
     }
-    if (!best) return { lines: [], ticks: [] };
+    if (!best) return { lines: [], ticks: [], where: "" };
     const every = Math.ceil(best.ticks.length / most);
-    best.ticks.sort((one, other) => one[0] - other[0]);
-    return { lines: best.lines, ticks: best.ticks.filter((_, i) => i % every === 0) };
+    return { ...best, ticks: best.ticks.filter((_, i) => i % every === 0) };
   }
 
   function drawLines() {
@@ -171,14 +178,14 @@
     const [width, height] = frame(maps[0]);
     const middle = [(left + right) / 2, (low + high) / 2];
     // Where a map of the whole sky does not reach the frame, its lines are named where they cross the middle.
-    const lon = labels(sky.meridians, "x", [left, right], [low + 0.004 * (high - low), middle[1]], Math.max(width / 75, 3));
-    const lat = labels(sky.parallels, "y", [low, high], [left + 0.004 * (right - left), middle[0]], Math.max(height / 32, 3));
+    const lon = labels(sky.meridians, "x", [left, right], [[low + 0.004 * (high - low), ""], [middle[1], ", along the middle"]], Math.max(width / 75, 3));
+    const lat = labels(sky.parallels, "y", [low, high], [[left + 0.004 * (right - left), ""], [middle[0], ", along the middle"]], Math.max(height / 32, 3));
     const lines = element("graticule").checked ? [...lon.lines, ...lat.lines] : [];
     model("lines").data = { xs: lines.map((line) => line[1]), ys: lines.map((line) => line[2]) };
     for (const name of maps) {
       const chart = model(name);
-      for (const [axis, { ticks }] of [[chart.below[0], lon], [chart.left[0], lat]]) {
-        axis.setv({ major_label_overrides: new Map(ticks.map(([at, label]) => [at, label])) });
+      for (const [axis, { ticks, where }, title] of [[chart.below[0], lon, sky.titles[0]], [chart.left[0], lat, sky.titles[1]]]) {
+        axis.setv({ major_label_overrides: new Map(ticks), axis_label: title + where });
         axis.ticker.ticks = ticks.map(([at]) => at);
       }
     }
@@ -411,10 +418,9 @@
       const [width, height] = frame(maps[0]);
       const size = [width, height, ...frame("close-up")].join();
       // Who has zoomed in keeps the view.
-      if (size !== wide && chosen === null) {
-        showWhole();
-        if (total) showAround("close", data.x[0], data.y[0], around(), "close-up");
-      }
+      // Labels that need more room change a frame's size, too.
+      if (size !== wide && (!wide || isWhole())) showWhole();
+      if (size !== wide && chosen === null && total) showAround("close", data.x[0], data.y[0], around(), "close-up");
       wide = size;
       redraw();
     };

@@ -146,7 +146,7 @@ def _sky(sky: SkyGrid, pixel_deg: float) -> dict[str, Any]:
     directions = np.round(np.nan_to_num(sky.directions), digits).ravel().tolist()
     return {
         "names": [sky.lon, sky.lat],
-        "titles": [f"{sky.longitude} {sky.lon}", f"{sky.latitude} {sky.lat}"],
+        "titles": [sky.longitude, sky.latitude],
         "meridians": plain(sky.meridians),
         "parallels": plain(sky.parallels),
         "x": sky.x.tolist(),
