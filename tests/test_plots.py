@@ -36,14 +36,27 @@ def sky():
     return counts, background, mask
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["map", "ring"])
-def run(request, sky, tmp_path_factory):
-    survey = write_survey(tmp_path_factory.mktemp("plots") / "survey.fits", *sky, ring=request.param)
-    return run_survey(survey, survey.with_name("run"), fits="no", **OPTIONS)
+def make_run(folder, sky, *, ring):
+    survey = write_survey(folder / "survey.fits", *sky, ring=ring)
+    return run_survey(survey, folder / "run", fits="no", **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def run(sky, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("map"), sky, ring=False)
+
+
+@pytest.fixture(scope="module")
+def ring(sky, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("ring"), sky, ring=True)
+
+
+@pytest.fixture(params=["run", "ring"])
+def either(request):
+    return request.getfixturevalue(request.param)
 
 
 def drawn(ax):
-    ax.figure.canvas.draw()
     return np.ma.filled(ax.images[0].get_array(), np.nan)
 
 
@@ -59,6 +72,8 @@ def test_a_whole_map_is_drawn_with_its_masked_pixels_blank(run, sky, name):
     np.testing.assert_array_equal(drawn(ax), expected)
     assert ax.get_xlim() == (-0.5, 89.5)
     assert ax.get_ylim() == (-0.5, 69.5)
+    if name == "counts":
+        ax.figure.canvas.draw()
     assert [axis.get_axislabel() for axis in ax.coords] == ["Galactic longitude", "Galactic latitude"]
 
 
@@ -66,30 +81,30 @@ def test_the_mask_itself_is_drawn(run, sky):
     np.testing.assert_array_equal(drawn(run.plot("mask")), sky[2])
 
 
-def test_a_rectangle_is_that_of_the_cutout(run):
-    center = run.wcs.pixel_to_world(45, 20)
-    cutout = run.cutout(center, ["2 deg", "8 deg"])
-    ax = run.plot("model", center=center, size=["2 deg", "8 deg"], colorbar=False, cmap="gray")
+def test_a_rectangle_is_that_of_the_cutout(either):
+    center = either.wcs.pixel_to_world(45, 20)
+    cutout = either.cutout(center, ["2 deg", "8 deg"])
+    ax = either.plot("model", center=center, size=["2 deg", "8 deg"], colorbar=False, cmap="gray")
     np.testing.assert_array_equal(drawn(ax), cutout["MODEL"].data)
     assert len(ax.figure.axes) == 1
     assert ax.images[0].get_cmap().name == "gray"
     rows, columns = drawn(ax).shape
-    corner = run.wcs.pixel_to_world(45 - columns // 2, 20 - rows // 2)
+    corner = either.wcs.pixel_to_world(45 - columns // 2, 20 - rows // 2)
     assert ax.wcs.pixel_to_world(0, 0).separation(corner).deg < 1e-6
 
 
-def test_sources_are_marked_where_their_peaks_are(run):
-    catalogue = run.catalogue
+def test_sources_are_marked_where_their_peaks_are(either):
+    catalogue = either.catalogue
     assert len(catalogue) > 3
-    ax = run.plot("significance", sources=True)
+    ax = either.plot("significance", sources=True)
     found = ax.collections[0].get_offsets()
     np.testing.assert_array_equal(found, np.transpose([catalogue["x_peak"], catalogue["y_peak"]]))
     one = catalogue[:1]
     x, y = int(one["x_peak"][0]), int(one["y_peak"][0])
-    ax = run.plot("significance", center=run.wcs.pixel_to_world(x, y), size=["1 deg", "4 deg"], sources=one)
+    ax = either.plot("significance", center=either.wcs.pixel_to_world(x, y), size=["1 deg", "4 deg"], sources=one)
     (place,) = ax.collections[0].get_offsets()
     there = ax.wcs.pixel_to_world(*place)
-    assert there.separation(run.wcs.pixel_to_world(x, y)).deg < 1e-6
+    assert there.separation(either.wcs.pixel_to_world(x, y)).deg < 1e-6
 
 
 def test_one_image_of_a_cube_is_drawn_by_its_index(run):
@@ -99,10 +114,10 @@ def test_one_image_of_a_cube_is_drawn_by_its_index(run):
     np.testing.assert_array_equal(drawn(ax)[valid], run.support[1].compute()[valid])
 
 
-def test_one_image_of_a_cube_is_drawn_over_the_edge_of_a_ring(run):
-    ax = run.plot("support", index=0, center=run.wcs.pixel_to_world(0, 60), size=["1 deg", "16 deg"])
-    columns = np.arange(-2, 2) if run.survey.facts.wraps else np.arange(80)
-    np.testing.assert_array_equal(drawn(ax), run.support[0, 55:65].compute()[:, columns % 90])
+def test_one_image_of_a_cube_is_drawn_over_the_edge_of_a_ring(either):
+    ax = either.plot("support", index=0, center=either.wcs.pixel_to_world(0, 60), size=["1 deg", "16 deg"])
+    columns = np.arange(-2, 2) if either.survey.facts.wraps else np.arange(80)
+    np.testing.assert_array_equal(drawn(ax), either.support[0, 55:65].compute()[:, columns % 90])
 
 
 def test_axes_and_figures_given_are_drawn_on(run):

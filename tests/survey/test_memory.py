@@ -15,7 +15,7 @@ from cwt_dask.reprocess import reprocess
 from cwt_dask.run import plan_survey
 from cwt_dask.survey import SurveySource, as_file, ingest
 
-OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 30, "workers": 0}
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 2, "tile_size": 100, "workers": 0}
 SHAPE = (40, 60)
 
 
