@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class IterationMaps:
     """The whole maps after one iteration, or the difference of two such.
 
-    Attributes
+    Parameters
     ----------
     counts, background : dask.array.Array
         What was analysed (y, x), counts per pixel.

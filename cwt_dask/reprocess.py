@@ -50,11 +50,18 @@ def reprocess(
         The new version, as of `run_survey`.
     old_run, new_run : path-like
         Directories of the earlier run, which must be finished and is only read, and of the new one.
-    client, progress
-        As of `run_survey`.
+    client : distributed.Client, optional
+        Cluster to run on, as of `run_survey`.
+    progress : cwt_dask.progress.Reporter, optional
+        Where to tell what goes on.
     **options
         Fields of `cwt_dask.execution.Execution`, and where the planes of the survey are found; settings are the old
         run's.
+
+    Returns
+    -------
+    SurveyRun
+        The new run.
 
     Raises
     ------

@@ -48,7 +48,14 @@ class _Stated:
 
 
 class SurveyRun(Views):
-    """A run directory: maps as Dask arrays, catalogue, certificate.
+    """A run directory: maps as Dask arrays, catalogue, certificate. `open` and `run_survey` give one.
+
+    Parameters
+    ----------
+    files : RunDir
+        Paths of the run's files.
+    stored : StoredRun
+        The plan that the run follows, and its survey's store.
 
     Attributes
     ----------
@@ -63,6 +70,16 @@ class SurveyRun(Views):
     @classmethod
     def open(cls, path: str | PathLike[str]) -> SurveyRun:
         """Open a run directory.
+
+        Parameters
+        ----------
+        path : path-like
+            The directory, or its URL.
+
+        Returns
+        -------
+        SurveyRun
+            The run, finished or not; what it has not got to yet is refused when it is asked for.
 
         Raises
         ------
@@ -110,7 +127,17 @@ class SurveyRun(Views):
         return self.map("support")
 
     def map(self, name: str) -> dask.array.Array:
-        """Any array of `maps.zarr` by its name; its chunks are the tiles' cores.
+        """Look an array of `maps.zarr` up by its name.
+
+        Parameters
+        ----------
+        name : str
+            Such as model, joined or trust: `maps.zarr` names them.
+
+        Returns
+        -------
+        dask.array.Array
+            Its chunks are the tiles' cores.
 
         Raises
         ------
@@ -120,7 +147,17 @@ class SurveyRun(Views):
         return dask.array.from_zarr(self.stored_map(name))
 
     def stored_map(self, name: str) -> zarr.Array[Any]:
-        """Any array of `maps.zarr` by its name, as Zarr has it.
+        """Look an array of `maps.zarr` up by its name, as Zarr has it.
+
+        Parameters
+        ----------
+        name : str
+            Such as model, joined or trust: `maps.zarr` names them.
+
+        Returns
+        -------
+        zarr.Array
+            The array in its store.
 
         Raises
         ------
@@ -210,7 +247,12 @@ class SurveyRun(Views):
         return Certificate(certificate)
 
     def read_certificate(self) -> dict[str, Any]:
-        """Whatever the certificate says; `verify` judges that.
+        """Read whatever the certificate says; `verify` judges that.
+
+        Returns
+        -------
+        dict
+            The file's content.
 
         Raises
         ------

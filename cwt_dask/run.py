@@ -75,6 +75,11 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
     **options
         Those of `run_survey`.
 
+    Returns
+    -------
+    cwt_dask.plan.Plan
+        Tiles, margin, memory, disk and warnings.
+
     Raises
     ------
     InputError

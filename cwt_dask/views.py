@@ -39,7 +39,8 @@ class Views:
         Parameters
         ----------
         name : str, optional
-            counts, background or exposure of the survey, a map of `maps.zarr`, support_2d or model_plus_approx.
+            One of counts, background and exposure of the survey, a map of `maps.zarr`, support_2d or
+            model_plus_approx.
         center : SkyCoord, optional
             The middle, in any frame; that of the map where not given.
         size : Angle, Quantity or str, optional
@@ -85,8 +86,11 @@ class Views:
 
         Parameters
         ----------
-        center, size
-            As `plot` has them. A rectangle may lie across the edge of a map whose columns close the circle.
+        center : SkyCoord or None
+            The middle, in any frame; that of the map where None.
+        size : Angle, Quantity or str
+            Angular size such as ``"4 deg"``, one for a square, or (height, width). A rectangle may lie across the edge
+            of a map whose columns close the circle.
         filename : path-like, optional
             File to write it to, too.
         overwrite : bool, optional
@@ -113,8 +117,10 @@ class Views:
 
         Parameters
         ----------
-        center, size
-            As `cutout` has them, and bounded as there; without them the whole map.
+        center : SkyCoord, optional
+            The middle, in any frame; that of the map where not given.
+        size : Angle, Quantity or str, optional
+            Angular size as of `cutout`, and bounded as there; the whole map where neither it nor `center` is given.
         names : sequence of str, optional
             As `plot` has them; by default those of `cutout`.
 

@@ -21,11 +21,13 @@ extensions = [
     "sphinx_click",
     "mathml",
     "outside",
-    "settings_table",
+    "settings_list",
 ]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 exclude_patterns = ["_build", "design/margins.ecsv"]
 nitpicky = True
+# Two hyphens begin an option.
+smartquotes = False
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
@@ -49,6 +51,8 @@ numpydoc_class_members_toctree = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "cwt_dask"
+# Pages that stand by themselves have no others beside them.
+html_sidebars = {"start": [], "tutorial": []}
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_copy_source = False

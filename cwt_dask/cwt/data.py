@@ -12,18 +12,17 @@ from cwt_dask.cwt.dataset import maps_of
 from cwt_dask.cwt.field import make_field
 from cwt_dask.cwt.html import html_overview
 from cwt_dask.cwt.image import SkyImage, plot_grid
-from cwt_dask.cwt.info import metrics_table, overview_table, scale_table, summary
+from cwt_dask.cwt.info import InfoTables
 from cwt_dask.cwt.state import State
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
     from os import PathLike
 
-    from astropy.table import Table
     from numpy.typing import NDArray
 
 
-class CWTData:
+class CWTData(InfoTables):
     """A counts map with its background, and the images and cubes that `CWT.analyze` computes from them.
 
     Everything computed is zero at first. Images are (y, x), cubes (scale, y, x), float64 unless said otherwise;
@@ -214,7 +213,13 @@ class CWTData:
         return self._image("best_iteration", self.state.best_iteration)
 
     def images(self) -> dict[str, SkyImage]:
-        """Name and image, in this order: counts, background, then what was computed."""
+        """Name all images.
+
+        Returns
+        -------
+        dict of str to SkyImage
+            In this order: counts, background, then what was computed.
+        """
         return _by_name(
             self.counts,
             self.background,
@@ -229,37 +234,14 @@ class CWTData:
         )
 
     def cubes(self) -> dict[str, SkyImage]:
-        """Name and cube: transform_3d, error, support."""
+        """Name all cubes.
+
+        Returns
+        -------
+        dict of str to SkyImage
+            In this order: transform_3d, error, support.
+        """
         return _by_name(self.transform_3d, self.error, self.support)
-
-    def image_info(self, name: str) -> Table:
-        """Numbers of one image: columns Metrics and Source.
-
-        Raises
-        ------
-        InputError
-            If no image of `images` has this name.
-        """
-        return metrics_table(summary(_named(self.images(), name), self.field.valid))
-
-    def cube_info(self, name: str, per_scale: bool = False) -> Table:
-        """Numbers of one cube: columns Metrics and Source; with `per_scale` also Scale power, counted from 1.
-
-        Raises
-        ------
-        InputError
-            If no cube of `cubes` has this name.
-        """
-        cube = _named(self.cubes(), name)
-        if not per_scale:
-            return metrics_table(summary(cube, self.field.valid))
-        return scale_table([summary(self._image(name, plane), self.field.valid) for plane in cube.data])
-
-    @property
-    def info_table(self) -> Table:
-        """Numbers of all images and cubes, a row each."""
-        everything = [*self.images().values(), *self.cubes().values()]
-        return overview_table([summary(image, self.field.valid) for image in everything])
 
     def plot(self, columns: int = 2, fig: Any = None, **imshow: Any) -> NDArray[np.object_]:
         """Draw all images in a grid, on sky axes where there is a WCS.
@@ -342,9 +324,3 @@ class CWTData:
 
 def _by_name(*images: SkyImage) -> dict[str, SkyImage]:
     return {image.name: image for image in images}
-
-
-def _named(images: dict[str, SkyImage], name: str) -> SkyImage:
-    if name not in images:
-        raise InputError(f"there is no {name!r}: choose one of {', '.join(images)}")
-    return images[name]

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
     from astropy.table import Table
 
 
+_STYLE = ' style="text-align: right; padding-left: 1em"'
+
+
 def html_overview(title: str, words: str, table: Table) -> str:
     """HTML of a title, a line of words and a table; numbers with six digits."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.colnames)
+    head = "".join(f"<th{_STYLE}>{escape(name)}</th>" for name in table.colnames)
     rows = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in table.iterrows())
     return (
         f"<div><strong>{escape(title)}</strong><br>{escape(words)}"
@@ -22,6 +25,6 @@ def html_overview(title: str, words: str, table: Table) -> str:
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, float | np.floating):
-        return f'<td style="text-align: right">{value:.6g}</td>'
-    return f"<td>{escape(str(value))}</td>"
+    if isinstance(value, int | float | np.number):
+        return f"<td{_STYLE}>{value:.6g}</td>"
+    return f'<td style="text-align: left">{escape(str(value))}</td>'

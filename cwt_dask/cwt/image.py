@@ -168,7 +168,13 @@ class SkyImage:
         return image
 
     def to_hdu(self) -> fits.ImageHDU:
-        """FITS HDU of this name, with the WCS; booleans as uint8."""
+        """Make an HDU of FITS.
+
+        Returns
+        -------
+        astropy.io.fits.ImageHDU
+            Of this name, with the WCS; booleans as uint8.
+        """
         data = self.data.astype(np.uint8) if self.data.dtype == bool else self.data
         header = None if self.wcs is None else self.wcs.to_header(relax=True)
         return fits.ImageHDU(data, header, name=self.name)

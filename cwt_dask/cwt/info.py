@@ -2,17 +2,93 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import MaskedColumn, Table
+
+from cwt_dask.cwt.image import SkyImage
+from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
-    from cwt_dask.cwt.image import SkyImage
+    from cwt_dask.cwt.field import Field
+
+
+class InfoTables(ABC):
+    """Tables of what holds images and cubes of a field."""
+
+    field: Field
+
+    @abstractmethod
+    def images(self) -> dict[str, SkyImage]:
+        """Name all images."""
+
+    @abstractmethod
+    def cubes(self) -> dict[str, SkyImage]:
+        """Name all cubes."""
+
+    def image_info(self, name: str) -> Table:
+        """Sum one image up in numbers.
+
+        Parameters
+        ----------
+        name : str
+            One of `images`.
+
+        Returns
+        -------
+        astropy.table.Table
+            Columns Metrics and Source.
+
+        Raises
+        ------
+        InputError
+            If no image has this name.
+        """
+        return metrics_table(summary(_named(self.images(), name), self.field.valid))
+
+    def cube_info(self, name: str, per_scale: bool = False) -> Table:
+        """Sum one cube up in numbers.
+
+        Parameters
+        ----------
+        name : str
+            One of `cubes`.
+        per_scale : bool, optional
+            Each scale by itself.
+
+        Returns
+        -------
+        astropy.table.Table
+            Columns Metrics and Source; with `per_scale` also Scale power, counted from 1.
+
+        Raises
+        ------
+        InputError
+            If no cube has this name.
+        """
+        cube = _named(self.cubes(), name)
+        if not per_scale:
+            return metrics_table(summary(cube, self.field.valid))
+        planes = [SkyImage(plane, cube.wcs, name) for plane in cube.data]
+        return scale_table([summary(plane, self.field.valid) for plane in planes])
+
+    @property
+    def info_table(self) -> Table:
+        """Numbers of all images and cubes, a row each."""
+        everything = [*self.images().values(), *self.cubes().values()]
+        return overview_table([summary(image, self.field.valid) for image in everything])
+
+
+def _named(images: dict[str, SkyImage], name: str) -> SkyImage:
+    if name not in images:
+        raise InputError(f"there is no {name!r}: choose one of {', '.join(images)}")
+    return images[name]
 
 
 def summary(image: SkyImage, valid: NDArray[np.bool_]) -> dict[str, Any]:

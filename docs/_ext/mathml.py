@@ -24,7 +24,7 @@ def visit_inline(translator: HTML5Translator, node: nodes.math) -> None:
 
 def visit_block(translator: HTML5Translator, node: nodes.math_block) -> None:
     """Write a formula in lines of its own."""
-    translator.body.append(f'<div class="math">{_mathml(node, as_block=True)}</div>')
+    translator.body.append(f'<div class="formula">{_mathml(node, as_block=True)}</div>')
     raise nodes.SkipNode
 
 

@@ -36,7 +36,7 @@ class OutsideLinks(SphinxTransform):
                 page = addnodes.pending_xref("", *link.children, **link.attributes)
                 page.attributes |= {"refdomain": "doc", "reftarget": SHOWN[target.stem], "reftargetid": None}
                 link.replace_self(page)
-            elif target.is_dir() and target != ROOT and not link["reftarget"].startswith("#"):
+            elif target.is_dir() and not target.is_relative_to(self.env.srcdir) and target != ROOT:
                 link.replace_self(link.children)
 
 

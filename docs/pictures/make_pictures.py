@@ -14,7 +14,6 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 from cwt_dask import SurveyRun, run_survey
-from cwt_dask.cwt.image import SkyImage
 from cwt_dask.simulate import simulate
 
 HERE = Path(__file__).resolve().parent
@@ -43,8 +42,7 @@ def draw(run: SurveyRun, path: Path) -> None:
     """Write the significance map with tiles' edges and sources to a PNG file."""
     mpl.use("Agg")
     figure = plt.figure(figsize=(9, 4.1), layout="constrained")
-    image = SkyImage(run.significance.compute(), run.wcs, "significance (T/E)")
-    axes = image.plot(fig=figure, vmin=0, vmax=10, cmap="magma")
+    axes = run.plot("significance", fig=figure, vmin=0, vmax=10, cmap="magma", colorbar=False)
     for edge in range(TILE, SHAPE[1], TILE):
         axes.axvline(edge - 0.5, color="white", linewidth=0.4, alpha=0.6)
     for edge in range(TILE, SHAPE[0], TILE):
@@ -57,7 +55,8 @@ def draw(run: SurveyRun, path: Path) -> None:
     drawn = BytesIO()
     figure.savefig(drawn, dpi=100)
     # Noise hardly compresses; with fewer colours the file is a third.
-    Image.open(drawn).convert("RGB").quantize(48).save(path, optimize=True)
+    colours = Image.open(drawn).convert("RGB")
+    colours.quantize(96, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

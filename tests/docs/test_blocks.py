@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,19 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# Blocks that are run elsewhere, by page and what they begin with, and where.
+# Blocks that are not run here, by page, language and what they begin with: which tests run them, or why none can.
 ELSEWHERE = {
-    ("README.md", "$ make demo"): "typed by whoever reads it first; its commands are those of tests/test_help.py",
-    ("README.md", "$ pip install"): "the rest of the block is run: see INSTALL",
-    ("docs/clusters.md", ""): "tests/cluster/test_page.py",
-    ("docs/python.md", "# with Gammapy"): "tests/gammapy",
-    ("docs/python.md", ""): "tests/test_python_page.py",
-    ("docs/performance.md", ""): "tests/test_benchmarks.py runs each part, small",
+    ("README.md", "console", "$ make demo"): "makes an environment; its commands: tests/test_help.py, larger",
+    ("docs/clusters.md", "console", "$ "): "tests/cluster/test_page.py",
+    (
+        "docs/clusters.md",
+        "python",
+        "# PBS",
+    ): "there is neither PBS nor Dask Gateway nor a second host; the page says so",
+    ("docs/python.md", "python", "# with Gammapy"): "tests/gammapy/test_gammapy.py",
+    ("docs/python.md", "python", ""): "tests/test_python_page.py",
+    ("docs/performance.md", "console", "$ make bench"): "tests/test_benchmarks.py runs each part, small",
+    ("docs/performance.md", "console", "$ cwt-dask simulate sky.fits"): "a sky of 7 GiB; the page says what it took",
 }
 # What pages take to be there, of what make_maps.py makes.
 NEEDS = {
@@ -59,7 +65,7 @@ def blocks_of(page):
     name, found = name_of(page), []
     for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         rest = INSTALL.sub("", text)
-        if rest and not any(name == other and rest.startswith(start) for other, start in ELSEWHERE):
+        if rest and not any((name, language) == key[:2] and rest.startswith(key[2]) for key in ELSEWHERE):
             found.append((language, rest))
     return found
 
@@ -99,19 +105,42 @@ def made(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
-def test_every_block_runs_after_the_ones_before(page, made, tmp_path):
+def run_page(page, made, directory):
+    """Run the blocks of a page in a directory that has what the page takes to be there."""
+    directory.mkdir()
     for name in NEEDS.get(name_of(page), ()):
         copy = shutil.copytree if (made / name).is_dir() else shutil.copy
-        copy(made / name, tmp_path / name)
+        copy(made / name, directory / name)
     for language, text in shell_with_variables(blocks_of(page)):
-        run(tmp_path, language, text)
+        run(directory, language, text)
 
 
-def test_what_is_run_elsewhere_is_there():
-    for name, start in ELSEWHERE:
-        texts = [text for _, text in BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))]
-        assert any(text.startswith(start) for text in texts), (name, start)
+@pytest.fixture(scope="session")
+def pages(made, tmp_path_factory):
+    """What becomes of each page: two at a time, since each is a process after the other."""
+    base = tmp_path_factory.mktemp("pages")
+    with ThreadPoolExecutor(2) as pool:
+        yield {page: pool.submit(run_page, page, made, base / str(number)) for number, page in enumerate(WITH_BLOCKS)}
+
+
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=name_of)
+def test_every_block_runs_after_the_ones_before(page, pages):
+    pages[page].result()
+
+
+@pytest.mark.parametrize(("name", "language", "start"), ELSEWHERE)
+def test_what_is_run_elsewhere_is_there_and_so_is_what_runs_it(name, language, start):
+    blocks = BLOCK.findall((ROOT / name).read_text(encoding="utf-8"))
+    assert any(kind == language and text.startswith(start) for kind, text in blocks)
+    for path in re.findall(r"tests/[\w/]+\.py", ELSEWHERE[name, language, start]):
+        assert (ROOT / path).is_file()
+
+
+def test_commands_of_all_clusters_are_run_by_their_own_tests():
+    tests = (ROOT / "tests" / "cluster" / "test_page.py").read_text(encoding="utf-8")
+    for section in (ROOT / "docs" / "clusters.md").read_text(encoding="utf-8").split("\n## ")[1:]:
+        heading = section.partition("\n")[0]
+        assert "```console" not in section or f'"{heading}"' in tests, heading
 
 
 def test_blocks_of_other_languages_are_none_that_could_be_run():

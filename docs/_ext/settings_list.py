@@ -1,4 +1,4 @@
-"""Tables of settings, made of the dataclasses that hold them: `{settings} cwt_dask.config.Settings`."""
+"""Lists of settings, made of the dataclasses that hold them: `{settings} cwt_dask.config.Settings`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,14 @@ if TYPE_CHECKING:
 
     from sphinx.application import Sphinx
 
-HEADINGS = ("setting", "kind", "default", "what it does", "option")
 
-
-class SettingsTable(SphinxDirective):
-    """A row a field: name, type and description from the docstring, default from the dataclass, option from click."""
+class SettingsList(SphinxDirective):
+    """An entry a field: type and description from the docstring, default from the dataclass, option from click."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Give the table.
+        """Give the list.
 
         Raises
         ------
@@ -41,32 +39,25 @@ class SettingsTable(SphinxDirective):
         known = {field.name: field for field in fields(kind)}
         if described.keys() != known.keys():
             raise self.error(f"{name}: described or a field, but not both: {described.keys() ^ known.keys()}")
-        lines = ["```{list-table}", ":header-rows: 1", ":class: settings", ""]
-        lines += _row(HEADINGS)
-        for parameter in described.values():
-            field = known[parameter.name]
-            cells = f"`{field.name}`", _escaped(parameter.type), _default(field), " ".join(parameter.desc)
-            lines += _row((*cells, _option(field.name)))
+        lines: list[str] = []
+        for name, parameter in described.items():
+            facts = [f"*{parameter.type.removesuffix(', optional')}*", _default(known[name]), _option(name)]
+            lines += [f"`{name}`", f": {'; '.join(filter(None, facts))}", "", *_indented(parameter.desc), ""]
         parent = nodes.Element()
-        self.state.nested_parse(StringList([*lines, "```"], self.arguments[0]), self.content_offset, parent)
+        self.state.nested_parse(StringList(lines, self.arguments[0]), self.content_offset, parent)
         return parent.children
 
 
-def _row(cells: tuple[str, ...]) -> list[str]:
-    first, *others = cells
-    return [f"* - {first}", *(f"  - {cell}" for cell in others)]
-
-
-def _escaped(words: str) -> str:
-    return words.removesuffix(", optional").replace("{", "").replace("}", "")
+def _indented(lines: list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
 def _default(field: Field[Any]) -> str:
     if field.default is MISSING:
         return ""
     if isinstance(field.default, int) and field.default >= 2**20 and field.default % 2**30 == 0:
-        return f"`{field.default // 2**30}GiB`"
-    return "" if field.default is None else f"`{field.default}`"
+        return f"default `{field.default // 2**30}GiB`"
+    return f"default `{field.default}`"
 
 
 def _option(name: str) -> str:
@@ -76,5 +67,5 @@ def _option(name: str) -> str:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
-    app.add_directive("settings", SettingsTable)
+    app.add_directive("settings", SettingsList)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
