@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cwt_dask.cwt.field import Field
+    from cwt_dask.cwt.state import Field
 
 
 class InfoTables(ABC):
