@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-runs test-rest test-cluster test-batch test-servers test-gammapy lint bench chaos constraints clean
+.PHONY: demo test test-runs test-rest test-cluster test-batch test-servers test-gammapy test-browser test-docs test-apart docs lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/installed
@@ -15,16 +15,32 @@ demo: .venv/installed
 # every raise has a test; watching for that costs a third of the time.
 RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py faults.py pilot.py ring.py stop.py taken_over.py work.py)
 
+# What make test leaves out.
+APART := cluster gammapy browser docs
+
 test: .venv/installed
 	$(MAKE) --jobs 2 --output-sync=target test-runs test-rest
 	$(BIN)/python tests/raises.py
-	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy (make test-gammapy)"
+	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy (make test-gammapy);"
+	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs)"
 
 test-runs:
 	$(BIN)/python -m pytest $(RUNS)
 
 test-rest:
-	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) --ignore=tests/cluster --ignore=tests/gammapy
+	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) $(addprefix --ignore=tests/,$(APART))
+
+# The report in a real browser: needs Debian's chromium, chromium-driver and poppler-utils.
+test-browser: .venv/installed
+	$(BIN)/python -m pytest tests/browser
+
+# Every block of README and docs that is not run by another test; and the pages, with whatever is odd as an error.
+test-docs: docs
+	$(BIN)/python -m pytest tests/docs
+
+# The tutorial is on the real map where CWT_DASK_TUTORIAL_MAP names one, else on one that is simulated.
+docs: .venv/installed
+	$(BIN)/sphinx-build -W -n --keep-going --quiet docs docs/_build/html
 
 # On a real SLURM and under a real mpirun, which the tests start: needs root, and Debian's slurm-wlm, munge, openmpi-bin.
 # Most of it is waiting, so both halves run side by side.
@@ -32,6 +48,13 @@ BATCH := $(addprefix tests/cluster/test_,slurm.py page.py hpc.py)
 
 test-cluster: .venv/installed .venv-workflows/installed
 	$(MAKE) --jobs 2 --output-sync=target test-batch test-servers
+
+# All that needs no batch system, one after the other.
+test-apart:
+	$(MAKE) test-servers
+	$(MAKE) test-browser
+	$(MAKE) test-gammapy
+	$(MAKE) test-docs
 
 test-batch:
 	$(BIN)/python -m pytest $(BATCH)
@@ -67,7 +90,7 @@ constraints:
 	rm -rf .venv-constraints
 
 clean:
-	rm -rf .venv .venv-workflows .venv-gammapy demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf docs/_build .venv .venv-workflows .venv-gammapy demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

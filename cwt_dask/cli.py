@@ -16,9 +16,11 @@ from cwt_dask.config import read_toml, refuse_unknown
 from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.ledger import latest_block, read_records, unresolved_failures
 from cwt_dask.lock import read_driver
+from cwt_dask.match import associate, describe_match, match_run
 from cwt_dask.options import OPTION_NAMES
 from cwt_dask.places import place, store_errors
 from cwt_dask.progress import reporter
+from cwt_dask.report import write_report
 from cwt_dask.reprocess import point_to, refuse_no_link, what_would_be_taken_over
 from cwt_dask.reprocess import reprocess as reprocess_survey
 from cwt_dask.results import SurveyRun
@@ -36,18 +38,19 @@ if TYPE_CHECKING:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="cwt-dask")
 def cli() -> None:
-    r"""Find sources in gamma-ray survey maps of any size by an iterative wavelet transform, tile by tile.
+    """Find sources in gamma-ray survey maps of any size by an iterative wavelet transform, tile by tile.
+
+    To try it:
 
     \b
-    To try it:
-      cwt-dask simulate survey.fits --shape 1500 3000 --seed 1
-      cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5    what a run takes; runs nothing
-      cwt-dask run survey.fits run --n-scale 3 --min-scale 1.2 --step-scale 1.5
-      cwt-dask status run                                                       from another terminal, too
-      cwt-dask verify run                                                       every promise, from the files
+    cwt-dask simulate survey.fits --shape 1500 3000 --seed 1
+    cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5    what a run takes; runs nothing
+    cwt-dask run survey.fits run --n-scale 3 --min-scale 1.2 --step-scale 1.5
+    cwt-dask status run                                                       from another terminal, too
+    cwt-dask verify run                                                       every promise, from the files
 
     cwt-dask COMMAND --help says what a command does, with an example.
-    """
+    """  # noqa: D301 - click's mark of lines that it leaves as they are
 
 
 @cli.command()
@@ -55,7 +58,7 @@ def cli() -> None:
 @click.argument("run_dir")
 @options(SOURCE, SETTINGS, EXECUTION)
 def run(survey: str, run_dir: str, **_: Any) -> int:
-    """Find the sources of SURVEY: maps, catalogue and certificate go to RUN_DIR.
+    """Find the sources of SURVEY: maps, catalogue, certificate and report go to RUN_DIR.
 
     On an existing RUN_DIR of the same survey and settings it goes on where that stopped. Take as finest scale about the
     width (sigma) of the point spread function. Options from --n-scale to --memory-target decide the result, those after
@@ -110,6 +113,28 @@ def compare(run_a: str, run_b: str) -> None:
     """
     for line in describe(compare_runs(SurveyRun.open(run_a), SurveyRun.open(run_b))):
         click.echo(line)
+
+
+@cli.command()
+@click.argument("run_dir")
+@click.argument("catalogue")
+@click.option("--radius", type=float, default=0.1, show_default=True, metavar="DEG", help="Farthest counterpart.")
+def match(run_dir: str, catalogue: str, radius: float) -> None:
+    """Look for the sources of the finished run in RUN_DIR in CATALOGUE, any table that astropy reads, or FILE[HDU].
+
+    Associations, nearest within the radius, become columns of the run's catalogue; how many there would be by chance is
+    estimated at shifted positions.
+
+    Example: cwt-dask match run gll_psch_v13.fit.gz --radius 0.2
+    """
+    result = SurveyRun.open(run_dir)
+    found = match_run(result, catalogue, radius)
+    associate(result, found)
+    if result.files.report.exists():
+        write_report(result)
+    for line in describe_match(found):
+        click.echo(line)
+    click.echo(f"written        {result.files.associations}, and columns assoc_name, assoc_sep of the catalogue")
 
 
 @cli.command()
@@ -202,6 +227,16 @@ def verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool) 
     return 1 if broken else 0
 
 
+@cli.command()
+@click.argument("run_dir")
+def report(run_dir: str) -> None:
+    """Write the report of the finished run in RUN_DIR again: one page, report.html, that needs no network.
+
+    Example: cwt-dask report run
+    """
+    click.echo(f"report         {write_report(SurveyRun.open(run_dir))}")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; errors are one line on standard error."""
     try:
@@ -244,14 +279,10 @@ def _given() -> dict[str, Any]:
         for name, value in context.params.items()
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and name not in ("survey", "run_dir")
     }
-    path = typed.pop("config", None)
-    if path is None:
+    paths = typed.pop("config", ())
+    if not paths:
         return typed
-    stored = read_toml(Path(path))
-    try:
-        refuse_unknown(OPTION_NAMES, stored)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    stored = _stored(paths)
     table, kind = stored.get("cluster"), typed.get("cluster")
     if isinstance(table, dict) and kind and table.get("kind", kind) == kind:
         # Who says the kind again does not take back the rest.
@@ -259,6 +290,28 @@ def _given() -> dict[str, Any]:
     if typed.keys() & _WHERE:
         stored = {name: value for name, value in stored.items() if name not in _WHERE}
     return stored | typed
+
+
+def _stored(paths: tuple[str, ...]) -> dict[str, Any]:
+    """Options of files, of which later ones win; of tables, such as [cluster], key by key."""
+    stored: dict[str, Any] = {}
+    for path in paths:
+        content = read_toml(Path(path))
+        try:
+            refuse_unknown(OPTION_NAMES, content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        stored = _merged(stored, content)
+    return stored
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        name: _merged(first[name], value)
+        for name, value in second.items()
+        if isinstance(value, dict) and isinstance(first.get(name), dict)
+    }
+    return first | second | both
 
 
 # Whoever types one of them does not want what the file says of the others.

@@ -113,6 +113,7 @@ EXECUTION = (
     click.option(
         "--fits", type=click.Choice(["yes", "no", "auto"]), default="auto", show_default=True, help="Write maps.fits."
     ),
+    click.option("--no-report", is_flag=True, help="Leave report.html out."),
     click.option("--overwrite", is_flag=True, help="Start anew in an existing RUN_DIR."),
     click.option(
         "--log-format",
@@ -122,5 +123,10 @@ EXECUTION = (
         help="Words for people, or a line of JSON an event.",
     ),
     click.option("--quiet", is_flag=True, help="Say nothing but errors."),
-    click.option("--config", metavar="FILE", help="TOML file with any of these options; the command line wins."),
+    click.option(
+        "--config",
+        metavar="FILE",
+        multiple=True,
+        help="TOML file with any of these options; given several times, later ones win, and the command line over all.",
+    ),
 )

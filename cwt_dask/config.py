@@ -41,20 +41,32 @@ class Settings:
 
     Parameters
     ----------
-    n_scale, min_scale, step_scale, old_kernels
-        The kernels. `min_scale` is in pixels, or an angle as text, such as "0.6deg".
-    max_iter, tol : int, float
-        Largest number of iterations; relative change of the residual variance below which they stop.
-    significance_threshold, significance_island_threshold : float, float or None
-        Smallest T/E of a pixel, and of the largest pixel of an island, in the support.
+    n_scale : int
+        Number of scales.
+    min_scale : float or str
+        Finest scale in pixels, or an angle as text, such as "0.6deg", which is divided by the pixel size.
+    step_scale : float
+        Factor from one scale to the next, above 1.
+    old_kernels : bool
+        Differences of Gaussians as base kernels, as first published.
+    max_iter : int
+        Largest number of iterations.
+    tol : float
+        Relative change of the residual variance below which they stop; 0 means that they never do.
+    significance_threshold : float
+        Pixels whose T/E is above it join the support.
+    significance_island_threshold : float or None
+        Islands whose largest T/E is below it are dropped. None: no island is.
     keep_isolated : bool
         Keep islands of one pixel.
     stopping : {"global", "tile", "fixed"}
         Stop by the pooled variance of the whole map, each tile by its own, or after exactly `max_iter`.
-    tile_size, margin : int or "auto"
-        Side of a tile's core, and overlap of the windows, in pixels.
+    tile_size : int or "auto"
+        Side of a tile's core in pixels.
+    margin : int or "auto"
+        Overlap of the windows in pixels; auto takes what the contract asks for.
     wrap : {"auto", "yes", "no"}
-        Whether the first and last column of the map are neighbours.
+        Whether the first and last column of the map are neighbours; auto does as the WCS says.
     memory_target : int
         Bytes a worker should need at most, by which tiles are chosen where `tile_size` is auto.
     source_prefix : str

@@ -88,12 +88,16 @@ class Execution:
         Bytes a worker may use.
     cluster : Cluster
         Where the workers are.
-    scheduler, scheduler_file : str or None
-        Address, or name of a file with the address, of a Dask scheduler to use in place of a local cluster.
+    scheduler : str or None
+        Address of a Dask scheduler to use in place of a local cluster, such as "tls://host:8786".
+    scheduler_file : str or None
+        Name of a file with that address.
     keep_history : bool
         Keep the model of every iteration.
     fits : {"auto", "yes", "no"}
         Whether `maps.fits` is written; auto writes it for maps small enough to be handy.
+    no_report : bool
+        Leave `report.html` out.
     overwrite : bool
         Replace an existing run.
     quiet : bool
@@ -115,6 +119,7 @@ class Execution:
     scheduler_file: str | None = None
     keep_history: bool = False
     fits: AutoYesNo = "auto"
+    no_report: bool = False
     overwrite: bool = False
     quiet: bool = False
     log_format: LogFormat = "text"
@@ -130,6 +135,7 @@ class Execution:
             raise SettingsError(f"scheduler_file is {shown(self.scheduler_file)}: it must be the name of a file")
         check_choice("fits", self.fits, get_args(AutoYesNo))
         check_flag("keep_history", self.keep_history)
+        check_flag("no_report", self.no_report)
         check_flag("overwrite", self.overwrite)
         check_flag("quiet", self.quiet)
         check_choice("log_format", self.log_format, get_args(LogFormat))

@@ -59,6 +59,11 @@ class RunDir:
         return self.path / "maps.zarr"
 
     @property
+    def pyramid(self) -> Path:
+        """The maps, reduced, as the report shows them: a group in that of the maps."""
+        return self.maps / "pyramid"
+
+    @property
     def seams(self) -> Path:
         """What tiles computed on both sides of their seams; one chunk a tile."""
         return self.path / "seams.zarr"

@@ -76,6 +76,13 @@ def _regions(catalogue: Table) -> str:
     return str(Regions(circles).serialize(format="ds9", precision=6))
 
 
+def write_associations(run_dir: RunDir, associations: Table) -> None:
+    """Write what sources were matched with as ECSV."""
+    text = io.StringIO()
+    associations.write(text, format="ascii.ecsv")
+    write_atomically(run_dir.associations, text.getvalue().encode())
+
+
 def digest_catalogue(run_dir: RunDir) -> str:
     """sha256 of the catalogue's ECSV file."""
     return sha256_of_file(run_dir.catalogue)

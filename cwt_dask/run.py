@@ -1,4 +1,4 @@
-"""The main job: survey in, tiles on workers, merge, catalogue and certificate out; the order of stages."""
+"""The main job: survey in, tiles on workers, merge, catalogue, certificate and report out; the order of stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cwt_dask.clusters import join, local_client
 from cwt_dask.clusters.environment import cores, dashboard
 from cwt_dask.cwt.rooms import forget
 from cwt_dask.descriptions import mend_descriptions
-from cwt_dask.errors import InputError, RunError, SettingsError
+from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
 from cwt_dask.executors import InProcess, OnDask, ask_workers
 from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.layout import RunDir
@@ -43,6 +43,7 @@ from cwt_dask.products import (
     write_maps_fits,
 )
 from cwt_dask.progress import Reporter
+from cwt_dask.report import report_is_current, write_report
 from cwt_dask.results import SurveyRun
 from cwt_dask.sources import measure_tile
 from cwt_dask.stages import Stages
@@ -255,22 +256,29 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     redone = iteration.carry_out()
     # What an earlier call has made must not grow old beside the rest.
     with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan)) or files.maps_fits.exists()
+    with_report = not execution.no_report or files.report.exists()
     if not redone:
         faults = _faults(run)
         if not faults and (files.maps_fits.exists() or not with_fits):
+            if with_report and not report_is_current(run):
+                _report(run, stages)
+                return
             progress.message(f"{files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
             return
         if files.certificate.exists():
             for fault in faults:
                 progress.message(f"{fault}: made again")
 
-    files.certificate.unlink(missing_ok=True)
+    for path in (files.certificate, files.report):
+        path.unlink(missing_ok=True)
     tiles = range(plan.grid.n_tiles)
     found = stages.over(partial(compare_seams, files.seams, plan.grid), tiles, "seams")
     seams = [seam for tile in sorted(found) for seam in found[tile]]
     bad = bad_sides(seams, read_records(files.ledger))
     stages.over(partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags")
     stages.over(partial(measure_tile, files, plan, run.stored.survey), tiles, "sources")
+    # They are of the catalogue that is replaced.
+    files.associations.unlink(missing_ok=True)
     write_catalogue(files, build_catalogue(files, plan, run.survey.facts, run.wcs))
     if with_fits:
         write_maps_fits(files, plan, run.survey)
@@ -288,6 +296,21 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
         "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
     }
     write_atomically(files.certificate, json.dumps(sealed(certificate), indent=1, allow_nan=False).encode())
+    if with_report:
+        _report(run, stages)
+
+
+def _report(run: SurveyRun, stages: Stages) -> None:
+    """Write the report; a run that is whole without it stays so."""
+    try:
+        write_report(run, stages)
+    except InterruptedRun:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a page must not spoil a run that is done
+        stages.progress.message(
+            f"warning: the report could not be written ({type(error).__name__}: {error}); all else is done: "
+            f"cwt-dask report {run.files.path} tries again"
+        )
 
 
 def _faults(run: SurveyRun) -> list[str]:

@@ -121,7 +121,7 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
         # What the grid follows from is named, not the grid.
         pairs += [(name, getattr(stored.settings, name), getattr(wanted.settings, name)) for name in _GRID_SETTINGS]
     found = [f"{name} was {before}, is {now}" for name, before, now in pairs if before != now]
-    if not found and old["grid"] != new["grid"]:
+    if not found and old["grid"] != new["grid"] and stored.survey_digest == wanted.survey_digest:
         found = ["this version lays its tiles otherwise"]
     if stored.survey_digest != wanted.survey_digest:
         found.insert(0, "the survey's content is another")

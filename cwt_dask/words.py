@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dask.utils import format_bytes
 
 from cwt_dask.notebook import HARMFUL, HARMLESS
+from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
     from cwt_dask.plan import Plan
@@ -51,13 +52,15 @@ def summary(result: SurveyRun) -> str:
     error = certificate["seam_model_error"]
     stopped = {True: "converged: steps below tol", False: "the most allowed; steps not below tol, as is usual"}
     catalogue = result.catalogue
-    strong = f"{(catalogue['significance'] > 5).sum()} of them with T/E above 5"
+    n_flagged = ((catalogue["flags"] & ~SourceFlag.CROSSES_SEAM) > 0).sum()
+    flagged = f"{n_flagged} of them with flags that ask for a second look"
     lines = [
-        f"sources        {len(catalogue)}, {strong}: {result.files.catalogue}",
+        f"sources        {len(catalogue)}, {flagged}: {result.files.catalogue}",
         f"maps           {result.files.maps}",
         f"iterations     {certificate['n_iter']} ({stopped.get(certificate['converged'], 'fixed')})",
         f"tiles          {certificate['n_tiles']}, {harm}"
         + (f" (largest model difference at a seam {error:.1e})" if error is not None else ""),
         f"certificate    {result.files.certificate}",
+        *([f"report         {result.files.report}"] if result.files.report.exists() else []),
     ]
     return "\n".join(lines)

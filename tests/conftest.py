@@ -10,6 +10,7 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask.clusters import local_client
 from cwt_dask.cwt.transform import KernelSpectra
+from cwt_dask.report import report_is_current, write_report
 
 # The same examples on every machine, however slow it is.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
@@ -22,6 +23,26 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 def unflushed():
     """Nothing that this process writes waits for the disk: the machine does not crash under tests."""
     with mock.patch("os.fsync"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unreported():
+    """Runs write no report, which takes as long as a small run: `reported` has them do so."""
+    with (
+        mock.patch("cwt_dask.run.write_report"),
+        mock.patch("cwt_dask.run.report_is_current", return_value=True),
+    ):
+        yield
+
+
+@pytest.fixture
+def reported():
+    """Runs write their report, as they do for users."""
+    with (
+        mock.patch("cwt_dask.run.write_report", write_report),
+        mock.patch("cwt_dask.run.report_is_current", report_is_current),
+    ):
         yield
 
 

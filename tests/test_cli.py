@@ -185,6 +185,19 @@ def test_a_configuration_file_has_the_options_and_the_command_line_wins(call, su
     assert "nothing to do" in said.out
 
 
+def test_of_several_files_later_ones_win_and_tables_are_merged(call, tmp_path, monkeypatch):
+    (tmp_path / "a.toml").write_text(
+        'n_scale = 3\nmin_scale = 1.5\n[cluster]\nkind = "slurm"\noptions = { a = 1, b = 2 }\n'
+    )
+    (tmp_path / "b.toml").write_text("min_scale = 2.0\n[cluster]\nminimum = 1\noptions = { b = 3 }\n")
+    seen = {}
+    monkeypatch.setattr("cwt_dask.cli.plan_survey", lambda _, **given: seen.update(given))
+    monkeypatch.setattr("cwt_dask.cli.describe_plan", lambda _: "")
+    call("plan", "any.fits", "--config", tmp_path / "a.toml", "--config", tmp_path / "b.toml", "--step-scale", 1.4)
+    assert seen["cluster"] == {"kind": "slurm", "minimum": 1, "options": {"a": 1, "b": 3}}
+    assert (seen["n_scale"], seen["min_scale"], seen["step_scale"]) == (3, 2.0, 1.4)
+
+
 def test_an_hdu_may_be_a_number_in_a_configuration_file(call, survey, tmp_path):
     (tmp_path / "config.toml").write_text("counts_hdu = 1\nbackground_hdu = 2\n")
     assert call("plan", survey, "--config", tmp_path / "config.toml", *KERNELS).status == 0

@@ -310,6 +310,26 @@ def test_certificates_are_the_runs_or_the_sites():
         assert security().tls_ca_file == "/site/ca.pem"
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"\(distributed.comm.tls.ca-file\) names no certificate"),
+        ({"ca-file": "pem\npem"}, r"\(distributed.comm.tls.client.cert\) names no certificate"),
+        ({"ca-file": "absent.pem"}, r"there is no file absent.pem, which .*\(distributed.comm.tls.ca-file\) names"),
+        ({"ca-file": "pem\npem", "client.cert": "absent.pem"}, "there is no file absent.pem"),
+    ],
+)
+def test_a_certificate_that_is_missing_is_named_before_anybody_is_asked(given, message):
+    settings = dict.fromkeys(("ca-file", "client.cert"), None) | given
+    configuration = {f"distributed.comm.tls.{name}": value for name, value in settings.items()}
+    with (
+        dask.config.set(configuration),
+        pytest.raises(InputError, match=message),
+        existing_client("tls://127.0.0.1:1", None),
+    ):
+        pass
+
+
 def test_configuration_holds_the_whole_certificate():
     made = security()
     with dask.config.set(as_configuration(made)):

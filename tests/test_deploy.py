@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,8 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from astropy import units as u
+from astropy.table import Table
 from dask.utils import parse_bytes
 from distributed.cli import dask_scheduler, dask_worker
 
@@ -164,3 +167,18 @@ def test_images_are_made_of_what_is_there(name):
     (wanted,) = re.findall(r"'\.\[([\w,]+)\]'", text)
     assert set(wanted.split(",")) <= extras.keys()
     assert "Not built by this project's tests" in text
+
+
+def test_catalogues_of_fields_are_joined_those_without_a_source_too(tmp_path):
+    rows = Table({"name": ["CWT J1", "CWT J2"], "ra": [1.0, 2.0] * u.deg})
+    for field, table in {"empty": rows[:0], "full": rows}.items():
+        (tmp_path / field).mkdir()
+        table.write(tmp_path / field / "catalogue.ecsv")
+    script = ROOT / "workflows" / "hpc" / "join_catalogues.py"
+    for fields, n in ((("empty", "full"), 2), (("full", "empty"), 2), (("empty",), 0)):
+        certificates = [str(tmp_path / field / "certificate.json") for field in fields]
+        subprocess.run([sys.executable, script, tmp_path / "all.ecsv", *certificates], check=True)
+        joined = Table.read(tmp_path / "all.ecsv")
+        assert joined.colnames == ["field", "name", "ra"]
+        assert joined["field"].tolist() == ["full"] * n
+        assert joined["ra"].unit == u.deg

@@ -47,12 +47,14 @@ FLOORS = {
         "recompute",
         "verify",
         "compare",
+        "counterparts",
+        "match",
         "words",
     ),
     # The package itself is here: it hands out names of all floors.
     7: (
         *("run", "opening", "reprocess", "takeover", "blocks", "pilot", "stages", "executors", "clusters", "worker"),
-        *("entry", "cli", "cli_options", "options", "progress", "__init__"),
+        *("entry", "report", "cli", "cli_options", "options", "progress", "__init__"),
     ),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}

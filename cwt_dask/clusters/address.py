@@ -103,16 +103,28 @@ def _refuse_address(address: str, where: str, *, certified: bool) -> None:
     ours = distributed.Security()
     if scheme not in distributed.comm.registry.backends:
         raise InputError(f"cannot reach {where}: it must look like tls://host:8786 or tcp://host:8786")
-    if scheme == "tls" and not certified and not ours.tls_ca_file:
-        raise InputError(
-            f"cannot reach {where}: it speaks TLS, and Dask's configuration here (distributed.comm.tls) names no "
-            "certificate: give it that of the scheduler"
-        )
+    if scheme == "tls" and not certified:
+        _refuse_certificates({"ca-file": ours.tls_ca_file, "client.cert": ours.tls_client_cert}, where)
     if scheme != "tls" and not certified and ours.require_encryption:
         raise InputError(
             f"cannot reach {where}: Dask's configuration here requires encryption, and {scheme}:// has none: the "
             "address must look like tls://host:8786"
         )
+
+
+def _refuse_certificates(given: dict[str, str | None], where: str) -> None:
+    for name, value in given.items():
+        if not value:
+            raise InputError(
+                f"cannot reach {where}: it speaks TLS, and Dask's configuration here (distributed.comm.tls.{name}) "
+                "names no certificate: give it that of the scheduler"
+            )
+        # It may be the certificate itself.
+        if "\n" not in value and not Path(value).is_file():
+            raise InputError(
+                f"cannot reach {where}: there is no file {value}, which Dask's configuration here "
+                f"(distributed.comm.tls.{name}) names"
+            )
 
 
 def await_workers(client: distributed.Client, where: str, seconds: float) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib.util import find_spec
+import socket
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import dask
 
@@ -51,8 +52,16 @@ def cores() -> int:
 
 
 def dashboard(client: distributed.Client) -> str:
-    """Where to see the cluster at work, as the end of a sentence; nothing without Bokeh, which draws it."""
-    return f", dashboard at {client.dashboard_link}" if find_spec("bokeh") else ""
+    """Where to see the cluster at work, as the end of a sentence; nothing where the scheduler has no dashboard."""
+    link = urlsplit(client.dashboard_link)
+    if not link.port:
+        return ""
+    try:
+        socket.create_connection((link.hostname, link.port), timeout=1).close()
+    except OSError:
+        # It listens where it should, on its own machine only.
+        return f", dashboard on the scheduler's machine at http://127.0.0.1:{link.port}/status"
+    return f", dashboard at {client.dashboard_link}"
 
 
 def setting_of_dask() -> tuple[str, str]:

@@ -10,6 +10,7 @@ from astropy.io import fits
 
 from cwt_dask.cwt.dataset import maps_of
 from cwt_dask.cwt.field import make_field
+from cwt_dask.cwt.html import html_overview
 from cwt_dask.cwt.image import SkyImage, plot_grid
 from cwt_dask.cwt.info import metrics_table, overview_table, scale_table, summary
 from cwt_dask.cwt.state import State
@@ -283,6 +284,14 @@ class CWTData:
             If matplotlib is not installed.
         """
         return plot_grid(list(self.images().values()), columns, fig, **imshow)
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.field.counts.shape))
+        return f"CWTData({size} pixels, {self.n_scale} scales, {self.n_iter} iterations)"
+
+    def _repr_html_(self) -> str:
+        words = f"after iteration {self.n_iter}, steps {'' if self.converged else 'not '}below tol"
+        return html_overview(repr(self), words if self.n_iter else "not analysed yet", self.info_table)
 
     def __sub__(self, other: CWTData) -> CWTData:
         """What was computed here minus what was computed there; the supports' exclusive or.

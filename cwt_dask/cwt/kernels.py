@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.table import Table
 
+from cwt_dask.cwt.html import html_overview
 from cwt_dask.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -195,6 +196,13 @@ class CWTKernels:
             rows.append((f"{name} sum", f"{kernel.sum():.12g}"))
             rows.append((f"{name} max", f"{kernel.max():.12g}"))
         return Table(rows=rows, names=["Name", "Source"])
+
+    def _repr_html_(self) -> str:
+        kernels = {"approximation": (self.widths[-1], self.kern_approx)}
+        kernels |= {f"base, scale {self.scales[i]:g}": (self.widths[i], image) for i, image in self.kern_base.items()}
+        rows = [(name, float(width), len(image), image.sum(), image.max()) for name, (width, image) in kernels.items()]
+        table = Table(rows=rows, names=["kernel", "width in pixels", "side in pixels", "sum", "largest value"])
+        return html_overview(repr(self), f"reach {self.reach} pixels, gain {self.gain:.3g}", table)
 
 
 def _odd_size(width: float) -> int:

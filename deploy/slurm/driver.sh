@@ -19,6 +19,8 @@ while status=0; wait "$driver" || status=$?; kill -0 "$driver" 2> /dev/null; do 
 # Where the signal came as it ended, this is its status.
 status=0; wait "$driver" || status=$?
 
-# Interrupted, whole: the same job goes on in its next turn.
-if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID" || true; fi
+# Interrupted, whole: the same job goes on in its next turn; not if it was cancelled, which SLURM calls it by then.
+if [ "$status" -eq 75 ] && [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+    scontrol requeue "$SLURM_JOB_ID" || true
+fi
 exit "$status"

@@ -25,11 +25,14 @@ export OMP_NUM_THREADS=1
 srun cwt-dask run "$@" --cluster slurm --memory-limit "$memory_limit" &
 step=$!
 # Not by kill: srun ends its tasks at once when it gets SIGTERM itself.
-trap 'scancel --signal=TERM "$SLURM_JOB_ID.0" || true' TERM
+# Where the whole job was cancelled, SLURM has told it already, and says that there is no such step.
+trap 'scancel --quiet --signal=TERM "$SLURM_JOB_ID.0" || true' TERM
 while status=0; wait "$step" || status=$?; kill -0 "$step" 2> /dev/null; do :; done
 # Where the signal came as it ended, this is its status.
 status=0; wait "$step" || status=$?
 
-# Interrupted, whole: the same job goes on in its next turn.
-if [ "$status" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID" || true; fi
+# Interrupted, whole: the same job goes on in its next turn; not if it was cancelled, which SLURM calls it by then.
+if [ "$status" -eq 75 ] && [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+    scontrol requeue "$SLURM_JOB_ID" || true
+fi
 exit "$status"

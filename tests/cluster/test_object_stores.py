@@ -87,6 +87,24 @@ def test_surveys_in_buckets(bucket, survey, on_disk, tmp_path):
         ingest(SurveySource.of(survey), f"{bucket}/survey.zarr")
 
 
+@pytest.mark.usefixtures("reported")
+def test_a_report_is_written_to_a_bucket_and_again_where_it_is_lost(bucket, survey, capsys):
+    command = ["run", str(survey), f"{bucket}/run", "--n-scale", "2", "--min-scale", "1.2", "--workers", "0"]
+    assert main([*command, "--tile-size", "45", "--max-iter", "2"]) == 0
+    files = RunDir(place(f"{bucket}/run"))
+    page = files.report.read_bytes()
+    assert b"The tiles did no harm" in page
+    assert f"report         {bucket}/run/report.html" in capsys.readouterr().out
+    assert main([*command, "--tile-size", "45", "--max-iter", "2"]) == 0
+    assert "checked, nothing to do" in capsys.readouterr().out
+    files.report.unlink()
+    (files.pyramid / "1" / "counts" / "c" / "0" / "0").unlink()
+    assert main([*command, "--tile-size", "45", "--max-iter", "2"]) == 0
+    assert files.report.read_bytes() == page
+    assert main(["report", f"{bucket}/run"]) == 0
+    assert files.report.read_bytes() == page
+
+
 def test_workers_write_to_buckets(bucket, survey, on_disk):
     run = run_survey(survey, f"{bucket}/run", **FAST | {"workers": 2})
     assert digests(run) == digests(on_disk)

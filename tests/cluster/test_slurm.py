@@ -115,6 +115,27 @@ def test_jobs_of_arrays_and_drivers_go_on_after_a_signal(slurm, survey, undistur
         assert digest_of(place / run_dir) == undisturbed
 
 
+def test_jobs_that_are_cancelled_stay_so(slurm, survey, place):
+    (place / "fields.txt").write_text(f"{survey} cancelled-array\n")
+    one_job = ("--mem-per-cpu=1500M", "--time=10")
+    jobs = {}
+    for run_dir, command in {
+        "cancelled-run": (*FOUR_TASKS, DEPLOY / "run.sh", survey, "cancelled-run"),
+        "cancelled-array": (*one_job, "--array=1", "--cpus-per-task=2", DEPLOY / "array.sh", "fields.txt"),
+    }.items():
+        job = submit(slurm, place, *command, *LONG)
+        jobs[run_dir] = f"{job}_1" if "array" in run_dir else job
+        wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}", SECONDS)
+        said(slurm, "scancel", jobs[run_dir])
+    for job in jobs.values():
+        wait_for(lambda job=job: not said(slurm, "squeue", "--noheader", f"--jobs={job}"), f"the end of {job}", SECONDS)
+        assert about(slurm, job, "JobState") == "CANCELLED"
+        assert about(slurm, job, "Restarts") == "0"
+        log = (place / f"slurm-{job}.out").read_text()
+        assert "interrupted" in log
+        assert "scancel: error" not in log
+
+
 def test_jobs_that_have_nothing_to_do_end_and_strangers_are_refused(slurm, place, monkeypatch):
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, slurm[name])

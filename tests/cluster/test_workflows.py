@@ -1,5 +1,6 @@
 """The workflows, run as their pages say."""
 
+import gzip
 import json
 import re
 import shutil
@@ -94,11 +95,21 @@ def test_starts_that_overlap_are_harmless(pipeline):
     directory = pipeline / "pipeline"
     (directory / "surveys").mkdir(parents=True)
     (directory / "settings.toml").write_text(SETTINGS)
-    shutil.copy(pipeline / "survey-1.fits", directory / "surveys" / "survey-1.fits")
+    packed = gzip.compress((pipeline / "survey-1.fits").read_bytes())
+    (directory / "surveys" / "survey-1.fits.gz").write_bytes(packed)
     status, said = bash(pipeline, f"{REPROCESS} & first=$!", "sleep 1", REPROCESS, "wait $first")
     assert status == 0, said
     assert "another start is at work" in said
     assert current_of(directory) == "runs/survey-1"
+
+
+@pytest.mark.parametrize(
+    "script", ["reprocess/reprocess.sh", "reprocess/reprocess.sh absent", "full_sky/full_sky.sh a"]
+)
+def test_a_call_that_is_not_whole_is_told_how_it_goes(here, script):
+    status, said = bash(here, f"workflows/{script}")
+    assert status == 2
+    assert said.startswith("usage: workflows/")
 
 
 def test_units_are_what_systemd_takes():

@@ -32,7 +32,7 @@ def main(run_dir: str, truth_file: str) -> None:
         print(f"  {low:>5} to {high:>5} counts: {np.count_nonzero(is_found & among):>4} of {np.count_nonzero(among)}")
     print(f"Detections: {len(found)}, of which {np.count_nonzero(~is_true)} have no true source within {RADIUS}")
     print("(noise alone gives about 19 above T/E = 5 in a million pixels: T/E is not a number of sigmas)")
-    print(f"\nThe results are in {run.files.path}")
+    print(f"\nThe results are in {run.files.path}; look at {run.files.report}")
 
 
 def nearest(positions: SkyCoord, others: SkyCoord) -> units.Quantity:

@@ -7,6 +7,10 @@
 # It may be started again whenever it was interrupted (status 75) or failed: it goes on where it stopped.
 set -euo pipefail
 
+if [ $# -lt 2 ]; then
+    echo "usage: $0 SURVEY.fits WORK_DIR [options of cwt-dask run]" >&2
+    exit 2
+fi
 survey=$1
 work_dir=$2
 shift 2

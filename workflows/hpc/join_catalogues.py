@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 from astropy.table import QTable, vstack
 
 
@@ -12,7 +13,8 @@ def main(out: str, *certificates: str) -> None:
     for run_dir in (Path(certificate).parent for certificate in certificates):
         table = QTable.read(run_dir / "catalogue.ecsv")
         table.meta.clear()
-        table.add_column([run_dir.name] * len(table), name="field", index=0)
+        # Also where there is no source the column is one of text.
+        table.add_column(np.full(len(table), run_dir.name), name="field", index=0)
         tables.append(table)
     vstack(tables).write(out, overwrite=True)
 

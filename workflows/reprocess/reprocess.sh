@@ -4,7 +4,8 @@
 #   workflows/reprocess/reprocess.sh PIPELINE_DIR
 #
 # In PIPELINE_DIR lie
-#   surveys/NAME.fits   versions of the survey; the last name in alphabetical order is the newest (survey-2026-11-25.fits)
+#   surveys/NAME.fits   versions of the survey, or .fits.gz, .fits.fz; the last name in alphabetical order is the newest
+#                       (survey-2026-11-25.fits)
 #   settings.toml       settings of the first run; stopping = "fixed", so that tiles do not depend on each other
 #   notify              optional, yours: called with the status and a file that says what happened
 #   runs/NAME           made here: a run a version, with what changed in NAME.txt beside it
@@ -15,6 +16,10 @@
 set -euo pipefail
 shopt -s nullglob
 
+if [ $# -lt 1 ] || [ ! -d "$1" ]; then
+    echo "usage: $0 PIPELINE_DIR [options of cwt-dask run]; PIPELINE_DIR must be a directory" >&2
+    exit 2
+fi
 cd "$1"
 shift
 exec 9> .lock
@@ -22,10 +27,10 @@ flock --nonblock --conflict-exit-code 100 9 && locked=0 || locked=$?
 if [ "$locked" -eq 100 ]; then echo "another start is at work"; exit 0; fi
 if [ "$locked" -ne 0 ]; then echo "no lock can be had in $PWD" >&2; exit 1; fi
 
-surveys=(surveys/*.fits)
+readarray -t surveys < <(for file in surveys/*.fits surveys/*.fits.gz surveys/*.fits.fz; do echo "$file"; done | sort)
 if [ ${#surveys[@]} -eq 0 ]; then echo "no survey in $PWD/surveys"; exit 0; fi
 survey=${surveys[-1]}
-name=$(basename "$survey" .fits)
+name=$(basename "${survey%%.fits*}")
 if [ "$(readlink current || true)" = "runs/$name" ]; then echo "$name is current"; exit 0; fi
 mkdir -p runs
 report=runs/$name.txt

@@ -1,0 +1,93 @@
+"""The report: all that a run found and did on one page, which needs no network.
+
+What draws it, Bokeh and Jinja2, is imported when a page is made, in the driver; workers only make the pyramid.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
+
+from cwt_dask.atomic import write_atomically
+from cwt_dask.executors import InProcess
+from cwt_dask.lease import sole_lease
+from cwt_dask.lock import sole_driver
+from cwt_dask.merge.certificate import SEAL
+from cwt_dask.places import is_object
+from cwt_dask.progress import Reporter
+from cwt_dask.report.pyramid import ensure_pyramid
+from cwt_dask.stages import Stages
+from cwt_dask.stop import Stop
+from cwt_dask.stores import DAMAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cwt_dask.layout import RunDir
+    from cwt_dask.results import SurveyRun
+
+# The mark stands in the first bytes of a page.
+_HEAD = 1024
+
+
+def report_is_current(run: SurveyRun) -> bool:
+    """Whether there is a report of what the run's certificate says now."""
+    with suppress(OSError), run.files.report.open("rb") as file:
+        return run.certificate[SEAL].encode() in file.read(_HEAD)
+    return False
+
+
+def write_report(run: SurveyRun, stages: Stages | None = None) -> Path:
+    """Write the report of a finished run, in memory that does not depend on the survey's size.
+
+    Parameters
+    ----------
+    run : SurveyRun
+        It has its certificate.
+    stages : Stages, optional
+        Of a run that is being carried out; by default all is done in this process, which holds the run meanwhile.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished, or another process holds it.
+    RunError
+        If its files are damaged, or the maps cannot be reduced.
+    """
+    mark = run.certificate[SEAL]
+    with _held(run.files) if stages is None else nullcontext(stages) as held:
+        page = _render(run, held, mark)
+        write_atomically(run.files.report, page.encode())
+    return run.files.report
+
+
+@contextmanager
+def _held(files: RunDir) -> Iterator[Stages]:
+    """Hold a run, and do all that is to be done over its tiles here."""
+    stop = Stop()
+    with sole_lease(files, stop.ask) if is_object(files.path) else sole_driver(files):
+        yield Stages(InProcess(stop), Reporter(), files)
+
+
+def _render(run: SurveyRun, stages: Stages, mark: str) -> str:
+    # Imported where it is wanted: Bokeh takes a second, and nothing else needs it.
+    from cwt_dask.report.facts import gather  # noqa: PLC0415
+    from cwt_dask.report.page import render  # noqa: PLC0415
+    from cwt_dask.report.planes import read_planes  # noqa: PLC0415
+    from cwt_dask.report.sky import SkyGrid  # noqa: PLC0415
+    from cwt_dask.report.sources import read_sources  # noqa: PLC0415
+
+    pyramid = ensure_pyramid(run, stages)
+    try:
+        planes = read_planes(run, pyramid)
+    except DAMAGE:
+        pyramid = ensure_pyramid(run, stages, anew=True)
+        planes = read_planes(run, pyramid)
+    numbers = gather(run, pyramid, stages)
+    return render(run, planes, pyramid, SkyGrid.of(run.wcs, run.survey.shape), read_sources(run), numbers, mark)

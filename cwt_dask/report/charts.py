@@ -1,0 +1,196 @@
+"""The charts of a report: tiles, residuals and convergence, drawn by Bokeh in the reader's browser."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from bokeh.models import (
+    BasicTicker,
+    BasicTickFormatter,
+    BoxZoomTool,
+    ColorBar,
+    ColumnDataSource,
+    HoverTool,
+    LinearColorMapper,
+    LogTicker,
+    PanTool,
+    Range1d,
+    ResetTool,
+    SaveTool,
+    WheelZoomTool,
+)
+from bokeh.palettes import Viridis256
+from bokeh.plotting import figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cwt_dask.report.facts import Residuals, TileFacts
+
+INK, BLUE, RED, GREY = "#1c2733", "#0b5394", "#b3261e", "#5f6b76"
+OUTSIDE = "#eef0f2"
+# The page sets heights of maps by its own width.
+HEIGHT = 330
+
+
+def style(chart: figure) -> figure:
+    """Make a chart look like the others."""
+    chart.toolbar.logo = None
+    chart.toolbar_location = "above"
+    chart.background_fill_color = OUTSIDE
+    chart.outline_line_color = "#c3c9cf"
+    chart.grid.grid_line_color = None
+    for axis in chart.axis:
+        axis.axis_label_text_font_style = "normal"
+        axis.axis_label_text_color = axis.major_label_text_color = INK
+        axis.axis_line_color = axis.major_tick_line_color = GREY
+        axis.minor_tick_line_color = None
+    return chart
+
+
+def draw_tiles(tiles: Sequence[TileFacts], nx: int, ny: int) -> figure:
+    """Cores as rectangles, coloured by what the page is asked for."""
+    errors = [tile.seam_error for tile in tiles]
+    data = {
+        "y0": [tile.core[0] - 0.5 for tile in tiles],
+        "y1": [tile.core[1] - 0.5 for tile in tiles],
+        "x0": [tile.core[2] - 0.5 for tile in tiles],
+        "x1": [tile.core[3] - 0.5 for tile in tiles],
+        "tile": [tile.tile for tile in tiles],
+        "n_iter": [tile.n_iter for tile in tiles],
+        "seconds": [round(tile.seconds, 3) for tile in tiles],
+        "shown": [round(tile.seconds, 3) for tile in tiles],
+        "memory": [round(tile.memory / 2**20) for tile in tiles],
+        # Zero has no logarithm: at most rounding.
+        "log_error": [None if error is None else round(float(np.log10(max(error, 1e-17))), 2) for error in errors],
+        "error": ["no seam" if error is None else f"{error:.1e}" for error in errors],
+        "flips": [tile.flips for tile in tiles],
+        "taken": ["an earlier run" if tile.taken_over else "this run" for tile in tiles],
+    }
+    seconds = [tile.seconds for tile in tiles]
+    low, high = min(seconds, default=0.0), max(seconds, default=1.0)
+    mapper = LinearColorMapper(
+        palette=Viridis256,
+        low=low,
+        high=high if high > low else low + max(low, 1.0),
+        nan_color=OUTSIDE,
+        name="tile-mapper",
+    )
+    chart = figure(
+        name="tiles",
+        frame_height=HEIGHT - 90,
+        sizing_mode="stretch_width",
+        x_range=Range1d(-0.5, nx - 0.5, name="tiles-x"),
+        y_range=Range1d(-0.5, ny - 0.5, name="tiles-y"),
+        tools=[PanTool(), WheelZoomTool(), SaveTool(), ResetTool()],
+        active_scroll=None,
+        x_axis_label="column (pixels)",
+        y_axis_label="row (pixels)",
+    )
+    source = ColumnDataSource(data, name="tile-facts")
+    chart.quad(
+        left="x0",
+        right="x1",
+        bottom="y0",
+        top="y1",
+        source=source,
+        fill_color={"field": "shown", "transform": mapper},
+        line_color="white",
+        line_width=1,
+    )
+    chart.add_tools(
+        HoverTool(
+            tooltips=[
+                ("tile", "@tile"),
+                ("iterations", "@n_iter"),
+                ("time", "@seconds{0.0} s"),
+                ("peak memory of its process", "@memory MiB"),
+                ("largest seam error", "@error"),
+                ("support pixels that differ", "@flips"),
+                ("done by", "@taken"),
+            ]
+        )
+    )
+    chart.add_layout(
+        ColorBar(color_mapper=mapper, title="seconds", name="tile-bar", width=12, title_text_font_style="normal"),
+        "right",
+    )
+    return style(chart)
+
+
+def draw_residuals(residuals: Residuals) -> figure:
+    """Histogram of what is left, beside that of Poisson numbers."""
+    chart = figure(
+        name="residuals",
+        height=HEIGHT,
+        sizing_mode="stretch_width",
+        y_axis_type="log",
+        tools=[PanTool(), BoxZoomTool(), WheelZoomTool(), SaveTool(), ResetTool()],
+        active_scroll=None,
+        x_axis_label="residual less background (counts per pixel)",
+        y_axis_label="pixels per bin",
+    )
+    edges, pixels, expected = residuals.edges, residuals.pixels[1:-1], residuals.expected[1:-1]
+    # The logarithm begins below one pixel.
+    floor = 0.5
+    there = np.flatnonzero((pixels > 0) | (expected >= floor))
+    shown = slice(there[0], there[-1] + 1) if there.size else slice(0, 1)
+    left, right = edges[:-1][shown], edges[1:][shown]
+    chart.quad(
+        left=left,
+        right=right,
+        bottom=floor,
+        top=np.maximum(pixels[shown], floor),
+        fill_color=BLUE,
+        fill_alpha=0.35,
+        line_color=BLUE,
+        line_width=0.5,
+    )
+    outline = np.maximum(expected[shown], floor)
+    chart.step(
+        np.append(left, right[-1]),
+        np.append(outline, outline[-1]),
+        mode="after",
+        line_color=RED,
+        line_width=1.8,
+    )
+    chart.y_range = Range1d(floor, 2 * float(max(pixels.max(initial=1), expected.max(initial=1))))
+    return style(chart)
+
+
+def draw_convergence(variances: Sequence[float], tolerance: float) -> list[figure]:
+    """Variance by iteration, and by how much of itself it changed."""
+    iterations = list(range(1, len(variances) + 1))
+    change = [
+        (n, abs(before - after) / before)
+        for n, before, after in zip(iterations[1:], variances[:-1], variances[1:], strict=True)
+        if before > 0 and before != after
+    ]
+    charts = []
+    for name, label, kind, points in (
+        ("variance", "variance of the residual", "linear", list(zip(iterations, variances, strict=True))),
+        ("change", "relative change of the variance", "log", change),
+    ):
+        chart = figure(
+            name=name,
+            height=HEIGHT - 60,
+            sizing_mode="stretch_width",
+            y_axis_type=kind,
+            x_range=Range1d(0.5, max(len(variances), 2) + 0.5),
+            tools=[PanTool(), BoxZoomTool(), SaveTool(), ResetTool()],
+            x_axis_label="iteration",
+            y_axis_label=label,
+        )
+        chart.xaxis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
+        if kind == "log":
+            chart.yaxis.ticker = LogTicker(mantissas=[1, 3])
+            chart.yaxis.formatter = BasicTickFormatter(use_scientific=True, power_limit_low=0, precision=0)
+        x, y = [point[0] for point in points], [point[1] for point in points]
+        chart.line(x, y, line_color=BLUE, line_width=2)
+        chart.scatter(x, y, color=BLUE, size=7)
+        if kind == "log" and tolerance > 0:
+            chart.line([0.5, len(variances) + 0.5], [tolerance] * 2, line_color=RED, line_dash="dashed")
+        chart.add_tools(HoverTool(mode="vline", tooltips=[("iteration", "@x"), (label, "@y{0.0000e+0}")]))
+        charts.append(style(chart))
+    return charts

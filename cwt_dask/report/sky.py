@@ -1,0 +1,187 @@
+"""Where the sky is on a map: lines of coordinates in any projection, and directions that a page interpolates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from astropy.wcs import WCS
+    from numpy.typing import NDArray
+
+# Degrees between two lines, the widest first.
+STEPS = (45.0, 30.0, 20.0, *(step * 10.0**power for power in range(1, -4, -1) for step in (1.0, 0.5, 0.2)))
+# Fewer lines say too little of the map as a whole, more of one kind are of no use.
+FEWEST, MOST = 4, 150
+# Points along a line before those are left out that a straight line passes within so many of the map's longer side.
+POINTS, STRAIGHT = 1001, 2e-4
+DIRECTIONS = 96
+
+NAMES = {
+    "GLON": ("Galactic longitude", "l", "Galactic latitude", "b"),
+    "RA--": ("Right ascension", "RA", "Declination", "Dec"),
+    "ELON": ("Ecliptic longitude", "λ", "Ecliptic latitude", "β"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A piece of a line of equal longitude or latitude.
+
+    Attributes
+    ----------
+    label : str
+        Its degrees.
+    x, y : list of float
+        Pixels of the map.
+    """
+
+    label: str
+    x: list[float]
+    y: list[float]
+
+
+@dataclass(frozen=True)
+class SkyGrid:
+    """Coordinates over a map.
+
+    Attributes
+    ----------
+    longitude, lon, latitude, lat : str
+        What the coordinates are called, in full and in short.
+    meridians, parallels : list of list of Line
+        The widest spacing first, each finer.
+    x, y : ndarray of float64
+        Pixels between which directions are interpolated.
+    directions : ndarray of float64
+        Unit vectors (y, x, 3) there; NaN off the sky.
+    """
+
+    longitude: str
+    lon: str
+    latitude: str
+    lat: str
+    meridians: list[list[Line]]
+    parallels: list[list[Line]]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    directions: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, wcs: WCS, shape: tuple[int, int]) -> SkyGrid:
+        """Lay lines over a map of `shape` (rows, columns)."""
+        sky = _Projection(wcs, shape)
+        names = NAMES.get(wcs.wcs.ctype[wcs.wcs.lng][:4], ("Longitude", "lon", "Latitude", "lat"))
+        y, x = (np.linspace(-0.5, length - 0.5, min(DIRECTIONS, 4 * length + 1)) for length in shape)
+        lon, lat = sky.world(*np.meshgrid(x, y))
+        a, b = np.radians(lon), np.radians(lat)
+        directions = np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
+        west, east, south, north = _extent(sky, lon, lat)
+        meridians = [
+            [line for value in values for line in sky.pieces(np.full(POINTS, value), np.linspace(south, north, POINTS))]
+            for values in _values(west, east, closed=east - west >= 360)
+        ]
+        parallels = [
+            [line for value in values for line in sky.pieces(np.linspace(west, east, POINTS), np.full(POINTS, value))]
+            for values in _values(south, north)
+        ]
+        return cls(*names, meridians, parallels, x, y, directions)
+
+
+class _Projection:
+    """A map's WCS, asked for longitude and latitude in this order."""
+
+    def __init__(self, wcs: WCS, shape: tuple[int, int]) -> None:
+        self.wcs, self.shape = wcs, shape
+
+    def world(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Degrees of pixels; NaN off the sky."""
+        world = self.wcs.all_pix2world(x, y, 0)
+        return world[self.wcs.wcs.lng], world[self.wcs.wcs.lat]
+
+    def pixels(
+        self, lon: NDArray[np.float64], lat: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pixels of positions; NaN where the map does not show them."""
+        world: list[Any] = [lon, lat] if self.wcs.wcs.lng == 0 else [lat, lon]
+        with np.errstate(all="ignore"):
+            x, y = self.wcs.all_world2pix(*world, 0, quiet=True)
+            back_lon, back_lat = self.world(x, y)
+            # Projections that show half a sky give the other half pixels, too.
+            off = np.hypot(np.cos(np.radians(lat)) * ((back_lon - lon + 180) % 360 - 180), back_lat - lat)
+            bad = ~(off < 1e-6)
+        bad |= ~((x >= -0.5) & (x <= self.shape[1] - 0.5) & (y >= -0.5) & (y <= self.shape[0] - 0.5))
+        return np.where(bad, np.nan, x), np.where(bad, np.nan, y)
+
+    def pieces(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> Iterator[Line]:
+        """Parts of a line on the map: it is cut where it leaves the map, or jumps to the other side."""
+        # Of the sphere's longitudes each has one name.
+        value = lon[0] % 360 if lon[0] == lon[-1] else lat[0]
+        x, y = self.pixels(lon, lat)
+        step = np.hypot(np.diff(x), np.diff(y))
+        there = step[np.isfinite(step)]
+        if not there.size:
+            return
+        cut = ~(step <= 20 * max(float(np.median(there)), 1e-9))
+        for piece in np.split(np.arange(len(x)), np.flatnonzero(cut) + 1):
+            if len(piece) > 1:
+                kept = _bends(x[piece], y[piece], STRAIGHT * max(self.shape))
+                yield Line(_degrees(value), *(np.round(axis[piece][kept], 2).tolist() for axis in (x, y)))
+
+
+def _degrees(value: float) -> str:
+    """A multiple of a step, as short as it can be said."""
+    return f"{round(value, 6):g}".replace("-", "\N{MINUS SIGN}") + "°"
+
+
+def _extent(sky: _Projection, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """What of the sky a map shows: longitudes, which go on beyond the circle, and latitudes."""
+    there = np.isfinite(lon)
+    if not there.any():
+        return 0.0, 0.0, 0.0, 0.0
+    # A map's middle may be off the sky.
+    middle = np.flatnonzero(there.ravel())[np.count_nonzero(there) // 2]
+    from_middle = lon[there] - lon.ravel()[middle]
+    around = (from_middle + 180) % 360 - 180
+    west, east = float(around.min()), float(around.max())
+    south, north = float(lat[there].min()), float(lat[there].max())
+    for pole in (-90.0, 90.0):
+        x, _ = sky.pixels(np.zeros(1), np.full(1, pole))
+        if np.isfinite(x).any():
+            south, north, west, east = min(south, pole), max(north, pole), -180.0, 180.0
+    if east - west > 350:
+        west, east = -180.0, 180.0
+    return west + lon.ravel()[middle], east + lon.ravel()[middle], south, north
+
+
+def _values(first: float, last: float, *, closed: bool = False) -> Iterator[list[float]]:
+    """Multiples of ever smaller steps between two values; on a closed circle the last is the first again."""
+    for step in STEPS:
+        values = (np.arange(np.ceil(first / step - 1e-9), np.floor(last / step + 1e-9) + 1) * step).tolist()
+        if closed:
+            values = values[: round(360 / step)]
+        if FEWEST <= len(values) <= MOST:
+            yield values
+
+
+def _bends(x: NDArray[np.float64], y: NDArray[np.float64], tolerance: float) -> list[int]:
+    """Points without which a line would be off by more than `tolerance` (Douglas and Peucker, 1973)."""
+    kept, waiting = {0, len(x) - 1}, [(0, len(x) - 1)]
+    while waiting:
+        first, last = waiting.pop()
+        if last - first < 2:
+            continue
+        inner = slice(first + 1, last)
+        along = x[last] - x[first], y[last] - y[first]
+        length = max(float(np.hypot(*along)), 1e-12)
+        off = np.abs((x[inner] - x[first]) * along[1] - (y[inner] - y[first]) * along[0]) / length
+        farthest = int(np.argmax(off))
+        if off[farthest] > tolerance:
+            middle = first + 1 + farthest
+            kept.add(middle)
+            waiting += [(first, middle), (middle, last)]
+    return sorted(kept)

@@ -1,0 +1,150 @@
+"""The catalogue as a page holds it: the strongest sources, with whatever columns there are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cwt_dask.trust import SourceFlag
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from cwt_dask.results import SurveyRun
+
+# A page holds so many sources; the catalogue has all.
+MOST_SOURCES = 5000
+FLAG_WORDS = {flag: str(flag.name).lower().replace("_", " ") for flag in SourceFlag}
+# Names of columns as they head the table, and digits after the point; those that a catalogue lacks are left out, those
+# that are not among these come last.
+SHOWN = {
+    "name": ("Name", 0),
+    "assoc_name": ("Associated with", 0),
+    "assoc_sep": ("Separation", 3),
+    "significance": ("T/E", 1),
+    "sqrt_ts": ("√TS", 1),
+    "excess": ("Excess", 1),
+    "excess_errn": ("\N{MINUS SIGN}", 1),
+    "excess_errp": ("+", 1),
+    "flags": ("Flags", 0),
+    "counts": ("Counts", 0),
+    "background": ("Background", 1),
+    "glon": ("l", 3),
+    "glat": ("b", 3),
+    "ra": ("RA", 3),
+    "dec": ("Dec", 3),
+    "pos_err": ("Position error", 3),
+    "scale": ("Scale", 2),
+    "scale_deg": ("Scale", 3),
+    "iteration": ("Iteration", 0),
+    "n_pixels": ("Island", 0),
+    "photon_flux": ("Photon flux", None),
+}
+LEFT_OUT = ("source_id", "x_peak", "y_peak", "x_centroid", "y_centroid", "island_id", "radius", "exposure")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table.
+
+    Attributes
+    ----------
+    name, title, unit, says : str
+        In the catalogue, as heading, of its values, and its description.
+    text : bool
+        Whether it holds words.
+    values : list
+        Text, or numbers rounded to what is shown; None where there is none.
+    """
+
+    name: str
+    title: str
+    unit: str
+    says: str
+    text: bool
+    values: list[Any]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The strongest sources of a catalogue, the strongest first.
+
+    Attributes
+    ----------
+    total, n_strong, n_flagged, n_negative : int
+        Sources in the whole catalogue; with T/E above 5; flagged, not only for seams; with an excess below 0.
+    by_flag : dict of int
+        Sources in the whole catalogue by what their flags say.
+    columns : list of Column
+    x, y : list of float
+        Pixels of the map.
+    flags : list of int
+    """
+
+    total: int
+    n_strong: int
+    n_flagged: int
+    n_negative: int
+    by_flag: dict[str, int]
+    columns: list[Column]
+    x: list[float]
+    y: list[float]
+    flags: list[int]
+
+    @property
+    def shown(self) -> int:
+        """Sources that are held."""
+        return len(self.x)
+
+
+def read_sources(run: SurveyRun) -> Sources:
+    """Read the catalogue of a run."""
+    table = run.catalogue
+    significance, flags = np.asarray(table["significance"]), np.asarray(table["flags"])
+    strongest = table[np.argsort(-significance, kind="stable")[:MOST_SOURCES]]
+    names = [name for name in SHOWN if name in strongest.colnames]
+    names += [name for name in strongest.colnames if name not in SHOWN and name not in LEFT_OUT]
+    x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in table.colnames) for axis in "xy")
+    return Sources(
+        total=len(table),
+        n_strong=int(np.count_nonzero(significance > 5)),
+        n_flagged=int(np.count_nonzero(flags & ~SourceFlag.CROSSES_SEAM)),
+        n_negative=int(np.count_nonzero(np.asarray(table["excess"]) < 0)),
+        by_flag={words: n for flag, words in FLAG_WORDS.items() if (n := int(np.count_nonzero(flags & flag)))},
+        columns=[_column(strongest, name) for name in names],
+        x=[round(float(value), 2) for value in strongest[x]],
+        y=[round(float(value), 2) for value in strongest[y]],
+        flags=[int(value) for value in strongest["flags"]],
+    )
+
+
+def _column(table: Table, name: str) -> Column:
+    column = table[name]
+    title, digits = SHOWN.get(name, (name, None))
+    text = column.dtype.kind in "USO"
+    if name == "flags":
+        values: list[Any] = [flag_words(int(value)) for value in column]
+        text = True
+    elif text:
+        values = ["" if np.ma.is_masked(value) else str(value) for value in column]
+    else:
+        values = [_rounded(value, digits) for value in column]
+    unit = "" if column.unit is None else str(column.unit)
+    return Column(name, title, unit, column.info.description or "", text, values)
+
+
+def flag_words(flags: int) -> str:
+    """What a source's flags say; bits that this version does not know are given as a number."""
+    words = [said for flag, said in FLAG_WORDS.items() if flags & flag]
+    unknown = flags & ~sum(FLAG_WORDS)
+    return ", ".join([*words, *([str(unknown)] if unknown else [])])
+
+
+def _rounded(value: Any, digits: int | None) -> float | int | None:
+    if np.ma.is_masked(value) or not math.isfinite(value):
+        return None
+    number = float(f"{value:.4g}") if digits is None else round(float(value), digits)
+    return int(number) if number == int(number) else number

@@ -1,0 +1,222 @@
+"""The report in a real browser: Debian's chromium, told what to do by its driver."""
+
+import base64
+import json
+import shutil
+import subprocess
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+from skies import poisson_sky, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.report import write_report
+
+OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 4}
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    survey = write_survey(folder / "survey.fits", *poisson_sky((250, 400), seed=5, n_sources=60))
+    run = run_survey(survey, folder / "run", tile_size=130, **OPTIONS)
+    # More than a page of the table holds.
+    assert len(run.catalogue) > 60
+    return write_report(run)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    driver = shutil.which("chromedriver")
+    assert driver, "apt-get install chromium chromium-driver poppler-utils"
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(browser, report):
+    """The page, drawn; nothing may be wrong when the test is over."""
+    browser.get_log("performance")
+    browser.get(report.as_uri())
+    wait(browser, "return document.documentElement.dataset.drawn")
+    yield browser
+    faults = [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    assert not faults
+    sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [event["params"]["request"]["url"] for event in sent if event["method"] == "Network.requestWillBeSent"]
+    assert [url for url in urls if not url.startswith(("data:", "blob:"))] == [report.as_uri()]
+
+
+def wait(browser, script):
+    return WebDriverWait(browser, SECONDS).until(lambda driver: driver.execute_script(script))
+
+
+def model(browser, name, what):
+    return browser.execute_script(f"return Bokeh.documents[0].get_model_by_name('{name}').{what}")
+
+
+def rows(browser):
+    return browser.find_elements(By.CSS_SELECTOR, "#catalogue tbody tr")
+
+
+def column(browser, title):
+    heads = [head.text.split("\n")[0] for head in browser.find_elements(By.CSS_SELECTOR, "#catalogue th")]
+    at = next(i for i, head in enumerate(heads) if head.startswith(title)) + 1
+    return [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, f"#catalogue td:nth-child({at})")]
+
+
+def middle(browser, axis="x"):
+    return (model(browser, f"{axis}-range", "start") + model(browser, f"{axis}-range", "end")) / 2
+
+
+def scroll_to(browser, element):
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    return element
+
+
+def test_every_figure_is_drawn(page):
+    drawn = page.execute_script(
+        "return [...document.querySelectorAll('.chart')].map(chart => chart.getBoundingClientRect().height)"
+    )
+    assert len(drawn) == 10
+    assert min(drawn) > 100
+    # The view has no fewer pixels than the map, and pixels are square.
+    across = model(page, "x-range", "end") - model(page, "x-range", "start")
+    up = model(page, "y-range", "end") - model(page, "y-range", "start")
+    width, height = model(page, "map-counts", "inner_width"), model(page, "map-counts", "inner_height")
+    assert across >= 400
+    assert up >= 250
+    assert across / width == pytest.approx(up / height, rel=0.01)
+    assert len(model(page, "map-counts", "below[0].ticker.ticks")) >= 2
+    assert len(model(page, "map-counts", "left[0].ticker.ticks")) >= 2
+
+
+def test_the_table_sorts(page):
+    strengths = [float(text) for text in column(page, "T/E")]
+    assert strengths == sorted(strengths, reverse=True)
+    button = page.find_element(By.XPATH, "//table[@id='catalogue']//button[starts-with(., 'Excess')]")
+    scroll_to(page, button).click()
+    assert [float(text) for text in column(page, "Excess")] == sorted(map(float, column(page, "Excess")), reverse=True)
+    button.click()
+    assert [float(text) for text in column(page, "Excess")] == sorted(map(float, column(page, "Excess")))
+    assert button.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
+    name = page.find_element(By.XPATH, "//table[@id='catalogue']//button[starts-with(., 'Name')]")
+    name.send_keys(Keys.ENTER)
+    assert column(page, "Name") == sorted(column(page, "Name"))
+
+
+def test_the_table_turns_its_pages_and_filters(page):
+    total = int(page.find_element(By.ID, "count").text.split()[0])
+    assert len(rows(page)) == 50
+    scroll_to(page, page.find_element(By.ID, "after")).click()
+    assert len(rows(page)) == min(total - 50, 50)
+    name = column(page, "Name")[1]
+    page.find_element(By.ID, "find").send_keys(name)
+    assert set(column(page, "Name")) == {name}
+    page.find_element(By.ID, "find").clear()
+    page.find_element(By.ID, "least").send_keys("10")
+    assert 0 < len(rows(page)) < total
+    assert min(float(text) for text in column(page, "T/E")) >= 10
+    page.find_element(By.ID, "least").clear()
+    page.find_element(By.ID, "least").send_keys(Keys.SPACE, Keys.BACKSPACE)
+    page.find_element(By.ID, "unflagged").click()
+    assert set(column(page, "Flags")) == {""}
+    page.find_element(By.ID, "find").send_keys("no such thing")
+    assert not rows(page)
+    assert page.find_element(By.ID, "page").text == "none"
+
+
+@pytest.mark.parametrize("how", ["click", "key"])
+def test_a_row_moves_the_maps_to_its_source(page, how):
+    row = scroll_to(page, rows(page)[7])
+    row.click() if how == "click" else row.send_keys(Keys.ENTER)
+    x, y = page.execute_script(
+        "const d = JSON.parse(document.getElementById('data').textContent); return [d.x[7], d.y[7]]"
+    )
+    assert middle(page) == pytest.approx(x)
+    assert middle(page, "y") == pytest.approx(y)
+    assert model(page, "close-x", "start") < x < model(page, "close-x", "end")
+    assert model(page, "sources", "selected.indices") == [7]
+    wait(page, "return Bokeh.documents[0].get_model_by_name('marked').indices.includes(7)")
+    assert rows(page)[7].get_attribute("aria-selected") == "true"
+    assert column(page, "Name")[7] in page.find_element(By.ID, "chosen").text
+
+
+def test_a_source_that_is_chosen_on_the_map_is_shown_in_the_table(page):
+    page.execute_script("Bokeh.documents[0].get_model_by_name('sources').selected.indices = [55]")
+    (chosen,) = [row for row in rows(page) if row.get_attribute("aria-selected") == "true"]
+    assert chosen.get_attribute("data-source") == "55"
+    assert page.find_element(By.ID, "page").text.startswith("51 to")
+
+
+def test_buttons_move_the_maps(page):
+    def press(what):
+        scroll_to(page, page.find_element(By.CSS_SELECTOR, f"[data-move={what}]")).click()
+
+    width = model(page, "x-range", "end") - model(page, "x-range", "start")
+    press("in")
+    assert model(page, "x-range", "end") - model(page, "x-range", "start") == pytest.approx(width / 2)
+    before = middle(page)
+    press("right")
+    assert middle(page) > before
+    press("up")
+    press("whole")
+    assert middle(page) == pytest.approx(199.5)
+
+
+def test_colours_scales_and_tiles_can_be_chosen(page):
+    before = model(page, "mapper-counts", "palette[200]")
+    Select(page.find_element(By.ID, "stretch")).select_by_value("linear")
+    assert model(page, "mapper-counts", "palette[200]") != before
+    all_scales = model(page, "mapper-support", "palette[3]")
+    Select(page.find_element(By.ID, "scale")).select_by_value("support 1")
+    assert model(page, "mapper-support", "palette[3]") == "#ffffff" != all_scales
+    Select(page.find_element(By.ID, "closer")).select_by_value("significance")
+    wait(page, "return Bokeh.documents[0].get_model_by_name('close-up/significance/1').visible")
+    assert not model(page, "close-up/counts/1", "visible")
+    Select(page.find_element(By.ID, "tile-colour")).select_by_value("log_error")
+    assert model(page, "tile-bar", "title") == "seam error (log₁₀)"
+    page.find_element(By.ID, "mark").click()
+    wait(page, "return Bokeh.documents[0].get_model_by_name('marked').indices.length === 0")
+
+
+def test_what_is_under_the_pointer_is_said(page):
+    said = page.execute_script("return window.cwtDask.said('counts', 130, {x: 199.5, y: 124.5})")
+    assert said.startswith("Counts about ")
+    assert "l 10.00°, b 0.00°; pixel 200, 125" in said.replace("\N{MINUS SIGN}0.00", "0.00")
+    assert page.execute_script("return window.cwtDask.said('model', 0, {x: 1, y: 1})").startswith("masked: ")
+    assert page.execute_script("return window.cwtDask.said('support', 3, {x: 1, y: 1})").startswith("scale 1.2: ")
+    assert column(page, "Name")[0] in page.execute_script("return window.cwtDask.source(0)")
+
+
+def test_a_telephone_shows_all_of_it(page):
+    try:
+        page.set_window_size(500, 900)
+        metrics = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        assert page.execute_script("return document.documentElement.scrollWidth") <= 360
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.set_window_size(1280, 900)
+
+
+def test_it_is_printed_with_its_figures_and_its_table(page, tmp_path):
+    content = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
+    pdf = tmp_path / "report.pdf"
+    pdf.write_bytes(content)
+    pictures = page.execute_script("return document.querySelectorAll('img.printed[alt]').length")
+    assert pictures == 10
+    text = subprocess.run(["pdftotext", pdf, "-"], check=True, capture_output=True, text=True).stdout
+    assert "The tiles did no harm" in text
+    assert column(page, "Name")[49] in text
+    assert "Zoom" not in text
