@@ -14,7 +14,9 @@ from cwt_dask import CWTData, cutouts, run_survey
 from cwt_dask.errors import InputError
 from cwt_dask.survey import ingest
 
+# A report takes as long as such a run.
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
+OPTIONS |= {"no_report": True}
 SHAPE = (70, 90)
 
 
