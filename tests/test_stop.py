@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from work import digests
 
 from cwt_dask import run_survey
 from cwt_dask.clusters import local_client
-from cwt_dask.entry import INTERRUPTED, main
 from cwt_dask.errors import InterruptedRun
 from cwt_dask.executors import WATCHDOG_SECONDS, InProcess, OnDask
 from cwt_dask.lock import read_driver
@@ -144,41 +142,3 @@ def test_a_run_that_is_asked_to_stop_ends_with_75_and_the_same_command_ends_it(
     some = digests(left)
     assert 0 < len(some) < len(undisturbed)
     assert digests(run_survey(survey, tmp_path / "run", workers=0, fits="no", **OPTIONS)) == undisturbed
-
-
-STARTS = """
-import os, signal, sys
-
-class Finder:
-    def find_spec(self, name, *_):
-        if name == "{module}":
-            os.kill(os.getpid(), signal.{signal})
-
-sys.meta_path.insert(0, Finder())
-from cwt_dask.entry import main
-sys.exit(main())
-"""
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_signals_are_heard_while_libraries_are_loaded(number):
-    # From the first of them on.
-    command = [sys.executable, "-c", STARTS.format(module="numpy", signal=number.name), "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 75
-    assert done.stderr == INTERRUPTED
-
-
-def test_the_command_starts_where_signals_are_heard():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["scripts"]["cwt-dask"] == f"{main.__module__}:{main.__name__}"
-
-
-def test_what_a_run_does_not_hear_ends_the_command_as_ctrl_c(monkeypatch):
-    heard = {}
-    monkeypatch.setattr(signal, "signal", heard.__setitem__)
-    monkeypatch.setattr(sys, "argv", ["cwt-dask"])
-    assert main() == 2
-    assert heard.keys() == set(SIGNALS)
-    with pytest.raises(KeyboardInterrupt):
-        heard[signal.SIGTERM](signal.SIGTERM, None)

@@ -1,0 +1,49 @@
+"""Signals are heard from the first moment of the command, before the libraries are loaded."""
+
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from cwt_dask.entry import INTERRUPTED, main
+from cwt_dask.stop import SIGNALS
+
+STARTS = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "{module}":
+            os.kill(os.getpid(), signal.{signal})
+
+sys.meta_path.insert(0, Finder())
+from cwt_dask.entry import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_are_heard_while_libraries_are_loaded(number):
+    # From the first of them on.
+    command = [sys.executable, "-c", STARTS.format(module="numpy", signal=number.name), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 75
+    assert done.stderr == INTERRUPTED
+
+
+def test_the_command_starts_where_signals_are_heard():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"]["cwt-dask"] == f"{main.__module__}:{main.__name__}"
+
+
+def test_what_a_run_does_not_hear_ends_the_command_as_ctrl_c(monkeypatch):
+    heard = {}
+    monkeypatch.setattr(signal, "signal", heard.__setitem__)
+    monkeypatch.setattr(sys, "argv", ["cwt-dask"])
+    assert main() == 2
+    assert heard.keys() == set(SIGNALS)
+    with pytest.raises(KeyboardInterrupt):
+        heard[signal.SIGTERM](signal.SIGTERM, None)
