@@ -12,8 +12,9 @@ demo: .venv/installed
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
 # Whole runs and all the rest side by side: each takes one core for about as long as the other. The rest alone shows that
-# every raise has a test; watching for that costs a third of the time.
-RUNS := $(addprefix tests/test_,blocks.py dynamic_range.py exactness.py faults.py pilot.py ring.py stop.py taken_over.py work.py)
+# every raise has a test; watching for that costs a fifth of the time.
+RUNS := $(addprefix tests/test_,blocks.py catalogue.py deploy.py dynamic_range.py exactness.py faults.py flags.py help.py \
+	peaks.py pilot.py positions.py products.py python_page.py ring.py simulate.py stop.py taken_over.py work.py xarray.py)
 
 # What make test leaves out.
 APART := cluster gammapy browser docs

@@ -2,7 +2,9 @@
 
 A peak is a pixel of the support (at any scale) whose significance no pixel of its 3 x 3 neighbourhood in the support
 exceeds; two peaks no farther apart than the finer of their scales are one: the more significant counts (the earlier in
-row-major order, where they are equal). A peak's scale is that of its largest significance. Counts and background are
+row-major order, where they are equal). Significances are equal if they differ by less than 1e-9 of the larger: where
+sky and background are symmetric they are the same number, and rounding, which depends on the tile, must not choose. A
+peak's scale is that of its largest significance. Counts and background are
 summed over the pixels whose centres lie within sqrt(2) widths of that scale's kernel: the disc on which it is positive.
 Discs of neighbouring peaks may overlap.
 
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.spatial
+
+from cwt_dask.cwt.compiled import TIE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,17 +46,18 @@ def find_peaks(
     edge are right only where that is the map's edge. On a ring the image may hold columns several times, `turn` columns
     apart.
     """
-    # Of equal neighbours the first in row-major order wins: it must exceed those before it and not be below the others.
+    # Of equal neighbours the first in row-major order wins: it must exceed those before it and no other may exceed it.
     height, width = significance.shape
     y, x = np.divmod(np.flatnonzero(significance > -np.inf), width)
     values = significance[y, x]
     is_peak = np.ones(len(y), dtype=bool)
     # A ring of one column is its own neighbour.
     for before in ((-1, -1), (-1, 0), (-1, 1), *([(0, -1)] if turn != 1 else [])):
-        for sign, beats in ((1, np.greater), (-1, np.greater_equal)):
+        for sign in (1, -1):
             row, column = y + sign * before[0], x + sign * before[1]
             there = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-            is_peak[there] &= beats(values[there], significance[row[there], column[there]])
+            own, other = values[there], significance[row[there], column[there]]
+            is_peak[there] &= _exceeds(own, other) if sign == 1 else ~_exceeds(other, own)
     y, x = y[is_peak], x[is_peak]
     if len(y) == 0:
         return y, x
@@ -64,11 +69,17 @@ def find_peaks(
         dy, dx = (axis[pairs[:, 1]] - axis[pairs[:, 0]] for axis in (y, x))
         pairs = pairs[(dy != 0) | (dx % turn != 0)]
     # Pairs come as i < j and peaks in row-major order: on equality the second falls.
-    values = significance[y, x]
-    falls = np.where(values[pairs[:, 0]] < values[pairs[:, 1]], pairs[:, 0], pairs[:, 1])
+    first, second = significance[y, x][pairs.T]
+    falls = np.where(_exceeds(second, first), pairs[:, 0], pairs[:, 1])
     kept = np.ones(len(y), dtype=bool)
     kept[falls] = False
     return y[kept], x[kept]
+
+
+def _exceeds(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether one finite significance is larger than another by more than rounding."""
+    exceeds: NDArray[np.bool_] = one - other > TIE * np.abs(one)
+    return exceeds
 
 
 def disc_sums(

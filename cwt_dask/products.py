@@ -64,14 +64,11 @@ def _regions(catalogue: Table) -> str:
     """Circles with the sources' discs, as DS9 reads them."""
     from regions import CircleSkyRegion, Regions  # noqa: PLC0415
 
-    per_pixel = catalogue["scale_deg"] / catalogue["scale"] if len(catalogue) else []
+    centres = SkyCoord(catalogue["ra"], catalogue["dec"], unit="deg")
+    radii = np.asarray(catalogue["radius"] * catalogue["scale_deg"] / catalogue["scale"], np.float64) * units.deg
     circles = [
-        CircleSkyRegion(
-            SkyCoord(row["ra"], row["dec"], unit="deg"),
-            float(row["radius"] * size) * units.deg,
-            meta={"text": row["name"], "tag": [f"flags {row['flags']}"]},
-        )
-        for row, size in zip(catalogue, per_pixel, strict=True)
+        CircleSkyRegion(centre, radius, meta={"text": name, "tag": [f"flags {flags}"]})
+        for centre, radius, name, flags in zip(centres, radii, catalogue["name"], catalogue["flags"], strict=True)
     ]
     return str(Regions(circles).serialize(format="ds9", precision=6))
 

@@ -370,7 +370,7 @@ def test_whatever_is_read_of_a_run(readable, capsys, name, how):
         (readable / name).write_bytes(content)
 
 
-@hypothesis.settings(settings, max_examples=40)
+@hypothesis.settings(settings, max_examples=25)
 @given(name=st.sampled_from(OF_A_RUN) | st.sampled_from(DESCRIPTIONS), how=damages)
 def test_whatever_happened_to_a_finished_run(survey, finished, tmp_path_factory, capsys, name, how):
     run_dir = shutil.copytree(finished, tmp_path_factory.mktemp("copy") / "run")

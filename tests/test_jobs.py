@@ -107,7 +107,7 @@ def test_a_job_is_its_worker_s_until_both_are_gone(watcher):
 def test_while_others_work_a_run_is_not_given_up(watcher):
     cluster = watcher.jobs.cluster
     cluster.observed.add("c-10")
-    for number in range(20):
+    for number in range(10):
         cluster.workers["c-0"] = SimpleNamespace(job_id=f"1{number}")
         watcher.jobs.look()
     assert list(cluster.workers) == ["c-10", "c-0"]

@@ -15,8 +15,8 @@ from cwt_dask.survey import Survey, SurveySource, ingest
 from cwt_dask.tiling import Box, TileGrid, on_map
 from cwt_dask.windows import read_box
 
-# Few values: most pixels have equal neighbours, and plateaus are the rule.
-levels = st.sampled_from([-np.inf, 3.0, 4.0, 5.0])
+# Few values: most pixels have equal neighbours, and plateaus are the rule; some are equal but for rounding.
+levels = st.sampled_from([-np.inf, 3.0, 4.0, 4.0 * (1 + 1e-13), 5.0, 5.0 * (1 - 1e-13)])
 images = hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=levels)
 SCALES = np.array([0.5, 1.0, 1.2, math.sqrt(2), 2.0, 2.5, 4.0])
 LARGEST = 4.0
@@ -30,9 +30,14 @@ def images_with_scales(draw):
     return image, SCALES[kinds]
 
 
+def wins(one, other, *, earlier):
+    """Whether a significance is larger than another, or the earlier of two that differ by rounding at most."""
+    return earlier if math.isclose(one, other, rel_tol=1e-9) else one > other
+
+
 def exceeds(image, one, other):
     """Whether pixel `one` is the more significant, or as significant and the earlier."""
-    return (image[one], other) > (image[other], one)
+    return wins(image[one], image[other], earlier=one < other)
 
 
 def naive_peaks(image, scale):
@@ -115,19 +120,17 @@ def naive_ring_peaks(image, scale):
                 if 0 <= other[0] < image.shape[0] and other != pixel:
                     yield dy, dx, other
 
-    def wins(one, other, dy, dx):
-        return (image[one], (dy, dx)) > (image[other], (0, 0))
-
     maxima = {
         pixel
         for pixel in np.ndindex(image.shape)
-        if np.isfinite(image[pixel]) and all(wins(pixel, other, dy, dx) for dy, dx, other in others(pixel, 1))
+        if np.isfinite(image[pixel])
+        and all(wins(image[pixel], image[other], earlier=(dy, dx) > (0, 0)) for dy, dx, other in others(pixel, 1))
     }
     return sorted(
         peak
         for peak in maxima
         if all(
-            wins(peak, other, dy, dx)
+            wins(image[peak], image[other], earlier=(dy, dx) > (0, 0))
             for dy, dx, other in others(peak, math.floor(LARGEST))
             if other in maxima and math.hypot(dy, dx) <= min(scale[peak], scale[other])
         )

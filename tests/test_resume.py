@@ -154,9 +154,14 @@ def test_a_certificate_that_is_not_sealed_is_made_again(run, store):
         assert is_as_sealed(run.certificate)
 
 
-@pytest.mark.parametrize("fits", ["yes", "no"])
-@pytest.mark.parametrize("damage", [flip, Path.unlink])
-@pytest.mark.parametrize("name", ["catalogue.fits", "maps.fits"])
+@pytest.mark.parametrize(
+    ("name", "damage", "fits"),
+    [
+        ("catalogue.fits", flip, "no"),
+        ("catalogue.fits", Path.unlink, "yes"),
+        *(("maps.fits", damage, fits) for damage in (flip, Path.unlink) for fits in ("yes", "no")),
+    ],
+)
 def test_fits_files_that_are_not_as_written_are_made_again(store, tmp_path, name, damage, fits):
     run = run_survey(store, tmp_path / "run", **OPTIONS | {"fits": "yes"})
     path = run.files.path / name

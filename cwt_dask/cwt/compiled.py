@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# T/E that settles changes by rounding alone: the iteration that it came from is the first that got so near.
+# T/E that are nearer than this, relative to the larger, differ by rounding alone: no later iteration and no neighbouring
+# pixel exceeds another by that.
 TIE = 1e-9
 
 
