@@ -49,7 +49,10 @@ def offsets(n: int, width: float, level: float, counts: float, seed: int = 1) ->
     CWT(KERNELS, significance_threshold=THRESHOLD, max_iter=ITERATIONS).analyze(data)
     scale = KERNELS.scales[data.best_scale.data]
     y, x = find_peaks(np.where(data.support_2d.data > 0, data.significance.data, -np.inf), scale)
-    found = find_centroids(observed, background, Box(0, observed.shape[0], 0, observed.shape[1]), y, x, scale[y, x])
+    valid = np.ones(observed.shape, bool)
+    found = find_centroids(
+        observed, background, valid, Box(0, observed.shape[0], 0, observed.shape[1]), y, x, scale[y, x]
+    )
     distance, peak = cKDTree(np.column_stack([y, x])).query(centres)
     taken, peak = distance <= NEAR, peak[distance <= NEAR]
     significance = data.significance.data[y, x][peak]

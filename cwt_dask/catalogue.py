@@ -81,18 +81,26 @@ def build_catalogue(run_dir: RunDir, plan: Plan, facts: SurveyFacts, wcs: WCS) -
         where the survey's exposure has a unit.
     """
     rows, n_pixels = _joined(run_dir, plan)
+    turn = plan.grid.x.length if plan.grid.ring else None
+    if turn:
+        # A centroid may lie beyond the edge that its peak is near.
+        rows["x_centroid"] = _on_map(rows["x_centroid"], turn)
     _take_back_off_sky(rows, wcs)
     position = rows["x_centroid"], rows["y_centroid"]
     sky = SkyCoord(wcs.pixel_to_world(*position))
     rows["flags"] |= np.where(np.isfinite(rows["x_error"]), 0, SourceFlag.NO_CENTROID) | _blended(rows, plan)
     columns = {
         "source_id": np.arange(1, len(rows) + 1),
-        "name": np.array(source_names(sky.icrs, plan.settings.source_prefix), dtype=str),
-        "ra": sky.icrs.ra.deg,
+        "name": np.array(
+            source_names(sky.icrs.ra.deg, sky.icrs.dec.deg, facts.pixel_scale_deg, plan.settings.source_prefix),
+            dtype=str,
+        ),
+        # Rounding may give 360.
+        "ra": np.round(sky.icrs.ra.deg, DECIMALS["ra"]) % 360,
         "dec": sky.icrs.dec.deg,
-        "glon": sky.galactic.l.deg,
+        "glon": np.round(sky.galactic.l.deg, DECIMALS["glon"]) % 360,
         "glat": sky.galactic.b.deg,
-        "pos_err": _position_error(rows, wcs, facts.pixel_scale_deg),
+        "pos_err": _position_error(rows, wcs, facts.pixel_scale_deg, turn),
         "x_peak": rows["x"],
         "y_peak": rows["y"],
         "x_centroid": position[0],
@@ -129,8 +137,10 @@ def build_catalogue(run_dir: RunDir, plan: Plan, facts: SurveyFacts, wcs: WCS) -
     )
 
 
-UNITS = dict.fromkeys(("ra", "dec", "glon", "glat", "pos_err", "scale_deg"), units.deg) | dict.fromkeys(
-    ("x_peak", "y_peak", "x_centroid", "y_centroid", "scale", "radius"), units.pix
+UNITS = (
+    dict.fromkeys(("ra", "dec", "glon", "glat", "pos_err", "scale_deg"), units.deg)
+    | dict.fromkeys(("x_peak", "y_peak", "x_centroid", "y_centroid", "scale", "radius", "n_pixels"), units.pix)
+    | dict.fromkeys(("counts", "background", "excess", "excess_errn", "excess_errp"), units.ct)
 )
 
 
@@ -165,17 +175,26 @@ def _take_back_off_sky(rows: Table, wcs: WCS) -> None:
         rows[f"{name}_error"][off] = np.inf
 
 
-def _position_error(rows: Table, wcs: WCS, pixel_scale: float) -> NDArray[np.float64]:
+def _on_map(x: NDArray[np.float64], turn: int) -> NDArray[np.float64]:
+    """Columns of a ring as those of the map's pixels."""
+    return np.asarray((x + 0.5) % turn - 0.5, np.float64)
+
+
+def _position_error(rows: Table, wcs: WCS, pixel_scale: float, turn: int | None) -> NDArray[np.float64]:
     """68 % radius in degrees; the disc's radius where there is no centroid."""
-    along_x = rows["x_error"] * _pixel_sizes(rows, wcs, (0.5, 0.0), pixel_scale)
-    along_y = rows["y_error"] * _pixel_sizes(rows, wcs, (0.0, 0.5), pixel_scale)
+    along_x = rows["x_error"] * _pixel_sizes(rows, wcs, (0.5, 0.0), pixel_scale, turn)
+    along_y = rows["y_error"] * _pixel_sizes(rows, wcs, (0.0, 0.5), pixel_scale, turn)
     error = radius_68(along_y, along_x, rows["significance"])
     return np.asarray(np.where(np.isfinite(error), error, rows["radius"] * pixel_scale), np.float64)
 
 
-def _pixel_sizes(rows: Table, wcs: WCS, half: tuple[float, float], pixel_scale: float) -> NDArray[np.float64]:
+def _pixel_sizes(
+    rows: Table, wcs: WCS, half: tuple[float, float], pixel_scale: float, turn: int | None
+) -> NDArray[np.float64]:
     """Size on the sky, in degrees, of the pixels at the centroids; `pixel_scale` beside the edge of the sky."""
     ends = [(rows["x_centroid"] + sign * half[0], rows["y_centroid"] + sign * half[1]) for sign in (-1, 1)]
+    if turn:
+        ends = [(_on_map(x, turn), y) for x, y in ends]
     known = np.logical_and(*(has_position(wcs, *end) for end in ends))
     sizes = np.full(len(rows), pixel_scale)
     first, second = (SkyCoord(wcs.pixel_to_world(x[known], y[known])) for x, y in ends)
@@ -189,16 +208,19 @@ def _blended(rows: Table, plan: Plan) -> NDArray[np.int64]:
     if len(rows) < 2:
         return flags
     y, x, radius = (np.asarray(rows[name], np.float64) for name in ("y", "x", "radius"))
-    # On a ring the peaks come again one turn further.
-    width = plan.grid.x.length
-    turns = np.repeat([0, width, -width] if plan.grid.ring else [0], len(rows))
-    everyone = np.arange(len(turns)) % len(rows)
-    positions = np.column_stack([y[everyone], x[everyone] + turns])
-    one, other = cKDTree(positions).query_pairs(2 * radius.max(), output_type="ndarray").T
-    apart = np.hypot(*(positions[one] - positions[other]).T)
-    one, other = everyone[one], everyone[other]
-    overlap = (apart <= radius[one] + radius[other]) & (one != other)
-    flags[one[overlap]] = flags[other[overlap]] = SourceFlag.BLENDED
+    # On a ring the peaks come again one turn further: its own copies are no other sources.
+    turns = [0, plan.grid.x.length, -plan.grid.x.length] if plan.grid.ring else [0]
+    kinds = [np.flatnonzero(radius == size) for size in np.unique(radius)]
+    # Nearest neighbours by kind take memory by the sources, all pairs by their square.
+    for others in kinds:
+        copies = np.tile(others, len(turns))
+        tree = cKDTree(np.column_stack([y[copies], x[copies] + np.repeat(turns, len(others))]))
+        for some in kinds:
+            reach = radius[some[0]] + radius[others[0]]
+            nearest = range(1, len(turns) + 2)
+            apart, which = tree.query(np.column_stack([y[some], x[some]]), k=nearest, distance_upper_bound=reach + 1)
+            overlap = (apart <= reach) & (np.append(copies, -1)[which] != some[:, np.newaxis])
+            flags[some[overlap.any(axis=1)]] = SourceFlag.BLENDED
     return flags
 
 
@@ -211,6 +233,10 @@ def _provenance(plan: Plan) -> dict[str, Any]:
         "SCALES": " ".join(f"{scale:g}" for scale in plan.kernels.scales),
         "STEP": plan.settings.step_scale,
         "THRESH": plan.settings.significance_threshold,
+        "ISLANDS": plan.settings.significance_island_threshold or "no threshold of their own",
+        "MAXITER": plan.settings.max_iter,
+        "TOL": plan.settings.tol,
+        "FRAME": "ICRS (ra, dec) and Galactic (glon, glat)",
         "PIXELS": "0-based, centre of the first pixel at 0",
         "POSTSEL": "significance and sqrt_ts are of places chosen because they are large",
     }

@@ -2,14 +2,15 @@
 
 The centroid of the excess (counts - background) in a round Gaussian window as wide as the peak's scale, which moves
 until it lies on its own centroid: the maximum of the excess smoothed by that Gaussian. It follows from the counts
-alone, so it does not depend on how the map was cut. What its error was found to be: docs/catalogue.md.
+alone, so it does not depend on how the map was cut. Beside the map's edge or masked pixels there is none: what a window
+does not see draws its centroid away, by much more than its error. What its error was found to be: docs/catalogue.md.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # The window ends where it is 1 % of its maximum.
 _WIDTHS = 3.0
+# What is not seen must lie farther off than this: there a window has an eighth of its weight.
+_SEEN_WIDTHS = 2.0
 # Pixels of a step that is the last, and steps after which there is no centroid.
 _LAST_STEP, _MOST_STEPS = 1e-5, 200
 # Patches that are held at a time, in pixels.
@@ -71,6 +74,7 @@ def radius_68(
 def find_centroids(
     counts: NDArray[np.float64],
     background: NDArray[np.float64],
+    valid: NDArray[np.bool_],
     box: Box,
     y: NDArray[np.int64],
     x: NDArray[np.int64],
@@ -84,6 +88,8 @@ def find_centroids(
     ----------
     counts, background : ndarray
         Images (y, x) of the pixels of `box`, in counts; outside there is nothing.
+    valid : ndarray of bool
+        (y, x), which of them are not masked.
     box : Box
         Which those are.
     y, x, scale : ndarray
@@ -97,6 +103,8 @@ def find_centroids(
         these = np.flatnonzero(scale == width)
         for some in np.array_split(these, -(-these.size * (2 * reach + 1) ** 2 // _AT_A_TIME)):
             patches = [_patches(image, box, y[some], x[some], reach, turn) for image in (counts, background)]
+            # A narrow ring is seen all round.
+            patches.append(_patches(valid, box, y[some], x[some], reach, None))
             moved, variance = np.zeros((some.size, 2)), np.full((some.size, 2), np.inf)
             _follow(*patches, width, moved, variance)
             found.y[some] += moved[:, 0]
@@ -106,7 +114,7 @@ def find_centroids(
 
 
 def _patches(
-    image: NDArray[np.float64], box: Box, y: NDArray[np.int64], x: NDArray[np.int64], reach: int, turn: int | None
+    image: NDArray[Any], box: Box, y: NDArray[np.int64], x: NDArray[np.int64], reach: int, turn: int | None
 ) -> NDArray[np.float64]:
     """Pixels of an image around peaks (peak, y, x), 0 outside of it."""
     offsets = np.arange(-reach, reach + 1)
@@ -122,16 +130,27 @@ def _patches(
 
 
 @compiled
+def _sees(valid: NDArray[np.float64], y: float, x: float, far: float) -> bool:  # pragma: no cover - compiled
+    """Whether all pixels of a patch (y, x) that are no farther than `far` from a position are valid."""
+    for i in range(valid.shape[0]):
+        for j in range(valid.shape[1]):
+            if valid[i, j] == 0 and (i - y) ** 2 + (j - x) ** 2 <= far**2:
+                return False
+    return True
+
+
+@compiled
 def _follow(
     counts: NDArray[np.float64],
     background: NDArray[np.float64],
+    valid: NDArray[np.float64],
     width: float,
     moved: NDArray[np.float64],
     variance: NDArray[np.float64],
 ) -> None:  # pragma: no cover - compiled
     """Move windows from the centres of patches (peak, y, x) until they rest; their ways, and variances of these.
 
-    A window that finds no excess, or goes farther than its width, leaves no trace.
+    A window that finds no excess, goes farther than its width, or does not see what is near leaves no trace.
     """
     n, size, _ = counts.shape
     reach = size // 2
@@ -159,7 +178,7 @@ def _follow(
             if (first_y / total) ** 2 + (first_x / total) ** 2 < _LAST_STEP**2:
                 rests = True
                 break
-        if not rests:
+        if not rests or not _sees(valid[k], reach + y, reach + x, _SEEN_WIDTHS * width):
             continue
         # The centroid is where the first moments vanish: their variances over the squares of their slopes.
         slope_y = slope_x = spread_y = spread_x = 0.0

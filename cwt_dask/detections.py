@@ -90,15 +90,17 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     reach = max(math.ceil(radius.max(initial=0)), reach_of(scale.max(initial=0)))
     around = grid.on_map(tile.core.grown(reach))
     if around.intersection(tile.window) == around:
-        planes = [plane[around.within(tile.box)] for plane in (window.counts, window.background)]
+        part = around.within(tile.box)
+        planes, valid = [window.counts[part], window.background[part]], window.valid[part]
     else:
         # A margin narrower than what is looked at.
         planes = [survey.read(name, around).astype(np.float64) for name in ("counts", "background")]
+        valid = survey.read("mask", around) > 0
     y, x = np.divmod(pixels, shape[1])
     y, x = y + tile.core.y0, x + tile.core.x0
     turn = grid.x.length if grid.ring else None
     counts, background = disc_sums(planes, around, y[maxima], x[maxima], radius, turn=turn)
-    centroids = find_centroids(planes[0], planes[1], around, y[maxima], x[maxima], scale, turn=turn)
+    centroids = find_centroids(planes[0], planes[1], valid, around, y[maxima], x[maxima], scale, turn=turn)
     return Detections(
         y=y,
         x=x,

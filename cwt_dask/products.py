@@ -41,12 +41,27 @@ def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
     """Write the catalogue as ECSV, FITS table, VOTable, and regions for DS9."""
     text, table, votable = io.StringIO(), io.BytesIO(), io.BytesIO()
     catalogue.write(text, format="ascii.ecsv")
-    catalogue.write(table, format="fits")
+    _in_ascii(catalogue).write(table, format="fits")
     _votable(catalogue).to_xml(votable)
     write_atomically(run_dir.catalogue, text.getvalue().encode())
     write_atomically(run_dir.catalogue_fits, table.getvalue())
     write_atomically(run_dir.catalogue_votable, votable.getvalue())
     write_atomically(run_dir.catalogue_regions, _regions(catalogue).encode())
+
+
+def _in_ascii(catalogue: Table) -> Table:
+    """As FITS can hold it: letters of other catalogues' names and files that it has not are written as escapes."""
+    table = catalogue.copy()
+    for name in table.colnames:
+        if table[name].dtype.kind == "U":
+            table[name] = np.char.encode(table[name], "ascii", "backslashreplace").astype(str)
+            table[name].description = catalogue[name].description
+    table.meta = {key: _ascii(value) if isinstance(value, str) else value for key, value in table.meta.items()}
+    return table
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _votable(catalogue: Table) -> Any:

@@ -53,7 +53,8 @@ class SourceFlag(IntFlag):
     BLENDED = 128
     """Its disc overlaps another source's: counts that lie in both are counted for both."""
     NO_CENTROID = 256
-    """No centroid was found near the peak: the position is that of the peak's pixel."""
+    """No centroid was found near the peak, or masked pixels or the map's edge are so near that it would be biased: the
+    position is that of the peak's pixel."""
 
 
 def trust_flags(

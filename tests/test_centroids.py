@@ -15,11 +15,12 @@ def source(y, x, counts, width, shape=SHAPE):
     return counts * np.outer(*along)
 
 
-def centroids(counts, background, y, x, scale, box=ALL, turn=None):
+def centroids(counts, background, y, x, scale, box=ALL, turn=None, valid=None):
     y, x = np.atleast_1d(y), np.atleast_1d(x)
     return find_centroids(
         counts,
         np.broadcast_to(np.asarray(background, float), counts.shape),
+        np.ones(counts.shape, bool) if valid is None else valid,
         box,
         y,
         x,
@@ -55,14 +56,20 @@ def test_it_depends_on_no_pixel_beyond_its_reach():
     assert (part.y, part.x, part.y_error, part.x_error) == (whole.y, whole.x, whole.y_error, whole.x_error)
 
 
-def test_at_the_edge_what_is_outside_counts_as_nothing():
-    counts = source(0.2, 0.1, 500.0, 1.5)
-    found = centroids(counts, 0.0, 0, 0, 1.8)
-    padded = np.zeros((60, 70))
-    padded[10:50, 10:60] = counts
-    expected = centroids(padded, 0.0, 10, 10, 1.8, box=Box(0, 60, 0, 70))
-    assert found.y[0] + 10 == pytest.approx(expected.y[0], abs=1e-12)
-    assert found.x[0] + 10 == pytest.approx(expected.x[0], abs=1e-12)
+@pytest.mark.parametrize(("x", "seen"), [(0.2, False), (2.4, False), (3.0, True), (24.0, True)])
+def test_beside_the_edge_there_is_none_and_where_there_is_one_it_is_unbiased(x, seen):
+    found = centroids(source(20.3, x, 500.0, 1.5), 0.0, 20, round(x), 1.8)
+    assert np.isfinite(found.x_error[0]) == seen
+    assert found.x[0] == (pytest.approx(x, abs=0.1) if seen else round(x))
+
+
+def test_beside_a_masked_pixel_there_is_none():
+    counts, valid = source(20.0, 25.0, 500.0, 1.5), np.ones(SHAPE, bool)
+    valid[20, 29] = False
+    assert np.isfinite(centroids(counts * valid, 0.0, 20, 25, 1.8, valid=valid).x_error[0])
+    valid[20, 28] = False
+    found = centroids(counts * valid, 0.0, 20, 25, 1.8, valid=valid)
+    assert (found.y[0], found.x[0], found.x_error[0]) == (20, 25, np.inf)
 
 
 def test_on_a_ring_it_goes_over_the_edge():
@@ -98,7 +105,7 @@ def test_many_are_measured_in_parts_and_of_all_scales():
     counts = rng.poisson(source(20, 25, 300.0, 1.5) + 1.0).astype(float)
     n = 3000
     scale = np.where(np.arange(n) % 2, 1.8, 6.0)
-    found = find_centroids(counts, np.ones(SHAPE), ALL, np.full(n, 20), np.full(n, 25), scale)
+    found = find_centroids(counts, np.ones(SHAPE), np.ones(SHAPE, bool), ALL, np.full(n, 20), np.full(n, 25), scale)
     for some in (slice(0, n, 2), slice(1, n, 2)):
         assert len(set(found.x[some])) == 1
     assert found.x[0] != found.x[1]
@@ -106,5 +113,5 @@ def test_many_are_measured_in_parts_and_of_all_scales():
 
 def test_none_of_none():
     nothing = np.empty(0, dtype=np.int64)
-    found = find_centroids(np.zeros(SHAPE), np.zeros(SHAPE), ALL, nothing, nothing, np.empty(0))
+    found = find_centroids(np.zeros(SHAPE), np.zeros(SHAPE), np.ones(SHAPE, bool), ALL, nothing, nothing, np.empty(0))
     assert found.y.shape == found.x_error.shape == (0,)

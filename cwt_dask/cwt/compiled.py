@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# T/E that are nearer than this, relative to the larger, differ by rounding alone: no later iteration and no neighbouring
-# pixel exceeds another by that.
+# T/E that are nearer than this, relative to the larger, differ by rounding alone: no iteration and no pixel exceeds
+# another by that.
 TIE = 1e-9
 
 

@@ -136,7 +136,7 @@ def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:
     if survey.exposure_unit and not unit:
         said = shown(survey.exposure_unit)
         warnings += (
-            f"the exposure's unit {said} (BUNIT) is none that astropy knows: the catalogue gives no photon flux",
+            f"the exposure's unit {said} (BUNIT) is none of area times time: the catalogue gives no photon flux",
         )
     return SurveyFacts(
         shape=survey.shape,

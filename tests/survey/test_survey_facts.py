@@ -161,7 +161,7 @@ def test_a_unit_that_is_none_of_exposure_is_told(write, planes, given):
     fits.setval(path, "BUNIT", value=given, ext=("EXPOSURE", 1))
     facts = scan(SurveySource.of(path))
     assert facts.exposure_unit == ""
-    assert f"the exposure's unit {given} (BUNIT) is none that astropy knows" in facts.warnings[0]
+    assert f"the exposure's unit {given} (BUNIT) is none of area times time" in facts.warnings[0]
 
 
 def test_surveys_that_differ_in_the_unit_of_the_exposure_are_not_the_same(write, planes):
