@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
+from astropy.table import Table
 
 from cwt_dask import run_survey
 from cwt_dask.match import match_run
@@ -23,6 +23,14 @@ KERNELS = {"n_scale": 3, "min_scale": 1.2, "step_scale": 1.5}
 THRESHOLDS, RADII, LATITUDE = (3.0, 4.0, 5.0), (0.1, 0.35), 5.0
 
 
+def near_the_plane(catalogue: Path, cut: Path) -> Path:
+    """Cut the catalogue before it is matched, so that what is found and what would be by chance are of the same."""
+    rows = Table.read(catalogue, hdu=1)
+    near = abs(rows["GLAT"]) < LATITUDE
+    rows["Source_Name", "RAJ2000", "DEJ2000"][near].write(cut)
+    return cut
+
+
 def table(survey: Path, catalogue: Path) -> str:
     """One row a threshold and radius."""
     lines = [
@@ -31,16 +39,16 @@ def table(survey: Path, catalogue: Path) -> str:
     ]
     for threshold in THRESHOLDS:
         with TemporaryDirectory() as folder:
+            cut = near_the_plane(catalogue, Path(folder, "cut.fits"))
             run = run_survey(
                 survey, Path(folder, "run"), significance_threshold=threshold, workers=0, fits="no", **KERNELS
             )
             for radius in RADII:
-                found = match_run(run, catalogue, radius)
+                found = match_run(run, cut, radius)
                 n, associated = len(found.nearest), int((found.nearest >= 0).sum())
-                near = found.inside & (np.abs(found.counterparts.sky.galactic.b.deg) < LATITUDE)
                 lines.append(
                     f"| {threshold:g} | {radius:g} | {n} | {associated} ({associated / n:.0%}) "
-                    f"| {found.chance_associated:.1%} | {(found.found & near).sum()} of {near.sum()} "
+                    f"| {found.chance_associated:.1%} | {(found.found & found.inside).sum()} of {found.inside.sum()} "
                     f"| {found.chance_found:.1%} |"
                 )
     return "\n".join(lines) + "\n"

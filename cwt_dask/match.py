@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 
     from cwt_dask.results import SurveyRun
 
-# Positions are moved along Galactic longitude, so that they keep their distance to the plane, where sources are dense:
-# so many times as far as this, or as four radii, to both sides.
+# The farthest shift is 16 radii: less than halfway round the sky.
+LARGEST_RADIUS = 10.0
+# Positions are moved towards Galactic east, so that they keep their distance to the plane, where sources are dense: so
+# many times as far as this, or as four radii, to both sides.
 LEAST_SHIFT = 1.0
 SHIFTS = (-4, -3, -2, -1, 1, 2, 3, 4)
-# Where a degree along longitude would be most of a circle.
-_LEAST_COSINE = 0.05
+EAST = 90 * units.deg
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Match:
     found : ndarray of bool
         Which counterparts have a source within the radius.
     chance_associated, chance_found : float
-        Share of the sources that are associated, and of the counterparts inside that are found, at shifted positions.
+        Share of the sources that are associated, and of the counterparts that are found, at those of their shifted
+        positions that lie inside; NaN where none does.
     """
 
     counterparts: Counterparts
@@ -75,8 +78,8 @@ def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float) -> 
     InputError
         If the run is not finished, the catalogue cannot be used, or the radius is no angle.
     """
-    if not 0 < radius < 90:
-        raise InputError(f"radius is {radius:g}: it must be an angle above 0 and below 90 deg")
+    if not 0 < radius <= LARGEST_RADIUS:
+        raise InputError(f"radius is {radius:g}: it must be an angle above 0 and of at most {LARGEST_RADIUS:g} deg")
     counterparts = read_counterparts(catalogue)
     rows = run.catalogue
     sky = SkyCoord(rows["ra"], rows["dec"], unit="deg")
@@ -90,8 +93,8 @@ def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float) -> 
         nearest=np.where(within, nearest, -1),
         separation=np.where(within, separation, np.nan),
         found=_nearest(counterparts.sky, sky)[1] <= radius,
-        chance_associated=_by_chance(sky, counterparts.sky, radius),
-        chance_found=_by_chance(counterparts.sky[inside], sky, radius),
+        chance_associated=_by_chance(run, sky, counterparts.sky, radius),
+        chance_found=_by_chance(run, counterparts.sky, sky, radius),
     )
 
 
@@ -99,12 +102,22 @@ def describe_match(found: Match) -> list[str]:
     """In words, a line each."""
     n, n_associated = len(found.nearest), int((found.nearest >= 0).sum())
     n_inside, n_found = int(found.inside.sum()), int((found.found & found.inside).sum())
+    by_chance = _expected(found.chance_associated, n, found.radius)
+    found_by_chance = _expected(found.chance_found, n_inside, found.radius)
+    left_out = found.counterparts.n_without_position
+    also = f"; {left_out} more have no position" if left_out else ""
     return [
-        f"catalogue      {found.counterparts.label}: {len(found.inside)} sources, {n_inside} inside the map",
+        f"catalogue      {found.counterparts.label}: {len(found.inside)} sources, {n_inside} inside the map{also}",
         f"radius         {found.radius:g} deg",
-        f"associated     {n_associated} of {n} sources; by chance {found.chance_associated * n:.1f}",
-        f"found          {n_found} of the {n_inside} inside; by chance {found.chance_found * n_inside:.1f}",
+        f"associated     {n_associated} of {n} sources; by chance {by_chance}",
+        f"found          {n_found} of the {n_inside} inside; by chance {found_by_chance}",
     ]
+
+
+def _expected(share: float, n: int, radius: float) -> str:
+    if n and math.isnan(share):
+        return f"unknown: the map is narrower than the shifts, {_step(radius):g} deg or more"
+    return f"{share * n if n else 0:.1f}"
 
 
 def associate(run: SurveyRun, found: Match) -> None:
@@ -122,7 +135,11 @@ def associate(run: SurveyRun, found: Match) -> None:
         rows["assoc_sep"].unit = units.deg
         rows["assoc_name"].description = f"Nearest source within {found.radius:g} deg in {found.counterparts.label}"
         rows["assoc_sep"].description = "Its distance"
-        rows.meta |= {"ASSOC": found.counterparts.label, "ASSOCRAD": found.radius, "ASSOCBYC": found.chance_associated}
+        rows.meta |= {"ASSOC": found.counterparts.label, "ASSOCRAD": found.radius}
+        # Neither FITS headers nor JSON have a NaN; an earlier match may have left a number.
+        rows.meta.pop("ASSOCBYC", None)
+        if math.isfinite(found.chance_associated):
+            rows.meta["ASSOCBYC"] = found.chance_associated
         table = Table(
             rows["source_id", "name", "ra", "dec", "pos_err", "assoc_name", "assoc_sep"][associated], copy=True
         )
@@ -142,28 +159,35 @@ def _nearest(sky: SkyCoord, others: SkyCoord) -> tuple[NDArray[np.int64], NDArra
     return np.asarray(nearest), np.asarray(separation.deg)
 
 
-def _by_chance(sky: SkyCoord, others: SkyCoord, radius: float) -> float:
-    """Share of positions that have another within the radius when they are shifted, on average over the shifts."""
-    if not len(sky):
-        return 0.0
+def _step(radius: float) -> float:
+    return max(LEAST_SHIFT, 4 * radius)
+
+
+def _by_chance(run: SurveyRun, sky: SkyCoord, others: SkyCoord, radius: float) -> float:
+    """Share of positions that have another within the radius when they are shifted, of those that are then inside."""
     galactic = sky.galactic
-    step = max(LEAST_SHIFT, 4 * radius) / np.maximum(np.cos(galactic.b.rad), _LEAST_COSINE)
-    shares = []
-    for shift in SHIFTS:
-        moved = SkyCoord(galactic.l.deg + shift * step, galactic.b.deg, unit="deg", frame="galactic")
-        shares.append(float(np.mean(_nearest(moved.icrs, others)[1] <= radius)))
-    return float(np.mean(shares))
+    shifted = (galactic.directional_offset_by(EAST, shift * _step(radius) * units.deg).icrs for shift in SHIFTS)
+    # Of a catalogue of the whole sky few are near the map: no more are held.
+    near = [moved[_pixels(run, moved)[0]] for moved in shifted]
+    moved = SkyCoord(np.concatenate([each.ra for each in near]), np.concatenate([each.dec for each in near]))
+    inside = moved[_inside(run, moved)]
+    return float(np.mean(_nearest(inside, others)[1] <= radius)) if len(inside) else math.nan
 
 
 def _inside(run: SurveyRun, sky: SkyCoord) -> NDArray[np.bool_]:
     """Which positions lie on pixels that take part."""
+    inside, row, column = _pixels(run, sky)
+    if inside.any():
+        inside[inside] = run.map("mask").vindex[row[inside], column[inside]].compute() != 0
+    return inside
+
+
+def _pixels(run: SurveyRun, sky: SkyCoord) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Which positions lie on the map; and row and column of each."""
     height, width = run.model.shape
     x, y = run.wcs.world_to_pixel(sky)
     known = np.isfinite(x) & np.isfinite(y)
     column, row = (np.rint(np.where(known, axis, -9)).astype(np.int64) for axis in (x, y))
     if run.stored.plan.grid.ring:
         column = np.where(known, column % width, -9)
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    if inside.any():
-        inside[inside] = run.map("mask").vindex[row[inside], column[inside]].compute() != 0
-    return np.asarray(inside)
+    return (row >= 0) & (row < height) & (column >= 0) & (column < width), row, column

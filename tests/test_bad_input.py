@@ -242,6 +242,27 @@ typed("a number out of its range", *RUN, "--step-scale=1")
 typed("a number that is none", *RUN, "--tol=nan")
 typed("a number that is too large", *RUN, "--margin=9999999999")
 typed("no angle", *RUN, "--min-scale=0.6parsec")
+typed("a radius that is none", "match", "run", "known.fits", "--radius=20")
+
+
+@case("a table that a catalogue does not have")
+def _(folder):
+    Table({"ra": [1.0], "dec": [0.0]}).write(folder / "known.fits")
+    return "match", "run", "known.fits[2]"
+
+
+@case("a catalogue without positions")
+def _(folder):
+    Table({"x": [1.0]}).write(folder / "known.fits")
+    return "match", "run", "known.fits"
+
+
+@case("a catalogue of blank positions")
+def _(folder):
+    Table({"ra": ["--"], "dec": [""]}).write(folder / "known.fits")
+    return "match", "run", "known.fits"
+
+
 typed("no size", *RUN, "--memory-limit=lots")
 typed("too many scales", *RUN, "--n-scale=100", "--step-scale=1.01")
 typed("scales in the wrong unit", *RUN, "--min-scale=200deg")

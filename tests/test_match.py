@@ -1,3 +1,7 @@
+import runpy
+from pathlib import Path
+from unittest import mock
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -8,7 +12,6 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli import main
-from cwt_dask.counterparts import read_counterparts
 from cwt_dask.errors import InputError
 from cwt_dask.match import associate, describe_match, match_run
 from cwt_dask.report import report_is_current, write_report
@@ -55,18 +58,100 @@ def test_the_nearest_within_the_radius_is_associated(run, tmp_path):
     assert lines[2].startswith(f"associated     {half.sum()} of {n} sources; by chance 0.")
 
 
-def test_chance_is_what_sources_strewn_at_random_give(run, tmp_path):
-    rng = np.random.default_rng(2)
-    # As dense everywhere that the share of the sky within the radius of one is known.
-    x, y = rng.uniform(-150, 280, 4000), rng.uniform(-100, 190, 4000)
-    sky = run.wcs.pixel_to_world(x, y).icrs
-    path = tmp_path / "strewn.ecsv"
-    Table({"ra": sky.ra.deg, "dec": sky.dec.deg}).write(path)
-    radius = 0.2
-    expected = 1 - np.exp(-4000 / (43.0 * 29.0) * np.pi * radius**2)
-    found = match_run(run, path, radius)
-    assert found.chance_associated == pytest.approx(expected, abs=0.1)
-    assert 0 < found.chance_found < 0.5
+FIELDS = {
+    # Of 3 x 3 deg, 60 x 60 pixels of 0.05 deg.
+    "on the plane": {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CRVAL1": 10.0, "CRVAL2": 0.0},
+    "at the pole": {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN", "CRVAL1": 10.0, "CRVAL2": 90.0},
+}
+
+
+def field(folder, where, mask=None):
+    """A run on one of them."""
+    survey = write_survey(folder / "survey.fits", *poisson_sky((60, 60), seed=3), mask)
+    with fits.open(survey, mode="update") as hdus:
+        for hdu in hdus[1:]:
+            hdu.header.update(FIELDS[where] | {"CRPIX1": 30.5, "CRPIX2": 30.5, "CDELT1": -0.05, "CDELT2": 0.05})
+    return run_survey(survey, folder / "run", significance_threshold=5.0, **OPTIONS)
+
+
+def strewn(run, n, rng, *, beyond=0.0):
+    """Positions in the field, and so many pixels beyond its edges."""
+    height, width = run.model.shape
+    x, y = (rng.uniform(-0.5 - beyond, size - 0.5 + beyond, n) for size in (width, height))
+    return run.wcs.pixel_to_world(x, y).icrs
+
+
+def write_sky(sky, path):
+    Table({"ra": sky.ra.deg, "dec": sky.dec.deg}).write(path, overwrite=True)
+    return path
+
+
+@pytest.mark.parametrize("where", FIELDS)
+def test_chance_in_a_small_field_is_that_of_sources_strewn_at_random(tmp_path, where):
+    run, rng = field(tmp_path, where), np.random.default_rng(2)
+    write_sky(strewn(run, 1500, rng), run.files.catalogue)
+    # Without an edge, any place has so many of them within 0.1 deg: pi r^2 n, of 400 in (3 + 2 x 0.1)^2 square degrees.
+    n = 400 / 3.2**2
+    found = match_run(run, write_sky(strewn(run, 400, rng, beyond=2), tmp_path / "known.ecsv"), 0.1)
+    assert found.chance_associated == pytest.approx(1 - np.exp(-np.pi * 0.1**2 * n), rel=0.05)
+    # Far more than are needed: as good as everywhere there is one.
+    found = match_run(run, write_sky(strewn(run, 300, rng), tmp_path / "known.ecsv"), 0.2)
+    assert found.chance_associated == pytest.approx(1 - np.exp(-np.pi * 0.2**2 * 300 / 9), abs=0.04)
+    # And the other way round: four discs that do not overlap, within the field.
+    quarters = (np.array([14.5, 14.5, 44.5, 44.5]), np.array([14.5, 44.5, 14.5, 44.5]))
+    write_sky(run.wcs.pixel_to_world(*quarters).icrs, run.files.catalogue)
+    found = match_run(run, write_sky(strewn(run, 20_000, rng), tmp_path / "known.ecsv"), 0.2)
+    # East is all round the pole: shifted positions are not strewn evenly, and none is within 1 deg of it.
+    assert found.chance_found == pytest.approx(4 * np.pi * 0.2**2 / 9, rel=0.2 if where == "at the pole" else 0.05)
+
+
+def test_shifted_positions_count_where_pixels_take_part(tmp_path):
+    mask = np.ones((60, 60), bool)
+    mask[:, 30:] = False
+    run, rng = field(tmp_path, "on the plane", mask), np.random.default_rng(2)
+    # Sources everywhere in the half that takes part, none in the other.
+    sky = strewn(run, 3000, rng)
+    x, _ = run.wcs.world_to_pixel(sky)
+    write_sky(sky[x < 29.5], run.files.catalogue)
+    found = match_run(run, write_sky(sky, tmp_path / "known.ecsv"), 0.1)
+    assert found.chance_found > 0.98
+    with mock.patch.object(SurveyRun, "map", autospec=True, side_effect=SurveyRun.map) as read:
+        match_run(run, tmp_path / "known.ecsv", 0.1)
+    # Once for the catalogue, and once each for all shifts together.
+    assert [call.args[1] for call in read.mock_calls].count("mask") == 3
+
+
+def test_a_shift_keeps_the_distance_to_the_plane(tmp_path):
+    run = field(tmp_path, "on the plane")
+    # In one row; counterparts in the next one that is farther than the radius.
+    write_sky(run.wcs.pixel_to_world(np.arange(60), np.full(60, 10)).icrs, run.files.catalogue)
+    for row, share in ((10, 1.0), (13, 0.0)):
+        sky = run.wcs.pixel_to_world(np.arange(60), np.full(60, row)).icrs
+        assert match_run(run, write_sky(sky, tmp_path / "known.ecsv"), 0.1).chance_associated == share
+
+
+def test_chance_is_unknown_where_the_map_is_narrower_than_the_shifts(tmp_path):
+    run = field(tmp_path, "on the plane")
+    path = write_sky(SkyCoord(run.catalogue["ra"], run.catalogue["dec"]), tmp_path / "known.ecsv")
+    associate(run, match_run(run, path, 0.2))
+    assert 0 <= run.catalogue.meta["ASSOCBYC"] <= 1
+    found = match_run(run, path, 1.0)
+    assert np.isnan(found.chance_associated)
+    assert np.isnan(found.chance_found)
+    lines = describe_match(found)
+    for line in lines[2:]:
+        assert line.endswith("by chance unknown: the map is narrower than the shifts, 4 deg or more")
+    associate(run, found)
+    assert (run.catalogue.meta["ASSOCRAD"], "ASSOCBYC" in run.catalogue.meta) == (1.0, False)
+    assert "ASSOCBYC" not in fits.getheader(run.files.catalogue_fits, 1)
+    assert Table.read(run.files.associations).meta["associated"] == lines[2]
+    assert not [check for check in verify_run(SurveyRun.open(run.files.path)) if check.fault]
+
+
+def test_rows_without_a_position_are_counted(run, tmp_path):
+    Table({"ra": [10.0, np.nan, 20.0], "dec": [5.0, 5.0, 95.0]}).write(tmp_path / "known.ecsv")
+    line = describe_match(match_run(run, tmp_path / "known.ecsv", 0.1))[0]
+    assert line == "catalogue      known.ecsv: 1 sources, 0 inside the map; 2 more have no position"
 
 
 def test_associations_go_into_all_files_and_promises_still_hold(run, tmp_path):
@@ -114,9 +199,9 @@ def test_the_command(run, tmp_path, capsys):
     assert "cannot be read as a table" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("radius", [0.0, -1.0, 90.0, np.nan])
+@pytest.mark.parametrize("radius", [0.0, -1.0, 10.01, np.nan])
 def test_a_radius_that_is_none_is_refused(run, radius):
-    with pytest.raises(InputError, match="it must be an angle above 0 and below 90 deg"):
+    with pytest.raises(InputError, match="it must be an angle above 0 and of at most 10 deg"):
         match_run(run, "any", radius)
 
 
@@ -127,56 +212,9 @@ def test_no_sources_no_matches(tmp_path):
     Table({"ra": [sky.ra.deg], "dec": [sky.dec.deg]}).write(tmp_path / "known.ecsv")
     found = match_run(run, tmp_path / "known.ecsv", 0.1)
     assert found.inside.tolist() == [True]
+    assert [line.rpartition("; ")[2] for line in describe_match(found)[2:]] == ["by chance 0.0", "by chance 0.0"]
     associate(run, found)
     assert run.catalogue.colnames[-2:] == ["assoc_name", "assoc_sep"]
-
-
-COLUMNS = {
-    "icrs": {"RA": [10.0, 20.0], "Dec": [5.0, -5.0]},
-    "units": {"ra": np.radians([10.0, 20.0]) * u.rad, "dec": [5.0, -5.0] * u.deg},
-    "text": {"RAJ2000": ["00 40 00", "01 20 00"], "DEJ2000": ["+05 00 00", "-05 00 00"]},
-    "sky": {"where": SkyCoord([10.0, 20.0], [5.0, -5.0], unit="deg")},
-}
-
-
-@pytest.mark.parametrize("kind", COLUMNS)
-def test_positions_are_found_in_columns_of_all_kinds(tmp_path, kind):
-    Table(COLUMNS[kind]).write(tmp_path / "c.ecsv")
-    found = read_counterparts(tmp_path / "c.ecsv")
-    assert SkyCoord([10.0, 20.0], [5.0, -5.0], unit="deg").separation(found.sky).max() < 0.1 * u.arcsec
-    assert found.names.tolist() == ["1", "2"]
-    assert found.label == "c.ecsv"
-
-
-def test_galactic_positions_names_and_gaps(tmp_path):
-    Table({"GLON": [10.0, np.nan, 30.0], "GLAT": [1.0, 2.0, 3.0], "ID": ["a", "b", "c"]}).write(tmp_path / "c.fits")
-    found = read_counterparts(tmp_path / "c.fits")
-    np.testing.assert_allclose(found.sky.galactic.l.deg, [10, 30])
-    assert found.names.tolist() == ["a", "c"]
-
-
-def test_a_table_of_a_file_may_be_named(tmp_path):
-    tables = [fits.table_to_hdu(Table({"ra": [ra], "dec": [0.0]})) for ra in (10.0, 20.0)]
-    tables[1].name = "SECOND"
-    fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(tmp_path / "c.fits")
-    for part, ra in (("", 10.0), ("[1]", 10.0), ("[2]", 20.0), ("[SECOND]", 20.0)):
-        assert read_counterparts(f"{tmp_path / 'c.fits'}{part}").sky.ra.deg == pytest.approx([ra])
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"a": [1.0]}, "has no positions: give it columns ra and dec"),
-        ({"ra": [np.nan], "dec": [1.0]}, "has no source with a position"),
-        ({"ra": [1.0], "dec": [91.0]}, "ra and dec of .* are no positions"),
-        ({"ra": [1.0] * u.m, "dec": [1.0]}, "ra and dec of .* are no positions"),
-        ({"ra": ["x"], "dec": ["y"]}, "ra and dec of .* are no positions"),
-    ],
-)
-def test_catalogues_without_positions_are_refused(tmp_path, columns, message):
-    Table(columns).write(tmp_path / "c.ecsv")
-    with pytest.raises(InputError, match=message):
-        read_counterparts(tmp_path / "c.ecsv")
 
 
 def test_3fhl_on_the_fermi_map(shared_data, tmp_path):
@@ -188,3 +226,14 @@ def test_3fhl_on_the_fermi_map(shared_data, tmp_path):
     assert (found.found & found.inside).sum() >= 60
     assert (found.nearest >= 0).sum() == 53
     assert found.chance_associated < 0.1
+
+
+def test_the_page_shows_what_the_benchmark_measures(shared_data, monkeypatch):
+    """Of its three thresholds the highest, which is quick."""
+    root = Path(__file__).resolve().parents[1]
+    benchmark = runpy.run_path(str(root / "benchmarks" / "fermi.py"))
+    monkeypatch.setitem(benchmark["table"].__globals__, "THRESHOLDS", (5.0,))
+    files = (shared_data / "fermi_survey.fits.gz", shared_data / "gll_psch_v13.fit.gz")
+    *_, near, far = benchmark["table"](*files).splitlines()
+    page = (root / "docs" / "match.md").read_text(encoding="utf-8")
+    assert f"{near}\n{far}\n" in page
