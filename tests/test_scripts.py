@@ -1,4 +1,4 @@
-"""Scripts of deploy/ and workflows/ whose commands are played: what they do when something is odd. Whole: tests/cluster."""
+"""Scripts of deploy/ and workflows/ whose commands are played. Whole ones: tests/cluster."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def script(tmp_path):
             path.write_text(f"#!/bin/sh\n{does}\n")
             path.chmod(0o755)
         done = subprocess.run(
-            ["bash", ROOT / name, *arguments],
+            ["/bin/bash", ROOT / name, *arguments],
             cwd=tmp_path,
             env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"} | (environment or {}),
             stdout=subprocess.PIPE,
