@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,30 @@ def test_each_line_that_is_not_blank_is_a_field(field, content):
 def test_a_field_that_is_not_there_is_named(field, content):
     status, said = field(content, "2")
     assert (status, said) == (2, "fields.txt has no line SURVEY RUN_DIR of number 2 (blank lines do not count)\n")
+
+
+# --- many fields by Snakemake -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "is_right"),
+    [
+        ("field\tsurvey\na\ta.fits\n", True),
+        ("field,survey\na,a.fits\n", False),
+        ("field\tsurvey\na\n", False),
+        ("field\tsurvey\n", False),
+    ],
+)
+def test_fields_that_are_not_separated_by_tabs_are_named(tmp_path, monkeypatch, content, is_right):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fields.tsv").write_text(content)
+    head = (ROOT / "workflows" / "hpc" / "Snakefile").read_text(encoding="utf-8").partition("\nrule all:")[0]
+    names = {}
+    with (
+        nullcontext() if is_right else pytest.raises(SystemExit, match="must have columns field and survey, separated")
+    ):
+        exec(compile(head, "Snakefile", "exec"), names)  # noqa: S102 - what Snakemake does with it
+    assert not is_right or names["FIELDS"] == {"a": "a.fits"}
 
 
 # --- a night of a scheduled pipeline ----------------------------------------------------------------------------------
