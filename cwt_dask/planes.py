@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cwt_dask.checks import shown
 from cwt_dask.errors import InputError
 from cwt_dask.survey import Region
 from cwt_dask.tiling import Box, parts
@@ -60,18 +62,21 @@ class Plane:
             return np.asarray(found[0].any(axis=0))
         return found[0] if len(found) == 1 else np.asarray(found[0] + found[1])
 
-    def read_reduced(self, box: Box, factor: int, *, ring: bool) -> NDArray[np.float64]:
+    def read_reduced(self, box: Box, factor: int, *, ring: bool, mask: Plane | None = None) -> NDArray[np.float64]:
         """Read a box with `factor` x `factor` pixels made one, holding one chunk at a time.
+
+        Where there is a mask only pixels that it does not mark by 0 take part.
 
         Returns
         -------
         ndarray
-            Means; the largest value of what marks pixels, such as the significance, and the least of the mask. The last
-            row and column are of the pixels that are left.
+            Means; the largest value of what marks pixels, such as the significance, and the least of the mask; NaN
+            where no pixel takes part. The last row and column are of the pixels that are left.
         """
         ufunc = np.maximum if self.name in _LARGEST else np.minimum if self.name in _LEAST else np.add
         start = {np.add: 0.0, np.maximum: -np.inf, np.minimum: np.inf}[ufunc]
         reduced = np.full([math.ceil(length / factor) for length in box.shape], start)
+        counted = np.zeros(reduced.shape)
         for piece, inside in self._chunks(box, ring=ring):
             rows, columns = (
                 (start - first) // factor
@@ -81,14 +86,17 @@ class Plane:
                 )
             )
             pixels = self.read(inside, ring=False).astype(np.float64)
-            for axis, groups in enumerate((rows, columns)):
-                pixels = ufunc.reduceat(pixels, np.flatnonzero(np.diff(groups, prepend=-1)), axis=axis)
-            target = reduced[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            ufunc(target, pixels, out=target)
+            used = np.ones(pixels.shape) if mask is None else (mask.read(inside, ring=False) != 0).astype(np.float64)
+            pixels[used == 0] = start
+            for values, whole, how in ((pixels, reduced, ufunc), (used, counted, np.add)):
+                one = values
+                for axis, groups in enumerate((rows, columns)):
+                    one = how.reduceat(one, np.flatnonzero(np.diff(groups, prepend=-1)), axis=axis)
+                target = whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+                how(target, one, out=target)
         if ufunc is np.add:
-            sizes = [np.diff(np.append(np.arange(0, length, factor), length)) for length in box.shape]
-            reduced /= np.outer(*sizes)
-        return reduced
+            reduced /= np.maximum(counted, 1)
+        return np.where(counted > 0, reduced, np.nan)
 
     def _chunks(self, box: Box, *, ring: bool) -> Iterator[tuple[Box, Box]]:
         """Pieces of a box that lie in one chunk, and the same pixels on the map."""
@@ -145,23 +153,28 @@ def plane_of(run: SurveyRun, name: str, index: int | None = None) -> Plane:
     RunError
         If what describes it is damaged.
     """
+    if not isinstance(name, str):
+        raise InputError(f"name is {shown(name)}: it must be the name of a map, such as model")
+    whole = Plane(name, _sources_of(run, name))
+    if index is None:
+        return whole
+    length = whole.sources[0].shape[0] if whole.is_cube else 0
+    if not isinstance(index, Integral) or not 0 <= index < length:
+        what = f"its images are 0 to {length - 1}" if length else "it is one image"
+        raise InputError(f"{name} has no image {shown(index)}: {what}")
+    return Plane(name, (_ImageOfCube(whole.sources[0], int(index)),))
+
+
+def _sources_of(run: SurveyRun, name: str) -> tuple[Any, ...]:
     if name in OF_SURVEY:
         array = run.survey.array(name)
         if array is None:
             raise InputError("the survey has no exposure")
-        return Plane(name, (array,))
+        return (array,)
     try:
-        sources = tuple(run.stored_map(source) for source in DERIVED.get(name, (name,)))
+        return tuple(run.stored_map(source) for source in DERIVED.get(name, (name,)))
     except InputError as error:
         raise InputError(f"{error}, {', '.join((*OF_SURVEY, *DERIVED))}") from error
-    whole = Plane(name, sources)
-    if index is None:
-        return whole
-    length = sources[0].shape[0] if whole.is_cube else 0
-    if not 0 <= index < length:
-        what = f"its images are 0 to {length - 1}" if length else "it is one image"
-        raise InputError(f"{name} has no image {index}: {what}")
-    return Plane(name, (_ImageOfCube(sources[0], index),))
 
 
 def region_of(run: SurveyRun, center: Any, size: Any) -> Region:

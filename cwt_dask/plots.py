@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cwt_dask.checks import shown
 from cwt_dask.coordinates import unit_of
 from cwt_dask.cwt.image import label_sky, pyplot
 from cwt_dask.errors import InputError
@@ -45,6 +46,7 @@ def plot_map(
         last = plane.sources[0].shape[0] - 1
         raise InputError(f"{name} is a cube: choose one image of it with index, 0 to {last}")
     region = region_of(run, center, size)
+    peaks = None if sources is False else _peaks(run.catalogue if sources is True else sources)
     plt = pyplot()
     from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 - as matplotlib, whose part it is
 
@@ -64,22 +66,19 @@ def plot_map(
     if colorbar:
         beside = make_axes_locatable(ax).append_axes("right", size=0.12, pad=0.1, axes_class=plt.Axes)
         ax.figure.colorbar(image, cax=beside, label=_label(run, name))
-    if sources is not False:
-        _mark(ax, run.catalogue if sources is True else sources, region, run.survey.shape[1])
+    if peaks:
+        _mark(ax, *peaks, region, run.survey.shape[1])
     return ax
 
 
 def _pixels(run: SurveyRun, plane: Plane, region: Region, factor: int) -> NDArray[np.float64]:
     """Pixels of a rectangle, NaN where they take no part."""
-
-    def read(plane: Plane) -> NDArray[Any]:
-        if factor == 1:
-            return plane.read(region.box, ring=region.ring)
-        return plane.read_reduced(region.box, factor, ring=region.ring)
-
-    pixels = read(plane).astype(np.float64)
-    if plane.name != "mask" and run.survey.facts.n_masked:
-        pixels[read(plane_of(run, "mask")) == 0] = np.nan
+    mask = plane_of(run, "mask") if plane.name != "mask" and run.survey.facts.n_masked else None
+    if factor > 1:
+        return plane.read_reduced(region.box, factor, ring=region.ring, mask=mask)
+    pixels: NDArray[np.float64] = plane.read(region.box, ring=region.ring).astype(np.float64)
+    if mask:
+        pixels[mask.read(region.box, ring=region.ring) == 0] = np.nan
     return pixels
 
 
@@ -101,9 +100,21 @@ def _label(run: SurveyRun, name: str) -> str:
     return f"{unit}s per pixel" if (unit := unit_of(name)) else ""
 
 
-def _mark(ax: Any, sources: Table, region: Region, n_columns: int) -> None:
+def _peaks(sources: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows and columns of the peaks of sources."""
+    try:
+        y, x = (np.atleast_1d(np.asarray(sources[axis], dtype=np.float64)) for axis in ("y_peak", "x_peak"))
+    # Whatever else has been given.
+    except (TypeError, ValueError, LookupError) as error:
+        raise InputError(
+            f"sources is {shown(sources)}: it must be True, False, or rows of a catalogue, with x_peak and y_peak"
+        ) from error
+    return y, x
+
+
+def _mark(ax: Any, y: NDArray[np.float64], x: NDArray[np.float64], region: Region, n_columns: int) -> None:
     """Draw a circle around each source whose peak is in a rectangle."""
-    y, x = (np.asarray(sources[axis]) - start for axis, start in (("y_peak", region.box.y0), ("x_peak", region.box.x0)))
+    y, x = y - region.box.y0, x - region.box.x0
     if region.ring:
         x %= n_columns
     height, width = region.box.shape

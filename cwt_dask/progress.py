@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 # Seconds of a stage after which its lines say how fast it is and what is left.
@@ -90,6 +90,8 @@ class Bar(Reporter):
             TextColumn("{task.description}", table_column=Column(no_wrap=False)),
             BarColumn(bar_width=10),
             MofNCompleteColumn(),
+            # It goes on while the first tile takes its time.
+            TimeElapsedColumn(),
             TextColumn("{task.fields[more]}"),
         )
         begun = time.monotonic()
@@ -105,9 +107,9 @@ class Bar(Reporter):
         super().event(what, **facts)
 
     def _more(self, n: int, total: int, seconds: float) -> str:
-        took = f"{duration(seconds / n * (total - n))} left" if n < total else duration(seconds)
+        left = f", {duration(seconds / n * (total - n))} left" if n < total else ""
         memory = f", {mebibytes(self.memory)}" if self.memory else ""
-        return f"{rate(n / max(seconds, 1e-3))}, {took}{memory}"
+        return f"{rate(n / max(seconds, 1e-3))}{left}{memory}"
 
 
 class JsonLines(Reporter):
@@ -144,11 +146,11 @@ def reporter(*, quiet: bool, log_format: str = "text") -> Reporter:
 
 
 def rate(per_second: float) -> str:
-    """How many tiles a second, a minute or an hour: the first that is at least one."""
+    """How many a second, a minute or an hour: the first that is at least one."""
     for unit, seconds in (("s", 1), ("min", 60)):
         if per_second * seconds >= 1:
-            return f"{per_second * seconds:.1f} tiles/{unit}"
-    return f"{per_second * 3600:.1f} tiles/h"
+            return f"{per_second * seconds:.1f}/{unit}"
+    return f"{per_second * 3600:.1f}/h"
 
 
 def duration(seconds: float) -> str:

@@ -46,8 +46,8 @@ class Views:
         size : Angle, Quantity or str, optional
             Angular size such as ``"4 deg"``, one for a square, or (height, width); the whole map where neither it nor
             `center` is given. Of more than `cwt_dask.plots.MOST_DRAWN` pixels on a side several are drawn as one: by
-            their mean, what marks pixels (significance, support, ...) by its largest value. Memory stays that of one
-            chunk.
+            their mean, what marks pixels (significance, support, ...) by its largest value; masked pixels take no
+            part. Memory stays that of one chunk.
         index : int, optional
             Which image of a cube (support, joined), from 0.
         sources : bool or Table, optional
@@ -70,7 +70,7 @@ class Views:
         Raises
         ------
         InputError
-            If there is no such map or rectangle, or matplotlib is not installed.
+            If there is no such map or rectangle, `sources` are none, or matplotlib is not installed.
         """
         drawing = {"center": center, "size": size, "index": index, "sources": sources, "colorbar": colorbar}
         return plot_map(self._run, name, ax=ax, fig=fig, **drawing, **imshow)

@@ -20,7 +20,7 @@ from cwt_dask.clusters.versions import refuse_other_versions
 from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.execution import Cluster
 from cwt_dask.options import Options
-from cwt_dask.progress import reporter
+from cwt_dask.progress import Reporter, reporter
 
 
 def execution(**options):
@@ -243,6 +243,34 @@ def test_one_process_is_too_few_for_mpi(monkeypatch, tmp_path):
     monkeypatch.setattr(mpi, "load", lambda *_: one)
     with pytest.raises(InputError, match="cluster is mpi, and the number of processes is 1: start at least 3"):
         join(execution(cluster="mpi"), tmp_path / "run")
+
+
+class Told(Reporter):
+    def __init__(self):
+        self.said = []
+
+    def message(self, text):
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
+@pytest.mark.parametrize(("size", "n_said"), [("4", 1), ("1", 0), ("", 0)])
+def test_who_forgets_that_mpi_has_started_many_is_told(monkeypatch, tmp_path, variable, size, n_said):
+    monkeypatch.setenv(variable, size)
+    told = Told()
+    assert join(execution(), tmp_path / "run", told) is None
+    assert len(told.said) == n_said
+    assert all("MPI has started 4 processes" in line and "--cluster mpi" in line for line in told.said)
+
+
+@pytest.mark.parametrize(("workers", "n_said"), [(4, 1), (None, 0)])
+def test_workers_that_are_not_the_users_to_count_are_warned_about(monkeypatch, tmp_path, workers, n_said):
+    monkeypatch.setattr(mpi, "join", lambda _: None)
+    for where in ({"scheduler": "tls://a:1"}, {"cluster": "mpi"}, {}):
+        told = Told()
+        join(execution(workers=workers, **where), tmp_path / "run", told)
+        assert len(told.said) == (n_said if where else 0)
+        assert all(line.startswith("warning: workers is 4, which has no part in it: ") for line in told.said)
 
 
 def test_a_scheduler_without_tls_is_not_started_unasked(tmp_path):

@@ -1,5 +1,6 @@
 """What a site gets, checked against the schemas of those who read it. SLURM's part is run in tests/cluster."""
 
+import json
 import re
 import subprocess
 import sys
@@ -174,10 +175,15 @@ def test_catalogues_of_fields_are_joined_those_without_a_source_too(tmp_path):
     for field, table in {"empty": rows[:0], "full": rows}.items():
         (tmp_path / field).mkdir()
         table.write(tmp_path / field / "catalogue.ecsv")
+        (tmp_path / field / "certificate.json").write_text(json.dumps({"tiling_exact": field == "full"}))
     script = ROOT / "workflows" / "hpc" / "join_catalogues.py"
     for fields, n in ((("empty", "full"), 2), (("full", "empty"), 2), (("empty",), 0)):
         certificates = [str(tmp_path / field / "certificate.json") for field in fields]
-        subprocess.run([sys.executable, script, tmp_path / "all.ecsv", *certificates], check=True)
+        command = [sys.executable, script, tmp_path / "all.ecsv", *certificates]
+        done = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
+        empty = tmp_path / "empty"
+        harm = f"{empty}: its tiles may have done harm, see {empty / 'certificate.json'}\n"
+        assert done.stderr == (harm if "empty" in fields else "")
         joined = Table.read(tmp_path / "all.ecsv")
         assert joined.colnames == ["field", "name", "ra"]
         assert joined["field"].tolist() == ["full"] * n

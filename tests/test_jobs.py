@@ -7,8 +7,8 @@ import dask
 import pytest
 
 from cwt_dask import run_survey
-from cwt_dask.clusters import jobs
-from cwt_dask.errors import RunError
+from cwt_dask.clusters import jobs, slurm
+from cwt_dask.errors import InputError, RunError
 from cwt_dask.progress import Reporter
 
 SETTINGS = {"n_scale": 1, "min_scale": 1.2, "tile_size": 65, "max_iter": 2, "workers": 2}
@@ -123,3 +123,16 @@ def test_a_slurm_that_does_not_answer_says_nothing_of_jobs(played):
     assert len(cluster.workers) == 2
     played(squeue="echo 1 RUNNING None; echo 2 PENDING Resources")
     assert jobs._known() == {"1": "running", "2": "pending (Resources)"}
+
+
+def test_what_else_slurm_says_is_no_job(played):
+    odd = ["squeue: warning: maintenance on Monday", "", "1 RUNNING", " 2 PENDING Nodes required for job are DOWN", "3"]
+    played(squeue="; ".join(f"echo '{line}'" for line in odd))
+    assert jobs._known() == {"1": "running", "2": "pending (Nodes required for job are DOWN)"}
+
+
+def test_a_slurm_that_does_not_answer_is_not_waited_for_for_ever(played, monkeypatch):
+    monkeypatch.setattr(slurm, "ANSWER_SECONDS", 0.1)
+    played(sbatch="exec sleep 60")
+    with pytest.raises(InputError, match="SLURM does not answer: sbatch --test-only has said nothing for 0.1 s"):
+        slurm._refuse_no_job("#!/bin/sh")

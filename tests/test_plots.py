@@ -149,6 +149,7 @@ def test_a_map_of_one_value_is_drawn(run, monkeypatch):
             "the run has no map modle: there are approx, best_.*, trust, counts, background, exposure, s",
         ),
         (("x",), "the run has no map x: there are"),
+        ((None,), "name is None: it must be the name of a map"),
         (("exposure",), "the survey has no exposure"),
         (("support",), "support is a cube: choose one image of it with index, 0 to 1"),
     ],
@@ -158,10 +159,27 @@ def test_what_is_no_image_is_refused(run, arguments, message):
         run.plot(*arguments)
 
 
-@pytest.mark.parametrize(("name", "message"), [("support", "its images are 0 to 1"), ("model", "it is one image")])
-def test_an_image_that_a_cube_has_not_is_refused(run, name, message):
-    with pytest.raises(InputError, match=f"{name} has no image 2: {message}"):
-        run.plot(name, index=2)
+@pytest.mark.parametrize("index", [2, -1, "first"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("support", "its images are 0 to 1"), ("model", "it is one image"), ("counts", "it is one image")],
+)
+def test_an_image_that_a_cube_has_not_is_refused(run, name, message, index):
+    with pytest.raises(InputError, match=f"{name} has no image {index}: {message}"):
+        run.plot(name, index=index)
+
+
+@pytest.mark.parametrize("sources", [3, None, "all", np.arange(3), {"x_peak": ["a"], "y_peak": ["b"]}])
+def test_what_are_no_sources_is_refused(run, sources):
+    with pytest.raises(InputError, match="sources is .*: it must be True, False, or rows of a catalogue, with x_peak"):
+        run.plot("model", sources=sources)
+
+
+def test_a_column_is_no_source_and_one_row_is(run):
+    with pytest.raises(InputError, match="it must be True, False, or rows of a catalogue"):
+        run.plot("model", sources=run.catalogue["name"])
+    row = run.catalogue[0]
+    assert run.plot("model", sources=row).collections[0].get_offsets().tolist() == [[row["x_peak"], row["y_peak"]]]
 
 
 def test_without_matplotlib_it_says_what_to_install(run, monkeypatch):
@@ -185,6 +203,32 @@ def test_of_a_large_map_several_pixels_are_drawn_as_one(run, sky, monkeypatch):
     # The axes count the pixels of the map.
     assert ax.get_xlim() == (-0.5, 89.5)
     assert ax.images[0].get_extent() == [-0.5, 89.5, -0.5, 69.5]
+
+
+def test_of_pixels_drawn_as_one_only_those_that_are_used_take_part():
+    rng = np.random.default_rng(2)
+    mask, pixels = rng.random((23, 31)) > 0.4, rng.random((23, 31))
+    mask[:4, 4:8] = False
+    # Whatever is stored where a map is masked.
+    pixels[~mask] = np.nan
+    box, chunks = Box(0, 23, 0, 31), (10, 7)
+    used = Plane("mask", (Watched(mask, (6, 31)),))
+    for name, how in (("counts", np.mean), ("significance", np.max)):
+        found = Plane(name, (Watched(pixels, chunks),)).read_reduced(box, 4, ring=False, mask=used)
+        parts = [[pixels[y : y + 4, x : x + 4] for x in range(0, 31, 4)] for y in range(0, 23, 4)]
+        expected = [
+            [how(part[~np.isnan(part)]) if np.isfinite(part).any() else np.nan for part in row] for row in parts
+        ]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert np.isnan(found[0, 1])
+        assert np.isnan(found).sum() == 1
+
+
+def test_a_block_of_a_large_map_that_is_masked_in_part_is_drawn_of_the_rest(run, sky, monkeypatch):
+    monkeypatch.setattr(plots, "MOST_DRAWN", 10)
+    parts = [[(slice(y, y + 9), slice(x, x + 9)) for x in range(0, 90, 9)] for y in range(0, 70, 9)]
+    expected = [[sky[0][part][sky[2][part]].mean() for part in row] for row in parts]
+    np.testing.assert_allclose(drawn(run.plot("counts")), expected, rtol=1e-12)
 
 
 class Watched:

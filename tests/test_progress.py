@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from datetime import datetime
 from types import SimpleNamespace
 
@@ -34,15 +35,13 @@ def test_lines_of_a_long_stage_tell_rate_time_left_and_memory(capsys, monkeypatc
         teller.event("done", stage="tiles", tile=item, attempt=1, memory=(item + 1) * 2**20 if item < 2 else 2**10)
     assert capsys.readouterr().out.splitlines() == [
         "tiles: 1 of 3",
-        "tiles: 2 of 3, 2.0 tiles/h, about 30 min left, at most 2 MiB a worker",
-        "tiles: 3 of 3, 2.0 tiles/h, at most 2 MiB a worker",
+        "tiles: 2 of 3, 2.0/h, about 30 min left, at most 2 MiB a worker",
+        "tiles: 3 of 3, 2.0/h, at most 2 MiB a worker",
     ]
 
 
-@pytest.mark.parametrize(
-    ("per_second", "words"), [(12, "12.0 tiles/s"), (0.5, "30.0 tiles/min"), (0.01, "36.0 tiles/h")]
-)
-def test_rates_are_of_whole_tiles(per_second, words):
+@pytest.mark.parametrize(("per_second", "words"), [(12, "12.0/s"), (0.5, "30.0/min"), (0.01, "36.0/h")])
+def test_rates_are_of_whatever_is_counted(per_second, words):
     assert progress.rate(per_second) == words
 
 
@@ -93,10 +92,16 @@ def test_a_bar_shows_rate_time_left_and_memory_on_eighty_columns(monkeypatch):
     for item in bar.track(range(3), "tiles that go ahead, iterations 1 to 10", 3):
         bar.event("done", stage="tiles", tile=item, attempt=1, memory=700 * 2**20)
         said.append(bar._more(item + 1, 3, 60.0 * (item + 1)))
-    times = ("2 min left", "60 s left", "3 min")
-    assert said == [f"1.0 tiles/min, {words}, 700 MiB" for words in times]
+    assert said == [f"1.0/min{left}, 700 MiB" for left in (", 2 min left", ", 60 s left", "")]
     assert said[-1] in bar.console.file.getvalue()
     assert "…" not in bar.console.file.getvalue()
+
+
+def test_a_bar_shows_the_time_before_the_first_item_has_come():
+    bar = Bar()
+    bar.console = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False, no_color=True)
+    assert list(bar.track([], "tiles", 3)) == []
+    assert re.search(r"\d:\d\d:\d\d", bar.console.file.getvalue())
 
 
 def test_a_long_message_is_not_broken():

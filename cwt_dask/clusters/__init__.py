@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
     Connect = Callable[[], AbstractContextManager[Client]]
 
+# Who decides how many there are, where it is not the user's to say by `workers`.
+_WORKERS_OF = {
+    "address": "the scheduler's workers are taken as they are",
+    "mpi": "all processes that mpirun has started but two are workers",
+}
+
 __all__ = ["existing_client", "join", "local_client"]
 
 
@@ -55,6 +61,14 @@ def join(
         If this kind of cluster cannot be had here.
     """
     kind = execution.cluster.kind
+    if progress and kind == "local" and (n_started := mpi.n_started()) > 1:
+        # No refusal: each may have a run of its own.
+        progress.message(
+            f"warning: MPI has started {n_started} processes, and each is a run by itself, of which RUN_DIR takes one: "
+            "for one run of all of them give --cluster mpi"
+        )
+    if progress and execution.workers and kind in _WORKERS_OF:
+        progress.message(f"warning: workers is {execution.workers}, which has no part in it: {_WORKERS_OF[kind]}")
     if kind == "slurm":
         return slurm.join(execution, run_dir, progress or Reporter(), stop or Stop())
     if kind == "mpi":

@@ -147,9 +147,11 @@ def _known() -> Mapping[str, str] | None:
     said = _said("squeue", "--me", "--noheader", "--format=%A %T %r")
     if said is None:
         return None
-    lines = [line.split(maxsplit=2) for line in said.splitlines()]
+    # Sites have their commands say other things, too.
+    lines = re.findall(r"^ *(\d+) +([A-Z_]+) *(.*)$", said, re.MULTILINE)
     return {
-        number: state.lower() if reason == "None" else f"{state.lower()} ({reason})" for number, state, reason in lines
+        number: state.lower() if reason in ("", "None") else f"{state.lower()} ({reason})"
+        for number, state, reason in lines
     }
 
 

@@ -57,6 +57,12 @@ def join(execution: Execution) -> Connect:
     return partial(_driver, world, n_workers, dask.config.get("scheduler_address"))
 
 
+def n_started() -> int:
+    """How many processes MPI has started together with this one, as Open MPI and others name it."""
+    named = next((os.environ[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in os.environ), "")
+    return int(named) if named.isdecimal() else 1
+
+
 def wait_for_the_first() -> None:
     """Before MPI has begun, all processes would say the same: `mpirun` ends the others when the first one ends.
 

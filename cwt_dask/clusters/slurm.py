@@ -19,7 +19,7 @@ from dask.utils import parse_bytes
 from cwt_dask.clusters import srun
 from cwt_dask.clusters.environment import DASHBOARD_ADDRESS, setting_of_dask
 from cwt_dask.clusters.extras import load, options_of
-from cwt_dask.clusters.jobs import Jobs, careful, watched
+from cwt_dask.clusters.jobs import ANSWER_SECONDS, Jobs, careful, watched
 from cwt_dask.clusters.private import private_directory
 from cwt_dask.clusters.tls import kept_in, security
 from cwt_dask.errors import InputError, SettingsError
@@ -86,13 +86,20 @@ def _submitted(
 
 def _refuse_no_job(script: str) -> None:
     """Ask SLURM before the first job is submitted in the background, where nobody hears of a refusal."""
-    asked = subprocess.run(
-        ["sbatch", "--test-only"],  # noqa: S607 - wherever the site has it
-        input=script,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        asked = subprocess.run(
+            ["sbatch", "--test-only"],  # noqa: S607 - wherever the site has it
+            input=script,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=ANSWER_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"SLURM does not answer: sbatch --test-only has said nothing for {ANSWER_SECONDS} s; give the same command "
+            "again when it does"
+        ) from error
     if asked.returncode:
         raise InputError(f"SLURM takes no job with these cluster.options: {' '.join(asked.stderr.split())}")
 

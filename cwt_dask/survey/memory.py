@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits
 
+from cwt_dask.checks import shown
 from cwt_dask.cwt.dataset import is_dataset, maps_of
 from cwt_dask.cwt.image import celestial_of
-from cwt_dask.errors import SurveyError
+from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.survey.wcs import celestial_header, same_sky
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,7 @@ def as_file(survey: Any) -> Iterator[Any]:
     Raises
     ------
     InputError
-        If the dataset is none.
+        If the dataset is none, or a map of it holds other than real numbers.
     SurveyError
         Whatever is wrong with the survey, in words that do not name the file.
     """
@@ -60,13 +63,28 @@ def as_file(survey: Any) -> Iterator[Any]:
 
 
 def _hdu(name: str, plane: Any) -> fits.ImageHDU:
-    pixels = np.asarray(plane.data if hasattr(plane, "data") and not isinstance(plane, np.ndarray) else plane)
+    pixels = _numbers(name, plane.data if hasattr(plane, "data") and not isinstance(plane, np.ndarray) else plane)
     wcs = celestial_of(plane)
     header = fits.Header() if wcs is None else wcs.to_header(relax=True)
     # Units of counts are no help: a count is one.
     if name == "exposure" and (unit := str(getattr(plane, "unit", "") or "")):
         header["BUNIT"] = unit
-    return fits.ImageHDU(pixels.astype(np.uint8) if pixels.dtype == bool else pixels, header, name.upper())
+    return fits.ImageHDU(pixels, header, name.upper())
+
+
+def _numbers(name: str, given: Any) -> NDArray[Any]:
+    """Pixels as an array of a type that FITS has."""
+    try:
+        pixels = np.asarray(given)
+    # Rows of unlike lengths.
+    except ValueError as error:
+        raise InputError(f"{name} of the dataset is no array ({shown(error)}): give an image") from error
+    if pixels.dtype.kind not in "biuf" or not pixels.ndim:
+        kind = f"an array of {pixels.dtype}" if pixels.ndim else f"one value, {shown(given)}"
+        raise InputError(f"{name} of the dataset is {kind}: give an image of real numbers")
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8)
+    return pixels if pixels.dtype.kind in "iu" or pixels.dtype.itemsize in (4, 8) else pixels.astype(np.float64)
 
 
 def _fits(exposure: fits.ImageHDU, counts: fits.ImageHDU) -> bool:

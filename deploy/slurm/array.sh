@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Many surveys, each in a job of its own on one node: an array job over the lines "SURVEY RUN_DIR" of a file.
 #
-#   sbatch --array=1-"$(grep --count . fields.txt)" deploy/slurm/array.sh fields.txt [options of cwt-dask run]
+#   sbatch --array=1-"$(grep --count '[^[:space:]]' fields.txt)" deploy/slurm/array.sh fields.txt [options of cwt-dask run]
 #
 # What is asked for below is overruled by the same options of sbatch.
 #SBATCH --job-name=cwt-dask
@@ -17,7 +17,13 @@ set -euo pipefail
 
 fields=$1
 shift
-read -r survey run_dir < <(sed --quiet "${SLURM_ARRAY_TASK_ID}p" "$fields")
+number=${SLURM_ARRAY_TASK_ID:?submit with --array}
+# Blank lines do not count. The last line may lack its end, and `read` fails on that though it has read it.
+read -r survey run_dir < <(grep '[^[:space:]]' "$fields" | sed --quiet "${number}p") || true
+if [ -z "${run_dir:-}" ]; then
+    echo "$fields has no line SURVEY RUN_DIR of number $number (blank lines do not count)" >&2
+    exit 2
+fi
 
 # One worker a core, and room for the driver beside them.
 memory_limit="$((${SLURM_MEM_PER_CPU:?ask for --mem-per-cpu} * 75 / 100))MiB"

@@ -21,7 +21,7 @@ ELSEWHERE = {
         "docs/clusters.md",
         "python",
         "# PBS",
-    ): "there is neither PBS nor Dask Gateway nor a second host; the page says so",
+    ): "tests/test_clusters_page.py: there is neither PBS nor Dask Gateway nor a second host",
     ("docs/python.md", "python", "# with Gammapy"): "tests/gammapy/test_gammapy.py",
     ("docs/python.md", "python", ""): "tests/test_python_page.py",
     ("docs/performance.md", "console", "$ make bench"): "tests/test_benchmarks.py runs each part, small",

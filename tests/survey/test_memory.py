@@ -66,6 +66,13 @@ def test_maps_may_come_by_name(sky, tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.longdouble, ">f8", np.int8, np.uint64])
+def test_maps_may_hold_real_numbers_of_any_type(sky, tmp_path, kind):
+    counts, background, _ = sky
+    survey = ingest({"counts": a_map(counts.astype(kind)), "background": background}, tmp_path / "survey.zarr")
+    np.testing.assert_array_equal(survey.counts, counts)
+
+
 def test_of_energy_bins_one_is_chosen_or_all_are_summed(sky, tmp_path):
     counts, background, _ = sky
     cube = SimpleNamespace(counts=a_map(np.stack([counts, counts])), background=a_map(np.stack([background] * 2)))
@@ -101,6 +108,17 @@ def test_exposure_is_taken_where_it_lies_on_the_pixels_of_the_counts(dataset, tm
             "counts is on a SimpleNamespace that has no rows and columns of pixels",
         ),
         ({"counts": np.ones(SHAPE), "background": np.ones(SHAPE)}, "HDU COUNTS of the dataset has no celestial WCS"),
+        (
+            {"counts": np.ones(SHAPE, dtype=complex), "background": np.ones(SHAPE)},
+            "counts of the dataset is an array of complex128: give an image of real numbers",
+        ),
+        ({"counts": np.full(SHAPE, None), "background": np.ones(SHAPE)}, "counts of the dataset is an array of object"),
+        ({"counts": np.full(SHAPE, "1"), "background": np.ones(SHAPE)}, "counts of the dataset is an array of <U1"),
+        ({"counts": np.ones(SHAPE), "background": 0.5}, "background of the dataset is one value, 0.5: give an image"),
+        (
+            {"counts": [[1, 2], [3]], "background": np.ones(SHAPE)},
+            "counts of the dataset is no array .*: give an image",
+        ),
     ],
 )
 def test_what_is_no_survey_is_refused(dataset, message):

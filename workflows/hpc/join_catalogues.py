@@ -1,5 +1,6 @@
 """One catalogue of the catalogues of many runs, with a column that names the field of each source."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -10,7 +11,10 @@ from astropy.table import QTable, vstack
 def main(out: str, *certificates: str) -> None:
     """Stack the catalogues beside certificates; a run whose tiles may have done harm is named."""
     tables = []
-    for run_dir in (Path(certificate).parent for certificate in certificates):
+    for certificate in map(Path, certificates):
+        run_dir = certificate.parent
+        if not json.loads(certificate.read_text(encoding="utf-8"))["tiling_exact"]:
+            print(f"{run_dir}: its tiles may have done harm, see {certificate}", file=sys.stderr)
         table = QTable.read(run_dir / "catalogue.ecsv")
         table.meta.clear()
         # Also where there is no source the column is one of text.

@@ -58,5 +58,6 @@ set +m
 trap 'kill -TERM -- "-$work" || true' TERM INT
 while status=0; wait "$work" || status=$?; kill -0 "$work" 2> /dev/null; do :; done
 status=0; wait "$work" || status=$?
-if [ -x notify ]; then ./notify "$status" "$report" 9>&-; fi
+# The status is the night's, whatever becomes of the message.
+if [ -x notify ]; then ./notify "$status" "$report" 9>&- || echo "notify has failed (status $?)" >&2; fi
 exit "$status"
