@@ -376,6 +376,7 @@ def test_the_page_can_be_read_without_seeing_it(finished):
     assert all(after - before <= 1 for before, after in pairwise(levels))
     images = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
     assert len(images) == 10
+    assert "at most the 200 strongest in view" in images[0]["aria-label"]
     assert all(len(image["aria-label"].split()) > 5 for image in images)
     controls = [attributes for tag, attributes in page.elements if tag in ("select", "input")]
     labels = [tag for tag, _ in page.elements if tag == "label"]
@@ -418,6 +419,7 @@ def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
     strongest = int(np.argmax(catalogue["significance"]))
     own = np.arange(len(catalogue)) == strongest
     catalogue["sqrt_ts"] = np.where(np.arange(len(catalogue)) == 0, np.nan, 4.0)
+    catalogue["sqrt_ts"][strongest] = np.inf
     catalogue["assoc_name"], catalogue["assoc_sep"] = np.where(own, "3FHL J1", ""), np.where(own, 0.1, np.nan)
     catalogue["note"] = 7.25
     catalogue["flags"] = SourceFlag.CROSSES_SEAM
@@ -427,9 +429,11 @@ def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
     assert columns["assoc_name"].values[:2] == ["3FHL J1", ""]
     assert columns["assoc_sep"].values[:2] == [0.1, None]
     assert columns["note"].values[0] == 7.25
-    assert sorted({str(value) for value in columns["sqrt_ts"].values}) == ["4", "None"]
+    assert sorted({str(value) for value in columns["sqrt_ts"].values}) == ["4", "None", "∞"]
+    assert columns["sqrt_ts"].values[0] == "∞"
     assert columns["flags"].values[0] == "crosses seam"
     assert sources.n_flagged == 0
+    assert not any(sources.flagged)
 
 
 def all_sky(path):

@@ -1,5 +1,4 @@
 import json
-import pickle
 import shutil
 
 import numpy as np
@@ -160,11 +159,8 @@ def lost(run, tmp_path, name):
 
 def test_maps_that_a_finished_run_has_lost_are_no_zeros(run, tmp_path):
     copy = lost(run, tmp_path, "significance")
-    with pytest.raises(
-        RunError, match=r"lost their chunk significance/c/\d/\d: cwt-dask verify says what else"
-    ) as caught:
+    with pytest.raises(RunError, match=r"lost their chunk significance/c/\d/\d: cwt-dask verify says what else"):
         copy.significance.max().compute()
-    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     with pytest.raises(RunError, match="cwt-dask verify"):
         copy.plot("significance")
     with pytest.raises(RunError, match="cwt-dask verify"):
