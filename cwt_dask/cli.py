@@ -130,11 +130,11 @@ def match(run_dir: str, catalogue: str, radius: float) -> None:
     result = SurveyRun.open(run_dir)
     found = match_run(result, catalogue, radius)
     associate(result, found)
-    if result.files.report.exists():
-        write_report(result)
     for line in describe_match(found):
         click.echo(line)
     click.echo(f"written        {result.files.associations}, and columns assoc_name, assoc_sep of the catalogue")
+    if result.files.report.exists():
+        write_report(result)
 
 
 @cli.command()

@@ -31,5 +31,9 @@ class RunError(CwtDaskError):
     """A run ended with tiles not done, or one of its promises is broken."""
 
 
+class DamageError(RunError, LookupError):
+    """A run has lost some of what it wrote."""
+
+
 class MachineError(RunError):
     """A machine failed under a tile: it may do better at another time, or another machine may."""

@@ -61,7 +61,8 @@ def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id:
             open_pixels = np.load(file, allow_pickle=False)
         trust[open_pixels] |= np.uint8(Trust.OPEN_ISLAND)
     trust[~used] = 0
-    array[core.slices] = trust
+    # A chunk of zeros is written, too: one that is not there is lost.
+    array.with_config({"write_empty_chunks": True})[core.slices] = trust
     record = read_record(run_dir.record(tile_id))
     digests = record.chunk_digests | {"trust": digest_pixels(trust, "trust")}
     write_record(run_dir, replace(record, chunk_digests=digests))

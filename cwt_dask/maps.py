@@ -123,7 +123,7 @@ def publish_history(
     maps: Path, core: Box, iteration: int, model: NDArray[np.float64], *, onwards: bool = False
 ) -> None:
     """Write the model of a tile's core (y, x) after an iteration; `onwards` if it will stay so in all later ones."""
-    history = open_group(maps, writable=True)[HISTORY]
+    history = open_group(maps, writable=True)[HISTORY].with_config({"write_empty_chunks": True})
     n_kept = history.shape[0]
     # Where a run that had ended is mended, nobody asks for more than it has.
     for kept in range(iteration, (n_kept if onwards else min(iteration, n_kept)) + 1):
@@ -147,7 +147,8 @@ def stored_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
     digests = {}
     for name in (*IMAGES, *CUBES):
         with suppress(*DAMAGE):
-            digests[name] = digest_pixels(open_group(run_dir.maps)[name][(..., *tile.core.slices)], name)
+            maps = open_group(run_dir.maps, whole="run")
+            digests[name] = digest_pixels(maps[name][(..., *tile.core.slices)], name)
     for name in STRIPS:
         with suppress(*DAMAGE):
             digests[name] = digest_pixels(open_group(run_dir.seams)[name][tile.id], name)

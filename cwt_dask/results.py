@@ -164,10 +164,12 @@ class SurveyRun(Views):
         InputError
             If there is none of this name.
         RunError
-            If what describes it is damaged.
+            If what describes it is damaged; if a finished run has lost some of it, when that is read.
         """
+        # Before the run is finished a chunk that is not there is one that nobody has got to.
+        finished = self.files.certificate.exists()
         try:
-            group = open_group(self.files.maps)
+            group = open_group(self.files.maps, whole="run" if finished else "")
             found = group.get(name)
             others = [] if is_map(found) else map_names(group)
         except (FileNotFoundError, *MALFORMED) as error:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from cwt_dask.atomic import atomic_file
-from cwt_dask.errors import SurveyError
+from cwt_dask.errors import DamageError, SurveyError
 from cwt_dask.places import STORAGE_OPTIONS, is_object
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ def create_group(path: Path, **attributes: Any) -> zarr.Group:
     return zarr.create_group(_store(path), attributes=attributes)
 
 
-def open_group(path: Path, *, writable: bool = False, whole: bool = False) -> zarr.Group:
+def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey", "run"] = "") -> zarr.Group:
     """Open a group; what goes wrong is as `zarr.open_group` has it.
 
-    Of a `whole` one, to be read only, a chunk that is not there is lost: reading it raises SurveyError.
+    Of a `whole` one, to be read only, a chunk that is not there is lost: reading it raises SurveyError, or DamageError
+    where it is a run that wrote the group.
     """
     # Without the version, files of older ones would be looked for, too.
     store = _store(path, read_only=not writable, whole=whole)
@@ -116,29 +117,48 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr
             self._landing.pop(0).result()
 
 
-class _Whole:
+class _OfSurvey:
     """Before the store that it is mixed with: Zarr takes a chunk that is not there for one of fill values."""
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
-        return _found(key, await super().get(key, *args, **kwargs))  # type: ignore[misc] # of the store
+        content: Buffer | None = await super().get(key, *args, **kwargs)  # type: ignore[misc] # of the store
+        if content is None and "/c/" in key:
+            self._lack(key)
+        return content
 
-
-def _found(key: str, content: Buffer | None) -> Buffer | None:
-    if content is None and "/c/" in key:
+    def _lack(self, key: str) -> None:
         raise SurveyError(f"the survey's store has lost its chunk {key}: ingest the survey again")
-    return content
 
 
-class _WholeDirectory(_Whole, DurableStore):
+class _OfRun(_OfSurvey):
+    def _lack(self, key: str) -> None:
+        raise DamageError(
+            f"the run's maps have lost their chunk {key}: cwt-dask verify says what else is damaged, and the run's own "
+            "command mends it"
+        )
+
+
+class _SurveyDirectory(_OfSurvey, DurableStore):
     pass
 
 
-class _WholeBucket(_Whole, FsspecStore):  # type: ignore[misc] # mypy is not told of Zarr's types
+class _SurveyBucket(_OfSurvey, FsspecStore):  # type: ignore[misc] # mypy is not told of Zarr's types
     pass
 
 
-def _store(path: Path, *, read_only: bool = False, whole: bool = False) -> FsspecStore | DurableStore:
+class _RunDirectory(_OfRun, DurableStore):
+    pass
+
+
+class _RunBucket(_OfRun, FsspecStore):  # type: ignore[misc] # mypy is not told of Zarr's types
+    pass
+
+
+_DIRECTORIES = {"": DurableStore, "survey": _SurveyDirectory, "run": _RunDirectory}
+_BUCKETS = {"": FsspecStore, "survey": _SurveyBucket, "run": _RunBucket}
+
+
+def _store(path: Path, *, read_only: bool = False, whole: str = "") -> FsspecStore | DurableStore:
     if is_object(path):
-        kind = _WholeBucket if whole else FsspecStore
-        return kind.from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
-    return (_WholeDirectory if whole else DurableStore)(path, read_only=read_only)
+        return _BUCKETS[whole].from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
+    return _DIRECTORIES[whole](path, read_only=read_only)

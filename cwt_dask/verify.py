@@ -216,7 +216,7 @@ def _history(run: SurveyRun, n_iter: int) -> list[Check]:
     try:
         if not has_history(run.files):
             return []
-        maps = open_group(run.files.maps)
+        maps = open_group(run.files.maps, whole="run")
         history, model = maps[HISTORY], maps["model"]
         kept = history.shape[0]
         differing = [

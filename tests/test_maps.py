@@ -12,11 +12,13 @@ from cwt_dask.cwt.state import State
 from cwt_dask.layout import RunDir
 from cwt_dask.maps import (
     CUBES,
+    HISTORY,
     IMAGES,
     STRIPS,
     create_maps,
     digest_pixels,
     publish_core,
+    publish_history,
     publish_strips,
     stored_digests,
 )
@@ -109,6 +111,18 @@ def test_a_tile_of_zeros_is_written_too_and_takes_no_space(run_dir):
     assert len(chunks) == len(NAMES)
     assert sum((run_dir.maps / path).stat().st_size for path in chunks) < 100 * len(NAMES)
     assert of_core(run_dir, tile) == digests
+    # Lost, it is not taken for zeros.
+    shutil.rmtree(run_dir.maps / "trust" / "c")
+    assert of_core(run_dir, tile) == {name: digest for name, digest in digests.items() if name != "trust"}
+
+
+def test_a_history_of_zeros_is_written_too(tmp_path):
+    run_dir = RunDir(tmp_path)
+    create_maps(run_dir, grid_of(), SCALES, "", history=2)
+    tile = grid_of().tile(4)
+    publish_history(run_dir.maps, tile.core, 1, np.zeros(tile.core.shape), onwards=True)
+    chunks = [path for path in files(run_dir.maps) if path.parts[:2] == (HISTORY, "c")]
+    assert len(chunks) == 2
 
 
 def test_publishing_again_replaces_all(run_dir):

@@ -140,7 +140,7 @@ def small_levels(monkeypatch):
 def test_levels_are_what_numpy_makes_of_the_maps(survey, tmp_path, mask, tile_size):
     run = run_survey(survey, tmp_path / "run", tile_size=tile_size, **OPTIONS)
     plan = pyramid.ensure_pyramid(run, Everything())
-    group = open_group(run.files.pyramid, whole=True)
+    group = open_group(run.files.pyramid, whole="run")
     assert plan.factors == (2, 4, 8)
     assert plan.n_chunks <= run.stored.plan.grid.n_tiles
     assert plan.n_chunks > 1 or tile_size == "auto"
@@ -376,6 +376,7 @@ def test_the_page_can_be_read_without_seeing_it(finished):
     assert all(after - before <= 1 for before, after in pairwise(levels))
     images = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
     assert len(images) == 10
+    assert "at most the 200 strongest in view" in images[0]["aria-label"]
     assert all(len(image["aria-label"].split()) > 5 for image in images)
     controls = [attributes for tag, attributes in page.elements if tag in ("select", "input")]
     labels = [tag for tag, _ in page.elements if tag == "label"]
@@ -418,6 +419,7 @@ def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
     strongest = int(np.argmax(catalogue["significance"]))
     own = np.arange(len(catalogue)) == strongest
     catalogue["sqrt_ts"] = np.where(np.arange(len(catalogue)) == 0, np.nan, 4.0)
+    catalogue["sqrt_ts"][strongest] = np.inf
     catalogue["assoc_name"], catalogue["assoc_sep"] = np.where(own, "3FHL J1", ""), np.where(own, 0.1, np.nan)
     catalogue["note"] = 7.25
     catalogue["flags"] = SourceFlag.CROSSES_SEAM
@@ -427,9 +429,11 @@ def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
     assert columns["assoc_name"].values[:2] == ["3FHL J1", ""]
     assert columns["assoc_sep"].values[:2] == [0.1, None]
     assert columns["note"].values[0] == 7.25
-    assert sorted({str(value) for value in columns["sqrt_ts"].values}) == ["4", "None"]
+    assert sorted({str(value) for value in columns["sqrt_ts"].values}) == ["4", "None", "∞"]
+    assert columns["sqrt_ts"].values[0] == "∞"
     assert columns["flags"].values[0] == "crosses seam"
     assert sources.n_flagged == 0
+    assert not any(sources.flagged)
 
 
 def all_sky(path):
@@ -567,10 +571,18 @@ def test_who_asks_to_stop_in_the_report_is_obeyed(run, survey, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-9]), Path.unlink])
-def test_reduced_maps_that_were_damaged_are_made_again(run, damage):
-    damage(run.files.pyramid / "1" / "model" / "c" / "0" / "0")
+@pytest.mark.parametrize("array", ["1/model", "residual_pixels", "expected_pixels", "flagged_pixels"])
+def test_reduced_maps_that_were_damaged_are_made_again(run, damage, array):
+    before = open_group(run.files.pyramid)[array][:]
+    damage(run.files.pyramid / array / "c" / "0" / "0")
     write_report(run)
-    assert np.count_nonzero(open_group(run.files.pyramid, whole=True)["1"]["model"][:])
+    assert np.array_equal(open_group(run.files.pyramid, whole="run")[array][:], before)
+
+
+def test_what_describes_reduced_maps_is_made_again(run):
+    (run.files.pyramid / "expected_pixels" / "zarr.json").unlink()
+    write_report(run)
+    assert "expected_pixels" in open_group(run.files.pyramid)
     (run.files.pyramid / "zarr.json").write_text("{")
     pyramid.ensure_pyramid(run, Everything())
     assert "1" in open_group(run.files.pyramid)
@@ -588,11 +600,21 @@ def test_a_report_of_what_is_not_finished_or_held_is_refused(run, tmp_path, caps
     assert main(["report", str(tmp_path)]) == 2
 
 
+def test_no_report_is_made_of_maps_that_are_lost(run, capsys):
+    before = run.files.report.read_bytes()
+    shutil.rmtree(run.files.pyramid)
+    shutil.rmtree(run.files.maps / "model" / "c")
+    assert main(["report", str(run.files.path)]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"the run's maps have lost their chunk model/c/\d/\d: cwt-dask verify says what else", said)
+    assert run.files.report.read_bytes() == before
+
+
 def test_workers_reduce_the_maps(run, client):
     expected = open_group(run.files.pyramid)["1"]["model"][:]
     shutil.rmtree(run.files.pyramid)
     pyramid.ensure_pyramid(run, Stages(OnDask(client), Reporter(), run.files))
-    assert np.array_equal(open_group(run.files.pyramid, whole=True)["1"]["model"][:], expected)
+    assert np.array_equal(open_group(run.files.pyramid, whole="run")["1"]["model"][:], expected)
 
 
 def test_a_machine_that_fails_is_tried_again(run, monkeypatch):

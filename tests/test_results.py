@@ -151,6 +151,25 @@ def test_a_damaged_certificate_is_named(survey, tmp_path):
     assert run_survey(survey, tmp_path / "run", fits="no", **OPTIONS).promises_kept
 
 
+def lost(run, tmp_path, name):
+    copy = SurveyRun.open(shutil.copytree(run.files.path, tmp_path / "run"))
+    shutil.rmtree(copy.files.maps / name / "c")
+    return copy
+
+
+def test_maps_that_a_finished_run_has_lost_are_no_zeros(run, tmp_path):
+    copy = lost(run, tmp_path, "significance")
+    with pytest.raises(RunError, match=r"lost their chunk significance/c/\d/\d: cwt-dask verify says what else"):
+        copy.significance.max().compute()
+    with pytest.raises(RunError, match="cwt-dask verify"):
+        copy.plot("significance")
+    with pytest.raises(RunError, match="cwt-dask verify"):
+        copy.cutout(copy.wcs.pixel_to_world(20, 20), "1 deg")
+    # A run that is not finished has not got there yet.
+    copy.files.certificate.unlink()
+    assert copy.significance.max().compute() == 0
+
+
 def test_kernels_may_be_given_as_such(run, survey, tmp_path):
     rest = {name: value for name, value in OPTIONS.items() if not name.endswith("scale")}
     again = run_survey(survey, tmp_path / "run", kernels=CWTKernels(2, 1.2, 1.5), fits="no", **rest)

@@ -85,9 +85,8 @@ def _render(run: SurveyRun, stages: Stages, mark: str) -> str:
 
     pyramid = ensure_pyramid(run, stages)
     try:
-        planes = read_planes(run, pyramid)
+        planes, numbers = read_planes(run, pyramid), gather(run, pyramid, stages)
     except DAMAGE:
         pyramid = ensure_pyramid(run, stages, anew=True)
-        planes = read_planes(run, pyramid)
-    numbers = gather(run, pyramid, stages)
+        planes, numbers = read_planes(run, pyramid), gather(run, pyramid, stages)
     return render(run, planes, pyramid, SkyGrid.of(run.wcs, run.survey.shape), read_sources(run), numbers, mark)

@@ -132,7 +132,7 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
     plan, survey = run.stored.plan, run.survey
     records = read_records(run.files.ledger)
     found = stages.over(partial(compare_seams, run.files.seams, plan.grid), sorted(records), "seams for the report")
-    group = open_group(run.files.pyramid)
+    group = open_group(run.files.pyramid, whole="run")
     flagged = group["flagged_pixels"][:].sum(axis=0)
     level = group[str(pyramid.factors[0])]
     radius = float(disc_radii(plan.kernels)[0])

@@ -252,7 +252,7 @@
     matching = [...Array(total).keys()].filter((i) =>
       (!words || texts.some((one) => String(one.values[i]).toLowerCase().includes(words)))
       && !(strength && strength.values[i] < least)
-      && !(element("unflagged").checked && data.flags[i]));
+      && !(element("unflagged").checked && data.flagged[i]));
     first = 0;
     sort();
     redraw();
@@ -263,11 +263,12 @@
     if (sorting.at !== null) {
       const { values, text } = data.columns[sorting.at], sign = sorting.down ? -1 : 1;
       const missing = (value) => value === null || value === "";
+      const number = (value) => ({ "∞": Infinity, "−∞": -Infinity })[value] ?? value;
       order.sort((i, j) => {
         const [one, other] = [values[i], values[j]];
         // What is missing comes last in either direction.
         if (missing(one) || missing(other)) return missing(one) - missing(other) || i - j;
-        return sign * (text ? one.localeCompare(other) : one - other) || i - j;
+        return sign * (text ? one.localeCompare(other) : number(one) === number(other) ? 0 : number(one) - number(other)) || i - j;
       });
     }
     fill();

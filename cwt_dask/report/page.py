@@ -66,7 +66,7 @@ def render(
         ],
         "x": sources.x,
         "y": sources.y,
-        "flags": sources.flags,
+        "flagged": sources.flagged,
         "scale": float(plan.kernels.scales[-1]),
         "rows": ROWS,
     }

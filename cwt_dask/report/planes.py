@@ -65,7 +65,7 @@ class Plane:
 
 def read_planes(run: SurveyRun, pyramid: Pyramid) -> list[Plane]:
     """Read the maps that a report shows, at all levels of the pyramid."""
-    group = open_group(run.files.pyramid, whole=True)
+    group = open_group(run.files.pyramid, whole="run")
     levels = [group[str(factor)] for factor in pyramid.factors]
     used = [level["used"][:] for level in levels]
     threshold = run.stored.plan.settings.significance_threshold

@@ -29,7 +29,7 @@ FLAGS = tuple(Trust)
 
 def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int) -> int:
     """Make one chunk of the pyramid at every level, and what is counted over its pixels."""
-    survey, maps = Survey.open(survey_path), open_group(files.maps)
+    survey, maps = Survey.open(survey_path), open_group(files.maps, whole="run")
     covered, finest = pyramid.covered(number), pyramid.factors[0]
     edges, expectation = residual_edges(survey.facts), Expectation()
     residuals, flagged = np.zeros(len(edges) + 1, np.int64), np.zeros(len(FLAGS), np.int64)

@@ -43,6 +43,7 @@ SHOWN = {
     "n_pixels": ("Island", 0),
     "photon_flux": ("Photon flux", None),
 }
+INFINITE = "\N{INFINITY}"
 LEFT_OUT = ("source_id", "x_peak", "y_peak", "x_centroid", "y_centroid", "island_id", "radius", "exposure")
 
 
@@ -57,7 +58,7 @@ class Column:
     text : bool
         Whether it holds words.
     values : list
-        Text, or numbers rounded to what is shown; None where there is none.
+        Text, or numbers rounded to what is shown, of infinite ones their sign; None where there is none.
     """
 
     name: str
@@ -81,7 +82,8 @@ class Sources:
     columns : list of Column
     x, y : list of float
         Pixels of the map.
-    flags : list of int
+    flagged : list of int
+        1 where it has a flag but for that of crossing a seam, which is no fault.
     """
 
     total: int
@@ -92,7 +94,7 @@ class Sources:
     columns: list[Column]
     x: list[float]
     y: list[float]
-    flags: list[int]
+    flagged: list[int]
 
     @property
     def shown(self) -> int:
@@ -117,7 +119,7 @@ def read_sources(run: SurveyRun) -> Sources:
         columns=[_column(strongest, name) for name in names],
         x=[round(float(value), 2) for value in strongest[x]],
         y=[round(float(value), 2) for value in strongest[y]],
-        flags=[int(value) for value in strongest["flags"]],
+        flagged=[int(value & ~SourceFlag.CROSSES_SEAM != 0) for value in strongest["flags"]],
     )
 
 
@@ -143,8 +145,11 @@ def flag_words(flags: int) -> str:
     return ", ".join([*words, *([str(unknown)] if unknown else [])])
 
 
-def _rounded(value: Any, digits: int | None) -> float | int | None:
-    if np.ma.is_masked(value) or not math.isfinite(value):
+def _rounded(value: Any, digits: int | None) -> float | int | str | None:
+    if np.ma.is_masked(value) or math.isnan(value):
         return None
+    if math.isinf(value):
+        # JSON has no number for it; the page sorts these beyond all others.
+        return INFINITE if value > 0 else f"\N{MINUS SIGN}{INFINITE}"
     number = float(f"{value:.4g}") if digits is None else round(float(value), digits)
     return int(number) if number == int(number) else number

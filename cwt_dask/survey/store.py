@@ -128,7 +128,7 @@ class Survey:
         if not is_store(path):
             raise SurveyError(f"{path} is not a survey store: make one with cwt-dask ingest")
         try:
-            group = open_group(path, whole=True)
+            group = open_group(path, whole="survey")
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise SurveyError(f"{path} is no readable Zarr group ({error}): ingest the survey again") from error
         if group.attrs.get("kind") != KIND:

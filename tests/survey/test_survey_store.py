@@ -47,7 +47,7 @@ def survey(big, tmp_path_factory):
 
 def test_a_chunk_that_is_not_there_is_lost(tmp_path):
     create_group(tmp_path / "store")
-    store = open_group(tmp_path / "store", whole=True).store
+    store = open_group(tmp_path / "store", whole="survey").store
     read = partial(store.get, prototype=default_buffer_prototype())
     assert asyncio.run(read("none/zarr.json")) is None
     with pytest.raises(SurveyError, match="has lost its chunk counts/c/0/0: ingest the survey again"):
