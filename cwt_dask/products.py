@@ -65,12 +65,16 @@ def _ascii(text: str) -> str:
 
 
 def _votable(catalogue: Table) -> Any:
-    """With the provenance, which astropy leaves out."""
+    """With the provenance and the coordinate systems, which astropy leaves out."""
     # Not at the top: it takes a while, and workers do without.
     from astropy.io.votable import from_table  # noqa: PLC0415
-    from astropy.io.votable.tree import Info  # noqa: PLC0415
+    from astropy.io.votable.tree import CooSys, Info  # noqa: PLC0415
 
     document = from_table(catalogue)
+    for system, columns in (("ICRS", ("ra", "dec")), ("galactic", ("glon", "glat"))):
+        document.resources[0].coordinate_systems.append(CooSys(ID=system, system=system))
+        for column in columns:
+            document.get_field_by_id_or_name(column).ref = system
     document.resources[0].infos.extend(Info(name=name, value=str(value)) for name, value in catalogue.meta.items())
     return document
 

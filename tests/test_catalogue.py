@@ -136,8 +136,12 @@ def test_all_files_hold_the_table_with_its_units_and_provenance(run, kind):
     built = build_catalogue(run.files, run.stored.plan, run.survey.facts, run.wcs)
     stored = Table.read(path)
     if kind == "catalogue_votable":
-        for info in parse(path).resources[0].infos:
+        document = parse(path, verify="exception")
+        for info in document.resources[0].infos:
             stored.meta[info.name] = info.value
+        systems = {system.ID: system.system for system in document.resources[0].coordinate_systems}
+        of_columns = {field.name: systems[field.ref] for field in document.get_first_table().fields if field.ref}
+        assert of_columns == {"ra": "ICRS", "dec": "ICRS", "glon": "galactic", "glat": "galactic"}
     assert {name: str(stored.meta[name]) for name in built.meta} == {n: str(value) for n, value in built.meta.items()}
     assert_same_rows(stored, built)
     assert [stored[name].unit for name in COLUMNS] == [built[name].unit for name in COLUMNS]

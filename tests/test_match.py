@@ -178,6 +178,19 @@ def test_associations_go_into_all_files_and_promises_still_hold(run, tmp_path):
     assert run.catalogue.colnames.count("assoc_name") == 1
 
 
+def test_names_beyond_ascii_are_kept_but_in_fits(run, tmp_path):
+    sky = SkyCoord(run.catalogue["ra"][0], run.catalogue["dec"][0], unit="deg")
+    known = tmp_path / "Ω.ecsv"
+    Table({"name": ["Ω Cen"], "ra": [sky.ra.deg], "dec": [sky.dec.deg]}).write(known)
+    associate(run, match_run(run, known, 0.01))
+    for file in (run.files.catalogue, run.files.catalogue_votable):
+        assert Table.read(file)["assoc_name"][0] == "Ω Cen"
+    table = Table.read(run.files.catalogue_fits)
+    assert (table["assoc_name"][0], table.meta["ASSOC"]) == (r"\u03a9 Cen", r"\u03a9.ecsv")
+    descriptions = [run.catalogue[name].description for name in table.colnames[:-2]]
+    assert [table[name].description for name in table.colnames[:-2]] == descriptions
+
+
 def test_a_catalogue_that_is_made_again_has_no_associations(run, tmp_path):
     associate(run, match_run(run, catalogue_of(run, tmp_path / "known.fits"), 0.05))
     run.files.catalogue_fits.write_bytes(b"torn")
