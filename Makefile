@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-runs test-rest test-cluster test-batch test-servers test-gammapy test-browser test-docs test-apart docs lint bench chaos constraints clean
+.PHONY: demo test test-runs test-rest test-cluster test-batch test-servers test-gammapy test-browser test-docs test-long test-apart docs lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/installed
@@ -13,23 +13,27 @@ demo: .venv/installed
 
 # Whole runs and all the rest side by side: each takes one core for about as long as the other. The rest alone shows that
 # every raise has a test; watching for that costs a fifth of the time.
-RUNS := $(addprefix tests/test_,blocks.py catalogue.py deploy.py dynamic_range.py exactness.py faults.py flags.py help.py \
-	peaks.py pilot.py positions.py products.py python_page.py ring.py simulate.py stop.py taken_over.py work.py xarray.py)
+RUNS := $(addprefix tests/test_,blocks.py catalogue.py deploy.py dynamic_range.py exactness.py flags.py fuzz_runs.py \
+	help.py peaks.py pilot.py positions.py products.py python_page.py report.py ring.py simulate.py stop.py work.py xarray.py)
+
+# What only CI does for its time: each write of a tile fails once, each pixel that changes.
+LONG := $(addprefix tests/test_,faults.py taken_over.py)
 
 # What make test leaves out.
-APART := cluster gammapy browser docs
+APART := $(LONG) $(addprefix tests/,cluster gammapy browser docs)
 
 test: .venv/installed
 	$(MAKE) --jobs 2 --output-sync=target test-runs test-rest
 	$(BIN)/python tests/raises.py
 	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy (make test-gammapy);"
-	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs)"
+	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs);"
+	@echo "faults of each write and what is taken over of each change (make test-long)"
 
 test-runs:
 	$(BIN)/python -m pytest $(RUNS)
 
 test-rest:
-	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS)) $(addprefix --ignore=tests/,$(APART))
+	$(BIN)/coverage run --source=cwt_dask -m pytest $(addprefix --ignore=,$(RUNS) $(APART))
 
 # The report in a real browser: needs Debian's chromium, chromium-driver and poppler-utils.
 test-browser: .venv/installed
@@ -56,6 +60,10 @@ test-apart:
 	$(MAKE) test-browser
 	$(MAKE) test-gammapy
 	$(MAKE) test-docs
+	$(MAKE) test-long
+
+test-long: .venv/installed
+	$(BIN)/python -m pytest $(LONG)
 
 test-batch:
 	$(BIN)/python -m pytest $(BATCH)

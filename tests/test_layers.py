@@ -58,7 +58,7 @@ FLOORS = {
     ),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
-READS_FITS = ("survey", "simulate", "products", "cutouts", "cwt.image", "cwt.data")
+READS_FITS = ("survey", "simulate", "products", "cutouts", "counterparts", "cwt.image", "cwt.data")
 LARGEST_MODULE = 350
 
 

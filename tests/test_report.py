@@ -18,7 +18,7 @@ from skies import poisson_sky, sky_header, write_survey
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli import main
-from cwt_dask.errors import InterruptedRun, MachineError
+from cwt_dask.errors import MachineError
 from cwt_dask.executors import InProcess, OnDask
 from cwt_dask.ledger import read_records
 from cwt_dask.lock import sole_driver
@@ -557,17 +557,6 @@ def test_a_report_that_fails_spoils_nothing(survey, tmp_path, capsys, monkeypatc
     assert f"cwt-dask report {tmp_path / 'run'} tries again" in said
     assert not [check for check in verify_run(SurveyRun.open(tmp_path / "run")) if check.fault]
     monkeypatch.undo()
-
-
-@pytest.mark.usefixtures("reported")
-def test_who_asks_to_stop_in_the_report_is_obeyed(run, survey, monkeypatch):
-    def interrupted(*_):
-        raise InterruptedRun("as you wished")
-
-    run.files.report.unlink()
-    monkeypatch.setattr("cwt_dask.run.write_report", interrupted)
-    with pytest.raises(InterruptedRun):
-        again(run, survey)
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-9]), Path.unlink])

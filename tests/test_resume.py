@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from interruptions import DiesAt, InterruptedRunError
@@ -12,7 +13,7 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import CWTKernels, SurveyRun, run_survey
 from cwt_dask.cli import main
-from cwt_dask.errors import InputError, RunError, SettingsError
+from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
 from cwt_dask.layout import RunDir
 from cwt_dask.ledger import read_records, read_run_id
 from cwt_dask.lock import Driver, sole_driver
@@ -180,6 +181,12 @@ def test_fits_files_that_are_not_as_written_are_made_again(store, tmp_path, name
         assert path.read_bytes() == content
     assert not any(check.fault for check in verify_run(run))
     assert "nothing to do" in again(run, store, fits=fits)[1]
+
+
+def test_who_asks_to_stop_in_the_report_is_obeyed(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("cwt_dask.run.write_report", Mock(side_effect=InterruptedRun("as you wished")))
+    with pytest.raises(InterruptedRun):
+        run_survey(store, tmp_path / "run", **OPTIONS)
 
 
 def change_run_id(run):
