@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 UNSTABLE = 1.001
 # Of tiles that a user chooses, each pixel may be computed so often before something is said.
 MOST_REPETITION = 25
+# Counts of background in the finest kernel's disc below which noise alone has T/E far above 5.
+FEW_COUNTS = 5.0
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,11 @@ def kernels_of(settings: Settings) -> CWTKernels:
     return CWTKernels(settings.n_scale, float(settings.min_scale), settings.step_scale, settings.old_kernels)
 
 
+def disc_area(kernels: CWTKernels) -> float:
+    """Pixels of the disc on which the finest kernel is positive."""
+    return float(2 * math.pi * kernels.widths[0] ** 2)
+
+
 def _warnings(plan: Plan, facts: SurveyFacts) -> list[str]:
     found = []
     if not plan.bounded:
@@ -234,6 +241,13 @@ def _warnings(plan: Plan, facts: SurveyFacts) -> list[str]:
         bound = "no bound exists for its error" if error is None else f"its error may reach {error:.0e} of the model"
         found.append(
             f"the margin of {plan.settings.margin} pixels is below the contract's {plan.contract_margin}: {bound}"
+        )
+    in_disc = disc_area(plan.kernels) * facts.background_sum / max(facts.n_valid, 1)
+    if in_disc < FEW_COUNTS:
+        found.append(
+            f"few counts: the finest kernel's disc is expected to hold {in_disc:.2g} of background on average: T/E is "
+            "no number of sigmas, and noise alone makes tens to thousands of islands above 5 a million pixels "
+            "(docs/outputs.md): look at the excess and its errors"
         )
     box, core = plan.grid.box_shape, plan.grid.core_shape
     repetition = math.prod(box) / math.prod(core)

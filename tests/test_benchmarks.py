@@ -111,6 +111,18 @@ def test_parts_have_their_places_on_the_page(load):
 
 
 def test_positions_of_injected_sources_are_measured(load):
-    table = load("positions").table(2)
+    positions = load("positions")
+    table = positions.table(2)
     assert table.startswith("| T/E | sources |")
     assert len(table.splitlines()) > 4
+    assert len(positions.sparse_table(3).splitlines()) == 2 + len(positions.SPARSE)
+
+
+def test_islands_of_noise_are_counted(load):
+    noise = load("noise")
+    assert len(noise.table(100).splitlines()) == 2 + len(noise.LEVELS)
+    (many, large), (few, _) = noise.islands(0.01, 300), noise.islands(3.0, 300)
+    assert many > 10 * (few + 1)
+    assert large > 5
+    page = noise.PAGE.read_text(encoding="utf-8")
+    assert "| 0.28 | " in page.split(noise.BEGIN)[1].split(noise.END)[0]

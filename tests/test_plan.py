@@ -252,3 +252,13 @@ def test_predicted_memory_is_not_below_what_a_worker_takes(n_scale, tmp_path):
     run = run_survey(survey, tmp_path / "run", workers=1, tile_size=1500, max_iter=3, tol=0, fits="no", **kernels)
     measured = run.certificate["peak_memory"]["worker"]
     assert measured <= run.stored.plan.worker_memory <= 1.5 * measured
+
+
+@pytest.mark.parametrize(("level", "warned"), [(0.1, True), (0.5, False)])
+def test_few_counts_a_kernel_are_warned_about(tmp_path, level, warned):
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((60, 70), seed=1, level=level))
+    kernels = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
+    warnings = plan_survey(survey, **kernels).warnings
+    # The mean of the slope is 1.25 of the level; the disc has 2 pi (1.2 x 1.5)^2 = 20.4 pixels.
+    said = [text for text in warnings if "few counts: the finest kernel's disc is expected to hold 2.5 of" in text]
+    assert len(said) == warned

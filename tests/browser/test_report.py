@@ -130,7 +130,8 @@ def test_the_table_turns_its_pages_and_filters(page):
     page.find_element(By.ID, "least").clear()
     page.find_element(By.ID, "least").send_keys(Keys.SPACE, Keys.BACKSPACE)
     page.find_element(By.ID, "unflagged").click()
-    assert set(column(page, "Flags")) == {""}
+    assert rows(page)
+    assert set(column(page, "Flags")) <= {"", "crosses seam"}
     page.find_element(By.ID, "find").send_keys("no such thing")
     assert not rows(page)
     assert page.find_element(By.ID, "page").text == "none"
