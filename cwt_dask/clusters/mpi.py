@@ -69,6 +69,8 @@ def wait_for_the_first() -> None:
     One that is still there then has something of its own to say.
     """
     if "mpi4py.MPI" not in sys.modules and os.environ.get("OMPI_COMM_WORLD_RANK", "0") != "0":
+        # And mpirun's signal that ends it has nothing to interrupt any more.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(PATIENCE_SECONDS)
 
 
