@@ -21,23 +21,25 @@
     return [i, (value - axis[i]) / step];
   };
 
-  // Longitude and latitude in degrees; null off the sky and beyond the map.
+  // Longitude and latitude in degrees; null off the sky and beyond the map, undefined beside the edge of the sky.
   function position(x, y) {
     if (x < -0.5 || y < -0.5 || x > nx - 0.5 || y > ny - 0.5) return null;
     const [i, u] = between(sky.x, x), [j, v] = between(sky.y, y);
     const total = [0, 0, 0];
+    let off = 0;
     for (const [row, col, weight] of [[j, i, (1 - u) * (1 - v)], [j, i + 1, u * (1 - v)], [j + 1, i, (1 - u) * v], [j + 1, i + 1, u * v]]) {
       const at = 3 * (row * sky.x.length + col), vector = sky.directions.slice(at, at + 3);
-      if (vector.every((part) => part === 0)) return null;
+      if (vector.every((part) => part === 0)) off += 1;
       vector.forEach((part, k) => { total[k] += weight * part; });
     }
+    if (off) return off === 4 ? null : undefined;
     const lon = (Math.atan2(total[1], total[0]) * 180 / Math.PI + 360) % 360;
     return [lon, Math.atan2(total[2], Math.hypot(total[0], total[1])) * 180 / Math.PI];
   }
 
   function positionInWords(x, y) {
     const found = position(x, y);
-    if (!found) return "off the sky";
+    if (!found) return found === null ? "off the sky" : "near the edge of the sky";
     const digits = Math.min(sky.digits, 6);
     return `${sky.names[0]} ${found[0].toFixed(digits)}°, ${sky.names[1]} ${found[1].toFixed(digits).replace("-", "−")}°`;
   }
@@ -65,6 +67,13 @@
     const parts = said.filter((one) => one.values[i] !== "" && one.values[i] !== null)
       .map((one) => one.name === "name" ? one.values[i] : `${one.title} ${one.values[i]}`);
     return parts.join(", ");
+  }
+
+  // As the catalogue has it, where it is in the map's frame: exact on any projection.
+  function sourcePosition(i) {
+    const place = ({ l: ["glon", "glat"], RA: ["ra", "dec"] }[sky.names[0]] || []).map(column);
+    if (place.length < 2 || !place.every(Boolean)) return positionInWords(data.x[i], data.y[i]);
+    return place.map((one, k) => `${sky.names[k]} ${String(one.values[i]).replace("-", "−")}°`).join(", ");
   }
 
   // --- the part of the map in view --------------------------------------------------------------------------------------
@@ -301,7 +310,7 @@
       row.setAttribute("aria-selected", Number(row.dataset.source) === i);
     }
     if (i === null) return;
-    element("chosen").textContent = `${inWords(i)}; ${positionInWords(data.x[i], data.y[i])}`;
+    element("chosen").textContent = `${inWords(i)}; ${sourcePosition(i)}`;
     const selected = model("sources").selected;
     if (selected.indices[0] !== i || selected.indices.length !== 1) selected.indices = [i];
     if (goes) showAround("", data.x[i], data.y[i], around(), maps[0]);

@@ -141,7 +141,7 @@ def _sky(sky: SkyGrid, pixel_deg: float) -> dict[str, Any]:
     def plain(levels: list[list[Line]]) -> list[list[list[Any]]]:
         return [[[line.label, line.x, line.y] for line in lines] for lines in levels]
 
-    # To a tenth of a pixel, as far as the digits of a direction go.
+    # To a tenth of a pixel, as far as what lies between the directions allows.
     digits = min(max(math.ceil(1 - math.log10(math.radians(pixel_deg))), 4), 12)
     directions = np.round(np.nan_to_num(sky.directions), digits).ravel().tolist()
     return {
@@ -153,5 +153,5 @@ def _sky(sky: SkyGrid, pixel_deg: float) -> dict[str, Any]:
         "y": sky.y.tolist(),
         # A vector of zeros is no direction.
         "directions": directions,
-        "digits": min(max(math.ceil(1 - math.log10(pixel_deg)), 1), 8),
+        "digits": min(max(math.ceil(-math.log10(max(pixel_deg / 10, sky.error))), 0), 8),
     }

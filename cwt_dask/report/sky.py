@@ -59,6 +59,8 @@ class SkyGrid:
         Pixels between which directions are interpolated.
     directions : ndarray of float64
         Unit vectors (y, x, 3) there; NaN off the sky.
+    error : float
+        Largest distance in degrees, in the middle of four of them, between their mean direction and the true one.
     """
 
     longitude: str
@@ -70,6 +72,7 @@ class SkyGrid:
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     directions: NDArray[np.float64]
+    error: float
 
     @classmethod
     def of(cls, wcs: WCS, shape: tuple[int, int]) -> SkyGrid:
@@ -78,8 +81,8 @@ class SkyGrid:
         names = NAMES.get(wcs.wcs.ctype[wcs.wcs.lng][:4], ("Longitude", "lon", "Latitude", "lat"))
         y, x = (np.linspace(-0.5, length - 0.5, min(DIRECTIONS, 4 * length + 1)) for length in shape)
         lon, lat = sky.world(*np.meshgrid(x, y))
-        a, b = np.radians(lon), np.radians(lat)
-        directions = np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
+        directions = _directions(lon, lat)
+        middle = _directions(*sky.world(*np.meshgrid((x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2)))
         west, east, south, north = _extent(sky, lon, lat)
         meridians = [
             [line for value in values for line in sky.pieces(np.full(POINTS, value), np.linspace(south, north, POINTS))]
@@ -89,7 +92,20 @@ class SkyGrid:
             [line for value in values for line in sky.pieces(np.linspace(west, east, POINTS), np.full(POINTS, value))]
             for values in _values(south, north)
         ]
-        return cls(*names, meridians, parallels, x, y, directions)
+        return cls(*names, meridians, parallels, x, y, directions, _error_between(directions, middle))
+
+
+def _directions(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors of positions in degrees, along a last axis."""
+    a, b = np.radians(lon), np.radians(lat)
+    return np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
+
+
+def _error_between(directions: NDArray[np.float64], middle: NDArray[np.float64]) -> float:
+    """Largest angle in degrees between the mean direction of four neighbours (y, x, 3) and the one in their middle."""
+    total = directions[1:, 1:] + directions[1:, :-1] + directions[:-1, 1:] + directions[:-1, :-1]
+    apart = np.linalg.norm(total / np.linalg.norm(total, axis=-1, keepdims=True) - middle, axis=-1)
+    return float(np.degrees(np.max(apart, initial=0.0, where=np.isfinite(apart))))
 
 
 class _Projection:
