@@ -258,6 +258,14 @@
     redraw();
   }
 
+  // What the table is narrowed down to, in words.
+  function filters() {
+    const words = element("find").value.trim(), least = element("least").value;
+    const found = [words && `with “${words}”`, least && `T/E at least ${least}`, element("unflagged").checked && "without flagged ones"];
+    const said = found.filter(Boolean);
+    return said.length ? [`filter: ${said.join(", ")}; ${order.length} match`] : [];
+  }
+
   function sort() {
     order = matching.slice();
     if (sorting.at !== null) {
@@ -291,6 +299,7 @@
     }));
     element("count").textContent = order.length === total ? `${total} sources` : `${order.length} of ${total} sources`;
     element("page").textContent = order.length ? `${first + 1} to ${Math.min(first + data.rows, order.length)} of ${order.length}` : "none";
+    element("in-print").textContent = [`${Math.min(data.rows, order.length - first)} of ${total} sources`, ...filters()].join("; ");
     element("before").disabled = first === 0;
     element("after").disabled = first + data.rows >= order.length;
   }
@@ -429,7 +438,19 @@
     for (const name of [maps[0], "close-up", "tiles"]) {
       for (const key of ["inner_width", "inner_height"]) model(name).properties[key].change.connect(() => requestAnimationFrame(fit));
     }
-    window.addEventListener("beforeprint", () => { first = 0; fill(); print(views); });
+    // The first page is printed, and all tiles of the table; the reader's own view comes back.
+    let left = null;
+    const details = element("slowest");
+    window.addEventListener("beforeprint", () => {
+      left = { first, open: details.open };
+      if (first) { first = 0; fill(); }
+      details.open = true;
+      print(views);
+    });
+    window.addEventListener("afterprint", () => {
+      details.open = left.open;
+      if (left.first !== first) { first = left.first; fill(); }
+    });
     requestAnimationFrame(() => requestAnimationFrame(() => { document.documentElement.dataset.drawn = views.length; }));
   }
 

@@ -211,13 +211,33 @@ def test_a_telephone_shows_all_of_it(page):
         page.set_window_size(1280, 900)
 
 
-def test_it_is_printed_with_its_figures_and_its_table(page, tmp_path):
+def printed(page, tmp_path):
     content = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
     pdf = tmp_path / "report.pdf"
     pdf.write_bytes(content)
+    return subprocess.run(["pdftotext", pdf, "-"], check=True, capture_output=True, text=True).stdout
+
+
+def test_it_is_printed_with_its_figures_and_its_table(page, tmp_path):
+    total = page.find_element(By.ID, "count").text
+    assert not page.find_element(By.ID, "in-print").is_displayed()
+    text = printed(page, tmp_path)
     pictures = page.execute_script("return document.querySelectorAll('img.printed[alt]').length")
     assert pictures == 10
-    text = subprocess.run(["pdftotext", pdf, "-"], check=True, capture_output=True, text=True).stdout
+    assert f"50 of {total}" in text
+    assert "filter:" not in text
+    assert "Largest seam error" in text
     assert "The tiles did no harm" in text
     assert column(page, "Name")[49] in text
     assert "Zoom" not in text
+
+
+def test_a_print_names_the_filter_and_leaves_the_readers_page(page, tmp_path):
+    total = page.find_element(By.ID, "count").text
+    scroll_to(page, page.find_element(By.ID, "after")).click()
+    names = column(page, "Name")
+    assert f"50 of {total}" in printed(page, tmp_path)
+    assert column(page, "Name") == names
+    assert page.find_element(By.ID, "slowest").get_attribute("open") is None
+    page.find_element(By.ID, "find").send_keys(names[0])
+    assert f"1 of {total}; filter: with “{names[0]}”; 1 match" in " ".join(printed(page, tmp_path).split())
