@@ -287,12 +287,17 @@
     body.replaceChildren(...order.slice(first, first + data.rows).map((i) => {
       const row = document.createElement("tr");
       row.dataset.source = i;
-      row.tabIndex = 0;
-      row.setAttribute("aria-selected", i === chosen);
+      row.setAttribute("aria-current", i === chosen);
       for (const one of data.columns) {
         const cell = document.createElement("td");
         if (one.text) cell.className = "text";
-        cell.textContent = one.values[i] === null ? "" : String(one.values[i]);
+        const words = one.values[i] === null ? "" : String(one.values[i]);
+        if (one.name === "name") {
+          const button = document.createElement("button");
+          button.type = "button";
+          button.textContent = words;
+          cell.append(button);
+        } else cell.textContent = words;
         row.append(cell);
       }
       return row;
@@ -307,7 +312,7 @@
   function choose(i, { moves: goes = true } = {}) {
     chosen = i;
     for (const row of document.querySelectorAll("#catalogue tbody tr")) {
-      row.setAttribute("aria-selected", Number(row.dataset.source) === i);
+      row.setAttribute("aria-current", Number(row.dataset.source) === i);
     }
     if (i === null) return;
     element("chosen").textContent = `${inWords(i)}; ${positionInWords(data.x[i], data.y[i])}`;
@@ -337,9 +342,8 @@
     body.addEventListener("keydown", (event) => {
       const row = rowOf(event);
       if (!row) return;
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(Number(row.dataset.source)); }
       const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling }[event.key];
-      if (next) { event.preventDefault(); next.focus(); }
+      if (next) { event.preventDefault(); next.querySelector("button").focus(); }
     });
     element("before").addEventListener("click", () => { first = Math.max(first - data.rows, 0); fill(); });
     element("after").addEventListener("click", () => { first += data.rows; fill(); });

@@ -140,7 +140,8 @@ def test_the_table_turns_its_pages_and_filters(page):
 @pytest.mark.parametrize("how", ["click", "key"])
 def test_a_row_moves_the_maps_to_its_source(page, how):
     row = scroll_to(page, rows(page)[7])
-    row.click() if how == "click" else row.send_keys(Keys.ENTER)
+    assert row.get_attribute("tabindex") is None
+    row.click() if how == "click" else row.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
     x, y = page.execute_script(
         "const d = JSON.parse(document.getElementById('data').textContent); return [d.x[7], d.y[7]]"
     )
@@ -149,13 +150,13 @@ def test_a_row_moves_the_maps_to_its_source(page, how):
     assert model(page, "close-x", "start") < x < model(page, "close-x", "end")
     assert model(page, "sources", "selected.indices") == [7]
     wait(page, "return Bokeh.documents[0].get_model_by_name('marked').indices.includes(7)")
-    assert rows(page)[7].get_attribute("aria-selected") == "true"
+    assert rows(page)[7].get_attribute("aria-current") == "true"
     assert column(page, "Name")[7] in page.find_element(By.ID, "chosen").text
 
 
 def test_a_source_that_is_chosen_on_the_map_is_shown_in_the_table(page):
     page.execute_script("Bokeh.documents[0].get_model_by_name('sources').selected.indices = [55]")
-    (chosen,) = [row for row in rows(page) if row.get_attribute("aria-selected") == "true"]
+    (chosen,) = [row for row in rows(page) if row.get_attribute("aria-current") == "true"]
     assert chosen.get_attribute("data-source") == "55"
     assert page.find_element(By.ID, "page").text.startswith("51 to")
 
