@@ -13,6 +13,7 @@ import pytest
 import xarray
 from astropy.io import fits
 from astropy.wcs import WCS
+from dask.utils import format_bytes
 from scipy.stats import poisson
 from skies import poisson_sky, sky_header, write_survey
 
@@ -382,13 +383,50 @@ def test_the_page_can_be_read_without_seeing_it(finished):
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
-    images = [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
-    assert len(images) == 10
-    assert "at most the 200 strongest in view" in images[0]["aria-label"]
-    assert all(len(image["aria-label"].split()) > 5 for image in images)
+    charts = [attributes for _, attributes in page.elements if attributes.get("class") == "chart"]
+    assert len(charts) == 10
+    # A chart holds buttons, so it is no picture.
+    assert {chart["role"] for chart in charts} == {"group"}
+    assert not [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
+    assert "at most the 200 strongest in view" in charts[0]["aria-label"]
+    assert all(len(chart["aria-label"].split()) > 5 for chart in charts)
+    assert len({chart["aria-label"] for chart in charts}) == 10
     controls = [attributes for tag, attributes in page.elements if tag in ("select", "input")]
     labels = [tag for tag, _ in page.elements if tag == "label"]
     assert len(controls) <= len(labels)
+
+
+def test_what_charts_show_is_also_in_words(finished):
+    numbers = numbers_of(finished)
+    labels = {
+        attributes["id"]: attributes["aria-label"]
+        for _, attributes in Parsed(page_of(finished)).elements
+        if "id" in attributes and "aria-label" in attributes
+    }
+    slowest = max(numbers.tiles, key=lambda tile: tile.seconds)
+    assert (
+        f"tiles: {len(numbers.tiles)}, iterations: 3; the slowest is tile {slowest.tile} with "
+        in labels["figure-tiles"]
+    )
+    assert f"{telling.residuals_in_words(numbers.residuals)}." in labels["figure-residuals"]
+    assert "iterations: 2 to 3;" in telling.tiles_in_words([replace(slowest, n_iter=2), *numbers.tiles])
+    (first, before), (last, after) = facts.relative_changes(numbers.variances)
+    assert f": {before:.2g} at iteration {first}, {after:.2g} at iteration {last}." in labels["figure-change"]
+    assert telling.convergence_in_words([2.0]) == "no change"
+    # 3 pixels below the first edge, 1 in the first bin, 3 in the second.
+    residuals = facts.Residuals(
+        np.array([0.0, 2.0, 4.0]), np.array([3.0, 1.0, 3.0, 0.0]), np.array([0.0, 5.0, 0.0, 9.0])
+    )
+    said = "mean 2.5 and width 0.87 counts per pixel, of Poisson counts mean 1 and width 0"
+    assert telling.residuals_in_words(residuals) == said
+    assert f"{len(numbers.tiles)} of {len(numbers.tiles)} tiles, the slowest first" in Parsed(page_of(finished)).words
+    rows = telling.slowest_tiles([*numbers.tiles, replace(slowest, tile=99, seconds=1e6, seam_error=None)])
+    assert len(rows) == len(numbers.tiles) + 1
+    assert rows[0][0] == "99"
+    assert rows[0][2:] == ["278 h", format_bytes(slowest.memory), "no seam"]
+    assert rows[1][0] == f"{slowest.tile}"
+    assert rows[1][4] == f"{slowest.seam_error:.1e}"
+    assert len(telling.slowest_tiles([slowest] * 60)) == 50
 
 
 def test_the_same_run_gives_the_same_page_also_from_maps_alone(run, capsys):

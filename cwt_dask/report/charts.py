@@ -23,6 +23,8 @@ from bokeh.models import (
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
+from cwt_dask.report.facts import relative_changes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -162,15 +164,10 @@ def draw_residuals(residuals: Residuals) -> figure:
 def draw_convergence(variances: Sequence[float], tolerance: float) -> list[figure]:
     """Variance by iteration, and by how much of itself it changed."""
     iterations = list(range(1, len(variances) + 1))
-    change = [
-        (n, abs(before - after) / before)
-        for n, before, after in zip(iterations[1:], variances[:-1], variances[1:], strict=True)
-        if before > 0 and before != after
-    ]
     charts = []
     for name, label, kind, points in (
         ("variance", "variance of the residual", "linear", list(zip(iterations, variances, strict=True))),
-        ("change", "relative change of the variance", "log", change),
+        ("change", "relative change of the variance", "log", relative_changes(variances)),
     ):
         chart = figure(
             name=name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from cwt_dask.report.residuals import residual_edges
 from cwt_dask.stores import open_group
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from astropy.wcs import WCS
     from numpy.typing import NDArray
@@ -180,6 +180,15 @@ def tile_facts(records: Mapping[int, TileRecord], seams: list[Seam]) -> list[Til
             taken_over=bool(record.taken_from),
         )
         for tile, record in sorted(records.items())
+    ]
+
+
+def relative_changes(variances: Sequence[float]) -> list[tuple[int, float]]:
+    """Iterations, and by how much of itself the variance changed there; none where it did not."""
+    return [
+        (n, abs(before - after) / before)
+        for n, (before, after) in enumerate(pairwise(variances), 2)
+        if before > 0 and before != after
     ]
 
 

@@ -267,6 +267,14 @@
     redraw();
   }
 
+  // What the table is narrowed down to, in words.
+  function filters() {
+    const words = element("find").value.trim(), least = element("least").value;
+    const found = [words && `with “${words}”`, least && `T/E at least ${least}`, element("unflagged").checked && "without flagged ones"];
+    const said = found.filter(Boolean);
+    return said.length ? [`filter: ${said.join(", ")}; ${order.length} match`] : [];
+  }
+
   function sort() {
     order = matching.slice();
     if (sorting.at !== null) {
@@ -288,18 +296,24 @@
     body.replaceChildren(...order.slice(first, first + data.rows).map((i) => {
       const row = document.createElement("tr");
       row.dataset.source = i;
-      row.tabIndex = 0;
-      row.setAttribute("aria-selected", i === chosen);
+      row.setAttribute("aria-current", i === chosen);
       for (const one of data.columns) {
         const cell = document.createElement("td");
         if (one.text) cell.className = "text";
-        cell.textContent = one.values[i] === null ? "" : String(one.values[i]);
+        const words = one.values[i] === null ? "" : String(one.values[i]);
+        if (one.name === "name") {
+          const button = document.createElement("button");
+          button.type = "button";
+          button.textContent = words;
+          cell.append(button);
+        } else cell.textContent = words;
         row.append(cell);
       }
       return row;
     }));
     element("count").textContent = order.length === total ? `${total} sources` : `${order.length} of ${total} sources`;
     element("page").textContent = order.length ? `${first + 1} to ${Math.min(first + data.rows, order.length)} of ${order.length}` : "none";
+    element("in-print").textContent = [`${Math.min(data.rows, order.length - first)} of ${total} sources`, ...filters()].join("; ");
     element("before").disabled = first === 0;
     element("after").disabled = first + data.rows >= order.length;
   }
@@ -307,7 +321,7 @@
   function choose(i, { moves: goes = true } = {}) {
     chosen = i;
     for (const row of document.querySelectorAll("#catalogue tbody tr")) {
-      row.setAttribute("aria-selected", Number(row.dataset.source) === i);
+      row.setAttribute("aria-current", Number(row.dataset.source) === i);
     }
     if (i === null) return;
     element("chosen").textContent = `${inWords(i)}; ${sourcePosition(i)}`;
@@ -337,9 +351,8 @@
     body.addEventListener("keydown", (event) => {
       const row = rowOf(event);
       if (!row) return;
-      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(Number(row.dataset.source)); }
       const next = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling }[event.key];
-      if (next) { event.preventDefault(); next.focus(); }
+      if (next) { event.preventDefault(); next.querySelector("button").focus(); }
     });
     element("before").addEventListener("click", () => { first = Math.max(first - data.rows, 0); fill(); });
     element("after").addEventListener("click", () => { first += data.rows; fill(); });
@@ -438,7 +451,19 @@
     for (const name of [maps[0], "close-up", "tiles"]) {
       for (const key of ["inner_width", "inner_height"]) model(name).properties[key].change.connect(() => requestAnimationFrame(fit));
     }
-    window.addEventListener("beforeprint", () => { first = 0; fill(); print(views); });
+    // The first page is printed, and all tiles of the table; the reader's own view comes back.
+    let left = null;
+    const details = element("slowest");
+    window.addEventListener("beforeprint", () => {
+      left = { first, open: details.open };
+      if (first) { first = 0; fill(); }
+      details.open = true;
+      print(views);
+    });
+    window.addEventListener("afterprint", () => {
+      details.open = left.open;
+      if (left.first !== first) { first = left.first; fill(); }
+    });
     requestAnimationFrame(() => requestAnimationFrame(() => { document.documentElement.dataset.drawn = views.length; }));
   }
 

@@ -86,6 +86,12 @@ def render(
         evidence=telling.evidence(numbers),
         key_figures=telling.key_figures(numbers, sources),
         warnings=telling.warnings(numbers, sources),
+        slowest=telling.slowest_tiles(numbers.tiles),
+        said={
+            "tiles": telling.tiles_in_words(numbers.tiles),
+            "residuals": telling.residuals_in_words(numbers.residuals),
+            "change": telling.convergence_in_words(numbers.variances),
+        },
         cost=telling.cost(plan, numbers),
         settings=telling.setting_rows(run),
         versions=numbers.certificate["versions"],

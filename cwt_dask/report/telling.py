@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from dask.utils import format_bytes
 
 from cwt_dask.margins import TOLERANCE
-from cwt_dask.report.facts import FEW
+from cwt_dask.report.facts import FEW, relative_changes
 from cwt_dask.trust import Trust
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from cwt_dask.plan import Plan
-    from cwt_dask.report.facts import Numbers
+    from cwt_dask.report.facts import Numbers, Residuals, TileFacts
     from cwt_dask.report.sources import Sources
     from cwt_dask.results import SurveyRun
 
@@ -46,6 +51,8 @@ class Verdict:
     reasons: list[str]
 
 
+# A page's table of tiles holds so many.
+MOST_TILES = 50
 NOT_SAID = (
     "whether the background was right: a background that is too low anywhere makes sources there",
     (
@@ -218,6 +225,58 @@ def cost(plan: Plan, numbers: Numbers) -> list[Row]:
         ),
         Row("Memory of the driver", f"at most {format_bytes(memory['driver'])}", "until the certificate was written"),
     ]
+
+
+def slowest_tiles(tiles: Sequence[TileFacts]) -> list[list[str]]:
+    """Number, iterations, time, memory and seam error of the slowest tiles, the slowest first."""
+    slowest = sorted(tiles, key=lambda tile: -tile.seconds)[:MOST_TILES]
+    return [
+        [
+            f"{tile.tile}",
+            f"{tile.n_iter}",
+            duration(tile.seconds),
+            format_bytes(tile.memory),
+            "no seam" if tile.seam_error is None else f"{tile.seam_error:.1e}",
+        ]
+        for tile in slowest
+    ]
+
+
+def tiles_in_words(tiles: Sequence[TileFacts]) -> str:
+    """What the map of the tiles shows, for who does not see it."""
+    least, most = min(tile.n_iter for tile in tiles), max(tile.n_iter for tile in tiles)
+    slowest = max(tiles, key=lambda tile: tile.seconds)
+    iterations = f"{most}" if least == most else f"{least} to {most}"
+    return (
+        f"tiles: {len(tiles)}, iterations: {iterations}; the slowest is tile {slowest.tile} "
+        f"with {duration(slowest.seconds)}"
+    )
+
+
+def residuals_in_words(residuals: Residuals) -> str:
+    """What the histogram shows; pixels beyond its edges are not counted."""
+    mean, width = _mean_and_width(residuals.edges, residuals.pixels[1:-1])
+    expected_mean, expected_width = _mean_and_width(residuals.edges, residuals.expected[1:-1])
+    return (
+        f"mean {mean:.2g} and width {width:.2g} counts per pixel, of Poisson counts mean {expected_mean:.2g} and width "
+        f"{expected_width:.2g}"
+    )
+
+
+def _mean_and_width(edges: NDArray[np.float64], pixels: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation of what a histogram holds."""
+    middles, n = (edges[:-1] + edges[1:]) / 2, max(float(pixels.sum()), 1.0)
+    mean = float(middles @ pixels) / n
+    return mean, float(np.sqrt((middles - mean) ** 2 @ pixels / n))
+
+
+def convergence_in_words(variances: Sequence[float]) -> str:
+    """How the relative change of the variance begins and ends."""
+    changes = relative_changes(variances)
+    if not changes:
+        return "no change"
+    (first, before), (last, after) = changes[0], changes[-1]
+    return f"{before:.2g} at iteration {first}, {after:.2g} at iteration {last}"
 
 
 def setting_rows(run: SurveyRun) -> list[Row]:

@@ -140,7 +140,8 @@ def test_the_table_turns_its_pages_and_filters(page):
 @pytest.mark.parametrize("how", ["click", "key"])
 def test_a_row_moves_the_maps_to_its_source(page, how):
     row = scroll_to(page, rows(page)[7])
-    row.click() if how == "click" else row.send_keys(Keys.ENTER)
+    assert row.get_attribute("tabindex") is None
+    row.click() if how == "click" else row.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
     x, y = page.execute_script(
         "const d = JSON.parse(document.getElementById('data').textContent); return [d.x[7], d.y[7]]"
     )
@@ -149,13 +150,13 @@ def test_a_row_moves_the_maps_to_its_source(page, how):
     assert model(page, "close-x", "start") < x < model(page, "close-x", "end")
     assert model(page, "sources", "selected.indices") == [7]
     wait(page, "return Bokeh.documents[0].get_model_by_name('marked').indices.includes(7)")
-    assert rows(page)[7].get_attribute("aria-selected") == "true"
+    assert rows(page)[7].get_attribute("aria-current") == "true"
     assert column(page, "Name")[7] in page.find_element(By.ID, "chosen").text
 
 
 def test_a_source_that_is_chosen_on_the_map_is_shown_in_the_table(page):
     page.execute_script("Bokeh.documents[0].get_model_by_name('sources').selected.indices = [55]")
-    (chosen,) = [row for row in rows(page) if row.get_attribute("aria-selected") == "true"]
+    (chosen,) = [row for row in rows(page) if row.get_attribute("aria-current") == "true"]
     assert chosen.get_attribute("data-source") == "55"
     assert page.find_element(By.ID, "page").text.startswith("51 to")
 
@@ -211,13 +212,33 @@ def test_a_telephone_shows_all_of_it(page):
         page.set_window_size(1280, 900)
 
 
-def test_it_is_printed_with_its_figures_and_its_table(page, tmp_path):
+def printed(page, tmp_path):
     content = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
     pdf = tmp_path / "report.pdf"
     pdf.write_bytes(content)
+    return subprocess.run(["pdftotext", pdf, "-"], check=True, capture_output=True, text=True).stdout
+
+
+def test_it_is_printed_with_its_figures_and_its_table(page, tmp_path):
+    total = page.find_element(By.ID, "count").text
+    assert not page.find_element(By.ID, "in-print").is_displayed()
+    text = printed(page, tmp_path)
     pictures = page.execute_script("return document.querySelectorAll('img.printed[alt]').length")
     assert pictures == 10
-    text = subprocess.run(["pdftotext", pdf, "-"], check=True, capture_output=True, text=True).stdout
+    assert f"50 of {total}" in text
+    assert "filter:" not in text
+    assert "Largest seam error" in text
     assert "The tiles did no harm" in text
     assert column(page, "Name")[49] in text
     assert "Zoom" not in text
+
+
+def test_a_print_names_the_filter_and_leaves_the_readers_page(page, tmp_path):
+    total = page.find_element(By.ID, "count").text
+    scroll_to(page, page.find_element(By.ID, "after")).click()
+    names = column(page, "Name")
+    assert f"50 of {total}" in printed(page, tmp_path)
+    assert column(page, "Name") == names
+    assert page.find_element(By.ID, "slowest").get_attribute("open") is None
+    page.find_element(By.ID, "find").send_keys(names[0])
+    assert f"1 of {total}; filter: with “{names[0]}”; 1 match" in " ".join(printed(page, tmp_path).split())
