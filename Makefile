@@ -14,7 +14,8 @@ demo: .venv/installed
 # Whole runs and all the rest side by side: each takes one core for about as long as the other. The rest alone shows that
 # every raise has a test; watching for that costs a fifth of the time.
 RUNS := $(addprefix tests/test_,blocks.py catalogue.py deploy.py dynamic_range.py exactness.py flags.py fuzz_runs.py \
-	help.py peaks.py pilot.py positions.py products.py python_page.py report.py ring.py simulate.py stop.py work.py xarray.py)
+	help.py maps.py margins.py peaks.py pilot.py positions.py products.py python_page.py report.py ring.py simulate.py \
+	stop.py work.py xarray.py) tests/cwt/test_rounding.py
 
 # What only CI does for its time: each write of a tile fails once, each pixel that changes.
 LONG := $(addprefix tests/test_,faults.py taken_over.py)

@@ -342,13 +342,28 @@ def test_pixels_stretched_on_the_sky_are_warned_of(finished):
     assert share == pytest.approx(0.5, abs=0.03)
     numbers = numbers_of(finished)
     flagged = {flag: 40 * (flag == Trust.ERROR_UNDEFINED) for flag in FLAGS}
-    changed = replace(numbers, stretch=stretch, stretched=share, cylindrical=True, flagged=flagged)
+    changed = replace(numbers, stretch=stretch, stretched=share, plate_carree=True, flagged=flagged)
     said = "\n".join(telling.warnings(changed, read_sources(finished)))
     assert re.search(r"Pixels are up to .* times as long as wide on the sky, .* on \d\d % of the map, beyond 45°", said)
     assert "Blind: at 40 used pixels" in said
     assert telling.share(1e-5) == "less than 0.1 %"
     assert telling.duration(7300) == "2.03 h"
     assert facts.pixel_stretch(WCS(fits.Header(sky_header(SHAPE))), SHAPE)[1] == 0
+
+
+def test_pixels_of_unlike_size_are_warned_of(finished):
+    # A Mercator map to 62 deg of latitude, where its scale is 1 / cos(62 deg).
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cdelt, wcs.wcs.crpix = ["GLON-MER", "GLAT-MER"], [-1, 1], [180.5, 80.5]
+    assert facts.pixel_stretch(wcs, (160, 360))[1] == 0
+    uneven = facts.pixel_sizes(wcs, (160, 360))
+    top = wcs.all_pix2world(180, 159, 0)[1]
+    assert uneven == pytest.approx(1 / np.cos(np.radians(top)), rel=0.03)
+    assert facts.pixel_sizes(WCS(fits.Header(sky_header(SHAPE))), SHAPE) < 1.1
+    said = telling.warnings(replace(numbers_of(finished), uneven=uneven), read_sources(finished))
+    assert any(text.startswith("Pixels are 2.") and "in one latitude as in another" in text for text in said)
+    wcs.wcs.ctype = ["GLON-TAN", "GLAT-TAN"]
+    assert facts.pixel_sizes(wcs, (160, 360)) == 1
 
 
 def test_flags_are_words():

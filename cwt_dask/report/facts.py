@@ -104,8 +104,10 @@ class Numbers:
         Largest ratio of a pixel's sides on the sky.
     stretched : float
         Share of the map's pixels where it is above `STRETCHED`: `pixel_stretch`.
-    cylindrical : bool
+    plate_carree : bool
         Whether the map has such a projection.
+    uneven : float
+        How unlike in size pixels are: `pixel_sizes`.
     """
 
     certificate: Mapping[str, Any]
@@ -118,7 +120,8 @@ class Numbers:
     disc_counts: float
     stretch: float
     stretched: float
-    cylindrical: bool
+    plate_carree: bool
+    uneven: float
 
 
 # Fewer expected counts under a kernel, and T/E is far from a number of sigmas.
@@ -153,7 +156,8 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
         disc_counts=mean,
         stretch=stretch,
         stretched=stretched,
-        cylindrical=run.wcs.wcs.ctype[0][5:8] in CYLINDRICAL,
+        plate_carree=run.wcs.wcs.ctype[0][5:8] == "CAR",
+        uneven=pixel_sizes(run.wcs, survey.shape),
     )
 
 
@@ -222,6 +226,17 @@ def pixel_stretch(wcs: WCS, shape: tuple[int, int]) -> tuple[float, float]:
     ratio = ratio[np.isfinite(ratio) & (ratio > 0)] * (along / across)
     ratio = np.maximum(ratio, 1 / ratio)
     return float(ratio.max(initial=1.0)), float(np.mean(ratio > STRETCHED)) if ratio.size else 0.0
+
+
+def pixel_sizes(wcs: WCS, shape: tuple[int, int]) -> float:
+    """How many times as large pixels of a cylindrical projection are in one latitude as in another; 1 in others."""
+    if wcs.wcs.ctype[0][5:8] not in CYLINDRICAL:
+        return 1.0
+    y = np.linspace(0, shape[0] - 1, SHAPES)
+    x = np.full(SHAPES, (shape[1] - 1) / 2)
+    size = np.sqrt(_side(wcs, x, y, 0.5, 0) * _side(wcs, x, y, 0, 0.5))
+    size = size[np.isfinite(size) & (size > 0)]
+    return float(size.max() / size.min()) if size.size else 1.0
 
 
 def _side(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64], dx: float, dy: float) -> NDArray[np.float64]:

@@ -156,9 +156,14 @@ def warnings(numbers: Numbers, sources: Sources) -> list[str]:
         found.append(
             f"Pixels are up to {_times(numbers.stretch)} as long as wide on the sky, and more than 1.4 times on "
             f"{share(numbers.stretched)} of the map"
-            + (", beyond 45° of latitude" if numbers.cylindrical else "")
+            + (", beyond 45° of latitude" if numbers.plate_carree else "")
             + ". Kernels are round in pixels: there they match no round source, and scales are not what they are in "
             "the middle."
+        )
+    elif numbers.uneven > 2**0.5:
+        found.append(
+            f"Pixels are {_times(numbers.uneven)} as large in one latitude as in another, as those of a Mercator map "
+            "are beyond 45° of latitude. Scales are so many pixels everywhere: on the sky they differ by as much."
         )
     if numbers.few_counts > 0:
         found.append(
