@@ -13,12 +13,12 @@ demo: .venv/installed
 
 # Whole runs and all the rest side by side: each takes one core for about as long as the other. The rest alone shows that
 # every raise has a test; watching for that costs a fifth of the time.
-RUNS := $(addprefix tests/test_,blocks.py catalogue.py deploy.py dynamic_range.py exactness.py flags.py fuzz_runs.py \
+RUNS := $(addprefix tests/test_,blocks.py catalogue.py deploy.py dynamic_range.py exactness.py flags.py \
 	help.py maps.py margins.py peaks.py pilot.py positions.py products.py python_page.py report.py ring.py simulate.py \
-	stop.py work.py xarray.py) tests/cwt/test_rounding.py
+	stop.py work.py xarray.py) tests/cwt/test_rounding.py tests/merge
 
-# What only CI does for its time: each write of a tile fails once, each pixel that changes.
-LONG := $(addprefix tests/test_,faults.py taken_over.py)
+# What only CI does for its time: each write of a tile fails once, each pixel that changes, damaged runs, measured memory.
+LONG := $(addprefix tests/test_,faults.py fuzz_runs.py memory.py taken_over.py)
 
 # What make test leaves out.
 APART := $(LONG) $(addprefix tests/,cluster gammapy browser docs)
@@ -28,7 +28,7 @@ test: .venv/installed
 	$(BIN)/python tests/raises.py
 	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy (make test-gammapy);"
 	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs);"
-	@echo "faults of each write and what is taken over of each change (make test-long)"
+	@echo "faults of each write, damage of each file, each change, measured memory (make test-long)"
 
 test-runs:
 	$(BIN)/python -m pytest $(RUNS)

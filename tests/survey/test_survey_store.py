@@ -1,7 +1,6 @@
 """The store: windows, digests, several readers, bounded memory."""
 
 import asyncio
-import gzip
 import hashlib
 import json
 import subprocess
@@ -188,32 +187,3 @@ def test_what_is_no_survey_store_is_refused(tmp_path):
     zarr.create_group(tmp_path / "new.zarr", attributes={"kind": "cwt_dask survey", "version": 99})
     with pytest.raises(SurveyError, match="is a survey store of version 99, but this release reads version 5: ingest"):
         Survey.open(tmp_path / "new.zarr")
-
-
-def peak_of_ingest(rows, columns, folder):
-    """Peak memory in bytes of a process that ingests a gzipped map."""
-    from astropy.io import fits
-
-    folder.mkdir()
-    header = fits.Header({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.01, "CDELT2": 0.01})
-    ones = np.ones((rows, columns), np.int32)
-    hdus = fits.HDUList([fits.PrimaryHDU(ones, header), fits.ImageHDU(ones.astype(np.float32), header, "BACKGROUND")])
-    hdus[0].header["EXTNAME"] = "COUNTS"
-    with gzip.open(folder / "survey.fits.gz", "wb", 1) as file:
-        hdus.writeto(file)
-    command = f"""
-from cwt_dask.survey import SurveySource, ingest
-from cwt_dask.process import peak_memory
-ingest(SurveySource.of({str(folder / "survey.fits.gz")!r}), {str(folder / "out.zarr")!r})
-print(peak_memory())
-"""
-    done = subprocess.run([sys.executable, "-c", command], check=True, capture_output=True)
-    return int(done.stdout)
-
-
-def test_memory_grows_neither_with_the_height_nor_with_the_width_of_the_map(tmp_path):
-    low, high = (peak_of_ingest(rows, 1000, tmp_path / str(rows)) for rows in (1024, 8 * 1024))
-    wide = peak_of_ingest(1024, 64 * 1024, tmp_path / "wide")
-    assert high < 1.5 * low
-    # A row of its chunks alone is 600 MB.
-    assert wide < 2 * low
