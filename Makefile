@@ -15,7 +15,7 @@ demo: .venv/installed
 # every raise has a test; watching for that costs a fifth of the time.
 RUNS := $(addprefix tests/test_,blocks.py catalogue.py deploy.py dynamic_range.py exactness.py flags.py \
 	help.py maps.py margins.py peaks.py pilot.py positions.py products.py python_page.py report.py ring.py simulate.py \
-	stop.py work.py xarray.py) tests/cwt/test_rounding.py tests/merge
+	stop.py work.py xarray.py) tests/cwt/test_rounding.py
 
 # What only CI does for its time: each write of a tile fails once, each pixel that changes, damaged runs, measured memory.
 LONG := $(addprefix tests/test_,faults.py fuzz_runs.py memory.py taken_over.py)
