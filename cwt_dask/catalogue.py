@@ -226,6 +226,7 @@ def _blended(rows: Table, plan: Plan) -> NDArray[np.int64]:
 
 def _provenance(plan: Plan) -> dict[str, Any]:
     """Where a catalogue comes from; keys fit a FITS header."""
+    islands = plan.settings.significance_island_threshold
     return {
         "CREATOR": f"cwt_dask {version('cwt_dask')}",
         "INPUT": plan.survey_digest,
@@ -233,7 +234,7 @@ def _provenance(plan: Plan) -> dict[str, Any]:
         "SCALES": " ".join(f"{scale:g}" for scale in plan.kernels.scales),
         "STEP": plan.settings.step_scale,
         "THRESH": plan.settings.significance_threshold,
-        "ISLANDS": plan.settings.significance_island_threshold or "no threshold of their own",
+        "ISLANDS": "no threshold of their own" if islands is None else islands,
         "MAXITER": plan.settings.max_iter,
         "TOL": plan.settings.tol,
         "FRAME": "ICRS (ra, dec) and Galactic (glon, glat)",

@@ -179,6 +179,18 @@ def test_the_flux_is_the_excess_over_the_exposure(catalogue):
     assert "not corrected for containment" in catalogue["photon_flux"].description
 
 
+def test_where_there_is_no_exposure_there_is_no_flux(survey, tmp_path):
+    path = tmp_path / "survey.fits"
+    with fits.open(survey) as hdus:
+        hdus["EXPOSURE"].data[:, 65:] = 0
+        hdus.writeto(path)
+    rows = run_survey(path, tmp_path / "run", **OPTIONS).catalogue
+    unexposed = np.asarray(rows["x_peak"]) >= 65
+    assert 0 < unexposed.sum() < len(rows)
+    assert np.isnan(np.asarray(rows["photon_flux"], float)).tolist() == unexposed.tolist()
+    assert Table.read(tmp_path / "run" / "catalogue.fits")["photon_flux"].unit == 1 / EXPOSURE.unit
+
+
 def test_scales_are_in_degrees_too(run, catalogue):
     np.testing.assert_allclose(catalogue["scale_deg"], 0.1 * catalogue["scale"], rtol=1e-6)
     iteration = run.map("best_iteration").compute()
