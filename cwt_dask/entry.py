@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from cwt_dask.stop import SIGNALS
+from cwt_dask.stop import SIGNALS, is_echo
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -26,6 +26,7 @@ def main() -> int:
     return run_command()
 
 
-def _hear(_: int, __: FrameType | None) -> NoReturn:
+def _hear(number: int, _: FrameType | None) -> None:
     # As Ctrl-C: what a run does not hear itself ends it.
-    raise KeyboardInterrupt
+    if not is_echo(number):
+        raise KeyboardInterrupt

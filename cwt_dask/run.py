@@ -216,10 +216,10 @@ def _executor(
 
 
 def _workers(client: Client, execution: Execution) -> str:
-    """How many workers there are, or may be."""
+    """How many workers there are by now, or may be: those of batch systems come one by one."""
     there = len(client.nthreads())
     if there or not execution.workers:
-        return f"{there} worker{'s' if there != 1 else ''}"
+        return f"{there} worker{'s' if there != 1 else ''} so far"
     return f"up to {execution.workers} workers, as the batch system starts them"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,19 @@ if TYPE_CHECKING:
 # Job schedulers send the first before walltime, a terminal the second; the others are what Grid Engine and LSF warn
 # with, and all that mpirun hands on.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+# A signal to the tasks of a job reaches each of them twice where SLURM sends it to processes and to their groups.
+ECHO_SECONDS = 1.0
+_heard: dict[int, float] = {}
+
+
+def is_echo(number: int) -> bool:
+    """Whether a signal that comes now is another copy of one that has just come."""
+    now = time.monotonic()
+    if now - _heard.get(number, -math.inf) < ECHO_SECONDS:
+        return True
+    _heard[number] = now
+    return False
 
 
 class Stop:
@@ -98,7 +113,9 @@ class Stop:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _hear(self, _: int, __: FrameType | None) -> None:
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        if is_echo(number):
+            return
         at_once = self.asked or not self._patient
         self.asked = True
         if at_once:

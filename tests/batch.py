@@ -86,11 +86,19 @@ def slurm(place: Path):
         yield {"SLURM_CONF": str(configuration)}
     finally:
         default.unlink()
-        subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, check=False)
-        for daemon in reversed(daemons):
-            daemon.terminate()
-        for daemon in daemons:
-            daemon.wait(30)
+        try:
+            end_jobs(environment)
+        finally:
+            # One by one: a node that ends says so to its controller, and both ask munge.
+            for daemon in reversed(daemons):
+                daemon.terminate()
+                daemon.wait(START_SECONDS)
+
+
+def end_jobs(environment):
+    """Cancel what there is and wait until it has gone, killed after KillWait seconds."""
+    subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, check=False)
+    wait_for(lambda: not said(environment, "squeue", "--noheader"), "the end of all jobs")
 
 
 def munge_answers():

@@ -45,5 +45,8 @@ def test_what_a_run_does_not_hear_ends_the_command_as_ctrl_c(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["cwt-dask"])
     assert main() == 2
     assert heard.keys() == set(SIGNALS)
+    monkeypatch.setattr("cwt_dask.stop._heard", {})
     with pytest.raises(KeyboardInterrupt):
         heard[signal.SIGTERM](signal.SIGTERM, None)
+    # The same once more.
+    heard[signal.SIGTERM](signal.SIGTERM, None)

@@ -239,7 +239,7 @@ def test_options_that_an_ingested_store_has_fixed_are_refused(store, tmp_path):
 def test_workers_and_dashboard_of_a_users_cluster_are_named(store, tmp_path, client):
     progress = Messages()
     run_survey(store, tmp_path / "run", client=client, progress=progress, **OPTIONS)
-    assert f"2 workers, dashboard at {client.dashboard_link}" in progress.texts
+    assert f"2 workers so far, dashboard at {client.dashboard_link}" in progress.texts
 
 
 def test_kernels_given_twice_are_refused(store, tmp_path):

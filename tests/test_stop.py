@@ -20,11 +20,17 @@ from cwt_dask.errors import InterruptedRun
 from cwt_dask.executors import WATCHDOG_SECONDS, InProcess, OnDask
 from cwt_dask.lock import read_driver
 from cwt_dask.results import SurveyRun
-from cwt_dask.stop import SIGNALS, Stop
+from cwt_dask.stop import SIGNALS, Stop, is_echo
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 40, "max_iter": 40, "stopping": "fixed"}
 COMMAND = [str(Path(sys.executable).with_name("cwt-dask")), "run"]
 ARGUMENTS = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()] + ["--fits=no"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_heard(monkeypatch):
+    """What other tests have heard is nothing to these."""
+    monkeypatch.setattr("cwt_dask.stop._heard", {})
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -35,7 +41,8 @@ def test_where_nobody_has_patience_a_signal_ends_at_once(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_first_signal_is_noted_and_told_once_and_a_second_one_ends_at_once():
+def test_a_first_signal_is_noted_and_told_once_and_a_second_one_ends_at_once(monkeypatch):
+    monkeypatch.setattr("cwt_dask.stop.ECHO_SECONDS", 0.0)
     told = []
     stop = Stop(lambda: told.append("stopping"))
     assert not stop.notice()
@@ -47,6 +54,24 @@ def test_a_first_signal_is_noted_and_told_once_and_a_second_one_ends_at_once():
             stop.check()
         with pytest.raises(InterruptedRun):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_copies_of_a_signal_are_one(monkeypatch):
+    """As SLURM sends them, some milliseconds apart; what it says otherwise, and says later, is another one."""
+    now = 7.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    stop = Stop()
+    with stop.on_signals(), stop.patience():
+        for now in (7.0, 7.01, 7.99):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked
+        with pytest.raises(InterruptedRun):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        now = 8.01
+        with pytest.raises(InterruptedRun):
+            os.kill(os.getpid(), signal.SIGTERM)
+        # Whoever holds Ctrl-C is heard every second.
+        assert is_echo(signal.SIGTERM)
 
 
 def test_other_threads_leave_signals_alone():
@@ -129,8 +154,10 @@ def test_a_run_that_is_asked_to_stop_ends_with_75_and_the_same_command_ends_it(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as run:
         assert any(line.startswith("tiles") for line in run.stdout), run.stderr.read()
-        # As terminals and batch systems do: to all processes.
-        os.killpg(run.pid, number)
+        # As terminals and batch systems do: to all processes, and more than once.
+        for _ in range(2):
+            os.killpg(run.pid, number)
+            time.sleep(0.05)
         said, complained = run.communicate()
     assert run.returncode == 75
     assert "stopping: what is begun is ended first" in said
