@@ -18,6 +18,15 @@ def main() -> int:
     """Run the command line and return its exit status, 75 where a signal has come at any time."""
     for number in SIGNALS:
         signal.signal(number, _hear)
+    status = _run_command()
+    if status == 75:
+        # Another copy of the signal, while Python ends, must not become the status.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    return status
+
+
+def _run_command() -> int:
     try:
         from cwt_dask.cli import main as run_command  # noqa: PLC0415 - it takes seconds
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ SAID = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 # Small tiles, enough of them that workers have something to do, and a stop that is looked for.
 OPTIONS = ("--n-scale=2", "--min-scale=1.5", "--tile-size=128", "--fits=no")
 # Long enough that something can happen to it.
-LONG = (*OPTIONS, "--stopping=fixed", "--max-iter=150")
+LONG = (*OPTIONS, "--stopping=fixed", "--max-iter=75")
 # Ended by the test itself.
 ENDLESS = (*OPTIONS, "--stopping=fixed", "--max-iter=60000")
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
-GAMMAPY = "# with Gammapy"
+GAMMAPY, XARRAY = "# with Gammapy", "import xarray"
 
 
 def python_blocks(page):

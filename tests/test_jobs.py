@@ -1,6 +1,7 @@
 """Jobs of workers that never become workers, on a SLURM that is played. Real ones: tests/cluster."""
 
 import os
+import threading
 from types import SimpleNamespace
 
 import dask
@@ -114,6 +115,27 @@ def test_while_others_work_a_run_is_not_given_up(watcher):
     cluster.observed.clear()
     with pytest.raises(RunError, match="6 jobs of workers have ended, one after the other, before a worker came"):
         watcher.jobs.look()
+
+
+def test_what_goes_wrong_at_a_look_is_told_once_and_it_goes_on(watcher, monkeypatch):
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.001)
+    errors = iter([OSError("busy"), OSError("busy"), KeyError("c-0"), RunError("no worker came")])
+    ended = threading.Event()
+
+    def look():
+        raise next(errors)
+
+    def give_up(reason):
+        assert str(reason) == "no worker came"
+        ended.set()
+
+    watcher.jobs.look = look
+    with jobs.watched(watcher.jobs, SimpleNamespace(give_up=give_up)):
+        assert ended.wait(60)
+    assert watcher.told == [
+        f"jobs of workers could not be looked at ({error}): this is tried again"
+        for error in ("OSError('busy')", "KeyError('c-0')")
+    ]
 
 
 def test_a_slurm_that_does_not_answer_says_nothing_of_jobs(played):

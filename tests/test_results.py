@@ -10,6 +10,7 @@ from cwt_dask import CWTKernels, SurveyRun, run_survey
 from cwt_dask.cli import main
 from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.progress import Reporter
+from cwt_dask.stores import open_group
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
 
@@ -203,6 +204,23 @@ def test_python_callers_hear_nothing_unless_they_ask(survey, tmp_path, capsys):
     listener = Collected()
     run_survey(survey, tmp_path / "run", progress=listener, **OPTIONS)
     assert listener.said[-1].endswith("all 6 tiles were done; checked, nothing to do")
+
+
+@pytest.fixture
+def extended(run, tmp_path):
+    """A run with more in its group of maps than maps."""
+    shutil.copytree(run.files.path, tmp_path / "run")
+    extended = SurveyRun.open(tmp_path / "run")
+    maps = open_group(extended.files.maps, writable=True)
+    maps.require_group("pyramid")
+    maps.create_array("other", shape=(2, 2), dtype="u1")
+    return extended
+
+
+@pytest.mark.parametrize("name", ["x", "scale", "pyramid", "other"])
+def test_what_is_no_map_is_not_taken_for_one(extended, name):
+    with pytest.raises(InputError, match=f"the run has no map {name}: there are approx, .*, trust$"):
+        extended.map(name)
 
 
 def test_what_the_package_does_not_have_is_no_attribute():

@@ -143,7 +143,7 @@ def test_a_second_signal_is_no_failure_of_the_tile_at_hand(files):
 
     def task(_):
         os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(InterruptedRun), stop.on_signals(), stop.patience():
         Stages(InProcess(stop), Reporter(), files).over(task, [0], "tiles")

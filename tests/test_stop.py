@@ -9,6 +9,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from skies import poisson_sky, write_survey
@@ -58,16 +59,15 @@ def test_a_first_signal_is_noted_and_told_once_and_a_second_one_ends_at_once(mon
 
 def test_copies_of_a_signal_are_one(monkeypatch):
     """As SLURM sends them, some milliseconds apart; what it says otherwise, and says later, is another one."""
-    now = 7.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = iter((7.0, 7.01, 7.99, 7.99, 8.01, 8.02))
+    monkeypatch.setattr("cwt_dask.stop.time", SimpleNamespace(monotonic=lambda: next(clock)))
     stop = Stop()
     with stop.on_signals(), stop.patience():
-        for now in (7.0, 7.01, 7.99):
+        for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.asked
         with pytest.raises(InterruptedRun):
             os.kill(os.getpid(), signal.SIGUSR1)
-        now = 8.01
         with pytest.raises(InterruptedRun):
             os.kill(os.getpid(), signal.SIGTERM)
         # Whoever holds Ctrl-C is heard every second.

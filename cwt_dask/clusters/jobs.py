@@ -121,12 +121,16 @@ def watched(jobs: Jobs, stop: Stop) -> Iterator[None]:
     over = threading.Event()
 
     def watch() -> None:
+        told = ""
         while not over.wait(LOOK_SECONDS):
             try:
                 jobs.look()
             except RunError as error:
                 stop.give_up(error)
                 return
+            except Exception as error:  # noqa: BLE001 - without a watcher a run could wait for ever
+                if told != (told := repr(error)):
+                    jobs.tell(f"jobs of workers could not be looked at ({told}): this is tried again")
 
     watcher = threading.Thread(target=watch, name="jobs", daemon=True)
     watcher.start()

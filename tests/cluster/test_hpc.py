@@ -8,7 +8,7 @@ from batch import said, wait_for
 from elsewhere import ROOT, SAID, SECONDS, bash, console, digest_of, tiles_done
 
 # As LONG of elsewhere.py.
-SETTINGS = 'n_scale = 2\nmin_scale = 1.5\ntile_size = 128\nstopping = "fixed"\nmax_iter = 150\nfits = "no"\n'
+SETTINGS = 'n_scale = 2\nmin_scale = 1.5\ntile_size = 128\nstopping = "fixed"\nmax_iter = 75\nfits = "no"\n'
 
 
 def job_of(environment, field):

@@ -7,7 +7,7 @@ import pytest
 from astropy import units as u
 from gammapy.datasets import MapDataset
 from gammapy.maps import Map, MapAxis, RegionNDMap, WcsGeom, WcsNDMap
-from pages import GAMMAPY, python_blocks
+from pages import GAMMAPY, XARRAY, python_blocks
 from skies import poisson_sky, write_survey
 
 from cwt_dask import CWTData, cutouts, run_survey
@@ -140,7 +140,7 @@ def test_every_block_of_the_documentation_runs_after_the_one_before(tmp_path, mo
     assert sum(block.startswith(GAMMAPY) for block in blocks) == 3
     names = {}
     for block in blocks:
-        if "import xarray" not in block:
+        if not block.startswith(XARRAY):
             exec(compile(block, "docs/python.md", "exec"), names)  # noqa: S102 - that is the test
     plt.close("all")
     assert names["maps"]["support"].geom.axes.names == ["scale"]

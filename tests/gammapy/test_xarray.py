@@ -1,17 +1,18 @@
-"""`maps.zarr` as xarray opens it: axes and units by name, lazily."""
+"""`maps.zarr` as xarray opens it (make test-gammapy): axes and units by name, lazily."""
 
 import dask.array
 import numpy as np
 import pytest
 import xarray
+from pages import XARRAY, python_blocks
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.coordinates import map_names
-from cwt_dask.errors import InputError
 from cwt_dask.stores import open_group
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
+OPTIONS |= {"no_report": True}
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +60,11 @@ def test_maps_are_chosen_by_their_axes(run, maps):
     np.testing.assert_array_equal(chosen, run.support[1, 10:21, [3, 5]].compute())
 
 
-@pytest.mark.parametrize("name", ["x", "scale", "pyramid"])
-def test_what_is_no_map_is_not_taken_for_one(run, name):
-    open_group(run.files.maps, writable=True).require_group("pyramid")
-    with pytest.raises(InputError, match=f"the run has no map {name}: there are approx, .*, trust$"):
-        run.map(name)
-
-
-def test_arrays_without_names_for_their_axes_are_no_maps(run):
-    open_group(run.files.maps, writable=True).create_array("other", shape=(2, 2), dtype="u1", overwrite=True)
-    with pytest.raises(InputError, match="the run has no map other"):
-        run.map("other")
+def test_the_block_of_the_documentation_runs(run, tmp_path, monkeypatch):
+    (tmp_path / "run").symlink_to(run.files.path)
+    monkeypatch.chdir(tmp_path)
+    (block,) = [block for block in python_blocks("python.md") if block.startswith(XARRAY)]
+    names = {}
+    exec(compile(block, "docs/python.md", "exec"), names)  # noqa: S102 - that is the test
+    assert names["strongest"].shape == (90,)
+    assert 0 < names["largest_scale"] < 1
