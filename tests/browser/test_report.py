@@ -115,6 +115,29 @@ def test_the_table_sorts(page):
     assert column(page, "Name") == sorted(column(page, "Name"))
 
 
+def test_what_has_no_end_sorts_before_all_numbers_and_what_is_missing_last(browser, report, tmp_path):
+    text = report.read_text(encoding="utf-8")
+    start = text.index(mark := '<script type="application/json" id="data">') + len(mark)
+    data, end = json.JSONDecoder().raw_decode(text, start)
+    (values,) = [column["values"] for column in data["columns"] if column["name"] == "sqrt_ts"]
+    # As where the background is zero, and where nothing could be measured.
+    values[4], values[7] = "∞", None
+    page = tmp_path / "report.html"
+    page.write_text(text[:start] + json.dumps(data) + text[end:], encoding="utf-8")
+    browser.get(page.as_uri())
+    wait(browser, "return document.documentElement.dataset.drawn")
+    button = browser.find_element(By.XPATH, "//table[@id='catalogue']//button[starts-with(., '√TS')]")
+    scroll_to(browser, button).click()
+    first, *others = column(browser, "√TS")
+    assert first == "∞"
+    assert [float(text) for text in others] == sorted(map(float, others), reverse=True)
+    button.click()
+    assert "∞" not in column(browser, "√TS")
+    while (after := browser.find_element(By.ID, "after")).is_enabled():
+        after.click()
+    assert column(browser, "√TS")[-2:] == ["∞", ""]
+
+
 def test_the_table_turns_its_pages_and_filters(page):
     total = int(page.find_element(By.ID, "count").text.split()[0])
     assert len(rows(page)) == 50
@@ -240,5 +263,8 @@ def test_a_print_names_the_filter_and_leaves_the_readers_page(page, tmp_path):
     assert f"50 of {total}" in printed(page, tmp_path)
     assert column(page, "Name") == names
     assert page.find_element(By.ID, "slowest").get_attribute("open") is None
+    scroll_to(page, page.find_element(By.CSS_SELECTOR, "#slowest summary")).click()
+    assert f"50 of {total}" in printed(page, tmp_path)
+    assert page.find_element(By.ID, "slowest").get_attribute("open") is not None
     page.find_element(By.ID, "find").send_keys(names[0])
     assert f"1 of {total}; filter: with “{names[0]}”; 1 match" in " ".join(printed(page, tmp_path).split())
