@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLER ?= pip
 install = $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet $(firstword $(INSTALLER)) && $(@D)/bin/python -m $(INSTALLER) install --quiet
 
-.PHONY: demo test test-cluster test-batch test-servers test-gammapy test-browser test-docs test-long test-apart docs lint bench chaos constraints clean
+.PHONY: demo test test-cluster test-batch test-servers test-gammapy test-browser test-docs test-long docs lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/installed
@@ -41,19 +41,11 @@ docs: .venv/installed
 	$(BIN)/sphinx-build -W -n --keep-going --quiet docs docs/_build/html
 
 # On a real SLURM and under a real mpirun, which the tests start: needs root, and Debian's slurm-wlm, munge, openmpi-bin.
-# Most of it is waiting, so both halves run side by side.
+# In two halves, side by side.
 BATCH := $(addprefix tests/cluster/test_,slurm.py page.py hpc.py)
 
 test-cluster: .venv/installed .venv-workflows/installed
 	$(MAKE) --jobs 2 --output-sync=target test-batch test-servers
-
-# All that needs no batch system, one after the other.
-test-apart:
-	$(MAKE) test-servers
-	$(MAKE) test-browser
-	$(MAKE) test-gammapy
-	$(MAKE) test-docs
-	$(MAKE) test-long
 
 test-long: .venv/installed
 	$(BIN)/python -m pytest $(LONG)
