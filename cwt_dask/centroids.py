@@ -134,7 +134,7 @@ def _patches(
 
 
 @compiled
-def _sees(valid: NDArray[np.float64], y: float, x: float, far: float) -> bool:  # pragma: no cover - compiled
+def _sees(valid: NDArray[np.float64], y: float, x: float, far: float) -> bool:
     """Whether all pixels of a patch (y, x) that are no farther than `far` from a position are valid."""
     for i in range(valid.shape[0]):
         for j in range(valid.shape[1]):
@@ -151,7 +151,7 @@ def _follow(
     width: float,
     moved: NDArray[np.float64],
     variance: NDArray[np.float64],
-) -> None:  # pragma: no cover - compiled
+) -> None:
     """Move windows from the centres of patches (peak, y, x) until they rest; their ways, and variances of these.
 
     A window that finds no excess, goes farther than its width, or does not see what is near leaves no trace.

@@ -101,7 +101,7 @@ class Stop:
         Raises
         ------
         InterruptedRun
-            At a signal that nobody has patience for, or the second one.
+            At a signal that nobody has patience for, or at a second one that is no copy of the first.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

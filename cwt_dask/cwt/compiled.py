@@ -34,9 +34,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @compiled
-def multiply(
-    spectrum: NDArray[Any], along_y: NDArray[Any], along_x: NDArray[Any], out: NDArray[Any]
-) -> None:  # pragma: no cover - compiled
+def multiply(spectrum: NDArray[Any], along_y: NDArray[Any], along_x: NDArray[Any], out: NDArray[Any]) -> None:
     """Multiply rows of a spectrum (y, x) by those of a kernel, given as factors (term, y) and (term, x)."""
     kernel = np.empty(spectrum.shape[1], along_x.dtype)
     for y in range(spectrum.shape[0]):
@@ -48,7 +46,7 @@ def multiply(
 @compiled
 def multiply_difference(
     minuend: NDArray[Any], spectrum: NDArray[Any], along_y: NDArray[Any], along_x: NDArray[Any], out: NDArray[Any]
-) -> None:  # pragma: no cover - compiled
+) -> None:
     """Multiply rows of the difference of two spectra (y, x) by those of a kernel, given as factors."""
     kernel = np.empty(spectrum.shape[1], along_x.dtype)
     for y in range(spectrum.shape[0]):
@@ -58,9 +56,7 @@ def multiply_difference(
 
 
 @compiled
-def _kernel_row(
-    along_y: NDArray[Any], along_x: NDArray[Any], kernel: NDArray[Any]
-) -> None:  # pragma: no cover - compiled
+def _kernel_row(along_y: NDArray[Any], along_x: NDArray[Any], kernel: NDArray[Any]) -> None:
     for x in range(kernel.size):
         kernel[x] = along_y[0] * along_x[0, x]
     for term in range(1, len(along_x)):
@@ -81,7 +77,7 @@ def find_significant(
     above: NDArray[np.bool_],
     wanted: NDArray[np.bool_],
     near: NDArray[np.bool_],
-) -> None:  # pragma: no cover - compiled
+) -> None:
     """Compare T with E, the square root of `variance`. All arrays are (y, x); the last four are filled.
 
     `ratio` is T/E, -inf where E² is not above `floor`; `above` is where it exceeds the first threshold, `wanted` that
@@ -113,7 +109,7 @@ def keep_largest(
     best_scale: NDArray[np.int16],
     best_iteration: NDArray[np.uint16],
     undefined: NDArray[np.bool_],
-) -> None:  # pragma: no cover - compiled
+) -> None:
     """Take up T/E into the largest so far, its scale and iteration, and where it was undefined; images are (y, x)."""
     for y in range(ratio.shape[0]):
         for x in range(ratio.shape[1]):
@@ -126,7 +122,7 @@ def keep_largest(
 
 
 @compiled
-def join(joined: NDArray[np.uint16], pixels: NDArray[np.int64], iteration: int) -> None:  # pragma: no cover - compiled
+def join(joined: NDArray[np.uint16], pixels: NDArray[np.int64], iteration: int) -> None:
     """Note at which iteration `pixels` have joined the support `joined` of a scale (pixel), unless they had before."""
     for pixel in pixels:
         if joined[pixel] == 0:
@@ -140,7 +136,7 @@ def sum_over_scales(
     pixels: NDArray[np.int64],
     transform: NDArray[np.float64],
     transform_2d: NDArray[np.float64],
-) -> None:  # pragma: no cover - compiled
+) -> None:
     """Add T of one scale at `pixels` of its support to the sum over scales; `joined` is (scale, pixel).
 
     Scales come in their order. What the sum holds from an iteration before is replaced by the first scale of a pixel:
@@ -162,7 +158,7 @@ def add_positive(
     pixels: NDArray[np.int64],
     transform_2d: NDArray[np.float64],
     model: NDArray[np.float64],
-) -> None:  # pragma: no cover - compiled
+) -> None:
     """Add the sum over scales, where it is positive, to the model: at those of `pixels` whose first scale this is."""
     for pixel in pixels:
         if joined[scale, pixel] > 0:
@@ -174,9 +170,7 @@ def add_positive(
 
 
 @compiled
-def not_isolated(
-    mask: NDArray[np.bool_], pixels: NDArray[np.int64], ring: bool
-) -> NDArray[np.bool_]:  # pragma: no cover - compiled
+def not_isolated(mask: NDArray[np.bool_], pixels: NDArray[np.int64], ring: bool) -> NDArray[np.bool_]:
     """Whether each of `pixels`, flat indices of `mask` (y, x), has a 4-connected neighbour in it.
 
     On a ring the last column is the neighbour of the first.
@@ -196,9 +190,7 @@ def not_isolated(
 
 
 @compiled
-def label(
-    pixels: NDArray[np.int64], width: int, ring: bool
-) -> tuple[NDArray[np.int32], int]:  # pragma: no cover - compiled
+def label(pixels: NDArray[np.int64], width: int, ring: bool) -> tuple[NDArray[np.int32], int]:
     """Number the 4-connected islands of `pixels`, ascending flat indices of an image `width` pixels wide.
 
     The label of each pixel, from 1 in the order of the islands' first pixels, and how many there are: union-find over
@@ -232,14 +224,14 @@ def label(
 
 
 @compiled
-def _join(parent: NDArray[np.int64], i: int, j: int) -> None:  # pragma: no cover - compiled
+def _join(parent: NDArray[np.int64], i: int, j: int) -> None:
     one, other = _root(parent, i), _root(parent, j)
     # The root of an island is its first pixel.
     parent[max(one, other)] = min(one, other)
 
 
 @compiled
-def _root(parent: NDArray[np.int64], i: int) -> int:  # pragma: no cover - compiled
+def _root(parent: NDArray[np.int64], i: int) -> int:
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]

@@ -12,7 +12,6 @@ from cwt_dask.coordinates import map_names
 from cwt_dask.stores import open_group
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
-OPTIONS |= {"no_report": True}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +34,8 @@ def test_it_opens_without_being_told_of_metadata(run, maps):
 def test_every_map_is_there_lazily_with_its_values(run, maps):
     names = map_names(open_group(run.files.maps))
     assert {"model", "support", "history_model"} <= set(names)
+    # What the report has beside the maps is in a group of its own.
+    assert "pyramid" in open_group(run.files.maps)
     assert sorted(maps.data_vars) == names
     for name in names:
         assert isinstance(maps[name].data, dask.array.Array)
