@@ -16,7 +16,7 @@ demo: .venv/installed
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
 # What only CI does for its time: each write of a tile fails once, each pixel that changes, damaged runs, measured memory.
-LONG := $(addprefix tests/test_,faults.py fuzz_runs.py memory.py taken_over.py)
+LONG := $(addprefix tests/run/test_,faults.py damage.py memory.py taken_over.py)
 
 # What make test leaves out.
 APART := $(LONG) $(addprefix tests/,cluster gammapy browser docs)

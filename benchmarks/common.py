@@ -20,8 +20,8 @@ import psutil
 import scipy
 from astropy.io import fits
 
-from cwt_dask.clusters.environment import WORKER_ENVIRONMENT, cores
 from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.runtime.clusters.environment import WORKER_ENVIRONMENT, cores
 from cwt_dask.simulate import simulate
 from cwt_dask.survey import SurveySource, ingest
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from common import MIB, apart, markdown, say, seconds, show
 
-from cwt_dask.clusters import local_client
-from cwt_dask.executors import OnDask
-from cwt_dask.process import peak_memory
+from cwt_dask.runtime.clusters import local_client
+from cwt_dask.runtime.executors import OnDask
+from cwt_dask.storage.provenance import peak_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from common import KERNELS, THRESHOLD, interleaved, markdown, say, sky
 
-from cwt_dask.cwt.compiled import TIE, find_significant, keep_largest
+from cwt_dask.cwt.loops import TIE, find_significant, keep_largest
+from cwt_dask.cwt.spectra import KernelSpectra, kernel_spectra, row_blocks
 from cwt_dask.cwt.state import rounding_level
-from cwt_dask.cwt.transform import KernelSpectra, kernel_spectra, row_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from astropy.table import Table
 
 from cwt_dask import run_survey
-from cwt_dask.match import match_run
+from cwt_dask.inspection.match import match_run
 
 PAGE = Path(__file__).parents[1] / "docs" / "match.md"
 BEGIN, END = "<!-- fermi: begin -->\n", "<!-- fermi: end -->\n"

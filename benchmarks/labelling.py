@@ -11,7 +11,7 @@ import numpy as np
 import scipy.ndimage
 from common import interleaved, markdown, say
 
-from cwt_dask.cwt.compiled import label
+from cwt_dask.cwt.loops import label
 
 if TYPE_CHECKING:
     from collections.abc import Callable

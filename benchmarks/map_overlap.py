@@ -17,10 +17,10 @@ from common import KERNELS, MIB, ONE_THREAD, THRESHOLD, apart, markdown, say, se
 from plain import analyse
 from runs import N_ITER, planned, run
 
-from cwt_dask.layout import RunDir
-from cwt_dask.process import peak_memory
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.provenance import peak_memory
 from cwt_dask.survey import Survey
-from cwt_dask.tile import run_tile
+from cwt_dask.tiles.task import run_tile
 
 if TYPE_CHECKING:
     from pathlib import Path

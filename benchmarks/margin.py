@@ -6,7 +6,8 @@ compared with the whole map, on the core and on the strip beyond it that neighbo
 carry errors towards higher pixels, so their bright side is the lower one.
 
 Writes docs/design/margins.ecsv, one row a case and margin, and makes the table of docs/design/0004-margins.md from it
-(``--page-only``: that alone). `cwt_dask.margins` is an envelope of the file, which tests/test_margins.py checks.
+(``--page-only``: that alone). `cwt_dask.geometry.margins` is an envelope of the file, which
+tests/geometry/test_margins.py checks.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from cwt_dask.cwt.iterate import step
 from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.state import Criteria, Field, State, rounding_level
-from cwt_dask.cwt.transform import fast_length, kernel_spectra
+from cwt_dask.cwt.step import step
 from cwt_dask.cwt.workspace import Workspace
-from cwt_dask.margins import STRIP_WIDTH, contract_margin, growth
+from cwt_dask.geometry.margins import STRIP_WIDTH, contract_margin, growth
 
 DESIGN = Path(__file__).parents[1] / "docs" / "design"
 MEASURED = DESIGN / "margins.ecsv"
@@ -118,7 +119,15 @@ def measure(kernels: CWTKernels, sky: Sky) -> list[tuple]:
     counts = sky.counts(shape, core)
     side = -1 if kernels.old else 1
     rounding = rounding_level(counts.max())
-    facts = (kernels.n_scale, kernels.min_scale, kernels.step_scale, kernels.old, reach, kernels.gain, growth(kernels))
+    columns = (
+        kernels.n_scale,
+        kernels.min_scale,
+        kernels.step_scale,
+        kernels.old,
+        reach,
+        kernels.gain,
+        growth(kernels),
+    )
 
     whole = analyse(counts[:, ::side], kernels, sky.threshold, rounding, iterations)
     rows = []
@@ -130,7 +139,16 @@ def measure(kernels: CWTKernels, sky: Sky) -> list[tuple]:
             support, expected_support = (image[n][1][..., ::side][..., : core + STRIP_WIDTH] for image in (part, whole))
             flips = np.count_nonzero(support != expected_support)
             rows.append(
-                (*facts, sky.threshold, n, counts.max(), reaches, reaches * reach, error(model, expected, core), flips)
+                (
+                    *columns,
+                    sky.threshold,
+                    n,
+                    counts.max(),
+                    reaches,
+                    reaches * reach,
+                    error(model, expected, core),
+                    flips,
+                )
             )
     return rows
 
@@ -174,9 +192,9 @@ def markdown(table: Table) -> str:
             contract = contract_margin(kernels, n_iter, float(rows["brightest"].max())) / kernels.reach
             old = ", old" if kernels.old else ""
             name = f"({kernels.n_scale}, {kernels.min_scale}, {kernels.step_scale}{old})"
-            facts = [name, kernels.reach, f"{kernels.gain:.3f}", f"{growth(kernels):.3f}", n_iter]
+            columns = [name, kernels.reach, f"{kernels.gain:.3f}", f"{growth(kernels):.3f}", n_iter]
             errors = [_worst(rows[rows["margin_reaches"] == m]) for m in margins]
-            lines.append(f"| {' | '.join(map(str, [*facts, *errors, f'{contract:.1f} h']))} |")
+            lines.append(f"| {' | '.join(map(str, [*columns, *errors, f'{contract:.1f} h']))} |")
     return "\n".join(lines) + "\n"
 
 

@@ -18,19 +18,19 @@ from common import apart, markdown, say, seconds, show, survey
 from runs import N_ITER, OPTIONS
 
 from cwt_dask import run_survey
-from cwt_dask.cwt.iterate import step
+from cwt_dask.cwt.spectra import kernel_spectra
 from cwt_dask.cwt.state import Field, State
-from cwt_dask.cwt.transform import kernel_spectra
+from cwt_dask.cwt.step import step
 from cwt_dask.cwt.workspace import Workspace
-from cwt_dask.ledger import read_run_id
 from cwt_dask.results import SurveyRun
+from cwt_dask.storage.ledger import read_run_id
 from cwt_dask.survey import Survey
-from cwt_dask.tile import run_tile
+from cwt_dask.tiles.task import run_tile
 
 if TYPE_CHECKING:
-    from cwt_dask.plan import Plan
+    from cwt_dask.geometry.tiling import Tile
+    from cwt_dask.planning.plan import Plan
     from cwt_dask.survey import Window
-    from cwt_dask.tiling import Tile
 
 SIZES = (4096, 8192)
 REPETITIONS = 2

@@ -16,9 +16,9 @@ from scipy.spatial import cKDTree
 from scipy.special import ndtr
 
 from cwt_dask import CWT, CWTData, CWTKernels
-from cwt_dask.centroids import find_centroids, radius_68
-from cwt_dask.peaks import find_peaks
-from cwt_dask.tiling import Box
+from cwt_dask.geometry.tiling import Box
+from cwt_dask.measure.centroids import find_centroids, radius_68
+from cwt_dask.measure.peaks import find_peaks
 
 PAGE = Path(__file__).parents[1] / "docs" / "catalogue.md"
 BEGIN, END = "<!-- positions: begin -->\n", "<!-- positions: end -->\n"

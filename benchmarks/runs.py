@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from common import KERNELS, THRESHOLD, apart
 
 from cwt_dask import run_survey
-from cwt_dask.progress import Reporter
 from cwt_dask.run import plan_survey
+from cwt_dask.runtime.progress import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from cwt_dask.plan import Plan
+    from cwt_dask.planning.plan import Plan
 
 T = TypeVar("T")
 

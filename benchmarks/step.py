@@ -9,9 +9,9 @@ from ffts import numpy_in_place
 from plain import Maps
 from plain import iterate as plain_iterate
 
-from cwt_dask.cwt.iterate import step
+from cwt_dask.cwt.spectra import kernel_spectra
 from cwt_dask.cwt.state import Criteria, Field, State, rounding_level
-from cwt_dask.cwt.transform import kernel_spectra
+from cwt_dask.cwt.step import step
 from cwt_dask.cwt.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cwt_dask.cwt.analysis import CWT
     from cwt_dask.cwt.data import CWTData
+    from cwt_dask.cwt.detector import CWT
     from cwt_dask.cwt.kernels import CWTKernels
     from cwt_dask.run import SurveyRun, run_survey
 
@@ -17,7 +17,7 @@ __all__ = ["CWT", "CWTData", "CWTKernels", "SurveyRun", "__version__", "run_surv
 __version__ = version("cwt_dask")
 
 _WHERE = {
-    "CWT": "cwt.analysis",
+    "CWT": "cwt.detector",
     "CWTData": "cwt.data",
     "CWTKernels": "cwt.kernels",
     "SurveyRun": "run",

@@ -10,24 +10,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from cwt_dask.config import Settings, option_names
+from cwt_dask.config.options import Options
+from cwt_dask.config.settings import Settings, option_names
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.ledger import read_run_id
-from cwt_dask.opening import open_store
-from cwt_dask.options import Options
-from cwt_dask.places import SCHEME, is_object, place, put
-from cwt_dask.plan import make_plan
+from cwt_dask.pipeline.create import open_store
+from cwt_dask.pipeline.reuse import ISLANDS, told, why_compute
+from cwt_dask.planning.plan import make_plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import execute
+from cwt_dask.storage.ledger import read_run_id
+from cwt_dask.storage.paths import SCHEME, as_path, is_object, put
 from cwt_dask.survey import SurveySource, as_file, ingest, is_store
-from cwt_dask.takeover import ISLANDS, told, why_compute
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from distributed import Client
 
-    from cwt_dask.progress import Reporter
+    from cwt_dask.runtime.progress import Reporter
 
 
 def reprocess(
@@ -52,7 +52,7 @@ def reprocess(
         Directories of the earlier run, which must be finished and is only read, and of the new one.
     client : distributed.Client, optional
         Cluster to run on, as of `run_survey`.
-    progress : cwt_dask.progress.Reporter, optional
+    progress : cwt_dask.runtime.progress.Reporter, optional
         Where to tell what goes on.
     **options
         Fields of `cwt_dask.execution.Execution`, and where the planes of the survey are found; settings are the old
@@ -71,10 +71,10 @@ def reprocess(
         As `run_survey`.
     """
     earlier, parsed = _prepare(old_run, options)
-    if place(new_run).resolve() == earlier.files.path.resolve():
+    if as_path(new_run).resolve() == earlier.files.path.resolve():
         raise InputError(f"{new_run} is the earlier run, which is only read: choose another directory for the new one")
     with as_file(survey) as path:
-        return execute(place(path), place(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
+        return execute(as_path(path), as_path(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
 
 
 def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLike[str], **options: Any) -> list[str]:
@@ -89,10 +89,10 @@ def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLik
     # A disk that holds the earlier run has room for its survey.
     beside = None if is_object(earlier.files.path) else earlier.files.path.parent
     with TemporaryDirectory(prefix=".cwt-dask-", dir=beside) as scratch:
-        path = place(survey)
+        path = as_path(survey)
         if not is_store(path):
             path = ingest(SurveySource.of(path, **parsed.source), Path(scratch, "survey.zarr")).path
-        plan = make_plan(parsed.settings, open_store(path, {}).facts)
+        plan = make_plan(parsed.settings, open_store(path, {}).statistics)
         if plan.settings.significance_island_threshold is not None and plan.grid.has_seams:
             return [f"nothing can be taken over: {ISLANDS}"]
         job = plan.job(earlier.files, read_run_id(earlier.files), path)

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 import dask.array
 from astropy.table import Table
 
-from cwt_dask.checks import shown
-from cwt_dask.coordinates import is_map, map_names
+from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError, RunError
-from cwt_dask.fieldtypes import impossible_fields
 from cwt_dask.history import History, IterationMaps
-from cwt_dask.layout import RunDir
-from cwt_dask.ledger import read_records
-from cwt_dask.maps import HISTORY, has_history
 from cwt_dask.merge.certificate import is_as_sealed
-from cwt_dask.notebook import Certificate, run_html
-from cwt_dask.places import place
-from cwt_dask.runfile import StoredRun, read_run
-from cwt_dask.stores import MALFORMED, open_group
+from cwt_dask.planning.runfile import StoredRun, read_run
+from cwt_dask.products.summary import Certificate, run_html
+from cwt_dask.products.views import Views
+from cwt_dask.storage.fields import impossible_fields
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.maps import has_history
+from cwt_dask.storage.paths import as_path
+from cwt_dask.storage.schema import HISTORY, is_map, map_names
+from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey import Survey, wcs_from_text
-from cwt_dask.views import Views
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -86,7 +86,7 @@ class SurveyRun(Views):
         InputError
             If it is not one.
         """
-        files = RunDir(place(path).absolute())
+        files = RunDir(as_path(path).absolute())
         return cls(files, read_run(files))
 
     def __repr__(self) -> str:

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dask.utils import format_bytes
-
-from cwt_dask.atomic import remove_leftovers, write_atomically
-from cwt_dask.blocks import Iteration
-from cwt_dask.catalogue import build_catalogue
-from cwt_dask.clusters import join, local_client
-from cwt_dask.clusters.environment import cores, dashboard
-from cwt_dask.cwt.rooms import forget
-from cwt_dask.descriptions import mend_descriptions
+from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
-from cwt_dask.executors import InProcess, OnDask, ask_workers
-from cwt_dask.flags import bad_sides, flag_tile, tiles_to_flag
-from cwt_dask.layout import RunDir
-from cwt_dask.lease import sole_lease
-from cwt_dask.ledger import read_block_records, read_records, read_run_id
-from cwt_dask.lock import sole_driver
-from cwt_dask.maps import cut_history, has_history
+from cwt_dask.merge.catalogue import build_catalogue
 from cwt_dask.merge.certificate import certify, read_open_islands, sealed
+from cwt_dask.merge.seam_flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.merge.seams import compare_seams
-from cwt_dask.opening import create, facts_of, refuse_another
-from cwt_dask.options import Options
-from cwt_dask.places import is_object, place, store_errors
-from cwt_dask.plan import Plan, make_plan
-from cwt_dask.process import peak_memory
-from cwt_dask.products import (
+from cwt_dask.pipeline.blocks import Iteration
+from cwt_dask.pipeline.create import check_stores, create, refuse_another, report_foreign_records, statistics_of
+from cwt_dask.pipeline.executor import open_executor
+from cwt_dask.pipeline.reuse import reuse_tiles
+from cwt_dask.planning.plan import Plan, make_plan
+from cwt_dask.products.files import (
     changed_products,
     digest_catalogue,
     digest_products,
@@ -42,25 +28,30 @@ from cwt_dask.products import (
     write_catalogue,
     write_maps_fits,
 )
-from cwt_dask.progress import Reporter
 from cwt_dask.report import report_is_current, write_report
 from cwt_dask.results import SurveyRun
-from cwt_dask.sources import measure_tile
-from cwt_dask.stages import Stages
-from cwt_dask.stop import Stop
+from cwt_dask.runtime.clusters import join
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.stages import Stages
+from cwt_dask.storage.atomic import remove_leftovers, write_atomically
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.lock import sole_driver, sole_lease
+from cwt_dask.storage.maps import cut_history, has_history
+from cwt_dask.storage.paths import as_path, is_object, store_errors
+from cwt_dask.storage.provenance import peak_memory
 from cwt_dask.survey import as_file
-from cwt_dask.takeover import take_over_tiles
+from cwt_dask.tiles.sources import measure_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from os import PathLike
     from pathlib import Path
 
     from distributed import Client
 
+    from cwt_dask.config.execution import Execution
     from cwt_dask.cwt.kernels import CWTKernels
-    from cwt_dask.execution import Execution
-    from cwt_dask.executors import Executor
 
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
 
@@ -77,7 +68,7 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
 
     Returns
     -------
-    cwt_dask.plan.Plan
+    cwt_dask.planning.plan.Plan
         Tiles, margin, memory, disk and warnings.
 
     Raises
@@ -87,7 +78,7 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
     """
     parsed = Options.parse(options)
     with as_file(survey) as path:
-        plan = make_plan(parsed.settings, facts_of(place(path), parsed.source))
+        plan = make_plan(parsed.settings, statistics_of(as_path(path), parsed.source))
     plan.check_memory(parsed.execution.memory_limit)
     return plan
 
@@ -116,7 +107,7 @@ def run_survey(
         In place of the options n_scale, min_scale, step_scale and old_kernels.
     client : distributed.Client, optional
         Cluster to run on; its workers must see the same files. By default a local cluster is made for the call.
-    progress : cwt_dask.progress.Reporter, optional
+    progress : cwt_dask.runtime.progress.Reporter, optional
         Where to tell what goes on; nowhere by default.
     **options
         Fields of `cwt_dask.config.Settings` and `cwt_dask.execution.Execution`, and where the planes of the survey are
@@ -134,7 +125,7 @@ def run_survey(
     RunError
         If tiles could not be done.
     InterruptedRun
-        If it was asked to stop by a signal (`cwt_dask.stop.SIGNALS`); what was done is kept.
+        If it was asked to stop by a signal (`cwt_dask.runtime.signals.SIGNALS`); what was done is kept.
     """
     if kernels is not None:
         of_kernels = {
@@ -147,7 +138,7 @@ def run_survey(
             raise SettingsError(f"kernels and {', '.join(twice)} are both given: give one of them")
         options |= of_kernels
     with as_file(survey) as path:
-        return execute(place(path), place(run_dir), Options.parse(options), client=client, progress=progress)
+        return execute(as_path(path), as_path(run_dir), Options.parse(options), client=client, progress=progress)
 
 
 def execute(
@@ -178,78 +169,18 @@ def execute(
                 progress.message(f"going on for {lost}, which did not end by itself")
             if lost and lost.is_gone:
                 remove_leftovers(files.path)
-            _look_at_stores(opened := SurveyRun.open(files.path), progress)
+            check_stores(opened := SurveyRun.open(files.path), progress)
             if 0 < (n_done := len(read_records(files.ledger))) < opened.stored.plan.grid.n_tiles:
                 progress.message(f"going on: {n_done} of {opened.stored.plan.grid.n_tiles} tiles are done")
-            _tell_of_others(files, progress)
+            report_foreign_records(files, progress)
         run = SurveyRun.open(files.path)
-        executor = stack.enter_context(_executor(client, execution, run.stored.plan, progress, stop))
+        executor = stack.enter_context(open_executor(client, execution, run.stored.plan, progress, stop))
         stages = Stages(executor, progress, files)
         with stop.patience():
             if earlier:
-                take_over_tiles(run, earlier, stages)
+                reuse_tiles(run, earlier, stages)
             _carry_out(run, stages, execution)
     return run
-
-
-@contextmanager
-def _executor(
-    client: Client | None, execution: Execution, plan: Plan, progress: Reporter, stop: Stop
-) -> Iterator[Executor]:
-    if client is not None:
-        progress.message(_workers(client, execution) + dashboard(client))
-        _warn_of_memory(client, plan, progress)
-        try:
-            yield OnDask(client, stop, deadline=plan.deadline, expected=execution.workers or 1)
-        finally:
-            # These workers live on; one that hangs, or a scheduler that was lost, must not hide what ended the run.
-            with suppress(OSError, ValueError):
-                ask_workers(client, forget)
-    elif plan.grid.n_tiles == 1 or execution.workers == 0:
-        yield InProcess(stop)
-    else:
-        # More would have nothing to do.
-        workers = min(execution.workers or cores(), plan.grid.n_tiles)
-        with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
-            progress.message(f"{workers} workers{dashboard(local)}")
-            yield OnDask(local, stop, deadline=plan.deadline)
-
-
-def _workers(client: Client, execution: Execution) -> str:
-    """How many workers there are by now, or may be: those of batch systems come one by one."""
-    there = len(client.nthreads())
-    if there or not execution.workers:
-        return f"{there} worker{'s' if there != 1 else ''} so far"
-    return f"up to {execution.workers} workers, as the batch system starts them"
-
-
-def _warn_of_memory(client: Client, plan: Plan, progress: Reporter) -> None:
-    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
-    least = min((limit for limit in limits if limit), default=math.inf)
-    if least < plan.worker_memory:
-        asked = format_bytes(plan.worker_memory)
-        progress.message(f"warning: a worker may take {format_bytes(least)}, and the plan asks for {asked}")
-
-
-def _look_at_stores(run: SurveyRun, progress: Reporter) -> None:
-    """Refuse a survey that is damaged or another, and mend what describes the arrays of maps and seams."""
-    if run.survey.facts.digest != run.stored.plan.survey_digest:
-        raise InputError(
-            f"{run.stored.survey} is not the survey that {run.files.path} began with: choose another RUN_DIR"
-        )
-    run.survey.refuse_damage()
-    for mended in mend_descriptions(run):
-        progress.message(mended)
-
-
-def _tell_of_others(files: RunDir, progress: Reporter) -> None:
-    """Say why tiles are done again whose records do not name this run."""
-    run_id = read_run_id(files)
-    blocks = [read_block_records(files.ledger, block) for block in files.begun_blocks]
-    begun = [record for tiles in blocks for rounds in tiles.values() for record in rounds]
-    others = {record.tile for record in (*read_records(files.ledger).values(), *begun) if record.run != run_id}
-    if others:
-        progress.message(f"{len(others)} tiles are done again: their records name another run than {files.run_id} does")
 
 
 def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
@@ -277,14 +208,14 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     for path in (files.certificate, files.report):
         path.unlink(missing_ok=True)
     tiles = range(plan.grid.n_tiles)
-    found = stages.over(partial(compare_seams, files.seams, plan.grid), tiles, "seams")
+    found = stages.map_tiles(partial(compare_seams, files.seams, plan.grid), tiles, "seams")
     seams = [seam for tile in sorted(found) for seam in found[tile]]
     bad = bad_sides(seams, read_records(files.ledger))
-    stages.over(partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags")
-    stages.over(partial(measure_tile, files, plan, run.stored.survey), tiles, "sources")
+    stages.map_tiles(partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags")
+    stages.map_tiles(partial(measure_tile, files, plan, run.stored.survey), tiles, "sources")
     # They are of the catalogue that is replaced.
     files.associations.unlink(missing_ok=True)
-    write_catalogue(files, build_catalogue(files, plan, run.survey.facts, run.wcs))
+    write_catalogue(files, build_catalogue(files, plan, run.survey.statistics, run.wcs))
     if with_fits:
         write_maps_fits(files, plan, run.survey)
     # Workers that were killed leave what they were writing.
@@ -292,7 +223,7 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     records = read_records(files.ledger)
     if has_history(files):
         cut_history(files, max(record.n_iter for record in records.values()))
-    certificate = certify(plan, run.survey.facts, records, seams, read_open_islands(files)) | {
+    certificate = certify(plan, run.survey.statistics, records, seams, read_open_islands(files)) | {
         "digest_catalogue": digest_catalogue(files),
         "digest_products": digest_products(files),
         "started": started.isoformat(timespec="seconds"),

@@ -18,7 +18,7 @@ from dask.utils import format_bytes
 from scipy.special import ndtr
 
 from cwt_dask.errors import InputError
-from cwt_dask.places import exists
+from cwt_dask.storage.paths import exists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

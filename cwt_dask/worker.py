@@ -7,8 +7,7 @@ import threading
 from typing import Any
 
 # It takes a second: while the process starts, not while the first tile waits.
-import cwt_dask.tile  # noqa: F401
-from cwt_dask.stop import SIGNALS
+from cwt_dask.runtime.signals import SIGNALS
 
 
 def dask_setup(worker: Any) -> None:  # noqa: ARG001 - as Dask calls it

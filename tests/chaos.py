@@ -21,8 +21,8 @@ import psutil
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
+from cwt_dask.inspection.verify import verify_run
 from cwt_dask.results import SurveyRun
-from cwt_dask.verify import verify_run
 
 COMMAND = [str(Path(sys.executable).with_name("cwt-dask")), "run"]
 SETTINGS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 40, "max_iter": 8, "tol": 2e-4}

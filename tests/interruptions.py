@@ -1,6 +1,6 @@
 """Runs that die where a test wants it."""
 
-from cwt_dask.progress import Reporter
+from cwt_dask.runtime.progress import Reporter
 
 
 class InterruptedRunError(Exception):

@@ -13,7 +13,7 @@ from skies import poisson_sky, rounding_of, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.cwt.kernels import CWTKernels
-from cwt_dask.margins import contract_margin
+from cwt_dask.geometry.margins import contract_margin
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 KERNELS = CWTKernels(2, 1.5, 1.3)

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from skies import poisson_sky, write_survey
 
 import cwt_dask
-from cwt_dask.cli import main
-from cwt_dask.config import Settings
+from cwt_dask.cli.commands import main
+from cwt_dask.config.execution import Execution
+from cwt_dask.config.options import SOURCE_OPTIONS
+from cwt_dask.config.settings import Settings
 from cwt_dask.errors import InputError
-from cwt_dask.execution import Execution
-from cwt_dask.options import SOURCE_OPTIONS
 from cwt_dask.survey import SurveySource, ingest, scan
 
 # Far above what so small a survey takes, far below what hostile headers ask for.

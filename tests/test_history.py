@@ -7,7 +7,7 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import CWT, CWTData, CWTKernels, SurveyRun, run_survey
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.maps import HISTORY
+from cwt_dask.storage.schema import HISTORY
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
 

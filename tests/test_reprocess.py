@@ -11,9 +11,9 @@ from versions import HERE, SETTINGS, Words, first_version, version
 from work import digests
 
 from cwt_dask import run_survey
-from cwt_dask.cli import main
-from cwt_dask.compare import compare_runs, describe
+from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.inspection.compare import compare_runs, describe
 from cwt_dask.reprocess import point_to, reprocess, what_would_be_taken_over
 from cwt_dask.results import SurveyRun
 

@@ -7,10 +7,10 @@ from skies import poisson_sky, sky_header, write_survey
 
 import cwt_dask
 from cwt_dask import CWTKernels, SurveyRun, run_survey
-from cwt_dask.cli import main
+from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, RunError, SettingsError
-from cwt_dask.progress import Reporter
-from cwt_dask.stores import open_group
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.storage.zarr_io import open_group
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
 
@@ -30,7 +30,7 @@ def unfinished(survey, tmp_path, monkeypatch):
     def stop(*_):
         raise ValueError("no number")
 
-    monkeypatch.setattr("cwt_dask.blocks.run_tile", stop)
+    monkeypatch.setattr("cwt_dask.pipeline.blocks.run_tile", stop)
     with pytest.raises(
         RunError, match=r"tiles, iterations 1 to 2: 6 of 6 tiles failed \(0, 1, 2, 3, 4, 5\); tile 0: ValueError"
     ):

@@ -39,9 +39,9 @@ def test_planes_and_header(simulated):
 
 def test_it_is_a_good_survey(simulated):
     folder, planes, _ = simulated
-    facts = scan(SurveySource.of(folder / "survey.fits"))
-    assert facts.warnings == ()
-    assert facts.counts_sum == planes["COUNTS"].sum()
+    statistics = scan(SurveySource.of(folder / "survey.fits"))
+    assert statistics.warnings == ()
+    assert statistics.counts_sum == planes["COUNTS"].sum()
 
 
 def test_the_sky_is_brighter_towards_plane_and_centre(simulated):

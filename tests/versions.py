@@ -2,7 +2,7 @@
 
 from skies import poisson_sky, write_survey
 
-from cwt_dask.progress import Reporter
+from cwt_dask.runtime.progress import Reporter
 
 HERE = {"workers": 0, "fits": "no"}
 # Margins of 48 pixels and more around cores of 100: a pixel near the middle of a core is in one window only.

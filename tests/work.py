@@ -1,6 +1,6 @@
 """What a run did: its FFTs, and the bits that its tiles published."""
 
-from cwt_dask.ledger import read_records
+from cwt_dask.storage.ledger import read_records
 
 # Excess, and counts less model and background, forwards; approximation, and T and E of two scales back.
 FFTS_OF_A_STEP = 2 + 1 + 2 * 2

@@ -1,1 +1,4 @@
-"""The mathematics of one image: numpy, scipy and astropy only, no dask, no zarr."""
+"""The mathematics of one image: kernels, iteration, support, stopping, and `CWT` on arrays.
+
+It knows numpy, scipy, astropy and numba only; neither Dask nor Zarr.
+"""

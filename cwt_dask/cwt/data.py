@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits
 
-from cwt_dask.cwt.dataset import maps_of
-from cwt_dask.cwt.field import make_field
-from cwt_dask.cwt.html import html_overview
 from cwt_dask.cwt.image import SkyImage, plot_grid
-from cwt_dask.cwt.info import InfoTables
+from cwt_dask.cwt.inputs import make_field, maps_of
 from cwt_dask.cwt.state import State
+from cwt_dask.cwt.tables import InfoTables, html_overview
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,7 +78,7 @@ class CWTData(InfoTables):
         Parameters
         ----------
         dataset : mapping or object
-            As `cwt_dask.cwt.dataset.maps_of` takes it apart; of one energy bin, as ``MapDataset.to_image()`` makes it.
+            As `cwt_dask.cwt.inputs.maps_of` takes it apart; of one energy bin, as ``MapDataset.to_image()`` makes it.
         n_scale : int
             As of `CWTData`.
 

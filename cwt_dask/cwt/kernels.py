@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.table import Table
 
-from cwt_dask.cwt.html import html_overview
+from cwt_dask.cwt.tables import html_overview
 from cwt_dask.errors import SettingsError
 
 if TYPE_CHECKING:

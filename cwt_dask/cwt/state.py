@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.cwt.rooms import borrow_filled, give_back
+from cwt_dask.cwt.buffers import borrow_filled, give_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -181,3 +181,7 @@ class State:
     def support(self) -> NDArray[np.bool_]:
         """Pixels that were ever significant, by scale, bool cube in the box."""
         return self.joined > 0
+
+
+# The iteration at which a pixel joined the support is kept in two bytes.
+MOST_ITERATIONS = 2**16 - 1

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
 # The rule compares two iterations, so this is the first at which it can fire.
 FIRST_STOP = 2
 

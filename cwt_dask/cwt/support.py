@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.cwt.compiled import label
+from cwt_dask.cwt.loops import label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

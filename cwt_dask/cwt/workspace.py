@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cwt_dask.cwt.compiled import find_significant, keep_largest, not_isolated
-from cwt_dask.cwt.rooms import borrow, give_back
+from cwt_dask.cwt.buffers import borrow, give_back
+from cwt_dask.cwt.loops import find_significant, keep_largest, not_isolated
+from cwt_dask.cwt.spectra import row_blocks, scratch
 from cwt_dask.cwt.state import Detected
 from cwt_dask.cwt.stopping import Moments
-from cwt_dask.cwt.transform import row_blocks, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from cwt_dask.cwt.spectra import KernelSpectra
     from cwt_dask.cwt.state import Criteria, Field, State
-    from cwt_dask.cwt.transform import KernelSpectra
 
 
 class Workspace:

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from cwt_dask.config import digest
+from cwt_dask.config.settings import digest
 from cwt_dask.errors import RunError
-from cwt_dask.maps import DIGESTED
-from cwt_dask.margins import TOLERANCE
-from cwt_dask.merge.judgement import OpenIsland
-from cwt_dask.merge.pooling import stopping_iteration
+from cwt_dask.geometry.margins import TOLERANCE
+from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.seams import seam_model_error
+from cwt_dask.merge.stopping import stopping_iteration
+from cwt_dask.storage.provenance import versions
+from cwt_dask.storage.schema import DIGESTED
 
 if TYPE_CHECKING:
-    from cwt_dask.layout import RunDir
-    from cwt_dask.ledger import TileRecord
     from cwt_dask.merge.seams import Seam
-    from cwt_dask.plan import Plan
-    from cwt_dask.survey import SurveyFacts
+    from cwt_dask.planning.plan import Plan
+    from cwt_dask.storage.layout import RunDir
+    from cwt_dask.storage.ledger import TileRecord
+    from cwt_dask.survey import SurveyStatistics
 
 # More of them are counted, not named.
 MOST_NAMED = 100
@@ -31,7 +30,7 @@ SEAL = "digest_certificate"
 
 def certify(
     plan: Plan,
-    facts: SurveyFacts | None,
+    statistics: SurveyStatistics | None,
     records: dict[int, TileRecord],
     seams: list[Seam],
     unsettled: list[OpenIsland],
@@ -42,7 +41,7 @@ def certify(
     ----------
     plan : Plan
         What was promised.
-    facts : SurveyFacts or None
+    statistics : SurveyStatistics or None
         Of the survey; None where it cannot be read.
     records : dict of TileRecord
         What was done, by tile number.
@@ -92,14 +91,14 @@ def certify(
         "open_islands_named": [island._asdict() for island in unsettled[:MOST_NAMED]],
         "near_threshold_pixels": sum(record.near_threshold for record in records.values()),
         "undefined_error_pixels": sum(record.undefined for record in records.values()),
-        "masked_pixels": facts and facts.n_masked,
-        "nan_pixels": facts and facts.n_nan,
-        "off_sky_pixels": facts and facts.n_off_sky,
+        "masked_pixels": statistics and statistics.n_masked,
+        "nan_pixels": statistics and statistics.n_nan,
+        "off_sky_pixels": statistics and statistics.n_off_sky,
         "rounding_level": plan.rounding,
         "tiling_exact": not any(faults.values()),
         "not_exact_because": [fault for fault, found in faults.items() if found],
         "digest_maps": digest_maps(records) if done else None,
-        "input_digest": facts and facts.digest,
+        "input_digest": statistics and statistics.digest,
         "settings_digest": plan.settings_digest,
         "versions": versions(),
         "warnings": list(plan.warnings),
@@ -151,12 +150,6 @@ def digest_maps(records: dict[int, TileRecord]) -> str | None:
             except (KeyError, ValueError):
                 return None
     return total.hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of what can change last bits."""
-    packages = ("cwt_dask", "numpy", "numba", "scipy", "astropy", "zarr", "dask", "distributed")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
 def _converged(plan: Plan, records: dict[int, TileRecord], n_iter: int) -> bool | None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
+from cwt_dask.tiles.decisions import candidates_in, write_fates
+from cwt_dask.tiles.islands import Pieces, pieces_from_arrays, prefix_of
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from cwt_dask.pieces import Pieces
-    from cwt_dask.tiling import TileGrid
+    from cwt_dask.geometry.tiling import Box, TileGrid
+    from cwt_dask.storage.layout import RunDir
 
 
 def join_pieces(pieces: Mapping[int, Pieces], grid: TileGrid) -> tuple[dict[int, NDArray[np.int64]], NDArray[np.int64]]:
@@ -65,3 +71,135 @@ def _touching(face: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.i
     both = (face > 0) & (other > 0)
     pairs = np.stack([face[both], other[both]]).astype(np.int64) - 1
     return np.unique(pairs, axis=1)
+
+
+class OpenIsland(NamedTuple):
+    """An island on whose fate tiles were not brought to agree.
+
+    Attributes
+    ----------
+    iteration, scale : int
+        Where: iteration, and index of the scale.
+    y, x : int
+        Its first pixel in row-major order of the map.
+    n_pixels : int
+        Its pixels.
+    significance : float
+        Its largest T/E.
+    """
+
+    iteration: int
+    scale: int
+    y: int
+    x: int
+    n_pixels: int
+    significance: float
+
+
+class Unsettled(NamedTuple):
+    """Islands that were left open in a block, and their pieces by tile."""
+
+    islands: Sequence[OpenIsland] = ()
+    pieces: Mapping[int, Sequence[tuple[int, int, int]]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Islands:
+    """The islands of one iteration and scale.
+
+    Attributes
+    ----------
+    of_piece : mapping of ndarray
+        For each tile, the island of each piece in its core, 0-based.
+    peaks : ndarray of float64
+        Largest T/E of each.
+    first, n_pixels : ndarray of int64
+        First pixel of each as flat index of the map, and number of pixels.
+    """
+
+    of_piece: Mapping[int, NDArray[np.int64]]
+    peaks: NDArray[np.float64]
+    first: NDArray[np.int64]
+    n_pixels: NDArray[np.int64]
+
+
+def tell_fates(run_dir: RunDir, grid: TileGrid, block: int, round_: int, threshold: float) -> None:
+    """Join the candidates of all tiles, as of the rounds before this one, and store the fate of each piece.
+
+    An island is kept if its largest T/E reaches `threshold`.
+    """
+    keep: dict[int, dict[tuple[int, int], NDArray[np.bool_]]] = {tile: {} for tile in range(grid.n_tiles)}
+    for key, islands in joined_islands(run_dir, grid, block, round_):
+        for tile, of_piece in islands.of_piece.items():
+            keep[tile][key] = islands.peaks[of_piece] >= threshold
+    for tile, fates in keep.items():
+        write_fates(run_dir, block, round_, tile, fates)
+
+
+def open_islands(
+    run_dir: RunDir, grid: TileGrid, block: int, round_: int, contradicted: Iterable[tuple[int, int, int, int]]
+) -> tuple[list[OpenIsland], dict[int, list[tuple[int, int, int]]]]:
+    """Name the islands that some tile's support contradicts.
+
+    Parameters
+    ----------
+    run_dir, grid, block, round_
+        As `tell_fates`.
+    contradicted : iterable of tuple
+        Iteration, scale index, tile, piece from 1.
+
+    Returns
+    -------
+    islands : list of OpenIsland
+        Each once.
+    pieces : dict
+        All their pieces by tile: iteration, scale index, piece from 1.
+    """
+    contradicted = set(contradicted)
+    named: list[OpenIsland] = []
+    pieces: dict[int, list[tuple[int, int, int]]] = {}
+    for key, islands in joined_islands(run_dir, grid, block, round_):
+        found = {int(islands.of_piece[tile][piece - 1]) for *at, tile, piece in contradicted if tuple(at) == key}
+        for island in sorted(found):
+            y, x = divmod(int(islands.first[island]), grid.x.length)
+            named.append(OpenIsland(*key, y, x, int(islands.n_pixels[island]), float(islands.peaks[island])))
+        for tile, of_piece in islands.of_piece.items():
+            hit = np.flatnonzero(np.isin(of_piece, list(found)))
+            if hit.size:
+                pieces.setdefault(tile, []).extend((*key, int(piece) + 1) for piece in hit)
+    return named, pieces
+
+
+def joined_islands(
+    run_dir: RunDir, grid: TileGrid, block: int, round_: int
+) -> Iterator[tuple[tuple[int, int], Islands]]:
+    """Islands of each iteration and scale of a block, as of the rounds before `round_`."""
+    paths = [run_dir.latest_checkpoint(block, tile, before=round_) for tile in range(grid.n_tiles)]
+    keys = set()
+    for path in paths:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            keys |= set(candidates_in(stored))
+    # One iteration and scale, and one file at a time: there may be more files than a process can have open.
+    for key in sorted(keys):
+        yield key, _join([_pieces(path, key, grid.tile(tile).core) for tile, path in enumerate(paths)], grid)
+
+
+def _pieces(path: Path, key: tuple[int, int], core: Box) -> tuple[Pieces, NDArray[np.float64]]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        if key in candidates_in(stored):
+            return pieces_from_arrays(stored, prefix_of(*key))
+    # The tile had stopped before.
+    none = np.empty(0, dtype=np.int64)
+    height, width = (np.zeros(length, dtype=np.int32) for length in core.shape)
+    return Pieces(none, none, {"south": width, "north": width, "west": height, "east": height}), np.empty(0)
+
+
+def _join(found: list[tuple[Pieces, NDArray[np.float64]]], grid: TileGrid) -> Islands:
+    numbers, n_pixels = join_pieces({tile: pieces for tile, (pieces, _) in enumerate(found)}, grid)
+    of_piece = {tile: island - 1 for tile, island in numbers.items()}
+    peaks = np.full(len(n_pixels), -np.inf)
+    first = np.full(len(n_pixels), np.iinfo(np.int64).max)
+    for tile, (pieces, values) in enumerate(found):
+        np.maximum.at(peaks, of_piece[tile], values)
+        np.minimum.at(first, of_piece[tile], pieces.first)
+    return Islands(of_piece, peaks, first, n_pixels)

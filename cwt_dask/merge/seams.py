@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from cwt_dask.maps import OPPOSITE, SIDES, STRIPS
-from cwt_dask.margins import STRIP_WIDTH
-from cwt_dask.stores import open_group
+from cwt_dask.geometry.margins import STRIP_WIDTH
+from cwt_dask.storage.maps import OPPOSITE, SIDES, STRIPS
+from cwt_dask.storage.zarr_io import open_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from cwt_dask.tiling import TileGrid
+    from cwt_dask.geometry.tiling import TileGrid
 
 
 class Seam(NamedTuple):

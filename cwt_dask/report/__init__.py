@@ -1,6 +1,6 @@
-"""The report: all that a run found and did on one page, which needs no network.
+"""The report of a run: one page with maps, figures, tables and text.
 
-What draws it, Bokeh and Jinja2, is imported when a page is made, in the driver; workers only make the pyramid.
+It reads a run as `results` opens it. Bokeh and Jinja2 are imported here only.
 """
 
 from __future__ import annotations
@@ -8,24 +8,23 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from cwt_dask.atomic import write_atomically
-from cwt_dask.executors import InProcess
-from cwt_dask.lease import sole_lease
-from cwt_dask.lock import sole_driver
 from cwt_dask.merge.certificate import SEAL
-from cwt_dask.places import is_object
-from cwt_dask.progress import Reporter
 from cwt_dask.report.pyramid import ensure_pyramid
-from cwt_dask.stages import Stages
-from cwt_dask.stop import Stop
-from cwt_dask.stores import DAMAGE
+from cwt_dask.runtime.executors import InProcess
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.stages import Stages
+from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.lock import sole_driver, sole_lease
+from cwt_dask.storage.paths import is_object
+from cwt_dask.storage.zarr_io import DAMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from cwt_dask.layout import RunDir
     from cwt_dask.results import SurveyRun
+    from cwt_dask.storage.layout import RunDir
 
 # The mark stands in the first bytes of a page.
 _HEAD = 1024
@@ -77,11 +76,11 @@ def _held(files: RunDir) -> Iterator[Stages]:
 
 def _render(run: SurveyRun, stages: Stages, mark: str) -> str:
     # Imported where it is wanted: Bokeh takes a second, and nothing else needs it.
-    from cwt_dask.report.facts import gather  # noqa: PLC0415
+    from cwt_dask.report.data import gather  # noqa: PLC0415
     from cwt_dask.report.page import render  # noqa: PLC0415
-    from cwt_dask.report.planes import read_planes  # noqa: PLC0415
+    from cwt_dask.report.rasters import read_planes  # noqa: PLC0415
     from cwt_dask.report.sky import SkyGrid  # noqa: PLC0415
-    from cwt_dask.report.sources import read_sources  # noqa: PLC0415
+    from cwt_dask.report.table import read_sources  # noqa: PLC0415
 
     pyramid = ensure_pyramid(run, stages)
     try:

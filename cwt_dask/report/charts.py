@@ -23,12 +23,12 @@ from bokeh.models import (
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
-from cwt_dask.report.facts import relative_changes
+from cwt_dask.report.data import relative_changes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cwt_dask.report.facts import Residuals, TileFacts
+    from cwt_dask.report.data import Residuals, TileFacts
 
 INK, BLUE, RED, GREY = "#1c2733", "#0b5394", "#b3261e", "#5f6b76"
 OUTSIDE = "#eef0f2"

@@ -27,15 +27,15 @@ from bokeh.palettes import Colorblind7, Inferno256, Magma256, RdBu11, Viridis256
 from bokeh.plotting import figure
 
 from cwt_dask.report.charts import HEIGHT, INK, draw_convergence, draw_residuals, draw_tiles, style
-from cwt_dask.report.planes import MASKED, SCALES_IN_A_PLANE, VALUES
+from cwt_dask.report.rasters import MASKED, SCALES_IN_A_PLANE, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cwt_dask.report.facts import Numbers
-    from cwt_dask.report.planes import Plane
+    from cwt_dask.report.data import Numbers
     from cwt_dask.report.pyramid import Pyramid
-    from cwt_dask.report.sources import Sources
+    from cwt_dask.report.rasters import Plane
+    from cwt_dask.report.table import Sources
 
 DIVERGING = tuple(reversed(interp_palette(RdBu11, VALUES)))
 PALETTES = {"counts": Inferno256, "model": Viridis256, "significance": Magma256}

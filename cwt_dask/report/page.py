@@ -13,18 +13,18 @@ from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from cwt_dask.report import telling
+from cwt_dask.report import text as telling
 from cwt_dask.report.figures import as_json, draw, palettes, support_colours
-from cwt_dask.report.sources import FLAG_WORDS, MOST_SOURCES
+from cwt_dask.report.table import FLAG_WORDS, MOST_SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cwt_dask.report.facts import Numbers
-    from cwt_dask.report.planes import Plane
+    from cwt_dask.report.data import Numbers
     from cwt_dask.report.pyramid import Pyramid
+    from cwt_dask.report.rasters import Plane
     from cwt_dask.report.sky import Line, SkyGrid
-    from cwt_dask.report.sources import Sources
+    from cwt_dask.report.table import Sources
     from cwt_dask.results import SurveyRun
 
 MARK = "cwt-dask-certificate"
@@ -59,7 +59,7 @@ def render(
         "shape": list(pyramid.shape),
         "factors": list(pyramid.factors),
         "planes": {plane.name: _plane(plane) for plane in planes},
-        "sky": _sky(sky, run.survey.facts.pixel_scale_deg),
+        "sky": _sky(sky, run.survey.statistics.pixel_scale_deg),
         "columns": [
             {"name": column.name, "title": column.title, "text": column.text, "values": column.values}
             for column in sources.columns

@@ -1,19 +1,19 @@
 """Surveys: FITS files are read here only, once, and kept in a store of chunks that workers read window by window."""
 
-from cwt_dask.survey.facts import SurveyFacts
+from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.ingest import ingest, scan
-from cwt_dask.survey.memory import as_file
 from cwt_dask.survey.region import Region
 from cwt_dask.survey.source import SurveySource
+from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.store import Survey, SurveyMap, Window, is_store
 from cwt_dask.survey.wcs import has_position, pixel_scale, wcs_from_text
 
 __all__ = [
     "Region",
     "Survey",
-    "SurveyFacts",
     "SurveyMap",
     "SurveySource",
+    "SurveyStatistics",
     "Window",
     "as_file",
     "has_position",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
-from cwt_dask.checks import shown
+from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
-from cwt_dask.places import is_object, version_of
+from cwt_dask.storage.paths import is_object, version_of
 from cwt_dask.survey.headers import check_headers, damage_named
 from cwt_dask.survey.source import HDU_OR_BAND
 

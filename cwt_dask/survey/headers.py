@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from astropy.utils.exceptions import AstropyWarning
 
-from cwt_dask.checks import shown
+from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from astropy.units import Unit
 
-from cwt_dask.checks import shown
+from cwt_dask.config.validation import shown
 from cwt_dask.errors import MachineError, SurveyError
-from cwt_dask.places import exists, is_object, place, refuse_no_bucket, remove_tree, replace_seen, store_errors
-from cwt_dask.survey.facts import Census, SurveyFacts
-from cwt_dask.survey.memory import as_file
+from cwt_dask.storage.paths import as_path, exists, is_object, refuse_no_bucket, remove_tree, replace_seen, store_errors
+from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.source import SurveySource
+from cwt_dask.survey.statistics import Census, SurveyStatistics
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
 from cwt_dask.survey.wcs import closes_circle, pixel_scale, repeats_edge_column, wcs_from_text
@@ -23,12 +23,11 @@ if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path
 
-
 # In a bucket, where nothing can be renamed: who makes the store, as long as it is not whole.
 CLAIM = "unfinished"
 
 
-def scan(source: SurveySource) -> SurveyFacts:
+def scan(source: SurveySource) -> SurveyStatistics:
     """Check and measure a survey; nothing is written.
 
     Parameters
@@ -37,7 +36,7 @@ def scan(source: SurveySource) -> SurveyFacts:
 
     Returns
     -------
-    SurveyFacts
+    SurveyStatistics
         The same as `ingest` stores.
 
     Raises
@@ -78,7 +77,7 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
     if not isinstance(source, SurveySource):
         with as_file(source) as path:
             return ingest(SurveySource.of(path, band=band), out)
-    out = place(out)
+    out = as_path(out)
     if exists(out):
         raise SurveyError(f"{out} exists: remove it or choose another name")
     if not is_object(out) and not out.parent.is_dir():
@@ -126,7 +125,7 @@ def known_unit(text: str) -> str:
     return str(unit.to_string()) if unit.is_equivalent("m2 s") else ""
 
 
-def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:
+def _facts(survey: OpenSurvey, census: Census) -> SurveyStatistics:
     census.check(survey.where)
     wcs = wcs_from_text(survey.header_text)
     warnings = census.warnings()
@@ -138,7 +137,7 @@ def _facts(survey: OpenSurvey, census: Census) -> SurveyFacts:
         warnings += (
             f"the exposure's unit {said} (BUNIT) is none of area times time: the catalogue gives no photon flux",
         )
-    return SurveyFacts(
+    return SurveyStatistics(
         shape=survey.shape,
         n_valid=census.n_valid,
         n_masked=census.n_masked,

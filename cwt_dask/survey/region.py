@@ -12,8 +12,8 @@ from astropy.units import UnitsError
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from cwt_dask.errors import InputError
+from cwt_dask.geometry.tiling import Box, on_map
 from cwt_dask.survey.wcs import centred, wcs_from_text
-from cwt_dask.tiling import Box, on_map
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from cwt_dask.checks import shown
+from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
-from cwt_dask.places import exists, place
+from cwt_dask.storage.paths import as_path, exists
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -48,9 +48,9 @@ class PlaneSource:
         """Read ``FILE`` or ``FILE[HDU]``; without an HDU it is the one called `name`, else the only image."""
         text = str(text)  # in a configuration file it may be anything
         match = _FILE_AND_HDU.fullmatch(text)
-        if match and not exists(place(text)):
-            return cls(place(match["file"]), match["hdu"])
-        return cls(place(text), name, only_image_will_do=True)
+        if match and not exists(as_path(text)):
+            return cls(as_path(match["file"]), match["hdu"])
+        return cls(as_path(text), name, only_image_will_do=True)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class SurveySource:
         SurveyError
             If `band` is neither "sum" nor a whole number from 0 on.
         """
-        path = place(survey)
+        path = as_path(survey)
 
         def plane(own: str | PathLike[str] | None, hdu: str, usual: str | None = None) -> PlaneSource:
             hdu = str(hdu)

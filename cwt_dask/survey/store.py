@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dask.array
 import numpy as np
 
-from cwt_dask.checks import shown
-from cwt_dask.cwt.rooms import borrow, borrow_filled, give_back
+from cwt_dask.config.validation import shown
+from cwt_dask.cwt.buffers import borrow, borrow_filled, give_back
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
-from cwt_dask.places import exists, place
-from cwt_dask.stores import MALFORMED, open_group
-from cwt_dask.survey.facts import SurveyFacts
+from cwt_dask.geometry.tiling import on_map
+from cwt_dask.geometry.windows import read_box
+from cwt_dask.storage.paths import as_path, exists
+from cwt_dask.storage.zarr_io import MALFORMED, open_group
+from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.wcs import wcs_from_text
-from cwt_dask.tiling import on_map
-from cwt_dask.windows import read_box
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-    from cwt_dask.tiling import Box
+    from cwt_dask.geometry.tiling import Box
 
 CHUNK = 1024
 KIND = "cwt_dask survey"
@@ -76,7 +76,7 @@ class SurveyMap(Protocol):
         """FITS cards of the WCS, one a line."""
 
     @property
-    def facts(self) -> SurveyFacts:
+    def statistics(self) -> SurveyStatistics:
         """What is known of the survey."""
 
     def read_window(self, window: Box, box: Box, *, digest: bool = True) -> Window:
@@ -92,7 +92,7 @@ class Survey:
     Attributes
     ----------
     path : Path
-    facts : SurveyFacts
+    statistics : SurveyStatistics
     header_text : str
         FITS cards of the WCS, one a line.
     wcs : astropy.wcs.WCS
@@ -106,7 +106,7 @@ class Survey:
         self._group = group
         self._planes: dict[str, Any] = {}
         self.header_text: str = group.attrs["wcs"]
-        self.facts = SurveyFacts.from_dict(group.attrs["facts"])
+        self.statistics = SurveyStatistics.from_dict(group.attrs["facts"])
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, ring: bool = False) -> Survey:
@@ -124,7 +124,7 @@ class Survey:
         SurveyError
             If it is none, damaged, or of a version that this release does not know.
         """
-        path = place(path)
+        path = as_path(path)
         if not is_store(path):
             raise SurveyError(f"{path} is not a survey store: make one with cwt-dask ingest")
         try:
@@ -147,7 +147,7 @@ class Survey:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.facts.shape
+        return self.statistics.shape
 
     @cached_property
     def wcs(self) -> WCS:  # noqa: D102
@@ -205,7 +205,7 @@ class Survey:
 
     def _lazy(self, name: str) -> dask.array.Array:
         array = self._group[name]
-        return dask.array.from_array(array, chunks=array.chunks, name=f"survey-{name}-{self.facts.digest}")
+        return dask.array.from_array(array, chunks=array.chunks, name=f"survey-{name}-{self.statistics.digest}")
 
     def read(self, name: str, box: Box) -> NDArray[Any]:
         """Read pixels of one plane.
@@ -222,7 +222,7 @@ class Survey:
         ndarray
             Shape ``box.shape``, in the type of the plane.
         """
-        if name == "mask" and self.facts.n_masked == 0:
+        if name == "mask" and self.statistics.n_masked == 0:
             return np.ones(box.shape, np.uint8)
         if name not in self._planes:
             # Opening an array takes as long as reading a small window of it.
@@ -249,7 +249,7 @@ class Survey:
         seen = on_map(box.intersection(window), self.shape, ring=self.ring)
         digested = hashlib.sha256() if digest else None
 
-        def place(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        def as_path(name: str, dtype: type[np.generic]) -> NDArray[Any]:
             pixels = self.read(name, seen)
             if digested:
                 digested.update(_little_endian(pixels))
@@ -257,7 +257,7 @@ class Survey:
             placed[seen.within(box)] = pixels
             return placed
 
-        planes = place("counts", np.float64), place("background", np.float64), place("mask", np.bool_)
+        planes = as_path("counts", np.float64), as_path("background", np.float64), as_path("mask", np.bool_)
         return Window(*planes, digest=digested.hexdigest() if digested else "")
 
     def digest_window(self, window: Box) -> str:
@@ -286,4 +286,4 @@ def _little_endian(pixels: NDArray[Any]) -> memoryview:
 
 def is_store(path: str | PathLike[str]) -> bool:
     """Whether a path is a Zarr v3 store, not a FITS file."""
-    return exists(place(path) / "zarr.json")
+    return exists(as_path(path) / "zarr.json")

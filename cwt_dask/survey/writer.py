@@ -10,8 +10,8 @@ import numpy as np
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cwt_dask.cwt.stopping import Moments
-from cwt_dask.places import is_object
-from cwt_dask.stores import create_group, flushing_behind
+from cwt_dask.storage.paths import is_object
+from cwt_dask.storage.zarr_io import create_group, flushing_behind
 from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cwt_dask.survey.facts import SurveyFacts
+    from cwt_dask.survey.statistics import SurveyStatistics
     from cwt_dask.survey.strips import Strip
 
 
@@ -80,7 +80,7 @@ class StoreWriter:
         of_valid = (pixels[valid > 0].astype(np.float64) for pixels, valid in zip(counts, mask, strict=True))
         self._moments.append([astuple(Moments.of(pixels)) for pixels in of_valid])
 
-    def finish(self, header_text: str, facts: SurveyFacts) -> None:
+    def finish(self, header_text: str, statistics: SurveyStatistics) -> None:
         """Write the attributes, and the moments of the counts by chunk."""
         # Axes: row of chunks, column of chunks; count, mean, sum of squared deviations.
         self._group.create_array(
@@ -89,7 +89,7 @@ class StoreWriter:
             compressors=[Crc32cCodec()],
             dimension_names=("y", "x", "moment"),
         )
-        self._group.attrs.update({"kind": KIND, "version": VERSION, "wcs": header_text, "facts": facts.to_dict()})
+        self._group.attrs.update({"kind": KIND, "version": VERSION, "wcs": header_text, "facts": statistics.to_dict()})
 
 
 class _Spool:

@@ -13,7 +13,7 @@ def simulated(out, ny, nx):
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory):
+def as_path(tmp_path_factory):
     """Where the survey is, and runs go."""
     return tmp_path_factory.mktemp("runs")
 

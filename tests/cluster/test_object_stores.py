@@ -7,14 +7,14 @@ from skies import poisson_sky, write_survey
 from work import digests
 
 from cwt_dask import SurveyRun, run_survey
-from cwt_dask.cli import main
-from cwt_dask.compare import compare_runs
+from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, MachineError, RunError, SurveyError
-from cwt_dask.layout import RunDir
-from cwt_dask.ledger import last_failures, read_records
-from cwt_dask.places import place
+from cwt_dask.inspection.compare import compare_runs
+from cwt_dask.inspection.verify import verify_run
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import last_failures, read_records
+from cwt_dask.storage.paths import as_path
 from cwt_dask.survey import Survey, SurveySource, ingest
-from cwt_dask.verify import verify_run
 
 OPTIONS = {"workers": 0, "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45, "max_iter": 4}
 KINDS = {
@@ -77,7 +77,7 @@ def test_the_same_command_does_nothing_more(bucket, survey, capsys):
 def test_surveys_in_buckets(bucket, survey, on_disk, tmp_path):
     (bucket / "survey.fits").write_bytes(survey.read_bytes())
     store = ingest(SurveySource.of(f"{bucket}/survey.fits"), f"{bucket}/survey.zarr")
-    assert store.facts == Survey.open(f"{bucket}/survey.zarr").facts
+    assert store.statistics == Survey.open(f"{bucket}/survey.zarr").statistics
     assert digests(run_survey(store.path, tmp_path / "run", **FAST)) == digests(on_disk)
     assert digests(run_survey(f"{bucket}/survey.fits", f"{bucket}/run", **FAST)) == digests(on_disk)
     (store.path / "counts" / "c" / "0" / "0").unlink()
@@ -91,7 +91,7 @@ def test_surveys_in_buckets(bucket, survey, on_disk, tmp_path):
 def test_a_report_is_written_to_a_bucket_and_again_where_it_is_lost(bucket, survey, capsys):
     command = ["run", str(survey), f"{bucket}/run", "--n-scale", "2", "--min-scale", "1.2", "--workers", "0"]
     assert main([*command, "--tile-size", "45", "--max-iter", "2"]) == 0
-    files = RunDir(place(f"{bucket}/run"))
+    files = RunDir(as_path(f"{bucket}/run"))
     page = files.report.read_bytes()
     assert b"The tiles did no harm" in page
     assert f"report         {bucket}/run/report.html" in capsys.readouterr().out
@@ -114,7 +114,7 @@ def test_a_run_that_broke_off_goes_on(bucket, server, survey, on_disk):
     server.fault = lambda method, path: "half" if method == "PUT" and path.endswith("approx/c/0/1") else None
     with pytest.raises(RunError, match=r"1 of 2 tiles failed \(1\); tile 1: .*; tracebacks are in the ledger"):
         run_survey(survey, f"{bucket}/run", **FAST)
-    files = RunDir(place(f"{bucket}/run"))
+    files = RunDir(as_path(f"{bucket}/run"))
     assert set(read_records(files.ledger)) == {0}
     before = files.record(0).read_text()
     server.fault = lambda *_: None
@@ -193,5 +193,5 @@ def test_no_survey_in_the_run_directory_is_overwritten(bucket, survey):
     files = run_survey(survey, f"{bucket}/run", **FAST).files
     with pytest.raises(InputError, match="which would be overwritten"):
         run_survey(files.survey, files.path, **FAST | {"overwrite": True})
-    assert Survey.open(files.survey).facts
+    assert Survey.open(files.survey).statistics
     assert files.certificate.exists()

@@ -10,9 +10,9 @@ import pytest
 from batch import end_jobs, said, wait_for
 from elsewhere import ENDLESS, LONG, OPTIONS, ROOT, assert_refuses_strangers, digest_of, tiles_done
 
-from cwt_dask.clusters import join
-from cwt_dask.clusters.private import remove_dead
-from cwt_dask.options import Options
+from cwt_dask.config.options import Options
+from cwt_dask.runtime.clusters import join
+from cwt_dask.runtime.clusters.private import remove_dead
 
 DEPLOY = ROOT / "deploy" / "slurm"
 # What this machine has.

@@ -8,8 +8,8 @@ import pytest
 import scipy.fft
 
 from cwt_dask import CWT, CWTData, CWTKernels
+from cwt_dask.cwt.spectra import kernel_spectra
 from cwt_dask.cwt.state import ROUNDING_FACTOR, rounding_level
-from cwt_dask.cwt.transform import kernel_spectra
 
 EPSILON = float(np.finfo(np.float64).eps)
 KERNELS = {

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cwt_dask.cwt.compiled import label, not_isolated
+from cwt_dask.cwt.loops import label, not_isolated
 from cwt_dask.cwt.support import in_bright_islands, in_open_islands, island_peaks
 
 shapes = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)

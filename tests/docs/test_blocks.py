@@ -15,15 +15,15 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Blocks that are not run here, by page, language and what they begin with: which tests run them, or why none can.
 ELSEWHERE = {
-    ("README.md", "console", "$ make demo"): "makes an environment; its commands: tests/test_help.py, larger",
+    ("README.md", "console", "$ make demo"): "makes an environment; its commands: tests/cli/test_help.py, larger",
     ("docs/clusters.md", "console", "$ "): "tests/cluster/test_page.py",
     (
         "docs/clusters.md",
         "python",
         "# PBS",
-    ): "tests/test_clusters_page.py: there is neither PBS nor Dask Gateway nor a second host",
+    ): "tests/docs/test_clusters_page.py: there is neither PBS nor Dask Gateway nor a second host",
     ("docs/python.md", "python", "# with Gammapy"): "tests/gammapy/test_gammapy.py",
-    ("docs/python.md", "python", ""): "tests/test_python_page.py",
+    ("docs/python.md", "python", ""): "tests/docs/test_python_page.py",
     ("docs/performance.md", "console", "$ make bench"): "tests/test_benchmarks.py runs each part, small",
     ("docs/performance.md", "console", "$ cwt-dask simulate sky.fits"): "a sky of 7 GiB; the page says what it took",
 }

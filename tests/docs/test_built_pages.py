@@ -34,7 +34,7 @@ def test_settings_are_listed_with_kind_default_and_option():
 
 
 def test_every_command_has_its_section():
-    from cwt_dask.cli import cli
+    from cwt_dask.cli.commands import cli
 
     page = (BUILT / "cli.html").read_text(encoding="utf-8")
     assert all(f'id="cwt-dask-{name}"' in page for name in cli.commands)

@@ -10,8 +10,9 @@ from gammapy.maps import Map, MapAxis, RegionNDMap, WcsGeom, WcsNDMap
 from pages import GAMMAPY, XARRAY, python_blocks
 from skies import poisson_sky, write_survey
 
-from cwt_dask import CWTData, cutouts, run_survey
+from cwt_dask import CWTData, run_survey
 from cwt_dask.errors import InputError
+from cwt_dask.products import cutouts
 from cwt_dask.survey import ingest
 
 # A report takes as long as such a run.
@@ -64,7 +65,7 @@ def test_maps_may_come_by_name_with_exposure_interpolated_to_their_pixels(folder
     maps = {"counts": dataset.counts, "background": dataset.npred_background(), "exposure": exposure}
     survey = ingest(maps, folder / "survey.zarr")
     np.testing.assert_allclose(survey.exposure, 1e11, rtol=1e-3)
-    assert survey.facts.exposure_unit == "m2 s"
+    assert survey.statistics.exposure_unit == "m2 s"
     run = run_survey(folder / "survey.zarr", folder / "exposed", **OPTIONS)
     assert run.to_gammapy(names=["exposure"])["exposure"].unit == "m2 s"
 
@@ -75,8 +76,8 @@ def test_energy_bins_are_summed_when_asked_or_by_gammapy(folder):
         InputError, match='HDU COUNTS of the dataset is a cube of 3 planes: choose one with band .* "sum"'
     ):
         run_survey(dataset, folder / "cube", **OPTIONS)
-    summed = ingest(dataset, folder / "summed.zarr", band="sum").facts
-    image = ingest(dataset.to_image(), folder / "image.zarr").facts
+    summed = ingest(dataset, folder / "summed.zarr", band="sum").statistics
+    image = ingest(dataset.to_image(), folder / "image.zarr").statistics
     assert summed.counts_sum == image.counts_sum == (dataset.counts * dataset.mask_safe).data.sum()
     assert summed.n_masked == image.n_masked == 100
 

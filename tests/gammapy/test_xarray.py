@@ -8,8 +8,8 @@ from pages import XARRAY, python_blocks
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
-from cwt_dask.coordinates import map_names
-from cwt_dask.stores import open_group
+from cwt_dask.storage.schema import map_names
+from cwt_dask.storage.zarr_io import open_group
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
 

@@ -6,13 +6,13 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.errors import RunError
-from cwt_dask.layout import RunDir
-from cwt_dask.ledger import read_records
-from cwt_dask.maps import DIGESTED
 from cwt_dask.merge.certificate import certify, digest_maps, read_open_islands
-from cwt_dask.merge.judgement import OpenIsland
-from cwt_dask.merge.pooling import stopping_iteration
+from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.seams import Seam, compare_seams
+from cwt_dask.merge.stopping import stopping_iteration
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.schema import DIGESTED
 
 KERNELS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
 
@@ -32,7 +32,7 @@ def evidence(small_run):
     seams = [seam for tile in range(4) for seam in compare_seams(small_run.files.seams, plan.grid, tile)]
     return {
         "plan": plan,
-        "facts": small_run.survey.facts,
+        "facts": small_run.survey.statistics,
         "records": read_records(small_run.files.ledger),
         "seams": seams,
         "unsettled": [],

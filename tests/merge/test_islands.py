@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.merge.islands import join_pieces
-from cwt_dask.pieces import find_pieces
-from cwt_dask.tiling import TileGrid
+from cwt_dask.tiles.islands import find_pieces
 
 maps = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 cores = st.tuples(st.integers(1, 16), st.integers(1, 16))

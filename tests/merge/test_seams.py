@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import zarr
 
-from cwt_dask.layout import RunDir
-from cwt_dask.maps import OPPOSITE, SIDES, create_maps, publish_strips
-from cwt_dask.margins import STRIP_WIDTH
+from cwt_dask.geometry.margins import STRIP_WIDTH
+from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.merge.seams import Seam, compare_seams, seam_model_error
-from cwt_dask.tiling import TileGrid
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.maps import OPPOSITE, SIDES, create_maps, publish_strips
 
 SCALES = (1.2, 1.8)
 N_SCALE = len(SCALES)

@@ -1,0 +1,318 @@
+"""The command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from cwt_dask import __version__
+from cwt_dask.cli.options import EXECUTION, SETTINGS, SOURCE, options
+from cwt_dask.config.options import OPTION_NAMES
+from cwt_dask.config.settings import read_toml, refuse_unknown
+from cwt_dask.errors import CwtDaskError, InputError
+from cwt_dask.inspection.compare import compare_runs, describe
+from cwt_dask.inspection.match import associate, describe_match, match_run
+from cwt_dask.inspection.verify import scope, verify_run
+from cwt_dask.products.summary import describe_plan, summary
+from cwt_dask.report import write_report
+from cwt_dask.reprocess import point_to, refuse_no_link, what_would_be_taken_over
+from cwt_dask.reprocess import reprocess as reprocess_survey
+from cwt_dask.results import SurveyRun
+from cwt_dask.run import plan_survey, run_survey
+from cwt_dask.runtime.clusters.mpi import wait_for_the_first
+from cwt_dask.runtime.progress import reporter
+from cwt_dask.simulate import simulate as simulate_survey
+from cwt_dask.storage.ledger import latest_block, read_records, unresolved_failures
+from cwt_dask.storage.lock import read_driver
+from cwt_dask.storage.paths import as_path, store_errors
+from cwt_dask.survey import SurveySource
+from cwt_dask.survey import ingest as ingest_survey
+
+if TYPE_CHECKING:
+    from cwt_dask.runtime.progress import Reporter
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="cwt-dask")
+def cli() -> None:
+    """Find sources in gamma-ray survey maps of any size by an iterative wavelet transform, tile by tile.
+
+    To try it:
+
+    \b
+    cwt-dask simulate survey.fits --shape 1500 3000 --seed 1
+    cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5    what a run takes; runs nothing
+    cwt-dask run survey.fits run --n-scale 3 --min-scale 1.2 --step-scale 1.5
+    cwt-dask status run                                                       from another terminal, too
+    cwt-dask verify run                                                       every promise, from the files
+
+    cwt-dask COMMAND --help says what a command does, with an example.
+    """  # noqa: D301 - click's mark of lines that it leaves as they are
+
+
+@cli.command()
+@click.argument("survey")
+@click.argument("run_dir")
+@options(SOURCE, SETTINGS, EXECUTION)
+def run(survey: str, run_dir: str, **_: Any) -> int:
+    """Find the sources of SURVEY: maps, catalogue, certificate and report go to RUN_DIR.
+
+    On an existing RUN_DIR of the same survey and settings it goes on where that stopped. Take as finest scale about the
+    width (sigma) of the point spread function. Options from --n-scale to --memory-target decide the result, those after
+    them only how it is come by.
+
+    Example: cwt-dask run survey.fits run --n-scale 3 --min-scale 0.12deg --step-scale 1.5 --workers 4
+    """
+    given = _given()
+    progress = reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
+    return _conclude(run_survey(survey, run_dir, progress=progress, **given), progress, given)
+
+
+@cli.command()
+@click.argument("survey")
+@click.argument("old_run")
+@click.argument("new_run")
+@click.option("--dry-run", is_flag=True, help="Say what would be taken over and what computed; nothing is run.")
+@click.option("--current", metavar="LINK", help="Symbolic link to point to NEW_RUN, if every promise is kept.")
+@options(SOURCE, EXECUTION)
+def reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: str | None, **_: Any) -> int:
+    """Run on SURVEY, a new version of what OLD_RUN analysed, under its settings: unchanged tiles are taken over.
+
+    The result in NEW_RUN is that of a run from scratch.
+
+    Example: cwt-dask reprocess survey-v2.fits run-v1 run-v2 --current current
+    """
+    given = {
+        name: value for name, value in _given().items() if name not in ("old_run", "new_run", "dry_run", "current")
+    }
+    if dry_run:
+        for line in what_would_be_taken_over(survey, old_run, **given):
+            click.echo(line)
+        return 0
+    if current:
+        # Not only when all is computed.
+        refuse_no_link(as_path(current))
+    progress = reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
+    result = reprocess_survey(survey, old_run, new_run, progress=progress, **given)
+    status = _conclude(result, progress, given)
+    if current and not status:
+        point_to(as_path(current), result)
+    return status
+
+
+@cli.command()
+@click.argument("run_a")
+@click.argument("run_b")
+def compare(run_a: str, run_b: str) -> None:
+    """Say what differs between two finished runs: sources gained, lost and changed, and the maps.
+
+    Example: cwt-dask compare run-v1 run-v2
+    """
+    for line in describe(compare_runs(SurveyRun.open(run_a), SurveyRun.open(run_b))):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("run_dir")
+@click.argument("catalogue")
+@click.option("--radius", type=float, default=0.1, show_default=True, metavar="DEG", help="Farthest counterpart.")
+def match(run_dir: str, catalogue: str, radius: float) -> None:
+    """Look for the sources of the finished run in RUN_DIR in CATALOGUE, any table that astropy reads, or FILE[HDU].
+
+    Associations, nearest within the radius, become columns of the run's catalogue; how many there would be by chance is
+    estimated at shifted positions.
+
+    Example: cwt-dask match run gll_psch_v13.fit.gz --radius 0.2
+    """
+    result = SurveyRun.open(run_dir)
+    found = match_run(result, catalogue, radius)
+    associate(result, found)
+    for line in describe_match(found):
+        click.echo(line)
+    click.echo(f"written        {result.files.associations}, and columns assoc_name, assoc_sep of the catalogue")
+    if result.files.report.exists():
+        write_report(result)
+
+
+@cli.command()
+@click.argument("survey")
+@options(SOURCE, SETTINGS, EXECUTION)
+def plan(survey: str, **_: Any) -> None:
+    """Say what `run` would do with SURVEY and what it would need; nothing is run or written.
+
+    Example: cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5
+    """
+    click.echo(describe_plan(plan_survey(survey, **_given())))
+
+
+@cli.command()
+@click.argument("survey")
+@click.argument("out")
+@options(SOURCE)
+def ingest(survey: str, out: str, **source: Any) -> None:
+    """Make of SURVEY a store OUT (.zarr) that workers read window by window; `run` takes it in place of SURVEY.
+
+    Example: cwt-dask ingest counts.fits.gz survey.zarr --background model.fits
+    """
+    statistics = ingest_survey(SurveySource.of(survey, **source), out).statistics
+    click.echo(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
+    for warning in statistics.warnings:
+        click.echo(f"warning: {warning}")
+
+
+@cli.command()
+@click.argument("out")
+@click.option("--shape", type=int, nargs=2, required=True, metavar="NY NX", help="Pixels of the map.")
+@click.option("--seed", type=int, required=True, help="The same seed gives the same survey.")
+@click.option("--sources", type=int, metavar="N", help="Number of sources; default: by the area.")
+@click.option("--truth", metavar="T.ecsv", help="Write the true sources to this table.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def simulate(
+    out: str, shape: tuple[int, int], seed: int, sources: int | None, truth: str | None, overwrite: bool
+) -> None:
+    """Simulate a survey: counts, their background and exposure go to OUT (.fits).
+
+    Example: cwt-dask simulate survey.fits --shape 1500 3000 --seed 1 --truth truth.ecsv
+    """
+    simulate_survey(out, shape, seed, n_sources=sources, truth=truth, overwrite=overwrite)
+    click.echo(f"{out}: {shape[0]} x {shape[1]} pixels")
+
+
+@cli.command()
+@click.argument("run_dir")
+def status(run_dir: str) -> None:
+    """Say how far the run in RUN_DIR is.
+
+    Example: cwt-dask status run
+    """
+    result = SurveyRun.open(run_dir)
+    total = result.stored.plan.grid.n_tiles
+    records = read_records(result.files.ledger)
+    iterations = ", ".join(map(str, sorted({record.n_iter for record in records.values()})))
+    click.echo(f"{run_dir}: {len(records)} of {total} tiles done" + (f", iterations {iterations}" if records else ""))
+    if block := latest_block(result.files.ledger, done=records):
+        click.echo(f"on the way: {block[1]} of {total} tiles have made {block[0]} iterations")
+    if driver := read_driver(result.files):
+        click.echo(f"{'left unfinished by' if driver.is_gone else 'in the hands of'} {driver}")
+    finished = result.files.certificate.exists()
+    for tile, failure in ({} if finished else unresolved_failures(result.files)).items():
+        click.echo(
+            f"tile {tile} failed, attempt {failure.attempt}, {failure.stage}: {failure.error}: {failure.message}"
+        )
+    click.echo(summary(result) if finished else "not finished")
+
+
+@cli.command()
+@click.argument("run_dir")
+@click.option("--recompute", type=int, metavar="K", help="Make K tiles again, with wider margins, and compare.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides which tiles are made again.")
+@click.option("--against-whole", is_flag=True, help="Analyse the whole map at once, where memory allows, and compare.")
+def verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool) -> int:
+    """Check every promise of the finished run in RUN_DIR again, from its files and, if asked to, by computing.
+
+    It finds harm done by tiling, losses and changes. It cannot tell whether the mathematics or the background is right.
+
+    Example: cwt-dask verify run --recompute 5
+    """
+    broken, result = False, SurveyRun.open(run_dir)
+    for check in verify_run(result, recompute=recompute, seed=seed, against_whole=against_whole):
+        verdict = "BROKEN" if check.broken else "note" if check.fault else "ok"
+        click.echo(f"{verdict:>6}  {check.promise}{': ' if check.fault else ''}{check.fault}")
+        broken |= check.broken
+    for line in scope(result, recompute=recompute, against_whole=against_whole):
+        click.echo(line)
+    return 1 if broken else 0
+
+
+@cli.command()
+@click.argument("run_dir")
+def report(run_dir: str) -> None:
+    """Write the report of the finished run in RUN_DIR again: one page, report.html, that needs no network.
+
+    Example: cwt-dask report run
+    """
+    click.echo(f"report         {write_report(SurveyRun.open(run_dir))}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status; errors are one line on standard error."""
+    try:
+        with store_errors():
+            return cli.main(arguments, standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError:
+        return _complain("no command is given: cwt-dask --help lists them", 2)
+    except click.ClickException as error:
+        return _complain(error.format_message(), 2)
+    except CwtDaskError as error:
+        return _complain(str(error), error.exit_status)
+    except OSError as error:
+        return _complain(f"{error}: mend that, and give the same command again: a run goes on where it stopped", 1)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted: give the same command again; a run goes on where it stopped", 75)
+
+
+def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> int:
+    """Say what came out of a run, and give its exit status."""
+    if given.get("log_format") == "json":
+        progress.event("summary", n_sources=len(result.catalogue), **result.certificate)
+    elif not given.get("quiet"):
+        click.echo(summary(result))
+    if not result.promises_kept:
+        return _complain(f"a promise is broken: see {result.files.certificate}", 1)
+    return 0
+
+
+def _complain(message: str, exit_status: int) -> int:
+    wait_for_the_first()
+    click.echo(f"cwt-dask: {' '.join(message.split())}", err=True)
+    return exit_status
+
+
+def _given() -> dict[str, Any]:
+    """Options of the configuration file, and over them those of the command line; defaults are not among them."""
+    context = click.get_current_context()
+    typed = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and name not in ("survey", "run_dir")
+    }
+    paths = typed.pop("config", ())
+    if not paths:
+        return typed
+    stored = _stored(paths)
+    table, kind = stored.get("cluster"), typed.get("cluster")
+    if isinstance(table, dict) and kind and table.get("kind", kind) == kind:
+        # Who says the kind again does not take back the rest.
+        typed["cluster"] = table | {"kind": kind}
+    if typed.keys() & _WHERE:
+        stored = {name: value for name, value in stored.items() if name not in _WHERE}
+    return stored | typed
+
+
+def _stored(paths: tuple[str, ...]) -> dict[str, Any]:
+    """Options of files, of which later ones win; of tables, such as [cluster], key by key."""
+    stored: dict[str, Any] = {}
+    for path in paths:
+        content = read_toml(Path(path))
+        try:
+            refuse_unknown(OPTION_NAMES, content)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        stored = _merged(stored, content)
+    return stored
+
+
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    both = {
+        name: _merged(first[name], value)
+        for name, value in second.items()
+        if isinstance(value, dict) and isinstance(first.get(name), dict)
+    }
+    return first | second | both
+
+
+# Whoever types one of them does not want what the file says of the others.
+_WHERE = {"cluster", "scheduler", "scheduler_file"}

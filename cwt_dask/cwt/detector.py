@@ -1,0 +1,194 @@
+"""The detector on one image in memory: `CWT`."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cwt_dask.cwt.spectra import fast_length, kernel_spectra
+from cwt_dask.cwt.state import MOST_ITERATIONS, Criteria, Field, State, rounding_level
+from cwt_dask.cwt.step import step
+from cwt_dask.cwt.stopping import relative_change, stops_at
+from cwt_dask.cwt.workspace import Workspace, smooth
+from cwt_dask.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.data import CWTData
+    from cwt_dask.cwt.kernels import CWTKernels
+
+log = logging.getLogger(__name__)
+
+
+class CWT:
+    """Iterative continuous wavelet transform source detection on one image.
+
+    Parameters
+    ----------
+    kernels : CWTKernels
+        Kernels of the transform.
+    max_iter : int, optional
+        Largest number of iterations.
+    tol : float, optional
+        Stop when the variance of the residual changes by less than this, relative to the iteration before; 0 means
+        that all `max_iter` iterations are done.
+    significance_threshold : float, optional
+        Pixels whose transform / error is above it join the support.
+    significance_island_threshold : float or None, optional
+        Islands (4-connected) of such pixels are dropped if their largest transform / error is below it.
+    remove_isolated : bool, optional
+        Drop islands of one pixel.
+    keep_history : bool, optional
+        Keep the data of every iteration.
+
+    Attributes
+    ----------
+    history : list of CWTData
+        Of the last `analyze`: the start, then every iteration. Empty unless `keep_history`.
+
+    Raises
+    ------
+    SettingsError
+        If a parameter is impossible.
+
+    References
+    ----------
+    R. Terrier et al. 2001, "Wavelet analysis of EGRET data", ICRC 27, 2923.
+    """
+
+    def __init__(
+        self,
+        kernels: CWTKernels,
+        max_iter: int = 10,
+        tol: float = 1e-5,
+        significance_threshold: float = 3.0,
+        significance_island_threshold: float | None = None,
+        remove_isolated: bool = True,
+        keep_history: bool = False,
+    ) -> None:
+        if not isinstance(max_iter, int | np.integer) or max_iter < 1:
+            raise SettingsError(f"max_iter is {max_iter}: it must be a whole number of at least 1")
+        if max_iter > MOST_ITERATIONS:
+            raise SettingsError(f"max_iter is {max_iter}: it must be at most {MOST_ITERATIONS}")
+        if not (math.isfinite(tol) and tol >= 0):
+            raise SettingsError(f"tol is {tol}: it must be a number of at least 0")
+        if not math.isfinite(significance_threshold):
+            raise SettingsError(f"significance_threshold is {significance_threshold}: it must be a number")
+        if significance_island_threshold is not None and not math.isfinite(significance_island_threshold):
+            raise SettingsError(
+                f"significance_island_threshold is {significance_island_threshold}: it must be a number or None"
+            )
+        self.kernels = kernels
+        self.max_iter = max_iter
+        self.tol = tol
+        self.significance_threshold = significance_threshold
+        self.significance_island_threshold = significance_island_threshold
+        self.remove_isolated = remove_isolated
+        self.keep_history = keep_history
+        self.history: list[CWTData] = []
+
+    def analyze(self, data: CWTData) -> None:
+        """Detect sources in `data`, which takes the results up; whatever it held before is forgotten.
+
+        Outside the map everything is zero.
+
+        Parameters
+        ----------
+        data : CWTData
+            Counts and background, for as many scales as the kernels have.
+
+        Raises
+        ------
+        InputError
+            If the number of scales differs from that of the kernels.
+
+        Notes
+        -----
+        If it is broken off, by Ctrl-C, say, neither `data` nor `history` holds results.
+        """
+        if data.n_scale != self.kernels.n_scale:
+            raise InputError(
+                f"the data is made for n_scale {data.n_scale}, the kernels have {self.kernels.n_scale}: make both alike"
+            )
+        data.reset()
+        self.history = [copy.copy(data)] if self.keep_history else []
+        try:
+            self._iterate(data)
+        except BaseException:
+            # An iteration that was broken off leaves arrays that belong to no iteration.
+            self.history = []
+            data.reset()
+            raise
+
+    def _iterate(self, data: CWTData) -> None:
+        # Zeros as wide as the kernels reach make circular convolution linear.
+        shape = data.field.counts.shape
+        box = (fast_length(shape[0] + self.kernels.reach), fast_length(shape[1] + self.kernels.reach))
+        field = _in_box(data.field, box)
+        spectra = kernel_spectra(self.kernels, box)
+        criteria = Criteria(
+            significance_threshold=self.significance_threshold,
+            significance_island_threshold=self.significance_island_threshold,
+            remove_isolated=self.remove_isolated,
+            rounding=rounding_level(float(max(field.counts.max(), field.background.max()))),
+        )
+        # Before the workspace: its spectra take the room that this leaves.
+        background_approx = _corner(smooth(field.background, field.valid, spectra), shape)
+        workspace = Workspace(field, spectra, criteria)
+
+        core = slice(0, shape[0]), slice(0, shape[1])
+        state = State.start(self.kernels.n_scale, box, core, with_cubes=True)
+        variances: list[float] = []
+        while len(variances) < self.max_iter and not data.converged:
+            state = step(state, workspace)
+            variances.append(workspace.residual_moments(state).variance)
+            kept = _state_in_corner(state, shape)
+            data.update(
+                copy.deepcopy(kept) if self.keep_history else kept,
+                background_approx,
+                converged=stops_at(variances, self.tol) is not None,
+            )
+            if self.keep_history:
+                self.history.append(copy.copy(data))
+            _log_iteration(state, variances)
+        if data.converged:
+            log.info("stopped after iteration %d: the relative change is below tol = %g", data.n_iter, self.tol)
+        else:
+            log.info("stopped after iteration %d: max_iter reached before tol = %g", data.n_iter, self.tol)
+
+
+def _log_iteration(state: State, variances: list[float]) -> None:
+    change = relative_change(*variances[-2:]) if len(variances) > 1 else math.inf
+    log.info(
+        "iteration %d: residual variance %.6g, relative change %.3g, model sum %.6g, support pixels %d",
+        state.iteration,
+        variances[-1],
+        change,
+        state.model.sum(),
+        np.count_nonzero(state.support),
+    )
+
+
+def _in_box(field: Field, box: tuple[int, int]) -> Field:
+    """Lay a field into the corner of a larger box; the rest takes no part."""
+    rim = [(0, length - size) for length, size in zip(box, field.counts.shape, strict=True)]
+    return Field(
+        counts=np.pad(field.counts, rim), background=np.pad(field.background, rim), valid=np.pad(field.valid, rim)
+    )
+
+
+def _corner(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """View of the map in the corner of the box of an image or cube."""
+    return image[..., : shape[0], : shape[1]]
+
+
+def _state_in_corner(state: State, shape: tuple[int, int]) -> State:
+    names = ("model", "approx", "joined", "transform_2d", "transform", "error")
+    arrays: dict[str, Any] = {name: _corner(getattr(state, name), shape) for name in names}
+    return replace(state, **arrays)

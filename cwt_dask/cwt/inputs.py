@@ -1,0 +1,114 @@
+"""Maps that come together: Gammapy's datasets, and whatever looks like one. Gammapy itself is not needed for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cwt_dask.cwt.state import Field
+from cwt_dask.errors import InputError
+
+if TYPE_CHECKING:
+    from cwt_dask.cwt.image import SkyImage
+
+PLANES = ("counts", "background", "exposure", "mask")
+
+
+def is_dataset(source: Any) -> bool:
+    """Whether it holds maps: a mapping of them, or an object with ``.counts``."""
+    return isinstance(source, Mapping) or hasattr(source, "counts")
+
+
+def maps_of(dataset: Any) -> dict[str, Any]:
+    """Find the maps of a dataset.
+
+    Parameters
+    ----------
+    dataset : mapping or object
+        With counts and background, and optionally exposure and mask, by key; or with ``.counts`` and, tried in this
+        order, ``.npred_background()`` and ``.background``; ``.mask_safe`` and ``.mask``; ``.exposure``.
+
+    Returns
+    -------
+    dict
+        Maps by their names in `PLANES`; exposure and mask only where there are any.
+
+    Raises
+    ------
+    InputError
+        If counts or background are missing, a key is unknown, or a map has no pixels on the sky's plane.
+    """
+    if isinstance(dataset, Mapping):
+        maps = dict(dataset)
+        if unknown := sorted(map(str, maps.keys() - set(PLANES))):
+            raise InputError(f"there is no use for maps {', '.join(unknown)}: give {', '.join(PLANES)}")
+    else:
+        predicted = getattr(dataset, "npred_background", None)
+        mask = getattr(dataset, "mask_safe", None)
+        maps = {
+            "counts": dataset.counts,
+            "background": predicted() if predicted else getattr(dataset, "background", None),
+            "exposure": getattr(dataset, "exposure", None),
+            "mask": getattr(dataset, "mask", None) if mask is None and predicted is None else mask,
+        }
+    for name in ("counts", "background"):
+        if maps.get(name) is None:
+            raise InputError(f"the dataset has no {name}: counts and background are needed")
+    found = {name: maps[name] for name in PLANES if maps.get(name) is not None}
+    for name, plane in found.items():
+        geom = getattr(plane, "geom", None)
+        if getattr(geom, "is_region", False) or getattr(geom, "is_hpx", False) or not getattr(geom, "is_regular", True):
+            raise InputError(
+                f"{name} is on a {type(geom).__name__} that has no rows and columns of pixels: reproject it to a "
+                "regular WcsGeom"
+            )
+    return found
+
+
+log = logging.getLogger(__name__)
+
+
+def make_field(counts: SkyImage, background: SkyImage, mask: SkyImage | None) -> Field:
+    """Check the images (y, x) against each other and set the pixels that take no part to zero.
+
+    Parameters
+    ----------
+    counts, background : SkyImage
+        Counts per pixel; pixels that are NaN in either take no part.
+    mask : SkyImage or None
+        Pixels where it is 0 or NaN take no part.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, no pixel is left, or one that takes part is negative or infinite.
+    """
+    for image in (background, mask):
+        if image is not None and image.data.shape != counts.data.shape:
+            raise InputError(
+                f"counts has shape {counts.data.shape} (y, x), {image.name} {image.data.shape}: they must be the same"
+            )
+    valid = ~(np.isnan(counts.data) | np.isnan(background.data))
+    if mask is not None:
+        valid &= np.nan_to_num(mask.data) != 0
+    if not valid.any():
+        raise InputError("all pixels are masked or not a number: nothing is left to analyse")
+    for image in (counts, background):
+        bad = valid & ~((image.data >= 0) & np.isfinite(image.data))
+        if bad.any():
+            y, x = np.argwhere(bad)[0]
+            raise InputError(
+                f"{image.name} is negative or infinite in {np.count_nonzero(bad)} pixels, first {image.data[y, x]} at "
+                f"(y, x) = ({y}, {x}): correct them, or mask them"
+            )
+    n_masked = valid.size - np.count_nonzero(valid)
+    if n_masked:
+        log.warning("%d of %d pixels are masked or not a number: they take no part", n_masked, valid.size)
+    return Field(
+        counts=np.where(valid, counts.data, 0).astype(np.float64, copy=False),
+        background=np.where(valid, background.data, 0).astype(np.float64, copy=False),
+        valid=valid,
+    )

@@ -1,0 +1,222 @@
+"""The kernels' spectra in a box of fixed shape, and the FFTs of its images.
+
+Real FFTs of NumPy, done in place and axis by axis, in blocks that stay in the cache: docs/design/0009-step.md.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.fft
+
+from cwt_dask.cwt.buffers import borrow
+from cwt_dask.cwt.loops import multiply, multiply_difference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.kernels import CWTKernels, Factors
+
+# Bytes of an image's rows that are worked on at a time: some of them fit a core's second-level cache together.
+BLOCK_BYTES = 2**19
+
+
+def fast_length(least: int) -> int:
+    """Length of an FFT axis: the first good one that is not below `least` (the same on every machine)."""
+    return int(scipy.fft.next_fast_len(least, real=True))
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Spectrum of a kernel as a short sum of products, as the kernel is.
+
+    Attributes
+    ----------
+    along_y, along_x : ndarray
+        Shape (term, y) and (term, x // 2 + 1). Float64 where the kernel is centred and symmetric; along x each value
+        stands twice then, for the real and the imaginary part of what it multiplies. Else complex128.
+    """
+
+    along_y: NDArray[Any]
+    along_x: NDArray[Any]
+
+    @classmethod
+    def of(cls, factors: Factors, shape: tuple[int, int], *, real: bool) -> Spectrum:
+        """Spectrum in a box of `shape` of a kernel with its centre, as 'same' convolution takes it, at (0, 0)."""
+        along_y = np.fft.fft(_centred_on_origin(factors.along_y, shape[0]))
+        along_x = np.fft.rfft(_centred_on_origin(factors.along_x, shape[1]))
+        if not real:
+            return cls(along_y, along_x)
+        return cls(np.ascontiguousarray(along_y.real), np.repeat(along_x.real, 2, axis=1))
+
+    def multiply(self, rows: slice, spectrum: NDArray[np.complex128], out: NDArray[np.complex128]) -> None:
+        """Multiply rows of a half-spectrum (rows, x // 2 + 1) by the kernel's; `out` may be `spectrum`."""
+        multiply(self._as_factors(spectrum), self.along_y[:, rows], self.along_x, self._as_factors(out))
+
+    def multiply_difference(
+        self,
+        rows: slice,
+        minuend: NDArray[np.complex128],
+        spectrum: NDArray[np.complex128],
+        out: NDArray[np.complex128],
+    ) -> None:
+        """Multiply rows of the difference of two half-spectra by the kernel's."""
+        arrays = self._as_factors(minuend), self._as_factors(spectrum)
+        multiply_difference(*arrays, self.along_y[:, rows], self.along_x, self._as_factors(out))
+
+    def _as_factors(self, spectrum: NDArray[np.complex128]) -> NDArray[Any]:
+        return spectrum.view(self.along_x.dtype)
+
+
+@dataclass(frozen=True)
+class KernelSpectra:
+    """Transforms of the kernels and of their squares in a box of shape (y, x).
+
+    Convolution in the box is circular. It equals the linear one on every pixel from which the box's edge, or a rim
+    of zeros at the far edge, is at least the kernels' reach away.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape (y, x) of the box.
+    base, base_squared : tuple of Spectrum
+        One a scale.
+    approx : Spectrum
+        Of the approximation kernel.
+    abs_sum, squared_sum : ndarray
+        Sums of the moduli and of the squares of each base kernel, float64 (scale,).
+    threads : int
+        Threads that work on an image; they do not change its bits.
+    """
+
+    shape: tuple[int, int]
+    base: tuple[Spectrum, ...]
+    base_squared: tuple[Spectrum, ...]
+    approx: Spectrum
+    abs_sum: NDArray[np.float64]
+    squared_sum: NDArray[np.float64]
+    threads: int
+
+    def new_spectrum(self) -> NDArray[np.complex128]:
+        """Room for a half-spectrum, complex128 (y, x // 2 + 1)."""
+        return borrow((self.shape[0], self.shape[1] // 2 + 1), np.complex128)
+
+    def forward(
+        self, *spectra: NDArray[np.complex128], images: Callable[[slice], Iterator[NDArray[np.float64]]]
+    ) -> None:
+        """Fill half-spectra with the transforms of images of the box's shape.
+
+        `images` yields, for a slice of rows, those rows of each image; they are used up before the next is asked for.
+        """
+
+        def rows_forward(rows: slice) -> None:
+            for spectrum, image in zip(spectra, images(rows), strict=True):
+                np.fft.rfft(image, axis=1, out=spectrum[rows])
+
+        self.over_rows(rows_forward)
+        for spectrum in spectra:
+            self._over_columns(np.fft.fft, spectrum)
+
+    def backward(
+        self, *spectra: NDArray[np.complex128], take: Callable[..., Any], into: NDArray[np.float64] | None = None
+    ) -> list[Any]:
+        """Transform half-spectra back, which are lost: `take` gets a slice of rows and those rows of each image.
+
+        The rows given to `take` may be written to, and are lost when it returns; those of the first image stay where
+        there is an image `into` which they go. The results of `take` are given in order.
+        """
+        for spectrum in spectra:
+            self._over_columns(np.fft.ifft, spectrum)
+
+        def rows_back(rows: slice) -> Any:
+            rooms = [scratch(number, rows, self.shape[1]) for number in range(len(spectra))]
+            if into is not None:
+                rooms[0] = into[rows]
+            for spectrum, room in zip(spectra, rooms, strict=True):
+                np.fft.irfft(spectrum[rows], n=self.shape[1], axis=1, out=room)
+            return take(rows, *rooms)
+
+        return self.over_rows(rows_back)
+
+    def over_rows(self, function: Callable[[slice], Any]) -> list[Any]:
+        """Results of a function of slices of rows that are worked on at a time, in their order."""
+        return self._over(function, row_blocks(self.shape))
+
+    def _over_columns(self, transform: Callable[..., Any], spectrum: NDArray[np.complex128]) -> None:
+        width = spectrum.shape[1]
+        # Whole cache lines of 64 bytes to each thread.
+        step = -(-width // self.threads // 4) * 4
+
+        def columns(part: slice) -> None:
+            transform(spectrum[:, part], axis=0, out=spectrum[:, part])
+
+        self._over(columns, [slice(start, min(start + step, width)) for start in range(0, width, step)])
+
+    def _over(self, function: Callable[[slice], Any], parts: list[slice]) -> list[Any]:
+        if self.threads == 1 or len(parts) == 1:
+            return [function(part) for part in parts]
+        return list(_pool(self.threads).map(function, parts))
+
+
+def row_blocks(shape: tuple[int, int]) -> list[slice]:
+    """Slices of rows that are worked on at a time, for images of `shape` (y, x)."""
+    height = max(1, BLOCK_BYTES // (8 * shape[1]))
+    return [slice(start, min(start + height, shape[0])) for start in range(0, shape[0], height)]
+
+
+class _Rooms(threading.local):
+    """Each thread's own arrays."""
+
+    def __init__(self) -> None:
+        self.kept: dict[int, NDArray[np.float64]] = {}
+
+
+_ROOMS = _Rooms()
+
+
+def scratch(number: int, rows: slice, width: int) -> NDArray[np.float64]:
+    """Room for some rows of an image, this thread's own, and the same at each call with the same number."""
+    kept, size = _ROOMS.kept, (rows.stop - rows.start) * width
+    if number not in kept or kept[number].size < size:
+        kept[number] = np.empty(size)
+    return kept[number][:size].reshape(-1, width)
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
+# A worker's tiles share one box shape, so one entry serves a run; two let a test compare.
+@lru_cache(maxsize=2)
+def kernel_spectra(kernels: CWTKernels, shape: tuple[int, int], threads: int = 1) -> KernelSpectra:
+    """Spectra of `kernels` in a box of `shape` (y, x), computed once a process."""
+    # Differences of Gaussians sit off their own centre.
+    real = not kernels.old
+    squares = [factors.squared() for factors in kernels.base_factors]
+    return KernelSpectra(
+        shape=shape,
+        base=tuple(Spectrum.of(factors, shape, real=real) for factors in kernels.base_factors),
+        base_squared=tuple(Spectrum.of(factors, shape, real=real) for factors in squares),
+        approx=Spectrum.of(kernels.approx_factors, shape, real=True),
+        abs_sum=np.array([factors.abs_sum for factors in kernels.base_factors]),
+        squared_sum=np.array([factors.along_y.sum(axis=1) @ factors.along_x.sum(axis=1) for factors in squares]),
+        threads=threads,
+    )
+
+
+def _centred_on_origin(profiles: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+    """Lay profiles (term, size) into lines of `length` with their centre at 0."""
+    lines = np.zeros((len(profiles), length))
+    size = profiles.shape[1]
+    # Several kernel pixels may fall on one of a small box: circular convolution adds them.
+    for line, profile in zip(lines, profiles, strict=True):
+        np.add.at(line, (np.arange(size) - (size - 1) // 2) % length, profile)
+    return lines

@@ -1,0 +1,143 @@
+"""What differs between two runs: sources gained, lost and changed, and the maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units
+from astropy.coordinates import SkyCoord
+
+from cwt_dask.trust import SourceFlag
+
+if TYPE_CHECKING:
+    from astropy.table import Row, Table
+
+    from cwt_dask.results import SurveyRun
+
+# Columns by which a source that is in both may have changed, and how far they may differ by rounding alone.
+MEASURED = ("significance", "scale", "counts", "background")
+RELATIVE = 1e-6
+COMPARED = ("model", "approx", "significance")
+# In words, more sources than these are counted, not named.
+MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Two runs.
+
+    Attributes
+    ----------
+    same_maps : bool
+        Whether their `digest_maps` is the same.
+    gained, lost : astropy.table.Table
+        Rows of the second run's catalogue that are not in the first, and of the first's that are not in the second.
+    changed : list of tuple
+        Rows of both catalogues that are the same source, and differ.
+    differences : dict of float
+        Largest difference of each map over its largest absolute value in the first run; empty where the shapes differ.
+    support_flips : int
+        Pixels, counted once a scale, that are in one support only.
+    """
+
+    same_maps: bool
+    gained: Table
+    lost: Table
+    changed: list[tuple[Row, Row]]
+    differences: dict[str, float]
+    support_flips: int
+
+
+def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
+    """Compare two finished runs.
+
+    Two rows are the same source if each is the other's nearest and they are no farther apart than the first run's
+    finest scale. A source has changed if its peak is another pixel, one of `MEASURED` differs by more than rounding, or
+    it has other flags but for that of seams.
+
+    Raises
+    ------
+    InputError
+        If a run is not finished.
+    RunError
+        If one is damaged.
+    """
+    ours, theirs = first.catalogue, second.catalogue
+    pairs = _same_sources(ours, theirs, _finest(first))
+    lost = np.setdiff1d(np.arange(len(ours)), pairs[:, 0])
+    gained = np.setdiff1d(np.arange(len(theirs)), pairs[:, 1])
+    changed = [(ours[i], theirs[j]) for i, j in pairs.tolist() if _differ(ours[i], theirs[j])]
+    same = first.certificate["digest_maps"] == second.certificate["digest_maps"]
+    differences, flips = ({}, 0) if first.model.shape != second.model.shape else _map_differences(first, second)
+    return RunComparison(same, theirs[gained], ours[lost], changed, differences, flips)
+
+
+def describe(found: RunComparison) -> list[str]:
+    """In words, a line each; of many sources the first."""
+    lines = [f"maps     {'the same to the bit' if found.same_maps else 'differ'}"]
+    if not found.same_maps:
+        lines += [f"         {name}: at most {value:.1e} of the largest" for name, value in found.differences.items()]
+        lines += [f"         support: {found.support_flips} pixels"] if found.differences else ["         other shapes"]
+    lines += _listed("gained", [_source(row) for row in found.gained])
+    lines += _listed("lost", [_source(row) for row in found.lost])
+    return lines + _listed("changed", [f"{_source(row)}; now {_source(other)}" for row, other in found.changed])
+
+
+def _listed(what: str, sources: list[str]) -> list[str]:
+    named = [f"         {source}" for source in sources[:MOST_NAMED]]
+    left = len(sources) - len(named)
+    return [
+        f"{what:8} {len(sources)} source{'s' if len(sources) != 1 else ''}",
+        *named,
+        *([f"         and {left} more"] if left else []),
+    ]
+
+
+def _source(row: Row) -> str:
+    position = f"ra {row['ra']:.3f}, dec {row['dec']:.3f}"
+    return (
+        f"{row['name']} ({position}): T/E {row['significance']:.3g}, excess {row['excess']:.4g}, flags {row['flags']}"
+    )
+
+
+def _finest(run: SurveyRun) -> units.Quantity:
+    plan = run.stored.plan
+    return float(plan.kernels.scales[0]) * run.survey.statistics.pixel_scale_deg * units.deg
+
+
+def _same_sources(ours: Table, theirs: Table, radius: units.Quantity) -> np.ndarray:
+    """Pairs of rows, shape (n, 2)."""
+    if len(ours) == 0 or len(theirs) == 0:
+        return np.empty((0, 2), dtype=np.int64)
+    here, there = (SkyCoord(table["ra"], table["dec"], unit="deg") for table in (ours, theirs))
+    nearest, distance, _ = here.match_to_catalog_sky(there)
+    back, _, _ = there.match_to_catalog_sky(here)
+    own = np.arange(len(ours))
+    mutual = (back[nearest] == own) & (distance <= radius)
+    return np.column_stack([own[mutual], nearest[mutual]])
+
+
+def _differ(row: Row, other: Row) -> bool:
+    if (row["x_peak"], row["y_peak"]) != (other["x_peak"], other["y_peak"]):
+        return True
+    if (row["flags"] ^ other["flags"]) & ~SourceFlag.CROSSES_SEAM:
+        return True
+    return any(not np.isclose(row[name], other[name], rtol=RELATIVE, atol=0) for name in MEASURED)
+
+
+def _map_differences(first: SurveyRun, second: SurveyRun) -> tuple[dict[str, float], int]:
+    """Largest relative differences, and flips; one core of the first run at a time is held."""
+    ours, theirs = ({name: run.stored_map(name) for name in (*COMPARED, "support")} for run in (first, second))
+    largest, difference = dict.fromkeys(COMPARED, 0.0), dict.fromkeys(COMPARED, 0.0)
+    flips = 0
+    scales = min(ours["support"].shape[0], theirs["support"].shape[0])
+    for tile in first.stored.plan.grid.tiles():
+        for name in COMPARED:
+            pixels = ours[name][tile.core.slices]
+            largest[name] = max(largest[name], float(np.abs(pixels).max()))
+            difference[name] = max(difference[name], float(np.abs(pixels - theirs[name][tile.core.slices]).max()))
+        where = (slice(scales), *tile.core.slices)
+        flips += int(np.count_nonzero(ours["support"][where] != theirs["support"][where]))
+    return {name: difference[name] / (largest[name] or 1.0) for name in COMPARED}, flips

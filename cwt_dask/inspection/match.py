@@ -1,0 +1,193 @@
+"""Sources of a run beside those of another catalogue: which belong together, and how many would by chance."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+
+from cwt_dask.errors import InputError
+from cwt_dask.inspection.external import Counterparts, read_counterparts
+from cwt_dask.merge.certificate import sealed
+from cwt_dask.products.files import digest_catalogue, digest_products, write_associations, write_catalogue
+from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.lock import sole_driver
+from cwt_dask.storage.paths import is_object
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.results import SurveyRun
+
+# The farthest shift is 16 radii: less than halfway round the sky.
+LARGEST_RADIUS = 10.0
+# Positions are moved towards Galactic east, so that they keep their distance to the plane, where sources are dense: so
+# many times as far as this, or as four radii, to both sides.
+LEAST_SHIFT = 1.0
+SHIFTS = (-4, -3, -2, -1, 1, 2, 3, 4)
+EAST = 90 * units.deg
+
+
+@dataclass(frozen=True)
+class Match:
+    """What belongs together.
+
+    Attributes
+    ----------
+    counterparts : Counterparts
+        The other catalogue.
+    radius : float
+        In degrees.
+    inside : ndarray of bool
+        Which counterparts lie on pixels of the map that take part.
+    nearest : ndarray of int64
+        Of each source of the run, the nearest counterpart; -1 where none is within the radius.
+    separation : ndarray of float64
+        Its distance in degrees, NaN where there is none.
+    found : ndarray of bool
+        Which counterparts have a source within the radius.
+    chance_associated, chance_found : float
+        Share of the sources that are associated, and of the counterparts that are found, at those of their shifted
+        positions that lie inside; NaN where none does.
+    """
+
+    counterparts: Counterparts
+    radius: float
+    inside: NDArray[np.bool_]
+    nearest: NDArray[np.int64]
+    separation: NDArray[np.float64]
+    found: NDArray[np.bool_]
+    chance_associated: float
+    chance_found: float
+
+
+def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float) -> Match:
+    """Match a finished run's sources with a catalogue, nearest within a radius in degrees; nothing is written.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished, the catalogue cannot be used, or the radius is no angle.
+    """
+    if not 0 < radius <= LARGEST_RADIUS:
+        raise InputError(f"radius is {radius:g}: it must be an angle above 0 and of at most {LARGEST_RADIUS:g} deg")
+    counterparts = read_counterparts(catalogue)
+    rows = run.catalogue
+    sky = SkyCoord(rows["ra"], rows["dec"], unit="deg")
+    nearest, separation = _nearest(sky, counterparts.sky)
+    within = separation <= radius
+    inside = _inside(run, counterparts.sky)
+    return Match(
+        counterparts=counterparts,
+        radius=radius,
+        inside=inside,
+        nearest=np.where(within, nearest, -1),
+        separation=np.where(within, separation, np.nan),
+        found=_nearest(counterparts.sky, sky)[1] <= radius,
+        chance_associated=_by_chance(run, sky, counterparts.sky, radius),
+        chance_found=_by_chance(run, counterparts.sky, sky, radius),
+    )
+
+
+def describe_match(found: Match) -> list[str]:
+    """In words, a line each."""
+    n, n_associated = len(found.nearest), int((found.nearest >= 0).sum())
+    n_inside, n_found = int(found.inside.sum()), int((found.found & found.inside).sum())
+    by_chance = _expected(found.chance_associated, n, found.radius)
+    found_by_chance = _expected(found.chance_found, n_inside, found.radius)
+    left_out = found.counterparts.n_without_position
+    also = f"; {left_out} more have no position" if left_out else ""
+    return [
+        f"catalogue      {found.counterparts.label}: {len(found.inside)} sources, {n_inside} inside the map{also}",
+        f"radius         {found.radius:g} deg",
+        f"associated     {n_associated} of {n} sources; by chance {by_chance}",
+        f"found          {n_found} of the {n_inside} inside; by chance {found_by_chance}",
+    ]
+
+
+def _expected(share: float, n: int, radius: float) -> str:
+    if n and math.isnan(share):
+        return f"unknown: the map is narrower than the shifts, {_step(radius):g} deg or more"
+    return f"{share * n if n else 0:.1f}"
+
+
+def associate(run: SurveyRun, found: Match) -> None:
+    """Write associations beside the catalogue, and into all its files: columns `assoc_name` and `assoc_sep`.
+
+    Those of an earlier match are replaced. The certificate is sealed anew: it vouches for these files, too.
+    """
+    files = run.files
+    with nullcontext() if is_object(files.path) else sole_driver(files):
+        rows, certificate = run.catalogue, run.certificate
+        associated = found.nearest >= 0
+        names, sky = found.counterparts.names[found.nearest], found.counterparts.sky[found.nearest]
+        rows["assoc_name"] = np.where(associated, names, "")
+        rows["assoc_sep"] = np.round(found.separation, 7)
+        rows["assoc_sep"].unit = units.deg
+        rows["assoc_name"].description = f"Nearest source within {found.radius:g} deg in {found.counterparts.label}"
+        rows["assoc_sep"].description = "Its distance"
+        rows.meta |= {"ASSOC": found.counterparts.label, "ASSOCRAD": found.radius}
+        # Neither FITS headers nor JSON have a NaN; an earlier match may have left a number.
+        rows.meta.pop("ASSOCBYC", None)
+        if math.isfinite(found.chance_associated):
+            rows.meta["ASSOCBYC"] = found.chance_associated
+        table = Table(
+            rows["source_id", "name", "ra", "dec", "pos_err", "assoc_name", "assoc_sep"][associated], copy=True
+        )
+        table["assoc_ra"], table["assoc_dec"] = sky[associated].ra, sky[associated].dec
+        table.meta = dict(zip(("catalogue", "radius", "associated", "found"), describe_match(found), strict=True))
+        write_catalogue(files, rows)
+        write_associations(files, table)
+        renewed = certificate | {"digest_catalogue": digest_catalogue(files), "digest_products": digest_products(files)}
+        write_atomically(files.certificate, json.dumps(sealed(renewed), indent=1, allow_nan=False).encode())
+
+
+def _nearest(sky: SkyCoord, others: SkyCoord) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Of each position the nearest other, and how far it is in degrees."""
+    if not (len(sky) and len(others)):
+        return np.full(len(sky), -1), np.full(len(sky), np.inf)
+    nearest, separation, _ = sky.match_to_catalog_sky(others)
+    return np.asarray(nearest), np.asarray(separation.deg)
+
+
+def _step(radius: float) -> float:
+    return max(LEAST_SHIFT, 4 * radius)
+
+
+def _by_chance(run: SurveyRun, sky: SkyCoord, others: SkyCoord, radius: float) -> float:
+    """Share of positions that have another within the radius when they are shifted, of those that are then inside."""
+    galactic = sky.galactic
+    shifted = (galactic.directional_offset_by(EAST, shift * _step(radius) * units.deg).icrs for shift in SHIFTS)
+    # Of a catalogue of the whole sky few are near the map: no more are held.
+    near = [moved[_pixels(run, moved)[0]] for moved in shifted]
+    moved = SkyCoord(np.concatenate([each.ra for each in near]), np.concatenate([each.dec for each in near]))
+    inside = moved[_inside(run, moved)]
+    return float(np.mean(_nearest(inside, others)[1] <= radius)) if len(inside) else math.nan
+
+
+def _inside(run: SurveyRun, sky: SkyCoord) -> NDArray[np.bool_]:
+    """Which positions lie on pixels that take part."""
+    inside, row, column = _pixels(run, sky)
+    if inside.any():
+        inside[inside] = run.map("mask").vindex[row[inside], column[inside]].compute() != 0
+    return inside
+
+
+def _pixels(run: SurveyRun, sky: SkyCoord) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+    """Which positions lie on the map; and row and column of each."""
+    height, width = run.model.shape
+    x, y = run.wcs.world_to_pixel(sky)
+    known = np.isfinite(x) & np.isfinite(y)
+    column, row = (np.rint(np.where(known, axis, -9)).astype(np.int64) for axis in (x, y))
+    if run.stored.plan.grid.ring:
+        column = np.where(known, column % width, -9)
+    return (row >= 0) & (row < height) & (column >= 0) & (column < width), row, column

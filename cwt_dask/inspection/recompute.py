@@ -1,0 +1,301 @@
+"""Tiles made again with a wider margin, and the map as a whole: both compared with what a run published."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+from dask.utils import format_bytes
+
+from cwt_dask.cwt.buffers import forget
+from cwt_dask.cwt.data import CWTData
+from cwt_dask.cwt.detector import CWT
+from cwt_dask.cwt.spectra import fast_length
+from cwt_dask.cwt.support import in_bright_islands, in_open_islands
+from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.geometry.margins import TOLERANCE
+from cwt_dask.geometry.tiling import Axis, TileGrid
+from cwt_dask.geometry.windows import read_box
+from cwt_dask.planning.cost import PROCESS_MEMORY
+from cwt_dask.storage.ledger import read_run_id
+from cwt_dask.storage.zarr_io import open_group
+from cwt_dask.survey import Survey
+from cwt_dask.tiles.checkpoint import Progress
+from cwt_dask.tiles.task import iterate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.state import Detected, State
+    from cwt_dask.geometry.tiling import Box, Tile
+    from cwt_dask.planning.plan import Plan
+    from cwt_dask.results import SurveyRun
+    from cwt_dask.storage.ledger import TileRecord
+    from cwt_dask.tiles.islands import Candidates, Judge
+
+# T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and beside
+# blind rings (1.8e-7, docs/design/0004-margins.md).
+TOLERANCES = {
+    "model": TOLERANCE,
+    "approx": TOLERANCE,
+    "residual": TOLERANCE,
+    "significance": 1e-6,
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was published, against the same pixels computed again.
+
+    Attributes
+    ----------
+    errors : dict of float
+        By image, the largest difference: that of model and significance over their maximum, that of the others over
+        the largest value of theirs or of the model in all pixels computed. Significance is compared where the
+        expected error was never undefined or zero to rounding: elsewhere T/E is good to fewer digits.
+    support_flips : int
+        Pixels, counted once a scale, whose support differs.
+    n_iter : int
+        Iterations made again.
+    n_iter_published : tuple of int
+        Iterations of the tiles that published these pixels.
+    """
+
+    errors: Mapping[str, float]
+    support_flips: int
+    n_iter: int
+    n_iter_published: tuple[int, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the differences are within what is promised."""
+        # Not "error > tolerance": NaN must show.
+        small = all(error <= TOLERANCES[name] for name, error in self.errors.items())
+        return small and not self.support_flips and self.n_iter_published == (self.n_iter,)
+
+    def __str__(self) -> str:
+        published = "" if self.n_iter_published == (self.n_iter,) else f" (published {_listed(self.n_iter_published)})"
+        errors = ", ".join(f"{name} {error:.1e}" for name, error in self.errors.items())
+        return (
+            f"{self.n_iter} iterations{published}: differences over the maximum: {errors}; "
+            f"support differs in {self.support_flips} pixels"
+        )
+
+
+def draw_tiles(n_tiles: int, n_wanted: int, seed: int) -> list[int]:
+    """Draw tiles at random without replacement; all, where there are no more than are wanted.
+
+    Raises
+    ------
+    SettingsError
+        If none is wanted, or the seed is negative.
+    """
+    if n_wanted < 1:
+        raise SettingsError(f"recompute is {n_wanted}: it must be at least 1 tile")
+    if seed < 0:
+        raise SettingsError(f"seed is {seed}: it must be 0 or more")
+    drawn = np.random.default_rng(seed).choice(n_tiles, size=min(n_wanted, n_tiles), replace=False)
+    return sorted(drawn.tolist())
+
+
+def wider_grid(plan: Plan) -> TileGrid:
+    """The run's tiles, with margins wider by twice the kernels' reach; the same grid where there are no seams."""
+    grid, reach = plan.grid, plan.kernels.reach
+    margin = max(grid.y.margin, grid.x.margin) + 2 * reach
+    return TileGrid.plan(grid.map_box.shape, grid.core_shape, margin, reach, fast_length, ring=grid.ring)
+
+
+def recompute_tile(run: SurveyRun, tile_id: int, n_iter: int) -> Comparison:
+    """Make a tile again with a wider margin, to the iteration at which it ended, and compare its core.
+
+    Islands with pixels beyond the window that the tile itself had are taken as published, unless their peak decides.
+    """
+    plan = run.stored.plan
+    grid = wider_grid(plan)
+    tile = grid.tile(tile_id)
+    state = _iterated(run, grid, n_iter, None, _judge_of(run, grid, tile), tile)
+    core = tile.core.within(tile.box)
+    scale = max(float(np.abs(image).max()) for image in (state.model, state.approx))
+    return Comparison(
+        errors={
+            "model": _error(run, "model", tile.core, state.model[core]),
+            "approx": _error(run, "approx", tile.core, state.approx[core], scale),
+        },
+        support_flips=_support_flips(run, tile.core, state.support[(..., *core)]),
+        n_iter=state.iteration,
+        n_iter_published=(n_iter,),
+    )
+
+
+def recompute_whole(run: SurveyRun, records: Mapping[int, TileRecord]) -> Comparison:
+    """Analyse the whole map at once, and compare it with the published maps."""
+    plan = run.stored.plan
+    state = _whole_ring(run) if plan.grid.ring else _whole_image(run)
+    everything = plan.grid.map_box
+    shown = everything.slices
+    model, approx = state.model[shown], state.approx[shown]
+    residual = run.survey.read("counts", everything) - (model + approx)
+    significance = np.where(np.isfinite(state.significance), state.significance, 0.0)
+    scale = float(model.max())
+    return Comparison(
+        errors={
+            "model": _error(run, "model", everything, model),
+            "approx": _error(run, "approx", everything, approx, scale),
+            "residual": _error(run, "residual", everything, residual, scale),
+            "significance": _error(run, "significance", everything, significance, where=~state.undefined),
+        },
+        support_flips=_support_flips(run, everything, state.support[(..., *shown)]),
+        n_iter=state.iteration,
+        n_iter_published=tuple(sorted({record.n_iter for record in records.values()})),
+    )
+
+
+def whole_grid(plan: Plan) -> TileGrid:
+    """The map as one tile. On a ring its box is the circle itself, round which convolution goes without a seam."""
+    y, x = plan.grid.y.length, plan.grid.x.length
+    if plan.grid.ring:
+        return TileGrid(Axis.plan(y, y, 0, plan.kernels.reach, fast_length), Axis(x, x, 0, 0, x, ring=True))
+    return TileGrid.plan((y, x), (y, x), 0, plan.kernels.reach, fast_length)
+
+
+def refuse_what_does_not_fit(plan: Plan) -> None:
+    """Refuse to analyse a map at once that is too large for this machine.
+
+    Raises
+    ------
+    InputError
+        If the memory that is available does not suffice.
+    """
+    # Beside what a tile takes, copies of the map and, on a plane, T and E of every scale; measured 243 with two scales.
+    per_pixel = 190 + 50 * plan.kernels.n_scale
+    needed = PROCESS_MEMORY + per_pixel * math.prod(whole_grid(plan).box_shape)
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise InputError(
+            f"the whole map needs about {format_bytes(needed)} of memory, {format_bytes(available)} are available: "
+            "leave out --against-whole and take --recompute K, which makes tile after tile"
+        )
+
+
+@dataclass(frozen=True)
+class WiderJudge:
+    """Judges islands in a window that is wider than the one its tile had.
+
+    Attributes
+    ----------
+    threshold : float
+        Islands whose largest T/E is below it are dropped.
+    trusted : ndarray of bool
+        Pixels of the box whose T/E is as good as in the whole map (y, x).
+    joined : ndarray of int32
+        Iteration at which each pixel joined the published support, 0 where it never did (scale, y, x).
+    found : mapping
+        Empty: nothing of what it saw is kept.
+    """
+
+    threshold: float
+    trusted: NDArray[np.bool_]
+    joined: NDArray[np.int32]
+    found: Mapping[tuple[int, int], Candidates] = field(default_factory=dict)
+
+    def judge(self, iteration: int, _joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
+        """Which pixels join the support."""
+        pixels, width = detected.pixels, detected.shape[1]
+        trusted = self.trusted.ravel()[pixels]
+        joined = self.joined[scale].ravel()[pixels]
+        published = (joined > 0) & (joined <= iteration)
+        kept = in_bright_islands(pixels, np.where(trusted, detected.ratio, -np.inf), width, self.threshold)
+        kept |= published & in_open_islands(pixels, detected.ratio, width, self.threshold, trusted)
+        return kept
+
+
+def _judge_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> Judge | None:
+    plan = run.stored.plan
+    threshold = plan.settings.significance_island_threshold
+    if threshold is None or not grid.has_seams:
+        return None
+    trusted = np.zeros(tile.box.shape, dtype=bool)
+    # What lies nearer to the edge than the margin was widened suffers from the cut as the tile's own margin did.
+    trusted[grid.sound(tile, 2 * plan.kernels.reach).within(tile.box)] = True
+    joined = np.zeros((plan.kernels.n_scale, *tile.box.shape), dtype=np.int32)
+    seen = grid.on_map(tile.window)
+    published = open_group(run.files.maps)["joined"]
+    joined[(..., *seen.within(tile.box))] = read_box(published, seen, ring=grid.ring)
+    return WiderJudge(threshold, trusted, joined)
+
+
+def _whole_image(run: SurveyRun) -> State:
+    plan, everything = run.stored.plan, run.stored.plan.grid.map_box
+    counts, background, mask = (run.survey.read(name, everything) for name in ("counts", "background", "mask"))
+    data = CWTData(counts, background, plan.kernels.n_scale, mask)
+    CWT(
+        plan.kernels,
+        max_iter=plan.settings.max_iter,
+        tol=_tol(plan) or 0.0,
+        significance_threshold=plan.criteria.significance_threshold,
+        significance_island_threshold=plan.criteria.significance_island_threshold,
+        remove_isolated=plan.criteria.remove_isolated,
+    ).analyze(data)
+    return data.state
+
+
+def _whole_ring(run: SurveyRun) -> State:
+    plan, grid = run.stored.plan, whole_grid(run.stored.plan)
+    return _iterated(run, grid, plan.settings.max_iter, _tol(plan), None, grid.tile(0), ring=True)
+
+
+def _tol(plan: Plan) -> float | None:
+    return None if plan.settings.stopping == "fixed" else plan.settings.tol
+
+
+def _iterated(
+    run: SurveyRun,
+    grid: TileGrid,
+    stop: int,
+    tol: float | None,
+    judge: Judge | None,
+    tile: Tile,
+    *,
+    ring: bool = False,
+) -> State:
+    """Make a tile of any grid from the start; nothing is written. With `ring` its box is the whole of a ring."""
+    stored = run.stored
+    job = replace(stored.plan.job(run.files, read_run_id(run.files), stored.survey), grid=grid, stop=stop, tol=tol)
+    window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
+    state = iterate(job, tile, window, Progress.start(job.kernels.n_scale, tile), judge, ring=ring).state
+    # This process may have nothing more to iterate.
+    forget()
+    return state
+
+
+def _error(
+    run: SurveyRun,
+    name: str,
+    box: Box,
+    again: NDArray[np.float64],
+    least_scale: float = 0.0,
+    *,
+    where: NDArray[np.bool_] | bool = True,
+) -> float:
+    """Largest difference of a published image (y, x) over its scale; 1 where anything differs from nothing."""
+    difference = float(np.abs(_published(run, name, box) - again).max(where=where, initial=0.0))
+    scale = max(float(np.abs(again).max()), least_scale)
+    # Not "difference > 0": NaN must show.
+    return difference / scale if scale > 0 else float(difference != 0)
+
+
+def _support_flips(run: SurveyRun, box: Box, again: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(_published(run, "support", box) != again))
+
+
+def _published(run: SurveyRun, name: str, box: Box) -> NDArray[Any]:
+    return np.asarray(open_group(run.files.maps)[name][(..., *box.slices)])
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"

@@ -1,0 +1,269 @@
+"""The promises of a run, checked again from its files and, where that is wanted, by computing again."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cwt_dask.inspection.recompute import (
+    TOLERANCES,
+    draw_tiles,
+    recompute_tile,
+    recompute_whole,
+    refuse_what_does_not_fit,
+    wider_grid,
+)
+from cwt_dask.merge.certificate import certify, is_as_sealed, read_open_islands
+from cwt_dask.merge.seams import compare_seams
+from cwt_dask.pipeline.repair import damaged_metadata
+from cwt_dask.products.files import changed_products
+from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.maps import has_history, published_digests
+from cwt_dask.storage.schema import HISTORY
+from cwt_dask.storage.zarr_io import DAMAGE, open_group
+from cwt_dask.survey import Survey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from cwt_dask.inspection.recompute import Comparison
+    from cwt_dask.merge.seams import Seam
+    from cwt_dask.planning.plan import Plan
+    from cwt_dask.results import SurveyRun
+    from cwt_dask.storage.ledger import TileRecord
+
+# What the certificate states and the files must still give.
+RECOMPUTED = (
+    "n_tiles",
+    "n_iter",
+    "converged",
+    "coverage",
+    "seam_model_error",
+    "seam_support_flips",
+    "open_islands",
+    "tiling_exact",
+    "digest_maps",
+    "input_digest",
+    "settings_digest",
+)
+
+
+class Check(NamedTuple):
+    """One promise.
+
+    Attributes
+    ----------
+    promise : str
+        What it is, or what was looked at.
+    fault : str
+        What is wrong with it; empty if it holds.
+    promised : bool
+        Whether it was one: a fault where nothing was promised breaks nothing.
+    """
+
+    promise: str
+    fault: str
+    promised: bool = True
+
+    @property
+    def broken(self) -> bool:
+        """Whether a promise is broken."""
+        return bool(self.fault) and self.promised
+
+
+def verify_run(
+    run: SurveyRun, *, recompute: int | None = None, seed: int = 0, against_whole: bool = False
+) -> Iterator[Check]:
+    """Check a finished run: coverage, digests, seams, certificate and history from its files, the rest by computing.
+
+    Parameters
+    ----------
+    run : SurveyRun
+        The run; nothing of it is changed.
+    recompute : int or None, optional
+        How many tiles to make again, with margins wider by twice the kernels' reach.
+    seed : int, optional
+        Decides which tiles.
+    against_whole : bool, optional
+        Whether to analyse the whole map at once.
+
+    Returns
+    -------
+    iterator of Check
+        What is checked from the files first; the others as soon as they are computed.
+
+    Raises
+    ------
+    InputError
+        If the run is not finished, or the whole map does not fit into memory.
+    SettingsError
+        If `recompute` or `seed` is impossible.
+    RunError
+        If a ledger record is damaged.
+    """
+    plan = run.stored.plan
+    tiles = [] if recompute is None else draw_tiles(plan.grid.n_tiles, recompute, seed)
+    if against_whole:
+        refuse_what_does_not_fit(plan)
+    return chain(_from_files(run), _by_computing(run, tiles, against_whole=against_whole))
+
+
+def scope(run: SurveyRun, *, recompute: int | None = None, against_whole: bool = False) -> list[str]:
+    """What these checks can and cannot show, a line each."""
+    n_tiles = run.stored.plan.grid.n_tiles
+    again = f"{min(recompute or 0, n_tiles)} of {n_tiles} tiles made again"
+    forged = "whether maps were changed together with their digests"
+    lines = {
+        "files show whether anything was lost or changed since the run, and whether tiles agree at their seams": True,
+        f"{again} show whether their margins are wide enough, and {forged}": recompute is not None,
+        f"the whole map shows whether tiling did any harm, and {forged}": against_whole,
+        f"not shown: {forged} (--recompute K or --against-whole)": recompute is None and not against_whole,
+        "not shown: whether the background is right, or the mathematics, which the project's own tests are for": True,
+    }
+    return [line for line, holds in lines.items() if holds]
+
+
+def _from_files(run: SurveyRun) -> list[Check]:
+    certificate = run.read_certificate()
+    plan = run.stored.plan
+    records = read_records(run.files.ledger)
+    tiles = range(plan.grid.n_tiles)
+    missing = [tile for tile in tiles if tile not in records]
+    foreign = [tile for tile, record in records.items() if record.settings_digest != plan.settings_digest]
+    changed = [
+        tile
+        for tile in tiles
+        if tile in records and published_digests(run.files, plan.grid.tile(tile)) != records[tile].chunk_digests
+    ]
+    other_input = [tile for tile in tiles if tile in records and _input_digest(run, tile) != records[tile].input_digest]
+    seams, unreadable = _seams(run)
+    survey, damage = _survey(run)
+    described_otherwise = damaged_metadata(run) if survey else []
+    now = certify(plan, survey.statistics if survey else None, records, seams, read_open_islands(run.files))
+    stale = [
+        f"{name} is {now[name]}, not {certificate.get(name)}"
+        for name in RECOMPUTED
+        if now[name] != certificate.get(name)
+    ]
+    return [
+        Check("every tile is done", _tiles("no record of", missing)),
+        Check("every tile was done under the run's settings", _tiles("other settings in", foreign)),
+        Check(
+            "maps and seams are described as planned",
+            "; ".join(f"{path}: {why}" for path, why, _ in described_otherwise),
+        ),
+        Check("maps and seams are as the tiles wrote them", _tiles("other pixels in", changed)),
+        Check("the survey can be read", damage),
+        Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
+        Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
+        *_history(run, now["n_iter"]),
+        Check("the certificate follows from the files", "; ".join(stale)),
+        Check("the certificate is as the run wrote it", "" if is_as_sealed(certificate) else "it was changed"),
+        Check("catalogue and FITS files are as the run wrote them", _changed_products(run, certificate)),
+        _harm(plan, exact=now["tiling_exact"]),
+    ]
+
+
+def _harm(plan: Plan, *, exact: bool) -> Check:
+    if plan.exact:
+        return Check("the tiles did no harm", "" if exact else "tiling_exact is false")
+    return Check(f"nothing was promised of the tiles (tiling_exact is {str(exact).lower()}, see the warnings)", "")
+
+
+def _by_computing(run: SurveyRun, tiles: list[int], *, against_whole: bool) -> Iterator[Check]:
+    records = read_records(run.files.ledger)
+    for tile in tiles:
+        yield _tile_again(run, records, tile)
+    if against_whole:
+        yield _whole_again(run, records)
+
+
+def _tile_again(run: SurveyRun, records: Mapping[int, TileRecord], tile: int) -> Check:
+    margin = wider_grid(run.stored.plan).margin
+    what = f"tile {tile} again, {'no seams' if margin is None else f'margin {margin} pixels'}"
+    if tile not in records:
+        return Check(what, "no record says how many iterations it made")
+    return _again(run, what, lambda: recompute_tile(run, tile, records[tile].n_iter), records[tile].near_threshold)
+
+
+def _whole_again(run: SurveyRun, records: Mapping[int, TileRecord]) -> Check:
+    ring = run.stored.plan.grid.ring
+    what = "the whole ring at once" if ring else "the whole map as one image"
+    near = sum(record.near_threshold for record in records.values())
+    return _again(run, what, lambda: recompute_whole(run, records), near)
+
+
+def _again(run: SurveyRun, what: str, compare: Callable[[], Comparison], near_threshold: int) -> Check:
+    try:
+        comparison = compare()
+    except DAMAGE as error:
+        return Check(what, f"files cannot be read ({error})")
+    if comparison.agrees:
+        fault = ""
+    elif run.stored.plan.exact:
+        near = f"; T/E of {near_threshold} pixels is within rounding of a threshold" if near_threshold else ""
+        allowed = ", ".join(f"{name} {TOLERANCES[name]:g}" for name in comparison.errors)
+        fault = f"at most {allowed} and no pixel are allowed{near}"
+    else:
+        fault = "nothing was promised"
+    return Check(f"{what}, {comparison}", fault, promised=run.stored.plan.exact)
+
+
+def _history(run: SurveyRun, n_iter: int) -> list[Check]:
+    """Whether the models that were kept end with the published one."""
+    try:
+        if not has_history(run.files):
+            return []
+        maps = open_group(run.files.maps, whole="run")
+        history, model = maps[HISTORY], maps["model"]
+        kept = history.shape[0]
+        differing = [
+            tile.id
+            for tile in run.stored.plan.grid.tiles()
+            if not np.array_equal(history[(kept - 1, *tile.core.slices)], model[tile.core.slices])
+        ]
+        length = "" if kept == n_iter else f"it has {kept} iterations, not {n_iter}"
+    except DAMAGE as error:
+        return [Check("the history ends with the model", f"files cannot be read ({error})")]
+    return [Check("the history ends with the model", length or _tiles("another model in", differing))]
+
+
+def _changed_products(run: SurveyRun, certificate: dict[str, Any]) -> str:
+    return "; ".join(
+        f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed_products(run.files, certificate)
+    )
+
+
+def _input_digest(run: SurveyRun, tile: int) -> str | None:
+    """Digest of what a tile reads now; None where it cannot be read."""
+    try:
+        survey = Survey.open(run.stored.survey, ring=run.stored.plan.grid.ring)
+        return survey.digest_window(run.stored.plan.grid.tile(tile).window)
+    except DAMAGE:
+        return None
+
+
+def _survey(run: SurveyRun) -> tuple[Survey | None, str]:
+    """The survey, or why it cannot be read."""
+    try:
+        run.survey.refuse_damage()
+    except DAMAGE as error:
+        return None, str(error)
+    return run.survey, ""
+
+
+def _seams(run: SurveyRun) -> tuple[list[Seam], list[int]]:
+    """All seams that can be compared, and the tiles of which they cannot."""
+    seams, unreadable = [], []
+    for tile in range(run.stored.plan.grid.n_tiles):
+        try:
+            seams += compare_seams(run.files.seams, run.stored.plan.grid, tile)
+        except DAMAGE:
+            unreadable.append(tile)
+    return seams, unreadable
+
+
+def _tiles(what: str, tiles: list[int]) -> str:
+    return f"{what} tiles {', '.join(map(str, tiles))}" if tiles else ""

@@ -1,0 +1,4 @@
+"""Numbers taken from pixels: peaks, centroids, Poisson intervals.
+
+It knows arrays only, as `cwt` does.
+"""

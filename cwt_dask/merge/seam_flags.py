@@ -1,0 +1,69 @@
+"""Trust flags that only the merge can set: seams at which tiles differ, islands left open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cwt_dask.geometry.margins import TOLERANCE
+from cwt_dask.geometry.tiling import Box
+from cwt_dask.merge.seams import seam_error
+from cwt_dask.storage.ledger import read_record, write_record
+from cwt_dask.storage.maps import OPPOSITE, digest_pixels
+from cwt_dask.storage.zarr_io import open_group
+from cwt_dask.trust import Trust
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cwt_dask.merge.seams import Seam
+    from cwt_dask.planning.plan import Plan
+    from cwt_dask.storage.layout import RunDir
+    from cwt_dask.storage.ledger import TileRecord
+
+
+def bad_sides(seams: Iterable[Seam], records: Mapping[int, TileRecord]) -> dict[int, set[str]]:
+    """Sides of tiles at which they and a neighbour differ by more than is promised, on both sides of the seam."""
+    model_max = {tile: record.model_max for tile, record in records.items()}
+    found: dict[int, set[str]] = {}
+    for seam in seams:
+        # Not "error > tolerance": NaN must show.
+        if seam.support_flips or not seam_error(seam, model_max) <= TOLERANCE:
+            found.setdefault(seam.tile, set()).add(seam.side)
+            found.setdefault(seam.neighbour, set()).add(OPPOSITE[seam.side])
+    return found
+
+
+def tiles_to_flag(run_dir: RunDir, bad: Mapping[int, set[str]]) -> list[int]:
+    """Tiles with something to flag."""
+    return sorted(bad.keys() | {tile for path in run_dir.all_open_pixels() for tile in [run_dir.tile_of(path)]})
+
+
+def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id: int) -> int:
+    """Add flags to the trust map of a tile's core, and renew its record."""
+    core = plan.grid.tile(tile_id).core
+    array = open_group(run_dir.maps, writable=True)["trust"]
+    trust = np.asarray(array[core.slices])
+    used = open_group(run_dir.maps)["mask"][core.slices] != 0
+    reach = plan.kernels.reach
+    beside = {
+        "south": Box(core.y0, core.y0 + reach, core.x0, core.x1),
+        "north": Box(core.y1 - reach, core.y1, core.x0, core.x1),
+        "west": Box(core.y0, core.y1, core.x0, core.x0 + reach),
+        "east": Box(core.y0, core.y1, core.x1 - reach, core.x1),
+    }
+    for side in bad.get(tile_id, ()):
+        trust[beside[side].intersection(core).within(core)] |= np.uint8(Trust.SEAM)
+    for path in run_dir.all_open_pixels(tile_id):
+        with path.open("rb") as file:
+            open_pixels = np.load(file, allow_pickle=False)
+        trust[open_pixels] |= np.uint8(Trust.OPEN_ISLAND)
+    trust[~used] = 0
+    # A chunk of zeros is written, too: one that is not there is lost.
+    array.with_config({"write_empty_chunks": True})[core.slices] = trust
+    record = read_record(run_dir.record(tile_id))
+    digests = record.chunk_digests | {"trust": digest_pixels(trust, "trust")}
+    write_record(run_dir, replace(record, chunk_digests=digests))
+    return tile_id

@@ -1,0 +1,132 @@
+"""The published stopping rule over all tiles: the variance is that of the whole map's residual."""
+
+from __future__ import annotations
+
+import math
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cwt_dask.cwt.stopping import Moments, relative_change, stops_at
+from cwt_dask.survey.store import CHUNK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.geometry.tiling import Axis, TileGrid
+    from cwt_dask.storage.ledger import Record
+    from cwt_dask.survey import Survey
+
+# Of the iterations that turn out to be needed, the share that may be made in vain, if the rule fires where it can harm
+# most; with the FFT that each beginning of a block costs, a run stays below 1.3 times the FFTs that were needed.
+LARGEST_WASTE = 0.15
+# From one iteration to the next the relative change of the variance is taken not to fall by more than this factor; what
+# was measured: docs/design/0006-stopping.md.
+FASTEST_FALL = 2.2
+
+
+def earliest_stop(iteration: int, change: float, tol: float) -> float:
+    """First iteration at which a map may stop whose variance changed by `change`, relative, in `iteration`.
+
+    Infinite where it never will.
+    """
+    if change < tol:
+        return iteration
+    ratio = change / tol if tol else math.inf
+    return iteration + 1 + (math.floor(math.log(ratio, FASTEST_FALL)) if math.isfinite(ratio) else math.inf)
+
+
+def block_end(begun: int, max_iter: int, earliest: float) -> int:
+    """Iteration after which all tiles wait to be told whether the whole map has stopped.
+
+    If it stops within a block, the tiles have gone too far and go again from the block's beginning to where it stops:
+    all of the block is wasted. Blocks are so short that this never takes more than `1 + LARGEST_WASTE` times the
+    iterations that were needed, if it does not stop before `earliest`.
+
+    Parameters
+    ----------
+    begun : int
+        Iterations that are done.
+    max_iter : int
+        Largest number of iterations.
+    earliest : float
+        First iteration at which the map may stop.
+    """
+    end = int(min(max(earliest, begun + 1), max_iter))
+    return min(max(end, begun + math.floor(LARGEST_WASTE * end)), max_iter)
+
+
+def pooled_variances(records: Mapping[int, Record]) -> list[float]:
+    """Variance of the whole map's residual after each iteration that all tiles have made, pooled in tile order."""
+    n_common = min(len(record.moments) for record in records.values())
+    in_order = [records[tile] for tile in sorted(records)]
+    return [Moments.pooled(Moments(*record.moments[n]) for record in in_order).variance for n in range(n_common)]
+
+
+def stopping_iteration(records: Mapping[int, Record], tol: float) -> int | None:
+    """Iteration at which the whole map stops; None if it does not within those that all tiles have made."""
+    return stops_at(pooled_variances(records), tol)
+
+
+def last_change(records: Mapping[int, Record]) -> float:
+    """Relative change of the variance in the last iteration that all tiles have made; infinite after the first."""
+    variances = pooled_variances(records)
+    return relative_change(*variances[-2:]) if len(variances) > 1 else math.inf
+
+
+# One tile in so many may go ahead, until those that do hold half of the scatter.
+ONE_IN = 8
+
+
+def scatter_by_chunk(survey: Survey) -> NDArray[np.float64]:
+    """Sum of squared deviations of the counts on used pixels from their mean, by chunk of the survey (y, x)."""
+    mean = Moments.pooled(chain.from_iterable(survey.moments)).mean
+    return np.array(
+        [[m.sum_squared_deviations + m.count * (m.mean - mean) ** 2 for m in row] for row in survey.moments]
+    )
+
+
+def look_ahead_tiles(grid: TileGrid, scatter: NDArray[np.float64]) -> list[int]:
+    """Tiles that go ahead, those with most scatter first; none of a grid of less than `ONE_IN`.
+
+    Cores smaller than a chunk of the survey share its scatter by their pixels.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The tiles.
+    scatter : ndarray
+        As `scatter_by_chunk` gives it.
+    """
+    by_tile = (_shares(grid.y) @ scatter @ _shares(grid.x).T).ravel()
+    order = np.argsort(-by_tile, kind="stable")
+    half = int(np.searchsorted(np.cumsum(by_tile[order]), scatter.sum() / 2)) + 1
+    tiles: list[int] = order[: min(half, grid.n_tiles // ONE_IN)].tolist()
+    return tiles
+
+
+def least_change(records: Sequence[Record], scatter: float) -> float:
+    """Least relative change of the whole map's variance in the last iteration that some tiles have made.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Of these tiles.
+    scatter : float
+        Sum of squared deviations of all counts.
+    """
+    before, after = (sum(Moments(*record.moments[n]).sum_squared_deviations for record in records) for n in (-2, -1))
+    return max(before - after, 0.0) / scatter if scatter else 0.0
+
+
+def _shares(axis: Axis) -> NDArray[np.float64]:
+    """Share of each chunk's pixels that lie in each core, (core, chunk)."""
+    core = np.arange(axis.n_tiles)[:, np.newaxis] * axis.core
+    start = np.arange(0, axis.length, CHUNK)
+    end = np.minimum(start + CHUNK, axis.length)
+    inside = np.minimum(core + axis.core, end) - np.maximum(core, start)
+    shares: NDArray[np.float64] = np.maximum(inside, 0) / (end - start)
+    return shares

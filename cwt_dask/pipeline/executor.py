@@ -1,0 +1,79 @@
+"""The executor of a run: a cluster that exists, a local one made for the call, or this process."""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from dask.utils import format_bytes
+
+from cwt_dask.cwt.buffers import forget
+from cwt_dask.runtime.clusters import local_client
+from cwt_dask.runtime.clusters.environment import cores, dashboard
+from cwt_dask.runtime.executors import InProcess, OnDask, ask_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed import Client
+
+    from cwt_dask.config.execution import Execution
+    from cwt_dask.planning.plan import Plan
+    from cwt_dask.runtime.executors import Executor
+    from cwt_dask.runtime.progress import Reporter
+    from cwt_dask.runtime.signals import Stop
+
+
+@contextmanager
+def open_executor(
+    client: Client | None, execution: Execution, plan: Plan, progress: Reporter, stop: Stop
+) -> Iterator[Executor]:
+    """Give what carries out the tasks of a run, for the length of a `with` block.
+
+    Parameters
+    ----------
+    client : distributed.Client or None
+        Cluster to run on; None where there is none yet.
+    execution : Execution
+        Workers and limits.
+    plan : Plan
+        Tiles, and what one takes.
+    progress : Reporter
+        Receives messages about the workers.
+    stop : Stop
+        Asked whether the run is to end.
+    """
+    if client is not None:
+        progress.message(_workers(client, execution) + dashboard(client))
+        _warn_of_memory(client, plan, progress)
+        try:
+            yield OnDask(client, stop, deadline=plan.deadline, expected=execution.workers or 1)
+        finally:
+            # These workers live on; one that hangs, or a scheduler that was lost, must not hide what ended the run.
+            with suppress(OSError, ValueError):
+                ask_workers(client, forget)
+    elif plan.grid.n_tiles == 1 or execution.workers == 0:
+        yield InProcess(stop)
+    else:
+        # More would have nothing to do.
+        workers = min(execution.workers or cores(), plan.grid.n_tiles)
+        with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
+            progress.message(f"{workers} workers{dashboard(local)}")
+            yield OnDask(local, stop, deadline=plan.deadline)
+
+
+def _workers(client: Client, execution: Execution) -> str:
+    """How many workers there are by now, or may be: those of batch systems come one by one."""
+    there = len(client.nthreads())
+    if there or not execution.workers:
+        return f"{there} worker{'s' if there != 1 else ''} so far"
+    return f"up to {execution.workers} workers, as the batch system starts them"
+
+
+def _warn_of_memory(client: Client, plan: Plan, progress: Reporter) -> None:
+    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
+    least = min((limit for limit in limits if limit), default=math.inf)
+    if least < plan.worker_memory:
+        asked = format_bytes(plan.worker_memory)
+        progress.message(f"warning: a worker may take {format_bytes(least)}, and the plan asks for {asked}")

@@ -1,0 +1,91 @@
+"""The files that describe the arrays of maps and seams: they follow from the plan, and are mended where damaged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cwt_dask.config.validation import shown
+from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.maps import describe_maps, has_history
+from cwt_dask.storage.paths import is_object
+from cwt_dask.storage.schema import HISTORY
+from cwt_dask.storage.zarr_io import MALFORMED, parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from cwt_dask.results import SurveyRun
+
+
+class DamagedDescription(NamedTuple):
+    """A file that does not describe what the plan has there.
+
+    Attributes
+    ----------
+    path : Path
+        Which file.
+    reason : str
+        What is wrong with it.
+    content : bytes
+        What belongs into it.
+    """
+
+    path: Path
+    reason: str
+    content: bytes
+
+
+def damaged_metadata(run: SurveyRun) -> list[DamagedDescription]:
+    """Find files of maps and seams that do not describe what the plan has there: each `zarr.json`, and coordinates.
+
+    Raises
+    ------
+    SurveyError
+        If the survey, whose WCS the maps have, cannot be read.
+    """
+    plan, kept = run.stored.plan, _kept_iterations(run)
+    scales = plan.kernels.scales.tolist()
+    wanted = describe_maps(run.files, plan.grid, scales, run.survey.header_text, history=kept[0])
+    found = []
+    for path, content in wanted.items():
+        read = _parsed_or_whole(path)
+        right = read(content)
+        allowed = _of_lengths(right, kept) if path.parent.name == HISTORY else [right]
+        try:
+            reason = "" if read(path.read_bytes()) in allowed else "it describes something else"
+        except (FileNotFoundError, *MALFORMED) as error:
+            reason = shown(error)
+        if reason:
+            found.append(DamagedDescription(path, reason, content))
+    return found
+
+
+def repair_metadata(run: SurveyRun) -> list[str]:
+    """Write those files anew; tell of each. Whether pixels are as recorded is for their digests to say."""
+    damaged = damaged_metadata(run)
+    for path, _, content in damaged:
+        if not is_object(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    return [f"{path} was damaged ({reason}): written anew, as the plan has it" for path, reason, _ in damaged]
+
+
+def _kept_iterations(run: SurveyRun) -> list[int]:
+    """Numbers of iterations whose models may be kept, the likeliest first; 0 where none are."""
+    if not has_history(run.files):
+        return [0]
+    most = run.stored.plan.settings.max_iter
+    made = max((record.n_iter for record in read_records(run.files.ledger).values()), default=most)
+    # What is beyond the last is cut off before the certificate is written.
+    return [made, most] if run.files.certificate.exists() else [most, made]
+
+
+def _parsed_or_whole(path: Path) -> Callable[[bytes], Any]:
+    # Chunks are those of coordinates, of which every byte is known.
+    return parsed if path.name == "zarr.json" else bytes
+
+
+def _of_lengths(right: dict[str, Any], lengths: list[int]) -> list[dict[str, Any]]:
+    return [right | {"shape": (length, *right["shape"][1:])} for length in lengths]

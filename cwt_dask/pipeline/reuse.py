@@ -1,0 +1,107 @@
+"""Tiles of an earlier run that would come out the same are taken over into a new one without computing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cwt_dask.config.settings import ALGORITHM_VERSION
+from cwt_dask.errors import RunError
+from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.checksum import sha256_of_file
+from cwt_dask.storage.ledger import read_record, read_run_id, write_record
+from cwt_dask.storage.maps import copy_strips, publish_core, published_digests
+from cwt_dask.storage.schema import CUBES, IMAGES
+from cwt_dask.storage.zarr_io import open_group
+from cwt_dask.survey import Survey
+from cwt_dask.trust import Trust
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.geometry.tiling import Tile
+    from cwt_dask.planning.job import Job
+    from cwt_dask.results import SurveyRun
+    from cwt_dask.runtime.stages import Stages
+    from cwt_dask.storage.layout import RunDir
+
+# What became of seams and islands is found anew.
+OF_THE_MERGE = Trust.SEAM | Trust.OPEN_ISLAND
+
+# Tiles are named up to here.
+MOST_NAMED = 20
+ISLANDS = "with an island threshold the fates of islands are found by all tiles together"
+
+
+def why_compute(earlier: RunDir, job: Job, tile_id: int) -> str:
+    """Why a tile of the earlier run cannot be taken over; empty if it can.
+
+    It would come out the same if its window, the settings and the mathematics are the same; what is there of it must be
+    as it was recorded.
+    """
+    tile = job.grid.tile(tile_id)
+    try:
+        record = read_record(earlier.record(tile_id))
+    except (OSError, RunError):
+        return "the earlier run has no sound record of it"
+    if (record.settings_digest, record.algorithm_version) != (job.settings_digest, ALGORITHM_VERSION):
+        return "it was done under other settings"
+    if Survey.open(job.survey, ring=job.grid.ring).digest_window(tile.window) != record.input_digest:
+        return "the survey has changed in its window"
+    if published_digests(earlier, tile) != record.chunk_digests:
+        return "its maps are not as they were recorded"
+    return ""
+
+
+def take_over(earlier: RunDir, job: Job, tile_id: int) -> str:
+    """Take a tile over, if it can be; else tell why not."""
+    reason = why_compute(earlier, job, tile_id)
+    if reason:
+        return reason
+    tile, record = job.grid.tile(tile_id), read_record(earlier.record(tile_id))
+    digests = publish_core(job.run_dir.maps, tile.core, _cores(earlier, tile))
+    digests |= copy_strips(earlier.seams, job.run_dir.seams, tile_id)
+    write_atomically(job.run_dir.detections(tile_id), earlier.detections(tile_id).read_bytes())
+    digests["detections"] = sha256_of_file(job.run_dir.detections(tile_id))
+    changed = {name for name, digest in digests.items() if digest != record.chunk_digests.get(name)}
+    if changed - {"trust"}:
+        # It was damaged since it was looked at.
+        return "its maps are not as they were recorded"
+    write_record(job.run_dir, replace(record, run=job.run_id, taken_from=record.run, chunk_digests=digests))
+    return ""
+
+
+def reuse_tiles(run: SurveyRun, earlier: RunDir, stages: Stages) -> None:
+    """Take over all tiles that can be and are not done yet, and tell why the others are computed."""
+    job = run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
+    wanted = [tile for tile in range(job.grid.n_tiles) if not run.files.record(tile).exists()]
+    if run.stored.plan.settings.significance_island_threshold is not None and job.grid.has_seams:
+        stages.progress.message(f"nothing is taken over from {earlier.path}: {ISLANDS}")
+        return
+    reasons = stages.map_tiles(partial(take_over, earlier, job), wanted, "taking over")
+    for line in told(reasons):
+        stages.progress.message(line)
+
+
+def told(reasons: Mapping[int, str]) -> list[str]:
+    """In words, how many tiles can be taken over, and why the others cannot."""
+    tiles: dict[str, list[int]] = {}
+    for tile, reason in sorted(reasons.items()):
+        tiles.setdefault(reason, []).append(tile)
+    lines = [f"{len(tiles.pop('', []))} of {len(reasons)} tiles are taken over"]
+    for reason, numbers in tiles.items():
+        named = ", ".join(map(str, numbers[:MOST_NAMED])) + (", ..." if len(numbers) > MOST_NAMED else "")
+        lines.append(f"{len(numbers)} are computed, {reason}: {named}")
+    return lines
+
+
+def _cores(earlier: RunDir, tile: Tile) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    maps = open_group(earlier.maps)
+    for name in (*IMAGES, *CUBES):
+        pixels = np.asarray(maps[name][(..., *tile.core.slices)])
+        yield name, pixels & np.uint8(~OF_THE_MERGE & 0xFF) if name == "trust" else pixels

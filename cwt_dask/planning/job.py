@@ -1,0 +1,75 @@
+"""What is to be done with tiles of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from cwt_dask.cwt.kernels import CWTKernels
+    from cwt_dask.cwt.state import Criteria
+    from cwt_dask.geometry.tiling import TileGrid
+    from cwt_dask.storage.layout import RunDir
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done with tiles of a run.
+
+    Attributes
+    ----------
+    run_dir : RunDir
+        Where maps, seams, checkpoints and records go.
+    run_id : str
+        Which run that is.
+    survey : Path
+        The survey's store.
+    survey_digest : str
+        Of its pixels and WCS.
+    grid : TileGrid
+        The tiles.
+    kernels : CWTKernels
+        The kernels.
+    criteria : Criteria
+        When pixels join the support.
+    settings_digest : str
+        Of the settings as resolved.
+    threads : int
+        Threads an FFT may use.
+    keep_history : bool
+        Publish the model of every iteration.
+    start, stop : int
+        Iterations after which to begin (0, or one of which there are checkpoints) and to end.
+    ahead : mapping of int
+        Iterations after which tiles begin that went ahead, where `start` is 0 for the others.
+    tol : float or None
+        The tolerance by which each tile stops on its own, where it does.
+    keeps, publishes : bool
+        Whether to leave a checkpoint, and whether to publish the core.
+    round : int
+        How often the fates of islands have been told in a block.
+    fates_block : int
+        Block, by its last iteration, whose fates of islands hold, as told in `round`; 0 where none are known.
+    """
+
+    run_dir: RunDir
+    run_id: str
+    survey: Path
+    survey_digest: str
+    grid: TileGrid
+    kernels: CWTKernels
+    criteria: Criteria
+    settings_digest: str
+    threads: int
+    keep_history: bool
+    stop: int
+    start: int = 0
+    ahead: Mapping[int, int] = field(default_factory=dict)
+    tol: float | None = None
+    keeps: bool = False
+    publishes: bool = True
+    round: int = 0
+    fates_block: int = 0

@@ -1,0 +1,275 @@
+"""The plan of a run: settings resolved for one survey, tile grid, margin, memory, disk. Nothing is run or written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from dask.utils import format_bytes
+
+from cwt_dask.config.settings import ALGORITHM_VERSION, Settings, digest, kernels_of
+from cwt_dask.cwt.spectra import fast_length
+from cwt_dask.cwt.state import Criteria, rounding_level
+from cwt_dask.errors import SettingsError
+from cwt_dask.geometry.margins import bounded, contract_margin, expected_error, growth
+from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.planning.cost import LATE, LEAST_DEADLINE, automatic_grid, disk, tile_seconds, worker_memory
+from cwt_dask.planning.job import Job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cwt_dask.cwt.kernels import CWTKernels
+    from cwt_dask.storage.layout import RunDir
+    from cwt_dask.survey import SurveyStatistics
+
+# Growth an iteration that a run would show: a tenth in a hundred of them.
+UNSTABLE = 1.001
+# Of tiles that a user chooses, each pixel may be computed so often before something is said.
+MOST_REPETITION = 25
+# Counts of background in the finest kernel's disc below which noise alone has T/E far above 5.
+FEW_COUNTS = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before a run.
+
+    Attributes
+    ----------
+    settings : Settings
+        As given, with `min_scale` in pixels.
+    grid : TileGrid
+        The tiles.
+    brightest : float
+        Largest pixel of counts or background in this survey.
+    contract_margin : int
+        Least margin in pixels at which tiles are promised to do no harm.
+    survey_digest : str
+        Of the survey's pixels and WCS.
+    warnings : tuple of str
+        What the user should know.
+    algorithm_version : int
+        Of the mathematics that the plan was made for.
+    """
+
+    settings: Settings
+    grid: TileGrid
+    brightest: float
+    contract_margin: int
+    survey_digest: str
+    warnings: tuple[str, ...]
+    algorithm_version: int = ALGORITHM_VERSION
+
+    @cached_property
+    def kernels(self) -> CWTKernels:
+        """The kernels."""
+        return kernels_of(self.settings)
+
+    @property
+    def rounding(self) -> float:
+        """Counts per pixel that are zero to rounding in this survey."""
+        return rounding_level(self.brightest)
+
+    @property
+    def criteria(self) -> Criteria:
+        """When a pixel joins the support."""
+        return Criteria(
+            significance_threshold=self.settings.significance_threshold,
+            significance_island_threshold=self.settings.significance_island_threshold,
+            remove_isolated=not self.settings.keep_isolated,
+            rounding=self.rounding,
+        )
+
+    @property
+    def margin_suffices(self) -> bool:
+        """Whether the margin is at least the contract's, or there is no seam."""
+        return self.grid.margin is None or self.grid.margin >= self.contract_margin
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a margin can bound what tiles do, or there is no seam."""
+        return self.grid.margin is None or bounded(self.kernels, self.settings.max_iter, self.brightest)
+
+    @property
+    def expected_error(self) -> float | None:
+        """Largest model error that the margin lets one expect, over a tile's model maximum; None without a bound.
+
+        0 where there is no seam.
+        """
+        if self.grid.margin is None:
+            return 0.0
+        return expected_error(self.kernels, self.settings.max_iter, self.brightest, self.grid.margin)
+
+    @property
+    def exact(self) -> bool:
+        """Whether this plan promises that tiles do no harm."""
+        own_stops = self.settings.stopping == "tile" and self.grid.n_tiles > 1
+        return self.margin_suffices and self.bounded and not own_stops
+
+    @property
+    def waits(self) -> bool:
+        """Whether tiles wait for each other, to stop where the whole map does; no change is below a tolerance of 0."""
+        return self.settings.stopping == "global" and self.grid.n_tiles > 1 and self.settings.tol > 0
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """All that decides the result, as plain data; two runs with the same give the same maps."""
+        free = ("tile_size", "margin", "wrap", "memory_target")
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in free}
+        return {
+            **{name: value for name, value in settings.items() if value is not None},
+            "rounding": self.rounding,
+            "algorithm_version": self.algorithm_version,
+            "grid": asdict(self.grid),
+        }
+
+    @property
+    def settings_digest(self) -> str:
+        """Digest of `decisive`."""
+        return digest(self.decisive)
+
+    @property
+    def worker_memory(self) -> int:
+        """Largest memory a worker needs, in bytes."""
+        return worker_memory(self.grid, self.kernels.n_scale)
+
+    @property
+    def disk(self) -> int:
+        """Largest space that survey, maps, seams and checkpoints can take, in bytes, without compression.
+
+        Without `maps.fits`, and without the history.
+        """
+        judged = self.settings.significance_island_threshold is not None
+        return disk(self.grid, self.kernels.n_scale, checkpoints=self.waits or judged, candidates=judged)
+
+    @property
+    def core_seconds(self) -> float:
+        """Rough time of the whole run on one core, if no iteration is saved."""
+        return self.grid.n_tiles * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter)
+
+    @property
+    def deadline(self) -> float:
+        """Time in seconds that a task of a tile may take before it is late: generous, for the slowest of machines."""
+        return max(LEAST_DEADLINE, LATE * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter))
+
+    def job(self, run_dir: RunDir, run_id: str, survey: Path, *, threads: int = 1, keep_history: bool = False) -> Job:
+        """What tiles are to do under this plan: all iterations, from the start."""
+        return Job(
+            run_dir=run_dir,
+            run_id=run_id,
+            survey=survey,
+            survey_digest=self.survey_digest,
+            grid=self.grid,
+            kernels=self.kernels,
+            criteria=self.criteria,
+            settings_digest=self.settings_digest,
+            threads=threads,
+            keep_history=keep_history,
+            stop=self.settings.max_iter,
+        )
+
+    def check_memory(self, limit: int) -> None:
+        """Refuse a plan that does not fit.
+
+        Raises
+        ------
+        SettingsError
+            If a worker needs more than `limit` bytes.
+        """
+        if self.worker_memory > limit:
+            y, x = self.grid.box_shape
+            raise SettingsError(
+                f"boxes of {y} x {x} pixels need {format_bytes(self.worker_memory)} a worker, the limit is "
+                f"{format_bytes(limit)}: take a smaller tile_size, memory_target or margin, fewer scales, or a larger "
+                "memory_limit"
+            )
+
+
+def make_plan(settings: Settings, statistics: SurveyStatistics) -> Plan:
+    """Resolve settings for a survey.
+
+    Parameters
+    ----------
+    settings : Settings
+        As the user gave them.
+    statistics : SurveyStatistics
+        What was measured of the survey.
+
+    Raises
+    ------
+    SettingsError
+        If the settings are impossible for this survey.
+    """
+    settings = settings.in_pixels(statistics.pixel_scale_deg)
+    kernels = kernels_of(settings)
+    # A single column is no neighbour of itself.
+    ring = (statistics.wraps if settings.wrap == "auto" else settings.wrap == "yes") and statistics.shape[1] > 1
+    contract = contract_margin(kernels, settings.max_iter, statistics.brightest)
+    margin = contract if settings.margin == "auto" else settings.margin
+    if settings.tile_size == "auto":
+        grid = automatic_grid(
+            statistics.shape, margin, kernels, settings.max_iter, memory_target=settings.memory_target, ring=ring
+        )
+    else:
+        grid = TileGrid.plan(statistics.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length, ring=ring)
+    plan = Plan(settings, grid, statistics.brightest, contract, statistics.digest, ())
+    return replace(plan, warnings=(*statistics.warnings, *_warnings(plan, statistics)))
+
+
+def disc_area(kernels: CWTKernels) -> float:
+    """Pixels of the disc on which the finest kernel is positive."""
+    return float(2 * math.pi * kernels.widths[0] ** 2)
+
+
+def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:
+    found = []
+    if not plan.bounded:
+        found.append(
+            f"no margin bounds what tiles do with these kernels, {plan.settings.max_iter} iterations and pixels of "
+            f"{plan.brightest:g} counts: nothing is promised; take fewer iterations, coarser scales or one tile"
+        )
+    elif not plan.margin_suffices:
+        error = plan.expected_error
+        bound = "no bound exists for its error" if error is None else f"its error may reach {error:.0e} of the model"
+        found.append(
+            f"the margin of {plan.settings.margin} pixels is below the contract's {plan.contract_margin}: {bound}"
+        )
+    in_disc = disc_area(plan.kernels) * statistics.background_sum / max(statistics.n_valid, 1)
+    if in_disc < FEW_COUNTS:
+        found.append(
+            f"few counts: the finest kernel's disc is expected to hold {in_disc:.2g} of background on average: T/E is "
+            "no number of sigmas, and noise alone makes tens to thousands of islands above 5 a million pixels "
+            "(docs/outputs.md): look at the excess and its errors"
+        )
+    box, core = plan.grid.box_shape, plan.grid.core_shape
+    repetition = math.prod(box) / math.prod(core)
+    if plan.settings.tile_size != "auto" and repetition > MOST_REPETITION:
+        found.append(
+            f"tiles of {core[0]} x {core[1]} pixels are computed in boxes of {box[0]} x {box[1]}, each pixel "
+            f"{repetition:.0f} times: choose a larger tile_size, or auto"
+        )
+    if growth(plan.kernels) > UNSTABLE:
+        found.append(
+            f"with these kernels the model can grow {growth(plan.kernels):.2f}-fold an iteration, also without tiles: "
+            "take fewer iterations or a coarser finest scale"
+        )
+    if plan.settings.stopping == "tile" and plan.grid.n_tiles > 1:
+        found.append("stopping is tile: tiles stop at iterations of their own, the model has steps at their seams")
+        if plan.settings.significance_island_threshold is not None:
+            found.append("stopping is tile: islands that leave a tile's window are judged by what it sees of them")
+    island_threshold = plan.settings.significance_island_threshold
+    if island_threshold is not None and island_threshold <= plan.settings.significance_threshold:
+        found.append(
+            f"significance_island_threshold {island_threshold:g} is not above significance_threshold: it has no effect"
+        )
+    if plan.grid.ring and not statistics.wraps:
+        found.append(
+            "wrap is yes, but by its WCS the map does not close the circle: it is assumed that its columns show the "
+            "whole circle, each part once, so that the last is the neighbour of the first"
+        )
+    if statistics.wraps and not plan.grid.ring:
+        found.append("wrap is no, but by its WCS the map closes the circle: its first and last column are borders")
+    return found

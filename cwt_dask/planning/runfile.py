@@ -1,0 +1,136 @@
+"""`run.toml`: what a run was asked to do, as resolved; written before any tile runs, compared when it is resumed."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import tomli_w
+
+from cwt_dask.config.settings import ALGORITHM_VERSION, Settings
+from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.geometry.tiling import Axis, TileGrid
+from cwt_dask.planning.plan import Plan
+from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.paths import as_path
+from cwt_dask.storage.provenance import versions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cwt_dask.storage.layout import RunDir
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as its directory describes it.
+
+    Attributes
+    ----------
+    plan : Plan
+        The plan it follows.
+    survey : Path
+        The survey's store.
+    """
+
+    plan: Plan
+    survey: Path
+
+
+def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
+    """Write `run.toml`; `survey` is the store outside the run directory, if it has none of its own."""
+    content = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "survey": {"digest": plan.survey_digest, "shape": [plan.grid.y.length, plan.grid.x.length]}
+        | ({"store": str(survey.resolve())} if survey else {}),
+        "settings": {name: value for name, value in asdict(plan.settings).items() if value is not None},
+        "plan": {
+            "algorithm_version": plan.algorithm_version,
+            "contract_margin": plan.contract_margin,
+            "brightest": plan.brightest,
+            "settings_digest": plan.settings_digest,
+            "warnings": list(plan.warnings),
+            "y": asdict(plan.grid.y),
+            "x": asdict(plan.grid.x),
+        },
+        "versions": versions(),
+    }
+    write_atomically(run_dir.settings, tomli_w.dumps(content).encode())
+
+
+def read_run(run_dir: RunDir) -> StoredRun:
+    """Read `run.toml`.
+
+    Raises
+    ------
+    InputError
+        If the directory is not a run's, or the file is damaged.
+    """
+    try:
+        content: dict[str, Any] = tomllib.loads(run_dir.settings.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        raise InputError(
+            f"{run_dir.path} is not a run directory: it has no readable run.toml; choose another (SURVEY comes first)"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{run_dir.settings} is damaged ({error}): run with --overwrite to start anew") from error
+    try:
+        stored = _stored_run(run_dir, content)
+        # What another version digested, this one may digest otherwise.
+        known = stored.plan.algorithm_version == ALGORITHM_VERSION
+        edited = known and stored.plan.settings_digest != content["plan"]["settings_digest"]
+    except _IMPOSSIBLE as error:
+        raise InputError(f"{run_dir.settings} is damaged ({error!r}): run with --overwrite to start anew") from error
+    if edited:
+        raise InputError(
+            f"{run_dir.settings} was changed: its settings or tiles are not those that the run began with; undo that, "
+            "or run with --overwrite to start anew"
+        )
+    return stored
+
+
+def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
+    said = content["plan"]
+    return StoredRun(
+        plan=Plan(
+            settings=Settings(**content["settings"]),
+            grid=TileGrid(Axis(**said["y"]), Axis(**said["x"])),
+            brightest=said["brightest"],
+            contract_margin=int(said["contract_margin"]),
+            survey_digest=str(content["survey"]["digest"]),
+            warnings=tuple(map(str, said["warnings"])),
+            algorithm_version=said["algorithm_version"],
+        ),
+        survey=as_path(content["survey"].get("store", run_dir.survey)),
+    )
+
+
+def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
+    """Refuse to go on with a run under other settings or on another survey.
+
+    Raises
+    ------
+    SettingsError
+        Naming what differs.
+    """
+    old, new = stored.decisive, wanted.decisive
+    pairs = [(name, old.get(name), new.get(name)) for name in {**old, **new} if name != "grid"]
+    if old["grid"] != new["grid"]:
+        # What the grid follows from is named, not the grid.
+        pairs += [(name, getattr(stored.settings, name), getattr(wanted.settings, name)) for name in _GRID_SETTINGS]
+    found = [f"{name} was {before}, is {now}" for name, before, now in pairs if before != now]
+    if not found and old["grid"] != new["grid"] and stored.survey_digest == wanted.survey_digest:
+        found = ["this version lays its tiles otherwise"]
+    if stored.survey_digest != wanted.survey_digest:
+        found.insert(0, "the survey's content is another")
+    if found:
+        raise SettingsError(
+            f"{run_dir.path} holds a run that differs: {'; '.join(found)}. Choose another directory, or --overwrite"
+        )
+
+
+_GRID_SETTINGS = ("tile_size", "margin", "wrap")
+# What wrong types and numbers out of all bounds raise.
+_IMPOSSIBLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)

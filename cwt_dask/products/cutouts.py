@@ -1,0 +1,79 @@
+"""A small piece of a run's maps and survey, by sky position, as FITS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from astropy.io import fits
+
+from cwt_dask.errors import InputError
+from cwt_dask.products.files import SMALL_MAP_PIXELS, map_hdu
+from cwt_dask.products.layers import plane_of, region_of
+from cwt_dask.storage.schema import CUT_OUT, HISTORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.products.source import MapSource
+    from cwt_dask.survey import Region
+
+
+def cut_out(
+    run: MapSource, center: Any, size: Any, names: Sequence[str] = CUT_OUT
+) -> tuple[Region, Iterator[tuple[str, NDArray[Any]]]]:
+    """Find a rectangle, and read images and cubes of it by name, one when it is asked for.
+
+    Raises
+    ------
+    InputError
+        If this is no rectangle of the map, or more than `SMALL_MAP_PIXELS` of it.
+    """
+    region = region_of(run, center, size)
+    if region.box.area > SMALL_MAP_PIXELS:
+        rows, columns = region.box.shape
+        raise InputError(
+            f"{rows} x {columns} pixels (y, x) are more than the {SMALL_MAP_PIXELS} that are cut out at once: give a "
+            "center and a smaller size, or read the arrays of the run piece by piece"
+        )
+    planes = [plane_of(run, name) for name in names if name != "exposure" or run.survey.exposure is not None]
+    return region, ((plane.name, plane.read(region.box, ring=region.ring)) for plane in planes)
+
+
+def write_cutout(
+    run: MapSource, center: Any, size: Any, filename: str | PathLike[str] | None, *, overwrite: bool
+) -> fits.HDUList:
+    """Make the HDUs of a cutout; see `SurveyRun.cutout`."""
+    region, images = cut_out(run, center, size)
+    scales = run.stored.plan.kernels.scales.tolist()
+    units = {"exposure": run.survey.statistics.exposure_unit}
+    hdus = (map_hdu(name, pixels, region.header_text, scales, units.get(name, "")) for name, pixels in images)
+    cutout = fits.HDUList([fits.PrimaryHDU(), *hdus])
+    if filename is not None:
+        try:
+            cutout.writeto(filename, overwrite=overwrite)
+        except OSError as error:
+            raise InputError(f"{filename} is not written: {error}") from error
+    return cutout
+
+
+def gammapy_maps(run: MapSource, center: Any, size: Any, names: Sequence[str] | None) -> dict[str, Any]:
+    """Make a `WcsNDMap` of each image and cube; see `SurveyRun.to_gammapy`."""
+    try:
+        # An extra; at its place the environment may have what only looks like it.
+        from gammapy.maps import MapAxis, WcsGeom, WcsNDMap  # noqa: PLC0415
+    except ImportError as error:
+        raise InputError("maps for Gammapy need Gammapy: pip install 'cwt_dask[gammapy]'") from error
+    region, images = cut_out(run, center, size, CUT_OUT if names is None else names)
+    rows, columns = region.box.shape
+    scales = MapAxis.from_nodes(run.stored.plan.kernels.scales, name="scale", unit="pix")
+    made = {}
+    for name, pixels in images:
+        axes = [] if pixels.ndim == 2 else [scales]
+        if name == HISTORY:
+            axes = [MapAxis.from_nodes(range(1, len(pixels) + 1), name="iteration")]
+        unit = run.survey.statistics.exposure_unit if name == "exposure" else ""
+        made[name] = WcsNDMap(WcsGeom(region.wcs, npix=(columns, rows), axes=axes), data=pixels, unit=unit)
+    return made

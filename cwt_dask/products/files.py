@@ -1,0 +1,209 @@
+"""Files for other tools: the catalogue as tables and regions, and small maps as FITS images."""
+
+from __future__ import annotations
+
+import io
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy import units
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+
+from cwt_dask.cwt.buffers import forget
+from cwt_dask.cwt.spectra import fast_length, kernel_spectra
+from cwt_dask.cwt.workspace import smooth
+from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.storage.atomic import drafted_file, write_atomically
+from cwt_dask.storage.checksum import sha256_of_file
+from cwt_dask.storage.schema import IMAGES, unit_of
+from cwt_dask.storage.zarr_io import open_group
+from cwt_dask.survey import Survey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from astropy.table import Table
+    from numpy.typing import NDArray
+
+    from cwt_dask.planning.plan import Plan
+    from cwt_dask.storage.layout import RunDir
+
+# Some fifteen images of up to 8 bytes a pixel: about 600 MB at this size.
+SMALL_MAP_PIXELS = 2**23
+
+
+def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
+    """Write the catalogue as ECSV, FITS table, VOTable, and regions for DS9."""
+    text, table, votable = io.StringIO(), io.BytesIO(), io.BytesIO()
+    catalogue.write(text, format="ascii.ecsv")
+    _in_ascii(catalogue).write(table, format="fits")
+    _votable(catalogue).to_xml(votable)
+    write_atomically(run_dir.catalogue, text.getvalue().encode())
+    write_atomically(run_dir.catalogue_fits, table.getvalue())
+    write_atomically(run_dir.catalogue_votable, votable.getvalue())
+    write_atomically(run_dir.catalogue_regions, _regions(catalogue).encode())
+
+
+def _in_ascii(catalogue: Table) -> Table:
+    """As FITS can hold it: letters of other catalogues' names and files that it has not are written as escapes."""
+    table = catalogue.copy()
+    for name in table.colnames:
+        if table[name].dtype.kind == "U":
+            table[name] = np.char.encode(table[name], "ascii", "backslashreplace").astype(str)
+            table[name].description = catalogue[name].description
+    table.meta = {key: _ascii(value) if isinstance(value, str) else value for key, value in table.meta.items()}
+    return table
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def _votable(catalogue: Table) -> Any:
+    """With the provenance and the coordinate systems, which astropy leaves out."""
+    # Not at the top: it takes a while, and workers do without.
+    from astropy.io.votable import from_table  # noqa: PLC0415
+    from astropy.io.votable.tree import CooSys, Info  # noqa: PLC0415
+
+    document = from_table(catalogue)
+    for system, columns in (("ICRS", ("ra", "dec")), ("galactic", ("glon", "glat"))):
+        document.resources[0].coordinate_systems.append(CooSys(ID=system, system=system))
+        for column in columns:
+            document.get_field_by_id_or_name(column).ref = system
+    document.resources[0].infos.extend(Info(name=name, value=str(value)) for name, value in catalogue.meta.items())
+    return document
+
+
+def _regions(catalogue: Table) -> str:
+    """Circles with the sources' discs, as DS9 reads them."""
+    from regions import CircleSkyRegion, Regions  # noqa: PLC0415
+
+    centres = SkyCoord(catalogue["ra"], catalogue["dec"], unit="deg")
+    radii = np.asarray(catalogue["radius"] * catalogue["scale_deg"] / catalogue["scale"], np.float64) * units.deg
+    circles = [
+        CircleSkyRegion(centre, radius, meta={"text": name, "tag": [f"flags {flags}"]})
+        for centre, radius, name, flags in zip(centres, radii, catalogue["name"], catalogue["flags"], strict=True)
+    ]
+    return str(Regions(circles).serialize(format="ds9", precision=6))
+
+
+def write_associations(run_dir: RunDir, associations: Table) -> None:
+    """Write what sources were matched with as ECSV."""
+    text = io.StringIO()
+    associations.write(text, format="ascii.ecsv")
+    write_atomically(run_dir.associations, text.getvalue().encode())
+
+
+def digest_catalogue(run_dir: RunDir) -> str:
+    """sha256 of the catalogue's ECSV file."""
+    return sha256_of_file(run_dir.catalogue)
+
+
+def digest_products(run_dir: RunDir) -> dict[str, str]:
+    """sha256 of the other files that there are, by name."""
+    files = (run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions, run_dir.maps_fits)
+    return {file.name: sha256_of_file(file) for file in files if file.exists()}
+
+
+def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Path]:
+    """Catalogues and FITS files that are not as a certificate has them: damaged, lost, or none that it knows of."""
+    recorded = certificate.get("digest_products")
+    known = recorded if isinstance(recorded, dict) else {}
+    known = {**known, run_dir.catalogue.name: certificate.get("digest_catalogue")}
+    files = (
+        *(run_dir.catalogue, run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions),
+        run_dir.maps_fits,
+    )
+    found = {}
+    for file in files:
+        with suppress(OSError):
+            found[file.name] = sha256_of_file(file)
+    return [file for file in files if known.get(file.name) != found.get(file.name)]
+
+
+def is_small(plan: Plan) -> bool:
+    """Whether the whole map may be held in memory and in one FITS file."""
+    return plan.grid.map_box.area <= SMALL_MAP_PIXELS
+
+
+def map_hdu(
+    name: str, pixels: NDArray[Any], header_text: str, scales: Sequence[float], unit: str = ""
+) -> fits.ImageHDU:
+    """Make the HDU of an image (y, x), or of a cube (scale, y, x), whose third axis is that of the scales in pixels.
+
+    Parameters
+    ----------
+    name : str
+        Of the map; in capitals that of the HDU.
+    pixels : ndarray
+        Booleans become uint8.
+    header_text : str
+        FITS cards of the WCS of the pixels, one a line.
+    scales : sequence of float
+        Scales of the kernels, in pixels.
+    unit : str, optional
+        Unit of the pixels; that of maps of this name where not given.
+    """
+    header = fits.Header.fromstring(header_text, sep="\n")
+    if pixels.ndim == 3:
+        _add_scale_axis(header, scales)
+    if unit := unit or unit_of(name):
+        header["BUNIT"] = unit
+    return fits.ImageHDU(pixels.astype(np.uint8) if pixels.dtype == bool else pixels, header, name.upper())
+
+
+def _add_scale_axis(header: fits.Header, scales: Sequence[float]) -> None:
+    if any(card.endswith("_ORDER") for card in header):
+        # SIP distorts two axes: astropy refuses to read it beside a third.
+        return
+    # The standard's logarithmic axis: S = CRVAL exp(CDELT (p - CRPIX) / CRVAL).
+    step = scales[0] * math.log(scales[1] / scales[0]) if len(scales) > 1 else scales[0]
+    matrix = next((card for card in header if card.startswith("CD") and not card.startswith("CDELT")), "")
+    # Where there is a matrix with the steps in it, others are not looked at.
+    step_card = "CDELT3" if not matrix else "CD3_3" if "_" in matrix else "CD003003"
+    cards = {"WCSAXES": 3, "CTYPE3": "SCAL-LOG", "CNAME3": "scale", "CUNIT3": "pixel"}
+    header.update(cards | {"CRPIX3": 1.0, "CRVAL3": scales[0], step_card: step})
+
+
+def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
+    """Write all images of the map as HDUs of one FITS file, with their WCS; the cube `SUPPORT` has a scale axis."""
+    scales = plan.kernels.scales.tolist()
+    with drafted_file(run_dir.maps_fits) as draft:
+        fits.PrimaryHDU().writeto(draft, overwrite=True)
+        # One after the other: only one image is held at a time.
+        for name, image in _images(run_dir, plan, survey):
+            hdu = map_hdu(name, image, survey.header_text, scales)
+            fits.append(draft, hdu.data, hdu.header, verify=False)
+
+
+def _images(run_dir: RunDir, plan: Plan, survey: Survey) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    maps = open_group(run_dir.maps)
+    yield "counts", survey.read("counts", plan.grid.map_box)
+    yield "background", survey.read("background", plan.grid.map_box)
+    for name in IMAGES:
+        yield name, maps[name][:]
+    yield "approx_bkg", _approx_bkg(plan, survey)
+    yield "model_plus_approx", maps["model"][:] + maps["approx"][:]
+    support = maps["support"][:]
+    yield "support_2d", support.any(axis=0)
+    yield "support", support
+
+
+def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:
+    """Background smoothed by the approximation kernel (y, x); one convolution, so the reach is margin enough."""
+    kernels, tiles = plan.kernels, plan.grid
+    shape = tiles.map_box.shape
+    grid = TileGrid.plan(shape, tiles.core_shape, kernels.reach, kernels.reach, fast_length, ring=tiles.ring)
+    survey = Survey.open(survey.path, ring=tiles.ring)
+    approx_bkg = np.empty(shape)
+    for tile in grid.tiles():
+        window = survey.read_window(tile.window, tile.box)
+        smoothed = smooth(window.background, window.valid, kernel_spectra(kernels, grid.box_shape))
+        approx_bkg[tile.core.slices] = smoothed[tile.core.within(tile.box)]
+        window.close()
+    forget()
+    return approx_bkg

@@ -1,0 +1,178 @@
+"""The images of a run by name, those of its survey and those that it made, read window by window."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cwt_dask.config.validation import shown
+from cwt_dask.errors import InputError
+from cwt_dask.geometry.tiling import Box, parts
+from cwt_dask.geometry.windows import read_box
+from cwt_dask.storage.schema import DERIVED, LARGEST, LEAST, OF_SURVEY
+from cwt_dask.survey import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.products.source import MapSource
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One image of a run, not read yet.
+
+    Attributes
+    ----------
+    name : str
+    sources : tuple of array
+        What it is made of, (..., y, x).
+    """
+
+    name: str
+    sources: tuple[Any, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        shape: tuple[int, int] = self.sources[0].shape[-2:]
+        return shape
+
+    @property
+    def is_cube(self) -> bool:
+        """Whether it is a cube."""
+        return self.name not in DERIVED and len(self.sources[0].shape) > 2
+
+    def read(self, box: Box, *, ring: bool) -> NDArray[Any]:
+        """Read the pixels of a box, (y, x) or (scale, y, x); only chunks that have some of them."""
+        found = [read_box(source, box, ring=ring) for source in self.sources]
+        if self.name == "support_2d":
+            return np.asarray(found[0].any(axis=0))
+        return found[0] if len(found) == 1 else np.asarray(found[0] + found[1])
+
+    def read_reduced(self, box: Box, factor: int, *, ring: bool, mask: Plane | None = None) -> NDArray[np.float64]:
+        """Read a box with `factor` x `factor` pixels made one, holding one chunk at a time.
+
+        Where there is a mask only pixels that it does not mark by 0 take part.
+
+        Returns
+        -------
+        ndarray
+            Means; the largest value of what marks pixels, such as the significance, and the least of the mask; NaN
+            where no pixel takes part. The last row and column are of the pixels that are left.
+        """
+        ufunc = np.maximum if self.name in LARGEST else np.minimum if self.name in LEAST else np.add
+        start = {np.add: 0.0, np.maximum: -np.inf, np.minimum: np.inf}[ufunc]
+        reduced = np.full([math.ceil(length / factor) for length in box.shape], start)
+        counted = np.zeros(reduced.shape)
+        for piece, inside in self._chunks(box, ring=ring):
+            rows, columns = (
+                (start - first) // factor
+                for start, first in (
+                    (np.arange(piece.y0, piece.y1), box.y0),
+                    (np.arange(piece.x0, piece.x1), box.x0),
+                )
+            )
+            pixels = self.read(inside, ring=False).astype(np.float64)
+            used = np.ones(pixels.shape) if mask is None else (mask.read(inside, ring=False) != 0).astype(np.float64)
+            pixels[used == 0] = start
+            for values, whole, how in ((pixels, reduced, ufunc), (used, counted, np.add)):
+                one = values
+                for axis, groups in enumerate((rows, columns)):
+                    one = how.reduceat(one, np.flatnonzero(np.diff(groups, prepend=-1)), axis=axis)
+                target = whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+                how(target, one, out=target)
+        if ufunc is np.add:
+            reduced /= np.maximum(counted, 1)
+        return np.where(counted > 0, reduced, np.nan)
+
+    def _chunks(self, box: Box, *, ring: bool) -> Iterator[tuple[Box, Box]]:
+        """Pieces of a box that lie in one chunk, and the same pixels on the map."""
+        height, width = self.sources[0].chunks[-2:]
+        for piece, inside in parts(box, self.shape, ring=ring):
+            for y in range(inside.y0 // height * height, inside.y1, height):
+                for x in range(inside.x0 // width * width, inside.x1, width):
+                    chunk = Box(y, y + height, x, x + width).intersection(inside)
+                    yield chunk.shifted(piece.x0 - inside.x0), chunk
+
+
+@dataclass(frozen=True)
+class _ImageOfCube:
+    """One image of a cube that is not read."""
+
+    cube: Any
+    index: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        shape: tuple[int, int] = self.cube.shape[-2:]
+        return shape
+
+    @property
+    def chunks(self) -> tuple[int, int]:
+        chunks: tuple[int, int] = self.cube.chunks[-2:]
+        return chunks
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.cube.dtype
+        return dtype
+
+    def __getitem__(self, pixels: tuple[Any, ...]) -> NDArray[Any]:
+        image: NDArray[Any] = self.cube[(self.index, *pixels[-2:])]
+        return image
+
+
+def plane_of(run: MapSource, name: str, index: int | None = None) -> Plane:
+    """Find an image by name.
+
+    Parameters
+    ----------
+    run : MapSource
+    name : str
+        counts, background or exposure of the survey, a map of `maps.zarr`, support_2d or model_plus_approx.
+    index : int, optional
+        Which image of a cube, from 0.
+
+    Raises
+    ------
+    InputError
+        If there is none of this name, or no image of this index.
+    RunError
+        If what describes it is damaged.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"name is {shown(name)}: it must be the name of a map, such as model")
+    whole = Plane(name, _sources_of(run, name))
+    if index is None:
+        return whole
+    length = whole.sources[0].shape[0] if whole.is_cube else 0
+    if not isinstance(index, Integral) or not 0 <= index < length:
+        what = f"its images are 0 to {length - 1}" if length else "it is one image"
+        raise InputError(f"{name} has no image {shown(index)}: {what}")
+    return Plane(name, (_ImageOfCube(whole.sources[0], int(index)),))
+
+
+def _sources_of(run: MapSource, name: str) -> tuple[Any, ...]:
+    if name in OF_SURVEY:
+        array = run.survey.array(name)
+        if array is None:
+            raise InputError("the survey has no exposure")
+        return (array,)
+    try:
+        return tuple(run.stored_map(source) for source in DERIVED.get(name, (name,)))
+    except InputError as error:
+        raise InputError(f"{error}, {', '.join((*OF_SURVEY, *DERIVED))}") from error
+
+
+def region_of(run: MapSource, center: Any, size: Any) -> Region:
+    """Find a rectangle of a run's maps; see `Region.of`."""
+    statistics = run.survey.statistics
+    # By the sky: whether tiles were laid out as a ring has no part in it.
+    return Region.of(run.survey.header_text, statistics.shape, ring=statistics.wraps, center=center, size=size)

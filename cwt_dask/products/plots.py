@@ -1,0 +1,121 @@
+"""Maps of a run on sky axes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cwt_dask.config.validation import shown
+from cwt_dask.cwt.image import label_sky, pyplot
+from cwt_dask.errors import InputError
+from cwt_dask.products.layers import Plane, plane_of, region_of
+from cwt_dask.storage.schema import UNSCALED, unit_of
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+    from numpy.typing import NDArray
+
+    from cwt_dask.products.source import MapSource
+    from cwt_dask.survey import Region
+
+# About what a screen shows: of larger rectangles several pixels are drawn as one.
+MOST_DRAWN = 2048
+# Few pixels are far brighter than the rest: at the end of the scale is what this share of them, in per cent, is below.
+_BRIGHT = 99.8
+
+
+def plot_map(
+    run: MapSource,
+    name: str,
+    *,
+    center: Any,
+    size: Any,
+    index: int | None,
+    sources: bool | Table,
+    ax: Any,
+    fig: Any,
+    colorbar: bool,
+    **imshow: Any,
+) -> Any:
+    """Draw a map of a run; see `SurveyRun.plot`."""
+    plane = plane_of(run, name, index)
+    if plane.is_cube:
+        last = plane.sources[0].shape[0] - 1
+        raise InputError(f"{name} is a cube: choose one image of it with index, 0 to {last}")
+    region = region_of(run, center, size)
+    peaks = None if sources is False else _peaks(run.catalogue if sources is True else sources)
+    plt = pyplot()
+    from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 - as matplotlib, whose part it is
+
+    if ax is None:
+        fig = plt.figure() if fig is None else fig
+        ax = fig.add_subplot(projection=region.wcs)
+    height, width = region.box.shape
+    factor = math.ceil(max(height, width) / MOST_DRAWN)
+    drawn = _pixels(run, plane, region, factor)
+    # The last row and column may be made of fewer pixels than the others.
+    extent = (-0.5, drawn.shape[1] * factor - 0.5, -0.5, drawn.shape[0] * factor - 0.5)
+    if not imshow.keys() & {"vmax", "norm"} and name not in UNSCALED:
+        imshow["vmax"] = _bright(drawn)
+    image = ax.imshow(drawn, **{"origin": "lower", "extent": extent, "interpolation": "nearest"} | imshow)
+    ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), title=_title(name, index, factor))
+    label_sky(ax)
+    if colorbar:
+        beside = make_axes_locatable(ax).append_axes("right", size=0.12, pad=0.1, axes_class=plt.Axes)
+        ax.figure.colorbar(image, cax=beside, label=_label(run, name))
+    if peaks:
+        _mark(ax, *peaks, region, run.survey.shape[1])
+    return ax
+
+
+def _pixels(run: MapSource, plane: Plane, region: Region, factor: int) -> NDArray[np.float64]:
+    """Pixels of a rectangle, NaN where they take no part."""
+    mask = plane_of(run, "mask") if plane.name != "mask" and run.survey.statistics.n_masked else None
+    if factor > 1:
+        return plane.read_reduced(region.box, factor, ring=region.ring, mask=mask)
+    pixels: NDArray[np.float64] = plane.read(region.box, ring=region.ring).astype(np.float64)
+    if mask:
+        pixels[mask.read(region.box, ring=region.ring) == 0] = np.nan
+    return pixels
+
+
+def _bright(pixels: NDArray[np.float64]) -> float | None:
+    """Value for the end of the colour scale; None, the largest, where it would be the beginning, too."""
+    used = pixels[np.isfinite(pixels)]
+    bright = float(np.percentile(used, _BRIGHT)) if used.size else 0.0
+    return bright if used.size and bright > used.min() else None
+
+
+def _title(name: str, index: int | None, factor: int) -> str:
+    title = name if index is None else f"{name}[{index}]"
+    return title if factor == 1 else f"{title}, {factor} x {factor} pixels as one"
+
+
+def _label(run: MapSource, name: str) -> str:
+    if name == "exposure":
+        return run.survey.statistics.exposure_unit
+    return f"{unit}s per pixel" if (unit := unit_of(name)) else ""
+
+
+def _peaks(sources: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rows and columns of the peaks of sources."""
+    try:
+        y, x = (np.atleast_1d(np.asarray(sources[axis], dtype=np.float64)) for axis in ("y_peak", "x_peak"))
+    # Whatever else has been given.
+    except (TypeError, ValueError, LookupError) as error:
+        raise InputError(
+            f"sources is {shown(sources)}: it must be True, False, or rows of a catalogue, with x_peak and y_peak"
+        ) from error
+    return y, x
+
+
+def _mark(ax: Any, y: NDArray[np.float64], x: NDArray[np.float64], region: Region, n_columns: int) -> None:
+    """Draw a circle around each source whose peak is in a rectangle."""
+    y, x = y - region.box.y0, x - region.box.x0
+    if region.ring:
+        x %= n_columns
+    height, width = region.box.shape
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    ax.scatter(x[inside], y[inside], s=60, facecolors="none", edgecolors="red", linewidths=0.8, label="sources")

@@ -1,0 +1,117 @@
+"""What a plan and a finished run say to people, in a few lines."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from dask.utils import format_bytes
+
+from cwt_dask.errors import CwtDaskError
+from cwt_dask.storage.ledger import read_records
+from cwt_dask.trust import SourceFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cwt_dask.planning.plan import Plan
+    from cwt_dask.products.source import MapSource
+
+
+def describe_plan(plan: Plan) -> str:
+    """What a plan says, a line each."""
+    grid = plan.grid
+    error = "no bound" if plan.expected_error is None else f"{plan.expected_error:.0e} of a tile's model maximum"
+    margin = "none, one tile" if grid.margin is None else f"{grid.margin} pixels (contract: {plan.contract_margin})"
+    scales = ", ".join(f"{scale:g}" for scale in plan.kernels.scales)
+    ring = f", ring, columns 0 and {grid.x.length - 1} are neighbours" if grid.ring else ""
+    lines = [
+        f"map            {grid.y.length} x {grid.x.length} pixels{ring}",
+        f"tiles          {grid.n_tiles}, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
+        f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels",
+        f"margin         {margin}",
+        f"expected error {'none' if grid.margin is None else error}",
+        f"kernels        scales {scales} pixels, reach {plan.kernels.reach}, gain {plan.kernels.gain:.3g}",
+        f"memory         {format_bytes(plan.worker_memory)} a worker",
+        f"disk           at most {format_bytes(plan.disk)} for survey and maps",
+        f"cost           about {_duration(plan.core_seconds)} on one core, if no iteration is saved",
+        f"tiling         {'promised to do no harm' if plan.exact else 'NOT promised to do no harm'}",
+        *(f"warning        {warning}" for warning in plan.warnings),
+    ]
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{math.ceil(seconds)} s"
+
+
+def summary(result: MapSource) -> str:
+    """What a finished run found, in words."""
+    certificate = result.certificate
+    harm = HARMLESS if certificate["tiling_exact"] else HARMFUL
+    error = certificate["seam_model_error"]
+    stopped = {True: "converged: steps below tol", False: "the most allowed; steps not below tol, as is usual"}
+    catalogue = result.catalogue
+    n_flagged = ((catalogue["flags"] & ~SourceFlag.CROSSES_SEAM) > 0).sum()
+    flagged = f"{n_flagged} of them with flags that ask for a second look"
+    lines = [
+        f"sources        {len(catalogue)}, {flagged}: {result.files.catalogue}",
+        f"maps           {result.files.maps}",
+        f"iterations     {certificate['n_iter']} ({stopped.get(certificate['converged'], 'fixed')})",
+        f"tiles          {certificate['n_tiles']}, {harm}"
+        + (f" (largest model difference at a seam {error:.1e})" if error is not None else ""),
+        f"certificate    {result.files.certificate}",
+        *([f"report         {result.files.report}"] if result.files.report.exists() else []),
+    ]
+    return "\n".join(lines)
+
+
+HARMLESS, HARMFUL = "the tiles did no harm", "NOT shown to equal the whole map"
+
+
+class Certificate(dict[str, Any]):
+    """What a certificate says, a dict that notebooks show as a table under its verdict."""
+
+    def _repr_html_(self) -> str:
+        reasons = self.get("not_exact_because") or []
+        verdict = HARMLESS if self.get("tiling_exact") else HARMFUL
+        verdict += f": {', '.join(map(str, reasons))}" if reasons else ""
+        return f"<p><strong>{_text(verdict)}</strong></p>{_table(self)}"
+
+
+def run_html(run: MapSource) -> str:
+    """A run in a few lines: where it is, how far, what it found; whatever is damaged says so."""
+    grid = run.stored.plan.grid
+    done = len(read_records(run.files.ledger))
+    rows: dict[str, Any] = {
+        "directory": str(run.files.path),
+        "map": f"{grid.y.length} x {grid.x.length} pixels (y, x)" + (", ring" if grid.ring else ""),
+        "tiles": f"{done} of {grid.n_tiles} done, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
+        "scales": ", ".join(f"{scale:g}" for scale in run.stored.plan.kernels.scales) + " pixels",
+    }
+    try:
+        certificate = run.certificate
+        rows["iterations"] = certificate["n_iter"]
+        rows["certificate"] = HARMLESS if certificate["tiling_exact"] else HARMFUL
+        rows["sources"] = len(run.catalogue)
+    except CwtDaskError as error:
+        rows["state"] = str(error)
+    return f"<p><strong>SurveyRun</strong></p>{_table(rows)}"
+
+
+def _table(rows: Mapping[str, Any]) -> str:
+    cells = "".join(f"<tr><th>{_text(name)}</th><td>{_text(_shown(value))}</td></tr>" for name, value in rows.items())
+    return f"<table><tbody>{cells}</tbody></table>"
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _text(value: str) -> str:
+    return html.escape(value)

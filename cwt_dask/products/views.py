@@ -1,0 +1,140 @@
+"""Ways to look at a run: plots, cutouts, maps of Gammapy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from cwt_dask.products.cutouts import gammapy_maps, write_cutout
+from cwt_dask.products.plots import plot_map
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from astropy.coordinates import SkyCoord
+    from astropy.table import Table
+
+    from cwt_dask.products.source import MapSource
+
+
+class Views:
+    """What `SurveyRun` can do to show itself."""
+
+    def plot(
+        self,
+        name: str = "significance",
+        *,
+        center: SkyCoord | None = None,
+        size: Any = None,
+        index: int | None = None,
+        sources: bool | Table = False,
+        ax: Any = None,
+        fig: Any = None,
+        colorbar: bool = True,
+        **imshow: Any,
+    ) -> Any:
+        """Draw a map, or a rectangle of it, on sky axes; only chunks with pixels in it are read.
+
+        Parameters
+        ----------
+        name : str, optional
+            One of counts, background and exposure of the survey, a map of `maps.zarr`, support_2d or
+            model_plus_approx.
+        center : SkyCoord, optional
+            The middle, in any frame; that of the map where not given.
+        size : Angle, Quantity or str, optional
+            Angular size such as ``"4 deg"``, one for a square, or (height, width); the whole map where neither it nor
+            `center` is given. Of more than `cwt_dask.products.plots.MOST_DRAWN` pixels on a side several are drawn as
+            one: by their mean, what marks pixels (significance, support, ...) by its largest value; masked pixels take
+            no part. Memory stays that of one chunk.
+        index : int, optional
+            Which image of a cube (support, joined), from 0.
+        sources : bool or Table, optional
+            Whether to mark the catalogue's sources, or which rows of it.
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw on; made in `fig` where not given.
+        fig : matplotlib.figure.Figure or SubFigure, optional
+            Where to make axes; a new figure where not given.
+        colorbar : bool, optional
+            Whether to draw the colour scale beside.
+        **imshow
+            Passed on to `matplotlib.axes.Axes.imshow`. By default ``vmax`` leaves out the brightest 0.2 per cent.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            WCSAxes if made here; their pixels count from the first one drawn, as those of `cutout` do. Masked pixels
+            are blank.
+
+        Raises
+        ------
+        InputError
+            If there is no such map or rectangle, `sources` are none, or matplotlib is not installed.
+        """
+        drawing = {"center": center, "size": size, "index": index, "sources": sources, "colorbar": colorbar}
+        return plot_map(self._run, name, ax=ax, fig=fig, **drawing, **imshow)
+
+    def cutout(
+        self,
+        center: SkyCoord | None,
+        size: Any,
+        filename: str | PathLike[str] | None = None,
+        overwrite: bool = False,
+    ) -> Any:
+        """Cut a rectangle out of the survey and its maps, as FITS; only chunks with pixels in it are read.
+
+        Parameters
+        ----------
+        center : SkyCoord or None
+            The middle, in any frame; that of the map where None.
+        size : Angle, Quantity or str
+            Angular size such as ``"4 deg"``, one for a square, or (height, width). A rectangle may lie across the edge
+            of a map whose columns close the circle.
+        filename : path-like, optional
+            File to write it to, too.
+        overwrite : bool, optional
+            Replace an existing file.
+
+        Returns
+        -------
+        astropy.io.fits.HDUList
+            Images COUNTS, BACKGROUND, EXPOSURE (if there is any), MODEL, APPROX, RESIDUAL, SIGNIFICANCE, MASK, TRUST
+            and the cube SUPPORT, each with the WCS of the rectangle. It is a survey itself, too.
+
+        Raises
+        ------
+        InputError
+            If there is no such rectangle or it has more than `cwt_dask.products.files.SMALL_MAP_PIXELS` pixels, or the
+            file exists or cannot be written.
+        """
+        return write_cutout(self._run, center, size, filename, overwrite=overwrite)
+
+    def to_gammapy(
+        self, center: SkyCoord | None = None, size: Any = None, names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Read images and cubes of the run as maps of Gammapy.
+
+        Parameters
+        ----------
+        center : SkyCoord, optional
+            The middle, in any frame; that of the map where not given.
+        size : Angle, Quantity or str, optional
+            Angular size as of `cutout`, and bounded as there; the whole map where neither it nor `center` is given.
+        names : sequence of str, optional
+            As `plot` has them; by default those of `cutout`.
+
+        Returns
+        -------
+        dict of gammapy.maps.WcsNDMap
+            By name, without units, since a count is one, but for the exposure. Cubes have an axis ``scale`` in pixels.
+
+        Raises
+        ------
+        InputError
+            As `cutout`, or if Gammapy is not installed.
+        """
+        return gammapy_maps(self._run, center, size, names)
+
+    @property
+    def _run(self) -> MapSource:
+        return cast("MapSource", self)

@@ -1,0 +1,78 @@
+"""Pods of Kubernetes, through the operator of dask-kubernetes.
+
+Never run on a cluster by this project, which has none: `docs/clusters.md` says what was tried.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import distributed
+
+from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.runtime.clusters.address import OWN_SECONDS, await_workers
+from cwt_dask.runtime.clusters.environment import WORKER_ENVIRONMENT, setting_of_dask
+from cwt_dask.runtime.clusters.extras import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cwt_dask.config.execution import Execution
+    from cwt_dask.runtime.clusters.extras import Connect
+
+# Kubernetes kills a pod that takes more than its limit, before Dask's nanny can do anything about it.
+MEMORY_OF_A_POD = 1.2
+
+
+def join(execution: Execution) -> Connect:
+    """Check what can be checked before a pod is started.
+
+    Raises
+    ------
+    InputError
+        If dask-kubernetes is missing.
+    SettingsError
+        If the user has not agreed to a scheduler that speaks without TLS, which dask-kubernetes cannot have otherwise,
+        or does not say how many pods there may be, and of which image.
+    """
+    operator = load("dask_kubernetes.operator", "kubernetes")
+    if not execution.cluster.plaintext:
+        raise SettingsError(
+            "cluster is kubernetes, where dask-kubernetes can only start schedulers without TLS: who reaches them has "
+            "them execute anything. Take a DaskJob with certificates (deploy/kubernetes), or, where a network policy "
+            "keeps all others away, set cluster.plaintext to true"
+        )
+    if not execution.workers or "image" not in execution.cluster.options:
+        raise SettingsError(
+            "cluster is kubernetes: give workers, as many as there may be, and in cluster.options the image that they "
+            "run (deploy/container)"
+        )
+    return partial(_pods, operator.KubeCluster, execution)
+
+
+@contextmanager
+def _pods(kind: Any, execution: Execution) -> Iterator[distributed.Client]:
+    options = dict(execution.cluster.options)
+    memory = {"memory": str(int(execution.memory_limit * MEMORY_OF_A_POD))}
+    ours = {
+        "n_workers": execution.fewest_workers,
+        "worker_command": ["dask", "worker", "--nthreads", "1", "--memory-limit", str(execution.memory_limit)],
+        "resources": {"requests": memory | {"cpu": "1"}, "limits": memory},
+        "env": WORKER_ENVIRONMENT | dict([setting_of_dask()]) | options.pop("env", {}),
+        "quiet": True,
+    }
+    try:
+        cluster = kind(**ours | options)
+    except TypeError as error:
+        raise SettingsError(f"KubeCluster does not take these cluster.options: {error}") from error
+    except Exception as error:
+        # Its libraries raise errors of a dozen classes of their own.
+        raise InputError(
+            f"cannot start pods ({type(error).__name__}: {error}): is there an operator, and access to it?"
+        ) from error
+    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+        cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)
+        await_workers(client, "the cluster of pods", OWN_SECONDS)
+        yield client

@@ -1,0 +1,44 @@
+"""Worker processes of this machine, for the length of a call."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import dask
+import distributed
+
+from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS
+from cwt_dask.runtime.clusters.extras import options_of
+from cwt_dask.runtime.clusters.tls import security
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[distributed.Client]:
+    """A cluster of worker processes on this machine for the length of a `with` block.
+
+    It listens on the loopback interface only, and even there it speaks TLS. `options` are those of
+    `distributed.LocalCluster`.
+
+    Raises
+    ------
+    SettingsError
+        If it does not take these options.
+    """
+    ours = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "memory_limit": memory_limit,
+        "host": "127.0.0.1",
+        "protocol": "tls",
+        "security": security(),
+        "dashboard_address": DASHBOARD_ADDRESS,
+    }
+    with dask.config.set(NANNY_SETTINGS):
+        with options_of("LocalCluster") if options else nullcontext():
+            cluster = distributed.LocalCluster(**{**ours, **options})
+        with cluster, distributed.Client(cluster) as client:
+            yield client

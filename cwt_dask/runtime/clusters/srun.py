@@ -1,0 +1,160 @@
+"""Tasks that one `srun` has started in an allocation of SLURM: the scheduler, the driver, and workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dask
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from cwt_dask.errors import InputError
+from cwt_dask.runtime.clusters.address import own_client
+from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, be_quiet
+from cwt_dask.runtime.clusters.extras import options_of
+from cwt_dask.runtime.clusters.private import PREFIX, remove_dead, sign
+from cwt_dask.runtime.clusters.tls import as_configuration, only_certificates, security
+from cwt_dask.runtime.signals import SIGNALS
+from cwt_dask.storage.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from threading import Event
+
+    import distributed
+
+    from cwt_dask.config.execution import Execution
+    from cwt_dask.runtime.clusters.extras import Connect
+
+SCHEDULER, DRIVER = NO_WORKERS = 0, 1
+# Tasks of a step start within seconds of each other; where files are shared, these are seen a little later.
+SHARED_SECONDS = 120.0
+
+
+def is_step() -> bool:
+    """Whether `srun` has started this process as one of several."""
+    return "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def join(jobqueue: Any, execution: Execution, shared: Path) -> Connect:
+    """Scheduler, driver, or worker, by the number of this task; only the driver comes back.
+
+    Raises
+    ------
+    InputError
+        If there are too few tasks, or they share no files.
+    SettingsError
+        If dask-jobqueue does not take its options.
+    """
+    n_workers = int(os.environ["SLURM_NTASKS"]) - len(NO_WORKERS)
+    if n_workers < 1:
+        raise InputError(
+            "cluster is slurm, and srun has started 2 tasks: start at least 3, for the scheduler, the driver and a "
+            "worker, such as srun --ntasks 4 cwt-dask run ..."
+        )
+    task, rendezvous = int(os.environ["SLURM_PROCID"]), _rendezvous(shared)
+    if task == DRIVER:
+        # It has yet to listen to signals: it meets the others when it does.
+        return partial(_driver, rendezvous, n_workers)
+    # It is the driver's to decide what becomes of a signal that all tasks get; by SIGINT the runner ends itself.
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda *_: sys.exit())
+    be_quiet()
+    if task == SCHEDULER:
+        _make_certificate(rendezvous)
+    dask.config.set(NANNY_SETTINGS | _certificate(rendezvous))
+    options = dict(execution.cluster.options)
+    hidden = {"dashboard_address": DASHBOARD_ADDRESS}
+    workers = {"nthreads": 1, "memory_limit": execution.memory_limit, "death_timeout": SHARED_SECONDS}
+    # The runner puts the job's number in where it finds braces.
+    file = str(rendezvous / "scheduler.json").replace("{", "{{").replace("}", "}}")
+    with options_of("SLURMRunner") as taken:
+        # It ends the process when the cluster ends.
+        _runner(jobqueue.SLURMRunner, taken)(
+            worker_options=hidden | workers | options.pop("worker_options", {}),
+            scheduler_options=hidden | {"protocol": "tls"} | options.pop("scheduler_options", {}),
+            **{"scheduler_file": file, "worker_class": "distributed.Nanny"} | options,
+        )
+    sys.exit()
+
+
+@contextmanager
+def _driver(rendezvous: Path, n_workers: int) -> Iterator[distributed.Client]:
+    try:
+        with dask.config.set(NANNY_SETTINGS | _certificate(rendezvous)):
+            file = rendezvous / "scheduler.json"
+            _await(file)
+            with own_client(n_workers, scheduler_file=str(file)) as client:
+                yield client
+    finally:
+        shutil.rmtree(rendezvous, ignore_errors=True)
+
+
+class EndsWithItsDriver(SchedulerPlugin):  # type: ignore[misc]
+    """A driver that is killed leaves nobody behind that holds the allocation."""
+
+    name = "ends-with-its-driver"
+
+    def remove_client(self, scheduler: Any, client: str) -> None:
+        """End the cluster when a client has left: there is one only."""
+        if not client.startswith("fire-and-forget"):
+            scheduler.loop.add_callback(scheduler.close)
+
+
+def _runner(kind: Any, taken: Event) -> Any:
+    """dask-jobqueue's runner, whose scheduler does not outlive the driver, and that says when it has begun."""
+
+    class Runner(kind):  # type: ignore[misc]
+        async def on_scheduler_start(self, scheduler: Any) -> None:
+            taken.set()
+            scheduler.add_plugin(EndsWithItsDriver())
+
+        async def on_worker_start(self, _: Any) -> None:
+            taken.set()
+
+    return Runner
+
+
+def _rendezvous(shared: Path) -> Path:
+    """Where the tasks of this step meet: of this step alone, also when its job is requeued."""
+    variables = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    return shared / f"{PREFIX}{'.'.join(os.environ.get(name, '0') for name in variables)}"
+
+
+def _make_certificate(rendezvous: Path) -> None:
+    """Make the certificate of this step, for all its tasks; nobody else may read what is in there."""
+    rendezvous.parent.mkdir(parents=True, exist_ok=True)
+    remove_dead(rendezvous.parent)
+    # What a job of that number left that was killed.
+    shutil.rmtree(rendezvous, ignore_errors=True)
+    rendezvous.mkdir(mode=0o700)
+    sign(rendezvous)
+    write_atomically(rendezvous / "certificate.json", json.dumps(as_configuration(security())).encode())
+
+
+def _certificate(rendezvous: Path) -> dict[str, Any]:
+    """Dask's settings with the certificate of this step."""
+    file = rendezvous / "certificate.json"
+    _await(file)
+    about = rendezvous.lstat()
+    if not (stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) == 0o700):
+        raise InputError(f"{rendezvous} is not this user's alone: somebody else has made it, remove it")
+    return only_certificates(json.loads(file.read_bytes()))
+
+
+def _await(file: Path) -> None:
+    patience = time.monotonic() + SHARED_SECONDS
+    while not file.exists():
+        if time.monotonic() > patience:
+            raise InputError(f"{file} does not appear, which one task makes for all: do they share that directory?")
+        time.sleep(0.1)

@@ -1,0 +1,350 @@
+"""The ledger: one record a finished tile or block of iterations, written after its data. Only it says what is done.
+
+Failures leave records too, one each; they decide nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+import uuid
+from collections import Counter
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cwt_dask.errors import MachineError, RunError
+from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.fields import impossible_fields
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.paths import is_object, replace_seen, store_errors, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+    from pathlib import Path
+
+R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
+
+SCHEMA = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a tile did.
+
+    Attributes
+    ----------
+    schema : int
+        Version of this layout.
+    run : str
+        Which run this belongs to: `read_run_id`.
+    tile : int
+        Number of the tile.
+    settings_digest : str
+        Of the settings as resolved.
+    algorithm_version : int
+        Of the mathematics.
+    n_iter : int
+        Iterations made.
+    converged : bool
+        Whether the tile stopped by its own variance (only where it may).
+    moments : list of [int, float, float]
+        Count, mean and sum of squared deviations of the core's residual after each iteration.
+    attempt : int
+        1, and one more for each failure that was recorded before.
+    host, processor, job : str
+        Where it ran, on what kind of processor, under which batch job (empty outside of one).
+    started, seconds : str, float
+        Start (UTC) of the last task, and wall time of all.
+    """
+
+    schema: int
+    run: str
+    tile: int
+    settings_digest: str
+    algorithm_version: int
+    n_iter: int
+    converged: bool
+    moments: list[tuple[int, float, float]]
+    attempt: int
+    host: str
+    processor: str
+    job: str
+    started: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileRecord(Record):
+    """A finished tile.
+
+    Attributes
+    ----------
+    core, window, box : list of int
+        Boxes y0, y1, x0, x1 in pixels of the map: what is published, what was seen, and what the FFTs were made of.
+    wrap : bool
+        Whether columns count modulo the map's width.
+    input_digest : str
+        Of all pixels of the window.
+    model_max : float
+        Largest model value in the core, counts per pixel.
+    empty : bool
+        Whether no pixel of the core is in the support.
+    near_threshold, undefined : int
+        Pixels of the core within rounding of a threshold; pixels of the core with an undefined expected error.
+    chunk_digests : dict of str
+        sha256 or CRC32C of what the tile wrote to each array of `maps.zarr` and `seams.zarr`, and of its detections.
+    peak_memory : int
+        Largest resident size of the process in bytes.
+    taken_from : str
+        The run that this was taken over from, whose time and place the others tell; empty where it was done here.
+    """
+
+    core: list[int]
+    window: list[int]
+    box: list[int]
+    wrap: bool
+    input_digest: str
+    model_max: float
+    empty: bool
+    near_threshold: int
+    undefined: int
+    chunk_digests: dict[str, str]
+    peak_memory: int
+    taken_from: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockRecord(Record):
+    """A tile at the end of a block of iterations.
+
+    Attributes
+    ----------
+    block : int
+        Last iteration of the block.
+    round : int
+        How often fates of islands had been told.
+    checkpoint : str
+        What tells whether the checkpoint is as it was written.
+    """
+
+    block: int
+    round: int
+    checkpoint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRecord:
+    """A tile that could not be done.
+
+    Attributes
+    ----------
+    schema, run, tile
+        As of `Record`.
+    stage : str
+        What was being done with it.
+    attempt : int
+        How many failures of this tile are recorded, with this one.
+    error, message, traceback : str
+        Class of the error, what it says, and where it came from.
+    when : str
+        Time (UTC).
+    """
+
+    schema: int
+    run: str
+    tile: int
+    stage: str
+    attempt: int
+    error: str
+    message: str
+    traceback: str
+    when: str
+
+
+def begin_ledger(run_dir: RunDir) -> None:
+    """Make a ledger, of a run that is no other."""
+    run_dir.ledger.mkdir()
+    write_atomically(run_dir.run_id, uuid.uuid4().hex.encode())
+
+
+def read_run_id(run_dir: RunDir) -> str:
+    """Which run lies there: tasks of another one, which this has replaced, must not write here.
+
+    Raises
+    ------
+    RunError
+        If nothing says so.
+    """
+    try:
+        return run_dir.run_id.read_text(encoding="ascii")
+    except (FileNotFoundError, ValueError) as error:
+        raise RunError(f"{run_dir.run_id} cannot be read ({error}): run with --overwrite to start anew") from error
+
+
+def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
+    """Refuse a task that was thought lost and came back when its run had been overwritten by a new one.
+
+    Raises
+    ------
+    RunError
+        If another run lies there by now.
+    """
+    if read_run_id(run_dir) != run_id:
+        raise RunError(f"{run_dir.path} holds another run by now: this task is of the one before")
+
+
+def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
+    """Publish a record; a later one of the same kind replaces it."""
+    path, content = _place(run_dir, record), json.dumps(asdict(record), indent=1, allow_nan=False).encode()
+    if is_object(path):
+        seen = version_of(path)  # of two that write at once one is refused, and tries again
+        refuse_another_run(run_dir, record.run)
+        replace_seen(path, content, seen)
+    else:
+        write_atomically(path, content)
+
+
+def read_records(ledger: Path) -> dict[int, TileRecord]:
+    """Records of finished tiles by number; what is damaged is no record.
+
+    Raises
+    ------
+    RunError
+        If a record is of another version.
+    """
+    # Those of blocks and of failures have a second dot.
+    paths = (path for path in sorted(ledger.glob("tile-*.json")) if path.name.count(".") == 1)
+    return {record.tile: record for record in _undamaged(paths, TileRecord)}
+
+
+def read_record(path: Path) -> TileRecord:
+    """One record of a finished tile.
+
+    Raises
+    ------
+    RunError
+        If it is not one that this version writes.
+    """
+    return _read(path, TileRecord)
+
+
+def read_block_records(ledger: Path, block: int) -> dict[int, list[BlockRecord]]:
+    """Records of each tile in a block of iterations, round by round; what is damaged is no record.
+
+    Raises
+    ------
+    RunError
+        If a record is of another version.
+    """
+    found: dict[int, list[BlockRecord]] = {}
+    for record in _undamaged(sorted(ledger.glob(f"tile-*.block-{block:05d}.round-*.json")), BlockRecord):
+        found.setdefault(record.tile, []).append(record)
+    return found
+
+
+def read_rounds(run_dir: RunDir, block: int, tile: int, most: int) -> list[BlockRecord]:
+    """Records of one tile in a block of iterations, of at most so many rounds.
+
+    Raises
+    ------
+    RunError
+        If a record is not one that this version writes.
+    """
+    # To list the ledger once a tile would take time by the square of their number.
+    paths = (run_dir.block_record(block, tile, round_) for round_ in range(most))
+    return list(_undamaged((path for path in paths if path.exists()), BlockRecord))
+
+
+def record_failure(run_dir: RunDir, tile: int, stage: str, error: BaseException) -> None:
+    """Keep why a tile could not be done."""
+    # Whatever broke the tile may break this: what is known of it is said all the same.
+    with suppress(OSError, MachineError), store_errors():
+        attempt = count_failures(run_dir, tile) + 1
+        record = FailureRecord(
+            schema=SCHEMA,
+            run=read_run_id(run_dir),
+            tile=tile,
+            stage=stage,
+            attempt=attempt,
+            error=type(error).__name__,
+            message=str(error),
+            traceback="".join(traceback.format_exception(error)),
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_atomically(run_dir.failure(tile, attempt), json.dumps(asdict(record), indent=1).encode())
+
+
+def count_failures(run_dir: RunDir, tile: int) -> int:
+    """How many failures of a tile are recorded."""
+    return next(n for n in count() if not run_dir.failure(tile, n + 1).exists())
+
+
+def last_failures(run_dir: RunDir) -> dict[int, FailureRecord]:
+    """The last failure of each tile that failed.
+
+    Raises
+    ------
+    RunError
+        If a record is not one that this version writes.
+    """
+    paths = sorted(run_dir.ledger.glob("tile-*.failed-*.json"))
+    return {record.tile: record for record in _undamaged(paths, FailureRecord)}
+
+
+def unresolved_failures(run_dir: RunDir) -> dict[int, FailureRecord]:
+    """The last failure of each tile with which nothing has succeeded since."""
+    found = {}
+    for tile, failure in last_failures(run_dir).items():
+        failed = run_dir.failure(tile, failure.attempt).stat().st_mtime_ns
+        since = [run_dir.record(tile), *run_dir.ledger.glob(f"tile-{tile:07d}.block-*.json")]
+        if not any(path.exists() and path.stat().st_mtime_ns >= failed for path in since):
+            found[tile] = failure
+    return found
+
+
+def latest_block(ledger: Path, done: Container[int] = ()) -> tuple[int, int] | None:
+    """The last block of iterations that tiles have made that are not `done`, by its end, and how many have.
+
+    None without such tiles.
+    """
+    names = (path.name.removeprefix("tile-") for path in ledger.glob("tile-*.block-*.round-00000.json"))
+    parts = (name.partition(".block-") for name in names)
+    blocks = Counter(int(block[:5]) for tile, _, block in parts if int(tile) not in done)
+    return max(blocks.items(), default=None)
+
+
+class DamagedRecordError(RunError):
+    """A file of the ledger that is no record: it says nothing, and what it was to say is found or done anew."""
+
+
+def _undamaged(paths: Iterable[Path], kind: type[R]) -> Iterator[R]:
+    for path in paths:
+        with suppress(DamagedRecordError):
+            yield _read(path, kind)
+
+
+def _place(run_dir: RunDir, record: TileRecord | BlockRecord | FailureRecord) -> Path:
+    """Where a record belongs."""
+    if isinstance(record, TileRecord):
+        return run_dir.record(record.tile)
+    if isinstance(record, BlockRecord):
+        return run_dir.block_record(record.block, record.tile, record.round)
+    return run_dir.failure(record.tile, record.attempt)
+
+
+def _read(path: Path, kind: type[R]) -> R:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record = kind(**content)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DamagedRecordError(f"{path} is not a ledger record ({error})") from error
+    if record.schema != SCHEMA:
+        raise RunError(f"{path} has schema {record.schema}, this version reads {SCHEMA}: use the version that wrote it")
+    wrong = impossible_fields(record)
+    # Numbers of tiles become names of files.
+    if wrong or path.name != _place(RunDir(path.parent.parent), record).name:
+        raise DamagedRecordError(f"{path} is not a ledger record (impossible: {', '.join(wrong) or 'its name'})")
+    return record

@@ -1,0 +1,209 @@
+"""The published maps and seams: Zarr stores that the driver creates once, and of which each tile writes its chunks.
+
+Two tasks that write one chunk lose data silently, so a chunk belongs to one tile. A chunk that is there says nothing of
+the others: only the ledger says what is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from cwt_dask.geometry.margins import STRIP_WIDTH
+from cwt_dask.storage.checksum import crc32c, sha256_of_file
+from cwt_dask.storage.paths import exists
+from cwt_dask.storage.schema import CUBES, DENSE, DIGESTED, HISTORY, IMAGES, attributes_of, lay_out_coordinates
+from cwt_dask.storage.zarr_io import DAMAGE, create_group, described, flushing_behind, open_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import zarr
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.state import State
+    from cwt_dask.geometry.tiling import Box, Tile, TileGrid
+    from cwt_dask.storage.layout import RunDir
+
+OPPOSITE = {"south": "north", "north": "south", "west": "east", "east": "west"}
+SIDES = tuple(OPPOSITE)
+STRIPS = ("own_model", "own_support", "beyond_model", "beyond_support")
+
+
+def create_maps(
+    run_dir: RunDir, grid: TileGrid, scales: Sequence[float], header_text: str, *, history: int = 0
+) -> None:
+    """Create the arrays that tiles write: `maps.zarr` with images (y, x) and cubes (scale, y, x), and seams.
+
+    The axes have coordinates: pixels from 0, and `scales` in pixels.
+
+    `history` is the number of iterations whose models can be kept.
+    """
+    _lay_out_maps(create_group(run_dir.maps, wcs_header=header_text), grid, scales, history)
+    _lay_out_seams(create_group(run_dir.seams), grid, len(scales))
+
+
+def describe_maps(
+    run_dir: RunDir, grid: TileGrid, scales: Sequence[float], header_text: str, *, history: int = 0
+) -> dict[Path, bytes]:
+    """What `create_maps` writes, by file."""
+    maps = described(lambda group: _lay_out_maps(group, grid, scales, history), wcs_header=header_text)
+    seams = described(lambda group: _lay_out_seams(group, grid, len(scales)))
+    return {
+        store / name: content
+        for store, files in ((run_dir.maps, maps), (run_dir.seams, seams))
+        for name, content in files.items()
+    }
+
+
+def _lay_out_maps(maps: zarr.Group, grid: TileGrid, scales: Sequence[float], history: int) -> None:
+    shape, core, n_scale = grid.map_box.shape, grid.core_shape, len(scales)
+    lay_out_coordinates(maps, shape, scales)
+    for name, dtype in IMAGES.items():
+        _create(maps, name, shape, core, dtype, ("y", "x"), attributes_of(name))
+    for name, dtype in CUBES.items():
+        _create(maps, name, (n_scale, *shape), (n_scale, *core), dtype, ("scale", "y", "x"), attributes_of(name))
+    if history:
+        axes = ("iteration", "y", "x")
+        _create(maps, HISTORY, (history, *shape), (1, *core), "float64", axes, attributes_of(HISTORY))
+
+
+def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
+    pixels = STRIP_WIDTH * max(grid.core_shape)
+    for whose in ("own", "beyond"):
+        for name, dtype, strip in (("model", "float64", (pixels,)), ("support", "bool", (n_scale, pixels))):
+            axes = ("tile", "side", *("scale",) * (len(strip) - 1), "pixel")
+            sides = len(SIDES)
+            _create(seams, f"{whose}_{name}", (grid.n_tiles, sides, *strip), (1, sides, *strip), dtype, axes)
+
+
+def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> dict[str, str]:
+    """Write a tile's core, images (y, x) and cubes (scale, y, x), each as the one chunk it owns; digests by name.
+
+    An array is done with when the next is taken.
+    """
+    group = open_group(maps, writable=True)
+    digests = {}
+    with flushing_behind(group):
+        for name, values in arrays:
+            pixels = np.ascontiguousarray(values)
+            # To look whether a chunk is empty takes longer than to compress it.
+            group[name].with_config({"write_empty_chunks": True})[(..., *core.slices)] = pixels
+            digests[name] = digest_pixels(pixels, name)
+    return digests
+
+
+def publish_history(
+    maps: Path, core: Box, iteration: int, model: NDArray[np.float64], *, onwards: bool = False
+) -> None:
+    """Write the model of a tile's core (y, x) after an iteration; `onwards` if it will stay so in all later ones."""
+    history = open_group(maps, writable=True)[HISTORY].with_config({"write_empty_chunks": True})
+    n_kept = history.shape[0]
+    # Where a run that had ended is mended, nobody asks for more than it has.
+    for kept in range(iteration, (n_kept if onwards else min(iteration, n_kept)) + 1):
+        history[(kept - 1, *core.slices)] = model
+
+
+def has_history(run_dir: RunDir) -> bool:
+    """Whether the model of every iteration is kept."""
+    # Not what the store says of it: that may be damaged.
+    return exists(run_dir.maps / HISTORY)
+
+
+def cut_history(run_dir: RunDir, n_iter: int) -> None:
+    """Leave out what tiles did after the iteration at which the whole map stopped."""
+    history = open_group(run_dir.maps, writable=True)[HISTORY]
+    history.resize((n_iter, *history.shape[1:]))
+
+
+def stored_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
+    """Digests by name of what a tile wrote, as it lies in the stores; what cannot be read is not among them."""
+    digests = {}
+    for name in (*IMAGES, *CUBES):
+        with suppress(*DAMAGE):
+            maps = open_group(run_dir.maps, whole="run")
+            digests[name] = digest_pixels(maps[name][(..., *tile.core.slices)], name)
+    for name in STRIPS:
+        with suppress(*DAMAGE):
+            digests[name] = digest_pixels(open_group(run_dir.seams)[name][tile.id], name)
+    return digests
+
+
+def digest_pixels(values: NDArray[np.generic], name: str) -> str:
+    """Digest an array's pixels as little-endian bytes in C order.
+
+    sha256 where `digest_maps` is made of it; else CRC32C, which finds damage in a third of the time.
+    """
+    pixels = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    return hashlib.sha256(pixels.data).hexdigest() if name in DIGESTED else f"crc32c:{crc32c(pixels):08x}"
+
+
+def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dict[str, str]:
+    """Keep what a tile holds on both sides of its seams, of its own core and beyond it; digests by name."""
+    group = open_group(seams, writable=True)
+    digests = {}
+    beyond = grid.strips(tile, STRIP_WIDTH)
+    own = {
+        side: grid.strips(neighbour, STRIP_WIDTH)[OPPOSITE[side]] for side, neighbour in grid.neighbours(tile).items()
+    }
+    for whose, strips in (("own", own), ("beyond", beyond)):
+        for name, values in (("model", state.model), ("support", state.joined)):
+            array = group[f"{whose}_{name}"]
+            kept = np.zeros(array.shape[1:], dtype=array.dtype)
+            for side, box in strips.items():
+                pixels = values[(..., *box.within(tile.box))]
+                kept[SIDES.index(side), ..., : box.area] = pixels.reshape(*pixels.shape[:-2], -1)
+            array[tile.id] = kept
+            digests[f"{whose}_{name}"] = digest_pixels(kept, f"{whose}_{name}")
+    return digests
+
+
+def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
+    """Copy what a tile kept of its seams from one store to another; digests by name."""
+    theirs, ours = open_group(source), open_group(target, writable=True)
+    digests = {}
+    for name in STRIPS:
+        kept = np.asarray(theirs[name][tile])
+        ours[name][tile] = kept
+        digests[name] = digest_pixels(kept, name)
+    return digests
+
+
+def _create(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    axes: tuple[str, ...],
+    attributes: Mapping[str, str] | None = None,
+) -> None:
+    lz4, zstd = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), ZstdCodec(level=0)
+    group.create_array(
+        name,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        fill_value=0,
+        compressors=[lz4 if name in DENSE else zstd, Crc32cCodec()],
+        dimension_names=axes,
+        attributes=attributes,
+    )
+
+
+def published_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
+    """Digests by name of all that a tile published, as it is now; what cannot be read is not among them."""
+    digests = stored_digests(run_dir, tile)
+    with suppress(OSError):
+        digests["detections"] = sha256_of_file(run_dir.detections(tile.id))
+    return digests
+
+
+def digests_of_tile(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
+    """Those digests of a tile by its number."""
+    return published_digests(run_dir, grid.tile(tile))

@@ -1,0 +1,42 @@
+"""What is known of this process: where it runs, on what, under which batch job, and how much memory it took."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+from functools import cache
+from pathlib import Path
+
+# As SLURM, PBS, LSF and Grid Engine name the job to its processes.
+JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+
+
+def batch_job() -> str:
+    """Number of the batch job that this process is part of; empty outside of one."""
+    return next((os.environ[name] for name in JOB_VARIABLES if name in os.environ), "")
+
+
+@cache
+def processor() -> str:
+    """Kind of processor: on unlike ones last bits may differ."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def peak_memory() -> int:
+    """Largest resident size that this process has had, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss: on Linux it starts at what the parent process held when it started this one.
+        return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def versions() -> dict[str, str]:
+    """Versions of what can change last bits."""
+    packages = ("cwt_dask", "numpy", "numba", "scipy", "astropy", "zarr", "dask", "distributed")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}

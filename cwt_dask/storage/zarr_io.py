@@ -1,0 +1,164 @@
+"""Zarr groups in directories and buckets, whose chunks are safe before anybody records that they are done."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal
+
+import zarr
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
+
+from cwt_dask.errors import DamageError, SurveyError
+from cwt_dask.storage.atomic import atomic_file
+from cwt_dask.storage.paths import STORAGE_OPTIONS, is_object
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from zarr.core.buffer import Buffer
+
+# What damaged files make Zarr and its codecs raise, and what those do that are missing or cannot be read.
+MALFORMED = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, LookupError)
+DAMAGE = (OSError, *MALFORMED)
+# Chunks that are written and not yet on the disk.
+MOST_LANDING = 32
+
+
+def create_group(path: Path, **attributes: Any) -> zarr.Group:
+    """Make a group that can be written."""
+    return zarr.create_group(_store(path), attributes=attributes)
+
+
+def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey", "run"] = "") -> zarr.Group:
+    """Open a group; what goes wrong is as `zarr.open_group` has it.
+
+    Of a `whole` one, to be read only, a chunk that is not there is lost: reading it raises SurveyError, or DamageError
+    where it is a run that wrote the group.
+    """
+    # Without the version, files of older ones would be looked for, too.
+    store = _store(path, read_only=not writable, whole=whole)
+    return zarr.open_group(store, mode="r+" if writable else "r", zarr_format=3)
+
+
+def described(fill: Callable[[zarr.Group], None], **attributes: Any) -> dict[str, bytes]:
+    """What a group and the arrays that `fill` makes in it have in the files that describe them, by name."""
+    files: dict[str, Buffer] = {}
+    fill(zarr.create_group(MemoryStore(files), attributes=attributes))
+    return {name: buffer.to_bytes() for name, buffer in files.items()}
+
+
+def parsed(description: bytes) -> dict[str, Any]:
+    """What Zarr takes from a file that describes a group or an array.
+
+    Raises
+    ------
+    Exception
+        One of `MALFORMED` if it describes none.
+    """
+    files = {"zarr.json": default_buffer_prototype().buffer.from_bytes(description)}
+    found: dict[str, Any] = zarr.open(MemoryStore(files), mode="r", zarr_format=3).metadata.to_dict()
+    return found
+
+
+@contextmanager
+def flushing_behind(group: zarr.Group) -> Iterator[None]:
+    """Wait for the disk at the end of the block, not after each chunk that is written to a group."""
+    store = group.store
+    with store.flushing_behind() if isinstance(store, DurableStore) else nullcontext():
+        yield
+
+
+class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr's types
+    """A directory that survives a crash of the machine: Zarr's own renames, but leaves the writing to the system.
+
+    Nor does what is written push out of the system's memory what is read again: docs/design/0001-tiles.md.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._landing: list[Future[None]] = []
+        self._flusher: ThreadPoolExecutor | None = None
+
+    @contextmanager
+    def flushing_behind(self) -> Iterator[None]:
+        """Wait for the disk at the end of the block, not after each chunk.
+
+        Chunks come in sight one after the other meanwhile; at the end all are on the disk, or their error is raised.
+        """
+        try:
+            with ThreadPoolExecutor(1) as self._flusher:
+                yield
+            while self._landing:
+                self._landing.pop(0).result()
+        finally:
+            self._flusher = None
+            self._landing.clear()
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a chunk or metadata; see `zarr.abc.store.Store`."""
+        await asyncio.to_thread(self.set_sync, key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Write a chunk or metadata here and now."""
+        self._check_writable()
+        path = self.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(atomic_file(path, cached=False)).write(value.as_buffer_like())
+            if self._flusher:
+                self._landing.append(self._flusher.submit(stack.pop_all().close))
+        # Each is an open file.
+        if len(self._landing) > MOST_LANDING:
+            self._landing.pop(0).result()
+
+
+class _OfSurvey:
+    """Before the store that it is mixed with: Zarr takes a chunk that is not there for one of fill values."""
+
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
+        content: Buffer | None = await super().get(key, *args, **kwargs)  # type: ignore[misc] # of the store
+        if content is None and "/c/" in key:
+            self._lack(key)
+        return content
+
+    def _lack(self, key: str) -> None:
+        raise SurveyError(f"the survey's store has lost its chunk {key}: ingest the survey again")
+
+
+class _OfRun(_OfSurvey):
+    def _lack(self, key: str) -> None:
+        raise DamageError(
+            f"the run's maps have lost their chunk {key}: cwt-dask verify says what else is damaged, and the run's own "
+            "command mends it"
+        )
+
+
+class _SurveyDirectory(_OfSurvey, DurableStore):
+    pass
+
+
+class _SurveyBucket(_OfSurvey, FsspecStore):  # type: ignore[misc] # mypy is not told of Zarr's types
+    pass
+
+
+class _RunDirectory(_OfRun, DurableStore):
+    pass
+
+
+class _RunBucket(_OfRun, FsspecStore):  # type: ignore[misc] # mypy is not told of Zarr's types
+    pass
+
+
+_DIRECTORIES = {"": DurableStore, "survey": _SurveyDirectory, "run": _RunDirectory}
+_BUCKETS = {"": FsspecStore, "survey": _SurveyBucket, "run": _RunBucket}
+
+
+def _store(path: Path, *, read_only: bool = False, whole: str = "") -> FsspecStore | DurableStore:
+    if is_object(path):
+        return _BUCKETS[whole].from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
+    return _DIRECTORIES[whole](path, read_only=read_only)

@@ -1,0 +1,233 @@
+"""What one pass over a survey measures and refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cwt_dask.errors import SurveyError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.survey.strips import Strip
+
+# Below this share of Poisson's, the scatter of neighbours is no chance: it is 10 standard deviations off for the least
+# number of counts that is judged.
+_SMOOTH_SCATTER = 0.5
+_LEAST_COUNTS = 1000
+
+# Above it float64 does not hold every whole number.
+_LARGEST = 2.0**53
+
+
+@dataclass(frozen=True)
+class SurveyStatistics:
+    """What is known of a survey before it is analysed.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    n_valid : int
+        Pixels that are used.
+    n_masked : int
+        Pixels that are not: ``n_off_sky``, ``n_nan`` and, the rest, those on the sky that MASK excludes.
+    n_off_sky : int
+        Pixels that the projection puts nowhere on the sky, whatever they hold and whatever MASK says of them.
+    n_nan : int
+        Pixels on the sky that MASK would have used but counts or background are NaN at.
+    brightest : float
+        Largest valid value of counts or background, in counts a pixel.
+    counts_sum, background_sum : float
+        Sums over the valid pixels, in counts.
+    digest : str
+        SHA-256 of the shape, the WCS cards, the exposure's unit and the values of all planes (masked pixels being 0),
+        whatever format, byte order or compression they came in.
+    pixel_scale_deg : float
+        Pixel size at the map's centre, in degrees.
+    wraps : bool
+        Whether the columns close a circle of 360 deg, so that the last is the first one's neighbour.
+    warnings : tuple of str
+        What a user should know of these data.
+    exposure_unit : str
+        Unit of the exposure, as astropy reads it; empty where there is no exposure, or none that says its unit.
+    """
+
+    shape: tuple[int, int]
+    n_valid: int
+    n_masked: int
+    n_off_sky: int
+    n_nan: int
+    brightest: float
+    counts_sum: float
+    background_sum: float
+    digest: str
+    pixel_scale_deg: float
+    wraps: bool
+    warnings: tuple[str, ...]
+    exposure_unit: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the facts as JSON can hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, statistics: Mapping[str, Any]) -> SurveyStatistics:
+        """Take the facts from what `to_dict` gave, through JSON or not."""
+        return cls(**{**statistics, "shape": tuple(statistics["shape"]), "warnings": tuple(statistics["warnings"])})
+
+
+@dataclass
+class Fault:
+    """Values that cannot be: how many, and the first of them."""
+
+    plane: str
+    kind: str
+    n: int
+    value: float
+    y: int
+    x: int
+
+
+@dataclass
+class Census:
+    """Sums over strips, taken in order from the first row to the last.
+
+    Nothing of it depends on how many rows a strip has: sums are of rows, then exactly of the rows' sums; digests run
+    through each plane by itself.
+    """
+
+    n_valid: int = 0
+    n_masked: int = 0
+    n_off_sky: int = 0
+    n_counts_off_sky: int = 0
+    counts_off_sky: float = 0.0
+    n_nan: int = 0
+    brightest: float = 0.0
+    n_fractional: int = 0
+    n_without_background: int = 0
+    counts_without_background: float = 0.0
+    n_bad_exposure: int = 0
+    scatter: float = 0.0
+    expected_scatter: float = 0.0
+    faults: dict[tuple[str, str], Fault] = field(default_factory=dict)
+    row_sums: dict[str, list[float]] = field(default_factory=lambda: {"counts": [], "background": []})
+    hashes: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, strip: Strip) -> None:
+        """Take up the next rows."""
+        valid = strip.mask.astype(bool)
+        self.n_valid += int(np.count_nonzero(valid))
+        self.n_masked += int(np.count_nonzero(~valid))
+        self.n_off_sky += strip.n_off_sky
+        self.n_counts_off_sky += strip.counts_off_sky.size
+        self.counts_off_sky += float(strip.counts_off_sky.sum())
+        self.n_nan += strip.n_nan
+        self.n_bad_exposure += strip.n_bad_exposure
+        values = {name: plane.astype("<f8") for name, plane in strip.planes().items()}
+        for name, plane in values.items():
+            self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(plane).data)
+        for name in self.row_sums:
+            self._find(name, "negative", values[name], values[name] < 0, strip.y0)
+            self._find(name, "infinite", values[name], np.isinf(values[name]), strip.y0)
+            self._find(name, "absurdly large", values[name], values[name] > _LARGEST, strip.y0)
+        if self.faults:
+            return  # refused in the end, however it adds up
+        for name, rows in self.row_sums.items():
+            rows.extend(values[name].sum(axis=1).tolist())
+            self.brightest = max(self.brightest, float(values[name].max()))
+        self._judge_counts(values["counts"], values["background"], valid)
+
+    def _find(self, plane: str, kind: str, values: NDArray[np.float64], bad: NDArray[np.bool_], y0: int) -> None:
+        n = int(np.count_nonzero(bad))
+        if n:
+            y, x = (int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
+            fault = self.faults.setdefault((plane, kind), Fault(plane, kind, 0, float(values[y, x]), y + y0, x))
+            fault.n += n
+
+    def _judge_counts(
+        self, counts: NDArray[np.float64], background: NDArray[np.float64], valid: NDArray[np.bool_]
+    ) -> None:
+        self.n_fractional += int(np.count_nonzero(counts != np.rint(counts)))
+        unexplained = (counts > 0) & (background == 0)
+        self.n_without_background += int(np.count_nonzero(unexplained))
+        self.counts_without_background += float(counts[unexplained].sum())
+        # Half the squared difference of neighbours averages to the mean where counts are Poisson's, whatever the large
+        # structure; smoothing leaves less.
+        left, right = counts[:, :-1], counts[:, 1:]
+        pairs = valid[:, :-1] & valid[:, 1:]
+        self.scatter += float(np.square(right - left)[pairs].sum()) / 2
+        self.expected_scatter += float((right + left)[pairs].sum()) / 2
+
+    def check(self, where: Mapping[str, str]) -> None:
+        """Refuse what cannot be analysed.
+
+        Parameters
+        ----------
+        where : mapping
+            HDU and file of each plane, in words.
+
+        Raises
+        ------
+        SurveyError
+            If a used pixel is negative, infinite or absurdly large, or no pixel is used.
+        """
+        if self.faults:
+            fault = next(iter(self.faults.values()))
+            raise SurveyError(
+                f"{where[fault.plane]} has {fault.n} {fault.kind} value{'s' if fault.n > 1 else ''}, the first one "
+                f"{fault.value:g} at x = {fault.x}, y = {fault.y} (from 0): correct or mask them"
+            )
+        if self.n_valid == 0:
+            raise SurveyError(
+                f"{where['counts']}: no pixel can be used: {self.n_off_sky} lie off the sky, {self.n_nan} are NaN in "
+                f"counts or background, {self.n_masked - self.n_off_sky - self.n_nan} masked by MASK"
+            )
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say what may be wrong with the data without making them useless."""
+        said = []
+        if not self.total("counts"):
+            said.append(
+                f"counts are 0 on all {self.n_valid} pixels that are used, so nothing can be found: check that "
+                "this is the counts map, and that its mask is right"
+            )
+        if self.n_counts_off_sky:
+            said.append(
+                f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels that the projection puts nowhere "
+                "on the sky are not used"
+            )
+        if self.n_fractional:
+            said.append(
+                f"counts are not whole numbers at {self.n_fractional} pixels: significances assume Poisson counts"
+            )
+        if self.expected_scatter >= _LEAST_COUNTS and self.scatter < _SMOOTH_SCATTER * self.expected_scatter:
+            said.append(
+                "counts look smoothed: the variance between neighbouring pixels is "
+                f"{self.scatter / self.expected_scatter:.2g} of Poisson's, so significances will be wrong"
+            )
+        if self.n_without_background:
+            said.append(
+                f"background is 0 at {self.n_without_background} pixels with {self.counts_without_background:g} counts"
+            )
+        if self.n_bad_exposure:
+            said.append(f"exposure is NaN, infinite or negative at {self.n_bad_exposure} used pixels: taken as 0 there")
+        return tuple(said)
+
+    def total(self, name: str) -> float:
+        """Sum of a plane over the valid pixels."""
+        return math.fsum(self.row_sums[name])
+
+    def digest(self, shape: tuple[int, int], header_text: str) -> str:
+        """SHA-256 of everything that the survey says."""
+        planes = {name: value.hexdigest() for name, value in sorted(self.hashes.items())}
+        content = {"shape": shape, "wcs": header_text, "planes": planes}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,128 @@
+"""What a tile keeps of its core's support, so that peaks are found without reading the maps again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cwt_dask.cwt.buffers import borrow_filled, give_back
+from cwt_dask.measure.centroids import find_centroids, reach_of
+from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
+from cwt_dask.storage.atomic import atomic_file
+from cwt_dask.storage.checksum import sha256_of_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.kernels import CWTKernels
+    from cwt_dask.cwt.state import State
+    from cwt_dask.geometry.tiling import Box, Tile, TileGrid
+    from cwt_dask.survey import Survey, Window
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Pixels of the support of one core.
+
+    Attributes
+    ----------
+    y, x : ndarray of int64
+        Pixels of the map, in row-major order.
+    significance : ndarray of float64
+        Largest T/E.
+    best_scale : ndarray of int16
+        Index of its scale.
+    maxima : ndarray of int64
+        Which of them may be peaks, as far as this core can tell.
+    iteration : ndarray of uint16
+        Iteration of the largest T/E of these.
+    counts, background : ndarray of float64
+        Sums over their discs.
+    y_centroid, x_centroid, y_error, x_error : ndarray of float64
+        As in `Centroids`.
+    """
+
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    significance: NDArray[np.float64]
+    best_scale: NDArray[np.int16]
+    maxima: NDArray[np.int64]
+    iteration: NDArray[np.uint16]
+    counts: NDArray[np.float64]
+    background: NDArray[np.float64]
+    y_centroid: NDArray[np.float64]
+    x_centroid: NDArray[np.float64]
+    y_error: NDArray[np.float64]
+    x_error: NDArray[np.float64]
+
+    def put(
+        self, significance: NDArray[np.float64], best_scale: NDArray[np.int16], box: Box, turn: int | None = None
+    ) -> None:
+        """Put both where images (y, x) of the pixels of `box` have them; on a ring of `turn` columns."""
+        turns = [0] if turn is None else range((box.x0 - turn + 1) // turn, box.x1 // turn + 1)
+        for columns in (self.x + n * (turn or 0) for n in turns):
+            inside = (box.y0 <= self.y) & (self.y < box.y1) & (box.x0 <= columns) & (columns < box.x1)
+            there = self.y[inside] - box.y0, columns[inside] - box.x0
+            significance[there], best_scale[there] = self.significance[inside], self.best_scale[inside]
+
+
+def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, window: Window, state: State) -> Detections:
+    """Collect the support of a tile's core, and measure counts and background around what may be peaks."""
+    core = tile.core.within(tile.box)
+    shape = tile.core.shape
+    pixels = np.flatnonzero(state.joined[(..., *core)].any(axis=0))
+    significance, best_scale = state.significance.ravel()[pixels], state.best_scale.ravel()[pixels]
+    # A pixel joined the support by a significance.
+    image = borrow_filled(shape, -np.inf)
+    image.ravel()[pixels] = significance
+    peak_y, peak_x = find_peaks(image, 0.0)
+    give_back(image)
+    maxima = np.searchsorted(pixels, peak_y * shape[1] + peak_x)
+    radius, scale = disc_radii(kernels)[best_scale[maxima]], kernels.scales[best_scale[maxima]]
+    reach = max(math.ceil(radius.max(initial=0)), reach_of(scale.max(initial=0)))
+    around = grid.on_map(tile.core.grown(reach))
+    if around.intersection(tile.window) == around:
+        part = around.within(tile.box)
+        planes, valid = [window.counts[part], window.background[part]], window.valid[part]
+    else:
+        # A margin narrower than what is looked at.
+        planes = [survey.read(name, around).astype(np.float64) for name in ("counts", "background")]
+        valid = survey.read("mask", around) > 0
+    y, x = np.divmod(pixels, shape[1])
+    y, x = y + tile.core.y0, x + tile.core.x0
+    turn = grid.x.length if grid.ring else None
+    counts, background = disc_sums(planes, around, y[maxima], x[maxima], radius, turn=turn)
+    centroids = find_centroids(planes[0], planes[1], valid, around, y[maxima], x[maxima], scale, turn=turn)
+    return Detections(
+        y=y,
+        x=x,
+        significance=significance,
+        best_scale=best_scale,
+        maxima=maxima,
+        iteration=state.best_iteration.ravel()[pixels[maxima]],
+        counts=counts,
+        background=background,
+        y_centroid=centroids.y,
+        x_centroid=centroids.x,
+        y_error=centroids.y_error,
+        x_error=centroids.x_error,
+    )
+
+
+def write_detections(path: Path, detections: Detections) -> str:
+    """Keep them in a file; its sha256."""
+    with atomic_file(path) as file:
+        for field in fields(Detections):
+            np.save(file, getattr(detections, field.name))
+    return sha256_of_file(path)
+
+
+def read_detections(path: Path) -> Detections:
+    """What `write_detections` kept."""
+    with path.open("rb") as file:
+        return Detections(**{field.name: np.load(file, allow_pickle=False) for field in fields(Detections)})

@@ -1,0 +1,173 @@
+"""Peaks of the merged maps, found and measured one core at a time from what the tiles kept of the support."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cwt_dask.geometry.tiling import Box
+from cwt_dask.geometry.windows import read_box
+from cwt_dask.measure.peaks import find_peaks
+from cwt_dask.measure.poisson import excess_interval
+from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.maps import SIDES
+from cwt_dask.storage.zarr_io import open_group
+from cwt_dask.survey import Survey
+from cwt_dask.tiles.detections import Detections, read_detections
+from cwt_dask.tiles.islands import Pieces, find_pieces
+from cwt_dask.tiles.quality import near_any
+from cwt_dask.trust import SourceFlag, Trust
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from cwt_dask.geometry.tiling import Tile
+    from cwt_dask.planning.plan import Plan
+    from cwt_dask.storage.layout import RunDir
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Peaks of one core, as columns.
+
+    Attributes
+    ----------
+    y, x : ndarray of int64
+        Pixels of the map.
+    piece : ndarray of int64
+        Which of the core's island pieces holds the peak, 0-based.
+    significance : ndarray of float64
+        Largest T/E.
+    best_scale, iteration : ndarray of int64
+        Index of its scale, and its iteration.
+    counts, background : ndarray of float64
+        Sums over the disc.
+    low, high : ndarray of float64
+        Interval of the excess: `cwt_dask.measure.poisson.excess_interval`.
+    y_centroid, x_centroid, y_error, x_error : ndarray of float64
+        As in `Centroids`.
+    exposure : ndarray of float64
+        Of the peak's pixel; 0 where the survey has none.
+    flags : ndarray of int64
+        Values of `SourceFlag` that can be told from what lies nearby.
+    """
+
+    y: NDArray[np.int64]
+    x: NDArray[np.int64]
+    piece: NDArray[np.int64]
+    significance: NDArray[np.float64]
+    best_scale: NDArray[np.int64]
+    iteration: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    background: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    y_centroid: NDArray[np.float64]
+    x_centroid: NDArray[np.float64]
+    y_error: NDArray[np.float64]
+    x_error: NDArray[np.float64]
+    exposure: NDArray[np.float64]
+    flags: NDArray[np.int64]
+
+
+COLUMNS = tuple(field.name for field in fields(Peaks))
+
+
+def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int:
+    """Find the island pieces and peaks of one core, and keep them in a file; `survey` is the survey's store."""
+    grid = plan.grid
+    core = grid.tile(tile_id).core
+    own = read_detections(run_dir.detections(tile_id))
+    y, x = _peaks_of(run_dir, plan, core, tile_id, own)
+    width = grid.x.length
+    found = np.searchsorted(own.y * width + own.x, y * width + x)
+    of_maximum = np.searchsorted(own.maxima, found)
+    labels, pieces = find_pieces((own.y - core.y0) * core.shape[1] + own.x - core.x0, core, width)
+    counts, background = own.counts[of_maximum], own.background[of_maximum]
+    low, high = excess_interval(counts, background)
+    peaks = Peaks(
+        y=y,
+        x=x,
+        piece=labels[found].astype(np.int64) - 1,
+        significance=own.significance[found],
+        best_scale=own.best_scale[found].astype(np.int64),
+        iteration=own.iteration[of_maximum].astype(np.int64),
+        counts=counts,
+        background=background,
+        low=low,
+        high=high,
+        y_centroid=own.y_centroid[of_maximum],
+        x_centroid=own.x_centroid[of_maximum],
+        y_error=own.y_error[of_maximum],
+        x_error=own.x_error[of_maximum],
+        exposure=_exposure(Survey.open(survey, ring=grid.ring), y, x),
+        flags=_flags(run_dir, plan, grid.tile(tile_id), y, x),
+    )
+    _write_found(run_dir, tile_id, pieces, peaks)
+    return tile_id
+
+
+def _peaks_of(
+    run_dir: RunDir, plan: Plan, core: Box, tile_id: int, own: Detections
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Peaks that lie in a core, as pixels of the map, by what it and its neighbours kept."""
+    grid, scales = plan.grid, plan.kernels.scales
+    near = grid.on_map(core.grown(math.ceil(scales[-1]) + 1))
+    turn = grid.x.length if grid.ring else None
+    significance, best_scale = np.full(near.shape, -np.inf), np.zeros(near.shape, np.int16)
+    own.put(significance, best_scale, near, turn)
+    for other in {other.id for other in grid.overlapping(near)} - {tile_id}:
+        read_detections(run_dir.detections(other)).put(significance, best_scale, near, turn)
+    y, x = find_peaks(significance, scales[best_scale], turn=turn)
+    y, x = y + near.y0, x + near.x0
+    inside = (core.y0 <= y) & (y < core.y1) & (core.x0 <= x) & (x < core.x1)
+    return y[inside], x[inside]
+
+
+def _exposure(survey: Survey, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Exposure of pixels of the map, where it has a unit."""
+    if not (survey.statistics.exposure_unit and y.size):
+        return np.zeros(y.size)
+    box = Box(int(y.min()), int(y.max()) + 1, int(x.min()), int(x.max()) + 1)
+    return survey.read("exposure", box)[y - box.y0, x - box.x0].astype(np.float64)
+
+
+def _flags(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Trust flags of pixels of a core, and whether the error is undefined near them."""
+    if not y.size:
+        return np.zeros(0, np.int64)
+    reach = plan.kernels.reach
+    near = plan.grid.on_map(tile.core.grown(reach))
+    trust = read_box(open_group(run_dir.maps)["trust"], near, ring=plan.grid.ring)
+    at = y - near.y0, x - near.x0
+    flags = trust[at].astype(np.int64)
+    undefined = (trust & np.uint8(Trust.ERROR_UNDEFINED)) != 0
+    if undefined.any():
+        flags[near_any(undefined, reach)[at]] |= SourceFlag.BLIND_NEARBY
+    return flags
+
+
+def _found_file(run_dir: RunDir, tile_id: int) -> Path:
+    return run_dir.islands / f"tile-{tile_id:07d}.npz"
+
+
+def _write_found(run_dir: RunDir, tile_id: int, pieces: Pieces, peaks: Peaks) -> None:
+    arrays = {f"peak_{name}": getattr(peaks, name) for name in COLUMNS}
+    arrays |= {f"face_{side}": pieces.faces[side] for side in SIDES}
+    content = io.BytesIO()
+    np.savez(content, n_pixels=pieces.n_pixels, first=pieces.first, **arrays)
+    write_atomically(_found_file(run_dir, tile_id), content.getvalue())
+
+
+def read_found(run_dir: RunDir, tile_id: int) -> tuple[Pieces, Peaks]:
+    """What `measure_tile` found in a core."""
+    with _found_file(run_dir, tile_id).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        faces = {side: arrays[f"face_{side}"] for side in SIDES}
+        pieces = Pieces(arrays["n_pixels"], arrays["first"], faces)
+        return pieces, Peaks(**{name: arrays[f"peak_{name}"] for name in COLUMNS})

@@ -1,0 +1,389 @@
+from copy import deepcopy
+from dataclasses import fields
+from itertools import pairwise
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cwt_dask import CWTKernels
+from cwt_dask.cwt import spectra as transform
+from cwt_dask.cwt.spectra import KernelSpectra, fast_length, kernel_spectra, row_blocks
+from cwt_dask.cwt.state import Criteria, Detected, Field, State, rounding_level
+from cwt_dask.cwt.step import by_own_peak, step
+from cwt_dask.cwt.stopping import Moments
+from cwt_dask.cwt.workspace import Workspace, smooth
+
+KERNELS = CWTKernels(n_scale=2, min_scale=1.2, step_scale=1.5)
+SHAPE = (30, 41)
+BOX = tuple(fast_length(n + KERNELS.reach) for n in SHAPE)
+SPECTRA = kernel_spectra(KERNELS, BOX)
+INSIDE = np.s_[..., : SHAPE[0], : SHAPE[1]]
+
+
+def criteria(threshold=3.0, island_threshold=None, *, remove_isolated=True, rounding=0.0):
+    return Criteria(threshold, island_threshold, remove_isolated, rounding)
+
+
+def poisson_field(seed, *, masked=0.0):
+    """Counts with a few sources over a background of 0.5, on the pixels of SHAPE, some of them masked."""
+    rng = np.random.default_rng(seed)
+    valid = np.zeros(BOX, dtype=bool)
+    valid[INSIDE] = rng.random(SHAPE) >= masked
+    expected = np.full(BOX, 0.5)
+    expected[rng.integers(SHAPE[0], size=3), rng.integers(SHAPE[1], size=3)] += 60
+    return Field(np.where(valid, rng.poisson(expected), 0.0), np.where(valid, 0.5, 0.0), valid)
+
+
+def iterate(field, rules, n_iter):
+    """The start, and the state after each iteration."""
+    workspace = Workspace(field, SPECTRA, rules)
+    states = [State.start(KERNELS.n_scale, BOX, with_cubes=True)]
+    for _ in range(n_iter):
+        states.append(step(deepcopy(states[-1]), workspace))
+    return states
+
+
+def residual(field, state):
+    return field.counts - (state.model + state.approx)
+
+
+def background_approximation(field):
+    return smooth(field.background, field.valid, SPECTRA)
+
+
+def assert_same_bits(a, b):
+    assert (a.iteration, a.core) == (b.iteration, b.core)
+    for name in (f.name for f in fields(State) if f.name not in ("iteration", "core")):
+        assert getattr(a, name).tobytes() == getattr(b, name).tobytes(), name
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1.0, 3.0]),
+    st.sampled_from([None, 6.0]),
+    st.booleans(),
+    st.sampled_from([0.0, 0.2]),
+)
+def test_four_iterations_are_those_of_the_oracle(seed, threshold, island_threshold, remove_isolated, masked):
+    field = poisson_field(seed, masked=masked)
+    rules = criteria(threshold, island_threshold, remove_isolated=remove_isolated, rounding=1e-12)
+    state = iterate(field, rules, 4)[-1]
+    expected = oracle.analyze(
+        field.counts[INSIDE],
+        field.background[INSIDE],
+        n_scale=2,
+        min_scale=1.2,
+        step_scale=1.5,
+        max_iter=4,
+        significance_threshold=threshold,
+        significance_island_threshold=island_threshold,
+        remove_isolated=remove_isolated,
+        mask=field.valid[INSIDE],
+        rounding=1e-12,
+        fixed=True,
+    )
+    assert state.iteration == 4
+    np.testing.assert_array_equal(state.support[INSIDE], expected.support)
+    np.testing.assert_array_equal(state.best_scale[INSIDE], expected.best_scale)
+    np.testing.assert_array_equal(state.best_iteration[INSIDE], expected.best_iteration)
+    images = {name: getattr(state, name) for name in ("model", "approx", "transform", "transform_2d")}
+    images["residual"] = residual(field, state)
+    for name, image in images.items():
+        ours, theirs = image[INSIDE], getattr(expected, name)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * max(np.abs(theirs).max(), 1e-3), err_msg=name)
+    defined = state.significance[INSIDE] > -np.inf
+    np.testing.assert_allclose(
+        state.significance[INSIDE][defined], expected.significance[defined], rtol=1e-8, atol=1e-8
+    )
+    np.testing.assert_allclose(background_approximation(field)[INSIDE], expected.approx_bkg, rtol=0, atol=1e-14)
+    moments = Workspace(field, SPECTRA, rules).residual_moments(state)
+    assert moments.count == np.count_nonzero(field.valid)
+    assert moments.variance == pytest.approx(expected.variances[-1], rel=1e-12)
+
+
+def test_a_step_leaves_field_and_kernels_alone():
+    field, rules = poisson_field(1), criteria()
+    spectra = [SPECTRA.approx, *SPECTRA.base, *SPECTRA.base_squared]
+    before = deepcopy((field, spectra))
+    iterate(field, rules, 3)
+    for ours, theirs in zip([field, *spectra], [before[0], *before[1]], strict=True):
+        for name in (f.name for f in fields(ours)):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_a_step_takes_over_the_arrays_of_its_state():
+    workspace = Workspace(poisson_field(1), SPECTRA, criteria())
+    before = State.start(KERNELS.n_scale, BOX, with_cubes=True)
+    after = step(before, workspace)
+    assert (before.iteration, after.iteration) == (0, 1)
+    for name in (f.name for f in fields(State) if f.name != "iteration"):
+        assert getattr(after, name) is getattr(before, name)
+
+
+def test_an_iteration_depends_on_its_state_alone():
+    field, rules = poisson_field(1), criteria(1.0)
+    workspace = Workspace(field, SPECTRA, rules)
+    # A tile goes on from a checkpoint, or has another before it.
+    states = iterate(field, rules, 4)
+    for before, after in [pair for _ in range(2) for pair in pairwise(states)]:
+        assert_same_bits(step(deepcopy(before), workspace), after)
+        assert_same_bits(step(deepcopy(before), Workspace(field, SPECTRA, rules)), after)
+
+
+def test_of_a_core_the_same_is_known_as_of_the_whole_box():
+    field, rules = poisson_field(5, masked=0.2), criteria(1.0, 2.0, rounding=1e-2)
+    workspace, core = Workspace(field, SPECTRA, rules), np.s_[9:26, 5:37]
+    state = State.start(KERNELS.n_scale, BOX, core)
+    for whole in iterate(field, rules, 4)[1:]:
+        state = step(state, workspace)
+        for name in ("model", "approx", "joined", "transform_2d"):
+            np.testing.assert_array_equal(getattr(state, name), getattr(whole, name), err_msg=name)
+        for name in ("significance", "best_scale", "best_iteration", "undefined", "near_threshold"):
+            np.testing.assert_array_equal(getattr(state, name), getattr(whole, name)[core], err_msg=name)
+        assert state.transform.size == state.error.size == 0
+        expected = Moments.of(residual(field, state)[core][field.valid[core]])
+        moments = workspace.residual_moments(state)
+        assert moments.count == expected.count
+        assert moments.mean == pytest.approx(expected.mean, rel=1e-12)
+        assert moments.variance == pytest.approx(expected.variance, rel=1e-12)
+    assert state.near_threshold.any()
+
+
+def four_iterations(field, threads):
+    """State and moments after four iterations, with a core and cubes."""
+    spectra = kernel_spectra(KERNELS, BOX, threads)
+    workspace = Workspace(field, spectra, criteria(1.0, 3.0, rounding=1e-12))
+    state = State.start(KERNELS.n_scale, BOX, np.s_[3:26, 5:37], with_cubes=True)
+    for _ in range(4):
+        state = step(state, workspace)
+    return state, workspace.residual_moments(state)
+
+
+@pytest.mark.parametrize("masked", [0.0, 0.2])
+@pytest.mark.parametrize("block_bytes", [1, 2**12])
+def test_neither_threads_nor_blocks_of_rows_change_bits(monkeypatch, block_bytes, masked):
+    field = poisson_field(6, masked=masked)
+    in_one_block, _ = four_iterations(field, threads=1)
+    assert len(row_blocks(BOX)) == 1
+    assert in_one_block.support.any()
+    monkeypatch.setattr(transform, "BLOCK_BYTES", block_bytes)
+    assert len(row_blocks(BOX)) > 4
+    one, moments = four_iterations(field, threads=1)
+    two, same_moments = four_iterations(field, threads=2)
+    assert_same_bits(one, in_one_block)
+    assert_same_bits(two, in_one_block)
+    assert same_moments == moments
+
+
+@pytest.mark.parametrize("n_scale", [1, 2, 4])
+def test_an_iteration_takes_three_fourier_transforms_and_two_a_scale(monkeypatch, n_scale):
+    counted = {"forward": 0, "backward": 0}
+
+    def count(name):
+        transforms = getattr(KernelSpectra, name)
+
+        def counting(self, *spectra, **options):
+            counted[name] += len(spectra)
+            return transforms(self, *spectra, **options)
+
+        monkeypatch.setattr(KernelSpectra, name, counting)
+
+    for name in counted:
+        count(name)
+    spectra = kernel_spectra(CWTKernels(n_scale=n_scale, min_scale=1.2, step_scale=1.5), BOX)
+    workspace, state = Workspace(poisson_field(1), spectra, criteria()), State.start(n_scale, BOX)
+    assert counted == {"forward": 1, "backward": 0}
+    for n_iter in (1, 2, 3):
+        state = step(state, workspace)
+        workspace.residual_moments(state)
+        assert counted == {"forward": 1 + 2 * n_iter, "backward": (1 + 2 * n_scale) * n_iter}
+    assert state.support.any()
+
+
+def test_support_model_and_significance_only_grow():
+    states = iterate(poisson_field(2), criteria(), 5)
+    assert states[-1].model.max() > 1
+    for a, b in pairwise(states):
+        assert not (a.support & ~b.support).any()
+        assert (b.model >= a.model).all()
+        assert (b.significance >= a.significance).all()
+
+
+def test_the_iteration_at_which_each_pixel_joined_the_support_is_known():
+    states = iterate(poisson_field(2), criteria(1.0), 5)
+    joined = states[-1].joined
+    assert joined.dtype == np.uint16
+    assert set(np.unique(joined)) == {0, 1, 2, 3, 4, 5}
+    for state in states:
+        np.testing.assert_array_equal(state.support, (joined > 0) & (joined <= state.iteration))
+
+
+def test_the_model_grows_by_the_sum_of_the_transforms_over_their_supports():
+    for before, after in pairwise(iterate(poisson_field(2), criteria(1.0), 5)):
+        summed = sum(
+            np.where(support, image, 0.0) for support, image in zip(after.support, after.transform, strict=True)
+        )
+        np.testing.assert_array_equal(after.transform_2d, summed)
+        np.testing.assert_array_equal(after.model, before.model + np.maximum(summed, 0.0))
+
+
+def test_pixels_that_take_no_part_stay_zero():
+    field = poisson_field(3, masked=0.3)
+    state = iterate(field, criteria(), 3)[-1]
+    images = state.model, state.approx, residual(field, state), state.transform_2d, background_approximation(field)
+    for image in images:
+        assert not image[~field.valid].any()
+    assert not state.support[:, ~field.valid].any()
+    assert (state.significance[~field.valid] == -np.inf).all()
+    assert (state.best_scale[~field.valid] == -1).all()
+    assert (state.best_iteration[~field.valid] == 0).all()
+    assert not state.undefined[~field.valid].any()
+
+
+def test_an_error_that_is_not_a_number_is_undefined_and_detects_nothing():
+    # 10^5 counts in one pixel: the approximation makes the expected counts around it negative.
+    counts, background = np.zeros(BOX), np.full(BOX, 0.5)
+    counts[15, 20] = 1e5
+    field = Field(counts, background, np.ones(BOX, dtype=bool))
+    state = iterate(field, criteria(), 5)[-1]
+    blind = np.isnan(state.error[0])
+    assert blind.any()
+    assert state.undefined[blind].all()
+
+
+def test_where_nothing_is_expected_the_significance_is_undefined():
+    # One count, and the rest of the map expects none: the error is zero in the first iteration.
+    counts = np.zeros(BOX)
+    counts[15, 20] = 1.0
+    field = Field(counts, np.zeros(BOX), np.ones(BOX, dtype=bool))
+    state = iterate(field, criteria(rounding=1e-12), 1)[-1]
+    assert state.transform.max() > 1e-2
+    assert state.undefined.all()
+    assert (state.significance == -np.inf).all()
+    assert (state.best_scale == -1).all()
+    assert not state.support.any()
+
+
+def test_pixels_near_the_threshold_are_marked():
+    field = poisson_field(4)
+    ratio = iterate(field, criteria(), 1)[-1].significance
+    y, x = np.unravel_index(np.argmax(np.where(field.valid, ratio, -np.inf)), BOX)
+    hit = iterate(field, criteria(float(ratio[y, x]), rounding=1e-13), 1)[-1]
+    assert hit.near_threshold[y, x]
+    assert hit.near_threshold.sum() == 1
+    exact = iterate(field, criteria(float(ratio[y, x])), 1)[-1]
+    assert not exact.near_threshold.any()
+
+
+def test_an_island_threshold_decides_nothing_unless_it_is_above_that_of_pixels():
+    assert criteria(3.0, 6.0).thresholds == (3.0, 6.0)
+    assert criteria(3.0, 3.0).thresholds == criteria(3.0).thresholds == (3.0,)
+
+
+def judged(rules, ratio, threshold=3.0, *, ring=False):
+    """Image of the pixels above a threshold that are judged to join the support."""
+    pixels = np.flatnonzero(ratio > threshold)
+    kept = np.zeros(ratio.shape, dtype=bool)
+    kept.ravel()[pixels] = by_own_peak(rules)(0, Detected(ratio.shape, pixels, ratio.ravel()[pixels], ring))
+    return kept
+
+
+def test_rules_of_the_support():
+    ratio = np.array([[4.0, 3.0, 6.0, 5.0], [1.0, 1.0, 1.0, 1.0], [3.5, 3.5, 1.0, -np.inf]])
+    bright, isolated, faint = ratio > 4.5, ratio == 4.0, ratio == 3.5
+    np.testing.assert_array_equal(judged(criteria(), ratio), bright | isolated | faint)
+    np.testing.assert_array_equal(judged(criteria(3.0, 6.0), ratio), bright)
+    np.testing.assert_array_equal(judged(criteria(3.0, 4.0), ratio), bright | isolated)
+    # Over the edge of a ring the isolated one belongs to the bright.
+    np.testing.assert_array_equal(judged(criteria(3.0, 6.0), ratio, ring=True), bright | isolated)
+
+
+@pytest.mark.parametrize("ring", [False, True], ids=["image", "ring"])
+@pytest.mark.parametrize("remove_isolated", [False, True])
+def test_what_is_above_the_threshold_is_detected_but_isolated_pixels(ring, remove_isolated):
+    field = ring_field(4)
+    workspace = Workspace(field, RING_SPECTRA, criteria(1.5, remove_isolated=remove_isolated), ring=ring)
+    state = State.start(KERNELS.n_scale, RING, with_cubes=True)
+    workspace.begin(state)
+    for scale in range(KERNELS.n_scale):
+        state.joined[scale, 3:5, 4:20] = 1
+        detected, pixels, values = workspace.detect(state, scale)
+        ratio = np.where(field.valid, state.transform[scale] / state.error[scale], -np.inf)
+        above = ratio > 1.5
+        rim = np.pad(above, ((1, 1), (0, 0))), np.pad(above, ((0, 0), (1, 1)), mode="wrap" if ring else "constant")
+        neighbours = rim[0][2:] | rim[0][:-2] | rim[1][:, 2:] | rim[1][:, :-2]
+        assert (above & ~neighbours).any()
+        expected = np.flatnonzero(above & neighbours if remove_isolated else above)
+        np.testing.assert_array_equal(detected.pixels, expected)
+        np.testing.assert_array_equal(detected.ratio, ratio.ravel()[expected])
+        assert (detected.shape, detected.ring) == (RING, ring)
+        np.testing.assert_array_equal(pixels, np.flatnonzero(above | state.support[scale]))
+        np.testing.assert_array_equal(values, state.transform[scale].ravel()[pixels])
+
+
+RING = (BOX[0], fast_length(SHAPE[1]))
+RING_SPECTRA = kernel_spectra(KERNELS, RING)
+
+
+def ring_field(seed):
+    """Counts with a few sources, one of them on the edge, in a box that is a ring: only below is a rim of zeros."""
+    rng = np.random.default_rng(seed)
+    valid = np.zeros(RING, dtype=bool)
+    valid[: SHAPE[0]] = True
+    expected = np.full(RING, 0.5)
+    expected[rng.integers(SHAPE[0], size=3), rng.integers(RING[1], size=3)] += 60
+    expected[12, 0] += 60
+    return Field(np.where(valid, rng.poisson(expected), 0.0), np.where(valid, 0.5, 0.0), valid)
+
+
+@pytest.mark.parametrize("shift", [1, 17])
+def test_a_ring_has_no_first_column(shift):
+    def shifted(image):
+        return np.roll(image, shift, axis=-1)
+
+    field, states = ring_field(8), []
+    for turned in (field, Field(*(shifted(getattr(field, f.name)) for f in fields(field)))):
+        workspace = Workspace(turned, RING_SPECTRA, criteria(2.0, 4.0, rounding=1e-12), ring=True)
+        state = State.start(KERNELS.n_scale, RING, with_cubes=True)
+        for _ in range(4):
+            state = step(state, workspace)
+        states.append(state)
+    one, other = states
+    assert not one.near_threshold.any()
+    # An island that is one only over the edge.
+    assert (one.support[..., 0] & one.support[..., -1]).any()
+    for name in ("joined", "best_scale", "best_iteration", "undefined"):
+        np.testing.assert_array_equal(getattr(other, name), shifted(getattr(one, name)), err_msg=name)
+    for name in ("model", "approx", "transform", "transform_2d"):
+        ours, theirs = getattr(other, name), shifted(getattr(one, name))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max(), err_msg=name)
+
+
+def test_a_judge_decides_which_of_the_pixels_detected_join():
+    seen = []
+
+    def every_other(scale, detected):
+        seen.append((scale, detected.pixels))
+        return np.arange(detected.pixels.size) % 2 == 0
+
+    state = State.start(KERNELS.n_scale, BOX)
+    state = step(state, Workspace(poisson_field(2), SPECTRA, criteria()), every_other)
+    assert [scale for scale, _ in seen] == [0, 1]
+    for scale, pixels in seen:
+        assert pixels.size > 4
+        np.testing.assert_array_equal(np.flatnonzero(state.joined[scale]), pixels[::2])
+
+
+@given(st.floats(1e-6, 1e12))
+def test_rounding_level_is_the_next_power_of_ten(brightest):
+    level, rounding = rounding_level(brightest), 64 * 2.0**-52 * brightest
+    assert level == pytest.approx(10.0 ** round(np.log10(level)), rel=1e-14)
+    assert rounding * (1 - 1e-12) <= level < 10 * rounding * (1 + 1e-12)
+
+
+def test_rounding_level_of_an_empty_map():
+    assert rounding_level(0.0) == 0.0

@@ -1,0 +1,190 @@
+"""What a site gets, checked against the schemas of those who read it. SLURM's part is run in tests/cluster."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from astropy import units as u
+from astropy.table import Table
+from dask.utils import parse_bytes
+from distributed.cli import dask_scheduler, dask_worker
+
+from cwt_dask.cli.commands import run
+from cwt_dask.config.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+# The oldest that is still looked after, about, and the newest that the package knows.
+VERSIONS = ("1.31", kubernetes_validate.latest_version())
+
+
+def manifests():
+    texts = [path.read_text(encoding="utf-8") for path in sorted(KUBERNETES.glob("*.yaml"))]
+    return [document for text in texts for document in yaml.safe_load_all(text)]
+
+
+def pods(document):
+    """Specs of all pods that a manifest leads to."""
+    if document["kind"] == "CronJob":
+        return [document["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
+    if document["kind"] == "DaskJob":
+        cluster = document["spec"]["cluster"]["spec"]
+        return [document["spec"]["job"]["spec"], cluster["scheduler"]["spec"], cluster["worker"]["spec"]]
+    return []
+
+
+MANIFESTS = manifests()
+CORE = [document for document in MANIFESTS if "dask.org" not in document["apiVersion"]]
+PODS = [pod for document in MANIFESTS for pod in pods(document)]
+# On a volume, and in buckets.
+IN_BUCKETS, ON_VOLUME = JOBS = [document for document in MANIFESTS if document["kind"] == "DaskJob"]
+
+
+def test_there_is_what_a_run_needs():
+    kinds = sorted(document["kind"] for document in MANIFESTS)
+    assert kinds == ["CronJob", "DaskJob", "DaskJob", "NetworkPolicy", "PersistentVolumeClaim"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("document", CORE, ids=lambda document: document["kind"])
+def test_manifests_are_what_kubernetes_publishes(document, version):
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
+def test_pods_are_what_kubernetes_publishes(pod, version):
+    whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": pod}
+    kubernetes_validate.validate(whole, version, strict=True)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_runs_are_what_the_operator_defines(job):
+    text = (
+        files("dask_kubernetes")
+        .joinpath("operator/deployment/helm/dask-kubernetes-operator/crds/daskjob.yaml")
+        .read_text()
+    )
+    definition = yaml.safe_load(text)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    jsonschema.Draft7Validator(definition).validate(job)
+
+
+@pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
+def test_pods_have_no_rights_that_they_do_not_need(pod):
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        confined = container["securityContext"]
+        assert confined["readOnlyRootFilesystem"]
+        assert not confined["allowPrivilegeEscalation"]
+        assert confined["capabilities"] == {"drop": ["ALL"]}
+        assert {"memory", "cpu"} <= container["resources"]["requests"].keys()
+        assert "memory" in container["resources"]["limits"]
+        # What is written at all.
+        assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108
+
+
+def containers(job):
+    return [pod["containers"][0] for pod in pods(job)]
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_everything_speaks_tls_by_the_same_secret(job):
+    for container in containers(job):
+        variables = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert variables["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] == "true"
+        named = {name.rpartition("TLS__")[2] for name in variables if "__TLS__" in name}
+        assert named == {"CA_FILE"} | {
+            f"{role}__{part}" for role in ("CLIENT", "SCHEDULER", "WORKER") for part in ("CERT", "KEY")
+        }
+        assert any(mount["mountPath"] == "/tls" for mount in container["volumeMounts"])
+    driver, scheduler, worker = (container["args"] for container in containers(job))
+    assert "--scheduler=tls://cwt-dask-scheduler:8786" in driver
+    assert "--protocol=tls" in scheduler
+    assert "tls://cwt-dask-scheduler:8786" in worker
+
+
+def test_keys_of_buckets_come_by_a_secret_to_those_who_read_and_write_there():
+    driver, scheduler, worker = containers(IN_BUCKETS)
+    assert driver["envFrom"] == worker["envFrom"] == [{"secretRef": {"name": "cwt-dask-s3"}}]
+    assert "envFrom" not in scheduler
+    assert [word.partition("/")[0] for word in driver["args"][2:4]] == ["s3:", "s3:"]
+    assert not [volume for pod in pods(IN_BUCKETS) for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+
+
+def test_but_for_where_its_files_are_a_run_in_buckets_is_the_same():
+    for one, other in zip(containers(IN_BUCKETS), containers(ON_VOLUME), strict=True):
+        differing = {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}
+        assert differing <= {"args", "envFrom", "volumeMounts"}
+        assert [word for word in one["args"] if "/" not in word] == [word for word in other["args"] if "/" not in word]
+
+
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize(
+    ("number", "words", "command"),
+    [(0, 2, run), (1, 2, dask_scheduler.main), (2, 2, dask_worker.main)],
+)
+def test_commands_have_the_options_that_they_are_given(number, words, command, job):
+    known = {option for parameter in command.params for option in parameter.opts}
+    given = {word.partition("=")[0] for word in containers(job)[number]["args"][words:] if word.startswith("--")}
+    assert given <= known
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_workers_have_the_memory_that_the_planner_aims_at(job):
+    worker = containers(job)[2]
+    (limit,) = [word.partition("=")[2] for word in worker["args"] if word.startswith("--memory-limit")]
+    assert parse_bytes(limit) == Settings().memory_target
+    for kind in ("requests", "limits"):
+        pod = parse_bytes(f"{worker['resources'][kind]['memory']}B")
+        assert pod >= 1.2 * Settings().memory_target
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("deploy/**/*.sh")) + sorted(ROOT.glob("workflows/**/*.sh")), ids=str)
+def test_scripts_are_bash_and_end_at_the_first_error(path):
+    subprocess.run(["/bin/bash", "-n", str(path)], check=True)
+    assert "set -euo pipefail" in path.read_text(encoding="utf-8")
+    assert path.stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize("name", ["Containerfile", "cwt_dask.def"])
+def test_images_are_made_of_what_is_there(name):
+    text = (ROOT / "deploy" / "container" / name).read_text(encoding="utf-8")
+    copied = re.findall(r"^COPY (.*) \./", text, re.MULTILINE) + re.findall(
+        r"^    (\S+) /opt/cwt_dask/", text, re.MULTILINE
+    )
+    names = {word for line in copied for word in line.split()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "cwt_dask", "workflows"} <= names
+    assert all((ROOT / word).exists() for word in names)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (wanted,) = re.findall(r"'\.\[([\w,]+)\]'", text)
+    assert set(wanted.split(",")) <= extras.keys()
+    assert "Not built by this project's tests" in text
+
+
+def test_catalogues_of_fields_are_joined_those_without_a_source_too(tmp_path):
+    rows = Table({"name": ["CWT J1", "CWT J2"], "ra": [1.0, 2.0] * u.deg})
+    for field, table in {"empty": rows[:0], "full": rows}.items():
+        (tmp_path / field).mkdir()
+        table.write(tmp_path / field / "catalogue.ecsv")
+        (tmp_path / field / "certificate.json").write_text(json.dumps({"tiling_exact": field == "full"}))
+    script = ROOT / "workflows" / "hpc" / "join_catalogues.py"
+    for fields, n in ((("empty", "full"), 2), (("full", "empty"), 2), (("empty",), 0)):
+        certificates = [str(tmp_path / field / "certificate.json") for field in fields]
+        command = [sys.executable, script, tmp_path / "all.ecsv", *certificates]
+        done = subprocess.run(command, check=True, stderr=subprocess.PIPE, text=True)
+        empty = tmp_path / "empty"
+        harm = f"{empty}: its tiles may have done harm, see {empty / 'certificate.json'}\n"
+        assert done.stderr == (harm if "empty" in fields else "")
+        joined = Table.read(tmp_path / "all.ecsv")
+        assert joined.colnames == ["field", "name", "ra"]
+        assert joined["field"].tolist() == ["full"] * n
+        assert joined["ra"].unit == u.deg

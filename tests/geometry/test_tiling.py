@@ -1,0 +1,271 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cwt_dask.cwt.spectra import fast_length
+from cwt_dask.errors import SettingsError
+from cwt_dask.geometry.tiling import Box, TileGrid, on_map, parts
+from cwt_dask.storage.maps import OPPOSITE
+
+grids = st.builds(
+    lambda map_shape, core_shape, margin, reach: (
+        TileGrid.plan(map_shape, core_shape, margin, reach, fast_length),
+        margin,
+        reach,
+    ),
+    map_shape=st.tuples(st.integers(1, 25), st.integers(1, 25)),
+    core_shape=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    margin=st.integers(0, 15),
+    reach=st.integers(1, 8),
+)
+
+
+@given(grids)
+def test_cores_partition_the_map_and_owners_know_it(planned):
+    grid, _, _ = planned
+    written = np.zeros((grid.y.length, grid.x.length), dtype=int)
+    owner = np.full(written.shape, -1)
+    for tile in grid.tiles():
+        written[tile.core.slices] += 1
+        owner[tile.core.slices] = tile.id
+        assert grid.tile(tile.id) == tile
+    assert (written == 1).all()
+    for y, x in np.ndindex(written.shape):
+        assert grid.owner(y, x) == owner[y, x]
+
+
+@given(grids)
+def test_windows_hold_the_margin_and_boxes_take_up_the_circular_wrap(planned):
+    grid, margin, reach = planned
+    for tile in grid.tiles():
+        assert tile.box.shape == grid.box_shape == tuple(map(fast_length, grid.box_shape))
+        visible = tile.window.intersection(grid.map_box)
+        wanted = tile.core.grown(margin).intersection(grid.map_box)
+        assert visible.intersection(wanted) == wanted
+        assert visible.intersection(tile.box) == visible
+        # A pixel of the core sees, through the wrap, none but pixels more than the margin away from it or zeros.
+        rows = circular_reach(tile.core.y0, tile.core.y1, tile.box.y0, tile.box.y1, reach)
+        columns = circular_reach(tile.core.x0, tile.core.x1, tile.box.x0, tile.box.x1, reach)
+        for wrapped, lo, hi in ((rows, visible.y0, visible.y1), (columns, visible.x0, visible.x1)):
+            assert not [p for p in wrapped if lo <= p < hi]
+
+
+def circular_reach(core0, core1, box0, box1, reach):
+    """Pixels of the box that a core's pixel reads by circular convolution from the box's other side."""
+    length = box1 - box0
+    read = {p + d for p in (core0, core1 - 1) for d in range(-reach, reach + 1)}
+    return [box0 + (p - box0) % length for p in read if not box0 <= p < box1]
+
+
+@given(grids)
+def test_a_margin_of_at_least_the_reach_takes_in_what_the_fft_length_adds(planned):
+    grid, margin, reach = planned
+    if grid.n_tiles == 1:
+        assert grid.margin is None
+    elif margin < reach:
+        assert grid.margin == margin
+    else:
+        assert grid.margin >= margin
+
+
+@given(grids, st.integers(1, 5))
+def test_strips_lie_in_the_neighbours_core_and_in_the_tiles_window(planned, width):
+    grid, margin, _ = planned
+    for tile in grid.tiles():
+        strips, neighbours = grid.strips(tile, width), grid.neighbours(tile)
+        assert strips.keys() == neighbours.keys()
+        for side, box in strips.items():
+            other = neighbours[side]
+            assert grid.neighbours(other)[OPPOSITE[side]] == tile
+            assert box.intersection(other.core) == box
+            assert box.intersection(tile.window) == box
+            thin, long = box.shape if side in ("north", "south") else box.shape[::-1]
+            assert thin <= width
+            if margin:
+                assert thin >= 1
+                assert long == (tile.core.shape[1] if side in ("north", "south") else tile.core.shape[0])
+
+
+@given(grids)
+def test_sound_pixels_are_those_whose_neighbourhood_the_window_shows(planned):
+    grid, _, reach = planned
+    for tile in grid.tiles():
+        sound = np.zeros((grid.y.length, grid.x.length), dtype=bool)
+        sound[grid.sound(tile, reach).slices] = True
+        for y, x in np.ndindex(sound.shape):
+            rows = tile.window.y0 <= y - reach and y + reach < tile.window.y1
+            columns = tile.window.x0 <= x - reach and x + reach < tile.window.x1
+            assert sound[y, x] == ((rows or not grid.y.has_seams) and (columns or not grid.x.has_seams))
+
+
+@given(st.tuples(*[st.integers(-9, 9)] * 4), st.tuples(*[st.integers(-9, 9)] * 4))
+def test_boxes_intersect_as_sets_of_pixels(first, second):
+    boxes = [Box(min(a, b), max(a, b), min(c, d), max(c, d)) for a, b, c, d in (first, second)]
+    pixels = [{(y, x) for y in range(b.y0, b.y1) for x in range(b.x0, b.x1)} for b in boxes]
+    assert boxes[0].intersection(boxes[1]).area == len(pixels[0] & pixels[1])
+    assert boxes[0].area == len(pixels[0])
+
+
+rings = st.builds(
+    lambda map_shape, core_shape, margin, reach: (
+        TileGrid.plan(map_shape, core_shape, margin, reach, fast_length, ring=True),
+        margin,
+        reach,
+    ),
+    map_shape=st.tuples(st.integers(1, 15), st.integers(1, 25)),
+    core_shape=st.tuples(st.integers(1, 20), st.integers(1, 30)),
+    margin=st.integers(0, 60),
+    reach=st.integers(1, 8),
+)
+any_boxes = st.builds(
+    lambda y0, rows, x0, columns: Box(y0, y0 + rows, x0, x0 + columns),
+    st.integers(-9, 20),
+    st.integers(0, 12),
+    st.integers(-60, 60),
+    st.integers(0, 80),
+)
+shapes = st.tuples(st.integers(1, 15), st.integers(1, 25))
+
+
+def pixels_of(box):
+    return {(y, x) for y in range(box.y0, box.y1) for x in range(box.x0, box.x1)}
+
+
+@given(rings)
+def test_cores_partition_a_ring_and_owners_know_it_of_any_column(planned):
+    grid, _, _ = planned
+    owner = np.full((grid.y.length, grid.x.length), -1)
+    for tile in grid.tiles():
+        assert (owner[tile.core.slices] == -1).all()
+        owner[tile.core.slices] = tile.id
+        assert grid.tile(tile.id) == grid.at(tile.row, tile.column) == tile
+    for y in range(grid.y.length):
+        for x in range(-2 * grid.x.length, 3 * grid.x.length):
+            assert grid.owner(y, x) == owner[y, x % grid.x.length] >= 0
+
+
+@given(rings, st.integers(-4, 4))
+def test_tiles_of_other_turns_are_shifted_copies(planned, turn):
+    grid, _, _ = planned
+    for tile in grid.tiles():
+        other = grid.at(tile.row, tile.column + turn * grid.x.n_tiles)
+        assert (other.id, other.row) == (tile.id, tile.row)
+        for name in ("core", "window", "box"):
+            assert getattr(other, name) == getattr(tile, name).shifted(turn * grid.x.length)
+
+
+@given(rings)
+def test_windows_on_a_ring_hold_the_margin_on_both_sides_and_the_circular_wrap_stays_in_it(planned):
+    grid, margin, reach = planned
+    assert grid.has_seams
+    assert grid.margin == grid.x.margin or grid.y.n_tiles > 1
+    assert grid.margin >= margin
+    for tile in grid.tiles():
+        assert tile.box.shape == grid.box_shape == tuple(map(fast_length, grid.box_shape))
+        assert tile.window.intersection(tile.box) == tile.window or grid.y.n_tiles == 1
+        assert tile.box.x0 <= tile.window.x0 <= tile.core.x0 - margin
+        assert tile.core.x1 + margin <= tile.window.x1 <= tile.box.x1
+        columns = circular_reach(tile.core.x0, tile.core.x1, tile.box.x0, tile.box.x1, reach)
+        assert not [x for x in columns if tile.core.x0 - margin <= x < tile.core.x1 + margin]
+
+
+@given(rings)
+def test_on_a_ring_every_tile_has_neighbours_in_the_west_and_the_east_that_adjoin_it(planned):
+    grid, _, _ = planned
+    for tile in grid.tiles():
+        neighbours = grid.neighbours(tile)
+        assert neighbours.keys() >= {"west", "east"}
+        assert ("south" in neighbours) == (tile.row > 0)
+        assert ("north" in neighbours) == (tile.row < grid.y.n_tiles - 1)
+        for side, other in neighbours.items():
+            assert grid.neighbours(other)[OPPOSITE[side]] == tile
+        west, east = neighbours["west"].core, neighbours["east"].core
+        assert west.x1 == tile.core.x0
+        assert east.x0 == tile.core.x1
+        assert (west.y0, west.y1) == (east.y0, east.y1) == (tile.core.y0, tile.core.y1)
+        for y in range(tile.core.y0, tile.core.y1):
+            assert grid.owner(y, tile.core.x0 - 1) == neighbours["west"].id
+            assert grid.owner(y, tile.core.x1) == neighbours["east"].id
+
+
+def test_a_single_tile_on_a_ring_is_its_own_neighbour():
+    grid = TileGrid.plan((10, 7), (10, 7), 3, 2, lambda length: length, ring=True)
+    tile = grid.tile(0)
+    assert {side: other.id for side, other in grid.neighbours(tile).items()} == {"west": 0, "east": 0}
+    assert grid.strips(tile, 2) == {"west": Box(0, 10, -2, 0), "east": Box(0, 10, 7, 9)}
+    assert grid.margin == 3
+    assert (tile.window.x0, tile.window.x1) == (tile.box.x0, tile.box.x1) == (-3, 10)
+
+
+def test_a_plain_map_of_one_tile_has_neither_seams_nor_margin():
+    grid = TileGrid.plan((10, 7), (10, 7), 3, 2, fast_length)
+    assert not grid.has_seams
+    assert not grid.ring
+    assert grid.margin is None
+    assert grid.neighbours(grid.tile(0)) == {}
+
+
+@given(rings, st.integers(1, 5))
+def test_strips_on_a_ring_lie_in_the_neighbours_core_and_in_the_tiles_window(planned, width):
+    grid, margin, _ = planned
+    for tile in grid.tiles():
+        strips, neighbours = grid.strips(tile, width), grid.neighbours(tile)
+        assert strips.keys() == neighbours.keys()
+        for side, box in strips.items():
+            assert box.intersection(neighbours[side].core) == box
+            assert box.intersection(tile.window) == box
+            if margin:
+                thin, length = box.shape if side in ("north", "south") else box.shape[::-1]
+                assert 1 <= thin <= width
+                assert length == (tile.core.shape[1] if side in ("north", "south") else tile.core.shape[0])
+
+
+@given(rings)
+def test_a_window_cuts_a_ring_on_both_sides_however_wide_it_is(planned):
+    grid, _, reach = planned
+    for tile in grid.tiles():
+        sound = grid.sound(tile, reach)
+        assert sound.x0 == tile.window.x0 + reach
+        assert sound.x1 == max(tile.window.x1 - reach, sound.x0)
+
+
+@given(st.one_of(grids, rings), any_boxes)
+def test_overlapping_tiles_are_those_whose_cores_have_pixels_of_a_box(planned, box):
+    grid, _, _ = planned
+    # Enough turns for any of the boxes.
+    turns = range(-60, 141 // grid.x.length + 1) if grid.ring else range(1)
+    copies = [
+        grid.at(row, turn * grid.x.n_tiles + column)
+        for row in range(grid.y.n_tiles)
+        for turn in turns
+        for column in range(grid.x.n_tiles)
+    ]
+    assert list(grid.overlapping(box)) == [tile for tile in copies if tile.core.intersection(box).area]
+
+
+@given(any_boxes, shapes, st.booleans())
+def test_parts_are_the_pixels_of_a_box_that_the_map_has(box, shape, ring):
+    image = np.arange(shape[0] * shape[1]).reshape(shape)
+    found = {}
+    for piece, inside in parts(box, shape, ring=ring):
+        assert piece.shape == inside.shape
+        assert pixels_of(piece) <= pixels_of(box)
+        assert inside.area == inside.intersection(Box(0, shape[0], 0, shape[1])).area > 0
+        for (y, x), value in zip(sorted(pixels_of(piece)), image[inside.slices].ravel(), strict=True):
+            assert (y, x) not in found
+            found[y, x] = value
+    wanted = {
+        (y, x): image[y, x % shape[1]] for y, x in pixels_of(box) if 0 <= y < shape[0] and (ring or 0 <= x < shape[1])
+    }
+    assert found == wanted
+    assert pixels_of(on_map(box, shape, ring=ring)) == wanted.keys()
+
+
+@pytest.mark.parametrize(
+    ("core", "margin", "message"),
+    [((0, 5), 3, "tile_size is 0"), ((5, 5), -1, "margin is -1")],
+)
+def test_impossible_grids_are_refused(core, margin, message):
+    with pytest.raises(SettingsError, match=message):
+        TileGrid.plan((10, 10), core, margin, 3, fast_length)

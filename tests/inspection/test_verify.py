@@ -1,0 +1,424 @@
+"""Runs checked again: by their files, by tiles made again, by the whole map."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import oracle
+import psutil
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from skies import poisson_sky, write_survey
+
+from cwt_dask import SurveyRun, run_survey
+from cwt_dask.cli.commands import main
+from cwt_dask.cwt.loops import not_isolated
+from cwt_dask.cwt.state import Criteria, Detected
+from cwt_dask.cwt.step import by_own_peak
+from cwt_dask.inspection.recompute import WiderJudge, draw_tiles
+from cwt_dask.inspection.verify import verify_run
+from cwt_dask.merge.certificate import digest_maps, sealed
+from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.maps import digest_pixels
+
+OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
+OPTIONS |= {"max_iter": 3}
+N_TILES = 6
+
+
+class Said(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def verify(capsys):
+    """Run `cwt-dask verify` in this process."""
+
+    def run_main(run_dir, *options):
+        status = main(["verify", str(run_dir), *map(str, options)])
+        return Said(status, *capsys.readouterr())
+
+    return run_main
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run with its history; to be copied, not changed."""
+    folder = tmp_path_factory.mktemp("verify")
+    survey = write_survey(folder / "survey.fits", *poisson_sky((90, 130), seed=3))
+    return run_survey(survey, folder / "run", keep_history=True, **OPTIONS).files.path
+
+
+@pytest.fixture(scope="module")
+def unpromised(tmp_path_factory):
+    """A run without margins; not to be changed."""
+    return made(tmp_path_factory.mktemp("unpromised"), poisson_sky((90, 130), seed=3), margin=0)
+
+
+@pytest.fixture
+def run_dir(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def made(folder, sky, mask=None, *, ring=False, **options):
+    survey = write_survey(folder / "survey.fits", *sky, mask, ring=ring)
+    return run_survey(survey, folder / "run", **OPTIONS | options).files.path
+
+
+def forge(run_dir, name, tile=4):
+    """Change the middle pixel of a tile's core, and the digests with it."""
+    run = SurveyRun.open(run_dir)
+    core = run.stored.plan.grid.tile(tile).core
+    array = zarr.open_group(run.files.maps)[name]
+    y, x = (core.y0 + core.y1) // 2, (core.x0 + core.x1) // 2
+    array[..., y, x] = ~array[..., y, x] if name == "support" else array[..., y, x] + 1e-3
+    path = run.files.record(tile)
+    record = json.loads(path.read_text())
+    record["chunk_digests"][name] = digest_pixels(array[(..., *core.slices)], name)
+    path.write_text(json.dumps(record))
+    certificate = run.certificate | {"digest_maps": digest_maps(read_records(run.files.ledger))}
+    run.files.certificate.write_text(json.dumps(sealed(certificate)))
+
+
+def lines(said, what):
+    return [line for line in said.out.splitlines() if what in line]
+
+
+# --- what is drawn ----------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 2**32))
+def test_tiles_are_drawn_once_and_the_same_by_the_same_seed(n_tiles, n_wanted, seed):
+    drawn = draw_tiles(n_tiles, n_wanted, seed)
+    assert len(drawn) == len(set(drawn)) == min(n_tiles, n_wanted)
+    assert set(drawn) <= set(range(n_tiles))
+    assert draw_tiles(n_tiles, n_wanted, seed) == drawn == sorted(drawn)
+
+
+def test_another_seed_draws_other_tiles(verify, finished):
+    said = {seed: verify(finished, "--recompute", 2, "--seed", seed) for seed in range(3)}
+    again = {seed: tuple(re.findall(r"tile (\d+) again", text.out)) for seed, text in said.items()}
+    assert all(len(tiles) == 2 for tiles in again.values())
+    assert len(set(again.values())) > 1
+    assert verify(finished, "--recompute", 2).out == said[0].out
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        (("--recompute", "0"), "recompute is 0: it must be at least 1 tile"),
+        (("--recompute", "-2"), "recompute is -2: it must be at least 1 tile"),
+        (("--recompute", "1", "--seed", "-1"), "seed is -1: it must be 0 or more"),
+        (("--recompute", "all"), "Invalid value for '--recompute'"),
+    ],
+)
+def test_impossible_wishes_are_refused(verify, finished, options, fragment):
+    said = verify(finished, *options)
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("cwt-dask: ")
+    assert fragment in said.err
+
+
+# --- good runs --------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_run_passes_and_is_left_as_it_is(verify, run_dir):
+    before = {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()}
+    said = verify(run_dir, "--recompute", 99, "--against-whole")
+    assert (said.status, said.err) == (0, "")
+    assert len(re.findall(r"^    ok  tile \d again, margin \d+ pixels, 3 ", said.out, re.MULTILINE)) == N_TILES
+    assert lines(said, "the whole map as one image, 3 iterations: ")[0].startswith("    ok")
+    assert lines(said, "the history ends with the model") == ["    ok  the history ends with the model"]
+    assert not lines(said, "BROKEN") + lines(said, "note")
+    assert {path: path.read_bytes() for path in run_dir.rglob("*") if path.is_file()} == before
+
+
+def test_it_says_what_it_shows_and_what_not(verify, finished):
+    mathematics = "not shown: whether the background is right, or the mathematics"
+    said = verify(finished)
+    assert lines(said, mathematics)
+    assert lines(said, "not shown: whether maps were changed together with their digests (--recompute K")
+    assert not lines(said, "made again") + lines(said, "the whole map")
+    said = verify(finished, "--recompute", 1, "--against-whole")
+    assert lines(said, mathematics)
+    total = SurveyRun.open(finished).stored.plan.grid.n_tiles
+    assert lines(
+        said, f"1 of {total} tiles made again show whether their margins are wide enough, and whether maps were"
+    )
+    assert lines(said, "the whole map shows whether tiling did any harm")
+    assert not lines(said, "not shown: whether maps were changed")
+    # There are no more than there are.
+    assert lines(verify(finished, "--recompute", 9999), f"{total} of {total} tiles made again show")
+
+
+def test_margins_are_wider_by_twice_the_reach(verify, finished):
+    plan = SurveyRun.open(finished).stored.plan
+    margin = int(re.search(r"margin (\d+) pixels", verify(finished, "--recompute", 1).out)[1])
+    assert margin >= plan.grid.margin + 2 * plan.kernels.reach
+
+
+def test_a_single_tile_is_made_again_as_it_was(verify, tmp_path):
+    run_dir = made(tmp_path, poisson_sky((60, 80), seed=3), tile_size=80, significance_island_threshold=5.0)
+    said = verify(run_dir, "--recompute", 1, "--against-whole")
+    assert said.status == 0
+    assert lines(said, "tile 0 again, no seams, 3 iterations: differences over the maximum: model 0.0e+00")
+
+
+def test_a_masked_survey_passes(verify, tmp_path):
+    mask = np.random.default_rng(5).random((90, 130)) > 0.03
+    mask[20:40, 50:60] = False
+    run_dir = made(tmp_path, poisson_sky((90, 130), seed=3, brightest=1e4), mask, stopping="fixed")
+    said = verify(run_dir, "--recompute", 9, "--against-whole")
+    assert said.status == 0
+    assert len(lines(said, "again, margin")) == N_TILES
+
+
+def test_an_early_stop_is_found_by_the_whole_map_too(verify, tmp_path):
+    run_dir = made(tmp_path, poisson_sky((60, 80), seed=3), tol=0.5)
+    said = verify(run_dir, "--recompute", 1, "--against-whole")
+    assert said.status == 0
+    assert lines(said, "the whole map as one image, 2 iterations: ")
+
+
+def ridge():
+    """A ridge through the map, longer than any window, with a peak of T/E 138 at one end and at most 29 elsewhere."""
+    background = np.full((40, 300), 1.0)
+    expected = background.copy()
+    expected[18:22] += 8.0
+    expected[19:21, 280:290] += 50.0
+    return np.random.default_rng(1).poisson(expected), background
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(60.0, True), (200.0, False)])
+def test_an_island_longer_than_a_window_is_judged_as_published(verify, tmp_path, threshold, kept):
+    run_dir = made(tmp_path, ridge(), tile_size=75, significance_island_threshold=threshold)
+    assert SurveyRun.open(run_dir).support[0, 20].compute()[10:200].all() == kept
+    said = verify(run_dir, "--recompute", 9, "--against-whole")
+    assert said.status == 0
+    assert len(lines(said, "ok  tile ")) == 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile_size", "threshold"),
+    [((50, 130), 65, None), ((50, 130), 65, 6.0), ((50, 130), 130, 6.0), ((60, 17), 30, None)],
+)
+def test_a_ring_passes(verify, tmp_path, shape, tile_size, threshold):
+    mask = np.random.default_rng(5).random(shape) > 0.03
+    sky = poisson_sky(shape, seed=12, brightest=3000, n_sources=6)
+    options = {"tile_size": tile_size, "significance_island_threshold": threshold}
+    run_dir = made(tmp_path, sky, mask, ring=True, **options)
+    said = verify(run_dir, "--recompute", 9, "--against-whole")
+    assert said.status == 0
+    assert len(lines(said, "again, margin")) == SurveyRun.open(run_dir).stored.plan.grid.n_tiles
+    assert lines(said, "the whole ring at once, 3 iterations: ")
+
+
+# --- where nothing was promised ---------------------------------------------------------------------------------------
+
+
+def test_without_a_margin_differences_are_shown_and_no_promise_is_broken(verify, unpromised):
+    said = verify(unpromised, "--recompute", 9, "--against-whole")
+    assert said.status == 0
+    shown = lines(said, "iterations: differences over the maximum: model ")
+    assert len(shown) == N_TILES + 1
+    assert all(line.startswith("  note  ") and line.endswith(": nothing was promised") for line in shown)
+    assert float(re.search(r"model (\S+),", shown[-1])[1]) > 1e-3
+    assert lines(said, "nothing was promised of the tiles")
+
+
+def test_tiles_with_stops_of_their_own_are_made_again_to_those(verify, tmp_path):
+    run_dir = made(tmp_path, poisson_sky((90, 130), seed=3), stopping="tile", tol=1e-3, max_iter=6, keep_history=True)
+    iterations = {record.n_iter for record in read_records(run_dir / "ledger").values()}
+    assert len(iterations) > 1
+    said = verify(run_dir, "--recompute", 9, "--against-whole")
+    assert said.status == 0
+    assert lines(said, "ok  the history ends with the model")
+    assert sum(line.startswith("    ok  tile") for line in lines(said, "again, margin")) == N_TILES
+    whole = lines(said, "the whole map as one image")[0]
+    assert whole.startswith("  note  the whole map as one image, 6 iterations (published ")
+    assert f"(published {', '.join(map(str, sorted(iterations)))})" in whole
+
+
+# --- broken promises --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["model", "approx", "support"])
+def test_a_change_with_its_digest_is_found_by_computing_only(verify, run_dir, name):
+    # The history would tell of the model.
+    shutil.rmtree(run_dir / "maps.zarr" / "history_model")
+    forge(run_dir, name)
+    assert verify(run_dir).status == 0
+    said = verify(run_dir, "--recompute", 9)
+    assert said.status == 1
+    (broken,) = lines(said, "BROKEN")
+    assert broken.startswith("BROKEN  tile 4 again")
+    assert broken.endswith(": at most model 1e-09, approx 1e-09 and no pixel are allowed")
+    said = verify(run_dir, "--against-whole")
+    assert said.status == 1
+    assert lines(said, "BROKEN") == lines(said, "the whole map as one image")
+
+
+@pytest.mark.parametrize("name", ["residual", "significance"])
+def test_the_whole_map_finds_other_images_changed_too(verify, run_dir, name):
+    forge(run_dir, name)
+    assert verify(run_dir, "--recompute", 9).status == 0
+    assert verify(run_dir, "--against-whole").status == 1
+
+
+def test_not_a_number_is_a_difference(verify, run_dir):
+    zarr.open_group(run_dir / "maps.zarr")["model"][50, 60] = np.nan
+    said = verify(run_dir, "--recompute", 9, "--against-whole")
+    assert lines(said, "BROKEN  tile 4 again")
+    assert lines(said, "BROKEN  the whole map")
+
+
+def test_a_model_where_there_is_none_is_a_difference(verify, tmp_path):
+    counts = np.random.default_rng(1).poisson(1.0, (60, 80))
+    run_dir = made(tmp_path, (counts, np.ones((60, 80))), significance_threshold=50.0)
+    assert verify(run_dir, "--recompute", 9, "--against-whole").status == 0
+    forge(run_dir, "model", tile=0)
+    said = verify(run_dir, "--recompute", 9, "--against-whole")
+    assert said.status == 1
+    assert all("model 1.0e+00" in line for line in lines(said, "BROKEN"))
+
+
+def test_a_forged_stop_is_found_by_the_whole_map(verify, run_dir):
+    for path in (run_dir / "ledger").glob("tile-*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"n_iter": 2}))
+    said = verify(run_dir, "--recompute", 1, "--against-whole")
+    assert said.status == 1
+    assert lines(said, "BROKEN  the whole map as one image, 3 iterations (published 2)")
+
+
+def test_pixels_at_a_threshold_are_named(verify, run_dir):
+    forge(run_dir, "support")
+    path = run_dir / "ledger" / "tile-0000004.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"near_threshold": 7}))
+    said = verify(run_dir, "--recompute", 9)
+    assert lines(said, "and no pixel are allowed; T/E of 7 pixels is within rounding of a threshold")
+
+
+def test_a_tile_without_a_record_cannot_be_made_again(verify, run_dir):
+    (run_dir / "ledger" / "tile-0000002.json").unlink()
+    said = verify(run_dir, "--recompute", 9)
+    assert said.status == 1
+    assert lines(said, "BROKEN  tile 2 again, margin ")[0].endswith(": no record says how many iterations it made")
+
+
+def test_files_that_cannot_be_read_are_a_fault(verify, run_dir):
+    (run_dir / "maps.zarr/approx/c/1/1").write_bytes(b"abc")
+    said = verify(run_dir, "--recompute", 9, "--against-whole")
+    assert said.status == 1
+    assert lines(said, "BROKEN  tile 4 again, margin ")[0].count("files cannot be read (") == 1
+    assert lines(said, "BROKEN  the whole map as one image: files cannot be read (")
+    assert len(lines(said, "ok  tile ")) == N_TILES - 1
+
+
+def cut(maps):
+    history = maps["history_model"]
+    history.resize((2, *history.shape[1:]))
+
+
+def change(maps):
+    maps["history_model"][2, 50, 60] += 1e-6
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"), [(change, "another model in tiles 4"), (cut, "it has 2 iterations, not 3")]
+)
+def test_a_history_that_does_not_end_with_the_model_is_found(verify, run_dir, damage, fault):
+    damage(zarr.open_group(run_dir / "maps.zarr"))
+    said = verify(run_dir)
+    assert said.status == 1
+    described, *history = ["", *lines(said, "BROKEN")] if damage is change else lines(said, "BROKEN")
+    assert history == [f"BROKEN  the history ends with the model: {fault}"]
+    # A length that no run leaves is one of a damaged description, too.
+    assert ("history_model/zarr.json: it describes something else" in described) == (damage is cut)
+
+
+def test_a_history_that_cannot_be_read_is_found(verify, run_dir):
+    (run_dir / "maps.zarr/history_model/c/2/0/0").write_bytes(b"abc")
+    said = verify(run_dir)
+    assert said.status == 1
+    assert lines(said, "BROKEN  the history ends with the model: files cannot be read (")
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_map_that_does_not_fit_is_refused(verify, finished, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=100 * 2**20))
+    said = verify(finished, "--against-whole")
+    assert (said.status, said.out) == (2, "")
+    assert re.fullmatch(
+        r"cwt-dask: the whole map needs about \d+\.\d+ MiB of memory, 100.00 MiB are available: leave out "
+        r"--against-whole and take --recompute K, which makes tile after tile\n",
+        said.err,
+    )
+    assert verify(finished, "--recompute", 1).status == 0
+
+
+# --- from Python ------------------------------------------------------------------------------------------------------
+
+
+def test_checks_say_what_was_promised(finished, unpromised):
+    assert not any(check.fault for check in verify_run(SurveyRun.open(finished), recompute=2))
+    checks = list(verify_run(SurveyRun.open(unpromised), recompute=9, against_whole=True))
+    assert any(check.fault for check in checks)
+    assert not any(check.broken for check in checks)
+
+
+# --- judges -----------------------------------------------------------------------------------------------------------
+
+
+def test_islands_that_leave_the_trusted_pixels_are_judged_as_published():
+    candidates = np.zeros((7, 12), dtype=bool)
+    candidates[[0, 2, 4, 6]] = True
+    candidates[:3, 6] = False
+    candidates[1:3] = candidates[2] = False
+    candidates[2, 3:6] = True
+    ratio = np.where(candidates, 4.0, 0.0)
+    trusted = np.zeros_like(candidates)
+    trusted[:, 2:10] = True
+    ratio[0, 11] = 9.0  # reaches the threshold where nothing is trusted
+    ratio[4, 5] = 9.0
+    joined = np.zeros((1, *candidates.shape), dtype=np.int32)
+    joined[0, 0, 7:] = 2
+    joined[0, 6] = 3
+    judge = WiderJudge(8.0, trusted, joined)
+    expected = np.zeros_like(candidates)
+    expected[0, 7:] = True
+    expected[4] = True
+    nothing = np.zeros((1, *candidates.shape), dtype=np.uint16)
+    pixels = np.flatnonzero(candidates)
+    detected = Detected(candidates.shape, pixels, ratio.ravel()[pixels])
+    np.testing.assert_array_equal(judge.judge(2, nothing, 0, detected), expected.ravel()[pixels])
+    expected[6] = True
+    np.testing.assert_array_equal(judge.judge(3, nothing, 0, detected), expected.ravel()[pixels])
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    island_threshold=st.sampled_from([None, 4.0, 5.0]),
+    remove_isolated=st.booleans(),
+)
+def test_islands_of_a_ring_are_judged_as_by_the_oracle(seed, shape, island_threshold, remove_isolated):
+    ratio = np.random.default_rng(seed).choice([1.0, 3.5, 4.5, 5.5], shape, p=[0.5, 0.3, 0.15, 0.05])
+    above = ratio > 3.0
+    pixels = np.flatnonzero(above)
+    if remove_isolated:
+        pixels = pixels[not_isolated(above, pixels, True)]
+    detected = Detected(shape, pixels, ratio.ravel()[pixels], ring=True)
+    found = np.zeros(shape, dtype=bool)
+    found.ravel()[pixels] = by_own_peak(Criteria(3.0, island_threshold, remove_isolated, 0.0))(0, detected)
+    expected = oracle.detected(ratio, 3.0, island_threshold, remove_isolated=remove_isolated, wrap=True)
+    np.testing.assert_array_equal(found, expected)

@@ -1,0 +1,264 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skies import poisson_sky, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.geometry.tiling import Box, TileGrid, on_map
+from cwt_dask.geometry.windows import read_box
+from cwt_dask.measure.peaks import disc_sums, find_peaks
+from cwt_dask.survey import Survey, SurveySource, ingest
+from cwt_dask.tiles.sources import COLUMNS, measure_tile, read_found
+
+# Few values: most pixels have equal neighbours, and plateaus are the rule; some are equal but for rounding.
+levels = st.sampled_from([-np.inf, 3.0, 4.0, 4.0 * (1 + 1e-13), 5.0, 5.0 * (1 - 1e-13)])
+images = hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=levels)
+SCALES = np.array([0.5, 1.0, 1.2, math.sqrt(2), 2.0, 2.5, 4.0])
+LARGEST = 4.0
+
+
+@st.composite
+def images_with_scales(draw):
+    """An image of significances, and the scale of each pixel."""
+    image = draw(images)
+    kinds = draw(hnp.arrays(np.int64, image.shape, elements=st.integers(0, len(SCALES) - 1)))
+    return image, SCALES[kinds]
+
+
+def wins(one, other, *, earlier):
+    """Whether a significance is larger than another, or the earlier of two that differ by rounding at most."""
+    return earlier if math.isclose(one, other, rel_tol=1e-9) else one > other
+
+
+def exceeds(image, one, other):
+    """Whether pixel `one` is the more significant, or as significant and the earlier."""
+    return wins(image[one], image[other], earlier=one < other)
+
+
+def naive_peaks(image, scale):
+    peaks = []
+    for pixel in np.ndindex(image.shape):
+        y, x = pixel
+        around = [(j, i) for j in range(y - 1, y + 2) for i in range(x - 1, x + 2) if (j, i) != pixel]
+        around = [(j, i) for j, i in around if 0 <= j < image.shape[0] and 0 <= i < image.shape[1]]
+        if np.isfinite(image[pixel]) and all(exceeds(image, pixel, other) for other in around):
+            peaks.append(pixel)
+    return [
+        peak
+        for peak in peaks
+        if not any(
+            other != peak and math.dist(peak, other) <= min(scale[peak], scale[other]) and exceeds(image, other, peak)
+            for other in peaks
+        )
+    ]
+
+
+def pixels(found):
+    return list(zip(*(axis.tolist() for axis in found), strict=True))
+
+
+@given(images_with_scales())
+def test_peaks_are_those_of_the_rule(sky):
+    image, scale = sky
+    assert pixels(find_peaks(image, scale)) == naive_peaks(image, scale)
+
+
+@given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 8)))
+def test_a_core_with_a_rim_finds_the_peaks_of_the_whole(sky, core_shape):
+    image, scale = sky
+    grid = TileGrid.plan(image.shape, core_shape, 0, 1, lambda length: length)
+    found = []
+    for tile in grid.tiles():
+        near = tile.core.grown(math.ceil(LARGEST) + 1).intersection(grid.map_box)
+        for y, x in pixels(find_peaks(image[near.slices], scale[near.slices])):
+            if Box(y + near.y0, y + near.y0 + 1, x + near.x0, x + near.x0 + 1).intersection(tile.core).area:
+                found.append((y + near.y0, x + near.x0))
+    assert sorted(found) == pixels(find_peaks(image, scale))
+
+
+def test_a_plateau_is_one_peak_at_its_first_pixel():
+    image = np.full((7, 9), -np.inf)
+    image[2:5, 3:7] = 4.0
+    assert pixels(find_peaks(image, 1.0)) == [(2, 3)]
+
+
+def test_no_support_no_peaks():
+    assert pixels(find_peaks(np.full((5, 5), -np.inf), 2.0)) == []
+
+
+def test_the_fainter_of_two_near_peaks_falls_and_two_far_ones_stay():
+    image = np.full((5, 12), -np.inf)
+    image[2, 2], image[2, 5] = 4.0, 5.0
+    assert pixels(find_peaks(image, 3.0)) == [(2, 5)]
+    assert pixels(find_peaks(image, 2.9)) == [(2, 2), (2, 5)]
+
+
+def test_of_two_scales_the_finer_decides_whether_two_peaks_are_one():
+    image = np.full((5, 12), -np.inf)
+    image[2, 2], image[2, 5] = 4.0, 5.0
+    scale = np.full(image.shape, 9.0)
+    assert pixels(find_peaks(image, scale)) == [(2, 5)]
+    scale[2, 2] = 2.9
+    assert pixels(find_peaks(image, scale)) == [(2, 2), (2, 5)]
+
+
+def naive_ring_peaks(image, scale):
+    """Peaks of a ring: equal pixels are compared by row, then by which is the western one."""
+    width = image.shape[1]
+
+    def others(pixel, far):
+        """Other pixels not farther off than `far` rows or columns, with all ways to them that are as short."""
+        y, x = pixel
+        for dy in range(-far, far + 1):
+            for dx in range(-far, far + 1):
+                other = y + dy, (x + dx) % width
+                if 0 <= other[0] < image.shape[0] and other != pixel:
+                    yield dy, dx, other
+
+    maxima = {
+        pixel
+        for pixel in np.ndindex(image.shape)
+        if np.isfinite(image[pixel])
+        and all(wins(image[pixel], image[other], earlier=(dy, dx) > (0, 0)) for dy, dx, other in others(pixel, 1))
+    }
+    return sorted(
+        peak
+        for peak in maxima
+        if all(
+            wins(image[peak], image[other], earlier=(dy, dx) > (0, 0))
+            for dy, dx, other in others(peak, math.floor(LARGEST))
+            if other in maxima and math.hypot(dy, dx) <= min(scale[peak], scale[other])
+        )
+    )
+
+
+@given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 14)))
+def test_cores_of_a_ring_find_each_of_its_peaks_once(sky, core_shape):
+    image, scale = sky
+    grid = TileGrid.plan(image.shape, core_shape, 0, 1, lambda length: length, ring=True)
+    found = []
+    for tile in grid.tiles():
+        near = grid.on_map(tile.core.grown(math.ceil(LARGEST) + 1))
+        seen = (read_box(plane, near, ring=True) for plane in (image, scale))
+        peaks = find_peaks(*seen, turn=image.shape[1])
+        for y, x in pixels(peaks):
+            if Box(y + near.y0, y + near.y0 + 1, x + near.x0, x + near.x0 + 1).intersection(tile.core).area:
+                found.append((y + near.y0, x + near.x0))
+    assert sorted(found) == naive_ring_peaks(image, scale)
+
+
+@given(images_with_scales(), st.integers(-20, 20))
+def test_peaks_of_a_ring_turn_with_it(sky, columns):
+    width = sky[0].shape[1]
+    turned = naive_ring_peaks(*(np.roll(plane, columns, axis=1) for plane in sky))
+    assert turned == sorted((y, (x + columns) % width) for y, x in naive_ring_peaks(*sky))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_on_a_narrow_ring_a_peak_does_not_fall_to_itself(width):
+    image = np.full((9, width), -np.inf)
+    image[4, 0] = 5.0
+    assert naive_ring_peaks(image, np.full(image.shape, 4.0)) == [(4, 0)]
+    near = Box(0, 9, -5, width + 5)
+    found = find_peaks(read_box(image, near, ring=True), 4.0, turn=width)
+    assert [(y, x) for y, x in pixels(found) if 0 <= x + near.x0 < width] == [(4, 5)]
+
+
+@pytest.fixture(scope="module")
+def masked_survey(tmp_path_factory):
+    """A survey store with holes, and its planes with zeros in the holes."""
+    folder = tmp_path_factory.mktemp("disc")
+    counts, background = poisson_sky((40, 50), seed=5)
+    mask = np.random.default_rng(6).random(counts.shape) > 0.1
+    path = write_survey(folder / "survey.fits", counts, background, mask)
+    return ingest(SurveySource.of(path), folder / "survey.zarr"), counts * mask, background * mask
+
+
+def sums_around(survey, core, y, x, radius):
+    """Of counts and background, from no more pixels than the discs need."""
+    near = on_map(core.grown(math.ceil(radius.max(initial=0))), survey.shape, ring=survey.ring)
+    planes = survey.read("counts", near), survey.read("background", near)
+    return disc_sums(planes, near, y, x, radius, turn=survey.shape[1] if survey.ring else None)
+
+
+@pytest.mark.parametrize("core", [Box(0, 40, 0, 50), Box(0, 12, 38, 50), Box(20, 30, 10, 25)])
+@pytest.mark.parametrize("radii", [(1.0, 2.0), (2.5, 7.3), (45.0, 60.0)])
+def test_disc_sums_are_those_of_brute_force_on_edges_and_holes_too(masked_survey, core, radii):
+    survey, counts, background = masked_survey
+    y = np.array([core.y0, core.y0, core.y1 - 1, core.y1 - 1, (core.y0 + core.y1) // 2])
+    x = np.array([core.x0, core.x1 - 1, core.x0, core.x1 - 1, (core.x0 + core.x1) // 2])
+    radius = np.array([radii[0], radii[1], radii[0], radii[1], radii[1]])
+    found = sums_around(survey, core, y, x, radius)
+    rows, columns = np.mgrid[:40, :50]
+    for k in range(len(y)):
+        disc = np.hypot(rows - y[k], columns - x[k]) <= radius[k]
+        assert found[0][k] == counts[disc].sum()
+        assert found[1][k] == pytest.approx(background[disc].sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("core", [Box(0, 40, 0, 50), Box(0, 12, 38, 50), Box(20, 30, 0, 25)])
+@pytest.mark.parametrize("radius", [2.5, 24.9, 25.0, 26.0, 80.0])
+def test_discs_on_a_ring_go_over_the_edge_and_hold_no_pixel_twice(masked_survey, core, radius):
+    survey, counts, background = masked_survey
+    y = np.array([core.y0, core.y1 - 1, (core.y0 + core.y1) // 2])
+    x = np.array([core.x0, core.x1 - 1, (core.x0 + core.x1) // 2])
+    found = sums_around(Survey.open(survey.path, ring=True), core, y, x, np.full(3, radius))
+    rows, columns = np.mgrid[:40, :50]
+    for k in range(3):
+        apart = np.abs(columns - x[k])
+        disc = np.hypot(rows - y[k], np.minimum(apart, 50 - apart)) <= radius
+        assert found[0][k] == counts[disc].sum()
+        assert found[1][k] == pytest.approx(background[disc].sum(), rel=1e-12)
+
+
+def test_no_peaks_no_sums(masked_survey):
+    nothing = np.empty(0, dtype=np.int64)
+    counts, background = sums_around(masked_survey[0], Box(0, 9, 0, 9), nothing, nothing, np.empty(0))
+    assert counts.shape == background.shape == (0,)
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("peaks")
+    survey = write_survey(folder / "survey.fits", *poisson_sky((70, 90), seed=8))
+    options = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 50}
+    return run_survey(survey, folder / "run", fits="no", workers=0, **options)
+
+
+def test_measured_peaks_are_read_back_and_describe_the_maps(small_run):
+    plan, maps = small_run.stored.plan, {name: small_run.map(name).compute() for name in ("significance", "trust")}
+    best_scale, best_iteration = (small_run.map(f"best_{name}").compute() for name in ("scale", "iteration"))
+    support = small_run.support.compute().any(axis=0)
+    rows, columns = np.mgrid[:70, :90]
+    n_peaks = 0
+    for tile in plan.grid.tiles():
+        pieces, peaks = read_found(small_run.files, tile.id)
+        n_peaks += len(peaks.y)
+        assert pieces.n_pixels.sum() == support[tile.core.slices].sum()
+        for k in range(len(peaks.y)):
+            at = peaks.y[k], peaks.x[k]
+            assert support[at]
+            assert peaks.significance[k] == maps["significance"][at] > 3
+            assert peaks.flags[k] == maps["trust"][at]
+            assert peaks.iteration[k] == best_iteration[at]
+            assert peaks.exposure[k] == 0
+            assert peaks.best_scale[k] == best_scale[at]
+            disc = np.hypot(rows - at[0], columns - at[1]) <= np.sqrt(2) * plan.kernels.widths[best_scale[at]]
+            assert peaks.counts[k] == small_run.survey.counts.compute()[disc].sum()
+    whole = np.where(support, maps["significance"], -np.inf)
+    assert n_peaks == len(naive_peaks(whole, plan.kernels.scales[best_scale])) > 3
+
+
+def test_measuring_again_gives_the_same(small_run):
+    plan = small_run.stored.plan
+    before = read_found(small_run.files, 1)[1]
+    assert measure_tile(small_run.files, plan, small_run.stored.survey, 1) == 1
+    after = read_found(small_run.files, 1)[1]
+    assert replace(before) is not before
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))

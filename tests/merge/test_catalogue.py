@@ -1,0 +1,395 @@
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.io.votable import parse
+from astropy.table import Table
+from astropy.wcs import WCS
+from regions import Regions
+from skies import poisson_sky, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.measure.centroids import RADIUS_68
+from cwt_dask.measure.poisson import excess_interval, sqrt_ts
+from cwt_dask.merge.catalogue import DESCRIPTIONS, build_catalogue, source_names
+from cwt_dask.trust import SourceFlag
+
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 4, "workers": 0}
+
+EXPOSURE = 2.0**35 * u.cm**2 * u.s
+
+# As ../shared/interface.md has them, and more.
+COLUMNS = {
+    "source_id": None,
+    "name": None,
+    "ra": u.deg,
+    "dec": u.deg,
+    "glon": u.deg,
+    "glat": u.deg,
+    "pos_err": u.deg,
+    "x_peak": u.pix,
+    "y_peak": u.pix,
+    "x_centroid": u.pix,
+    "y_centroid": u.pix,
+    "significance": None,
+    "iteration": None,
+    "scale": u.pix,
+    "scale_deg": u.deg,
+    "island_id": None,
+    "n_pixels": u.pix,
+    "radius": u.pix,
+    "counts": u.ct,
+    "background": u.ct,
+    "excess": u.ct,
+    "excess_errn": u.ct,
+    "excess_errp": u.ct,
+    "sqrt_ts": None,
+    "exposure": EXPOSURE.unit,
+    "photon_flux": 1 / EXPOSURE.unit,
+    "flags": None,
+}
+WHOLE_NUMBERS = ("source_id", "x_peak", "y_peak", "island_id", "n_pixels", "iteration", "flags")
+OF_EXPOSURE = ("exposure", "photon_flux")
+MORE = ("radius", "pos_err", "x_centroid", "y_centroid", "iteration", "scale_deg", "sqrt_ts", *OF_EXPOSURE)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    counts, background = poisson_sky((90, 130), seed=3)
+    path = write_survey(tmp_path_factory.mktemp("sky") / "survey.fits", counts, background)
+    exposure = fits.ImageHDU(np.full(counts.shape, EXPOSURE.value, np.float32), name="EXPOSURE")
+    exposure.header["BUNIT"] = "cm2 s"
+    fits.append(path, exposure.data, exposure.header)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(survey):
+    """One tile."""
+    return run_survey(survey, survey.with_name("whole"), tile_size=130, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def catalogue(run):
+    return run.catalogue
+
+
+def assert_same_rows(found, expected):
+    assert found.colnames == expected.colnames
+    assert len(found) == len(expected)
+    assert list(found["name"]) == list(expected["name"])
+    for name in expected.colnames:
+        if name in WHOLE_NUMBERS:
+            assert found[name].dtype.kind == "i"
+            np.testing.assert_array_equal(found[name], expected[name])
+        elif name != "name":
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize(("tile_size", "workers"), [(31, 0), (45, 0), (64, 1), (64, 2), (89, 0)])
+def test_rows_do_not_depend_on_the_tiles_or_workers(survey, catalogue, tmp_path, tile_size, workers):
+    run = run_survey(survey, tmp_path / "run", tile_size=tile_size, fits="no", **OPTIONS | {"workers": workers})
+    grid = run.stored.plan.grid
+    assert grid.n_tiles > 1
+    assert len(catalogue) > 10
+    found = run.catalogue
+    # The one flag that tells of tiles.
+    crosses = (found["flags"] & SourceFlag.CROSSES_SEAM) > 0
+    labels, _ = scipy.ndimage.label(run.support.any(axis=0).compute())
+    tiles = np.vectorize(grid.owner)(*np.mgrid[:90, :130])
+    of_islands = [np.unique(tiles[labels == labels[row["y_peak"], row["x_peak"]]]).size for row in found]
+    assert crosses.tolist() == [n > 1 for n in of_islands]
+    found["flags"] &= ~SourceFlag.CROSSES_SEAM
+    assert_same_rows(found, catalogue)
+
+
+def test_where_neighbours_are_equal_rounding_does_not_choose_the_peak(tmp_path):
+    # On a flat background pairs of equal pixels have the same T/E, which differs in the last digits from tile to tile.
+    counts = np.zeros((90, 130))
+    y, x = np.random.default_rng(5).integers([[3], [3]], [[87], [126]], (2, 60))
+    counts[y, x] = counts[y, x + 1] = 6
+    survey = write_survey(tmp_path / "survey.fits", counts, np.full(counts.shape, 0.1))
+    whole, *tiled = (
+        run_survey(survey, tmp_path / f"run-{size}", tile_size=size, fits="no", **OPTIONS).catalogue
+        for size in (130, 31, 45, 64)
+    )
+    assert len(whole) > 20
+    for found in tiled:
+        found["flags"] = whole["flags"]
+        assert_same_rows(found, whole)
+
+
+def test_columns_are_those_of_the_contract_with_units_and_descriptions(catalogue):
+    assert {name: catalogue[name].unit for name in catalogue.colnames} == COLUMNS
+    assert {name: catalogue[name].description for name in catalogue.colnames} == DESCRIPTIONS
+
+
+@pytest.mark.parametrize("kind", ["catalogue", "catalogue_fits", "catalogue_votable"])
+def test_all_files_hold_the_table_with_its_units_and_provenance(run, kind):
+    path = getattr(run.files, kind)
+    built = build_catalogue(run.files, run.stored.plan, run.survey.statistics, run.wcs)
+    stored = Table.read(path)
+    if kind == "catalogue_votable":
+        document = parse(path, verify="exception")
+        for info in document.resources[0].infos:
+            stored.meta[info.name] = info.value
+        systems = {system.ID: system.system for system in document.resources[0].coordinate_systems}
+        of_columns = {field.name: systems[field.ref] for field in document.get_first_table().fields if field.ref}
+        assert of_columns == {"ra": "ICRS", "dec": "ICRS", "glon": "galactic", "glat": "galactic"}
+    assert {name: str(stored.meta[name]) for name in built.meta} == {n: str(value) for n, value in built.meta.items()}
+    assert_same_rows(stored, built)
+    assert [stored[name].unit for name in COLUMNS] == [built[name].unit for name in COLUMNS]
+
+
+def test_rows_are_numbered_in_row_major_order_of_the_peaks(catalogue):
+    assert catalogue["source_id"].tolist() == list(range(1, len(catalogue) + 1))
+    pixels = list(zip(catalogue["y_peak"], catalogue["x_peak"], strict=True))
+    assert pixels == sorted(set(pixels))
+
+
+def test_islands_are_those_of_the_merged_support(run, catalogue):
+    labels, _ = scipy.ndimage.label(run.support.any(axis=0).compute())
+    at_peaks = labels[catalogue["y_peak"], catalogue["x_peak"]]
+    assert (at_peaks > 0).all()
+    assert catalogue["n_pixels"].tolist() == np.bincount(labels.ravel())[at_peaks].tolist()
+    same = at_peaks[:, np.newaxis] == at_peaks
+    np.testing.assert_array_equal(same, catalogue["island_id"][:, np.newaxis] == np.asarray(catalogue["island_id"]))
+
+
+def test_counts_excess_errors_and_statistic_agree(catalogue):
+    counts, background, excess = (np.asarray(catalogue[name]) for name in ("counts", "background", "excess"))
+    np.testing.assert_allclose(excess, counts - background, atol=2e-6)
+    assert (counts == np.rint(counts)).all()
+    low, high = excess_interval(counts, background)
+    np.testing.assert_allclose(excess - catalogue["excess_errn"], np.minimum(low, excess), atol=3e-6)
+    np.testing.assert_allclose(excess + catalogue["excess_errp"], high, atol=3e-6)
+    assert (catalogue["excess_errn"] >= 0).all()
+    np.testing.assert_allclose(catalogue["sqrt_ts"], sqrt_ts(counts, background), atol=1e-5)
+
+
+def test_the_flux_is_the_excess_over_the_exposure(catalogue):
+    assert (catalogue["exposure"] == EXPOSURE.value).all()
+    np.testing.assert_allclose(catalogue["photon_flux"], catalogue["excess"] / EXPOSURE.value, rtol=1e-5)
+    assert "not corrected for containment" in catalogue["photon_flux"].description
+
+
+def test_where_there_is_no_exposure_there_is_no_flux(survey, tmp_path):
+    path = tmp_path / "survey.fits"
+    with fits.open(survey) as hdus:
+        hdus["EXPOSURE"].data[:, 65:] = 0
+        hdus.writeto(path)
+    rows = run_survey(path, tmp_path / "run", **OPTIONS).catalogue
+    unexposed = np.asarray(rows["x_peak"]) >= 65
+    assert 0 < unexposed.sum() < len(rows)
+    assert np.isnan(np.asarray(rows["photon_flux"], float)).tolist() == unexposed.tolist()
+    assert Table.read(tmp_path / "run" / "catalogue.fits")["photon_flux"].unit == 1 / EXPOSURE.unit
+
+
+def test_scales_are_in_degrees_too(run, catalogue):
+    np.testing.assert_allclose(catalogue["scale_deg"], 0.1 * catalogue["scale"], rtol=1e-6)
+    iteration = run.map("best_iteration").compute()
+    assert catalogue["iteration"].tolist() == iteration[catalogue["y_peak"], catalogue["x_peak"]].tolist()
+
+
+def test_regions_are_the_discs(run, catalogue):
+    circles = Regions.read(run.files.catalogue_regions, format="ds9")
+    assert len(circles) == len(catalogue)
+    for circle, row in zip(circles, catalogue, strict=True):
+        assert circle.center.separation(SkyCoord(row["ra"], row["dec"], unit="deg")).arcsec < 0.01
+        assert circle.radius.to_value("deg") == pytest.approx(0.1 * row["radius"], abs=1e-6)
+        assert circle.meta["text"] == row["name"]
+
+
+@pytest.mark.parametrize("wrap", ["no", "yes"])
+def test_a_source_is_blended_if_its_disc_overlaps_anothers(tmp_path, wrap):
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((80, 130), seed=11, n_sources=90))
+    catalogue = run_survey(survey, tmp_path / "run", fits="no", wrap=wrap, **OPTIONS).catalogue
+    y, x, radius = (np.asarray(catalogue[name], float)[:, np.newaxis] for name in ("y_peak", "x_peak", "radius"))
+    apart_x = np.abs(x - x.T)
+    apart = np.hypot(y - y.T, apart_x if wrap == "no" else np.minimum(apart_x, 130 - apart_x))
+    np.fill_diagonal(apart, np.inf)
+    expected = (apart <= radius + radius.T).any(axis=1)
+    assert ((catalogue["flags"] & SourceFlag.BLENDED) > 0).tolist() == expected.tolist()
+    assert 0 < expected.sum() < len(catalogue)
+
+
+def test_sources_at_the_seam_of_a_ring_are_measured_as_any_other(tmp_path):
+    counts, background = poisson_sky((60, 90), seed=4, n_sources=12)
+    counts[30, 0] += 200
+    catalogues = []
+    for columns in (0, 40):
+        survey = tmp_path / f"survey-{columns}.fits"
+        write_survey(survey, *(np.roll(plane, columns, axis=1) for plane in (counts, background)), ring=True)
+        catalogues.append(run_survey(survey, tmp_path / f"run-{columns}", fits="no", wrap="yes", **OPTIONS).catalogue)
+    first, turned = catalogues
+    assert {0, 40} & set(first["x_peak"]) == {0}
+    order = np.lexsort([(turned["x_peak"] - 40) % 90, turned["y_peak"]])
+    for name in ("significance", "pos_err", "excess", "glat"):
+        np.testing.assert_allclose(turned[name][order], first[name], rtol=1e-6, atol=1e-6)
+    # East of the seam or west of it.
+    moved = (turned["x_centroid"][order] - 40 - first["x_centroid"] + 45) % 90 - 45
+    np.testing.assert_allclose(moved, 0, atol=1e-4)
+    assert first["x_centroid"].min() >= -0.5
+    assert first["x_centroid"].max() < 89.5
+
+
+def test_errors_of_positions_are_larger_than_counting_says_where_sources_are_faint(catalogue):
+    # A Gaussian source in a Gaussian window as wide, without background: 4/3 of width / sqrt(counts) along each axis.
+    bright = catalogue[catalogue["significance"] > 40]
+    assert len(bright) > 0
+    rough = RADIUS_68 * 4 / 3 * bright["scale_deg"] / np.sqrt(bright["excess"])
+    np.testing.assert_allclose(bright["pos_err"], rough, rtol=0.5)
+    assert np.median(catalogue["pos_err"][catalogue["significance"] < 4]) > 2 * bright["pos_err"].max()
+
+
+def test_positions_agree_with_the_wcs_and_astropy(run, catalogue):
+    icrs = SkyCoord(catalogue["ra"], catalogue["dec"], frame="icrs")
+    galactic = SkyCoord(catalogue["glon"], catalogue["glat"], frame="galactic")
+    assert icrs.separation(galactic).max() < 3e-7 * u.deg
+    x, y = run.wcs.world_to_pixel(icrs)
+    np.testing.assert_allclose(x, catalogue["x_centroid"], atol=2e-5)
+    np.testing.assert_allclose(y, catalogue["y_centroid"], atol=2e-5)
+    apart = np.hypot(catalogue["x_centroid"] - catalogue["x_peak"], catalogue["y_centroid"] - catalogue["y_peak"])
+    assert 0 < apart.max() <= catalogue["scale"].max()
+    assert list(catalogue["name"]) == source_names(catalogue["ra"], catalogue["dec"], 0.1)
+
+
+@pytest.mark.parametrize("cards", [{"RADESYS": "ICRS"}, {"RADESYS": "FK5", "EQUINOX": 2000.0}, {"RADESYS": "FK4"}])
+def test_equatorial_maps_give_the_same_kinds_of_coordinates(run, cards):
+    header = fits.Header()
+    for axis, name, step in ((1, "RA--", -0.1), (2, "DEC-", 0.1)):
+        header[f"CTYPE{axis}"], header[f"CUNIT{axis}"] = f"{name}-TAN", "deg"
+        header[f"CRPIX{axis}"], header[f"CDELT{axis}"] = 50.0, step
+    header["CRVAL1"], header["CRVAL2"] = 83.6, 22.0
+    header.update(cards)
+    wcs = WCS(header)
+    catalogue = build_catalogue(run.files, run.stored.plan, run.survey.statistics, wcs)
+    expected = wcs.pixel_to_world(catalogue["x_centroid"], catalogue["y_centroid"])
+    for frame in ("icrs", "galactic"):
+        lon, lat = (catalogue[name] for name in (("ra", "dec") if frame == "icrs" else ("glon", "glat")))
+        assert SkyCoord(lon, lat, frame=frame).separation(expected.transform_to(frame)).max() < 2e-6 * u.deg
+
+
+def test_injected_sources_are_found_where_they_are_and_nothing_else(tmp_path):
+    places = [(5, 7), (20, 60), (48, 51), (50, 100), (80, 12), (88, 128)]
+    rng = np.random.default_rng(12)
+    y, x = np.mgrid[:90, :130]
+    expected = np.full((90, 130), 0.5)
+    for y0, x0 in places:
+        expected += 400 * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * 1.3**2)) / (2 * np.pi * 1.3**2)
+    survey = write_survey(tmp_path / "survey.fits", rng.poisson(expected), np.full((90, 130), 0.5))
+    run = run_survey(survey, tmp_path / "run", tile_size=50, fits="no", significance_threshold=9.0, **OPTIONS)
+    found = list(zip(run.catalogue["y_peak"], run.catalogue["x_peak"], strict=True))
+    assert len(found) == len(places)
+    for place, peak in zip(places, found, strict=True):
+        assert np.hypot(*np.subtract(place, peak)) <= 1.5
+    near_the_edge = [min(y0, x0, 89 - y0, 129 - x0) < 11 for y0, x0 in places]
+    assert (run.catalogue["flags"] & 1).astype(bool).tolist() == near_the_edge
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_a_map_without_a_source_gives_an_empty_table_with_all_columns(tmp_path, level):
+    survey = write_survey(tmp_path / "survey.fits", np.zeros((60, 70), dtype=int), np.full((60, 70), level))
+    run = run_survey(survey, tmp_path / "run", tile_size=40, **OPTIONS)
+    assert run.promises_kept
+    for path in (run.files.catalogue, run.files.catalogue_fits, run.files.catalogue_votable):
+        table = Table.read(path)
+        assert len(table) == 0
+        expected = {name: unit for name, unit in COLUMNS.items() if name not in OF_EXPOSURE}
+        assert {name: table[name].unit for name in table.colnames} == expected
+    assert Regions.read(run.files.catalogue_regions, format="ds9").regions == []
+
+
+@pytest.fixture
+def full_sky(tmp_path):
+    """Write a full-sky map with a source every few pixels, so that all regions have peaks, and give its run."""
+
+    def run(projection, shape, crpix1):
+        counts, background = np.zeros(shape, int), np.full(shape, 0.5)
+        counts[3::9, 3::9] = 60
+        header = fits.Header()
+        for axis, name, crpix, step in ((1, "GLON", crpix1, -4.0), (2, "GLAT", (shape[0] + 1) / 2, 4.0)):
+            header[f"CTYPE{axis}"], header[f"CUNIT{axis}"] = f"{name}-{projection}", "deg"
+            header[f"CRPIX{axis}"], header[f"CDELT{axis}"], header[f"CRVAL{axis}"] = crpix, step, 0.0
+        planes = [fits.ImageHDU(counts, header, "COUNTS"), fits.ImageHDU(background, header, "BACKGROUND")]
+        fits.HDUList([fits.PrimaryHDU(), *planes]).writeto(tmp_path / "survey.fits")
+        return run_survey(tmp_path / "survey.fits", tmp_path / "run", **OPTIONS)
+
+    return run
+
+
+def test_no_peak_lies_off_the_sky(full_sky):
+    run = full_sky("AIT", (50, 90), 45.5)
+    for path in (run.files.catalogue, run.files.catalogue_fits):
+        rows = Table.read(path)
+        assert 20 < len(rows) < 50
+        assert all(re.fullmatch(r"CWT J\d{4}\.\d[+-]\d{4}[a-z]*", name) for name in rows["name"])
+        for column in ("ra", "dec", "glon", "glat"):
+            assert np.isfinite(rows[column]).all()
+
+
+def test_peaks_far_from_the_reference_have_their_position(full_sky):
+    rows = full_sky("CAR", (45, 90), 1.0).catalogue
+    assert rows["x_peak"].min() < 10
+    assert rows["x_peak"].max() > 80
+    np.testing.assert_allclose(rows["glon"], -4.0 * rows["x_centroid"] % 360, atol=5e-5)
+    np.testing.assert_allclose(rows["glat"], 4.0 * (rows["y_centroid"] - 22), atol=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("position", "name"),
+    [
+        ("12h34m59.9s +05d59m59.9s", "CWT J1234.9+0559"),
+        ("00h00m00s +00d00m00s", "CWT J0000.0+0000"),
+        ("23h59m59.99s -89d59m59s", "CWT J2359.9-8959"),
+        ("05h34m31.9s -00d30m30s", "CWT J0534.5-0030"),
+        ("05h34m31.9s -00d00m01s", "CWT J0534.5-0000"),
+        ("10h00m05.9s +90d00m00s", "CWT J1000.0+9000"),
+        ("10h00m06.1s -09d09m09s", "CWT J1000.1-0909"),
+    ],
+)
+def test_names_are_truncated_not_rounded_and_keep_their_sign(position, name):
+    sky = SkyCoord(position)
+    assert source_names([sky.ra.deg], [sky.dec.deg], 0.1) == [name]
+
+
+def test_names_of_positions_on_the_border_of_a_digit_are_exact():
+    # Where grids of pixels put them; in floats about one in thirty comes out a digit too low.
+    tenths, minutes = np.arange(0, 14400, 7), np.arange(-5399, 5400, 5)
+    names = source_names(tenths / 40, np.zeros(tenths.size), 0.1, "X")
+    assert names == [f"X J{n // 600:02d}{n // 10 % 60:02d}.{n % 10}+0000" for n in tenths]
+    names = source_names(np.arange(minutes.size) / 40, minutes / 60, 0.1, "X")
+    assert [name[-5:] for name in names] == [
+        f"{(n < 0 and '-') or '+'}{abs(n) // 60:02d}{abs(n) % 60:02d}" for n in minutes
+    ]
+    assert source_names([359.99999999], [0.0], 0.1) == ["CWT J0000.0+0000"]
+
+
+def test_names_are_given_to_the_second_where_pixels_are_finer_than_a_minute():
+    sky = SkyCoord(["05h34m31.96s -00d30m59.9s", "23h59m59.99s +89d00m01s"])
+    names = source_names(sky.ra.deg, sky.dec.deg, 0.01)
+    assert names == ["CWT J053431.9-003059", "CWT J235959.9+890001"]
+
+
+def test_equal_names_are_told_apart_by_letters():
+    names = source_names([10.0] * 28 + [40.0], [20.0] * 28 + [5.0], 0.1, prefix="X")
+    assert names[:3] == ["X J0040.0+2000a", "X J0040.0+2000b", "X J0040.0+2000c"]
+    assert names[25:28] == ["X J0040.0+2000z", "X J0040.0+2000aa", "X J0040.0+2000ab"]
+    assert names[28] == "X J0240.0+0500"
+
+
+def test_no_positions_no_names():
+    assert source_names([], [], 0.1) == []
+
+
+def test_the_contract_has_the_same_columns():
+    contract = Path(__file__).resolve().parents[2] / "shared" / "interface.md"
+    if not contract.exists():
+        pytest.skip("the contract (../shared/interface.md) is not beside this checkout")
+    line = next(line for line in contract.read_text().splitlines() if line.startswith("| `catalogue.ecsv`"))
+    assert re.findall(r"`(\w+)`", line.split("|")[2]) == [name for name in COLUMNS if name not in MORE]

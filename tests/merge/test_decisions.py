@@ -1,0 +1,161 @@
+"""Islands over tiles: what tiles see of them, joined, and told."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.ndimage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cwt_dask.cwt.state import Criteria, Detected
+from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.merge.certificate import read_open_islands
+from cwt_dask.merge.islands import OpenIsland, joined_islands, open_islands, tell_fates
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.tiles.checkpoint import Progress, write_checkpoint
+from cwt_dask.tiles.decisions import open_fates
+from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, WindowJudge
+
+THRESHOLD, ISLAND_THRESHOLD, REACH = 3.0, 5.0, 2
+CRITERIA = Criteria(THRESHOLD, ISLAND_THRESHOLD, remove_isolated=False, rounding=0.0)
+
+
+def ratio_of(seed, shape):
+    """A map of T/E with islands of all lengths."""
+    rng = np.random.default_rng(seed)
+    return scipy.ndimage.gaussian_filter(rng.normal(size=shape), 1.0) * 9
+
+
+def true_islands(ratio, *, ring):
+    mask = ratio > THRESHOLD
+    labels = scipy.ndimage.label(mask)[0]
+    if ring:
+        for y in range(len(labels)):
+            if labels[y, 0] and labels[y, -1]:
+                labels[labels == labels[y, -1]] = labels[y, 0]
+    return mask, labels
+
+
+def window_of(image, tile, grid, fill):
+    """What a tile's box holds of a map."""
+    box = np.full(tile.box.shape, fill, dtype=image.dtype)
+    for y in range(tile.window.y0, tile.window.y1):
+        for x in range(tile.window.x0, tile.window.x1):
+            inside = 0 <= y < grid.y.length and (grid.ring or 0 <= x < grid.x.length)
+            if inside:
+                box[y - tile.box.y0, x - tile.box.x0] = image[y, x % grid.x.length]
+    return box
+
+
+def publish_candidates(files, grid, ratio, *, verdicts=None, round_=0):
+    """As tiles do in iteration 2 of a block that ends there, with one scale."""
+    files.block(2).mkdir(parents=True, exist_ok=True)
+    for tile in grid.tiles():
+        seen = window_of(ratio, tile, grid, -np.inf)
+        told = None if verdicts is None else lambda *_, tile=tile: verdicts[tile.id]
+        judge = WindowJudge(tile, grid.sound(tile, REACH), grid.x.length, CRITERIA, told)
+        pixels = np.flatnonzero(seen > THRESHOLD)
+        detected = Detected(tile.box.shape, pixels, seen.ravel()[pixels])
+        judge.judge(2, np.zeros((1, *tile.box.shape), dtype=np.uint16), 0, detected)
+        progress = Progress(Progress.start(1, tile).state, candidates=judge.found)
+        write_checkpoint(files.checkpoint(2, tile.id, round_), progress)
+
+
+grids = st.builds(
+    lambda height, width, core, margin, ring: TileGrid.plan(
+        (height, width), (core, core), margin, REACH, lambda length: length, ring=ring
+    ),
+    st.integers(6, 24),
+    st.integers(6, 24),
+    st.integers(4, 13),
+    st.integers(2, 6),
+    st.booleans(),
+)
+
+
+@given(grids, st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_every_tile_is_told_what_becomes_of_the_islands_of_the_whole_map(tmp_path_factory, grid, seed):
+    files = RunDir(tmp_path_factory.mktemp("fates"))
+    ratio = ratio_of(seed, grid.map_box.shape)
+    publish_candidates(files, grid, ratio)
+    tell_fates(files, grid, 2, 1, ISLAND_THRESHOLD)
+    mask, labels = true_islands(ratio, ring=grid.ring)
+    expected = np.full(mask.shape, UNKNOWN)
+    for island in np.unique(labels[mask]):
+        pixels = labels == island
+        expected[pixels] = KEPT if ratio[pixels].max() >= ISLAND_THRESHOLD else DROPPED
+
+    verdicts = {}
+    for tile in grid.tiles():
+        with open_fates(files, grid, tile, 2, 1) as fates:
+            verdicts[tile.id] = fates.verdicts(2, 0)
+            np.testing.assert_array_equal(verdicts[tile.id], window_of(expected, tile, grid, UNKNOWN))
+            ((iteration, scale, seen),) = fates.seen()
+            assert (iteration, scale) == (2, 0)
+            wrong = seen.contradicting(verdicts[tile.id])
+            kept = np.zeros(tile.box.shape, dtype=bool)
+            kept.ravel()[seen.pixels] = seen.kept
+            sound = np.zeros(tile.box.shape, dtype=bool)
+            sound[grid.sound(tile, REACH).within(tile.box)] = True
+            told = verdicts[tile.id]
+            np.testing.assert_array_equal(wrong & sound, sound & (told != UNKNOWN) & (kept != (told == KEPT)))
+
+    # Told so, no tile contradicts any more.
+    publish_candidates(files, grid, ratio, verdicts=verdicts, round_=1)
+    tell_fates(files, grid, 2, 2, ISLAND_THRESHOLD)
+    for tile in grid.tiles():
+        with open_fates(files, grid, tile, 2, 2) as fates:
+            for _, _, seen in fates.seen():
+                assert not seen.contradicting(fates.verdicts(2, 0)).any()
+
+
+@pytest.fixture
+def ridge(tmp_path):
+    """Three tiles in a row, a ridge through all of them that is high enough in the last only; and a spot of its own."""
+    grid = TileGrid.plan((9, 36), (9, 12), 3, REACH, lambda length: length)
+    ratio = np.zeros((9, 36))
+    ratio[4] = 4.0
+    ratio[4, 25] = 6.0
+    ratio[0:2, 1:3] = 4.0
+    files = RunDir(tmp_path)
+    files.islands.mkdir()
+    publish_candidates(files, grid, ratio)
+    tell_fates(files, grid, 2, 1, ISLAND_THRESHOLD)
+    return files, grid
+
+
+def test_an_island_is_joined_over_all_tiles(ridge):
+    files, grid = ridge
+    ((key, islands),) = joined_islands(files, grid, 2, 1)
+    assert key == (2, 0)
+    assert islands.n_pixels.tolist() == [4, 36]
+    assert islands.peaks.tolist() == [4.0, 6.0]
+    assert islands.first.tolist() == [1, 4 * 36]
+    assert {tile: of_piece.tolist() for tile, of_piece in islands.of_piece.items()} == {0: [0, 1], 1: [1], 2: [1]}
+
+
+def test_a_contradicted_island_is_named_once_with_all_its_pieces(ridge):
+    files, grid = ridge
+    contradicted = []
+    for tile in grid.tiles():
+        with open_fates(files, grid, tile, 2, 1) as fates:
+            for iteration, scale, seen in fates.seen():
+                wrong = seen.contradicting(fates.verdicts(iteration, scale))
+                contradicted += [(iteration, scale, *piece) for piece in fates.pieces_at(iteration, scale, wrong)]
+    # The first tile does not see the peak, the second does.
+    assert {tile for _, _, tile, _ in contradicted} == {0, 1}
+    named, pieces = open_islands(files, grid, 2, 1, contradicted)
+    assert named == [OpenIsland(2, 0, 4, 0, 36, 6.0)]
+    assert pieces == {0: [(2, 0, 2)], 1: [(2, 0, 1)], 2: [(2, 0, 1)]}
+
+
+def test_open_islands_of_all_blocks_are_read_back(tmp_path):
+    files = RunDir(tmp_path)
+    files.islands.mkdir()
+    assert read_open_islands(files) == []
+    islands = [OpenIsland(2, 0, 4, 0, 36, 6.0), OpenIsland(3, 1, 5, 1, 7, 6.5)]
+    for island in islands:
+        files.open_islands(island.iteration).write_text(json.dumps([island._asdict()]))
+    assert read_open_islands(files) == islands

@@ -1,0 +1,232 @@
+"""Tiles that go ahead, so that the others need not stop to hear of each other."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from interruptions import DiesAt, InterruptedRunError
+from skies import poisson_sky, write_survey
+from work import FFTS_OF_A_START, FFTS_OF_A_STEP, digests
+
+from cwt_dask import run_survey
+from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.merge.stopping import ONE_IN, least_change, look_ahead_tiles, scatter_by_chunk
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.survey import SurveySource, ingest
+from cwt_dask.survey.store import CHUNK
+
+OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 30}
+N_TILES = 15
+
+
+class Stages(Reporter):
+    """Keeps which stages there were of tiles that iterate, and of how many."""
+
+    def __init__(self):
+        self.tiles = []
+
+    def track(self, items, stage, total):
+        if stage.startswith("tiles"):
+            self.tiles.append((stage, total))
+        return items
+
+
+def grid_of(shape, core):
+    return TileGrid.plan(shape, core, 10, 5, lambda length: length)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_scatter_is_that_of_the_counts_in_each_chunk(tmp_path, masked):
+    counts, background = poisson_sky((CHUNK + 30, CHUNK + 100), seed=2)
+    counts[:40, :50] += 7
+    mask = np.ones(counts.shape, dtype=np.uint8)
+    if masked:
+        mask[:50, 10:200] = 0
+        mask[CHUNK:] = 0
+    planes = {"mask": mask} if masked else {}
+    source = SurveySource.of(write_survey(tmp_path / "survey.fits", counts, background, **planes))
+    survey = ingest(source, tmp_path / "s.zarr")
+    squares = np.square(counts - counts[mask > 0].mean()) * mask
+    expected = [[part.sum() for part in np.split(rows, [CHUNK], axis=1)] for rows in np.split(squares, [CHUNK])]
+    np.testing.assert_allclose(scatter_by_chunk(survey), expected, rtol=1e-12)
+
+
+@given(
+    st.tuples(st.integers(1, 2600), st.integers(1, 2600)),
+    st.tuples(st.integers(200, 3000), st.integers(200, 3000)),
+    st.randoms(use_true_random=False),
+)
+def test_few_tiles_go_ahead_and_none_has_more_scatter(shape, core, random):
+    grid = grid_of(shape, core)
+    n_chunks = [-(-length // CHUNK) for length in shape]
+    scatter = np.array([[random.random() for _ in range(n_chunks[1])] for _ in range(n_chunks[0])])
+    # The scatter of a chunk, spread evenly over its pixels.
+    sizes = [np.minimum(CHUNK, length - np.arange(0, length, CHUNK)) for length in shape]
+    spread = (scatter / np.outer(*sizes)).repeat(sizes[0], axis=0).repeat(sizes[1], axis=1)
+    by_tile = np.array([spread[tile.core.slices].sum() for tile in grid.tiles()])
+    pilot = look_ahead_tiles(grid, scatter)
+    assert len(pilot) <= grid.n_tiles // ONE_IN
+    others = np.setdiff1d(np.arange(grid.n_tiles), pilot)
+    if pilot:
+        assert by_tile[pilot].min() >= by_tile[others].max() * (1 - 1e-9)
+    # No more of them than hold half, and no fewer unless they are too many.
+    assert by_tile[pilot[:-1]].sum() <= scatter.sum() / 2 * (1 + 1e-9)
+    assert len(pilot) == grid.n_tiles // ONE_IN or by_tile[pilot].sum() >= scatter.sum() / 2 * (1 - 1e-9)
+
+
+def test_a_bright_tile_goes_ahead_alone():
+    scatter = np.ones((4, 8))
+    scatter[1, 2] = 1e3
+    assert look_ahead_tiles(grid_of((4 * CHUNK, 8 * CHUNK), (CHUNK, CHUNK)), scatter) == [10]
+    assert len(look_ahead_tiles(grid_of((4 * CHUNK, 8 * CHUNK), (CHUNK, CHUNK)), np.ones((4, 8)))) == 32 // ONE_IN
+    assert look_ahead_tiles(grid_of((7 * CHUNK, CHUNK), (CHUNK, CHUNK)), np.ones((7, 1))) == []
+
+
+def test_the_least_change_is_over_the_scatter_of_all_counts():
+    records = [SimpleNamespace(moments=[(5, 1.0, 20.0), (5, 1.0, 17.0)]), SimpleNamespace(moments=[(5, 0.0, 9.0)] * 2)]
+    assert least_change(records, 100.0) == pytest.approx(0.03)
+    assert least_change(records, 0.0) == 0.0
+    # A variance that grew says nothing of the others.
+    assert least_change([SimpleNamespace(moments=[(5, 1.0, 17.0), (5, 1.0, 20.0)])], 100.0) == 0.0
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return write_survey(tmp_path_factory.mktemp("pilot") / "survey.fits", *poisson_sky((90, 130), seed=3))
+
+
+def test_far_from_the_stop_tiles_go_through_in_one_go(survey, tmp_path, ffts):
+    run = run_survey(survey, tmp_path / "run", tol=1e-9, max_iter=10, **OPTIONS)
+    assert run.certificate["n_tiles"] == N_TILES
+    n_pilot = 1
+    assert ffts.total() == N_TILES * (10 * FFTS_OF_A_STEP + FFTS_OF_A_START) + n_pilot * FFTS_OF_A_START
+    one_go = run_survey(survey, tmp_path / "one", stopping="fixed", max_iter=10, **OPTIONS)
+    assert digests(run) == digests(one_go)
+
+
+@pytest.mark.parametrize(("tol", "stops"), [(0.5, 2), (3e-2, 3), (1.8e-2, 5), (9.5e-3, 7), (2e-3, None)])
+def test_close_to_the_stop_little_is_done_in_vain(survey, tmp_path, ffts, tol, stops):
+    run = run_survey(survey, tmp_path / "run", tol=tol, max_iter=10, **OPTIONS)
+    assert run.certificate["n_iter"] == (stops or 10)
+    needed = N_TILES * (run.certificate["n_iter"] * FFTS_OF_A_STEP + FFTS_OF_A_START)
+    assert needed <= ffts.total() <= (1.3 if stops else 1.15) * needed
+
+
+def test_tiles_that_go_ahead_go_on_while_they_see_farther(survey, tmp_path, ffts):
+    stages = Stages()
+    run = run_survey(survey, tmp_path / "run", tol=2e-4, max_iter=6, progress=stages, **OPTIONS)
+    assert run.certificate["n_iter"] == 6
+    assert stages.tiles == [
+        ("tiles that go ahead, iterations 1 to 2", 1),
+        ("tiles that go ahead, iterations 3 to 4", 1),
+        ("tiles that go ahead, iterations 5 to 5", 1),
+        ("tiles, iterations 1 to 5", N_TILES - 1),
+        ("tiles, iterations 6 to 6", N_TILES),
+    ]
+    # No iteration is made twice; the counts are transformed at each beginning.
+    beginnings = 3 + (N_TILES - 1) + N_TILES
+    assert ffts.total() == N_TILES * 6 * FFTS_OF_A_STEP + beginnings * FFTS_OF_A_START
+
+
+TOO_SOON = OPTIONS | {"tol": 9.5e-3, "max_iter": 8}
+
+
+@pytest.fixture(scope="module")
+def stopped(survey, tmp_path_factory):
+    """What a run that stops at iteration 7 publishes."""
+    run = run_survey(survey, tmp_path_factory.mktemp("stopped") / "run", **TOO_SOON)
+    assert run.certificate["n_iter"] == 7
+    return digests(run)
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Tiles that go ahead and promise too much: all others go through in one go."""
+    monkeypatch.setattr("cwt_dask.pipeline.blocks.least_change", lambda *_: 1.0)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_stop_that_comes_too_soon_costs_time_but_no_bit(survey, stopped, tmp_path, ffts):
+    assert digests(run_survey(survey, tmp_path / "run", **TOO_SOON)) == stopped
+    assert ffts.total() <= 2 * N_TILES * (8 * FFTS_OF_A_STEP + FFTS_OF_A_START)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize(
+    ("stage", "item"),
+    [(stage, item) for stage in ("tiles, iterations 1 to 8", "tiles, 7 iterations") for item in (1, 13)],
+)
+def test_a_run_that_died_where_it_stopped_too_soon_goes_on_to_the_same_bits(survey, stopped, tmp_path, stage, item):
+    with pytest.raises(InterruptedRunError, match=stage):
+        run_survey(survey, tmp_path / "died", progress=DiesAt(stage, item), **TOO_SOON)
+    assert digests(run_survey(survey, tmp_path / "died", **TOO_SOON)) == stopped
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:500]), Path.unlink])
+def test_a_lost_checkpoint_of_a_tile_that_went_ahead_is_made_again(survey, stopped, tmp_path, damage):
+    with pytest.raises(InterruptedRunError):
+        run_survey(survey, tmp_path / "died", progress=DiesAt("tiles, iterations 1 to 8", 0), **TOO_SOON)
+    (checkpoint,) = (tmp_path / "died" / "checkpoints" / "block-00002").glob("*.npz")
+    damage(checkpoint)
+    for record in (tmp_path / "died" / "ledger").glob("tile-*[0-9].json"):
+        if ".block-" not in record.name:
+            record.unlink()
+    assert digests(run_survey(survey, tmp_path / "died", **TOO_SOON)) == stopped
+
+
+def test_the_history_is_that_of_one_go(survey, tmp_path):
+    options = OPTIONS | {"max_iter": 4, "keep_history": True}
+    ahead = run_survey(survey, tmp_path / "ahead", tol=1e-9, **options)
+    one_go = run_survey(survey, tmp_path / "one", stopping="fixed", **options)
+    for maps, other in zip(ahead.history, one_go.history, strict=True):
+        np.testing.assert_array_equal(maps.model.compute(), other.model.compute())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stopping": "tile"},
+        {"stopping": "fixed"},
+        {"tol": 0.0},
+        {"significance_island_threshold": 8.0},
+        {"max_iter": 2},
+    ],
+)
+def test_no_tile_goes_ahead_where_it_tells_nothing(survey, tmp_path, monkeypatch, settings):
+    monkeypatch.setattr("cwt_dask.pipeline.blocks.look_ahead_tiles", lambda *_: pytest.fail("a tile goes ahead"))
+    run = run_survey(survey, tmp_path / "run", **OPTIONS | {"max_iter": 3} | settings)
+    assert run.certificate["n_tiles"] == N_TILES
+
+
+def test_without_a_tolerance_no_tile_waits(survey, tmp_path, ffts):
+    run = run_survey(survey, tmp_path / "run", tol=0.0, max_iter=4, **OPTIONS)
+    assert ffts.total() == N_TILES * (4 * FFTS_OF_A_STEP + FFTS_OF_A_START)
+    assert run.certificate["n_iter"] == 4
+    assert run.certificate["tiling_exact"] is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage", "item"),
+    [
+        ({"tol": 1e-9}, "tiles that go ahead, iterations 1 to 2", 0),
+        ({"tol": 1e-9}, "tiles, iterations 1 to 6", 4),
+        ({"tol": 2e-4}, "tiles that go ahead, iterations 3 to 4", 0),
+        ({"tol": 2e-4}, "tiles, iterations 1 to 5", 4),
+        ({"tol": 2e-4}, "tiles, iterations 6 to 6", 9),
+    ],
+)
+def test_a_run_that_died_goes_on_from_where_tiles_were(survey, tmp_path, ffts, settings, stage, item):
+    options = OPTIONS | settings | {"max_iter": 6}
+    whole = digests(run_survey(survey, tmp_path / "whole", **options))
+    ffts_of_whole = ffts.total()
+    ffts.clear()
+    with pytest.raises(InterruptedRunError, match=stage):
+        run_survey(survey, tmp_path / "died", progress=DiesAt(stage, item), **options)
+    assert digests(run_survey(survey, tmp_path / "died", **options)) == whole
+    # Nothing but the tile at hand is begun again.
+    assert ffts.total() <= ffts_of_whole + 6 * FFTS_OF_A_STEP + 2 * FFTS_OF_A_START
+    assert not (tmp_path / "died" / "checkpoints").exists()

@@ -1,0 +1,192 @@
+"""Files that describe arrays, damaged: those of maps and seams are mended, those of surveys named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from skies import poisson_sky, write_survey
+from work import digests
+
+from cwt_dask import SurveyRun, run_survey
+from cwt_dask.cli.commands import main
+from cwt_dask.errors import SurveyError
+from cwt_dask.inspection.verify import verify_run
+from cwt_dask.pipeline.repair import damaged_metadata, repair_metadata
+from cwt_dask.storage.ledger import read_records
+
+OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
+COMMAND = ("--workers=0", "--fits=no", "--n-scale=2", "--min-scale=1.2", "--step-scale=1.5", "--tile-size=45")
+DESCRIBED = "maps and seams are described as planned"
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return write_survey(tmp_path_factory.mktemp("described") / "survey.fits", *poisson_sky((60, 80), seed=3))
+
+
+@pytest.fixture(scope="module")
+def finished(survey):
+    """A run that stopped before its last iteration, with its history; to be copied, not changed."""
+    return run_survey(survey, survey.with_name("run"), keep_history=True, tol=0.5, max_iter=9, **OPTIONS)
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return SurveyRun.open(shutil.copytree(finished.files.path, tmp_path / "run"))
+
+
+def again(capsys, run, survey):
+    status = main(["run", str(survey), str(run.files.path), "--tol=0.5", "--max-iter=9", *COMMAND])
+    return status, *capsys.readouterr()
+
+
+def starts(run):
+    return {tile: record.started + str(record.seconds) for tile, record in read_records(run.files.ledger).items()}
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "no JSON": lambda path: path.write_text("x\n"),
+    "a list": lambda path: path.write_text("[]"),
+    "nothing": lambda path: path.write_text("null"),
+    "a flip": flip,
+    "lost": Path.unlink,
+}
+FILES = (
+    "maps.zarr/zarr.json",
+    "maps.zarr/model/zarr.json",
+    "maps.zarr/support/zarr.json",
+    "maps.zarr/history_model/zarr.json",
+    "maps.zarr/scale/zarr.json",
+    "maps.zarr/x/c/0",
+    "seams.zarr/zarr.json",
+    "seams.zarr/own_model/zarr.json",
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("name", FILES)
+def test_what_describes_maps_and_seams_is_mended_before_anything_is_done(capsys, run, survey, name, damage):
+    path, before = run.files.path / name, starts(run)
+    content = path.read_bytes()
+    damage(path)
+    assert [found.path for found in damaged_metadata(run)] == [path]
+    broken = {check.promise: check.fault for check in verify_run(run, recompute=1) if check.broken}
+    assert broken[DESCRIBED].startswith(f"{path}: ")
+    status, out, err = again(capsys, run, survey)
+    assert (status, err) == (0, "")
+    assert f"{path} was damaged (" in out
+    assert ": written anew, as the plan has it\n" in out
+    assert "checked, nothing to do" in out
+    if path.name == "zarr.json":
+        assert json.loads(path.read_bytes()) == json.loads(content)
+    else:
+        assert path.read_bytes() == content
+    assert starts(run) == before
+    assert not any(check.fault for check in verify_run(run))
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=st.sampled_from(FILES), where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_whatever_bit_is_flipped_in_a_description(finished, run, name, where, bit):
+    path, sound = run.files.path / name, finished.files.path / name
+    content = bytearray(sound.read_bytes())
+    content[int(where * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    mended = repair_metadata(run)
+    assert len(mended) <= 1
+    # What Zarr does not look at needs no mending.
+    assert not any(check.fault for check in verify_run(SurveyRun.open(run.files.path)))
+    path.write_bytes(sound.read_bytes())
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "model/zarr.json", "support/zarr.json"])
+def test_who_only_reads_a_damaged_description_is_told_what_mends_it(capsys, run, name):
+    path = run.files.maps / name
+    sound = path.read_bytes()
+    path.write_text("x")
+    assert main(["compare", str(run.files.path), str(run.files.path)]) == 1
+    path.write_bytes(sound)
+    said = capsys.readouterr().err
+    assert said.startswith(f"cwt-dask: {run.files.maps} is damaged (")
+    assert "the run's own command mends what describes its arrays" in said
+
+
+@pytest.mark.parametrize("name", ["chunk_shape", "shape"])
+def test_another_layout_of_chunks_is_no_layout_of_this_run(capsys, run, survey, name):
+    """Tiles that wrote by it would share chunks."""
+    path = run.files.path / "maps.zarr/model/zarr.json"
+    found = json.loads(path.read_text())
+    lengths = found["shape"] if name == "shape" else found["chunk_grid"]["configuration"]["chunk_shape"]
+    lengths[0] += 1
+    path.write_text(json.dumps(found))
+    run.files.record(1).unlink()
+    status, out, _ = again(capsys, run, survey)
+    assert status == 0
+    assert f"{path} was damaged (it describes something else): written anew" in out
+    assert not any(check.fault for check in verify_run(run))
+
+
+def test_lost_stores_are_made_again(capsys, run, survey, finished):
+    shutil.rmtree(run.files.maps)
+    shutil.rmtree(run.files.seams)
+    assert again(capsys, run, survey)[0] == 0
+    assert digests(SurveyRun.open(run.files.path)) == digests(finished)
+
+
+def test_a_history_that_was_not_cut_yet_is_as_planned(run):
+    path = run.files.maps / "history_model" / "zarr.json"
+    found = json.loads(path.read_text())
+    assert found["shape"][0] == run.certificate["n_iter"] < 9
+    found["shape"][0] = 9
+    path.write_text(json.dumps(found))
+    assert not damaged_metadata(run)
+    run.files.certificate.unlink()
+    path.write_text("x")
+    repair_metadata(run)
+    assert json.loads(path.read_text())["shape"][0] == 9
+
+
+# --- surveys ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["counts", "mask", "exposure", "counts_moments"])
+def test_a_survey_whose_planes_cannot_be_opened_is_refused_by_name(capsys, run, survey, name):
+    path = run.files.survey / name / "zarr.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x")
+    run.files.record(1).unlink()
+    status, _, err = again(capsys, run, survey)
+    assert status == 2
+    assert err.startswith(f"cwt-dask: {path} is damaged (")
+    assert err.endswith("): ingest the survey again\n")
+    checks = {check.promise: check.fault for check in verify_run(run, recompute=1) if check.broken}
+    assert checks["the survey can be read"].startswith(f"{path} is damaged (")
+
+
+def test_a_plane_of_another_shape_is_refused(run):
+    path = run.files.survey / "background" / "zarr.json"
+    found = json.loads(path.read_text())
+    found["shape"][1] += 1
+    path.write_text(json.dumps(found))
+    with pytest.raises(
+        SurveyError, match=r"background/zarr\.json is damaged \(its shape is \(60, 81\), not \(60, 80\)\): ingest"
+    ):
+        run.survey.refuse_damage()
+
+
+def test_a_survey_that_is_no_group_is_a_broken_promise(capsys, run):
+    (run.files.survey / "zarr.json").write_text("x")
+    assert main(["verify", str(run.files.path), "--recompute=1", "--against-whole"]) == 1
+    out = capsys.readouterr().out
+    assert f"BROKEN  the survey can be read: {run.files.survey} is no readable Zarr group (" in out
+    assert "BROKEN  the survey is as the tiles read it: other pixels in the window of tiles 0, 1" in out
+    assert "BROKEN  the certificate follows from the files: input_digest is None, not " in out

@@ -1,0 +1,139 @@
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cwt_dask.config.settings import Settings, kernels_of
+from cwt_dask.cwt.spectra import fast_length
+from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.planning.plan import Plan
+from cwt_dask.planning.runfile import read_run, refuse_differences, write_run
+from cwt_dask.storage.layout import RunDir
+
+
+def plan_of(settings, shape=(90, 130), core=(40, 50), margin=44, warnings=(), ring=False):
+    grid = TileGrid.plan(shape, core, margin, kernels_of(settings).reach, fast_length, ring=ring)
+    return Plan(settings, grid, 100.0, 44, "ab" * 32, tuple(warnings))
+
+
+PLAN = plan_of(Settings(n_scale=2, min_scale=1.2, step_scale=1.5))
+
+plans = st.builds(
+    plan_of,
+    settings=st.builds(
+        Settings,
+        n_scale=st.integers(1, 2),
+        min_scale=st.floats(1.2, 3),
+        step_scale=st.floats(1.5, 2),
+        old_kernels=st.booleans(),
+        tol=st.floats(0, 1),
+        significance_threshold=st.floats(-10, 1e6),
+        significance_island_threshold=st.none() | st.floats(0, 1e6),
+        stopping=st.sampled_from(["global", "tile", "fixed"]),
+        tile_size=st.just("auto") | st.integers(1, 100),
+        margin=st.just("auto") | st.integers(0, 100),
+    ),
+    core=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    margin=st.integers(0, 100),
+    warnings=st.lists(st.text(max_size=20), max_size=3),
+    ring=st.booleans(),
+)
+
+
+@given(plans)
+def test_a_plan_survives_the_file_to_the_last_bit(tmp_path_factory, plan):
+    run_dir = RunDir(tmp_path_factory.mktemp("run"))
+    write_run(run_dir, plan, None)
+    stored = read_run(run_dir)
+    assert stored.plan == plan
+    assert stored.plan.settings_digest == plan.settings_digest
+    assert stored.survey == run_dir.survey
+    refuse_differences(run_dir, stored.plan, plan)
+
+
+def test_a_store_of_its_own_is_remembered_by_its_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(RunDir(tmp_path), PLAN, Path("store.zarr"))
+    assert read_run(RunDir(tmp_path)).survey == tmp_path / "store.zarr"
+
+
+def test_a_run_that_was_moved_finds_the_store_inside_it(tmp_path):
+    (tmp_path / "old").mkdir()
+    write_run(RunDir(tmp_path / "old"), PLAN, None)
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert read_run(RunDir(tmp_path / "new")).survey == tmp_path / "new" / "survey.zarr"
+
+
+def test_the_file_says_what_was_asked_and_with_what(tmp_path):
+    write_run(RunDir(tmp_path), PLAN, None)
+    content = tomllib.loads((tmp_path / "run.toml").read_text())
+    assert content["settings"]["min_scale"] == 1.2
+    assert content["survey"] == {"digest": "ab" * 32, "shape": [90, 130]}
+    assert content["plan"]["settings_digest"] == PLAN.settings_digest
+    assert content["versions"].keys() >= {"python", "numpy", "cwt_dask"}
+    assert content["created"].endswith("+00:00")
+
+
+def test_a_directory_without_the_file_is_no_run(tmp_path):
+    with pytest.raises(InputError, match=r"is not a run directory: it has no readable run\.toml"):
+        read_run(RunDir(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[plan]", "[plan"),
+        ("[settings]", "[setting]"),
+        ("contract_margin = 44", ""),
+        ("n_scale = 2", "n_scales = 2"),
+        ("n_scale = 2", 'n_scale = "2"'),
+        ("n_scale = 2", "n_scale = 0"),
+        ("length = 90", ""),
+        ("length = 90", "length = 90\nextra = 1"),
+        ("digest = ", "digests = "),
+    ],
+)
+def test_a_damaged_file_is_refused_with_the_remedy(tmp_path, old, new):
+    run_dir = RunDir(tmp_path)
+    write_run(run_dir, PLAN, None)
+    text = run_dir.settings.read_text()
+    assert old in text
+    run_dir.settings.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=r"run\.toml is damaged \(.*\): run with --overwrite to start anew"):
+        read_run(run_dir)
+
+
+def test_bytes_that_are_no_text_are_damage(tmp_path):
+    (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"run\.toml is damaged"):
+        read_run(RunDir(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (plan_of(replace(PLAN.settings, tol=1e-3)), "that differs: tol was 1e-05, is 0.001. Choose"),
+        (
+            plan_of(replace(PLAN.settings, significance_island_threshold=5.0)),
+            "differs: significance_island_threshold was None, is 5.0. Choose",
+        ),
+        (plan_of(replace(PLAN.settings, n_scale=1, max_iter=9)), "n_scale was 2, is 1; max_iter was 10, is 9. Choose"),
+        (plan_of(PLAN.settings, core=(40, 51)), "differs: this version lays its tiles otherwise"),
+        (plan_of(replace(PLAN.settings, tile_size=51), core=(40, 51)), "differs: tile_size was auto, is 51. Choose"),
+        (plan_of(replace(PLAN.settings, wrap="yes"), ring=True), "differs: wrap was auto, is yes. Choose"),
+        (replace(PLAN, survey_digest="cd" * 32), "differs: the survey's content is another. Choose"),
+        (replace(PLAN, brightest=1e4), "rounding was 1e-11, is 1e-09"),
+    ],
+)
+def test_what_differs_is_named(wanted, said):
+    with pytest.raises(SettingsError, match=said):
+        refuse_differences(RunDir(Path("run")), PLAN, wanted)
+
+
+def test_what_does_not_decide_the_result_may_differ():
+    wanted = replace(PLAN, warnings=("new",), settings=replace(PLAN.settings, tile_size=40, wrap="no"))
+    refuse_differences(RunDir(Path("run")), PLAN, wanted)

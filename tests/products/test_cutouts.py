@@ -1,0 +1,218 @@
+"""Rectangles of a run by sky position: their pixels, and where these lie on the sky."""
+
+import warnings
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from skies import poisson_sky, sky_header, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.errors import InputError
+from cwt_dask.products import cutouts
+from cwt_dask.products.files import map_hdu
+from cwt_dask.run import plan_survey
+from cwt_dask.survey import Region
+
+mpl.use("Agg")
+
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
+# Pixel (46, 34) of a map of 70 x 90 pixels of 0.1 deg.
+CENTER = SkyCoord(11.05, 1.15, unit="deg", frame="galactic")
+IMAGES = ("MODEL", "APPROX", "RESIDUAL", "SIGNIFICANCE", "SUPPORT", "MASK", "TRUST")
+
+
+def make_run(folder, *, ring):
+    counts, background = poisson_sky((70, 90), seed=8)
+    mask = np.ones(counts.shape, dtype=bool)
+    mask[40:48, 2:5] = False
+    survey = write_survey(folder / "survey.fits", counts, background, mask, ring=ring)
+    with fits.open(survey, mode="append") as hdus:
+        exposure = np.arange(counts.size, dtype=np.float32).reshape(counts.shape)
+        hdus.append(fits.ImageHDU(exposure, hdus["COUNTS"].header, "EXPOSURE"))
+        hdus["EXPOSURE"].header["BUNIT"] = "cm2 s"
+    return run_survey(survey, folder / "run", fits="yes", **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("cutouts"), ring=False)
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("ring"), ring=True)
+
+
+def whole(run, name):
+    if name in ("COUNTS", "BACKGROUND", "EXPOSURE"):
+        return getattr(run.survey, name.lower()).compute()
+    return run.map(name.lower()).compute()
+
+
+def read(hdus):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hdus.verify("exception")
+        return {hdu.name: (hdu.data, WCS(hdu.header)) for hdu in hdus[1:]}
+
+
+def test_a_cutout_has_the_pixels_and_their_sky(run):
+    cutout = read(run.cutout(CENTER, ["2 deg", "3 deg"]))
+    assert set(cutout) == {"COUNTS", "BACKGROUND", "EXPOSURE", *IMAGES}
+    rows, columns = slice(36, 56), slice(19, 49)
+    for name, (pixels, wcs) in cutout.items():
+        np.testing.assert_array_equal(pixels, whole(run, name)[..., rows, columns])
+        there = run.wcs.pixel_to_world([columns.start, columns.stop - 1], [rows.start, rows.stop - 1])
+        assert (wcs.celestial.pixel_to_world([0, 29], [0, 19]).separation(there).arcsec < 1e-6).all()
+    assert cutout["SUPPORT"][1].naxis == 3
+    assert run.cutout(CENTER, "1 deg")["EXPOSURE"].header["BUNIT"] == "cm2 s"
+    assert run.plot("exposure").figure.axes[-1].get_ylabel() == "cm2 s"
+    plt.close("all")
+
+
+def test_any_frame_and_any_kind_of_size_will_do(run):
+    first = run.cutout(CENTER, "1 deg")
+    for center, size in ((CENTER.icrs, 1 * u.deg), (CENTER.fk5, ["60 arcmin", "3600 arcsec"])):
+        again = run.cutout(center, size)
+        np.testing.assert_array_equal(again["COUNTS"].data, first["COUNTS"].data)
+
+
+def test_without_a_center_it_is_that_of_the_map_and_beyond_the_map_there_is_nothing(run):
+    assert run.cutout(None, ["2 deg", "4 deg"])["MODEL"].data.shape == (20, 40)
+    np.testing.assert_array_equal(run.cutout(None, None)["MODEL"].data, run.model.compute())
+    corner = run.cutout(run.wcs.pixel_to_world(0, 0), "2 deg")["MODEL"]
+    np.testing.assert_array_equal(corner.data, run.model[:10, :10].compute())
+
+
+def test_only_chunks_of_the_cutout_are_read(run):
+    chunks = [path for path in run.files.maps.glob("*/c/**/1/*") if path.is_file()]
+    assert chunks
+    kept = {path: path.read_bytes() for path in chunks}
+    try:
+        for path in chunks:
+            path.write_bytes(b"damaged")
+        found = run.cutout(run.wcs.pixel_to_world(20, 20), "2 deg")
+        assert found["MODEL"].data.shape == (20, 20)
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+
+
+def test_a_cutout_over_the_edge_of_a_ring_is_one_piece(ring):
+    edge = ring.wcs.pixel_to_world(0, 30)
+    cutout = read(ring.cutout(edge, ["1 deg", "40 deg"]))
+    columns = np.arange(-5, 5)
+    for name, (pixels, wcs) in cutout.items():
+        np.testing.assert_array_equal(pixels, whole(ring, name)[..., 25:35, columns % 90])
+        sky = ring.wcs.pixel_to_world(columns % 90, np.full(10, 27))
+        assert (wcs.celestial.pixel_to_world(np.arange(10), np.full(10, 2)).separation(sky).arcsec < 1e-6).all()
+        # Positions come back as the pixels of the cutout.
+        np.testing.assert_allclose(wcs.celestial.world_to_pixel(sky)[0], np.arange(10), atol=1e-6)
+
+
+def test_no_column_of_a_ring_is_there_twice(ring):
+    edge = ring.wcs.pixel_to_world(0, 30)
+    pixels, wcs = read(ring.cutout(edge, ["1 deg", "500 deg"]))["COUNTS"]
+    np.testing.assert_array_equal(pixels, np.roll(whole(ring, "COUNTS"), 45, axis=1)[25:35])
+    assert np.isfinite(wcs.pixel_to_world(np.arange(90), np.zeros(90)).l.deg).all()
+
+
+def test_a_cutout_is_a_survey_itself_and_a_file(run, tmp_path):
+    path = tmp_path / "cutout.fits"
+    hdus = run.cutout(CENTER, "4 deg", path)
+    with fits.open(path) as written:
+        assert [hdu.name for hdu in written] == [hdu.name for hdu in hdus]
+        np.testing.assert_array_equal(written["SUPPORT"].data, hdus["SUPPORT"].data)
+    assert plan_survey(path, n_scale=1, min_scale=1.2).grid.map_box.shape == hdus["COUNTS"].data.shape
+    with pytest.raises(InputError, match=r"cutout\.fits is not written: .*exists"):
+        run.cutout(CENTER, "2 deg", path)
+    run.cutout(CENTER, "2 deg", path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("center", "size", "message"),
+    [
+        ((10, 1), "1 deg", r"center is \(10, 1\): give one position"),
+        (SkyCoord([1, 2], [3, 4], unit="deg"), "1 deg", "give one position"),
+        (CENTER, None, "size is None: give an angle"),
+        (CENTER, "1 parsec", "size is '1 parsec': give an angle"),
+        (CENTER, ["1 deg"] * 3, "give an angle, such as '2 deg', or two"),
+        (CENTER, "1 arcsec", "size is 1 arcsec, 0 x 0 pixels: give a larger one"),
+        (SkyCoord(40, 1, unit="deg", frame="galactic"), "1 deg", "nothing of the map of 70 x 90 pixels .* is in"),
+    ],
+)
+def test_what_is_no_rectangle_of_the_map_is_refused(run, center, size, message):
+    with pytest.raises(InputError, match=message):
+        run.cutout(center, size)
+
+
+def test_a_center_nowhere_on_the_projection_is_refused():
+    header = sky_header((20, 20))
+    header["CTYPE1"], header["CTYPE2"] = "GLON-TAN", "GLAT-TAN"
+    text = "\n".join(card.image.rstrip() for card in header.cards)
+    with pytest.raises(InputError, match="is nowhere on the map's projection: choose another center"):
+        Region.of(text, (20, 20), ring=False, center=SkyCoord(190, 0, unit="deg", frame="galactic"), size="1 deg")
+
+
+def test_what_is_not_small_is_not_cut_out(run, monkeypatch):
+    monkeypatch.setattr(cutouts, "SMALL_MAP_PIXELS", 399)
+    with pytest.raises(InputError, match=r"20 x 20 pixels \(y, x\) are more than the 399 that are cut out at once"):
+        run.cutout(CENTER, "2 deg")
+
+
+# --- headers that DS9 and others rely on ------------------------------------------------------------------------------
+
+
+def test_every_hdu_of_maps_fits_has_a_wcs_that_goes_there_and_back(run):
+    with fits.open(run.files.maps_fits) as hdus:
+        for name, (pixels, wcs) in read(hdus).items():
+            x, y = np.meshgrid([0, 40, 89], [0, 69])
+            sky = wcs.celestial.pixel_to_world(x, y)
+            assert (sky.separation(run.wcs.pixel_to_world(x, y)).arcsec < 1e-6).all(), name
+            np.testing.assert_allclose(wcs.celestial.world_to_pixel(sky), (x, y), atol=1e-6)
+            assert wcs.naxis == pixels.ndim
+        assert hdus["MODEL"].header["BUNIT"] == "count"
+        assert "BUNIT" not in hdus["SIGNIFICANCE"].header
+
+
+MATRICES = {
+    "CDELT": {},
+    "PC": {"PC1_1": 0.8, "PC1_2": -0.6, "PC2_1": 0.6, "PC2_2": 0.8},
+    "CD": {"CD1_1": -0.08, "CD1_2": 0.06, "CD2_1": 0.06, "CD2_2": 0.08},
+    "CD of old": {"CD001001": -0.08, "CD001002": 0.06, "CD002001": 0.06, "CD002002": 0.08},
+}
+
+
+@pytest.mark.parametrize("scales", [[1.5], [1.2, 1.8], [6.0, 7.8, 10.14]])
+@pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
+def test_a_cube_has_an_axis_of_scales_whatever_the_steps_of_the_sky_are_written_as(matrix, scales):
+    header = sky_header((20, 30))
+    if any(card.startswith("CD") for card in matrix):
+        del header["CDELT1"], header["CDELT2"]
+    header.update(matrix)
+    text = "\n".join(card.image.rstrip() for card in header.cards)
+    hdu = map_hdu("support", np.ones((len(scales), 20, 30), dtype=bool), text, scales)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)  # of old spellings
+        wcs, plane = WCS(hdu.header), WCS(fits.Header.fromstring(text, sep="\n"))
+    assert wcs.axis_type_names[2] == "scale"
+    indices = np.arange(len(scales))
+    lon, lat, found = wcs.all_pix2world(np.full(len(scales), 4.0), 5.0, indices, 0)
+    np.testing.assert_allclose(found, scales, rtol=1e-12)
+    np.testing.assert_allclose(wcs.all_world2pix(lon, lat, found, 0)[2], indices, atol=1e-9)
+    np.testing.assert_allclose((lon[0], lat[0]), plane.all_pix2world(4.0, 5.0, 0), atol=1e-12)
+
+
+def test_a_cube_on_distorted_sky_can_be_read():
+    header = sky_header((20, 30))
+    header.update({"CTYPE1": "GLON-TAN-SIP", "CTYPE2": "GLAT-TAN-SIP", "A_ORDER": 2, "A_2_0": 1e-4, "B_ORDER": 2})
+    header.update({"B_0_2": 1e-4})
+    text = "\n".join(card.image.rstrip() for card in header.cards)
+    hdu = map_hdu("support", np.ones((2, 20, 30), dtype=bool), text, [1.2, 1.8])
+    assert WCS(hdu.header, naxis=2).sip is not None

@@ -1,0 +1,111 @@
+import warnings
+
+import numpy as np
+import oracle
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from skies import poisson_sky, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.products import files as products
+
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
+IMAGES = {
+    "COUNTS",
+    "BACKGROUND",
+    "MODEL",
+    "APPROX",
+    "APPROX_BKG",
+    "TRANSFORM_2D",
+    "MODEL_PLUS_APPROX",
+    "RESIDUAL",
+    "SIGNIFICANCE",
+    "BEST_SCALE",
+    "BEST_ITERATION",
+    "SUPPORT_2D",
+    "MASK",
+    "TRUST",
+}
+
+
+@pytest.fixture(scope="module")
+def sky():
+    counts, background = poisson_sky((70, 90), seed=8)
+    mask = np.ones(counts.shape, dtype=bool)
+    mask[30:40, 50:60] = False
+    return counts, background, mask
+
+
+@pytest.fixture(scope="module")
+def run(sky, tmp_path_factory):
+    survey = write_survey(tmp_path_factory.mktemp("products") / "survey.fits", *sky)
+    return run_survey(survey, survey.with_name("run"), **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def maps(run):
+    with warnings.catch_warnings(), fits.open(run.files.maps_fits, memmap=False) as hdus:
+        warnings.simplefilter("error")
+        hdus.verify("exception")
+        return {hdu.name: (hdu.data, hdu.header) for hdu in hdus}
+
+
+def test_every_image_is_there_with_its_wcs(run, maps):
+    assert maps.keys() == {"PRIMARY", *IMAGES, "SUPPORT"}
+    for name in IMAGES:
+        data, header = maps[name]
+        assert data.shape == (70, 90)
+        wcs = WCS(header)
+        assert wcs.has_celestial
+        for x, y in ((0, 0), (89, 69)):
+            assert wcs.pixel_to_world(x, y).separation(run.wcs.pixel_to_world(x, y)).arcsec < 1e-6
+    assert maps["SUPPORT"][0].shape == (2, 70, 90)
+    assert WCS(maps["SUPPORT"][1]).celestial.has_celestial
+
+
+def test_images_are_those_of_the_run(run, sky, maps):
+    counts, background, mask = sky
+    np.testing.assert_array_equal(maps["COUNTS"][0], counts * mask)
+    np.testing.assert_array_equal(maps["BACKGROUND"][0], background * mask)
+    np.testing.assert_array_equal(maps["MASK"][0], mask)
+    for name in (
+        "model",
+        "approx",
+        "transform_2d",
+        "residual",
+        "significance",
+        "best_scale",
+        "trust",
+        "support",
+    ):
+        np.testing.assert_array_equal(maps[name.upper()][0], run.map(name).compute())
+    np.testing.assert_array_equal(maps["MODEL_PLUS_APPROX"][0], (run.model + run.approx).compute())
+    np.testing.assert_array_equal(maps["SUPPORT_2D"][0], run.support.any(axis=0).compute())
+    assert all(np.isfinite(data).all() for data, _ in maps.values() if data is not None)
+
+
+def test_images_are_those_of_the_whole_map(sky, maps):
+    counts, background, mask = sky
+    expected = oracle.analyze(
+        counts, background, n_scale=2, min_scale=1.2, step_scale=1.5, max_iter=3, mask=mask, rounding=1e-12
+    )
+    np.testing.assert_allclose(maps["APPROX_BKG"][0], expected.approx_bkg, atol=1e-12 * expected.approx_bkg.max())
+    np.testing.assert_allclose(maps["MODEL"][0], expected.model, atol=1e-9 * expected.model.max())
+    np.testing.assert_array_equal(maps["SUPPORT"][0], expected.support)
+
+
+def test_large_maps_get_no_fits_unless_asked(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_MAP_PIXELS", 70 * 90 - 1)
+    assert not products.is_small(run.stored.plan)
+    survey = run.files.path.with_name("survey.fits")
+    assert not run_survey(survey, tmp_path / "auto", **OPTIONS).files.maps_fits.exists()
+    assert run_survey(survey, tmp_path / "yes", fits="yes", **OPTIONS).files.maps_fits.exists()
+
+
+def test_fits_may_be_left_out(run, tmp_path):
+    survey = run.files.path.with_name("survey.fits")
+    assert products.is_small(run.stored.plan)
+    left_out = run_survey(survey, tmp_path / "no", fits="no", **OPTIONS)
+    assert not left_out.files.maps_fits.exists()
+    assert not list(left_out.files.path.glob("*partial*"))

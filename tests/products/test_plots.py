@@ -1,0 +1,303 @@
+"""Maps of a run on sky axes, and how large ones are drawn small."""
+
+import sys
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from astropy.visualization.wcsaxes import WCSAxes
+from hypothesis import given
+from hypothesis import strategies as st
+from skies import poisson_sky, write_survey
+
+from cwt_dask import CWTData, SurveyRun, run_survey
+from cwt_dask.errors import InputError
+from cwt_dask.geometry.tiling import Box
+from cwt_dask.geometry.windows import read_box
+from cwt_dask.products import plots
+from cwt_dask.products.layers import Plane, plane_of
+
+mpl.use("Agg")
+
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def sky():
+    counts, background = poisson_sky((70, 90), seed=8)
+    mask = np.ones(counts.shape, dtype=bool)
+    mask[30:40, 50:60] = False
+    return counts, background, mask
+
+
+def make_run(folder, sky, *, ring):
+    survey = write_survey(folder / "survey.fits", *sky, ring=ring)
+    return run_survey(survey, folder / "run", fits="no", **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def run(sky, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("map"), sky, ring=False)
+
+
+@pytest.fixture(scope="module")
+def ring(sky, tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("ring"), sky, ring=True)
+
+
+@pytest.fixture(params=["run", "ring"])
+def either(request):
+    return request.getfixturevalue(request.param)
+
+
+def drawn(ax):
+    return np.ma.filled(ax.images[0].get_array(), np.nan)
+
+
+@pytest.mark.parametrize("name", ["counts", "background", "significance", "support_2d", "model_plus_approx", "trust"])
+def test_a_whole_map_is_drawn_with_its_masked_pixels_blank(run, sky, name):
+    ax = run.plot(name)
+    assert isinstance(ax, WCSAxes)
+    assert ax.get_title() == name
+    made = {"support_2d": run.support.any(axis=0), "model_plus_approx": run.model + run.approx}
+    expected = made.get(name, getattr(run.survey, name, None))
+    expected = np.array(run.map(name) if expected is None else expected, dtype=float)
+    expected[~sky[2]] = np.nan
+    np.testing.assert_array_equal(drawn(ax), expected)
+    assert ax.get_xlim() == (-0.5, 89.5)
+    assert ax.get_ylim() == (-0.5, 69.5)
+    if name == "counts":
+        ax.figure.canvas.draw()
+    assert [axis.get_axislabel() for axis in ax.coords] == ["Galactic longitude", "Galactic latitude"]
+
+
+def test_the_mask_itself_is_drawn(run, sky):
+    np.testing.assert_array_equal(drawn(run.plot("mask")), sky[2])
+
+
+def test_a_rectangle_is_that_of_the_cutout(either):
+    center = either.wcs.pixel_to_world(45, 20)
+    cutout = either.cutout(center, ["2 deg", "8 deg"])
+    ax = either.plot("model", center=center, size=["2 deg", "8 deg"], colorbar=False, cmap="gray")
+    np.testing.assert_array_equal(drawn(ax), cutout["MODEL"].data)
+    assert len(ax.figure.axes) == 1
+    assert ax.images[0].get_cmap().name == "gray"
+    rows, columns = drawn(ax).shape
+    corner = either.wcs.pixel_to_world(45 - columns // 2, 20 - rows // 2)
+    assert ax.wcs.pixel_to_world(0, 0).separation(corner).deg < 1e-6
+
+
+def test_sources_are_marked_where_their_peaks_are(either):
+    catalogue = either.catalogue
+    assert len(catalogue) > 3
+    ax = either.plot("significance", sources=True)
+    found = ax.collections[0].get_offsets()
+    np.testing.assert_array_equal(found, np.transpose([catalogue["x_peak"], catalogue["y_peak"]]))
+    one = catalogue[:1]
+    x, y = int(one["x_peak"][0]), int(one["y_peak"][0])
+    ax = either.plot("significance", center=either.wcs.pixel_to_world(x, y), size=["1 deg", "4 deg"], sources=one)
+    (place,) = ax.collections[0].get_offsets()
+    there = ax.wcs.pixel_to_world(*place)
+    assert there.separation(either.wcs.pixel_to_world(x, y)).deg < 1e-6
+
+
+def test_one_image_of_a_cube_is_drawn_by_its_index(run):
+    ax = run.plot("support", index=1)
+    assert ax.get_title() == "support[1]"
+    valid = run.map("mask").compute() > 0
+    np.testing.assert_array_equal(drawn(ax)[valid], run.support[1].compute()[valid])
+
+
+def test_one_image_of_a_cube_is_drawn_over_the_edge_of_a_ring(either):
+    ax = either.plot("support", index=0, center=either.wcs.pixel_to_world(0, 60), size=["1 deg", "16 deg"])
+    columns = np.arange(-2, 2) if either.survey.statistics.wraps else np.arange(80)
+    np.testing.assert_array_equal(drawn(ax), either.support[0, 55:65].compute()[:, columns % 90])
+
+
+def test_axes_and_figures_given_are_drawn_on(run):
+    left, right = plt.figure().subfigures(1, 2)
+    assert run.plot("model", fig=left).figure is left
+    ax = right.add_subplot(projection=run.wcs)
+    assert run.plot("model", ax=ax) is ax
+    plain = plt.figure().add_subplot()
+    assert run.plot("model", ax=plain, norm=mpl.colors.LogNorm(1e-3, 1)) is plain
+
+
+def test_the_colour_scale_leaves_out_the_brightest_pixels_unless_told_otherwise(run):
+    counts = drawn(ax := run.plot("counts"))
+    assert ax.images[0].get_clim() == (np.nanmin(counts), np.nanpercentile(counts, 99.8))
+    assert run.plot("counts", vmin=1, vmax=5).images[0].get_clim() == (1, 5)
+    assert run.plot("trust").images[0].get_clim()[1] == run.map("trust").max().compute()
+
+
+def test_a_map_of_one_value_is_drawn(run, monkeypatch):
+    monkeypatch.setattr(Plane, "read", lambda _, box, **__: np.ones(box.shape))
+    assert run.plot("counts").images[0].get_clim()[1] >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("modle",),
+            "the run has no map modle: there are approx, best_.*, trust, counts, background, exposure, s",
+        ),
+        (("x",), "the run has no map x: there are"),
+        ((None,), "name is None: it must be the name of a map"),
+        (("exposure",), "the survey has no exposure"),
+        (("support",), "support is a cube: choose one image of it with index, 0 to 1"),
+    ],
+)
+def test_what_is_no_image_is_refused(run, arguments, message):
+    with pytest.raises(InputError, match=message):
+        run.plot(*arguments)
+
+
+@pytest.mark.parametrize("index", [2, -1, "first"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("support", "its images are 0 to 1"), ("model", "it is one image"), ("counts", "it is one image")],
+)
+def test_an_image_that_a_cube_has_not_is_refused(run, name, message, index):
+    with pytest.raises(InputError, match=f"{name} has no image {index}: {message}"):
+        run.plot(name, index=index)
+
+
+@pytest.mark.parametrize("sources", [3, None, "all", np.arange(3), {"x_peak": ["a"], "y_peak": ["b"]}])
+def test_what_are_no_sources_is_refused(run, sources):
+    with pytest.raises(InputError, match="sources is .*: it must be True, False, or rows of a catalogue, with x_peak"):
+        run.plot("model", sources=sources)
+
+
+def test_a_column_is_no_source_and_one_row_is(run):
+    with pytest.raises(InputError, match="it must be True, False, or rows of a catalogue"):
+        run.plot("model", sources=run.catalogue["name"])
+    row = run.catalogue[0]
+    assert run.plot("model", sources=row).collections[0].get_offsets().tolist() == [[row["x_peak"], row["y_peak"]]]
+
+
+def test_without_matplotlib_it_says_what_to_install(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(InputError, match=r"pip install 'cwt_dask\[plot\]'"):
+        run.plot("model")
+
+
+# --- large maps -------------------------------------------------------------------------------------------------------
+
+
+def test_of_a_large_map_several_pixels_are_drawn_as_one(run, sky, monkeypatch):
+    monkeypatch.setattr(plots, "MOST_DRAWN", 20)
+    ax = run.plot("significance", sources=True)
+    assert ax.get_title() == "significance, 5 x 5 pixels as one"
+    pixels = drawn(ax)
+    assert pixels.shape == (14, 18)
+    largest = run.significance.compute().reshape(14, 5, 18, 5).max(axis=(1, 3))
+    used = sky[2].reshape(14, 5, 18, 5).all(axis=(1, 3))
+    np.testing.assert_array_equal(pixels, np.where(used, largest, np.nan))
+    # The axes count the pixels of the map.
+    assert ax.get_xlim() == (-0.5, 89.5)
+    assert ax.images[0].get_extent() == [-0.5, 89.5, -0.5, 69.5]
+
+
+def test_of_pixels_drawn_as_one_only_those_that_are_used_take_part():
+    rng = np.random.default_rng(2)
+    mask, pixels = rng.random((23, 31)) > 0.4, rng.random((23, 31))
+    mask[:4, 4:8] = False
+    # Whatever is stored where a map is masked.
+    pixels[~mask] = np.nan
+    box, chunks = Box(0, 23, 0, 31), (10, 7)
+    used = Plane("mask", (Watched(mask, (6, 31)),))
+    for name, how in (("counts", np.mean), ("significance", np.max)):
+        found = Plane(name, (Watched(pixels, chunks),)).read_reduced(box, 4, ring=False, mask=used)
+        parts = [[pixels[y : y + 4, x : x + 4] for x in range(0, 31, 4)] for y in range(0, 23, 4)]
+        expected = [
+            [how(part[~np.isnan(part)]) if np.isfinite(part).any() else np.nan for part in row] for row in parts
+        ]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert np.isnan(found[0, 1])
+        assert np.isnan(found).sum() == 1
+
+
+def test_a_block_of_a_large_map_that_is_masked_in_part_is_drawn_of_the_rest(run, sky, monkeypatch):
+    monkeypatch.setattr(plots, "MOST_DRAWN", 10)
+    parts = [[(slice(y, y + 9), slice(x, x + 9)) for x in range(0, 90, 9)] for y in range(0, 70, 9)]
+    expected = [[sky[0][part][sky[2][part]].mean() for part in row] for row in parts]
+    np.testing.assert_allclose(drawn(run.plot("counts")), expected, rtol=1e-12)
+
+
+class Watched:
+    """An array that keeps how much of it was asked for at once."""
+
+    def __init__(self, array, chunks):
+        self.array, self.chunks, self.asked = array, chunks, []
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, key):
+        found = self.array[key]
+        self.asked.append(found.size)
+        return found
+
+
+@given(
+    st.sampled_from(["counts", "significance", "mask"]),
+    st.tuples(st.integers(0, 20), st.integers(1, 23), st.integers(-40, 30), st.integers(1, 31)),
+    st.tuples(st.integers(3, 12), st.integers(3, 40)),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_pixels_made_one_are_those_of_the_box_read_whole(name, corner, chunks, factor, ring):
+    y0, height, x0, width = corner
+    box = Box(y0, min(y0 + height, 23), x0, x0 + width)
+    if not ring:
+        box = box.intersection(Box(0, 23, 0, 31))
+    if not box.area:
+        return
+    array = Watched(np.random.default_rng(1).random((23, 31)), chunks)
+    found = Plane(name, (array,)).read_reduced(box, factor, ring=ring)
+    assert max(array.asked) <= chunks[0] * chunks[1]
+    assert sum(array.asked) == box.area
+    pixels = read_box(array.array, box, ring=ring)
+    how = {"counts": np.mean, "significance": np.max, "mask": np.min}[name]
+    expected = [
+        [how(pixels[y : y + factor, x : x + factor]) for x in range(0, box.shape[1], factor)]
+        for y in range(0, box.shape[0], factor)
+    ]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_one_image_of_a_cube_is_read_by_its_chunks(run):
+    plane = plane_of(run, "joined", 1)
+    np.testing.assert_array_equal(
+        plane.read_reduced(Box(0, 70, 0, 90), 10, ring=False),
+        run.map("joined")[1].compute().reshape(7, 10, 9, 10).max(axis=(1, 3)),
+    )
+
+
+# --- one image in memory ----------------------------------------------------------------------------------------------
+
+
+def test_all_images_of_an_analysis_are_drawn_in_a_grid(sky):
+    data = CWTData(*sky[:2], n_scale=2)
+    axes = data.plot(vmax=5)
+    images = data.images()
+    assert [ax.get_title() for ax in axes] == list(images)
+    for ax, image in zip(axes, images.values(), strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), image.data)
+        assert ax.images[0].get_clim()[1] == 5
+    rows = {ax.get_subplotspec().get_gridspec().get_geometry() for ax in axes}
+    assert rows == {(5, 2)}
+
+
+def test_a_grid_on_sky_axes_in_a_figure_given(run):
+    cutout = SurveyRun.open(run.files.path).cutout(run.wcs.pixel_to_world(20, 20), ["2 deg", "8 deg"])
+    figure = plt.figure()
+    axes = CWTData(cutout["COUNTS"], cutout["BACKGROUND"], n_scale=1).plot(columns=5, fig=figure)
+    assert all(isinstance(ax, WCSAxes) and ax.figure is figure for ax in axes)
+    assert axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)

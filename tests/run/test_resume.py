@@ -1,0 +1,361 @@
+"""What a second call on the same run directory does."""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from interruptions import DiesAt, InterruptedRunError
+from skies import poisson_sky, write_survey
+
+from cwt_dask import CWTKernels, SurveyRun, run_survey
+from cwt_dask.cli.commands import main
+from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
+from cwt_dask.inspection.verify import verify_run
+from cwt_dask.merge.certificate import is_as_sealed
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import read_records, read_run_id
+from cwt_dask.storage.lock import Driver, sole_driver
+from cwt_dask.survey import SurveySource, ingest
+from cwt_dask.tiles.task import run_tile
+
+OPTIONS = {
+    "workers": 0,
+    "fits": "no",
+    "n_scale": 2,
+    "min_scale": 1.2,
+    "step_scale": 1.5,
+    "tile_size": 45,
+    "max_iter": 3,
+}
+
+
+class Messages(Reporter):
+    def __init__(self):
+        self.texts = []
+
+    def message(self, text):
+        self.texts.append(text)
+
+    @property
+    def said(self):
+        return "\n".join(self.texts)
+
+
+@pytest.fixture
+def store(small_survey, tmp_path):
+    return ingest(SurveySource.of(small_survey), tmp_path / "survey.zarr").path
+
+
+@pytest.fixture
+def run(store, tmp_path):
+    return run_survey(store, tmp_path / "run", **OPTIONS)
+
+
+def again(run, survey, **options):
+    progress = Messages()
+    return run_survey(survey, run.files.path, progress=progress, **OPTIONS | options), progress.said
+
+
+def starts(run):
+    return {tile: record.started + str(record.seconds) for tile, record in read_records(run.files.ledger).items()}
+
+
+def test_a_finished_run_is_checked_and_left_alone(run, store):
+    before = starts(run)
+    _, said = again(run, store)
+    assert "all 6 tiles were done; checked, nothing to do" in said
+    assert starts(run) == before
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["certificate.json", "catalogue.ecsv", "catalogue.fits", "ledger/tile-0000002.json", "seams.zarr/own_model/c/2"],
+)
+def test_what_is_lost_is_made_again_and_only_that(run, store, lost):
+    certificate, before = run.certificate, starts(run)
+    path = run.files.path / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    redone, said = again(run, store)
+    assert "nothing to do" not in said
+    assert path.exists()
+    assert redone.certificate["digest_maps"] == certificate["digest_maps"]
+    assert redone.certificate["tiling_exact"]
+    changed = {tile for tile, start in starts(run).items() if start != before[tile]}
+    assert changed == ({2} if "2" in lost else set())
+    assert not any(check.fault for check in verify_run(redone))
+
+
+def test_while_a_tile_is_made_again_nothing_is_certified(run, store):
+    run.files.record(2).unlink()
+    with pytest.raises(InterruptedRunError):
+        run_survey(store, run.files.path, progress=DiesAt("tiles", 0), **OPTIONS)
+    assert not run.files.certificate.exists()
+    redone, _ = again(run, store)
+    assert redone.certificate["tiling_exact"]
+
+
+def test_maps_fits_is_made_when_it_is_asked_for_later(run, store):
+    assert not run.files.maps_fits.exists()
+    again(run, store, fits="yes")
+    assert run.files.maps_fits.exists()
+
+
+def test_an_unfinished_run_goes_on_after_an_early_stop(store, tmp_path):
+    whole = run_survey(store, tmp_path / "early", **OPTIONS | {"tol": 0.5})
+    assert whole.certificate["n_iter"] == 2
+    digest, before = whole.certificate["digest_maps"], starts(whole)
+    (whole.files.ledger / "tile-0000003.json").unlink()
+    redone, _ = again(whole, store, tol=0.5)
+    assert redone.certificate["digest_maps"] == digest
+    assert {tile for tile, start in starts(redone).items() if start != before[tile]} == {3}
+
+
+def test_a_torn_catalogue_or_certificate_is_made_again(run, store):
+    for path in (run.files.catalogue, run.files.certificate):
+        content = path.read_bytes()
+        path.write_bytes(content[:200])
+        again(run, store)
+        assert path.read_bytes()[:150] == content[:150]
+        assert not any(check.fault for check in verify_run(run))
+
+
+def flip(path, place=0.5):
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("change", [{"input_digest": "0" * 64}, {"coverage": 0.5}, {"warnings": ["of mine"]}])
+def test_a_certificate_that_says_something_else_by_now_is_made_again(run, store, change):
+    path, said_first, before = run.files.certificate, run.certificate, starts(run)
+    path.write_text(json.dumps(said_first | change))
+    with pytest.raises(
+        RunError, match=r"certificate\.json is damaged \(it was changed since the run ended\): delete it"
+    ):
+        _ = run.certificate
+    assert "the certificate is as the run wrote it" in {check.promise for check in verify_run(run) if check.broken}
+    redone, said = again(run, store)
+    assert f"{path} is damaged or missing: made again" in said
+    assert {name: redone.certificate[name] for name in change} == {name: said_first[name] for name in change}
+    assert starts(run) == before
+    assert "nothing to do" in again(run, store)[1]
+
+
+def test_a_certificate_that_is_not_sealed_is_made_again(run, store):
+    certificate = run.certificate
+    for said in (certificate | {"rounding_level": float("nan")}, dict(list(certificate.items())[:-1])):
+        run.files.certificate.write_text(json.dumps(said))
+        assert any(check.broken for check in verify_run(run))
+        again(run, store)
+        assert is_as_sealed(run.certificate)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "fits"),
+    [
+        ("catalogue.fits", flip, "no"),
+        ("catalogue.fits", Path.unlink, "yes"),
+        *(("maps.fits", damage, fits) for damage in (flip, Path.unlink) for fits in ("yes", "no")),
+    ],
+)
+def test_fits_files_that_are_not_as_written_are_made_again(store, tmp_path, name, damage, fits):
+    run = run_survey(store, tmp_path / "run", **OPTIONS | {"fits": "yes"})
+    path = run.files.path / name
+    content, before = path.read_bytes(), starts(run)
+    damage(path)
+    (broken,) = [check for check in verify_run(run) if check.broken]
+    assert broken.promise == "catalogue and FITS files are as the run wrote them"
+    assert broken.fault == f"{path} {'differs' if damage is flip else 'is missing'}"
+    _, said = again(run, store, fits=fits)
+    assert f"{path} is damaged or missing: made again" in said
+    assert starts(run) == before
+    if (name, damage, fits) == ("maps.fits", Path.unlink, "no"):
+        # Nobody asks for it any more.
+        assert not path.exists()
+    else:
+        assert path.read_bytes() == content
+    assert not any(check.fault for check in verify_run(run))
+    assert "nothing to do" in again(run, store, fits=fits)[1]
+
+
+def test_who_asks_to_stop_in_the_report_is_obeyed(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("cwt_dask.run.write_report", Mock(side_effect=InterruptedRun("as you wished")))
+    with pytest.raises(InterruptedRun):
+        run_survey(store, tmp_path / "run", **OPTIONS)
+
+
+def change_run_id(run):
+    run.files.run_id.write_text(read_run_id(run.files)[::-1])
+
+
+def test_tiles_that_are_done_again_since_the_run_is_called_otherwise_are_told_of(run, store):
+    digest = run.certificate["digest_maps"]
+    change_run_id(run)
+    redone, said = again(run, store)
+    assert f"6 tiles are done again: their records name another run than {run.files.run_id} does" in said
+    assert redone.certificate["digest_maps"] == digest
+    assert "done again" not in again(run, store)[1]
+
+
+def test_the_same_is_told_of_tiles_under_way(store, tmp_path):
+    options = OPTIONS | {"significance_island_threshold": 5.0}
+    with pytest.raises(InterruptedRunError):
+        run_survey(store, tmp_path / "run", progress=DiesAt("islands over seams", 0), **options)
+    run = SurveyRun.open(tmp_path / "run")
+    assert not read_records(run.files.ledger)
+    change_run_id(run)
+    redone, said = again(run, store, **options)
+    assert f"6 tiles are done again: their records name another run than {run.files.run_id} does" in said
+    assert not any(check.fault for check in verify_run(redone))
+
+
+def test_a_catalogue_edited_by_hand_is_noticed(run):
+    run.files.catalogue.write_text(run.files.catalogue.read_text() + "\n")
+    assert [check.fault for check in verify_run(run) if check.fault] == [f"{run.files.catalogue} differs"]
+
+
+def test_a_survey_store_that_holds_other_data_now_is_refused(run, store, small_survey, tmp_path):
+    shutil.rmtree(store)
+    other = write_survey(tmp_path / "other.fits", *poisson_sky((90, 130), seed=4))
+    ingest(SurveySource.of(other), store)
+    with pytest.raises(SettingsError, match="the survey's content is another"):
+        again(run, store)
+    # The original file says nothing of what the tiles would read.
+    with pytest.raises(InputError, match="survey.zarr is not the survey that .* began with"):
+        again(run, small_survey)
+
+
+def test_options_that_an_ingested_store_has_fixed_are_refused(store, tmp_path):
+    with pytest.raises(SettingsError, match="is a store, .* leave out mask, band, or ingest again"):
+        run_survey(store, tmp_path / "run", mask="mask.fits", band=7, **OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_and_dashboard_of_a_users_cluster_are_named(store, tmp_path, client):
+    progress = Messages()
+    run_survey(store, tmp_path / "run", client=client, progress=progress, **OPTIONS)
+    assert f"2 workers so far, dashboard at {client.dashboard_link}" in progress.texts
+
+
+def test_kernels_given_twice_are_refused(store, tmp_path):
+    with pytest.raises(SettingsError, match="kernels and min_scale, n_scale, step_scale are both given"):
+        run_survey(store, tmp_path / "run", kernels=CWTKernels(2, 1.2, 1.5), **OPTIONS)
+
+
+def test_a_run_of_another_algorithm_version_is_refused_by_name(run, store):
+    text = run.files.settings.read_text()
+    assert "algorithm_version = 4" in text
+    run.files.settings.write_text(text.replace("algorithm_version = 4", "algorithm_version = 0"))
+    with pytest.raises(SettingsError, match="algorithm_version was 0, is 4"):
+        again(run, store)
+
+
+def test_a_file_that_is_no_part_of_a_run_is_not_overwritten(run, store):
+    notes = run.files.path / "notes.txt"
+    notes.write_text("precious")
+    with pytest.raises(InputError, match=r"holds notes.txt, no part of a run, which would be lost"):
+        again(run, store, overwrite=True)
+    assert notes.read_text() == "precious"
+    notes.unlink()
+    assert again(run, store, overwrite=True)[0].promises_kept
+
+
+def test_a_link_to_a_directory_elsewhere_is_followed(store, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "scratch")
+    run = run_survey(store, tmp_path / "link", **OPTIONS)
+    assert run.files.path == (tmp_path / "scratch").resolve()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "scratch" / "certificate.json").exists()
+
+
+def test_a_run_that_another_process_carries_out_is_left_alone(run, store):
+    """The lock is of the file, not of the process: two of one process exclude each other, too."""
+    before = starts(run)
+    with sole_driver(run.files):
+        for options in ({}, {"overwrite": True}):
+            with pytest.raises(InputError, match="in use by process"):
+                again(run, store, **options)
+    assert starts(run) == before
+    assert "nothing to do" in again(run, store)[1]
+
+
+def test_a_task_of_a_run_that_was_overwritten_is_refused(run, store):
+    old = run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
+    new, _ = again(run, store, overwrite=True)
+    before = starts(new)
+    with pytest.raises(RunError, match="holds another run by now: this task is of the one before"):
+        run_tile(old, 2)
+    assert starts(new) == before
+    assert not any(check.fault for check in verify_run(new))
+
+
+def test_what_killed_drivers_left_is_removed(run, store):
+    number = "0123456789abcdef" * 2
+    files = run.files
+    # One was killed while it wrote a chunk, one while it made a directory, one lives.
+    lost = [files.maps / "model" / "c" / "0" / f".1.{number}", files.path.with_name(f".run.{number}")]
+    lost[0].touch()
+    lost[1].mkdir()
+    files.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=2**22 + 1))))
+    _, said = again(run, store)
+    assert "which did not end by itself" in said
+    assert [path.exists() for path in lost] == [False, True]
+    alive = RunDir(files.path.with_name(f".run.{number[::-1]}"))
+    alive.path.mkdir()
+    with sole_driver(alive):
+        again(run, store, overwrite=True)
+    assert not lost[1].exists()
+    assert alive.path.exists()
+
+
+def test_a_failed_tile_is_named_by_status_until_it_is_done(store, tmp_path, monkeypatch, capsys):
+    def fail(job, tile):
+        if tile == 3:
+            raise ValueError("no number")
+        return run_tile(job, tile)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cwt_dask.pipeline.blocks.run_tile", fail)
+        options = OPTIONS | {"stopping": "fixed"}
+        with pytest.raises(RunError, match="1 of 6 tiles failed .3.; tile 3: ValueError: no number"):
+            run_survey(store, tmp_path / "run", **options)
+    assert main(["status", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "5 of 6 tiles done" in said
+    assert "tile 3 failed, attempt 1, tiles, 3 iterations: ValueError: no number\nnot finished" in said
+    run = run_survey(store, tmp_path / "run", **options)
+    assert read_records(run.files.ledger)[3].attempt == 2
+    main(["status", str(tmp_path / "run")])
+    assert "tile 3 failed" not in capsys.readouterr().out
+
+
+def test_status_says_in_whose_hands_a_run_is(run, capsys):
+    with sole_driver(run.files):
+        main(["status", str(run.files.path)])
+    run.files.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=2**22 + 1))))
+    main(["status", str(run.files.path)])
+    said = capsys.readouterr().out
+    assert f"in the hands of process {os.getpid()} of " in said
+    assert f"left unfinished by process {2**22 + 1} of " in said
+
+
+def test_tiles_that_never_agree_on_the_stop_end_the_run(store, tmp_path, monkeypatch):
+    """As unlike processors might: the pooled rule seems to fire elsewhere each time."""
+    stops = iter([2, 3, 2, 3, 2, 3])
+    monkeypatch.setattr("cwt_dask.pipeline.blocks.stopping_iteration", lambda *_: next(stops))
+    with pytest.raises(RunError, match="do not stop at the same iteration as before"):
+        run_survey(store, tmp_path / "run", **OPTIONS | {"max_iter": 4})
+
+
+def test_verify_does_not_call_harmless_what_was_not_promised(store, tmp_path):
+    run = run_survey(store, tmp_path / "run", margin=0, **OPTIONS)
+    checks = {check.promise: check.fault for check in verify_run(run)}
+    assert "nothing was promised of the tiles (tiling_exact is false, see the warnings)" in checks
+    assert not any("did no harm" in promise for promise in checks)
+    assert json.loads(run.files.certificate.read_text())["tiling_exact"] is False

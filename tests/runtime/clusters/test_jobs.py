@@ -1,0 +1,160 @@
+"""Jobs of workers that never become workers, on a SLURM that is played. Real ones: tests/cluster."""
+
+import os
+import threading
+from types import SimpleNamespace
+
+import dask
+import pytest
+
+from cwt_dask import run_survey
+from cwt_dask.errors import InputError, RunError
+from cwt_dask.runtime.clusters import jobs, slurm
+from cwt_dask.runtime.progress import Reporter
+
+SETTINGS = {"n_scale": 1, "min_scale": 1.2, "tile_size": 65, "max_iter": 2, "workers": 2}
+# It takes jobs, and knows none of them any more when it is asked.
+TAKES = 'case "$*" in *--test-only*) ;; *) echo "Submitted batch job $$" ;; esac'
+REFUSES = 'case "$*" in *--test-only*) ;; *) echo "sbatch: error: no room" >&2; exit 1 ;; esac'
+ENDED = "echo JobId=7 JobState=FAILED ExitCode=127:0; echo StdErr=/home/me/slurm-7.out"
+
+
+@pytest.fixture
+def played(tmp_path, monkeypatch):
+    """Commands of SLURM that do as they are told."""
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.05)
+    (tmp_path / "bin").mkdir()
+
+    def play(**commands):
+        for name, does in commands.items():
+            (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
+            (tmp_path / "bin" / name).chmod(0o755)
+
+    return play
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "scontrol", "fragment"),
+    [
+        (TAKES, ENDED, r"is FAILED, exit code 127:0: look at what it said, /home/me/slurm-7\.out; then give the same"),
+        (TAKES, "exit 1", "look at what the last one said, job [0-9]+; then give the same"),
+        (REFUSES, "exit 1", "SLURM did not take the last one: .*sbatch: error: no room.*; then give the same"),
+    ],
+)
+def test_jobs_that_end_before_a_worker_comes_end_the_run(played, small_survey, tmp_path, sbatch, scontrol, fragment):
+    played(sbatch=sbatch, squeue="", scancel="", scontrol=scontrol)
+    cluster = {"kind": "slurm", "options": {"interface": "lo"}}
+    with (
+        dask.config.set({"distributed.adaptive.interval": "50ms"}),
+        pytest.raises(RunError, match=rf"^[6-9] jobs of workers have ended, .* before a worker came: .*{fragment}"),
+    ):
+        run_survey(small_survey, tmp_path / "run", cluster=cluster, **SETTINGS)
+    assert not list(tmp_path.glob(".cwt-dask-*"))
+
+
+class PlayedCluster:
+    """Two jobs; what becomes of them is the test's to say."""
+
+    def __init__(self):
+        self.workers = {"c-0": SimpleNamespace(job_id="1"), "c-10": SimpleNamespace(job_id="2")}
+        self.observed = set()
+
+    def sync(self, function, *arguments):
+        function(*arguments)
+
+    def scale_down(self, names):
+        for name in names:
+            self.workers.pop(name)
+
+
+@pytest.fixture
+def watcher(monkeypatch):
+    """Looks at two jobs; what it tells, and what SLURM knows."""
+    clock, known, told = [0.0], {}, []
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(jobs, "_known", lambda: known)
+    return SimpleNamespace(jobs=jobs.Jobs(PlayedCluster(), 2, told.append), clock=clock, known=known, told=told)
+
+
+def test_while_no_worker_comes_it_is_said_what_slurm_does(watcher):
+    watcher.known.update({"1": "pending (Resources)", "2": "pending (Resources)"})
+    for watcher.clock[0] in range(0, 300, 5):
+        watcher.jobs.look()
+    assert watcher.told == [
+        f"no worker for {seconds} s; its jobs in SLURM: 2 pending (Resources)" for seconds in (60, 120, 240)
+    ]
+    watcher.jobs.cluster.observed.add("c-10-0")
+    watcher.clock[0] = 500
+    watcher.jobs.look()
+    assert len(watcher.told) == 3
+
+
+def test_a_job_is_its_worker_s_until_both_are_gone(watcher):
+    cluster = watcher.jobs.cluster
+    cluster.observed.add("c-10")
+    watcher.known["1"] = "running"
+    watcher.jobs.look()
+    assert list(cluster.workers) == ["c-0", "c-10"]
+    # Another one is submitted in its place, and that a worker had come of it is no failure.
+    cluster.observed.clear()
+    watcher.jobs.look()
+    assert list(cluster.workers) == ["c-0"]
+    assert watcher.jobs._in_vain == 0
+
+
+def test_while_others_work_a_run_is_not_given_up(watcher):
+    cluster = watcher.jobs.cluster
+    cluster.observed.add("c-10")
+    for number in range(10):
+        cluster.workers["c-0"] = SimpleNamespace(job_id=f"1{number}")
+        watcher.jobs.look()
+    assert list(cluster.workers) == ["c-10", "c-0"]
+    cluster.observed.clear()
+    with pytest.raises(RunError, match="6 jobs of workers have ended, one after the other, before a worker came"):
+        watcher.jobs.look()
+
+
+def test_what_goes_wrong_at_a_look_is_told_once_and_it_goes_on(watcher, monkeypatch):
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.001)
+    errors = iter([OSError("busy"), OSError("busy"), KeyError("c-0"), RunError("no worker came")])
+    ended = threading.Event()
+
+    def look():
+        raise next(errors)
+
+    def give_up(reason):
+        assert str(reason) == "no worker came"
+        ended.set()
+
+    watcher.jobs.look = look
+    with jobs.watched(watcher.jobs, SimpleNamespace(give_up=give_up)):
+        assert ended.wait(60)
+    assert watcher.told == [
+        f"jobs of workers could not be looked at ({error}): this is tried again"
+        for error in ("OSError('busy')", "KeyError('c-0')")
+    ]
+
+
+def test_a_slurm_that_does_not_answer_says_nothing_of_jobs(played):
+    played(squeue="exit 1")
+    cluster = PlayedCluster()
+    jobs.Jobs(cluster, 2, Reporter().message).look()
+    assert len(cluster.workers) == 2
+    played(squeue="echo 1 RUNNING None; echo 2 PENDING Resources")
+    assert jobs._known() == {"1": "running", "2": "pending (Resources)"}
+
+
+def test_what_else_slurm_says_is_no_job(played):
+    odd = ["squeue: warning: maintenance on Monday", "", "1 RUNNING", " 2 PENDING Nodes required for job are DOWN", "3"]
+    played(squeue="; ".join(f"echo '{line}'" for line in odd))
+    assert jobs._known() == {"1": "running", "2": "pending (Nodes required for job are DOWN)"}
+
+
+def test_a_slurm_that_does_not_answer_is_not_waited_for_for_ever(played, monkeypatch):
+    monkeypatch.setattr(slurm, "ANSWER_SECONDS", 0.1)
+    played(sbatch="exec sleep 60")
+    with pytest.raises(InputError, match="SLURM does not answer: sbatch --test-only has said nothing for 0.1 s"):
+        slurm._refuse_no_job("#!/bin/sh")

@@ -1,0 +1,153 @@
+import json
+import math
+from dataclasses import asdict, replace
+
+import pytest
+
+from cwt_dask.errors import RunError
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import (
+    SCHEMA,
+    BlockRecord,
+    TileRecord,
+    last_failures,
+    latest_block,
+    read_block_records,
+    read_record,
+    read_records,
+    read_rounds,
+    write_record,
+)
+
+RECORD = TileRecord(
+    schema=SCHEMA,
+    run="r",
+    tile=7,
+    core=[0, 5, 0, 5],
+    window=[-2, 7, -2, 7],
+    box=[-3, 8, -3, 8],
+    wrap=False,
+    settings_digest="a",
+    algorithm_version=3,
+    input_digest="b",
+    n_iter=2,
+    converged=False,
+    moments=[[25, 0.5, 1.5], [25, 0.25, 1.25]],
+    model_max=3.5,
+    empty=False,
+    near_threshold=1,
+    undefined=2,
+    chunk_digests={"model": "00"},
+    attempt=1,
+    host="here",
+    processor="some",
+    job="",
+    started="2026-01-01T00:00:00+00:00",
+    seconds=0.5,
+    peak_memory=100,
+)
+
+
+BLOCK = BlockRecord(
+    schema=SCHEMA,
+    run="r",
+    tile=7,
+    settings_digest="a",
+    algorithm_version=3,
+    n_iter=2,
+    converged=False,
+    moments=[[25, 0.5, 1.5], [25, 0.25, 1.25]],
+    attempt=1,
+    host="here",
+    processor="some",
+    job="",
+    started="2026-01-01T00:00:00+00:00",
+    seconds=0.5,
+    block=2,
+    round=0,
+    checkpoint="00",
+)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    files = RunDir(tmp_path)
+    files.ledger.mkdir()
+    return files
+
+
+def test_records_round_trip_and_later_ones_replace_earlier_ones(run_dir):
+    write_record(run_dir, RECORD)
+    write_record(run_dir, replace(RECORD, n_iter=3))
+    write_record(run_dir, replace(RECORD, tile=123456789))
+    write_record(run_dir, BLOCK)
+    records = read_records(run_dir.ledger)
+    assert records.keys() == {7, 123456789}
+    assert records[7] == read_record(run_dir.record(7)) == replace(RECORD, n_iter=3)
+
+
+def test_records_of_blocks_come_by_tile_round_by_round(run_dir):
+    for tile, block, round_ in [(7, 2, 0), (7, 2, 1), (7, 3, 0), (1, 2, 0)]:
+        write_record(run_dir, replace(BLOCK, tile=tile, block=block, round=round_))
+    write_record(run_dir, RECORD)
+    assert read_block_records(run_dir.ledger, 2) == {1: [replace(BLOCK, tile=1)], 7: [BLOCK, replace(BLOCK, round=1)]}
+    assert read_block_records(run_dir.ledger, 4) == {}
+    assert latest_block(run_dir.ledger) == (3, 1)
+    assert latest_block(run_dir.ledger, done={7}) == (2, 1)
+
+
+def test_without_blocks_there_is_no_latest(run_dir):
+    write_record(run_dir, RECORD)
+    assert latest_block(run_dir.ledger) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\0" * 100])
+def test_what_is_damaged_is_no_record(run_dir, text):
+    write_record(run_dir, RECORD)
+    write_record(run_dir, BLOCK)
+    for path in (run_dir.record(1), run_dir.block_record(2, 1, 0), run_dir.failure(1, 1)):
+        path.write_text(text)
+    assert read_records(run_dir.ledger) == {7: RECORD}
+    assert read_block_records(run_dir.ledger, 2) == {7: [BLOCK]}
+    assert read_rounds(run_dir, 2, 1, 5) == []
+    assert last_failures(run_dir) == {}
+    with pytest.raises(RunError, match="tile-0000001.json is not a ledger record"):
+        read_record(run_dir.record(1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tile": 8},
+        {"tile": "../../x"},
+        {"tile": 10**9},
+        {"n_iter": "2"},
+        {"n_iter": -1},
+        {"seconds": math.inf},
+        {"seconds": 10**400},
+        {"wrap": 1},
+        {"moments": [[25, 0.5]]},
+        {"moments": [[25, 0.5, math.nan]]},
+        {"chunk_digests": ["model"]},
+        {"box": [0.5]},
+        {"host": None},
+    ],
+)
+def test_a_record_that_cannot_be_or_lies_in_anothers_place_is_none(run_dir, changes):
+    run_dir.record(7).write_text(json.dumps(asdict(RECORD) | changes))
+    assert read_records(run_dir.ledger) == {}
+    with pytest.raises(RunError, match=r"tile-0000007.json is not a ledger record \(impossible: .+\)"):
+        read_record(run_dir.record(7))
+
+
+def test_a_record_of_another_version_is_named(run_dir):
+    run_dir.record(1).write_text(json.dumps(asdict(replace(RECORD, schema=99))))
+    with pytest.raises(RunError, match=f"tile-0000001.json has schema 99, this version reads {SCHEMA}"):
+        read_records(run_dir.ledger)
+
+
+def test_rounds_of_one_tile_are_found_without_listing(run_dir):
+    for tile, round_ in [(7, 0), (7, 2), (8, 1)]:
+        write_record(run_dir, replace(BLOCK, tile=tile, round=round_))
+    assert [record.round for record in read_rounds(run_dir, 2, 7, 4)] == [0, 2]
+    assert [record.round for record in read_rounds(run_dir, 2, 7, 2)] == [0]

@@ -1,0 +1,164 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cwt_dask.cwt.state import State
+from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.maps import (
+    STRIPS,
+    create_maps,
+    digest_pixels,
+    publish_core,
+    publish_history,
+    publish_strips,
+    stored_digests,
+)
+from cwt_dask.storage.schema import CUBES, HISTORY, IMAGES, map_names
+
+SCALES = (1.2, 1.8)
+N_SCALE = len(SCALES)
+NAMES = (*IMAGES, *CUBES)
+
+
+def grid_of(shape=(23, 31), core=(9, 12)):
+    return TileGrid.plan(shape, core, 4, 3, lambda length: length)
+
+
+def core_arrays(core, rng):
+    arrays = {name: rng.integers(1, 100, core.shape).astype(dtype) for name, dtype in IMAGES.items()}
+    cubes = {name: rng.integers(0, 2, (N_SCALE, *core.shape)).astype(dtype) for name, dtype in CUBES.items()}
+    return arrays | cubes
+
+
+def files(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    run_dir = RunDir(tmp_path)
+    create_maps(run_dir, grid_of(), SCALES, "CTYPE1  = 'GLON-CAR'")
+    return run_dir
+
+
+def test_maps_have_the_axes_and_types_of_the_contract(run_dir):
+    group = zarr.open_group(run_dir.maps, mode="r")
+    assert group.metadata.zarr_format == 3
+    assert group.attrs["wcs_header"] == "CTYPE1  = 'GLON-CAR'"
+    assert map_names(group) == sorted(NAMES)
+    for name in ("model", "approx", "residual", "significance"):
+        assert group[name].dtype == np.float64
+        assert group[name].metadata.dimension_names == ("y", "x")
+    assert group["best_scale"].dtype.kind == "i"
+    assert group["mask"].dtype == group["trust"].dtype == np.uint8
+    assert group["support"].dtype == bool
+    assert group["support"].metadata.dimension_names == ("scale", "y", "x")
+
+
+def test_every_tile_writes_one_chunk_of_its_own_in_every_array(run_dir):
+    grid, rng = grid_of(), np.random.default_rng(1)
+    seen = set(files(run_dir.maps))
+    for tile in grid.tiles():
+        before = files(run_dir.maps)
+        publish_core(run_dir.maps, tile.core, core_arrays(tile.core, rng).items())
+        after = files(run_dir.maps)
+        written = {path for path in after if after[path] != before.get(path)}
+        assert len(written) == len(NAMES)
+        assert {path.parts[0] for path in written} == set(NAMES)
+        assert not written & seen
+        seen |= written
+
+
+@given(st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(st.integers(1, 50), st.integers(1, 50)))
+def test_chunks_are_the_cores(tmp_path_factory, shape, core):
+    grid = grid_of(shape, core)
+    run_dir = RunDir(tmp_path_factory.mktemp("maps"))
+    create_maps(run_dir, grid, SCALES, "")
+    group = zarr.open_group(run_dir.maps, mode="r")
+    for name in NAMES:
+        assert group[name].chunks[-2:] == grid.core_shape
+        assert group[name].nchunks == grid.n_tiles
+        assert group[name].shards is None
+
+
+def of_core(run_dir, tile):
+    return {name: digest for name, digest in stored_digests(run_dir, tile).items() if name not in STRIPS}
+
+
+def test_digests_of_the_store_are_those_of_what_was_published(run_dir):
+    grid, rng = grid_of(), np.random.default_rng(2)
+    for tile in (grid.tile(0), grid.tile(8)):
+        arrays = core_arrays(tile.core, rng)
+        digests = publish_core(run_dir.maps, tile.core, arrays.items())
+        assert digests == {name: digest_pixels(values, name) for name, values in arrays.items()}
+        assert of_core(run_dir, tile) == digests
+
+
+def test_a_tile_of_zeros_is_written_too_and_takes_no_space(run_dir):
+    tile = grid_of().tile(4)
+    nothing = {name: np.zeros_like(values) for name, values in core_arrays(tile.core, np.random.default_rng(3)).items()}
+    digests = publish_core(run_dir.maps, tile.core, nothing.items())
+    chunks = [path for path in files(run_dir.maps) if path.name != "zarr.json" and path.parts[0] in NAMES]
+    assert len(chunks) == len(NAMES)
+    assert sum((run_dir.maps / path).stat().st_size for path in chunks) < 100 * len(NAMES)
+    assert of_core(run_dir, tile) == digests
+    # Lost, it is not taken for zeros.
+    shutil.rmtree(run_dir.maps / "trust" / "c")
+    assert of_core(run_dir, tile) == {name: digest for name, digest in digests.items() if name != "trust"}
+
+
+def test_a_history_of_zeros_is_written_too(tmp_path):
+    run_dir = RunDir(tmp_path)
+    create_maps(run_dir, grid_of(), SCALES, "", history=2)
+    tile = grid_of().tile(4)
+    publish_history(run_dir.maps, tile.core, 1, np.zeros(tile.core.shape), onwards=True)
+    chunks = [path for path in files(run_dir.maps) if path.parts[:2] == (HISTORY, "c")]
+    assert len(chunks) == 2
+
+
+def test_publishing_again_replaces_all(run_dir):
+    tile, rng = grid_of().tile(5), np.random.default_rng(4)
+    publish_core(run_dir.maps, tile.core, core_arrays(tile.core, rng).items())
+    later = publish_core(run_dir.maps, tile.core, core_arrays(tile.core, rng).items())
+    assert of_core(run_dir, tile) == later
+
+
+def test_what_cannot_be_read_has_no_digest(run_dir):
+    tile = grid_of().tile(0)
+    digests = publish_core(run_dir.maps, tile.core, core_arrays(tile.core, np.random.default_rng(5)).items())
+    (run_dir.maps / "model" / "c" / "0" / "0").write_bytes(b"abc")
+    assert of_core(run_dir, tile) == {name: d for name, d in digests.items() if name != "model"}
+
+
+def test_the_strips_of_a_tile_are_digested_as_they_were_written(run_dir):
+    grid = grid_of()
+    tile = grid.tile(4)
+    rng = np.random.default_rng(6)
+    state = replace(
+        State.start(N_SCALE, grid.box_shape),
+        model=rng.random(grid.box_shape),
+        joined=rng.integers(0, 3, (N_SCALE, *grid.box_shape), dtype=np.uint16),
+    )
+    digests = publish_strips(run_dir.seams, grid, tile, state)
+    assert digests.keys() == set(STRIPS)
+    stored = stored_digests(run_dir, tile)
+    assert {name: stored[name] for name in STRIPS} == digests
+    shutil.rmtree(run_dir.seams / "beyond_model" / "c" / "4")
+    assert stored_digests(run_dir, tile)["beyond_model"] != digests["beyond_model"]
+
+
+@pytest.mark.parametrize("name", ["model", "residual"])
+@pytest.mark.parametrize("dtype", ["f8", "i2", "u2"])
+def test_digests_are_of_values_not_of_bytes(dtype, name):
+    values = np.arange(12).reshape(3, 4)
+    native = digest_pixels(values.astype(f"<{dtype}"), name)
+    assert digest_pixels(values.astype(f">{dtype}"), name) == native
+    assert digest_pixels(np.asfortranarray(values.astype(dtype)), name) == native
+    assert digest_pixels(np.repeat(values, 2, axis=1).astype(dtype)[:, ::2], name) == native
+    assert digest_pixels(values.astype(dtype) + 1, name) != native

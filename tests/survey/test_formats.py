@@ -1,0 +1,287 @@
+"""Every way to keep the same numbers in FITS gives the same survey."""
+
+import gzip
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from cwt_dask.errors import SurveyError
+from cwt_dask.survey import SurveySource, ingest, scan
+
+
+@pytest.fixture
+def two(planes):
+    return {name: planes[name] for name in ("counts", "background")}
+
+
+@pytest.fixture
+def plain(write, two):
+    return write(**two)
+
+
+def digest(path, **options):
+    return scan(SurveySource.of(path, **options)).digest
+
+
+def test_values_and_types_of_the_file_are_kept(write, planes, tmp_path):
+    survey = ingest(SurveySource.of(write(**planes)), tmp_path / "out.zarr")
+    used = planes["mask"] != 0
+    for name in ("counts", "background"):
+        stored = getattr(survey, name)
+        assert stored.dtype == planes[name].dtype
+        np.testing.assert_array_equal(stored.compute(), np.where(used, planes[name], 0))
+    np.testing.assert_array_equal(survey.exposure.compute(), planes["exposure"])
+    np.testing.assert_array_equal(survey.mask.compute(), used)
+    assert survey.mask.dtype == np.uint8
+    assert survey.statistics.n_masked == np.count_nonzero(~used)
+    assert survey.statistics.n_nan == 0
+
+
+def test_the_fermi_map(shared_data, tmp_path):
+    source = SurveySource.of(shared_data / "fermi_survey.fits.gz")
+    statistics = scan(source)
+    survey = ingest(source, tmp_path / "fermi.zarr")
+    assert survey.statistics == statistics
+    assert statistics.shape == (101, 2001)
+    assert statistics.counts_sum == 61246
+    assert statistics.warnings == ()
+    assert statistics.pixel_scale_deg == 0.1
+    with fits.open(shared_data / "fermi_survey.fits.gz") as hdus:
+        for name in ("counts", "background", "exposure"):
+            np.testing.assert_array_equal(getattr(survey, name).compute(), hdus[name.upper()].data)
+
+
+def test_gzip(plain, tmp_path):
+    packed = tmp_path / "survey.fits.gz"
+    with plain.open("rb") as source, gzip.open(packed, "wb") as target:
+        shutil.copyfileobj(source, target)
+    assert digest(packed) == digest(plain)
+
+
+def test_data_in_extensions(write, two, plain):
+    assert digest(write("ext.fits", primary_first=False, **two)) == digest(plain)
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i4", ">i8", "u1", "<u2", "u4", ">u8", "<f4", ">f8"])
+def test_types_and_byte_orders(write, two, plain, dtype):
+    path = write("typed.fits", counts=two["counts"].astype(dtype), background=two["background"])
+    assert digest(path) == digest(plain)
+
+
+def test_unsigned_integers_stay_integers(write, two, tmp_path):
+    counts = two["counts"].astype(np.uint32) + np.uint32(2**31)
+    survey = ingest(SurveySource.of(write(counts=counts, background=two["background"])), tmp_path / "out.zarr")
+    assert survey.counts.dtype == np.uint32
+    np.testing.assert_array_equal(survey.counts.compute(), counts)
+
+
+def test_scaled_integers_equal_the_floats_they_stand_for(tmp_path, write, two):
+    background = np.arange(two["counts"].size).reshape(two["counts"].shape) * 0.25 + 8
+    path = write("floats.fits", counts=two["counts"], background=background)
+    with fits.open(path) as hdus:
+        hdus["BACKGROUND"].scale("int16", bscale=0.25, bzero=8)
+        hdus.writeto(tmp_path / "scaled.fits")
+    assert fits.getheader(tmp_path / "scaled.fits", "BACKGROUND")["BSCALE"] == 0.25
+    assert digest(tmp_path / "scaled.fits") == digest(path)
+
+
+def test_blank_pixels_are_masked(write, two):
+    path = write("blank.fits", **two)
+    with fits.open(path, mode="update") as hdus:
+        hdus["COUNTS"].data[3, 4] = -99
+        hdus["COUNTS"].header["BLANK"] = -99
+    statistics = scan(SurveySource.of(path))
+    assert (statistics.n_nan, statistics.n_masked) == (1, 1)
+    nan = two["counts"].astype(np.float64)
+    nan[3, 4] = np.nan
+    assert statistics.digest == digest(write("nan.fits", counts=nan, background=two["background"]))
+
+
+def test_blank_means_nothing_to_floats(write, two, plain, wcs_cards):
+    path = write("float.fits", wcs=wcs_cards(BLENK=1), **two)
+    before, _, after = path.read_bytes().rpartition(b"BLENK ")
+    path.write_bytes(before + b"BLANK " + after)
+    with pytest.warns(fits.verify.VerifyWarning, match="BLANK"):
+        assert fits.getval(path, "BLANK", "BACKGROUND") == 1
+    assert digest(path) == digest(plain)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression_type": "GZIP_2"}, {"tile_shape": (7, 13)}])
+def test_tile_compression(tmp_path, plain, options):
+    hdus = fits.HDUList(fits.PrimaryHDU())
+    with fits.open(plain) as original:
+        for hdu in original:
+            # quantize_level 0 keeps floats to the last bit, with the algorithms that can.
+            lossless = {} if hdu.name == "COUNTS" else {"quantize_level": 0, "compression_type": "GZIP_1"}
+            hdus.append(fits.CompImageHDU(hdu.data, hdu.header, **{**options, **lossless}))
+        hdus.writeto(tmp_path / "survey.fits.fz")
+    assert digest(tmp_path / "survey.fits.fz") == digest(plain)
+
+
+def test_tiles_of_scaled_unsigned_and_blank_integers(tmp_path, wcs_cards):
+    cards = fits.Header(wcs_cards())
+    counts = np.arange(2400, dtype=np.uint16).reshape(40, 60) + np.uint16(50000)
+    stored = np.arange(2400, dtype=np.int16).reshape(40, 60)
+    background = fits.ImageHDU(stored, cards, name="BACKGROUND")
+    background.header["BLANK"] = 7
+    files = []
+    for kind in (fits.ImageHDU, fits.CompImageHDU):
+        hdus = [kind(counts, cards, name="COUNTS"), kind(stored, background.header, name="BACKGROUND")]
+        files.append(tmp_path / f"{kind.__name__}.fits")
+        fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(files[-1])
+    plain, tiles = (ingest(SurveySource.of(path), path.with_suffix(".zarr")) for path in files)
+    assert plain.statistics == tiles.statistics
+    assert tiles.statistics.n_nan == 1
+    assert tiles.counts.dtype == plain.counts.dtype == np.uint16
+
+
+def test_an_image_is_preferred_to_a_table_of_its_name(write, two, plain):
+    path = write("both.fits", **two)
+    with fits.open(path, mode="append") as hdus:
+        hdus.insert(1, fits.BinTableHDU.from_columns([fits.Column("a", "J", array=[1])], name="BACKGROUND"))
+        hdus.writeto(path.with_name("table.fits"))
+    assert digest(path.with_name("table.fits")) == digest(plain)
+
+
+def test_quantised_tiles_give_what_astropy_gives(tmp_path, planes, plain):
+    background = planes["background"].copy()
+    background[2, 5] = np.nan
+    with fits.open(plain) as original:
+        comp = fits.CompImageHDU(background, original["BACKGROUND"].header, quantize_level=16)
+        fits.HDUList([fits.PrimaryHDU(original[0].data, original[0].header), comp]).writeto(tmp_path / "q.fits.fz")
+    survey = ingest(SurveySource.of(tmp_path / "q.fits.fz"), tmp_path / "out.zarr")
+    expected = np.nan_to_num(fits.getdata(tmp_path / "q.fits.fz", "BACKGROUND"))
+    assert not np.array_equal(expected, np.nan_to_num(background))
+    np.testing.assert_array_equal(survey.background.compute(), expected)
+    assert survey.statistics.n_nan == 1
+
+
+def test_leading_axes_of_length_one_are_dropped(write, two, plain):
+    cubes = {name: plane[np.newaxis, np.newaxis] for name, plane in two.items()}
+    path = write("axes.fits", **cubes)
+    assert digest(path) == digest(path, band=0) == digest(path, band="sum") == digest(plain) == digest(plain, band=0)
+
+
+@pytest.mark.parametrize("packing", ["plain", "gzip", "tiles"])
+def test_cubes(write, tmp_path, packing):
+    rng = np.random.default_rng(8)
+    cubes = {
+        "counts": rng.poisson(3, (3, 40, 60)).astype(np.int16),
+        "background": rng.integers(1, 9, (3, 40, 60)) / 4,
+        "exposure": rng.integers(1, 9, (3, 40, 60)).astype(np.float32),
+        "mask": (rng.random((3, 40, 60)) > 0.2).astype(np.uint8),
+    }
+    path = write("cube.fits", **cubes)
+    if packing == "gzip":
+        (tmp_path / "cube.fits.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+        path = tmp_path / "cube.fits.gz"
+    if packing == "tiles":
+        with fits.open(path) as hdus:
+            tiles = [
+                fits.CompImageHDU(hdu.data, hdu.header, quantize_level=0, compression_type="GZIP_1") for hdu in hdus
+            ]
+            fits.HDUList([fits.PrimaryHDU(), *tiles]).writeto(tmp_path / "cube.fits.fz")
+        path = tmp_path / "cube.fits.fz"
+
+    second = write("second.fits", **{name: cube[1] for name, cube in cubes.items()})
+    assert digest(path, band=1) == digest(path, band="1") == digest(second)
+
+    together = write(
+        "sum.fits",
+        counts=cubes["counts"].sum(axis=0),
+        background=cubes["background"].sum(axis=0),
+        exposure=cubes["exposure"].mean(axis=0),
+        mask=cubes["mask"].min(axis=0),
+    )
+    assert digest(path, band="sum") == digest(together)
+
+
+def test_a_flat_exposure_or_mask_serves_every_band_of_a_cube(write, planes):
+    cubes = {name: np.stack([planes[name], planes[name] + 1]) for name in ("counts", "background")}
+    flat = {name: plane for name, plane in planes.items() if name not in cubes}
+    path = write(**cubes, **flat)
+    single = write("flat.fits", **{name: cube[1] for name, cube in cubes.items()}, **flat)
+    assert digest(path, band=1) == digest(single)
+
+
+@pytest.mark.parametrize("band", [0, "sum"])
+@pytest.mark.parametrize(("n_counts", "n_background"), [(5, 4), (1, 4), (5, 1)])
+def test_counts_and_background_of_unlike_bands_are_refused(write, planes, band, n_counts, n_background):
+    cubes = {
+        "counts": np.stack([planes["counts"]] * n_counts),
+        "background": np.stack([planes["background"]] * n_background),
+    }
+    with pytest.raises(
+        SurveyError, match=f"has {n_background} bands, but HDU .* has {n_counts}: give maps of the same"
+    ):
+        scan(SurveySource.of(write(**cubes), band=band))
+
+
+def test_planes_in_files_of_their_own(write, planes):
+    whole = write(**planes)
+    counts = write("counts.fits", counts=planes["counts"])
+    others = {
+        name: write(f"{name}.fits", primary_first=False, **{name: planes[name]}) for name in planes if name != "counts"
+    }
+    assert digest(counts, **others) == digest(whole)
+    named = {name: f"{path}[{name}]" for name, path in others.items()}
+    assert digest(counts, **named) == digest(whole)
+    numbered = {name: f"{path}[1]" for name, path in others.items()}
+    assert digest(counts, **numbered) == digest(whole)
+
+
+def test_the_only_image_of_a_file_of_its_own_needs_no_name(write, two, plain):
+    counts = write("counts.fits", counts=two["counts"])
+    unnamed = write("unnamed.fits", galprop=two["background"])
+    assert digest(counts, background=unnamed) == digest(plain)
+
+
+def test_brackets_may_belong_to_a_file_name(write, two, plain):
+    counts = write("counts.fits", counts=two["counts"])
+    assert digest(counts, background=write("b[1]", background=two["background"])) == digest(plain)
+
+
+def test_names_of_hdus_may_be_chosen(write, planes, plain):
+    path = write("named.fits", n_on=planes["counts"], n_off=planes["background"])
+    assert digest(path, counts_hdu="n_on", background_hdu="N_OFF") == digest(plain)
+    assert digest(path, counts_hdu="0", background_hdu="1") == digest(plain)
+
+
+def test_masks_by_float_and_nan(write, two, planes):
+    mask = planes["mask"].astype(np.float32)
+    path = write("m.fits", **two, mask=mask)
+    unknown = np.where(mask == 0, np.nan, mask)
+    assert digest(write("n.fits", **two, mask=unknown)) == digest(path)
+
+
+def test_more_than_two_gigabytes(tmp_path):
+    shape = (60_000, 12_000)
+    path = tmp_path / "large.fits"
+    header = fits.PrimaryHDU(header=fits.Header({"EXTNAME": "COUNTS"})).header
+    header["BITPIX"], header["NAXIS"], header["NAXIS1"], header["NAXIS2"] = 32, 2, shape[1], shape[0]
+    size = 4 * shape[0] * shape[1]
+    with path.open("wb") as file:
+        file.write(header.tostring().encode())
+        data = file.tell()
+        file.seek(data + size - 4)
+        file.write(np.array(7, ">i4").tobytes())
+        file.truncate(data + -(-size // 2880) * 2880)
+        file.seek(0, 2)
+        file.write(fits.ImageHDU(np.ones((2, 3)), name="BACKGROUND").header.tostring().encode())
+        file.write(np.ones((2, 3), ">f8").tobytes().ljust(2880, b"\0"))
+    # Both ends are found: the shape after 2.9 GB, and the last pixel.
+    with pytest.raises(SurveyError, match=r"BACKGROUND .* is 2 x 3 pixels .* 60000 x 12000"):
+        scan(SurveySource.of(path))
+
+    from contextlib import ExitStack
+
+    from cwt_dask.survey.fits_file import FitsFile
+    from cwt_dask.survey.fits_plane import FitsPlane
+
+    with ExitStack() as stack:
+        file = stack.enter_context(FitsFile.open(path))
+        plane = FitsPlane(file.hdus[0], path, gzipped=False, band=None, combine=np.sum, stack=stack)
+        plane._rows[0]._handle.seek(4 * (shape[0] - 1) * shape[1], 1)
+        assert plane.read(1)[0, -1] == 7

@@ -1,0 +1,175 @@
+"""What the pass over a survey measures, and what it warns about."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from scipy.ndimage import gaussian_filter
+
+from cwt_dask.survey import SurveySource, SurveyStatistics, ingest, scan, strips
+
+
+@pytest.fixture
+def statistics_of(write):
+    def scanned(**planes):
+        return scan(SurveySource.of(write(f"{len(planes)}.fits", **planes)))
+
+    return scanned
+
+
+def poisson(mean=2.0, shape=(100, 120), seed=1):
+    return np.random.default_rng(seed).poisson(mean, shape).astype(np.int32), np.full(shape, mean)
+
+
+def test_measures(statistics_of, planes):
+    counts, background = planes["counts"].astype(np.float64), planes["background"].copy()
+    counts[3, 4], background[5, 6], background[3, 4], background[0, 0] = np.nan, np.nan, np.nan, 99
+    mask = planes["mask"]
+    mask[3, 4] = mask[5, 6] = mask[0, 0] = 1
+    statistics = statistics_of(counts=counts, background=background, mask=mask)
+    valid = (mask == 1) & np.isfinite(counts) & np.isfinite(background)
+    assert statistics.shape == (40, 60)
+    assert statistics.n_valid == np.count_nonzero(valid)
+    assert statistics.n_masked == np.count_nonzero(~valid)
+    assert statistics.n_nan == 2
+    assert statistics.n_off_sky == 0
+    assert statistics.brightest == 99
+    assert statistics.counts_sum == counts[valid].sum()
+    assert statistics.background_sum == pytest.approx(background[valid].sum(dtype=np.float64), rel=1e-14)
+    assert statistics.pixel_scale_deg == pytest.approx(1 / 30, 1e-4)
+    assert not statistics.wraps
+    assert statistics.warnings == ()
+
+
+def test_facts_survive_json(statistics_of, planes):
+    statistics = statistics_of(**planes)
+    assert SurveyStatistics.from_dict(json.loads(json.dumps(statistics.to_dict()))) == statistics
+
+
+def test_scan_and_ingest_agree_whatever_the_height_of_strips(write, planes, tmp_path, monkeypatch):
+    source = SurveySource.of(write(**planes))
+    statistics = scan(source)
+    assert ingest(source, tmp_path / "out.zarr").statistics == statistics
+    for rows in (1, 7, 40):
+        monkeypatch.setattr(strips, "MOST_ROWS", rows)
+        assert scan(source) == statistics
+
+
+def test_the_digest_tells_surveys_apart(statistics_of, planes, write, wcs_cards):
+    planes["mask"][8, 9] = 1
+    digests = {statistics_of(**planes).digest}
+    for name in planes:
+        changed = {**planes, name: planes[name].copy()}
+        changed[name][8, 9] = 0 if name == "mask" else 2 * changed[name][8, 9] + 1
+        digests.add(scan(SurveySource.of(write(f"{name}.fits", **changed))).digest)
+    digests.add(scan(SurveySource.of(write("wcs.fits", wcs=wcs_cards(CRVAL1=1.0), **planes))).digest)
+    assert len(digests) == 6
+
+
+def test_what_lies_under_the_mask_does_not_count(statistics_of, write, planes):
+    statistics = statistics_of(**planes)
+    wild = {name: planes[name].astype(np.float64) for name in ("counts", "background")}
+    wild["counts"][planes["mask"] == 0] = np.resize(
+        [np.nan, np.inf, -1.5, -np.inf], np.count_nonzero(planes["mask"] == 0)
+    )
+    wild["background"][planes["mask"] == 0] = -np.inf
+    assert scan(SurveySource.of(write("wild.fits", **{**planes, **wild}))) == statistics
+
+
+def test_clean_poisson_counts_raise_no_warning(statistics_of):
+    counts, background = poisson()
+    assert statistics_of(counts=counts, background=background).warnings == ()
+
+
+def test_sparse_poisson_counts_raise_no_warning(statistics_of):
+    counts, background = poisson(0.01, (300, 400))
+    assert statistics_of(counts=counts, background=background).warnings == ()
+
+
+def test_fractional_counts(statistics_of):
+    counts, background = poisson()
+    counts = counts + np.where(np.arange(120) < 2, 0.5, 0)
+    (warning,) = statistics_of(counts=counts, background=background).warnings
+    assert warning.startswith("counts are not whole numbers at 200 pixels")
+
+
+def test_smoothed_counts(statistics_of):
+    counts, background = poisson()
+    warnings = statistics_of(counts=gaussian_filter(counts.astype(float), 1.5), background=background).warnings
+    assert [text.split(":")[0] for text in warnings] == [
+        "counts are not whole numbers at 12000 pixels",
+        "counts look smoothed",
+    ]
+
+
+def test_repeated_pixels_look_smoothed_too(statistics_of):
+    counts, background = poisson(shape=(100, 40))
+    (warning,) = statistics_of(
+        counts=np.repeat(counts, 3, axis=1), background=np.repeat(background, 3, axis=1)
+    ).warnings
+    assert warning.startswith("counts look smoothed: the variance between neighbouring pixels is 0.3")
+
+
+def test_too_few_counts_are_not_judged(statistics_of):
+    ones = np.ones((20, 40))
+    assert statistics_of(counts=ones, background=ones).warnings == ()
+
+
+def test_a_map_without_a_count(statistics_of, planes):
+    planes["counts"] = np.where(planes["mask"], 0, 3)
+    n_used = np.count_nonzero(planes["mask"])
+    (warning,) = statistics_of(**planes).warnings
+    assert warning == (
+        f"counts are 0 on all {n_used} pixels that are used, so nothing can be found: check that this is the counts "
+        "map, and that its mask is right"
+    )
+    planes["counts"].flat[np.argmax(planes["mask"])] = 1
+    del planes["exposure"]
+    assert statistics_of(**planes).warnings == ()
+
+
+def test_counts_without_background(statistics_of):
+    counts, background = poisson()
+    counts[50, :3], background[50, :4] = (4, 5, 0), 0
+    counts[50, 3] = 0
+    (warning,) = statistics_of(counts=counts, background=background).warnings
+    assert warning == "background is 0 at 2 pixels with 9 counts"
+
+
+def test_exposures_that_cannot_be(write, planes, tmp_path):
+    exposure = planes["exposure"]
+    exposure[2, 3], exposure[2, 4], exposure[2, 5] = np.nan, -1, np.inf
+    planes["mask"][2, 3:6] = 1, 1, 0
+    survey = ingest(SurveySource.of(write(**planes)), tmp_path / "out.zarr")
+    assert survey.statistics.warnings == ("exposure is NaN, infinite or negative at 2 used pixels: taken as 0 there",)
+    np.testing.assert_array_equal(survey.exposure[2, 2:7].compute(), np.float32([1e11, 0, 0, 0, 1e11]))
+
+
+@pytest.mark.parametrize(
+    ("given", "known"), [("cm2 s", "cm2 s"), ("cm**2*s", "cm2 s"), (" m2 yr", "m2 yr"), ("", ""), (None, "")]
+)
+def test_the_unit_of_the_exposure_is_kept(write, planes, given, known):
+    path = write(**planes)
+    fits.setval(path, "BUNIT", value=given or "", ext=("EXPOSURE", 1))
+    statistics = scan(SurveySource.of(path))
+    assert statistics.exposure_unit == known
+    assert statistics.warnings == ()
+
+
+@pytest.mark.parametrize("given", ["parsecs2 s", "cm2", "counts"])
+def test_a_unit_that_is_none_of_exposure_is_told(write, planes, given):
+    path = write(**planes)
+    fits.setval(path, "BUNIT", value=given, ext=("EXPOSURE", 1))
+    statistics = scan(SurveySource.of(path))
+    assert statistics.exposure_unit == ""
+    assert f"the exposure's unit {given} (BUNIT) is none of area times time" in statistics.warnings[0]
+
+
+def test_surveys_that_differ_in_the_unit_of_the_exposure_are_not_the_same(write, planes):
+    path = write(**planes)
+    digests = set()
+    for unit in ("cm2 s", "m2 s", ""):
+        fits.setval(path, "BUNIT", value=unit, ext=("EXPOSURE", 1))
+        digests.add(scan(SurveySource.of(path)).digest)
+    assert len(digests) == 3

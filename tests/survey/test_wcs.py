@@ -1,0 +1,303 @@
+"""Sky coordinates survive to the last bit, or are refused by name."""
+
+import re
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cwt_dask.errors import SurveyError
+from cwt_dask.survey import SurveySource, ingest, pixel_scale, scan, wcs_from_text
+from cwt_dask.survey.wcs import celestial_header, closes_circle, repeats_edge_column
+
+SHAPE = (40, 60)
+ICRS = ("RA", "DEC")
+SIP = {"A_ORDER": 2, "A_2_0": 1.2345678901234567e-5, "A_1_1": -3e-6, "B_ORDER": 2, "B_0_2": 2e-6, "AP_ORDER": 1,
+       "AP_1_0": 1e-6, "BP_ORDER": 1, "BP_0_1": 1e-6}  # fmt: skip
+ROTATED = {"CD1_1": -0.0314159265358979, "CD1_2": 0.001234567890123, "CD2_1": 0.0023456789012345, "CD2_2": 0.03}
+
+HEADERS = {
+    **{name: {"projection": name} for name in ("CAR", "AIT", "MOL", "TAN", "SIN", "ZEA", "CEA", "ARC", "HPX")},
+    "oblique CAR": {"CRVAL2": 33.3},
+    "native pole": {"projection": "TAN", "LONPOLE": 170.123456789, "LATPOLE": 30.0},
+    "ICRS": {"projection": "TAN", "frame": ICRS, "RADESYS": "ICRS"},
+    "FK5": {"projection": "TAN", "frame": ICRS, "RADESYS": "FK5", "EQUINOX": 1975.5},
+    "FK4": {"projection": "TAN", "frame": ICRS, "RADECSYS": "FK4", "EPOCH": 1950.0},
+    "ITRS": {"projection": "CAR", "frame": ("TLON", "TLAT"), "DATE-OBS": "2020-02-03T04:05:06.7"},
+    "swapped": {"projection": "TAN", "frame": ("GLAT", "GLON"), "CRVAL1": 22.0, "CRVAL2": 83.6},
+    "CD": {"projection": "TAN", **ROTATED},
+    "PC": {"projection": "TAN", "PC1_1": 0.9876543210987654, "PC1_2": -0.15, "PC2_1": 0.15, "PC2_2": 0.98},
+    "CROTA": {"projection": "TAN", "CROTA2": 12.345678901234567},
+    "old PC": {"projection": "TAN", "PC001001": 0.98, "PC001002": -0.15, "PC002001": 0.15, "PC002002": 0.98},
+    "SIP": {"projection": "TAN-SIP", "frame": ICRS, **SIP},
+    "TPV": {
+        "projection": "TPV",
+        "frame": ICRS,
+        "PV1_0": 1e-5,
+        "PV1_1": 1.0012345678901234,
+        "PV2_1": 0.999,
+        "PV2_4": 1e-4,
+    },
+    "ZPN": {"projection": "ZPN", "frame": ICRS, "PV2_1": 1.0, "PV2_3": 0.044},
+    "slant SIN": {"projection": "SIN", "PV2_1": 0.1, "PV2_2": -0.02},
+    "CYP": {"projection": "CYP", "CRVAL2": 0.0, "PV2_1": 1.0, "PV2_2": 0.7071067811865476},
+    "arcmin": {"projection": "TAN", "CUNIT1": "arcmin", "CUNIT2": "arcmin", "CDELT1": -2.1, "CDELT2": 2.1},
+}
+
+
+def header_of(cards):
+    header = fits.Header()
+    header["NAXIS"], header["NAXIS1"], header["NAXIS2"] = 2, SHAPE[1], SHAPE[0]
+    header.update(cards)
+    return header
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+@pytest.mark.parametrize("name", HEADERS)
+def test_positions_survive_bit_for_bit(name, wcs_cards):
+    header = header_of({"OBSERVER": "somebody", **wcs_cards(**HEADERS[name])})
+    original = WCS(header)
+    text = celestial_header(header, SHAPE, "COUNTS")
+    rebuilt = wcs_from_text(text)
+    x, y = np.meshgrid(np.arange(-5, 70, 2.5), np.arange(-5, 50, 2.5))
+    for one, other in zip(original.all_pix2world(x, y, 0), rebuilt.all_pix2world(x, y, 0), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert wcs_to_celestial_frame(rebuilt).is_equivalent_frame(wcs_to_celestial_frame(original))
+    assert "OBSERVER" not in text
+    assert "\n".join(line.rstrip() for line in text.splitlines()) == text
+
+
+@given(
+    crval=st.floats(0, 360, width=64),
+    crpix=st.floats(-1e4, 1e4),
+    cdelt=st.floats(1e-4, 1),
+    angle=st.floats(0, 360),
+    projection=st.sampled_from(["CAR", "AIT", "TAN", "ZEA"]),
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_digits_survive(wcs_cards, crval, crpix, cdelt, angle, projection):
+    cards = wcs_cards(projection, CRVAL1=crval, CRPIX1=crpix, CDELT1=-cdelt, CROTA2=angle)
+    header = header_of(cards)
+    rebuilt = wcs_from_text(celestial_header(header, SHAPE, "COUNTS"))
+    for one, other in zip(WCS(header).all_pix2world(7, 9, 0), rebuilt.all_pix2world(7, 9, 0), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_positions_survive_files_and_stores(write, planes, wcs_cards, tmp_path):
+    path = write(
+        wcs=wcs_cards("TAN", DATE_OBS="x", **ROTATED), counts=planes["counts"], background=planes["background"]
+    )
+    survey = ingest(SurveySource.of(path), tmp_path / "out.zarr")
+    original = WCS(fits.getheader(path))
+    x, y = np.meshgrid(np.arange(60), np.arange(40))
+    for one, other in zip(original.all_pix2world(x, y, 0), survey.wcs.all_pix2world(x, y, 0), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_axes_that_are_dropped_leave_the_sky_alone(write, planes, wcs_cards):
+    energy = {"WCSAXES": 3, "CTYPE3": "ENERGY", "CRVAL3": 10.0, "CRPIX3": 1.0, "CDELT3": 0.5, "CUNIT3": "GeV"}
+    names = ("counts", "background")
+    flat = scan(SurveySource.of(write("flat.fits", **{name: planes[name] for name in names})))
+    cube = write(wcs={**energy, **wcs_cards()}, **{name: planes[name][np.newaxis] for name in names})
+    assert scan(SurveySource.of(cube)).digest == flat.digest
+
+
+REFUSED = {
+    "lookup table": ({"CPDIS1": "LOOKUP"}, r"HDU COUNTS of .* has CPDIS1: distortions by lookup table .* resample"),
+    "detector table": ({"D2IMDIS1": "LOOKUP"}, "has D2IMDIS1"),
+    "polynomial record": ({"DP1": "NAXES: 2"}, "has DP1"),
+    "table axis": ({"CTYPE1": "GLON-TAB"}, "has CTYPE1 = GLON-TAB, .* table of coordinates"),
+    "one axis of the sky": ({"CTYPE2": "ENERGY"}, "the WCS of .* cannot be used"),
+    "no sky": ({"CTYPE1": "X", "CTYPE2": "Y"}, "no celestial WCS .CTYPE1 = X, CTYPE2 = Y.*: give a map with sky"),
+    "unknown sky": ({"CTYPE1": "XXLN-CAR", "CTYPE2": "XXLT-CAR"}, "the WCS of .* cannot be used .*celestial frame"),
+    "no such projection": ({"CTYPE1": "GLON-QQQ", "CTYPE2": "GLAT-QQQ"}, "the WCS of .* cannot be used"),
+    "coupled to a dropped axis": (
+        {"WCSAXES": 3, "CTYPE3": "ENERGY", "CRPIX3": 1.0, "CDELT3": 1.0, "CRVAL3": 1.0, "PC1_3": 0.5},
+        "the WCS of .* cannot be used .*[Nn]on-zero off-diagonal",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_survive_is_refused_by_name(name, write, planes, wcs_cards):
+    more, message = REFUSED[name]
+    cards = {**{key: more[key] for key in more if key == "WCSAXES"}, **wcs_cards(**more)}
+    cube = {plane: planes[plane][np.newaxis] for plane in ("counts", "background")}
+    with pytest.raises(SurveyError, match=message):
+        scan(SurveySource.of(write(wcs=cards, **cube)))
+
+
+def spelled(cards, keyword, value):
+    """A header in which the value of a card is spelled so."""
+    cards = {name: content for name, content in cards.items() if name != keyword}
+    text = header_of(cards).tostring(sep="\n", endcard=False, padding=False)
+    return fits.Header.fromstring(f"{text}\n{keyword:8}= {value}", sep="\n")
+
+
+NUMBERS = ("CRPIX2", "CRVAL1", "CDELT2", "CROTA2", "CD1_2", "CD002001", "PC1_1", "PC001002", "PV2_1", "PV1_3",
+           "A_2_0", "LONPOLE", "LATPOLE", "EQUINOX", "EPOCH")  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["NaN", "'oops'", "'184.5'", "184.5e", "1,5", "", "T", "(1.0, 2.0)"])
+@pytest.mark.parametrize("keyword", NUMBERS)
+def test_numbers_that_are_none_do_not_become_defaults(wcs_cards, keyword, value):
+    header = spelled(wcs_cards("TAN", ICRS), keyword, value)
+    message = rf"the WCS of COUNTS cannot be used \({keyword} is not a number\): correct its header"
+    with pytest.raises(SurveyError, match=message):
+        celestial_header(header, SHAPE, "COUNTS")
+
+
+@pytest.mark.parametrize("keyword", NUMBERS)
+def test_infinite_numbers_are_refused(wcs_cards, keyword):
+    with pytest.raises(SurveyError, match=rf"cannot be used \({keyword} is not finite\): correct its header"):
+        celestial_header(spelled(wcs_cards("TAN", ICRS), keyword, "1e400"), SHAPE, "COUNTS")
+
+
+@pytest.mark.parametrize("keyword", ["CRPIX1", "CRVAL1", "CDELT1", "CROTA2", "LONPOLE", "LATPOLE", "PV1_1", "PV1_3"])
+@pytest.mark.parametrize("value", ["1e300", "-3000000000"])
+def test_absurd_numbers_are_refused(wcs_cards, keyword, value):
+    message = rf"\({keyword} is {re.escape(f'{float(value):g}')}, beyond 2e\+09\): correct its header"
+    with pytest.raises(SurveyError, match=message):
+        celestial_header(spelled(wcs_cards(), keyword, value), SHAPE, "COUNTS")
+
+
+@pytest.mark.parametrize("value", ["150", "150.", "1.5D2", "1.5d+02", "1.5E2", "15.0D1 / in D", "+150 / Degrees", "510",
+                                   "-1650.0D0", "1000000230"])  # fmt: skip
+@pytest.mark.parametrize("projection", ["CAR", "TAN"])
+def test_all_spellings_of_a_number_are_one_sky(wcs_cards, projection, value):
+    cards = wcs_cards(projection)
+    text = celestial_header(spelled(cards, "CRVAL1", value), SHAPE, "COUNTS")
+    plain = celestial_header(header_of({**cards, "CRVAL1": 150.0}), SHAPE, "COUNTS")
+    x, y = np.meshgrid(np.arange(60), np.arange(40))
+    found, expected = (wcs_from_text(cards).all_pix2world(x, y, 0) for cards in (text, plain))
+    # Of CRVAL that lie far from the circle wcslib brings back not all positions to it.
+    np.testing.assert_allclose((found[0] - expected[0] + 180) % 360 - 180, 0, atol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(wcs_from_text(text).all_world2pix(*expected, 0), (x, y), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("keyword", ["CRPIX1", "CDELT2", "CROTA2", "PC1_1", "LONPOLE", "PV2_1"])
+def test_not_a_digit_is_lost_of_numbers_with_a_d(wcs_cards, keyword):
+    cards = {"CROTA2": 0.5, "LONPOLE": 179.5, "PV2_1": 0.1, "PC1_1": 1.1, **wcs_cards("SIN")}
+    cards.pop("CROTA2" if keyword == "PC1_1" else "PC1_1")
+    cards[keyword] = cards[keyword] * (1 + 2**-52)
+    text = celestial_header(spelled(cards, keyword, f"{cards[keyword]:.16e}".replace("e", "D")), SHAPE, "COUNTS")
+    plain = celestial_header(header_of(cards), SHAPE, "COUNTS")
+    x, y = np.meshgrid(np.arange(60), np.arange(40))
+    for one, other in zip(*(wcs_from_text(cards).all_pix2world(x, y, 0) for cards in (text, plain)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_coordinates_that_would_change_are_refused(wcs_cards, monkeypatch):
+    import re
+
+    from cwt_dask.survey import wcs
+
+    monkeypatch.setattr(wcs, "_KEPT", re.compile("CTYPE[12]|CRVAL[12]|CDELT[12]"))
+    with pytest.raises(SurveyError, match=r"the WCS of COUNTS \(CTYPE1 = GLON-CAR, .*\) does not survive"):
+        celestial_header(header_of(wcs_cards()), SHAPE, "COUNTS")
+
+
+@pytest.fixture
+def pair(write, planes):
+    """Counts, and a background of its own with another WCS."""
+
+    def source(counts_wcs, background_wcs):
+        counts = write("counts.fits", wcs=counts_wcs, counts=planes["counts"])
+        return SurveySource.of(counts, background=write("b.fits", wcs=background_wcs, background=planes["background"]))
+
+    return source
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"CRPIX1": 30.123456789012345 + 2e-3},
+        {"CDELT1": 1 / 30},
+        {"frame": ICRS},
+        {"projection": "ZEA"},
+    ],
+)
+def test_maps_of_different_sky_are_refused(pair, wcs_cards, other):
+    with pytest.raises(SurveyError, match=r"BACKGROUND of .*b.fits and HDU COUNTS of .* cover different sky"):
+        scan(pair(wcs_cards("TAN"), wcs_cards(**{"projection": "TAN", **other})))
+
+
+@pytest.mark.parametrize("other", [{"CRPIX1": 30.123456789012345 + 5e-4}, {"CUNIT1": "degree", "CUNIT2": "degree"}])
+def test_maps_may_say_the_same_sky_differently(pair, wcs_cards, other):
+    assert scan(pair(wcs_cards("TAN"), wcs_cards("TAN", **other))).n_valid == 2400
+
+
+def test_off_the_sky_both_maps_must_be(pair, wcs_cards):
+    whole = {"CRPIX1": 30.5, "CDELT1": -6.0, "CDELT2": 4.5, "CRVAL1": 0.0, "CRVAL2": 0.0}
+    with pytest.raises(SurveyError, match="different sky"):
+        scan(pair(wcs_cards("AIT", **whole), wcs_cards("CAR", **whole)))
+
+
+def test_a_background_need_not_have_a_wcs(pair, wcs_cards):
+    assert scan(pair(wcs_cards(), {})).n_valid == 2400
+
+
+def make_wcs(wcs_cards, projection="CAR", **more):
+    return wcs_from_text("\n".join(str(card).rstrip() for card in header_of(wcs_cards(projection, **more)).cards))
+
+
+def test_pixel_scale_is_that_of_the_centre(wcs_cards):
+    plain = {"CRPIX1": 30.5, "CRVAL1": 0.0, "CRVAL2": 0.0, "CDELT1": -0.1, "CDELT2": 0.1}
+    assert pixel_scale(make_wcs(wcs_cards, **plain), SHAPE) == 0.1
+    # At latitude 60 a pixel of CAR is half as wide.
+    assert pixel_scale(make_wcs(wcs_cards, **{**plain, "CRPIX2": 20.5 - 600}), SHAPE) == pytest.approx(
+        0.1 / 2**0.5, 1e-5
+    )
+    assert pixel_scale(make_wcs(wcs_cards, "ZEA", **{**plain, "CRPIX2": 20.5 - 600}), SHAPE) == pytest.approx(0.1, 1e-5)
+    off_sky = {**plain, "CRPIX1": 3000.0, "CRPIX2": 3000.0, "CDELT2": 0.2}
+    assert pixel_scale(make_wcs(wcs_cards, "AIT", **off_sky), SHAPE) == pytest.approx(0.1 * 2**0.5, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "more", "closes", "repeats"),
+    [
+        (3600, {}, True, False),
+        (3601, {}, False, True),
+        (3599, {}, False, False),
+        (3602, {}, False, False),
+        (10800, {"CDELT1": -0.0333333}, True, False),
+        (3600, {"projection": "CEA"}, True, False),
+        (3600, {"projection": "MER"}, True, False),
+        (3600, {"projection": "CYP"}, True, False),
+        (3600, {"projection": "CYP", "PV2_1": 2.0}, True, False),
+        (1800, {"projection": "CYP", "PV2_2": 0.5}, True, False),
+        (1801, {"projection": "CYP", "PV2_2": 0.5}, False, True),
+        (3600, {"projection": "CYP", "PV2_2": 0.5}, False, False),
+        (3600, {"CDELT1": 0.1}, True, False),
+        (3600, {"CRVAL2": 20.0}, True, False),
+        (3600, {"projection": "AIT"}, False, False),
+        (3600, {"CROTA2": 1.0}, False, False),
+        (3600, {"frame": ("GLAT", "GLON")}, False, False),
+    ],
+)
+def test_circles_of_columns(wcs_cards, columns, more, closes, repeats):
+    wcs = make_wcs(wcs_cards, **{"CDELT1": -0.1, "CDELT2": 0.1, "CRVAL2": 0.0, **more})
+    assert closes_circle(wcs, (10, columns)) is closes
+    assert repeats_edge_column(wcs, (10, columns)) is repeats
+
+
+@pytest.mark.parametrize("radius", [0.5, 2**-0.5, 1.0, 1.5])
+def test_the_circle_of_cyp_is_that_of_astropy(wcs_cards, radius):
+    wcs = make_wcs(wcs_cards, "CYP", CRVAL2=0.0, CDELT1=-0.1 * radius, PV2_1=1.0, PV2_2=radius)
+    first, second = wcs.all_pix2world([20, 21], wcs.wcs.crpix[1] - 1, 0)[0]
+    assert 360 / (first - second) == pytest.approx(3600)
+    assert closes_circle(wcs, (10, 3600))
+
+
+@pytest.mark.parametrize(("columns", "wraps"), [(60, True), (61, False)])
+def test_facts_tell_of_circles(write, wcs_cards, columns, wraps):
+    wcs = wcs_cards(CRPIX1=(columns + 1) / 2, CDELT1=-6.0, CDELT2=4.5)
+    ones = np.ones((40, columns), np.int16)
+    statistics = scan(SurveySource.of(write(wcs=wcs, counts=ones, background=ones)))
+    assert statistics.wraps is wraps
+    assert any("last column shows the same sky" in text for text in statistics.warnings) is not wraps

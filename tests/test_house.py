@@ -1,0 +1,152 @@
+"""The house: floors of folders, imports downwards only, what each may know. CONTRIBUTING.md shows the same floors."""
+
+import ast
+import graphlib
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import cwt_dask
+
+PACKAGE = Path(cwt_dask.__file__).parent
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+
+# From the top down; units of one floor do not know each other. A folder stands for its modules, `__init__` for all.
+FLOORS = (
+    ("cli",),
+    ("__init__", "reprocess"),
+    ("run",),
+    ("inspection",),
+    ("pipeline", "report"),
+    ("results",),
+    ("merge", "worker"),
+    ("tiles", "products"),
+    ("planning",),
+    ("survey", "runtime", "simulate"),
+    ("storage", "measure", "execution"),
+    ("geometry", "config"),
+    ("cwt",),
+    ("errors", "trust", "history"),
+)
+MOST_AT_THE_TOP = 12
+MOST_LINES = 350
+# Where a library is imported: there and nowhere else, whatever is imported for types alone.
+ONLY_IN = {
+    "distributed": ("runtime",),
+    "bokeh": ("report",),
+    "jinja2": ("report",),
+    "click": ("cli",),
+    "matplotlib": ("products", "cwt.image"),
+    "numba": ("cwt",),
+    "astropy.io.fits": ("survey", "simulate", "products", "inspection.external", "cwt.image", "cwt.data"),
+}
+NEVER_IN = {"cwt": ("dask", "zarr"), "geometry.tiling": ("dask", "zarr"), "errors": ("dask", "zarr")}
+
+
+def name_of(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(path, *, for_types=True):
+    """Full names of all that a module imports anywhere."""
+    skipped, names = set(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not for_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            skipped |= set(ast.walk(node))
+        elif node in skipped:
+            continue
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def own_modules(names):
+    """Modules of the package among imported names."""
+    found = set()
+    for name in names:
+        package, *module = name.split(".")
+        while module and ".".join(module) not in MODULES:
+            module.pop()
+        found |= {".".join(module) or "__init__"} if package == "cwt_dask" else set()
+    return found
+
+
+def within(name, places):
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+IMPORTS = {module: own_modules(imported(path)) for module, path in MODULES.items()}
+FLOOR_OF = {unit: number for number, floor in enumerate(reversed(FLOORS)) for unit in floor}
+
+
+def test_imports_go_downwards_only():
+    units = {module: module.split(".")[0] for module in MODULES}
+    assert set(units.values()) == set(FLOOR_OF)
+    upwards = [
+        f"{module} imports {other}"
+        for module, others in IMPORTS.items()
+        for other in others
+        if units[module] != units[other] and FLOOR_OF[units[module]] <= FLOOR_OF[units[other]]
+    ]
+    assert not upwards
+
+
+def test_no_module_imports_itself_in_a_circle():
+    # A folder's `__init__` is part of each of its modules' imports; what is imported for types counts, too.
+    assert list(graphlib.TopologicalSorter(IMPORTS).static_order())
+
+
+def test_libraries_are_imported_in_their_places_only():
+    misplaced = []
+    for module, path in MODULES.items():
+        names = imported(path, for_types=False)
+        misplaced += [
+            (module, tool) for tool, places in ONLY_IN.items() if uses(names, tool) and not within(module, places)
+        ]
+        misplaced += [
+            (module, tool)
+            for place, tools in NEVER_IN.items()
+            for tool in tools
+            if within(module, [place]) and uses(names, tool)
+        ]
+    assert not misplaced
+
+
+def uses(names, tool):
+    return any(within(name, [tool]) for name in names)
+
+
+def test_the_top_holds_what_the_api_page_shows():
+    page = (CONTRIBUTING.parent / "docs/api.md").read_text(encoding="utf-8")
+    top = {module for module in MODULES if "." not in module and MODULES[module].name != "__init__.py"}
+    assert len(top) < MOST_AT_THE_TOP
+    assert not [module for module in top if f"cwt_dask.{module}" not in page]
+
+
+def test_no_module_is_longer_than_can_be_read():
+    assert not [name for name, path in MODULES.items() if len(path.read_text("utf-8").splitlines()) > MOST_LINES]
+
+
+def test_contributing_shows_the_floors():
+    rows = ["| floor | holds | for |", "| --- | --- | --- |"]
+    for number, floor in reversed(list(enumerate(reversed(FLOORS), start=1))):
+        for unit in floor:
+            folder = MODULES.get(unit, PACKAGE / "__init__.py").name == "__init__.py" and unit != "__init__"
+            module = importlib.import_module("cwt_dask" if unit == "__init__" else f"cwt_dask.{unit}")
+            rows.append(f"| {number} | `{unit}{'/' * folder}` | {module.__doc__.splitlines()[0]} |")
+    assert "\n".join(rows) in CONTRIBUTING.read_text(encoding="utf-8"), "\n".join(rows)
+
+
+def test_one_image_needs_neither_dask_nor_zarr():
+    code = (
+        "import sys; from cwt_dask import CWT, CWTData, CWTKernels; "
+        "assert not {'dask', 'zarr', 'distributed'} & set(sys.modules), 'imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,135 @@
+import pickle
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from skies import poisson_sky, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.errors import InputError
+from cwt_dask.merge.seams import compare_seams
+from cwt_dask.run import plan_survey
+from cwt_dask.storage.ledger import read_records, read_run_id
+from cwt_dask.tiles.sources import measure_tile
+from cwt_dask.tiles.task import run_tile
+from cwt_dask.trust import Trust
+
+OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "stopping": "fixed"}
+
+
+@pytest.fixture
+def run(small_survey, tmp_path):
+    return run_survey(small_survey, tmp_path / "run", tile_size=45, **OPTIONS)
+
+
+def job_of(run):
+    return run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
+
+
+def test_no_array_travels_with_a_task_or_its_result(run):
+    plan = run.stored.plan
+    for task in (
+        partial(run_tile, job_of(run)),
+        partial(compare_seams, run.files.seams, plan.grid),
+        partial(measure_tile, run.files, plan, run.stored.survey),
+    ):
+        assert len(pickle.dumps(task)) < 5000
+        assert len(pickle.dumps(task(3))) < 1000
+
+
+def test_a_tile_done_again_is_the_same_to_the_bit(run):
+    first = read_records(run.files.ledger)[4]
+    run_tile(job_of(run), 4)
+    again = read_records(run.files.ledger)[4]
+    varying = {"started": "", "seconds": 0.0, "peak_memory": 0}
+    assert replace(again, **varying) == replace(first, **varying)
+
+
+def test_a_survey_that_is_replaced_while_the_run_goes_on_is_noticed(run):
+    job = replace(job_of(run), survey_digest="another")
+    with pytest.raises(
+        InputError, match="was replaced by another survey while the run went on: put the first one back"
+    ):
+        run_tile(job, 4)
+
+
+def test_a_record_says_what_was_done(run):
+    records = read_records(run.files.ledger)
+    residual, model = run.residual.compute(), run.model.compute()
+    for tile in run.stored.plan.grid.tiles():
+        record = records[tile.id]
+        count, mean, squares = record.moments[-1]
+        pixels = residual[tile.core.slices]
+        assert (count, record.n_iter, len(record.moments)) == (pixels.size, 10, 10)
+        assert mean == pytest.approx(pixels.mean())
+        assert squares / count == pytest.approx(pixels.var())
+        assert record.model_max == model[tile.core.slices].max()
+        assert 2**26 < record.peak_memory < 2**34
+
+
+def test_outputs_hold_no_nan_and_masked_pixels_are_zero(tmp_path):
+    counts, background = poisson_sky((90, 130), seed=3)
+    counts = counts.astype(float)
+    counts[10:20, 30:50] = np.nan
+    background[60, 60] = np.nan
+    mask = np.ones(counts.shape, dtype=bool)
+    mask[:, 100:104] = False
+    run = run_survey(
+        write_survey(tmp_path / "s.fits", counts, background, mask), tmp_path / "run", tile_size=45, **OPTIONS
+    )
+    unused = ~mask | np.isnan(counts) | np.isnan(background)
+    np.testing.assert_array_equal(run.map("mask").compute(), ~unused)
+    assert run.certificate["masked_pixels"] == unused.sum()
+    for name in ("model", "approx", "residual", "significance", "transform_2d", "trust"):
+        values = run.map(name).compute()
+        assert np.isfinite(values).all()
+        assert not values[unused].any()
+    assert not run.support.compute()[:, unused].any()
+    assert (run.map("best_scale").compute()[unused] == -1).all()
+
+
+def test_trust_flags_are_those_of_a_plain_loop_over_pixels_whatever_the_margin(tmp_path):
+    counts, background = poisson_sky((60, 80), seed=3)
+    mask = np.ones(counts.shape, dtype=bool)
+    mask[30, 40] = mask[5, 70] = False
+    survey = write_survey(tmp_path / "s.fits", counts, background, mask)
+    for margin in (0, 40):
+        run = run_survey(survey, tmp_path / f"run{margin}", tile_size=23, margin=margin, max_iter=1, **OPTIONS)
+        reach = run.stored.plan.kernels.reach
+        trust = run.map("trust").compute()
+        for y, x in np.ndindex(mask.shape):
+            near = mask[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
+            expected = Trust(0)
+            if mask[y, x]:
+                expected |= Trust.MAP_EDGE if near.shape != (2 * reach + 1, 2 * reach + 1) else Trust(0)
+                expected |= Trust.MASKED_NEIGHBOUR if not near.all() else Trust(0)
+            assert trust[y, x] & ~Trust.ERROR_UNDEFINED == expected
+
+
+def test_pixels_near_a_very_bright_source_whose_error_is_undefined_are_flagged(tmp_path):
+    shape = (100, 100)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    background = np.full(shape, 0.3)
+    expected = background + 1e5 * np.exp(-((y - 50) ** 2 + (x - 50) ** 2) / (2 * 1.3**2)) / (2 * np.pi * 1.3**2)
+    survey = write_survey(tmp_path / "s.fits", np.random.default_rng(1).poisson(expected), background)
+    run = run_survey(survey, tmp_path / "run", tile_size=33, **OPTIONS)
+    undefined = (run.map("trust").compute() & Trust.ERROR_UNDEFINED) != 0
+    assert 0 < undefined.sum() == run.certificate["undefined_error_pixels"]
+    radius = np.hypot(y - 50, x - 50)[undefined]
+    assert radius.min() > 3
+    assert radius.max() < 3 * run.stored.plan.kernels.reach
+
+
+def test_nothing_is_found_where_background_is_zero(tmp_path):
+    counts, background = poisson_sky((90, 130), seed=3, brightest=1e4)
+    counts[:, 60:100] = 0
+    background[:, 60:100] = 0
+    run = run_survey(write_survey(tmp_path / "s.fits", counts, background), tmp_path / "run", tile_size=45, **OPTIONS)
+    reach = run.stored.plan.kernels.reach
+    assert run.support.any().compute()
+    assert not run.support[:, :, 60 + reach : 100 - reach].any().compute()
+
+
+def test_planning_a_survey_gives_the_plan_that_a_run_follows(small_survey, run):
+    assert plan_survey(small_survey, tile_size=45, **OPTIONS) == run.stored.plan
