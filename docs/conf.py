@@ -51,7 +51,7 @@ numpydoc_class_members_toctree = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "cwt_dask"
-# Pages that stand by themselves have no others beside them.
+# Pages that stand by themselves have no list of other pages.
 html_sidebars = {"start": [], "tutorial": []}
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]

@@ -1,4 +1,4 @@
-"""Links to what lies beside docs/, for who reads the sources: on the pages they lead to what is shown there.
+"""Links to files outside of docs/, which are right in the sources: on the pages they lead to the page that shows them.
 
 A file is downloaded, of a directory the name is left; files that a page shows lead to that page.
 """

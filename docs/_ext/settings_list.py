@@ -41,8 +41,8 @@ class SettingsList(SphinxDirective):
             raise self.error(f"{name}: described or a field, but not both: {described.keys() ^ known.keys()}")
         lines: list[str] = []
         for name, parameter in described.items():
-            statistics = [f"*{parameter.type.removesuffix(', optional')}*", _default(known[name]), _option(name)]
-            lines += [f"`{name}`", f": {'; '.join(filter(None, statistics))}", "", *_indented(parameter.desc), ""]
+            entry = [f"*{parameter.type.removesuffix(', optional')}*", _default(known[name]), _option(name)]
+            lines += [f"`{name}`", f": {'; '.join(filter(None, entry))}", "", *_indented(parameter.desc), ""]
         parent = nodes.Element()
         self.state.nested_parse(StringList(lines, self.arguments[0]), self.content_offset, parent)
         return parent.children
