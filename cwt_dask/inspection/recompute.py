@@ -23,7 +23,7 @@ from cwt_dask.planning.cost import PROCESS_MEMORY
 from cwt_dask.storage.ledger import read_run_id
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
-from cwt_dask.tiles.checkpoint import Progress
+from cwt_dask.tiles.checkpoint import TileState
 from cwt_dask.tiles.task import iterate
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cwt_dask.planning.plan import Plan
     from cwt_dask.results import SurveyRun
     from cwt_dask.storage.ledger import TileRecord
-    from cwt_dask.tiles.islands import Candidates, Judge
+    from cwt_dask.tiles.islands import AboveThreshold, IslandFilter
 
 # T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and beside
 # blind rings (1.8e-7, docs/design/0004-margins.md).
@@ -118,7 +118,7 @@ def recompute_tile(run: SurveyRun, tile_id: int, n_iter: int) -> Comparison:
     plan = run.stored.plan
     grid = wider_grid(plan)
     tile = grid.tile(tile_id)
-    state = _iterated(run, grid, n_iter, None, _judge_of(run, grid, tile), tile)
+    state = _iterated(run, grid, n_iter, None, _filter_of(run, grid, tile), tile)
     core = tile.core.within(tile.box)
     scale = max(float(np.abs(image).max()) for image in (state.model, state.approx))
     return Comparison(
@@ -183,8 +183,8 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
 
 
 @dataclass(frozen=True)
-class WiderJudge:
-    """Judges islands in a window that is wider than the one its tile had.
+class WiderFilter:
+    """Decides on islands in a window that is wider than the one its tile had.
 
     Attributes
     ----------
@@ -201,9 +201,9 @@ class WiderJudge:
     threshold: float
     trusted: NDArray[np.bool_]
     joined: NDArray[np.int32]
-    found: Mapping[tuple[int, int], Candidates] = field(default_factory=dict)
+    found: Mapping[tuple[int, int], AboveThreshold] = field(default_factory=dict)
 
-    def judge(self, iteration: int, _joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
+    def select(self, iteration: int, _joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
         """Which pixels join the support."""
         pixels, width = detected.pixels, detected.shape[1]
         trusted = self.trusted.ravel()[pixels]
@@ -214,7 +214,7 @@ class WiderJudge:
         return kept
 
 
-def _judge_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> Judge | None:
+def _filter_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> IslandFilter | None:
     plan = run.stored.plan
     threshold = plan.settings.significance_island_threshold
     if threshold is None or not grid.has_seams:
@@ -226,7 +226,7 @@ def _judge_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> Judge | None:
     seen = grid.on_map(tile.window)
     published = open_group(run.files.maps)["joined"]
     joined[(..., *seen.within(tile.box))] = read_box(published, seen, ring=grid.ring)
-    return WiderJudge(threshold, trusted, joined)
+    return WiderFilter(threshold, trusted, joined)
 
 
 def _whole_image(run: SurveyRun) -> State:
@@ -258,7 +258,7 @@ def _iterated(
     grid: TileGrid,
     stop: int,
     tol: float | None,
-    judge: Judge | None,
+    islands: IslandFilter | None,
     tile: Tile,
     *,
     ring: bool = False,
@@ -267,7 +267,7 @@ def _iterated(
     stored = run.stored
     job = replace(stored.plan.job(run.files, read_run_id(run.files), stored.survey), grid=grid, stop=stop, tol=tol)
     window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
-    state = iterate(job, tile, window, Progress.start(job.kernels.n_scale, tile), judge, ring=ring).state
+    state = iterate(job, tile, window, TileState.start(job.kernels.n_scale, tile), islands, ring=ring).state
     # This process may have nothing more to iterate.
     forget()
     return state

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from cwt_dask.measure.centroids import radius_68
 from cwt_dask.measure.peaks import disc_radii
 from cwt_dask.measure.poisson import sqrt_ts
-from cwt_dask.merge.islands import join_pieces
+from cwt_dask.merge.islands import join_labels
 from cwt_dask.survey import has_position
 from cwt_dask.tiles.sources import COLUMNS, read_found
 from cwt_dask.trust import SourceFlag
@@ -156,7 +156,7 @@ DECIMALS = (
 def _joined(run_dir: RunDir, plan: Plan) -> tuple[Table, NDArray[np.int64]]:
     """Peaks of all tiles in row-major order, with island and disc; and the pixels of each island."""
     found = {tile: read_found(run_dir, tile) for tile in range(plan.grid.n_tiles)}
-    island_ids, n_pixels = join_pieces({tile: pieces for tile, (pieces, _) in found.items()}, plan.grid)
+    island_ids, n_pixels = join_labels({tile: pieces for tile, (pieces, _) in found.items()}, plan.grid)
     # An island comes once for each tile that has a piece of it.
     n_tiles = np.bincount(np.concatenate([np.unique(ids) for ids in island_ids.values()]), minlength=len(n_pixels) + 1)
     rows = Table({name: np.concatenate([getattr(p, name) for _, p in found.values()]) for name in COLUMNS})

@@ -1,4 +1,4 @@
-"""Pieces of islands, labelled core by core, joined over the faces of the cores."""
+"""LocalLabels of islands, labelled core by core, joined over the faces of the cores."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from cwt_dask.tiles.decisions import candidates_in, write_fates
-from cwt_dask.tiles.islands import Pieces, pieces_from_arrays, prefix_of
+from cwt_dask.tiles.decisions import keys_in, write_decisions
+from cwt_dask.tiles.islands import LocalLabels, pieces_from_arrays, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from cwt_dask.storage.layout import RunDir
 
 
-def join_pieces(pieces: Mapping[int, Pieces], grid: TileGrid) -> tuple[dict[int, NDArray[np.int64]], NDArray[np.int64]]:
+def join_labels(
+    pieces: Mapping[int, LocalLabels], grid: TileGrid
+) -> tuple[dict[int, NDArray[np.int64]], NDArray[np.int64]]:
     """Join pieces that touch over a face (4-connected) into islands.
 
     Parameters
     ----------
     pieces : mapping
-        Pieces of every tile, by its number.
+        LocalLabels of every tile, by its number.
     grid : TileGrid
         The tiles.
 
@@ -100,7 +102,7 @@ class Unsettled(NamedTuple):
     """Islands that were left open in a block, and their pieces by tile."""
 
     islands: Sequence[OpenIsland] = ()
-    pieces: Mapping[int, Sequence[tuple[int, int, int]]] = MappingProxyType({})
+    labels: Mapping[int, Sequence[tuple[int, int, int]]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Islands:
     n_pixels: NDArray[np.int64]
 
 
-def tell_fates(run_dir: RunDir, grid: TileGrid, block: int, round_: int, threshold: float) -> None:
+def decide_islands(run_dir: RunDir, grid: TileGrid, block: int, round_: int, threshold: float) -> None:
     """Join the candidates of all tiles, as of the rounds before this one, and store the fate of each piece.
 
     An island is kept if its largest T/E reaches `threshold`.
@@ -133,7 +135,7 @@ def tell_fates(run_dir: RunDir, grid: TileGrid, block: int, round_: int, thresho
         for tile, of_piece in islands.of_piece.items():
             keep[tile][key] = islands.peaks[of_piece] >= threshold
     for tile, fates in keep.items():
-        write_fates(run_dir, block, round_, tile, fates)
+        write_decisions(run_dir, block, round_, tile, fates)
 
 
 def open_islands(
@@ -144,7 +146,7 @@ def open_islands(
     Parameters
     ----------
     run_dir, grid, block, round_
-        As `tell_fates`.
+        As `decide_islands`.
     contradicted : iterable of tuple
         Iteration, scale index, tile, piece from 1.
 
@@ -178,24 +180,24 @@ def joined_islands(
     keys = set()
     for path in paths:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            keys |= set(candidates_in(stored))
+            keys |= set(keys_in(stored))
     # One iteration and scale, and one file at a time: there may be more files than a process can have open.
     for key in sorted(keys):
         yield key, _join([_pieces(path, key, grid.tile(tile).core) for tile, path in enumerate(paths)], grid)
 
 
-def _pieces(path: Path, key: tuple[int, int], core: Box) -> tuple[Pieces, NDArray[np.float64]]:
+def _pieces(path: Path, key: tuple[int, int], core: Box) -> tuple[LocalLabels, NDArray[np.float64]]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        if key in candidates_in(stored):
+        if key in keys_in(stored):
             return pieces_from_arrays(stored, prefix_of(*key))
     # The tile had stopped before.
     none = np.empty(0, dtype=np.int64)
     height, width = (np.zeros(length, dtype=np.int32) for length in core.shape)
-    return Pieces(none, none, {"south": width, "north": width, "west": height, "east": height}), np.empty(0)
+    return LocalLabels(none, none, {"south": width, "north": width, "west": height, "east": height}), np.empty(0)
 
 
-def _join(found: list[tuple[Pieces, NDArray[np.float64]]], grid: TileGrid) -> Islands:
-    numbers, n_pixels = join_pieces({tile: pieces for tile, (pieces, _) in enumerate(found)}, grid)
+def _join(found: list[tuple[LocalLabels, NDArray[np.float64]]], grid: TileGrid) -> Islands:
+    numbers, n_pixels = join_labels({tile: pieces for tile, (pieces, _) in enumerate(found)}, grid)
     of_piece = {tile: island - 1 for tile, island in numbers.items()}
     peaks = np.full(len(n_pixels), -np.inf)
     first = np.full(len(n_pixels), np.iinfo(np.int64).max)

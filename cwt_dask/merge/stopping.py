@@ -77,7 +77,7 @@ def last_change(records: Mapping[int, Record]) -> float:
     return relative_change(*variances[-2:]) if len(variances) > 1 else math.inf
 
 
-# One tile in so many may go ahead, until those that do hold half of the scatter.
+# One tile in this many may look ahead, until such tiles hold half of the scatter.
 ONE_IN = 8
 
 
@@ -90,7 +90,7 @@ def scatter_by_chunk(survey: Survey) -> NDArray[np.float64]:
 
 
 def look_ahead_tiles(grid: TileGrid, scatter: NDArray[np.float64]) -> list[int]:
-    """Tiles that go ahead, those with most scatter first; none of a grid of less than `ONE_IN`.
+    """Look-ahead tiles, those with most scatter first; none of a grid of less than `ONE_IN`.
 
     Cores smaller than a chunk of the survey share its scatter by their pixels.
 

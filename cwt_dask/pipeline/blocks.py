@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cwt_dask.cwt.stopping import FIRST_STOP
 from cwt_dask.errors import RunError
-from cwt_dask.merge.islands import Unsettled, open_islands, tell_fates
+from cwt_dask.merge.islands import Unsettled, decide_islands, open_islands
 from cwt_dask.merge.stopping import (
     block_end,
     earliest_stop,
@@ -29,7 +29,7 @@ from cwt_dask.storage.ledger import read_block_records, read_records, read_run_i
 from cwt_dask.storage.maps import digests_of_tile
 from cwt_dask.storage.paths import remove_tree
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
-from cwt_dask.tiles.decisions import contradicted_pieces, mark_open_pixels
+from cwt_dask.tiles.decisions import contradicted_labels, mark_open_pixels
 from cwt_dask.tiles.task import run_tile, settle_tile
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Iteration:
         """Whether finished tiles, and nothing else, say how far to go.
 
         The run had ended before tiles were lost, or was publishing what the last block had shown, or was going through
-        in one go: then these have made all iterations, and whether the map stops before shows in the end. Fates of
+        in one go: then these have made all iterations, and whether the map stops before shows in the end. Decisions of
         islands are not kept beyond the end: with them all is done again.
         """
         if not done or self._judges_islands:
@@ -197,19 +197,19 @@ class Iteration:
         return stopping_iteration(records, self.plan.settings.tol)
 
     def _first_end(self) -> int:
-        """End of the first block: as far as the tiles that go ahead show that no tile needs to hear of others."""
+        """End of the first block: as far as the look-ahead tiles show that no tile needs to hear of others."""
         settings, begun, end = self.plan.settings, 0, self._next_end(0)
         if settings.stopping != "global" or self._judges_islands or end == settings.max_iter:
             return end
         scatter = scatter_by_chunk(self.run.survey)
-        if pilot := look_ahead_tiles(self.plan.grid, scatter):
+        if look_ahead := look_ahead_tiles(self.plan.grid, scatter):
             self.stages.progress.message(
-                f"{len(pilot)} of {self.plan.grid.n_tiles} tiles go ahead: they show how far others need not wait"
+                f"{len(look_ahead)} of {self.plan.grid.n_tiles} tiles look ahead, to show how far others need not wait"
             )
-        while pilot and begun < end < settings.max_iter:
-            self._do_block(replace(self.job, start=begun, stop=end, keeps=True, publishes=False), {}, pilot)
+        while look_ahead and begun < end < settings.max_iter:
+            self._do_block(replace(self.job, start=begun, stop=end, keeps=True, publishes=False), {}, look_ahead)
             records = self._at_end_of(end)
-            change = least_change([records[tile] for tile in pilot], float(scatter.sum()))
+            change = least_change([records[tile] for tile in look_ahead], float(scatter.sum()))
             begun, end = end, block_end(0, settings.max_iter, earliest_stop(end, change, settings.tol))
         return end
 
@@ -233,7 +233,7 @@ class Iteration:
         if job.publishes:
             have &= {tile for tile, record in done.items() if job.tol is not None or record.n_iter == job.stop}
         wanted = [tile for tile in (self._tiles if tiles is None else tiles) if tile not in have]
-        who = "tiles" if tiles is None else "tiles that go ahead"
+        who = "tiles" if tiles is None else "look-ahead tiles"
         self._iterate(job, wanted, f"{who}, iterations {job.start + 1} to {job.stop}")
         if job.keeps:
             self.checked.setdefault(job.stop, {}).update(dict.fromkeys(wanted, True))
@@ -251,10 +251,10 @@ class Iteration:
 
     def _iterate(self, job: Job, tiles: Collection[int], stage: str) -> None:
         if job.start == 0 and not self._judges_islands:
-            # Tiles that went ahead go on from there.
+            # Look-ahead tiles continue from there.
             blocks = [block for block in self.files.begun_blocks if block <= job.stop]
             sound = {tile: block for block in blocks for tile in self._checked_block(block)}
-            job = replace(job, ahead={tile: sound[tile] for tile in tiles if tile in sound})
+            job = replace(job, starts={tile: sound[tile] for tile in tiles if tile in sound})
         self.stages.map_tiles(partial(run_tile, job), tiles, stage)
 
     def _settle(self, job: Job) -> tuple[Job, Unsettled]:
@@ -268,24 +268,24 @@ class Iteration:
         # Tiles that stop by themselves do not wait to be told.
         most = enough if job.tol is None else 0
         for round_ in range(1, most + 2):
-            job = replace(job, publishes=False, round=round_, fates_block=job.stop)
+            job = replace(job, publishes=False, round=round_, decisions_block=job.stop)
             self.stages.progress.message(
                 f"islands of iterations {job.start + 1} to {job.stop} are joined, round {round_}"
             )
-            tell_fates(self.files, self.plan.grid, job.stop, round_, threshold)
+            decide_islands(self.files, self.plan.grid, job.stop, round_, threshold)
             if round_ > most:
                 break
             again = self.stages.map_tiles(partial(settle_tile, job), self._tiles, "islands over seams")
             if not any(again.values()):
                 return job, Unsettled()
-        found = self.stages.map_tiles(partial(contradicted_pieces, job), self._tiles, "islands left open")
+        found = self.stages.map_tiles(partial(contradicted_labels, job), self._tiles, "islands left open")
         contradicted = chain.from_iterable(found.values())
         return job, Unsettled(*open_islands(self.files, self.plan.grid, job.stop, job.round, contradicted))
 
     def _note(self, unsettled: Unsettled, job: Job, n_iter: int) -> None:
         """Keep which islands were left open in a block, as far as it counts, and mark their pixels."""
         listed = [island._asdict() for island in unsettled.islands if island.iteration <= n_iter]
-        pieces = {tile: [piece for piece in found if piece[0] <= n_iter] for tile, found in unsettled.pieces.items()}
+        pieces = {tile: [piece for piece in found if piece[0] <= n_iter] for tile, found in unsettled.labels.items()}
         self.stages.map_tiles(
             partial(mark_open_pixels, job, pieces), [tile for tile in pieces if pieces[tile]], "marking islands"
         )

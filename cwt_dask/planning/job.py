@@ -43,15 +43,15 @@ class Job:
         Publish the model of every iteration.
     start, stop : int
         Iterations after which to begin (0, or one of which there are checkpoints) and to end.
-    ahead : mapping of int
-        Iterations after which tiles begin that went ahead, where `start` is 0 for the others.
+    starts : mapping of int
+        Iterations after which single tiles begin, such as look-ahead tiles; the others begin after `start`.
     tol : float or None
         The tolerance by which each tile stops on its own, where it does.
     keeps, publishes : bool
         Whether to leave a checkpoint, and whether to publish the core.
     round : int
         How often the fates of islands have been told in a block.
-    fates_block : int
+    decisions_block : int
         Block, by its last iteration, whose fates of islands hold, as told in `round`; 0 where none are known.
     """
 
@@ -67,9 +67,9 @@ class Job:
     keep_history: bool
     stop: int
     start: int = 0
-    ahead: Mapping[int, int] = field(default_factory=dict)
+    starts: Mapping[int, int] = field(default_factory=dict)
     tol: float | None = None
     keeps: bool = False
     publishes: bool = True
     round: int = 0
-    fates_block: int = 0
+    decisions_block: int = 0

@@ -158,8 +158,8 @@ class RunDir:
         paths = (self.checkpoint(block, tile, round_) for round_ in reversed(rounds))
         return next((path for path in paths if path.exists()), self.checkpoint(block, tile, 0))
 
-    def fates(self, block: int, tile: int, round_: int) -> Path:
-        """Fates of the pieces of islands in a tile's core, as told in a round."""
+    def decisions(self, block: int, tile: int, round_: int) -> Path:
+        """Decisions of the pieces of islands in a tile's core, as told in a round."""
         return self.block(block) / f"fates-{_tile(tile)}.round-{round_:05d}.npz"
 
     @property

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from cwt_dask.geometry.tiling import Tile
     from cwt_dask.storage.layout import RunDir
-    from cwt_dask.tiles.islands import Candidates
+    from cwt_dask.tiles.islands import AboveThreshold
 
 
 @dataclass(frozen=True)
-class Progress:
+class TileState:
     """How far a tile is.
 
     Attributes
@@ -36,7 +36,7 @@ class Progress:
         Of the core's residual after each iteration.
     converged : bool
         Whether the tile has stopped by its own variance.
-    candidates : dict of Candidates
+    islands : dict of AboveThreshold
         By iteration and scale, of the block that ends here; only with an island threshold.
     seconds : float
         Time that the blocks before this one took.
@@ -45,16 +45,16 @@ class Progress:
     state: State
     moments: tuple[Moments, ...] = ()
     converged: bool = False
-    candidates: Mapping[tuple[int, int], Candidates] = field(default_factory=dict)
+    islands: Mapping[tuple[int, int], AboveThreshold] = field(default_factory=dict)
     seconds: float = 0.0
 
     @classmethod
-    def start(cls, n_scale: int, tile: Tile) -> Progress:
+    def start(cls, n_scale: int, tile: Tile) -> TileState:
         """Before the first iteration."""
         return cls(State.start(n_scale, tile.box.shape, tile.core.within(tile.box)))
 
 
-def write_checkpoint(path: Path, progress: Progress) -> str:
+def write_checkpoint(path: Path, progress: TileState) -> str:
     """Store a tile's progress, and give what `is_sound` asks for.
 
     Model and support are kept as values on the support's pixels in one file, dense images in another beside it.
@@ -70,8 +70,8 @@ def write_checkpoint(path: Path, progress: Progress) -> str:
         "joined": state.joined.reshape(len(state.joined), -1)[:, pixels],
     }
     arrays |= {name: getattr(state, name).ravel()[pixels] for name in _ON_SUPPORT}
-    for (iteration, scale), candidates in progress.candidates.items():
-        arrays |= candidates.to_arrays(prefix_of(iteration, scale))
+    for (iteration, scale), islands in progress.islands.items():
+        arrays |= islands.to_arrays(prefix_of(iteration, scale))
     checksum = 0
     with atomic_file(dense_images(path), cached=False) as file:
         for name in _DENSE:
@@ -86,7 +86,7 @@ def write_checkpoint(path: Path, progress: Progress) -> str:
     return sha256_of_file(path)
 
 
-def read_checkpoint(path: Path, tile: Tile) -> Progress:
+def read_checkpoint(path: Path, tile: Tile) -> TileState:
     """What `write_checkpoint` stored of a tile, but for its candidates."""
     with (
         path.open("rb") as sparse,
@@ -94,7 +94,7 @@ def read_checkpoint(path: Path, tile: Tile) -> Progress:
         dense_images(path).open("rb") as file,
     ):
         pixels, joined = stored["pixels"], stored["joined"]
-        progress = Progress.start(len(joined), tile)
+        progress = TileState.start(len(joined), tile)
         state = replace(progress.state, iteration=int(stored["iteration"]))
         for name in _DENSE:
             image = getattr(state, name)

@@ -30,7 +30,7 @@ UNKNOWN, DROPPED, KEPT = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Candidates:
+class AboveThreshold:
     """Pixels above the threshold in a tile's window, at one iteration and scale.
 
     Only pixels of the map are among them whose neighbourhood, as far as the kernels reach, lies in the window.
@@ -47,7 +47,7 @@ class Candidates:
         Piece of an island in the core, from 1; 0 outside the core.
     peaks : ndarray of float64
         Largest T/E of each piece.
-    pieces : Pieces
+    pieces : LocalLabels
         What joins the pieces to those of other cores.
     """
 
@@ -56,7 +56,7 @@ class Candidates:
     fresh: NDArray[np.bool_]
     piece: NDArray[np.int32]
     peaks: NDArray[np.float64]
-    pieces: Pieces
+    pieces: LocalLabels
 
     def to_arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, to be stored."""
@@ -66,7 +66,7 @@ class Candidates:
         return {f"{prefix}{name}": values for name, values in arrays.items()}
 
     @classmethod
-    def from_arrays(cls, stored: Mapping[str, NDArray[Any]], prefix: str) -> Candidates:
+    def from_arrays(cls, stored: Mapping[str, NDArray[Any]], prefix: str) -> AboveThreshold:
         """What `to_arrays` gave."""
         pieces, peaks = pieces_from_arrays(stored, prefix)
         arrays = {name: stored[f"{prefix}{name}"] for name in _ARRAYS if name != "peaks"}
@@ -80,16 +80,16 @@ class Candidates:
         return wrong
 
 
-_ARRAYS = tuple(name.name for name in fields(Candidates) if name.name != "pieces")
+_ARRAYS = tuple(name.name for name in fields(AboveThreshold) if name.name != "pieces")
 
 
-def pieces_from_arrays(stored: Mapping[str, NDArray[Any]], prefix: str) -> tuple[Pieces, NDArray[np.float64]]:
+def pieces_from_arrays(stored: Mapping[str, NDArray[Any]], prefix: str) -> tuple[LocalLabels, NDArray[np.float64]]:
     """Of stored candidates, what joining them needs: the pieces, and the largest T/E of each."""
     faces = {side: stored[f"{prefix}face_{side}"] for side in SIDES}
-    return Pieces(stored[f"{prefix}n_pixels"], stored[f"{prefix}first"], faces), stored[f"{prefix}peaks"]
+    return LocalLabels(stored[f"{prefix}n_pixels"], stored[f"{prefix}first"], faces), stored[f"{prefix}peaks"]
 
 
-def piece_image(stored: Mapping[str, NDArray[Any]], prefix: str, tile: Tile) -> NDArray[np.int32]:
+def label_image(stored: Mapping[str, NDArray[Any]], prefix: str, tile: Tile) -> NDArray[np.int32]:
     """Of stored candidates, the piece of each pixel of the tile's core, int32 (y, x); 0 where there is none."""
     image = np.zeros(tile.core.shape, dtype=np.int32)
     piece = stored[f"{prefix}piece"]
@@ -104,14 +104,14 @@ def prefix_of(iteration: int, scale: int) -> str:
     return f"candidates_{iteration}_{scale}_"
 
 
-class Judge(Protocol):
+class IslandFilter(Protocol):
     """Decides which pixels above the threshold join a tile's support."""
 
     @property
-    def found(self) -> Mapping[tuple[int, int], Candidates]:
+    def found(self) -> Mapping[tuple[int, int], AboveThreshold]:
         """What it saw and is to be kept, by iteration and scale."""
 
-    def judge(
+    def select(
         self,
         iteration: int,
         joined: NDArray[np.uint16],
@@ -119,17 +119,17 @@ class Judge(Protocol):
         detected: Detected,
         /,
     ) -> NDArray[np.bool_]:
-        """Which pixels join the support; the arguments are those of `WindowJudge.judge`."""
+        """Which pixels join the support; the arguments are those of `WindowFilter.select`."""
 
 
 @dataclass
-class WindowJudge:
-    """Judges the islands in a tile's window, and keeps what it saw.
+class WindowFilter:
+    """Decides on the islands in a tile's window, and keeps what it saw.
 
     Attributes
     ----------
     tile : Tile
-        Whose box is judged.
+        The tile.
     sound : Box
         Pixels of the map that are as far from the window's edge as the kernels reach.
     map_width : int
@@ -138,7 +138,7 @@ class WindowJudge:
         The thresholds.
     verdicts : callable or None
         What is known of the islands of the whole map.
-    found : dict of Candidates
+    found : dict of AboveThreshold
         By iteration and scale.
     """
 
@@ -147,9 +147,9 @@ class WindowJudge:
     map_width: int
     criteria: Criteria
     verdicts: Verdicts | None
-    found: dict[tuple[int, int], Candidates] = field(default_factory=dict)
+    found: dict[tuple[int, int], AboveThreshold] = field(default_factory=dict)
 
-    def judge(self, iteration: int, joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
+    def select(self, iteration: int, joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
         """Which pixels join the support.
 
         Parameters
@@ -170,7 +170,7 @@ class WindowJudge:
         self.found[iteration, scale] = self._seen(detected, kept, joined[scale].ravel()[detected.pixels] == 0)
         return kept
 
-    def _seen(self, detected: Detected, kept: NDArray[np.bool_], fresh: NDArray[np.bool_]) -> Candidates:
+    def _seen(self, detected: Detected, kept: NDArray[np.bool_], fresh: NDArray[np.bool_]) -> AboveThreshold:
         shape, core = self.tile.box.shape, self.tile.core.within(self.tile.box)
         looked_at = np.zeros(shape, dtype=bool)
         looked_at[self.sound.within(self.tile.box)] = True
@@ -183,8 +183,8 @@ class WindowJudge:
         height, width = self.tile.core.shape
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         piece = np.zeros(len(detected.pixels), dtype=np.int32)
-        piece[inside], pieces = find_pieces((y * width + x)[inside], self.tile.core, self.map_width)
-        return Candidates(
+        piece[inside], pieces = label_core((y * width + x)[inside], self.tile.core, self.map_width)
+        return AboveThreshold(
             pixels=detected.pixels[seen],
             kept=kept[seen],
             fresh=fresh[seen],
@@ -195,7 +195,7 @@ class WindowJudge:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class LocalLabels:
     """The parts of islands that lie in one core; piece k is labelled k + 1.
 
     Attributes
@@ -213,14 +213,14 @@ class Pieces:
     faces: dict[str, NDArray[np.int32]]
 
 
-def find_pieces(pixels: NDArray[np.int64], core: Box, map_width: int) -> tuple[NDArray[np.int32], Pieces]:
+def label_core(pixels: NDArray[np.int64], core: Box, map_width: int) -> tuple[NDArray[np.int32], LocalLabels]:
     """Label the support of one core, given as ascending flat indices in it.
 
     Returns
     -------
     labels : ndarray of int32
         Of each pixel, from 1.
-    pieces : Pieces
+    pieces : LocalLabels
         What is needed to join them to those of other cores.
     """
     height, width = core.shape
@@ -234,7 +234,7 @@ def find_pieces(pixels: NDArray[np.int64], core: Box, map_width: int) -> tuple[N
         "west": _face(x == 0, y, labels, height),
         "east": _face(x == width - 1, y, labels, height),
     }
-    return labels, Pieces(np.bincount(labels - 1, minlength=count), first, faces)
+    return labels, LocalLabels(np.bincount(labels - 1, minlength=count), first, faces)
 
 
 def _face(

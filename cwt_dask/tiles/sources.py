@@ -18,7 +18,7 @@ from cwt_dask.storage.maps import SIDES
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.detections import Detections, read_detections
-from cwt_dask.tiles.islands import Pieces, find_pieces
+from cwt_dask.tiles.islands import LocalLabels, label_core
 from cwt_dask.tiles.quality import near_any
 from cwt_dask.trust import SourceFlag, Trust
 
@@ -88,7 +88,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
     width = grid.x.length
     found = np.searchsorted(own.y * width + own.x, y * width + x)
     of_maximum = np.searchsorted(own.maxima, found)
-    labels, pieces = find_pieces((own.y - core.y0) * core.shape[1] + own.x - core.x0, core, width)
+    labels, pieces = label_core((own.y - core.y0) * core.shape[1] + own.x - core.x0, core, width)
     counts, background = own.counts[of_maximum], own.background[of_maximum]
     low, high = excess_interval(counts, background)
     peaks = Peaks(
@@ -157,7 +157,7 @@ def _found_file(run_dir: RunDir, tile_id: int) -> Path:
     return run_dir.islands / f"tile-{tile_id:07d}.npz"
 
 
-def _write_found(run_dir: RunDir, tile_id: int, pieces: Pieces, peaks: Peaks) -> None:
+def _write_found(run_dir: RunDir, tile_id: int, pieces: LocalLabels, peaks: Peaks) -> None:
     arrays = {f"peak_{name}": getattr(peaks, name) for name in COLUMNS}
     arrays |= {f"face_{side}": pieces.faces[side] for side in SIDES}
     content = io.BytesIO()
@@ -165,9 +165,9 @@ def _write_found(run_dir: RunDir, tile_id: int, pieces: Pieces, peaks: Peaks) ->
     write_atomically(_found_file(run_dir, tile_id), content.getvalue())
 
 
-def read_found(run_dir: RunDir, tile_id: int) -> tuple[Pieces, Peaks]:
+def read_found(run_dir: RunDir, tile_id: int) -> tuple[LocalLabels, Peaks]:
     """What `measure_tile` found in a core."""
     with _found_file(run_dir, tile_id).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         faces = {side: arrays[f"face_{side}"] for side in SIDES}
-        pieces = Pieces(arrays["n_pixels"], arrays["first"], faces)
+        pieces = LocalLabels(arrays["n_pixels"], arrays["first"], faces)
         return pieces, Peaks(**{name: arrays[f"peak_{name}"] for name in COLUMNS})

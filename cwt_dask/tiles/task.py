@@ -23,10 +23,10 @@ from cwt_dask.storage.ledger import SCHEMA, BlockRecord, TileRecord, count_failu
 from cwt_dask.storage.maps import publish_core, publish_history, publish_strips
 from cwt_dask.storage.provenance import batch_job, peak_memory, processor
 from cwt_dask.survey import Survey
-from cwt_dask.tiles.checkpoint import Progress, read_checkpoint, write_checkpoint
-from cwt_dask.tiles.decisions import contradicted_pieces, open_fates
+from cwt_dask.tiles.checkpoint import TileState, read_checkpoint, write_checkpoint
+from cwt_dask.tiles.decisions import contradicted_labels, open_decisions
 from cwt_dask.tiles.detections import detect, write_detections
-from cwt_dask.tiles.islands import WindowJudge
+from cwt_dask.tiles.islands import WindowFilter
 from cwt_dask.tiles.publish import bounds, core_arrays
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from cwt_dask.geometry.tiling import Tile
     from cwt_dask.planning.job import Job
     from cwt_dask.survey import Window
-    from cwt_dask.tiles.islands import Judge
+    from cwt_dask.tiles.islands import IslandFilter
 
 
 def run_tile(job: Job, tile_id: int) -> int:
@@ -52,8 +52,8 @@ def run_tile(job: Job, tile_id: int) -> int:
     if survey.statistics.digest != job.survey_digest:
         raise InputError(f"{job.survey} was replaced by another survey while the run went on: put the first one back")
     window = survey.read_window(tile.window, tile.box, digest=job.publishes)
-    with _window_judge(job, tile) as judge:
-        progress = iterate(job, tile, window, _start(job, tile), judge)
+    with _window_filter(job, tile) as islands:
+        progress = iterate(job, tile, window, _start(job, tile), islands)
 
     def seconds() -> float:
         # A restarted tile has taken what its earlier blocks took, too.
@@ -115,15 +115,15 @@ def settle_tile(job: Job, tile_id: int) -> bool:
 
     A tile that was done again in this round, before an interruption, counts as done.
     """
-    again = job.run_dir.checkpoint(job.stop, tile_id, job.round).exists() or bool(contradicted_pieces(job, tile_id))
+    again = job.run_dir.checkpoint(job.stop, tile_id, job.round).exists() or bool(contradicted_labels(job, tile_id))
     if again and not job.run_dir.block_record(job.stop, tile_id, job.round).exists():
         run_tile(job, tile_id)
     return again
 
 
 def iterate(
-    job: Job, tile: Tile, window: Window, progress: Progress, judge: Judge | None, *, ring: bool = False
-) -> Progress:
+    job: Job, tile: Tile, window: Window, progress: TileState, islands: IslandFilter | None, *, ring: bool = False
+) -> TileState:
     """Go on with a tile to the iteration at which the job, or the tile's own variance, stops it.
 
     The arrays of `progress` are taken over. With `ring` the tile's box is the whole of a ring.
@@ -132,14 +132,14 @@ def iterate(
     state, moments = progress.state, list(progress.moments)
     converged = progress.converged
     if state.iteration == job.stop or converged:
-        return replace(progress, candidates={})
+        return replace(progress, islands={})
     field = Field(window.counts, window.background, window.valid)
     spectra = kernel_spectra(job.kernels, tile.box.shape, job.threads)
     workspace = Workspace(field, spectra, job.criteria, ring=ring)
     while state.iteration < job.stop and not converged:
         iteration = state.iteration + 1
-        judged = partial(judge.judge, iteration, state.joined) if judge else None
-        state = step(state, workspace, judged)
+        select = partial(islands.select, iteration, state.joined) if islands else None
+        state = step(state, workspace, select)
         moments.append(workspace.residual_moments(state))
         if job.tol is not None:
             # A core without a pixel that takes part has nothing to wait for.
@@ -153,21 +153,21 @@ def iterate(
         state=state,
         moments=tuple(moments),
         converged=converged,
-        candidates=judge.found if judge else {},
+        islands=islands.found if islands else {},
     )
 
 
-def _start(job: Job, tile: Tile) -> Progress:
-    start = job.ahead.get(tile.id, job.start)
+def _start(job: Job, tile: Tile) -> TileState:
+    start = job.starts.get(tile.id, job.start)
     if start == 0:
-        return Progress.start(job.kernels.n_scale, tile)
-    judged = job.criteria.significance_island_threshold is not None
-    path = job.run_dir.latest_checkpoint if judged else partial(job.run_dir.checkpoint, round_=0)
+        return TileState.start(job.kernels.n_scale, tile)
+    decides = job.criteria.significance_island_threshold is not None
+    path = job.run_dir.latest_checkpoint if decides else partial(job.run_dir.checkpoint, round_=0)
     return read_checkpoint(path(start, tile.id), tile)
 
 
 @contextmanager
-def _window_judge(job: Job, tile: Tile) -> Iterator[WindowJudge | None]:
+def _window_filter(job: Job, tile: Tile) -> Iterator[WindowFilter | None]:
     """Who judges the islands in a tile's window; None where the window knows all of them."""
     if job.criteria.significance_island_threshold is None or not job.grid.has_seams:
         yield None
@@ -175,6 +175,8 @@ def _window_judge(job: Job, tile: Tile) -> Iterator[WindowJudge | None]:
     sound = job.grid.sound(tile, job.kernels.reach)
     with ExitStack() as stack:
         verdicts = None
-        if job.fates_block:
-            verdicts = stack.enter_context(open_fates(job.run_dir, job.grid, tile, job.fates_block, job.round)).verdicts
-        yield WindowJudge(tile, sound, job.grid.x.length, job.criteria, verdicts)
+        if job.decisions_block:
+            verdicts = stack.enter_context(
+                open_decisions(job.run_dir, job.grid, tile, job.decisions_block, job.round)
+            ).verdicts
+        yield WindowFilter(tile, sound, job.grid.x.length, job.criteria, verdicts)

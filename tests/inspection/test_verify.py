@@ -21,7 +21,7 @@ from cwt_dask.cli.commands import main
 from cwt_dask.cwt.loops import not_isolated
 from cwt_dask.cwt.state import Criteria, Detected
 from cwt_dask.cwt.step import by_own_peak
-from cwt_dask.inspection.recompute import WiderJudge, draw_tiles
+from cwt_dask.inspection.recompute import WiderFilter, draw_tiles
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.merge.certificate import digest_maps, sealed
 from cwt_dask.storage.ledger import read_records
@@ -393,16 +393,16 @@ def test_islands_that_leave_the_trusted_pixels_are_judged_as_published():
     joined = np.zeros((1, *candidates.shape), dtype=np.int32)
     joined[0, 0, 7:] = 2
     joined[0, 6] = 3
-    judge = WiderJudge(8.0, trusted, joined)
+    islands = WiderFilter(8.0, trusted, joined)
     expected = np.zeros_like(candidates)
     expected[0, 7:] = True
     expected[4] = True
     nothing = np.zeros((1, *candidates.shape), dtype=np.uint16)
     pixels = np.flatnonzero(candidates)
     detected = Detected(candidates.shape, pixels, ratio.ravel()[pixels])
-    np.testing.assert_array_equal(judge.judge(2, nothing, 0, detected), expected.ravel()[pixels])
+    np.testing.assert_array_equal(islands.select(2, nothing, 0, detected), expected.ravel()[pixels])
     expected[6] = True
-    np.testing.assert_array_equal(judge.judge(3, nothing, 0, detected), expected.ravel()[pixels])
+    np.testing.assert_array_equal(islands.select(3, nothing, 0, detected), expected.ravel()[pixels])
 
 
 @given(

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from cwt_dask.cwt.state import Criteria, Detected
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.merge.certificate import read_open_islands
-from cwt_dask.merge.islands import OpenIsland, joined_islands, open_islands, tell_fates
+from cwt_dask.merge.islands import OpenIsland, decide_islands, joined_islands, open_islands
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.tiles.checkpoint import Progress, write_checkpoint
-from cwt_dask.tiles.decisions import open_fates
-from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, WindowJudge
+from cwt_dask.tiles.checkpoint import TileState, write_checkpoint
+from cwt_dask.tiles.decisions import open_decisions
+from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, WindowFilter
 
 THRESHOLD, ISLAND_THRESHOLD, REACH = 3.0, 5.0, 2
 CRITERIA = Criteria(THRESHOLD, ISLAND_THRESHOLD, remove_isolated=False, rounding=0.0)
@@ -54,12 +54,12 @@ def publish_candidates(files, grid, ratio, *, verdicts=None, round_=0):
     for tile in grid.tiles():
         seen = window_of(ratio, tile, grid, -np.inf)
         told = None if verdicts is None else lambda *_, tile=tile: verdicts[tile.id]
-        judge = WindowJudge(tile, grid.sound(tile, REACH), grid.x.length, CRITERIA, told)
+        islands = WindowFilter(tile, grid.sound(tile, REACH), grid.x.length, CRITERIA, told)
         pixels = np.flatnonzero(seen > THRESHOLD)
         detected = Detected(tile.box.shape, pixels, seen.ravel()[pixels])
-        judge.judge(2, np.zeros((1, *tile.box.shape), dtype=np.uint16), 0, detected)
-        progress = Progress(Progress.start(1, tile).state, candidates=judge.found)
-        write_checkpoint(files.checkpoint(2, tile.id, round_), progress)
+        islands.select(2, np.zeros((1, *tile.box.shape), dtype=np.uint16), 0, detected)
+        state = TileState(TileState.start(1, tile).state, islands=islands.found)
+        write_checkpoint(files.checkpoint(2, tile.id, round_), state)
 
 
 grids = st.builds(
@@ -80,7 +80,7 @@ def test_every_tile_is_told_what_becomes_of_the_islands_of_the_whole_map(tmp_pat
     files = RunDir(tmp_path_factory.mktemp("fates"))
     ratio = ratio_of(seed, grid.map_box.shape)
     publish_candidates(files, grid, ratio)
-    tell_fates(files, grid, 2, 1, ISLAND_THRESHOLD)
+    decide_islands(files, grid, 2, 1, ISLAND_THRESHOLD)
     mask, labels = true_islands(ratio, ring=grid.ring)
     expected = np.full(mask.shape, UNKNOWN)
     for island in np.unique(labels[mask]):
@@ -89,7 +89,7 @@ def test_every_tile_is_told_what_becomes_of_the_islands_of_the_whole_map(tmp_pat
 
     verdicts = {}
     for tile in grid.tiles():
-        with open_fates(files, grid, tile, 2, 1) as fates:
+        with open_decisions(files, grid, tile, 2, 1) as fates:
             verdicts[tile.id] = fates.verdicts(2, 0)
             np.testing.assert_array_equal(verdicts[tile.id], window_of(expected, tile, grid, UNKNOWN))
             ((iteration, scale, seen),) = fates.seen()
@@ -104,9 +104,9 @@ def test_every_tile_is_told_what_becomes_of_the_islands_of_the_whole_map(tmp_pat
 
     # Told so, no tile contradicts any more.
     publish_candidates(files, grid, ratio, verdicts=verdicts, round_=1)
-    tell_fates(files, grid, 2, 2, ISLAND_THRESHOLD)
+    decide_islands(files, grid, 2, 2, ISLAND_THRESHOLD)
     for tile in grid.tiles():
-        with open_fates(files, grid, tile, 2, 2) as fates:
+        with open_decisions(files, grid, tile, 2, 2) as fates:
             for _, _, seen in fates.seen():
                 assert not seen.contradicting(fates.verdicts(2, 0)).any()
 
@@ -122,7 +122,7 @@ def ridge(tmp_path):
     files = RunDir(tmp_path)
     files.islands.mkdir()
     publish_candidates(files, grid, ratio)
-    tell_fates(files, grid, 2, 1, ISLAND_THRESHOLD)
+    decide_islands(files, grid, 2, 1, ISLAND_THRESHOLD)
     return files, grid
 
 
@@ -140,10 +140,10 @@ def test_a_contradicted_island_is_named_once_with_all_its_pieces(ridge):
     files, grid = ridge
     contradicted = []
     for tile in grid.tiles():
-        with open_fates(files, grid, tile, 2, 1) as fates:
+        with open_decisions(files, grid, tile, 2, 1) as fates:
             for iteration, scale, seen in fates.seen():
                 wrong = seen.contradicting(fates.verdicts(iteration, scale))
-                contradicted += [(iteration, scale, *piece) for piece in fates.pieces_at(iteration, scale, wrong)]
+                contradicted += [(iteration, scale, *piece) for piece in fates.labels_at(iteration, scale, wrong)]
     # The first tile does not see the peak, the second does.
     assert {tile for _, _, tile, _ in contradicted} == {0, 1}
     named, pieces = open_islands(files, grid, 2, 1, contradicted)

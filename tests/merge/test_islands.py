@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cwt_dask.geometry.tiling import TileGrid
-from cwt_dask.merge.islands import join_pieces
-from cwt_dask.tiles.islands import find_pieces
+from cwt_dask.merge.islands import join_labels
+from cwt_dask.tiles.islands import label_core
 
 maps = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 cores = st.tuples(st.integers(1, 16), st.integers(1, 16))
@@ -21,8 +21,8 @@ def label_in_tiles(mask, core, *, ring=False):
     """Island numbers of all pixels, 0 outside, and pixels of each island, by way of tiles."""
     grid = grid_of(mask.shape, core, ring=ring)
     pixels = {tile.id: np.flatnonzero(mask[tile.core.slices]) for tile in grid.tiles()}
-    found = {tile.id: find_pieces(pixels[tile.id], tile.core, grid.x.length) for tile in grid.tiles()}
-    ids, n_pixels = join_pieces({tile: pieces for tile, (_, pieces) in found.items()}, grid)
+    found = {tile.id: label_core(pixels[tile.id], tile.core, grid.x.length) for tile in grid.tiles()}
+    ids, n_pixels = join_labels({tile: pieces for tile, (_, pieces) in found.items()}, grid)
     islands = np.zeros(mask.shape, dtype=np.int64)
     for tile in grid.tiles():
         labels = np.zeros(tile.core.shape, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Tiles that go ahead, so that the others need not stop to hear of each other."""
+"""Look-ahead tiles, so that the others need not stop to hear of each other."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ class Stages(Reporter):
         self.tiles = []
 
     def track(self, items, stage, total):
-        if stage.startswith("tiles"):
+        if "tiles, " in stage:
             self.tiles.append((stage, total))
         return items
 
@@ -59,7 +59,7 @@ def test_scatter_is_that_of_the_counts_in_each_chunk(tmp_path, masked):
     st.tuples(st.integers(200, 3000), st.integers(200, 3000)),
     st.randoms(use_true_random=False),
 )
-def test_few_tiles_go_ahead_and_none_has_more_scatter(shape, core, random):
+def test_few_tiles_look_ahead_and_none_has_more_scatter(shape, core, random):
     grid = grid_of(shape, core)
     n_chunks = [-(-length // CHUNK) for length in shape]
     scatter = np.array([[random.random() for _ in range(n_chunks[1])] for _ in range(n_chunks[0])])
@@ -67,17 +67,17 @@ def test_few_tiles_go_ahead_and_none_has_more_scatter(shape, core, random):
     sizes = [np.minimum(CHUNK, length - np.arange(0, length, CHUNK)) for length in shape]
     spread = (scatter / np.outer(*sizes)).repeat(sizes[0], axis=0).repeat(sizes[1], axis=1)
     by_tile = np.array([spread[tile.core.slices].sum() for tile in grid.tiles()])
-    pilot = look_ahead_tiles(grid, scatter)
-    assert len(pilot) <= grid.n_tiles // ONE_IN
-    others = np.setdiff1d(np.arange(grid.n_tiles), pilot)
-    if pilot:
-        assert by_tile[pilot].min() >= by_tile[others].max() * (1 - 1e-9)
+    look_ahead = look_ahead_tiles(grid, scatter)
+    assert len(look_ahead) <= grid.n_tiles // ONE_IN
+    others = np.setdiff1d(np.arange(grid.n_tiles), look_ahead)
+    if look_ahead:
+        assert by_tile[look_ahead].min() >= by_tile[others].max() * (1 - 1e-9)
     # No more of them than hold half, and no fewer unless they are too many.
-    assert by_tile[pilot[:-1]].sum() <= scatter.sum() / 2 * (1 + 1e-9)
-    assert len(pilot) == grid.n_tiles // ONE_IN or by_tile[pilot].sum() >= scatter.sum() / 2 * (1 - 1e-9)
+    assert by_tile[look_ahead[:-1]].sum() <= scatter.sum() / 2 * (1 + 1e-9)
+    assert len(look_ahead) == grid.n_tiles // ONE_IN or by_tile[look_ahead].sum() >= scatter.sum() / 2 * (1 - 1e-9)
 
 
-def test_a_bright_tile_goes_ahead_alone():
+def test_a_bright_tile_looks_ahead_alone():
     scatter = np.ones((4, 8))
     scatter[1, 2] = 1e3
     assert look_ahead_tiles(grid_of((4 * CHUNK, 8 * CHUNK), (CHUNK, CHUNK)), scatter) == [10]
@@ -95,7 +95,7 @@ def test_the_least_change_is_over_the_scatter_of_all_counts():
 
 @pytest.fixture(scope="module")
 def survey(tmp_path_factory):
-    return write_survey(tmp_path_factory.mktemp("pilot") / "survey.fits", *poisson_sky((90, 130), seed=3))
+    return write_survey(tmp_path_factory.mktemp("look_ahead") / "survey.fits", *poisson_sky((90, 130), seed=3))
 
 
 def test_far_from_the_stop_tiles_go_through_in_one_go(survey, tmp_path, ffts):
@@ -115,14 +115,14 @@ def test_close_to_the_stop_little_is_done_in_vain(survey, tmp_path, ffts, tol, s
     assert needed <= ffts.total() <= (1.3 if stops else 1.15) * needed
 
 
-def test_tiles_that_go_ahead_go_on_while_they_see_farther(survey, tmp_path, ffts):
+def test_look_ahead_tiles_go_on_while_they_see_farther(survey, tmp_path, ffts):
     stages = Stages()
     run = run_survey(survey, tmp_path / "run", tol=2e-4, max_iter=6, progress=stages, **OPTIONS)
     assert run.certificate["n_iter"] == 6
     assert stages.tiles == [
-        ("tiles that go ahead, iterations 1 to 2", 1),
-        ("tiles that go ahead, iterations 3 to 4", 1),
-        ("tiles that go ahead, iterations 5 to 5", 1),
+        ("look-ahead tiles, iterations 1 to 2", 1),
+        ("look-ahead tiles, iterations 3 to 4", 1),
+        ("look-ahead tiles, iterations 5 to 5", 1),
         ("tiles, iterations 1 to 5", N_TILES - 1),
         ("tiles, iterations 6 to 6", N_TILES),
     ]
@@ -144,7 +144,7 @@ def stopped(survey, tmp_path_factory):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """Tiles that go ahead and promise too much: all others go through in one go."""
+    """Look-ahead tiles that promise too much: all others go through in one go."""
     monkeypatch.setattr("cwt_dask.pipeline.blocks.least_change", lambda *_: 1.0)
 
 
@@ -167,7 +167,7 @@ def test_a_run_that_died_where_it_stopped_too_soon_goes_on_to_the_same_bits(surv
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:500]), Path.unlink])
-def test_a_lost_checkpoint_of_a_tile_that_went_ahead_is_made_again(survey, stopped, tmp_path, damage):
+def test_a_lost_checkpoint_of_a_look_ahead_tile_is_made_again(survey, stopped, tmp_path, damage):
     with pytest.raises(InterruptedRunError):
         run_survey(survey, tmp_path / "died", progress=DiesAt("tiles, iterations 1 to 8", 0), **TOO_SOON)
     (checkpoint,) = (tmp_path / "died" / "checkpoints" / "block-00002").glob("*.npz")
@@ -196,8 +196,8 @@ def test_the_history_is_that_of_one_go(survey, tmp_path):
         {"max_iter": 2},
     ],
 )
-def test_no_tile_goes_ahead_where_it_tells_nothing(survey, tmp_path, monkeypatch, settings):
-    monkeypatch.setattr("cwt_dask.pipeline.blocks.look_ahead_tiles", lambda *_: pytest.fail("a tile goes ahead"))
+def test_no_tile_looks_ahead_where_it_tells_nothing(survey, tmp_path, monkeypatch, settings):
+    monkeypatch.setattr("cwt_dask.pipeline.blocks.look_ahead_tiles", lambda *_: pytest.fail("a tile looks ahead"))
     run = run_survey(survey, tmp_path / "run", **OPTIONS | {"max_iter": 3} | settings)
     assert run.certificate["n_tiles"] == N_TILES
 
@@ -212,9 +212,9 @@ def test_without_a_tolerance_no_tile_waits(survey, tmp_path, ffts):
 @pytest.mark.parametrize(
     ("settings", "stage", "item"),
     [
-        ({"tol": 1e-9}, "tiles that go ahead, iterations 1 to 2", 0),
+        ({"tol": 1e-9}, "look-ahead tiles, iterations 1 to 2", 0),
         ({"tol": 1e-9}, "tiles, iterations 1 to 6", 4),
-        ({"tol": 2e-4}, "tiles that go ahead, iterations 3 to 4", 0),
+        ({"tol": 2e-4}, "look-ahead tiles, iterations 3 to 4", 0),
         ({"tol": 2e-4}, "tiles, iterations 1 to 5", 4),
         ({"tol": 2e-4}, "tiles, iterations 6 to 6", 9),
     ],

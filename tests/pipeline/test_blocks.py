@@ -20,7 +20,7 @@ from cwt_dask.cwt.stopping import FIRST_STOP
 from cwt_dask.merge.stopping import FASTEST_FALL, LARGEST_WASTE, block_end, earliest_stop
 from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.storage.ledger import read_records
-from cwt_dask.tiles.decisions import contradicted_pieces
+from cwt_dask.tiles.decisions import contradicted_labels
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
 
@@ -253,14 +253,14 @@ def test_the_time_of_a_tile_is_that_of_all_its_blocks(survey, tmp_path, monkeypa
 
 def test_a_damaged_checkpoint_of_a_later_round_is_made_again(survey, digests_of_whole, tmp_path, monkeypatch):
     settings = ISLANDS | {"tol": 0, "max_iter": 5}
-    contradicted = contradicted_pieces
+    contradicted = contradicted_labels
 
     def one_contradicts(job, tile_id):
         if (job.stop, job.round, tile_id) == (4, 1, 2):
             return [(4, 0, tile_id, 1)]
         return contradicted(job, tile_id)
 
-    monkeypatch.setattr("cwt_dask.tiles.task.contradicted_pieces", one_contradicts)
+    monkeypatch.setattr("cwt_dask.tiles.task.contradicted_labels", one_contradicts)
     with pytest.raises(InterruptedRunError):
         run_survey(survey, tmp_path / "run", progress=DiesAt("tiles, iterations 5 to 5", 0), **OPTIONS | settings)
     checkpoints = tmp_path / "run" / "checkpoints"
