@@ -9,6 +9,7 @@ import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
 
+from cwt_dask.storage.schema import maps_in
 from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 # Columns by which a source that is in both may have changed, and how far they may differ by rounding alone.
 MEASURED = ("significance", "scale", "counts", "background")
 RELATIVE = 1e-6
-COMPARED = ("model", "approx", "significance")
 # In words, more sources than these are counted, not named.
 MOST_NAMED = 20
 
@@ -129,15 +129,16 @@ def _differ(row: Row, other: Row) -> bool:
 
 def _map_differences(first: SurveyRun, second: SurveyRun) -> tuple[dict[str, float], int]:
     """Largest relative differences, and flips; one core of the first run at a time is held."""
-    ours, theirs = ({name: run.stored_map(name) for name in (*COMPARED, "support")} for run in (first, second))
-    largest, difference = dict.fromkeys(COMPARED, 0.0), dict.fromkeys(COMPARED, 0.0)
+    compared = [spec.name for spec in maps_in("compare")]
+    ours, theirs = ({name: run.stored_map(name) for name in (*compared, "support")} for run in (first, second))
+    largest, difference = dict.fromkeys(compared, 0.0), dict.fromkeys(compared, 0.0)
     flips = 0
     scales = min(ours["support"].shape[0], theirs["support"].shape[0])
     for tile in first.stored.plan.grid.tiles():
-        for name in COMPARED:
+        for name in compared:
             pixels = ours[name][tile.core.slices]
             largest[name] = max(largest[name], float(np.abs(pixels).max()))
             difference[name] = max(difference[name], float(np.abs(pixels - theirs[name][tile.core.slices]).max()))
         where = (slice(scales), *tile.core.slices)
         flips += int(np.count_nonzero(ours["support"][where] != theirs["support"][where]))
-    return {name: difference[name] / (largest[name] or 1.0) for name in COMPARED}, flips
+    return {name: difference[name] / (largest[name] or 1.0) for name in compared}, flips

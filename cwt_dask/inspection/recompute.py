@@ -16,11 +16,11 @@ from cwt_dask.cwt.detector import CWT
 from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.cwt.support import in_bright_islands, in_open_islands
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.geometry.tiling import Axis, TileGrid
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.planning.cost import PROCESS_MEMORY
 from cwt_dask.storage.ledger import read_run_id
+from cwt_dask.storage.schema import spec_of
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import TileState
@@ -37,15 +37,6 @@ if TYPE_CHECKING:
     from cwt_dask.results import SurveyRun
     from cwt_dask.storage.ledger import TileRecord
     from cwt_dask.tiles.islands import AboveThreshold, IslandFilter
-
-# T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and beside
-# blind rings (1.8e-7, docs/design/0004-margins.md).
-TOLERANCES = {
-    "model": TOLERANCE,
-    "approx": TOLERANCE,
-    "residual": TOLERANCE,
-    "significance": 1e-6,
-}
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ class Comparison:
     def agrees(self) -> bool:
         """Whether the differences are within what is promised."""
         # Not "error > tolerance": NaN must show.
-        small = all(error <= TOLERANCES[name] for name, error in self.errors.items())
+        small = all(error <= spec_of(name).tolerance for name, error in self.errors.items())
         return small and not self.support_flips and self.n_iter_published == (self.n_iter,)
 
     def __str__(self) -> str:

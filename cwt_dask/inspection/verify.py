@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cwt_dask.inspection.recompute import (
-    TOLERANCES,
     draw_tiles,
     recompute_tile,
     recompute_whole,
@@ -21,7 +20,7 @@ from cwt_dask.pipeline.repair import damaged_metadata
 from cwt_dask.products.files import changed_products
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import has_history, published_digests
-from cwt_dask.storage.schema import HISTORY
+from cwt_dask.storage.schema import HISTORY, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, open_group
 from cwt_dask.survey import Survey
 
@@ -204,7 +203,7 @@ def _again(run: SurveyRun, what: str, compare: Callable[[], Comparison], near_th
         fault = ""
     elif run.stored.plan.exact:
         near = f"; T/E of {near_threshold} pixels is within rounding of a threshold" if near_threshold else ""
-        allowed = ", ".join(f"{name} {TOLERANCES[name]:g}" for name in comparison.errors)
+        allowed = ", ".join(f"{name} {spec_of(name).tolerance:g}" for name in comparison.errors)
         fault = f"at most {allowed} and no pixel are allowed{near}"
     else:
         fault = "nothing was promised"

@@ -14,7 +14,7 @@ from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.seams import seam_model_error
 from cwt_dask.merge.stopping import stopping_iteration
 from cwt_dask.storage.provenance import versions
-from cwt_dask.storage.schema import DIGESTED
+from cwt_dask.storage.schema import maps_from
 
 if TYPE_CHECKING:
     from cwt_dask.merge.seams import Seam
@@ -143,7 +143,7 @@ def digest_maps(records: dict[int, TileRecord]) -> str | None:
     None if a record lacks one.
     """
     total = hashlib.sha256()
-    for name in DIGESTED:
+    for name in (spec.name for spec in maps_from("tile") if spec.digested):
         for tile in sorted(records):
             try:
                 total.update(bytes.fromhex(records[tile].chunk_digests[name]))

@@ -14,7 +14,7 @@ from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.ledger import read_record, read_run_id, write_record
 from cwt_dask.storage.maps import copy_strips, publish_core, published_digests
-from cwt_dask.storage.schema import CUBES, IMAGES
+from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.trust import Trust
@@ -102,6 +102,6 @@ def told(reasons: Mapping[int, str]) -> list[str]:
 
 def _cores(earlier: RunDir, tile: Tile) -> Iterator[tuple[str, NDArray[np.generic]]]:
     maps = open_group(earlier.maps)
-    for name in (*IMAGES, *CUBES):
+    for name in (spec.name for spec in maps_from("tile")):
         pixels = np.asarray(maps[name][(..., *tile.core.slices)])
         yield name, pixels & np.uint8(~OF_THE_MERGE & 0xFF) if name == "trust" else pixels

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.geometry.margins import STRIP_WIDTH
 from cwt_dask.geometry.tiling import TileGrid
-from cwt_dask.storage.schema import CUBES, IMAGES
+from cwt_dask.storage.schema import maps_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +43,6 @@ PER_TILE = 0.1
 LATE = 30
 LEAST_DEADLINE = 600.0
 
-_SIZES = {"float64": 8, "uint16": 2, "int16": 2, "uint8": 1, "bool": 1}
-
 
 def worker_memory(grid: TileGrid, n_scale: int) -> int:
     """Largest memory a worker needs for a tile of this grid, in bytes (tests measure it)."""
@@ -69,7 +69,7 @@ def disk(grid: TileGrid, n_scale: int, *, checkpoints: bool, candidates: bool) -
     checkpoints, candidates : bool
         Whether tiles wait for each other between blocks, and keep what they saw of islands.
     """
-    pixel = sum(_SIZES[dtype] for dtype in IMAGES.values()) + n_scale * sum(_SIZES[d] for d in CUBES.values())
+    pixel = sum(np.dtype(spec.dtype).itemsize * (n_scale if spec.axis else 1) for spec in maps_from("tile"))
     survey = 3 * 8 + 1
     seams = grid.n_tiles * 2 * 4 * STRIP_WIDTH * max(grid.core_shape) * (8 + n_scale)
     # Of the support, taken to be a tenth of the pixels, what peaks are found by.

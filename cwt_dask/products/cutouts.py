@@ -9,7 +9,7 @@ from astropy.io import fits
 from cwt_dask.errors import InputError
 from cwt_dask.products.files import SMALL_MAP_PIXELS, map_hdu
 from cwt_dask.products.layers import plane_of, region_of
-from cwt_dask.storage.schema import CUT_OUT, HISTORY
+from cwt_dask.storage.schema import HISTORY, maps_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 
 def cut_out(
-    run: MapSource, center: Any, size: Any, names: Sequence[str] = CUT_OUT
+    run: MapSource, center: Any, size: Any, names: Sequence[str] | None = None
 ) -> tuple[Region, Iterator[tuple[str, NDArray[Any]]]]:
     """Find a rectangle, and read images and cubes of it by name, one when it is asked for.
+
+    Without names those that the table of maps has in cutouts.
 
     Raises
     ------
@@ -38,6 +40,7 @@ def cut_out(
             f"{rows} x {columns} pixels (y, x) are more than the {SMALL_MAP_PIXELS} that are cut out at once: give a "
             "center and a smaller size, or read the arrays of the run piece by piece"
         )
+    names = [spec.name for spec in maps_in("cutout")] if names is None else names
     planes = [plane_of(run, name) for name in names if name != "exposure" or run.survey.exposure is not None]
     return region, ((plane.name, plane.read(region.box, ring=region.ring)) for plane in planes)
 
@@ -66,7 +69,7 @@ def gammapy_maps(run: MapSource, center: Any, size: Any, names: Sequence[str] | 
         from gammapy.maps import MapAxis, WcsGeom, WcsNDMap  # noqa: PLC0415
     except ImportError as error:
         raise InputError("maps for Gammapy need Gammapy: pip install 'cwt_dask[gammapy]'") from error
-    region, images = cut_out(run, center, size, CUT_OUT if names is None else names)
+    region, images = cut_out(run, center, size, names)
     rows, columns = region.box.shape
     scales = MapAxis.from_nodes(run.stored.plan.kernels.scales, name="scale", unit="pix")
     made = {}

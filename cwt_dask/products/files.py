@@ -18,7 +18,7 @@ from cwt_dask.cwt.workspace import smooth
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.storage.atomic import drafted_file, write_atomically
 from cwt_dask.storage.checksum import sha256_of_file
-from cwt_dask.storage.schema import IMAGES, unit_of
+from cwt_dask.storage.schema import maps_in, spec_of
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 
@@ -151,7 +151,7 @@ def map_hdu(
     header = fits.Header.fromstring(header_text, sep="\n")
     if pixels.ndim == 3:
         _add_scale_axis(header, scales)
-    if unit := unit or unit_of(name):
+    if unit := unit or spec_of(name).unit:
         header["BUNIT"] = unit
     return fits.ImageHDU(pixels.astype(np.uint8) if pixels.dtype == bool else pixels, header, name.upper())
 
@@ -182,15 +182,16 @@ def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
 
 def _images(run_dir: RunDir, plan: Plan, survey: Survey) -> Iterator[tuple[str, NDArray[np.generic]]]:
     maps = open_group(run_dir.maps)
-    yield "counts", survey.read("counts", plan.grid.map_box)
-    yield "background", survey.read("background", plan.grid.map_box)
-    for name in IMAGES:
-        yield name, maps[name][:]
-    yield "approx_bkg", _approx_bkg(plan, survey)
-    yield "model_plus_approx", maps["model"][:] + maps["approx"][:]
-    support = maps["support"][:]
-    yield "support_2d", support.any(axis=0)
-    yield "support", support
+    # Cubes last.
+    for spec in sorted(maps_in("fits"), key=lambda spec: len(spec.axes)):
+        if spec.origin == "survey":
+            yield spec.name, survey.read(spec.name, plan.grid.map_box)
+        elif spec.name == "approx_bkg":
+            yield spec.name, _approx_bkg(plan, survey)
+        elif spec.derive:
+            yield spec.name, spec.derive(*(maps[source][:] for source in spec.sources))
+        else:
+            yield spec.name, maps[spec.name][:]
 
 
 def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:

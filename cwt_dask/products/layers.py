@@ -13,7 +13,7 @@ from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError
 from cwt_dask.geometry.tiling import Box, parts
 from cwt_dask.geometry.windows import read_box
-from cwt_dask.storage.schema import DERIVED, LARGEST, LEAST, OF_SURVEY
+from cwt_dask.storage.schema import maps_from, spec_of
 from cwt_dask.survey import Region
 
 if TYPE_CHECKING:
@@ -47,14 +47,13 @@ class Plane:
     @property
     def is_cube(self) -> bool:
         """Whether it is a cube."""
-        return self.name not in DERIVED and len(self.sources[0].shape) > 2
+        return not spec_of(self.name).derive and len(self.sources[0].shape) > 2
 
     def read(self, box: Box, *, ring: bool) -> NDArray[Any]:
         """Read the pixels of a box, (y, x) or (scale, y, x); only chunks that have some of them."""
         found = [read_box(source, box, ring=ring) for source in self.sources]
-        if self.name == "support_2d":
-            return np.asarray(found[0].any(axis=0))
-        return found[0] if len(found) == 1 else np.asarray(found[0] + found[1])
+        derive = spec_of(self.name).derive
+        return derive(*found) if derive else found[0]
 
     def read_reduced(self, box: Box, factor: int, *, ring: bool, mask: Plane | None = None) -> NDArray[np.float64]:
         """Read a box with `factor` x `factor` pixels made one, holding one chunk at a time.
@@ -67,7 +66,9 @@ class Plane:
             Means; the largest value of what marks pixels, such as the significance, and the least of the mask; NaN
             where no pixel takes part. The last row and column are of the pixels that are left.
         """
-        ufunc = np.maximum if self.name in LARGEST else np.minimum if self.name in LEAST else np.add
+        # Of flags the largest is drawn.
+        ufuncs = {"mean": np.add, "largest": np.maximum, "any": np.maximum, "least": np.minimum}
+        ufunc = ufuncs[spec_of(self.name).reduced]
         start = {np.add: 0.0, np.maximum: -np.inf, np.minimum: np.inf}[ufunc]
         reduced = np.full([math.ceil(length / factor) for length in box.shape], start)
         counted = np.zeros(reduced.shape)
@@ -160,15 +161,17 @@ def plane_of(run: MapSource, name: str, index: int | None = None) -> Plane:
 
 
 def _sources_of(run: MapSource, name: str) -> tuple[Any, ...]:
-    if name in OF_SURVEY:
+    spec = spec_of(name)
+    if spec.origin == "survey":
         array = run.survey.array(name)
         if array is None:
             raise InputError("the survey has no exposure")
         return (array,)
     try:
-        return tuple(run.stored_map(source) for source in DERIVED.get(name, (name,)))
+        return tuple(run.stored_map(source) for source in spec.sources or (name,))
     except InputError as error:
-        raise InputError(f"{error}, {', '.join((*OF_SURVEY, *DERIVED))}") from error
+        others = ", ".join(other.name for other in maps_from("survey", "derived"))
+        raise InputError(f"{error}, {others}") from error
 
 
 def region_of(run: MapSource, center: Any, size: Any) -> Region:

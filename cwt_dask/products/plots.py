@@ -11,7 +11,7 @@ from cwt_dask.config.validation import shown
 from cwt_dask.cwt.image import label_sky, pyplot
 from cwt_dask.errors import InputError
 from cwt_dask.products.layers import Plane, plane_of, region_of
-from cwt_dask.storage.schema import UNSCALED, unit_of
+from cwt_dask.storage.schema import spec_of
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -57,7 +57,7 @@ def plot_map(
     drawn = _pixels(run, plane, region, factor)
     # The last row and column may be made of fewer pixels than the others.
     extent = (-0.5, drawn.shape[1] * factor - 0.5, -0.5, drawn.shape[0] * factor - 0.5)
-    if not imshow.keys() & {"vmax", "norm"} and name not in UNSCALED:
+    if not imshow.keys() & {"vmax", "norm"} and spec_of(name).is_amount:
         imshow["vmax"] = _bright(drawn)
     image = ax.imshow(drawn, **{"origin": "lower", "extent": extent, "interpolation": "nearest"} | imshow)
     ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), title=_title(name, index, factor))
@@ -96,7 +96,7 @@ def _title(name: str, index: int | None, factor: int) -> str:
 def _label(run: MapSource, name: str) -> str:
     if name == "exposure":
         return run.survey.statistics.exposure_unit
-    return f"{unit}s per pixel" if (unit := unit_of(name)) else ""
+    return f"{unit}s per pixel" if (unit := spec_of(name).unit) else ""
 
 
 def _peaks(sources: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

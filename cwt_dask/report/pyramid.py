@@ -20,6 +20,7 @@ from cwt_dask.config.settings import digest
 from cwt_dask.geometry.tiling import Box
 from cwt_dask.report.histogram import N_BINS, Expectation, count_residuals, residual_edges
 from cwt_dask.storage.paths import exists, remove_tree
+from cwt_dask.storage.schema import maps_in, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, create_group, flushing_behind, open_group
 from cwt_dask.survey import Survey
 from cwt_dask.trust import Trust
@@ -153,9 +154,11 @@ def _lay_out(group: zarr.Group, pyramid: Pyramid, n_scale: int) -> None:
         level = group.create_group(str(factor), attributes={"factor": factor})
         shape = pyramid.level_shape(factor)
         chunk = tuple(min(side // factor, most) for side, most in zip(pyramid.region, shape, strict=True))
-        for name, dtype in IMAGES.items():
-            _create(level, name, shape, chunk, dtype, ("y", "x"))
-        _create(level, "support", (n_scale, *shape), (n_scale, *chunk), "bool", ("scale", "y", "x"))
+        for spec in maps_in("report"):
+            depth = (n_scale,) if spec.axis else ()
+            dtype = "float32" if spec.is_amount else spec.dtype
+            _create(level, spec.name, (*depth, *shape), (*depth, *chunk), dtype, spec.axes)
+        _create(level, "used", shape, chunk, "uint32", ("y", "x"))
     n = pyramid.n_chunks
     _create(group, "residual_pixels", (n, N_BINS), (1, N_BINS), "int64", ("chunk", "bin"))
     _create(group, "expected_pixels", (n, N_BINS), (1, N_BINS), "float64", ("chunk", "bin"))
@@ -171,8 +174,6 @@ def _create(
     )
 
 
-SUMS = ("counts", "background", "model")
-IMAGES = {**dict.fromkeys((*SUMS, "residual", "significance"), "float32"), "trust": "uint8", "used": "uint32"}
 FLAGS = tuple(Trust)
 
 
@@ -220,9 +221,13 @@ def _write(array: zarr.Array, place: Any, values: NDArray[Any]) -> None:
 
 def _read(survey: Survey, maps: zarr.Group, box: Box) -> dict[str, NDArray[Any]]:
     """Pixels of some rows, by name of the level's array."""
-    pixels = {name: survey.read(name, box).astype(np.float64) for name in ("counts", "background")}
-    pixels |= {name: maps[name][box.slices] for name in ("model", "residual", "significance", "trust")}
-    return pixels | {"support": maps["support"][(..., *box.slices)], "used": survey.read("mask", box) != 0}
+    pixels = {
+        spec.name: survey.read(spec.name, box).astype(np.float64)
+        if spec.origin == "survey"
+        else maps[spec.name][(..., *box.slices)]
+        for spec in maps_in("report")
+    }
+    return pixels | {"used": survey.read("mask", box) != 0}
 
 
 def reduced(pixels: Mapping[str, NDArray[Any]], factor: int) -> dict[str, NDArray[Any]]:
@@ -238,10 +243,10 @@ def reduced(pixels: Mapping[str, NDArray[Any]], factor: int) -> dict[str, NDArra
     Returns
     -------
     dict of ndarray
-        `significance` is the largest, `trust` and `support` those of any pixel, all else is summed.
+        As `MapSpec.reduced` has it; what is drawn by its mean is summed.
     """
-    how = {"significance": np.maximum, "trust": np.bitwise_or, "support": np.logical_or}
-    return {name: _blocks(values, factor, how.get(name, np.add)) for name, values in pixels.items()}
+    how: dict[str, np.ufunc] = {"mean": np.add, "largest": np.maximum, "least": np.minimum, "any": np.bitwise_or}
+    return {name: _blocks(values, factor, how[spec_of(name).reduced]) for name, values in pixels.items()}
 
 
 def _blocks(values: NDArray[Any], factor: int, combine: np.ufunc) -> NDArray[Any]:

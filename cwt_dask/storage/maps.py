@@ -11,12 +11,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import Crc32cCodec
 
 from cwt_dask.geometry.margins import STRIP_WIDTH
 from cwt_dask.storage.checksum import crc32c, sha256_of_file
 from cwt_dask.storage.paths import exists
-from cwt_dask.storage.schema import CUBES, DENSE, DIGESTED, HISTORY, IMAGES, attributes_of, lay_out_coordinates
+from cwt_dask.storage.schema import HISTORY, MapSpec, lay_out_coordinates, maps_from, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, create_group, described, flushing_behind, open_group
 
 if TYPE_CHECKING:
@@ -64,13 +64,10 @@ def describe_maps(
 def _lay_out_maps(maps: zarr.Group, grid: TileGrid, scales: Sequence[float], history: int) -> None:
     shape, core, n_scale = grid.map_box.shape, grid.core_shape, len(scales)
     lay_out_coordinates(maps, shape, scales)
-    for name, dtype in IMAGES.items():
-        _create(maps, name, shape, core, dtype, ("y", "x"), attributes_of(name))
-    for name, dtype in CUBES.items():
-        _create(maps, name, (n_scale, *shape), (n_scale, *core), dtype, ("scale", "y", "x"), attributes_of(name))
-    if history:
-        axes = ("iteration", "y", "x")
-        _create(maps, HISTORY, (history, *shape), (1, *core), "float64", axes, attributes_of(HISTORY))
+    lengths = {"": ((), ()), "scale": ((n_scale,), (n_scale,)), "iteration": ((history,), (1,))}
+    for spec in maps_from("tile", "history") if history else maps_from("tile"):
+        length, chunk = lengths[spec.axis]
+        _create(maps, spec, (*length, *shape), (*chunk, *core), spec.axes, spec.attributes)
 
 
 def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
@@ -79,7 +76,9 @@ def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
         for name, dtype, strip in (("model", "float64", (pixels,)), ("support", "bool", (n_scale, pixels))):
             axes = ("tile", "side", *("scale",) * (len(strip) - 1), "pixel")
             sides = len(SIDES)
-            _create(seams, f"{whose}_{name}", (grid.n_tiles, sides, *strip), (1, sides, *strip), dtype, axes)
+            _create(
+                seams, MapSpec(f"{whose}_{name}", dtype=dtype), (grid.n_tiles, sides, *strip), (1, sides, *strip), axes
+            )
 
 
 def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> dict[str, str]:
@@ -124,7 +123,7 @@ def cut_history(run_dir: RunDir, n_iter: int) -> None:
 def stored_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
     """Digests by name of what a tile wrote, as it lies in the stores; what cannot be read is not among them."""
     digests = {}
-    for name in (*IMAGES, *CUBES):
+    for name in (spec.name for spec in maps_from("tile")):
         with suppress(*DAMAGE):
             maps = open_group(run_dir.maps, whole="run")
             digests[name] = digest_pixels(maps[name][(..., *tile.core.slices)], name)
@@ -140,7 +139,7 @@ def digest_pixels(values: NDArray[np.generic], name: str) -> str:
     sha256 where `digest_maps` is made of it; else CRC32C, which finds damage in a third of the time.
     """
     pixels = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-    return hashlib.sha256(pixels.data).hexdigest() if name in DIGESTED else f"crc32c:{crc32c(pixels):08x}"
+    return hashlib.sha256(pixels.data).hexdigest() if spec_of(name).digested else f"crc32c:{crc32c(pixels):08x}"
 
 
 def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dict[str, str]:
@@ -176,21 +175,19 @@ def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
 
 def _create(
     group: zarr.Group,
-    name: str,
+    spec: MapSpec,
     shape: tuple[int, ...],
     chunks: tuple[int, ...],
-    dtype: str,
     axes: tuple[str, ...],
     attributes: Mapping[str, str] | None = None,
 ) -> None:
-    lz4, zstd = BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), ZstdCodec(level=0)
     group.create_array(
-        name,
+        spec.name,
         shape=shape,
         chunks=chunks,
-        dtype=dtype,
+        dtype=spec.dtype,
         fill_value=0,
-        compressors=[lz4 if name in DENSE else zstd, Crc32cCodec()],
+        compressors=[spec.codec, Crc32cCodec()],
         dimension_names=axes,
         attributes=attributes,
     )

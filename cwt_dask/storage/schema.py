@@ -1,65 +1,241 @@
-"""What the axes and arrays of `maps.zarr` are, for tools that read them by name: coordinates, long names, units.
+"""The maps of a run, a row each: all that is known of a map by its name. And the coordinates of their axes.
 
-A map is what has rows and columns: coordinates lie in the same group, and are none.
+A new map is a row here and the code that computes it; layout, attributes, digests, cutouts, pictures, files and
+comparisons follow from the row.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from cwt_dask.geometry.margins import TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import zarr
     from numpy.typing import NDArray
 
-# Long name and unit; of arrays that are not here the name itself is all that is said.
-_LABELS = {
-    "counts": ("counts per pixel", "count"),
-    "background": ("expected background counts per pixel", "count"),
-    "model": ("model: what was found significant, counts per pixel", "count"),
-    "approx": ("approximation: the smooth rest, counts per pixel", "count"),
-    "approx_bkg": ("approximation of the background, counts per pixel", "count"),
-    "model_plus_approx": ("model plus approximation, counts per pixel", "count"),
-    "residual": ("counts minus model and approximation, counts per pixel", "count"),
-    "significance": ("largest T/E over scales and iterations, 0 where undefined", ""),
-    "transform_2d": ("sum of the transforms over the supports of their scales, counts per pixel", "count"),
-    "best_scale": ("index of the scale of the largest T/E, -1 where none", ""),
-    "best_iteration": ("iteration of the largest T/E, 0 where none", ""),
-    "mask": ("1 where a pixel takes part", ""),
-    "trust": ("flags of doubtful pixels", ""),
-    "support": ("pixels that were significant, by scale", ""),
-    "support_2d": ("pixels that were significant at any scale", ""),
-    "joined": ("iteration at which a pixel joined the support, 0 where it never did", ""),
-    "history_model": ("model after iteration index + 1, counts per pixel", "count"),
-    "x": ("column, from 0; its centre is at its number", "pixel"),
-    "y": ("row, from 0; its centre is at its number", "pixel"),
-    "scale": ("scale of the kernel", "pixel"),
-}
+    Origin = Literal["survey", "tile", "history", "derived", "fits"]
+    Product = Literal["cutout", "fits", "report", "compare"]
 
 
-def unit_of(name: str) -> str:
-    """Unit of an array, as astropy and FITS write it; empty where it has none."""
-    return _LABELS.get(name, ("", ""))[1]
+@dataclass(frozen=True)
+class MapSpec:
+    """What is known of a map.
+
+    Attributes
+    ----------
+    name, long_name : str
+        For machines, and for people.
+    dtype : str
+        Of its pixels.
+    origin : str
+        Where it comes from: read from the ``survey``; published by each ``tile`` in `maps.zarr`; the ``history`` there,
+        where it is kept; ``derived`` from `sources` when it is asked for; or made for the ``fits`` file alone.
+    unit : str
+        As astropy and FITS write it; empty where it has none, and for exposure, whose unit the survey knows.
+    axis : str
+        Axis before (y, x): scale, iteration, or empty for an image.
+    dense : bool
+        Whether pixels differ everywhere. Measured (docs/performance.md): such a map loses a tenth of its size under any
+        codec, so it gets the fastest; what is mostly one value nearly vanishes under zstd.
+    digested : bool
+        Whether `digest_maps` covers it, in the order of the table.
+    reduced : str
+        What one pixel in place of many is: their ``mean``, ``largest`` or ``least``, or ``any`` flag of them.
+    products : tuple of str
+        What it is part of: cutouts, `maps.fits`, the report, the comparison of two runs.
+    tolerance : float
+        How far it may differ, over its maximum, when it is computed again.
+    sources : tuple of str
+        Maps that it is derived from.
+    derive : callable or None
+        Makes it of the pixels of `sources`.
+    """
+
+    name: str
+    long_name: str = ""
+    dtype: str = "float64"
+    origin: Origin = "tile"
+    unit: str = ""
+    axis: Literal["", "scale", "iteration"] = ""
+    dense: bool = False
+    digested: bool = False
+    reduced: Literal["mean", "largest", "least", "any"] = "mean"
+    products: tuple[Product, ...] = ()
+    tolerance: float = 0.0
+    sources: tuple[str, ...] = ()
+    derive: Callable[..., Any] | None = None
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes."""
+        return (self.axis, "y", "x") if self.axis else ("y", "x")
+
+    @property
+    def is_amount(self) -> bool:
+        """Whether pixels are amounts, and not marks, flags or numbers of something."""
+        return np.dtype(self.dtype).kind == "f"
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Attributes of its array: ``long_name`` and, where there is one, ``units``."""
+        return _attributes(self.long_name, self.unit)
+
+    @property
+    def codec(self) -> BloscCodec | ZstdCodec:
+        """What compresses its chunks."""
+        return BloscCodec(cname="lz4", clevel=5, shuffle="shuffle") if self.dense else ZstdCodec(level=0)
 
 
-def attributes_of(name: str) -> dict[str, Any]:
-    """Attributes of an array of this name: ``long_name`` and, where there is one, ``units``."""
-    long_name, unit = _LABELS.get(name, (name.replace("_", " "), ""))
-    return {"long_name": long_name} | ({"units": unit} if unit else {})
+# The model after each iteration, by iteration - 1; only where the history is kept.
+HISTORY = "history_model"
+
+MAPS = (
+    MapSpec("counts", "counts per pixel", origin="survey", unit="count", products=("cutout", "fits", "report")),
+    MapSpec(
+        "background",
+        "expected background counts per pixel",
+        origin="survey",
+        unit="count",
+        products=("cutout", "fits", "report"),
+    ),
+    MapSpec("exposure", "exposure", origin="survey", products=("cutout",)),
+    MapSpec(
+        "model",
+        "model: what was found significant, counts per pixel",
+        unit="count",
+        digested=True,
+        products=("cutout", "fits", "report", "compare"),
+        tolerance=TOLERANCE,
+    ),
+    MapSpec(
+        "approx",
+        "approximation: the smooth rest, counts per pixel",
+        unit="count",
+        dense=True,
+        digested=True,
+        products=("cutout", "fits", "compare"),
+        tolerance=TOLERANCE,
+    ),
+    MapSpec(
+        "residual",
+        "counts minus model and approximation, counts per pixel",
+        unit="count",
+        dense=True,
+        products=("cutout", "fits", "report"),
+        tolerance=TOLERANCE,
+    ),
+    MapSpec(
+        "significance",
+        "largest T/E over scales and iterations, 0 where undefined",
+        dense=True,
+        reduced="largest",
+        products=("cutout", "fits", "report", "compare"),
+        # T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and
+        # beside blind rings (1.8e-7, docs/design/0004-margins.md).
+        tolerance=1e-6,
+    ),
+    MapSpec(
+        "transform_2d",
+        "sum of the transforms over the supports of their scales, counts per pixel",
+        unit="count",
+        products=("fits",),
+    ),
+    MapSpec(
+        "best_scale",
+        "index of the scale of the largest T/E, -1 where none",
+        "int16",
+        reduced="largest",
+        products=("fits",),
+    ),
+    MapSpec(
+        "best_iteration", "iteration of the largest T/E, 0 where none", "uint16", reduced="largest", products=("fits",)
+    ),
+    MapSpec(
+        "support",
+        "pixels that were significant, by scale",
+        "bool",
+        axis="scale",
+        digested=True,
+        reduced="any",
+        products=("cutout", "fits", "report"),
+    ),
+    MapSpec("mask", "1 where a pixel takes part", "uint8", reduced="least", products=("cutout", "fits")),
+    MapSpec("trust", "flags of doubtful pixels", "uint8", reduced="any", products=("cutout", "fits", "report")),
+    MapSpec(
+        "approx_bkg",
+        "approximation of the background, counts per pixel",
+        origin="fits",
+        unit="count",
+        products=("fits",),
+    ),
+    MapSpec(
+        "model_plus_approx",
+        "model plus approximation, counts per pixel",
+        origin="derived",
+        unit="count",
+        products=("fits",),
+        sources=("model", "approx"),
+        derive=np.add,
+    ),
+    MapSpec(
+        "support_2d",
+        "pixels that were significant at any scale",
+        "bool",
+        origin="derived",
+        reduced="any",
+        products=("fits",),
+        sources=("support",),
+        derive=partial(np.any, axis=0),
+    ),
+    MapSpec(
+        "joined",
+        "iteration at which a pixel joined the support, 0 where it never did",
+        "uint16",
+        axis="scale",
+        reduced="largest",
+    ),
+    MapSpec(
+        HISTORY,
+        "model after iteration index + 1, counts per pixel",
+        origin="history",
+        unit="count",
+        axis="iteration",
+        dense=True,
+    ),
+)
+
+
+def spec_of(name: str) -> MapSpec:
+    """The row of a map; of a name that has none, one that says no more than the name."""
+    return next((spec for spec in MAPS if spec.name == name), MapSpec(name))
+
+
+def maps_from(*origins: Origin) -> list[MapSpec]:
+    """Maps that come from there, in the order of the table."""
+    return [spec for spec in MAPS if spec.origin in origins]
+
+
+def maps_in(product: Product) -> list[MapSpec]:
+    """Maps that are part of a product, in the order of the table."""
+    return [spec for spec in MAPS if product in spec.products]
 
 
 def lay_out_coordinates(maps: zarr.Group, shape: tuple[int, int], scales: Sequence[float]) -> None:
     """Create the arrays `y`, `x` (int64, pixels) and `scale` (float64, pixels) in a group of maps."""
-    axes: dict[str, NDArray[Any]] = {
-        "y": np.arange(shape[0]),
-        "x": np.arange(shape[1]),
-        "scale": np.asarray(scales, np.float64),
+    axes: dict[str, tuple[str, NDArray[Any]]] = {
+        "y": ("row, from 0; its centre is at its number", np.arange(shape[0])),
+        "x": ("column, from 0; its centre is at its number", np.arange(shape[1])),
+        "scale": ("scale of the kernel", np.asarray(scales, np.float64)),
     }
-    for name, values in axes.items():
+    for name, (long_name, values) in axes.items():
         # Not compressed: what belongs into a damaged file is then known to the byte, whatever the library's version.
         array = maps.create_array(
             name,
@@ -69,14 +245,18 @@ def lay_out_coordinates(maps: zarr.Group, shape: tuple[int, int], scales: Sequen
             fill_value=0,
             compressors=[Crc32cCodec()],
             dimension_names=(name,),
-            attributes=attributes_of(name),
+            attributes=_attributes(long_name, "pixel"),
         )
         # A file that is not there would be one that is lost.
         array.with_config({"write_empty_chunks": True})[:] = values
 
 
+def _attributes(long_name: str, unit: str) -> dict[str, Any]:
+    return {"long_name": long_name} | ({"units": unit} if unit else {})
+
+
 def is_map(array: Any) -> bool:
-    """Whether a member of a group is an array whose last axes are rows and columns."""
+    """Whether a member of a group is an array whose last axes are rows and columns; coordinates are none."""
     # Groups have other metadata.
     axes = getattr(array.metadata, "dimension_names", None) if array is not None else None
     return axes is not None and axes[-2:] == ("y", "x")
@@ -85,33 +265,3 @@ def is_map(array: Any) -> bool:
 def map_names(maps: zarr.Group) -> list[str]:
     """Names of the maps in a group, sorted."""
     return sorted(name for name, array in maps.arrays() if is_map(array))
-
-
-IMAGES = {
-    "model": "float64",
-    "approx": "float64",
-    "residual": "float64",
-    "significance": "float64",
-    "transform_2d": "float64",
-    "best_scale": "int16",
-    "best_iteration": "uint16",
-    "mask": "uint8",
-    "trust": "uint8",
-}
-# By scale: (scale, y, x). `joined` is the iteration at which a pixel joined the support, 0 where it never did.
-CUBES = {"support": "bool", "joined": "uint16"}
-# Model after each iteration, by iteration - 1: (iteration, y, x); only where the history is kept.
-HISTORY = "history_model"
-# Measured (docs/performance.md): images whose pixels differ everywhere lose a tenth of their size under any codec, so
-# they get the fastest. What is mostly one value nearly vanishes under zstd.
-DENSE = ("approx", "residual", "significance", HISTORY)
-# What `digest_maps` covers, in this order.
-DIGESTED = ("model", "approx", "support")
-# What many pixels are drawn as one by: their mean, but for these.
-LARGEST = ("significance", "best_scale", "best_iteration", "trust", "support", "support_2d", "joined")
-LEAST = ("mask",)
-# Made of two maps, or of all planes of one.
-DERIVED = {"support_2d": ("support",), "model_plus_approx": ("model", "approx")}
-OF_SURVEY = ("counts", "background", "exposure")
-UNSCALED = ("best_scale", "best_iteration", "mask", "trust", "support", "support_2d", "joined")
-CUT_OUT = (*OF_SURVEY, "model", "approx", "residual", "significance", "support", "mask", "trust")

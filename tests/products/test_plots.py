@@ -147,7 +147,7 @@ def test_a_map_of_one_value_is_drawn(run, monkeypatch):
     [
         (
             ("modle",),
-            "the run has no map modle: there are approx, best_.*, trust, counts, background, exposure, s",
+            "the run has no map modle: there are approx, best_.*, trust, counts, background, exposure, m",
         ),
         (("x",), "the run has no map x: there are"),
         ((None,), "name is None: it must be the name of a map"),

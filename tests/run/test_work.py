@@ -11,7 +11,7 @@ from cwt_dask import run_survey
 from cwt_dask.cwt.spectra import KernelSpectra
 from cwt_dask.cwt.step import step
 from cwt_dask.runtime.executors import InProcess, name_of
-from cwt_dask.storage.schema import IMAGES
+from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.zarr_io import DurableStore
 from cwt_dask.survey import SurveySource, ingest
 from cwt_dask.survey.store import CHUNK
@@ -85,7 +85,7 @@ def test_a_window_is_read_once_and_each_map_is_written_once(store, tmp_path, wor
     # Nothing is masked: the mask need not be read.
     assert work["read", "mask"] == work["read", "exposure"] == 0
     beside = [grid.overlapping(grid.on_map(tile.core.grown(run.stored.plan.kernels.reach))) for tile in grid.tiles()]
-    for name in (*IMAGES, "support", "joined"):
+    for name in (spec.name for spec in maps_from("tile")):
         assert work["written", name] == grid.n_tiles
         # Sources are found from what tiles kept of their support, and need the flags only, theirs and those nearby.
         assert work["read", name] == (sum(len(list(tiles)) for tiles in beside) if name == "trust" else 0)

@@ -19,11 +19,12 @@ from cwt_dask.storage.maps import (
     publish_strips,
     stored_digests,
 )
-from cwt_dask.storage.schema import CUBES, HISTORY, IMAGES, map_names
+from cwt_dask.storage.schema import HISTORY, map_names, maps_from
 
 SCALES = (1.2, 1.8)
 N_SCALE = len(SCALES)
-NAMES = (*IMAGES, *CUBES)
+TILE_MAPS = maps_from("tile")
+NAMES = [spec.name for spec in TILE_MAPS]
 
 
 def grid_of(shape=(23, 31), core=(9, 12)):
@@ -31,9 +32,8 @@ def grid_of(shape=(23, 31), core=(9, 12)):
 
 
 def core_arrays(core, rng):
-    arrays = {name: rng.integers(1, 100, core.shape).astype(dtype) for name, dtype in IMAGES.items()}
-    cubes = {name: rng.integers(0, 2, (N_SCALE, *core.shape)).astype(dtype) for name, dtype in CUBES.items()}
-    return arrays | cubes
+    shapes = {"": core.shape, "scale": (N_SCALE, *core.shape)}
+    return {spec.name: rng.integers(1, 100, shapes[spec.axis]).astype(spec.dtype) for spec in TILE_MAPS}
 
 
 def files(folder):

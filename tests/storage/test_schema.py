@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from astropy.io import fits
+from skies import poisson_sky, write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.inspection.verify import verify_run
+from cwt_dask.products.layers import plane_of
+from cwt_dask.storage import schema
+from cwt_dask.storage.zarr_io import open_group
+from cwt_dask.tiles import task
+
+NEW = schema.MapSpec(
+    "squared",
+    "square of the model",
+    "float32",
+    unit="count2",
+    dense=True,
+    reduced="largest",
+    products=("cutout", "fits", "compare"),
+)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run with one map more: its row, and the code that computes it."""
+    computed = task.core_arrays
+
+    def with_the_new_map(job, tile, survey, window, state):
+        yield from computed(job, tile, survey, window, state)
+        yield NEW.name, (state.model[tile.core.within(tile.box)] ** 2).astype(NEW.dtype)
+
+    monkeypatch.setattr(schema, "MAPS", (*schema.MAPS, NEW))
+    monkeypatch.setattr(task, "core_arrays", with_the_new_map)
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((70, 90), seed=8))
+    options = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 2, "tile_size": 40, "workers": 0}
+    return run_survey(survey, tmp_path / "run", no_report=True, **options)
+
+
+def test_a_new_map_is_one_row_and_the_code_that_computes_it(run):
+    squared = run.map(NEW.name).compute()
+    np.testing.assert_array_equal(squared, (run.model.compute() ** 2).astype("float32"))
+    stored = open_group(run.files.maps)[NEW.name]
+    assert stored.metadata.dimension_names == ("y", "x")
+    assert dict(stored.attrs) == {"long_name": NEW.long_name, "units": "count2"}
+    assert stored.compressors == open_group(run.files.maps)["residual"].compressors
+    np.testing.assert_array_equal(run.cutout(None, None)["SQUARED"].data, squared)
+    assert run.cutout(None, None)["SQUARED"].header["BUNIT"] == "count2"
+    with fits.open(run.files.maps_fits) as hdus:
+        np.testing.assert_array_equal(hdus["SQUARED"].data, squared)
+    box = run.stored.plan.grid.map_box
+    assert plane_of(run, NEW.name).read_reduced(box, 100, ring=False) == squared.max()
+    # Its chunks are among those that verify looks at.
+    assert not any(check.broken for check in verify_run(run))
+    (run.files.maps / NEW.name / "c" / "0" / "0").write_bytes(b"damaged")
+    assert any(check.broken for check in verify_run(run))
+
+
+def test_rows_agree_with_each_other():
+    names = [spec.name for spec in schema.MAPS]
+    assert len(set(names)) == len(names)
+    for spec in schema.MAPS:
+        assert bool(spec.sources) == (spec.derive is not None) == (spec.origin == "derived")
+        assert set(spec.sources) <= {source.name for source in schema.maps_from("tile")}
+        assert not spec.digested or spec.origin == "tile"
+    assert [spec.name for spec in schema.MAPS if spec.digested] == ["model", "approx", "support"]
