@@ -9,14 +9,15 @@ install = $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet $(firstword $
 .PHONY: demo test test-cluster test-batch test-servers test-gammapy test-browser test-docs test-long docs lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
-demo: .venv/installed
+demo: .venv/runtime
 	rm -rf demo && mkdir demo
 	$(BIN)/cwt-dask simulate demo/survey.fits --shape 1500 3000 --seed 1 --truth demo/truth.ecsv
 	$(BIN)/cwt-dask run demo/survey.fits demo/run --n-scale 3 --min-scale 1.2 --step-scale 1.5 --significance-threshold 5
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
-# What only CI does for its time: each write of a tile fails once, each pixel that changes, damaged runs, measured memory.
-LONG := $(addprefix tests/run/test_,faults.py damage.py memory.py taken_over.py)
+# What only CI does for its time: each write of a tile fails once, each pixel that changes, damaged runs, measured memory,
+# runs that the version before has left (it needs the repository's history).
+LONG := $(addprefix tests/run/test_,faults.py damage.py memory.py taken_over.py previous_version.py)
 
 # What make test leaves out.
 APART := $(LONG) $(addprefix tests/,cluster gammapy browser docs)
@@ -87,7 +88,12 @@ constraints:
 clean:
 	rm -rf docs/_build .venv .venv-workflows .venv-gammapy demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv/installed: pyproject.toml constraints.txt
+# What the package itself needs, and no more: all that the demo takes.
+.venv/runtime: pyproject.toml constraints.txt
+	$(install) --constraint constraints.txt --editable .
+	touch $@
+
+.venv/installed: .venv/runtime
 	$(install) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

@@ -1,0 +1,117 @@
+"""What the version before has left: its unfinished runs are ended to the same bits, its finished ones are used.
+
+The version before is taken from the repository's history and runs in processes of its own.
+"""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+from skies import poisson_sky, write_survey
+
+from cwt_dask import SurveyRun, run_survey
+from cwt_dask.cli.commands import main
+from cwt_dask.inspection.verify import verify_run
+
+# The last commit of version 0.1.0 whose modules lay flat.
+PREVIOUS = "c585025ee0dce87649bf9264a540d759cdad457a"
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 60, "workers": 0, "fits": "no"}
+ISLANDS = {"significance_island_threshold": 4.0}
+HISTORY = {"keep_history": True}
+FINISHED = HISTORY | ISLANDS | {"tol": 0.02}
+# Settings, and where a run is interrupted: before the n-th item of a stage is counted.
+INTERRUPTED = {
+    "look-ahead tiles": ({"tol": 1e-3}, "tiles that go ahead", 0),
+    "first block": ({"tol": 0.02}, "tiles, iterations 1", 3),
+    "publishing": ({"tol": 0.02}, "publishing tiles", 2),
+    "islands": (ISLANDS | {"tol": 0, "max_iter": 4}, "islands over seams", 3),
+    "history": (HISTORY | {"stopping": "fixed", "max_iter": 3}, "tiles, 3 iterations", 4),
+    "merge": ({"stopping": "fixed", "max_iter": 3}, "sources", 2),
+}
+SCRIPT = """
+import json, sys
+from cwt_dask import run_survey
+from cwt_dask.progress import Reporter
+
+class Dies(Exception):
+    pass
+
+class DiesAt(Reporter):
+    def __init__(self, stage, item):
+        self.at = stage, item
+    def track(self, outcomes, stage, total):
+        for number, outcome in enumerate(outcomes):
+            if stage.startswith(self.at[0]) and number == self.at[1]:
+                raise Dies
+            yield outcome
+
+for run_dir, options, *at in json.load(sys.stdin):
+    try:
+        run_survey(sys.argv[1], run_dir, **options, progress=DiesAt(*at) if at else None)
+    except Dies:
+        continue
+    assert not at, f"{run_dir} was not interrupted at {at}"
+"""
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return write_survey(tmp_path_factory.mktemp("survey") / "survey.fits", *poisson_sky((150, 190), seed=11))
+
+
+@pytest.fixture(scope="module")
+def previous(survey, tmp_path_factory):
+    """Folder with the runs of the version before: each case to its end and interrupted, and a finished one."""
+    folder, root = tmp_path_factory.mktemp("previous"), Path(__file__).parents[2]
+    archive = [shutil.which("git"), "archive", PREVIOUS, "cwt_dask"]
+    with tarfile.open(
+        fileobj=io.BytesIO(subprocess.run(archive, cwd=root, capture_output=True, check=True).stdout)
+    ) as tar:
+        tar.extractall(folder, filter="data")
+    runs = [("finished", FINISHED)]
+    for case, (options, *at) in INTERRUPTED.items():
+        runs += [(f"{case}, whole", options), (case, options, *at)]
+    asked = [
+        (str(folder / name), OPTIONS | options | {"no_report": name != "finished"}, *at) for name, options, *at in runs
+    ]
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    command = [sys.executable, "-c", SCRIPT, survey]
+    subprocess.run(command, input=json.dumps(asked), text=True, cwd=folder, env=environment, check=True)
+    return folder
+
+
+def results(run_dir):
+    """Digests of maps, catalogue and settings."""
+    certificate = SurveyRun.open(run_dir).certificate
+    return {name: certificate[name] for name in ("digest_maps", "digest_catalogue", "settings_digest", "n_iter")}
+
+
+@pytest.mark.parametrize("case", INTERRUPTED)
+def test_an_interrupted_run_is_ended_to_the_same_bits(case, previous, survey):
+    assert not (previous / case / "certificate.json").exists()
+    run = run_survey(survey, previous / case, **OPTIONS | INTERRUPTED[case][0])
+    assert results(previous / case) == results(previous / f"{case}, whole")
+    assert not [check for check in verify_run(run) if check.fault]
+
+
+@pytest.mark.usefixtures("reported")
+def test_a_finished_run_is_opened_verified_reported_matched_and_reprocessed(previous, survey, tmp_path, capsys):
+    old = previous / "finished"
+    run, before = SurveyRun.open(old), results(old)
+    assert len(run.catalogue) > 0
+    assert len(run.history) == run.certificate["n_iter"] + 1
+    run_survey(survey, old, **OPTIONS | FINISHED)
+    assert results(old) == before
+    for command in (["status"], ["verify", "--recompute=1"], ["report"]):
+        assert main([command[0], str(old), *command[1:]]) == 0, capsys.readouterr()
+    assert main(["match", str(old), str(old / "catalogue.fits"), "--radius=1"]) == 0
+    assert (old / "associations.ecsv").exists()
+    options = [f"--{name.replace('_', '-')}={OPTIONS[name]}" for name in ("workers", "fits")]
+    assert main(["reprocess", str(survey), str(old), str(tmp_path / "new"), "--quiet", *options]) == 0
+    assert results(tmp_path / "new") == before
