@@ -92,7 +92,7 @@ def by_numba(before: Before, after: After) -> None:
     for rows in row_blocks(a.shape):
         spectra.base[SCALE].multiply(rows, b.excess_hat[rows], a.transform_hat[rows])
         squared = spectra.base_squared[SCALE]
-        squared.multiply_difference(rows, b.counts_hat[rows], b.excess_hat[rows], a.variance_hat[rows])
+        squared.multiply(rows, b.counts_hat[rows], a.variance_hat[rows], minus=b.excess_hat[rows])
         images = b.transform[rows], b.variance[rows], b.valid[rows], b.joined[rows]
         found = a.ratio[rows], a.above[rows], a.wanted[rows], a.near[rows]
         find_significant(*images, b.floor, b.rounding, (THRESHOLD, THRESHOLD), *found)

@@ -1,4 +1,4 @@
-"""Large arrays that serve tile after tile: fresh ones take the system as long to provide as a pass over them.
+"""Large arrays that are used again: fresh ones take the system as long to provide as a pass over them.
 
 A process that has done its tiles should `forget` them.
 """
@@ -18,31 +18,37 @@ _FREE: dict[np.dtype[Any], list[NDArray[Any]]] = {}
 _LOCK = threading.Lock()
 
 
-def borrow(shape: tuple[int, ...], dtype: DTypeLike = np.float64) -> NDArray[Any]:
-    """Give an array with whatever it holds; whoever keeps it need not give it back."""
+def borrow(shape: tuple[int, ...], dtype: DTypeLike = np.float64, fill: float | None = None) -> NDArray[Any]:
+    """Array from the free buffers, or a new one; it need not be given back.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Its shape.
+    dtype : dtype-like, optional
+        Its type.
+    fill : float, optional
+        Value of all elements; arbitrary unless given.
+    """
     size = math.prod(shape)
     with _LOCK:
         free = _FREE.get(np.dtype(dtype), [])
-        # Cores at the map's edge are smaller: they are served by a full one's.
-        fitting = [i for i, room in enumerate(free) if room.size >= size]
-        room = free.pop(min(fitting, key=lambda i: free[i].size)) if fitting else np.empty(size, dtype)
-    return room[:size].reshape(shape)
-
-
-def borrow_filled(shape: tuple[int, ...], value: float, dtype: DTypeLike = np.float64) -> NDArray[Any]:
-    """Give an array that is `value` everywhere."""
-    array = borrow(shape, dtype)
-    array.fill(value)
+        # Cores at the map's edge are smaller: the buffer of a full core serves them.
+        fitting = [i for i, buffer in enumerate(free) if buffer.size >= size]
+        buffer = free.pop(min(fitting, key=lambda i: free[i].size)) if fitting else np.empty(size, dtype)
+    array = buffer[:size].reshape(shape)
+    if fill is not None:
+        array.fill(fill)
     return array
 
 
 def give_back(*arrays: NDArray[Any]) -> None:
-    """Let borrowed arrays serve again; nobody may hold any of them, or a view of it."""
+    """Free borrowed arrays for others; neither they nor views of them may be used any more."""
     with _LOCK:
         for array in arrays:
-            room = array.base
-            assert room is not None  # noqa: S101 - for the type checker: what is borrowed is a view
-            _FREE.setdefault(array.dtype, []).append(room)
+            buffer = array.base
+            assert buffer is not None  # noqa: S101 - for the type checker: what is borrowed is a view
+            _FREE.setdefault(array.dtype, []).append(buffer)
 
 
 def forget() -> None:

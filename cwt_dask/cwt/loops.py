@@ -23,44 +23,13 @@ TIE = 1e-9
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile when first called; keep the result on disk for other processes, where a directory for it can be found."""
+    """Compile at the first call, and keep the result on disk for other processes where a directory can be written."""
     compile_ = partial(numba.njit, nogil=True, error_model="numpy")
     try:
         return compile_(cache=True)(function)
     except RuntimeError:
         # Neither the package's directory nor the user's can be written.
         return compile_()(function)
-
-
-@compiled
-def multiply(spectrum: NDArray[Any], along_y: NDArray[Any], along_x: NDArray[Any], out: NDArray[Any]) -> None:
-    """Multiply rows of a spectrum (y, x) by those of a kernel, given as factors (term, y) and (term, x)."""
-    kernel = np.empty(spectrum.shape[1], along_x.dtype)
-    for y in range(spectrum.shape[0]):
-        _kernel_row(along_y[:, y], along_x, kernel)
-        for x in range(kernel.size):
-            out[y, x] = spectrum[y, x] * kernel[x]
-
-
-@compiled
-def multiply_difference(
-    minuend: NDArray[Any], spectrum: NDArray[Any], along_y: NDArray[Any], along_x: NDArray[Any], out: NDArray[Any]
-) -> None:
-    """Multiply rows of the difference of two spectra (y, x) by those of a kernel, given as factors."""
-    kernel = np.empty(spectrum.shape[1], along_x.dtype)
-    for y in range(spectrum.shape[0]):
-        _kernel_row(along_y[:, y], along_x, kernel)
-        for x in range(kernel.size):
-            out[y, x] = (minuend[y, x] - spectrum[y, x]) * kernel[x]
-
-
-@compiled
-def _kernel_row(along_y: NDArray[Any], along_x: NDArray[Any], kernel: NDArray[Any]) -> None:
-    for x in range(kernel.size):
-        kernel[x] = along_y[0] * along_x[0, x]
-    for term in range(1, len(along_x)):
-        for x in range(kernel.size):
-            kernel[x] += along_y[term] * along_x[term, x]
 
 
 @compiled
@@ -77,11 +46,25 @@ def find_significant(
     wanted: NDArray[np.bool_],
     near: NDArray[np.bool_],
 ) -> None:
-    """Compare T with E, the square root of `variance`. All arrays are (y, x); the last four are filled.
+    """Compare T with E; all arrays are (y, x).
 
-    `ratio` is T/E, -inf where E² is not above `floor`; `above` is where it exceeds the first threshold, `wanted` that
-    or the support. `near` is where rounding could move it over a threshold: T is uncertain by `rounding`, E² by
-    `floor`, so |T - threshold E| is at most rounding + |threshold| floor / 2E there.
+    Parameters
+    ----------
+    transform, variance : ndarray
+        T and E².
+    valid, joined : ndarray
+        Pixels that take part, and those of the support, where it is above 0.
+    floor, rounding : float
+        Uncertainty by rounding of E² and of T.
+    thresholds : tuple of float
+        The first is that of the support.
+    ratio : ndarray
+        Filled with T/E, -inf where E² is not above `floor`.
+    above, wanted : ndarray of bool
+        Filled with where T/E exceeds the first threshold, and where it does or the pixel is in the support.
+    near : ndarray of bool
+        Filled with where rounding could move T/E over a threshold: where |T - threshold E| is at most
+        rounding + |threshold| floor / 2E.
     """
     first, second = thresholds
     for y in range(ratio.shape[0]):
@@ -109,7 +92,19 @@ def keep_largest(
     best_iteration: NDArray[np.uint16],
     undefined: NDArray[np.bool_],
 ) -> None:
-    """Take up T/E into the largest so far, its scale and iteration, and where it was undefined; images are (y, x)."""
+    """Update the largest T/E so far; all arrays are (y, x).
+
+    Parameters
+    ----------
+    ratio, valid : ndarray
+        T/E, -inf where it is undefined, and pixels that take part.
+    scale, iteration : int
+        Those of `ratio`.
+    significance, best_scale, best_iteration : ndarray
+        Updated: the largest T/E, its scale, and the first iteration within rounding of it.
+    undefined : ndarray of bool
+        Updated: pixels that take part where T/E was undefined.
+    """
     for y in range(ratio.shape[0]):
         for x in range(ratio.shape[1]):
             clearly = ratio[y, x] - significance[y, x] > TIE * abs(ratio[y, x])
@@ -121,8 +116,18 @@ def keep_largest(
 
 
 @compiled
-def join(joined: NDArray[np.uint16], pixels: NDArray[np.int64], iteration: int) -> None:
-    """Note at which iteration `pixels` have joined the support `joined` of a scale (pixel), unless they had before."""
+def mark_joined(joined: NDArray[np.uint16], pixels: NDArray[np.int64], iteration: int) -> None:
+    """Record the iteration at which pixels join the support of a scale, unless they joined before.
+
+    Parameters
+    ----------
+    joined : ndarray of uint16
+        Updated: that iteration by pixel, 0 outside the support.
+    pixels : ndarray of int64
+        Those that join.
+    iteration : int
+        The current one.
+    """
     for pixel in pixels:
         if joined[pixel] == 0:
             joined[pixel] = iteration
@@ -136,17 +141,25 @@ def sum_over_scales(
     transform: NDArray[np.float64],
     transform_2d: NDArray[np.float64],
 ) -> None:
-    """Add T of one scale at `pixels` of its support to the sum over scales; `joined` is (scale, pixel).
+    """Add T of one scale to the sum over the supports; scales come in their order.
 
-    Scales come in their order. What the sum holds from an iteration before is replaced by the first scale of a pixel:
-    supports only grow.
+    Parameters
+    ----------
+    joined : ndarray of uint16
+        Above 0 in the supports (scale, pixel).
+    scale : int
+        Index of the scale.
+    pixels : ndarray of int64
+        All pixels of its support, and perhaps others.
+    transform : ndarray
+        T of these.
+    transform_2d : ndarray
+        Updated: the sum by pixel. The first scale of a pixel replaces that of the iteration before: supports only grow.
     """
     for i in range(pixels.size):
         pixel = pixels[i]
         if joined[scale, pixel] > 0:
-            first = True
-            for finer in range(scale):
-                first = first and joined[finer, pixel] == 0
+            first = _is_first(joined, scale, pixel)
             transform_2d[pixel] = transform[i] if first else transform_2d[pixel] + transform[i]
 
 
@@ -158,21 +171,41 @@ def add_positive(
     transform_2d: NDArray[np.float64],
     model: NDArray[np.float64],
 ) -> None:
-    """Add the sum over scales, where it is positive, to the model: at those of `pixels` whose first scale this is."""
+    """Add the sum over scales, where it is positive, to the model, at the pixels whose first scale this is.
+
+    Parameters
+    ----------
+    joined, scale, pixels, transform_2d
+        As of `sum_over_scales`.
+    model : ndarray
+        Updated, by pixel.
+    """
     for pixel in pixels:
-        if joined[scale, pixel] > 0:
-            first = True
-            for finer in range(scale):
-                first = first and joined[finer, pixel] == 0
-            if first and transform_2d[pixel] > 0:
-                model[pixel] += transform_2d[pixel]
+        if joined[scale, pixel] > 0 and _is_first(joined, scale, pixel) and transform_2d[pixel] > 0:
+            model[pixel] += transform_2d[pixel]
+
+
+@compiled
+def _is_first(joined: NDArray[np.uint16], scale: int, pixel: int) -> bool:
+    """Whether no finer scale has a pixel in its support."""
+    first = True
+    for finer in range(scale):
+        first = first and joined[finer, pixel] == 0
+    return first
 
 
 @compiled
 def not_isolated(mask: NDArray[np.bool_], pixels: NDArray[np.int64], ring: bool) -> NDArray[np.bool_]:
-    """Whether each of `pixels`, flat indices of `mask` (y, x), has a 4-connected neighbour in it.
+    """Whether pixels have a 4-connected neighbour in a mask.
 
-    On a ring the last column is the neighbour of the first.
+    Parameters
+    ----------
+    mask : ndarray of bool
+        (y, x).
+    pixels : ndarray of int64
+        Flat indices in it.
+    ring : bool
+        Whether the last column is the neighbour of the first.
     """
     height, width = mask.shape
     kept = np.empty(pixels.size, np.bool_)
@@ -190,10 +223,23 @@ def not_isolated(mask: NDArray[np.bool_], pixels: NDArray[np.int64], ring: bool)
 
 @compiled
 def label(pixels: NDArray[np.int64], width: int, ring: bool) -> tuple[NDArray[np.int32], int]:
-    """Number the 4-connected islands of `pixels`, ascending flat indices of an image `width` pixels wide.
+    """Number 4-connected islands, by union-find over their pixels alone: the size of the image costs nothing.
 
-    The label of each pixel, from 1 in the order of the islands' first pixels, and how many there are: union-find over
-    the pixels alone, whatever the size of the image. On a ring the last column is the neighbour of the first.
+    Parameters
+    ----------
+    pixels : ndarray of int64
+        Ascending flat indices in an image.
+    width : int
+        Its columns.
+    ring : bool
+        Whether the last column is the neighbour of the first.
+
+    Returns
+    -------
+    labels : ndarray of int32
+        Of each pixel, from 1 in the order of the islands' first pixels.
+    count : int
+        Number of islands.
     """
     parent = np.empty(pixels.size, np.int64)
     above = first_of_row = 0
@@ -205,11 +251,11 @@ def label(pixels: NDArray[np.int64], width: int, ring: bool) -> tuple[NDArray[np
         while pixels[above] < pixel - width:
             above += 1
         if pixels[above] == pixel - width:
-            _join(parent, i, above)
+            _unite(parent, i, above)
         if pixel // width > pixels[first_of_row] // width:
             first_of_row = i
         if ring and pixel % width == width - 1 and pixels[first_of_row] == pixel - width + 1:
-            _join(parent, i, first_of_row)
+            _unite(parent, i, first_of_row)
     labels = np.empty(pixels.size, np.int32)
     count = 0
     for i in range(pixels.size):
@@ -223,7 +269,7 @@ def label(pixels: NDArray[np.int64], width: int, ring: bool) -> tuple[NDArray[np
 
 
 @compiled
-def _join(parent: NDArray[np.int64], i: int, j: int) -> None:
+def _unite(parent: NDArray[np.int64], i: int, j: int) -> None:
     one, other = _root(parent, i), _root(parent, j)
     # The root of an island is its first pixel.
     parent[max(one, other)] = min(one, other)

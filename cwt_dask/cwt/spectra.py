@@ -15,7 +15,7 @@ import numpy as np
 import scipy.fft
 
 from cwt_dask.cwt.buffers import borrow
-from cwt_dask.cwt.loops import multiply, multiply_difference
+from cwt_dask.cwt.loops import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,32 +47,49 @@ class Spectrum:
     along_y: NDArray[Any]
     along_x: NDArray[Any]
 
-    @classmethod
-    def of(cls, factors: Factors, shape: tuple[int, int], *, real: bool) -> Spectrum:
-        """Spectrum in a box of `shape` of a kernel with its centre, as 'same' convolution takes it, at (0, 0)."""
-        along_y = np.fft.fft(_centred_on_origin(factors.along_y, shape[0]))
-        along_x = np.fft.rfft(_centred_on_origin(factors.along_x, shape[1]))
-        if not real:
-            return cls(along_y, along_x)
-        return cls(np.ascontiguousarray(along_y.real), np.repeat(along_x.real, 2, axis=1))
-
-    def multiply(self, rows: slice, spectrum: NDArray[np.complex128], out: NDArray[np.complex128]) -> None:
-        """Multiply rows of a half-spectrum (rows, x // 2 + 1) by the kernel's; `out` may be `spectrum`."""
-        multiply(self._as_factors(spectrum), self.along_y[:, rows], self.along_x, self._as_factors(out))
-
-    def multiply_difference(
+    def multiply(
         self,
         rows: slice,
-        minuend: NDArray[np.complex128],
         spectrum: NDArray[np.complex128],
         out: NDArray[np.complex128],
+        minus: NDArray[np.complex128] | None = None,
     ) -> None:
-        """Multiply rows of the difference of two half-spectra by the kernel's."""
-        arrays = self._as_factors(minuend), self._as_factors(spectrum)
-        multiply_difference(*arrays, self.along_y[:, rows], self.along_x, self._as_factors(out))
+        """Multiply rows of a half-spectrum by the kernel's.
+
+        Parameters
+        ----------
+        rows : slice
+            Which they are.
+        spectrum, out : ndarray of complex128
+            These rows (y, x // 2 + 1), and where their products go; it may be the same array.
+        minus : ndarray of complex128, optional
+            The same rows of another spectrum, which is subtracted first.
+        """
+        other = None if minus is None else self._as_factors(minus)
+        _multiply(self._as_factors(spectrum), other, self.along_y[:, rows], self.along_x, self._as_factors(out))
 
     def _as_factors(self, spectrum: NDArray[np.complex128]) -> NDArray[Any]:
         return spectrum.view(self.along_x.dtype)
+
+
+@compiled
+def _multiply(
+    spectrum: NDArray[Any],
+    minus: NDArray[Any] | None,
+    along_y: NDArray[Any],
+    along_x: NDArray[Any],
+    out: NDArray[Any],
+) -> None:
+    kernel = np.empty(spectrum.shape[1], along_x.dtype)
+    for y in range(spectrum.shape[0]):
+        for x in range(kernel.size):
+            kernel[x] = along_y[0, y] * along_x[0, x]
+        for term in range(1, len(along_x)):
+            for x in range(kernel.size):
+                kernel[x] += along_y[term, y] * along_x[term, x]
+        for x in range(kernel.size):
+            value = spectrum[y, x] if minus is None else spectrum[y, x] - minus[y, x]
+            out[y, x] = value * kernel[x]
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,7 @@ class KernelSpectra:
     threads: int
 
     def new_spectrum(self) -> NDArray[np.complex128]:
-        """Room for a half-spectrum, complex128 (y, x // 2 + 1)."""
+        """Buffer for a half-spectrum, complex128 (y, x // 2 + 1)."""
         return borrow((self.shape[0], self.shape[1] // 2 + 1), np.complex128)
 
     def forward(
@@ -136,12 +153,13 @@ class KernelSpectra:
             self._over_columns(np.fft.ifft, spectrum)
 
         def rows_back(rows: slice) -> Any:
-            rooms = [scratch(number, rows, self.shape[1]) for number in range(len(spectra))]
+            shape = rows.stop - rows.start, self.shape[1]
+            images = [scratch(number, shape) for number in range(len(spectra))]
             if into is not None:
-                rooms[0] = into[rows]
-            for spectrum, room in zip(spectra, rooms, strict=True):
-                np.fft.irfft(spectrum[rows], n=self.shape[1], axis=1, out=room)
-            return take(rows, *rooms)
+                images[0] = into[rows]
+            for spectrum, image in zip(spectra, images, strict=True):
+                np.fft.irfft(spectrum[rows], n=self.shape[1], axis=1, out=image)
+            return take(rows, *images)
 
         return self.over_rows(rows_back)
 
@@ -171,22 +189,22 @@ def row_blocks(shape: tuple[int, int]) -> list[slice]:
     return [slice(start, min(start + height, shape[0])) for start in range(0, shape[0], height)]
 
 
-class _Rooms(threading.local):
-    """Each thread's own arrays."""
+class _Scratch(threading.local):
+    """Each thread's own buffers."""
 
     def __init__(self) -> None:
-        self.kept: dict[int, NDArray[np.float64]] = {}
+        self.buffers: dict[int, NDArray[np.float64]] = {}
 
 
-_ROOMS = _Rooms()
+_SCRATCH = _Scratch()
 
 
-def scratch(number: int, rows: slice, width: int) -> NDArray[np.float64]:
-    """Room for some rows of an image, this thread's own, and the same at each call with the same number."""
-    kept, size = _ROOMS.kept, (rows.stop - rows.start) * width
-    if number not in kept or kept[number].size < size:
-        kept[number] = np.empty(size)
-    return kept[number][:size].reshape(-1, width)
+def scratch(number: int, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Buffer of this thread for some rows of an image, the same one at each call with the same number."""
+    buffers, size = _SCRATCH.buffers, shape[0] * shape[1]
+    if number not in buffers or buffers[number].size < size:
+        buffers[number] = np.empty(size)
+    return buffers[number][:size].reshape(shape)
 
 
 @lru_cache(maxsize=1)
@@ -197,19 +215,38 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 # A worker's tiles share one box shape, so one entry serves a run; two let a test compare.
 @lru_cache(maxsize=2)
 def kernel_spectra(kernels: CWTKernels, shape: tuple[int, int], threads: int = 1) -> KernelSpectra:
-    """Spectra of `kernels` in a box of `shape` (y, x), computed once a process."""
+    """Spectra of kernels in a box, computed once a process.
+
+    Parameters
+    ----------
+    kernels : CWTKernels
+        The kernels.
+    shape : tuple of int
+        Shape (y, x) of the box.
+    threads : int, optional
+        Threads that will work on an image.
+    """
     # Differences of Gaussians sit off their own centre.
     real = not kernels.old
     squares = [factors.squared() for factors in kernels.base_factors]
     return KernelSpectra(
         shape=shape,
-        base=tuple(Spectrum.of(factors, shape, real=real) for factors in kernels.base_factors),
-        base_squared=tuple(Spectrum.of(factors, shape, real=real) for factors in squares),
-        approx=Spectrum.of(kernels.approx_factors, shape, real=True),
+        base=tuple(_spectrum_of(factors, shape, real=real) for factors in kernels.base_factors),
+        base_squared=tuple(_spectrum_of(factors, shape, real=real) for factors in squares),
+        approx=_spectrum_of(kernels.approx_factors, shape, real=True),
         abs_sum=np.array([factors.abs_sum for factors in kernels.base_factors]),
         squared_sum=np.array([factors.along_y.sum(axis=1) @ factors.along_x.sum(axis=1) for factors in squares]),
         threads=threads,
     )
+
+
+def _spectrum_of(factors: Factors, shape: tuple[int, int], *, real: bool) -> Spectrum:
+    """Spectrum in a box of `shape` of a kernel with its centre, as 'same' convolution takes it, at (0, 0)."""
+    along_y = np.fft.fft(_centred_on_origin(factors.along_y, shape[0]))
+    along_x = np.fft.rfft(_centred_on_origin(factors.along_x, shape[1]))
+    if not real:
+        return Spectrum(along_y, along_x)
+    return Spectrum(np.ascontiguousarray(along_y.real), np.repeat(along_x.real, 2, axis=1))
 
 
 def _centred_on_origin(profiles: NDArray[np.float64], length: int) -> NDArray[np.float64]:

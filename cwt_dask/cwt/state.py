@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.cwt.buffers import borrow_filled, give_back
+from cwt_dask.cwt.buffers import borrow, give_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,7 +68,7 @@ class Criteria:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Values of T/E at which something is decided."""
+        """Values of T/E that decide whether a pixel joins."""
         island = self.significance_island_threshold
         if island is None or island <= self.significance_threshold:
             return (self.significance_threshold,)
@@ -152,22 +152,34 @@ class State:
     def start(
         cls, n_scale: int, shape: tuple[int, int], core: tuple[slice, slice] | None = None, *, with_cubes: bool = False
     ) -> State:
-        """State before the first iteration, in a box of `shape`; the core is all of it unless given."""
+        """State before the first iteration.
+
+        Parameters
+        ----------
+        n_scale : int
+            Number of scales.
+        shape : tuple of int
+            Shape (y, x) of the box.
+        core : tuple of slice, optional
+            Its core (y, x); all of it unless given.
+        with_cubes : bool, optional
+            Whether T and E are kept.
+        """
         core = core or (slice(0, shape[0]), slice(0, shape[1]))
         inner = core[0].stop - core[0].start, core[1].stop - core[1].start
         cube = (n_scale, *(shape if with_cubes else (0, 0)))
         return cls(
             iteration=0,
             core=core,
-            model=borrow_filled(shape, 0),
-            approx=borrow_filled(shape, 0),
-            joined=borrow_filled((n_scale, *shape), 0, np.uint16),
-            transform_2d=borrow_filled(shape, 0),
-            significance=borrow_filled(inner, -np.inf),
-            best_scale=borrow_filled(inner, -1, np.int16),
-            best_iteration=borrow_filled(inner, 0, np.uint16),
-            undefined=borrow_filled(inner, 0, np.bool_),
-            near_threshold=borrow_filled(inner, 0, np.bool_),
+            model=borrow(shape, fill=0),
+            approx=borrow(shape, fill=0),
+            joined=borrow((n_scale, *shape), np.uint16, 0),
+            transform_2d=borrow(shape, fill=0),
+            significance=borrow(inner, fill=-np.inf),
+            best_scale=borrow(inner, np.int16, -1),
+            best_iteration=borrow(inner, np.uint16, 0),
+            undefined=borrow(inner, np.bool_, 0),
+            near_threshold=borrow(inner, np.bool_, 0),
             transform=np.zeros(cube),
             error=np.zeros(cube),
         )

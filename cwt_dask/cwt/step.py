@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.cwt.loops import add_positive, join, sum_over_scales
+from cwt_dask.cwt.loops import add_positive, mark_joined, sum_over_scales
 from cwt_dask.cwt.support import in_bright_islands
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def step(state: State, workspace: Workspace, judge: Judge | None = None) -> State:
-    """One iteration, as published; the arrays of `state` are taken over: copy what is to be kept.
+    """One iteration, as published; it reuses the arrays of `state`: copy what is to be kept.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def step(state: State, workspace: Workspace, judge: Judge | None = None) -> Stat
     found = []
     for scale in range(len(joined)):
         detected, pixels, transform = workspace.detect(state, scale)
-        join(joined[scale], detected.pixels[judge(scale, detected)], iteration)
+        mark_joined(joined[scale], detected.pixels[judge(scale, detected)], iteration)
         sum_over_scales(joined, scale, pixels, transform, transform_2d)
         found.append(pixels)
     for scale, pixels in enumerate(found):
@@ -61,6 +61,6 @@ def by_own_peak(criteria: Criteria) -> Judge:
     def judge(_: int, detected: Detected) -> NDArray[np.bool_]:
         if threshold is None:
             return np.ones(len(detected.pixels), dtype=bool)
-        return in_bright_islands(detected.pixels, detected.ratio, detected.shape[1], threshold, ring=detected.ring)
+        return in_bright_islands(detected, threshold)
 
     return judge

@@ -11,42 +11,46 @@ from cwt_dask.cwt.loops import label
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from cwt_dask.cwt.state import Detected
 
-def island_peaks(labels: NDArray[np.int32], count: int, significance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Largest `significance` of each island, both by pixel; index 0, outside all islands, holds -inf."""
-    peaks = np.full(count + 1, -np.inf)
+
+def island_peaks(labels: NDArray[np.int32], ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Largest T/E of each island, of T/E and labels by pixel; index 0, outside all islands, holds -inf."""
+    peaks = np.full(labels.max(initial=0) + 1, -np.inf)
     inside = labels > 0
-    np.maximum.at(peaks, labels[inside], significance[inside])
+    np.maximum.at(peaks, labels[inside], ratio[inside])
     return peaks
 
 
-def in_bright_islands(
-    pixels: NDArray[np.int64], significance: NDArray[np.float64], width: int, threshold: float, *, ring: bool = False
-) -> NDArray[np.bool_]:
-    """Whether the largest `significance` of a pixel's 4-connected island reaches the threshold.
-
-    `pixels` are ascending flat indices of an image that is `width` pixels wide; `significance` is theirs.
-    """
-    labels, count = label(pixels, width, ring)
-    bright: NDArray[np.bool_] = (island_peaks(labels, count, significance) >= threshold)[labels]
+def in_bright_islands(detected: Detected, threshold: float) -> NDArray[np.bool_]:
+    """Whether the largest T/E of a pixel's 4-connected island reaches the threshold."""
+    labels = _labels(detected)
+    bright: NDArray[np.bool_] = (island_peaks(labels, detected.ratio) >= threshold)[labels]
     return bright
 
 
-def in_open_islands(
-    pixels: NDArray[np.int64],
-    significance: NDArray[np.float64],
-    width: int,
-    threshold: float,
-    trusted: NDArray[np.bool_],
-) -> NDArray[np.bool_]:
-    """Whether a pixel's island is one whose fate a window cannot know.
+def in_open_islands(detected: Detected, threshold: float, trusted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether a pixel's island is open: it leaves the trusted pixels and has not reached the threshold on them.
 
-    An island is open when it leaves the `trusted` pixels and has not reached `threshold` on them: its peak may lie
-    outside. All arrays are by pixel, as for `in_bright_islands`.
+    A window cannot decide about such an island: its peak may lie outside.
+
+    Parameters
+    ----------
+    detected : Detected
+        Pixels above the threshold of the support.
+    threshold : float
+        That of islands.
+    trusted : ndarray of bool
+        By pixel, whether its T/E is as good as in the whole map.
     """
-    labels, count = label(pixels, width, False)
-    peaks = island_peaks(np.where(trusted, labels, 0), count, significance)
-    leaves = np.zeros(count + 1, dtype=bool)
+    labels = _labels(detected)
+    peaks = island_peaks(labels, np.where(trusted, detected.ratio, -np.inf))
+    leaves = np.zeros(len(peaks), dtype=bool)
     leaves[labels[~trusted]] = True
     found: NDArray[np.bool_] = (leaves & (peaks < threshold))[labels]
     return found
+
+
+def _labels(detected: Detected) -> NDArray[np.int32]:
+    labels: NDArray[np.int32] = label(detected.pixels, detected.shape[1], detected.ring)[0]
+    return labels

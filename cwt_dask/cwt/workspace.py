@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """What the iterations of one field share: the spectrum of its counts, and room for those of an iteration.
+    """What the iterations of one field share: the spectrum of its counts, and buffers for those of an iteration.
 
     Seven real FFTs make an iteration with two scales: everything else is linear in spectra that are known.
 
@@ -48,27 +48,27 @@ class Workspace:
         self._above = borrow(spectra.shape, np.bool_)
         self._counts_hat = spectra.new_spectrum()
         self._excess_hat = spectra.new_spectrum()
-        self._rooms = spectra.new_spectrum(), spectra.new_spectrum()
+        self._buffers = spectra.new_spectrum(), spectra.new_spectrum()
         spectra.forward(self._counts_hat, images=lambda rows: iter([field.counts[rows]]))
 
     def close(self) -> None:
         """Give back what only iterations need."""
-        give_back(self._counts_hat, self._excess_hat, *self._rooms, self._above)
+        give_back(self._counts_hat, self._excess_hat, *self._buffers, self._above)
 
     def begin(self, state: State) -> None:
-        """Take up the model; put the approximation of this iteration in place of the last one's."""
-        field, spectra, room = self.field, self.spectra, self._rooms[0]
+        """Transform the excess over the model; replace the approximation by that of this iteration."""
+        field, spectra, spectrum = self.field, self.spectra, self._buffers[0]
 
         def images(rows: slice) -> Iterator[NDArray[np.float64]]:
-            image = scratch(0, rows, spectra.shape[1])
-            np.subtract(field.counts[rows], state.model[rows], out=image)
+            counts = field.counts[rows]
+            image = np.subtract(counts, state.model[rows], out=scratch(0, counts.shape))
             image -= field.background[rows]
             yield image
             image -= state.approx[rows]
             yield image
 
-        spectra.forward(room, self._excess_hat, images=images)
-        _approximate(room, spectra, None if self._all_valid else field.valid, state.approx)
+        spectra.forward(spectrum, self._excess_hat, images=images)
+        _approximate(spectrum, spectra, None if self._all_valid else field.valid, state.approx)
 
     def detect(self, state: State, scale: int) -> tuple[Detected, NDArray[np.int64], NDArray[np.float64]]:
         """What is above the threshold at a scale.
@@ -84,13 +84,12 @@ class Workspace:
         transform : ndarray of float64
             T of these.
         """
-        spectra, (for_transform, for_variance) = self.spectra, self._rooms
+        spectra, (for_transform, for_variance) = self.spectra, self._buffers
 
         def products(rows: slice) -> None:
             excess = self._excess_hat[rows]
             spectra.base[scale].multiply(rows, excess, for_transform[rows])
-            squared = spectra.base_squared[scale]
-            squared.multiply_difference(rows, self._counts_hat[rows], excess, for_variance[rows])
+            spectra.base_squared[scale].multiply(rows, self._counts_hat[rows], for_variance[rows], minus=excess)
 
         spectra.over_rows(products)
         above, criteria = self._above, self.criteria
@@ -102,7 +101,7 @@ class Workspace:
         def look(
             rows: slice, transform: NDArray[np.float64], variance: NDArray[np.float64]
         ) -> tuple[NDArray[Any], ...]:
-            ratio = scratch(2, rows, spectra.shape[1])
+            ratio = scratch(2, transform.shape)
             wanted, near = np.empty(ratio.shape, dtype=bool), np.empty(ratio.shape, dtype=bool)
             images = transform, variance, self.field.valid[rows], state.joined[scale, rows]
             find_significant(*images, floor, rounding, thresholds, ratio, above[rows], wanted, near)
@@ -116,11 +115,11 @@ class Workspace:
         found = spectra.backward(for_transform, for_variance, take=look)
         pixels, transform, ratio = (np.concatenate(column) for column in zip(*found, strict=True))
         is_above = above.ravel()[pixels]
-        candidates, ratio = pixels[is_above], ratio[is_above]
+        detected, ratio = pixels[is_above], ratio[is_above]
         if self.criteria.remove_isolated:
-            kept = not_isolated(above, candidates, self.ring)
-            candidates, ratio = candidates[kept], ratio[kept]
-        return Detected(spectra.shape, candidates, ratio, self.ring), pixels, transform
+            kept = not_isolated(above, detected, self.ring)
+            detected, ratio = detected[kept], ratio[kept]
+        return Detected(spectra.shape, detected, ratio, self.ring), pixels, transform
 
     def residual_moments(self, state: State) -> Moments:
         """Moments of the residual over the pixels of the core that take part, pooled in the order of rows."""
@@ -128,15 +127,15 @@ class Workspace:
 
         def moments(rows: slice) -> Moments:
             part = slice(y.start + rows.start, y.start + rows.stop), x
-            values = scratch(0, rows, x.stop - x.start)
-            np.add(state.model[part], state.approx[part], out=values)
+            model = state.model[part]
+            values = np.add(model, state.approx[part], out=scratch(0, model.shape))
             np.subtract(field.counts[part], values, out=values)
             return Moments.of(values if self._all_valid else values[field.valid[part]])
 
         return Moments.pooled(map(moments, row_blocks((y.stop - y.start, x.stop - x.start))))
 
     def _keep(self, state: State, scale: int, rows: slice, ratio: NDArray[np.float64], near: NDArray[np.bool_]) -> None:
-        """Take up what is kept of the core, from some rows of the box."""
+        """Keep what is wanted of the core, from some rows of the box."""
         y, x = state.core
         start, stop = max(rows.start, y.start), min(rows.stop, y.stop)
         if start >= stop:
@@ -149,7 +148,17 @@ class Workspace:
 
 
 def smooth(image: NDArray[np.float64], valid: NDArray[np.bool_], spectra: KernelSpectra) -> NDArray[np.float64]:
-    """Convolve an image (y, x) with the approximation kernel; 0 on pixels that are not `valid`."""
+    """Convolve an image with the approximation kernel.
+
+    Parameters
+    ----------
+    image : ndarray
+        In the shape (y, x) of the box.
+    valid : ndarray of bool
+        The result is 0 on the other pixels.
+    spectra : KernelSpectra
+        The kernels, in the box.
+    """
     spectrum, smoothed = spectra.new_spectrum(), np.empty_like(image)
     spectra.forward(spectrum, images=lambda rows: iter([image[rows]]))
     _approximate(spectrum, spectra, valid, smoothed)

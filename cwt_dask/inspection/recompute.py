@@ -196,12 +196,12 @@ class WiderFilter:
 
     def select(self, iteration: int, _joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
         """Which pixels join the support."""
-        pixels, width = detected.pixels, detected.shape[1]
-        trusted = self.trusted.ravel()[pixels]
-        joined = self.joined[scale].ravel()[pixels]
+        trusted = self.trusted.ravel()[detected.pixels]
+        joined = self.joined[scale].ravel()[detected.pixels]
         published = (joined > 0) & (joined <= iteration)
-        kept = in_bright_islands(pixels, np.where(trusted, detected.ratio, -np.inf), width, self.threshold)
-        kept |= published & in_open_islands(pixels, detected.ratio, width, self.threshold, trusted)
+        shown = replace(detected, ratio=np.where(trusted, detected.ratio, -np.inf))
+        kept = in_bright_islands(shown, self.threshold)
+        kept |= published & in_open_islands(detected, self.threshold, trusted)
         return kept
 
 

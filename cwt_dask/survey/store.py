@@ -11,7 +11,7 @@ import dask.array
 import numpy as np
 
 from cwt_dask.config.validation import shown
-from cwt_dask.cwt.buffers import borrow, borrow_filled, give_back
+from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
 from cwt_dask.geometry.tiling import on_map
@@ -253,7 +253,7 @@ class Survey:
             pixels = self.read(name, seen)
             if digested:
                 digested.update(_little_endian(pixels))
-            placed = borrow(box.shape, dtype) if seen == box else borrow_filled(box.shape, 0, dtype)
+            placed = borrow(box.shape, dtype, None if seen == box else 0)
             placed[seen.within(box)] = pixels
             return placed
 

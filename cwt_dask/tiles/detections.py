@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.cwt.buffers import borrow_filled, give_back
+from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.measure.centroids import find_centroids, reach_of
 from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
 from cwt_dask.storage.atomic import atomic_file
@@ -78,7 +78,7 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     pixels = np.flatnonzero(state.joined[(..., *core)].any(axis=0))
     significance, best_scale = state.significance.ravel()[pixels], state.best_scale.ravel()[pixels]
     # A pixel joined the support by a significance.
-    image = borrow_filled(shape, -np.inf)
+    image = borrow(shape, fill=-np.inf)
     image.ravel()[pixels] = significance
     peak_y, peak_x = find_peaks(image, 0.0)
     give_back(image)

@@ -189,7 +189,7 @@ class WindowFilter:
             kept=kept[seen],
             fresh=fresh[seen],
             piece=piece[seen],
-            peaks=island_peaks(piece, len(pieces.n_pixels), detected.ratio)[1:],
+            peaks=island_peaks(piece, detected.ratio)[1:],
             pieces=pieces,
         )
 

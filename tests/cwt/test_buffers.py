@@ -1,9 +1,9 @@
-"""Arrays that serve again."""
+"""Arrays that are used again."""
 
 import numpy as np
 import pytest
 
-from cwt_dask.cwt.buffers import borrow, borrow_filled, forget, give_back
+from cwt_dask.cwt.buffers import borrow, forget, give_back
 
 
 @pytest.fixture(autouse=True)
@@ -13,20 +13,20 @@ def nothing_free():
     forget()
 
 
-def test_what_was_given_back_serves_again():
+def test_what_was_given_back_is_used_again():
     first = borrow((20, 30))
     give_back(first)
     assert np.shares_memory(borrow((20, 30)), first)
 
 
-def test_no_array_serves_two_at_once():
+def test_no_array_is_lent_twice_at_once():
     first = borrow((20, 30))
     give_back(first)
     second, third = borrow((20, 30)), borrow((20, 30))
     assert not np.shares_memory(second, third)
 
 
-def test_a_smaller_array_is_served_by_the_smallest_room_that_holds_it():
+def test_a_smaller_array_takes_the_smallest_buffer_that_holds_it():
     large, middle, small = borrow((50, 50)), borrow((20, 30)), borrow((3, 3))
     give_back(large, middle, small)
     edge = borrow((20, 11))
@@ -40,10 +40,10 @@ def test_a_smaller_array_is_served_by_the_smallest_room_that_holds_it():
 def test_types_are_kept_apart():
     give_back(borrow((4, 4), np.float64))
     assert borrow((4, 4), np.uint16).dtype == np.uint16
-    np.testing.assert_array_equal(borrow_filled((2, 3), -np.inf), np.full((2, 3), -np.inf))
+    np.testing.assert_array_equal(borrow((2, 3), fill=-np.inf), np.full((2, 3), -np.inf))
 
 
-def test_what_is_forgotten_does_not_serve():
+def test_what_is_forgotten_is_not_used():
     first = borrow((20, 30))
     give_back(first)
     forget()

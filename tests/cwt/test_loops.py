@@ -11,9 +11,9 @@ from cwt_dask.cwt.loops import (
     add_positive,
     compiled,
     find_significant,
-    join,
     keep_largest,
     label,
+    mark_joined,
     not_isolated,
     sum_over_scales,
 )
@@ -149,7 +149,7 @@ def test_the_iteration_is_the_first_within_rounding_of_the_largest():
 
 def test_a_pixel_joins_once():
     joined = np.array([0, 2, 0, 1, 0], dtype=np.uint16)
-    join(joined, np.array([1, 2, 3]), 3)
+    mark_joined(joined, np.array([1, 2, 3]), 3)
     assert joined.tolist() == [0, 2, 3, 1, 0]
 
 
@@ -190,7 +190,7 @@ def test_what_is_compiled_is_kept_beside_its_source(tmp_path, monkeypatch):
 
 
 def test_where_no_directory_can_be_written_it_is_compiled_all_the_same(tmp_path, monkeypatch):
-    # Nobody, root neither, can make a directory in a file.
+    # Not even root can make a directory in a file.
     blocked = tmp_path / "__pycache__"
     blocked.write_bytes(b"")
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(blocked / "numba"))

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
 from cwt_dask import CWTKernels
-from cwt_dask.cwt import spectra as transform
 from cwt_dask.cwt.spectra import fast_length, kernel_spectra, row_blocks
 
 # Kernels of odd and even size, centred and off their centre.
@@ -48,10 +47,10 @@ def backward(spectra, *half_spectra):
 
 def convolved(spectra, image, spectrum):
     """An image convolved with the kernel that has this spectrum, in the order of `Workspace`."""
-    (room,) = forward(spectra, image)
-    spectra.over_rows(lambda rows: spectrum.multiply(rows, room[rows], room[rows]))
+    (product,) = forward(spectra, image)
+    spectra.over_rows(lambda rows: spectrum.multiply(rows, product[rows], product[rows]))
     result = np.empty(spectra.shape)
-    spectra.backward(room, take=lambda _rows, _values: None, into=result)
+    spectra.backward(product, take=lambda _rows, _values: None, into=result)
     return result
 
 
@@ -90,7 +89,7 @@ def test_neither_threads_nor_blocks_change_bits(monkeypatch, kernels):
     image = np.random.default_rng(1).normal(size=(90, 100))
     found = []
     for threads, block_bytes in [(1, 2**19), (2, 2**19), (1, 2**12), (2, 2**12), (2, 1)]:
-        monkeypatch.setattr(transform, "BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr("cwt_dask.cwt.spectra.BLOCK_BYTES", block_bytes)
         spectra = kernel_spectra(kernels, (90, 100), threads)
         assert len(row_blocks((90, 100))) == {2**19: 1, 2**12: 18, 1: 90}[block_bytes]
         found.append(
@@ -137,14 +136,14 @@ def test_a_difference_of_spectra_is_multiplied_as_one(kernels, box, seed):
         expected, found = minuend - subtrahend, spectra.new_spectrum()
         for rows in row_blocks(box):
             spectrum.multiply(rows, expected[rows], expected[rows])
-            spectrum.multiply_difference(rows, minuend[rows], subtrahend[rows], found[rows])
+            spectrum.multiply(rows, minuend[rows], found[rows], minus=subtrahend[rows])
         np.testing.assert_array_equal(found, expected)
 
 
 @given(st.tuples(st.integers(1, 400), st.integers(1, 400)), st.integers(1, 2**20))
 def test_blocks_of_rows_follow_each_other_through_the_image(shape, block_bytes):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transform, "BLOCK_BYTES", block_bytes)
+        patch.setattr("cwt_dask.cwt.spectra.BLOCK_BYTES", block_bytes)
         blocks = row_blocks(shape)
     assert [y for rows in blocks for y in range(rows.start, rows.stop)] == list(range(shape[0]))
     heights = {rows.stop - rows.start for rows in blocks}

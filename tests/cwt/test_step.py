@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwt_dask import CWTKernels
-from cwt_dask.cwt import spectra as transform
 from cwt_dask.cwt.spectra import KernelSpectra, fast_length, kernel_spectra, row_blocks
 from cwt_dask.cwt.state import Criteria, Detected, Field, State, rounding_level
 from cwt_dask.cwt.step import by_own_peak, step
@@ -170,7 +169,7 @@ def test_neither_threads_nor_blocks_of_rows_change_bits(monkeypatch, block_bytes
     in_one_block, _ = four_iterations(field, threads=1)
     assert len(row_blocks(BOX)) == 1
     assert in_one_block.support.any()
-    monkeypatch.setattr(transform, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("cwt_dask.cwt.spectra.BLOCK_BYTES", block_bytes)
     assert len(row_blocks(BOX)) > 4
     one, moments = four_iterations(field, threads=1)
     two, same_moments = four_iterations(field, threads=2)

@@ -1,19 +1,17 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cwt_dask.cwt.loops import label, not_isolated
+from cwt_dask.cwt.loops import label
+from cwt_dask.cwt.state import Detected
 from cwt_dask.cwt.support import in_bright_islands, in_open_islands, island_peaks
 
 shapes = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
-masks = shapes.flatmap(lambda shape: arrays(bool, shape))
 # Few values, so that an island's peak often equals the threshold.
 masks_and_significance = shapes.flatmap(
     lambda shape: st.tuples(arrays(bool, shape), arrays(float, shape, elements=st.sampled_from([1.0, 2.0, 3.0])))
 )
-on_ring_or_not = pytest.mark.parametrize("ring", [False, True], ids=["image", "ring"])
 
 
 def islands(mask, *, ring=False):
@@ -34,82 +32,49 @@ def islands(mask, *, ring=False):
     return found
 
 
-def without(mask, condemned, *, ring=False):
-    kept = mask.copy()
-    for island in islands(mask, ring=ring):
-        if condemned(island):
-            kept[tuple(np.array(list(island)).T)] = False
-    return kept
-
-
-def image_of(kept, mask):
-    """Image of a bool for each pixel of a mask."""
+def pixels_of(mask, condition, *, ring=False):
+    """For each pixel of a mask whether its island meets a condition."""
     image = np.zeros_like(mask)
-    image[mask] = kept
-    return image
+    for island in islands(mask, ring=ring):
+        image[tuple(np.array(list(island)).T)] = condition(island)
+    return image[mask]
 
 
-def labels_of(mask):
-    """Image of the labels of a mask, 0 outside, and how many there are."""
-    labels = np.zeros(mask.shape, dtype=np.int32)
-    pixels = np.flatnonzero(mask)
-    labels.ravel()[pixels], count = label(pixels, mask.shape[1], False)
-    return labels, count
-
-
-@given(masks)
-def test_labels_number_the_islands(mask):
-    labels, count = labels_of(mask)
-    assert count == len(islands(mask))
-    for island in islands(mask):
-        assert {(int(y), int(x)) for y, x in np.argwhere(labels == labels[next(iter(island))])} == island
-    assert not labels[~mask].any()
+def detected(mask, significance, *, ring=False):
+    return Detected(mask.shape, np.flatnonzero(mask), significance[mask], ring)
 
 
 @given(masks_and_significance)
 def test_peaks_are_the_largest_of_each_island(drawn):
     mask, significance = drawn
-    labels, count = labels_of(mask)
-    peaks = island_peaks(labels, count, significance)
+    labels, count = label(np.flatnonzero(mask), mask.shape[1], False)
+    peaks = island_peaks(labels, significance[mask])
     assert peaks[0] == -np.inf
+    assert len(peaks) == count + 1
+    image = np.zeros(mask.shape, dtype=int)
+    image[mask] = labels
     for island in islands(mask):
-        assert peaks[labels[next(iter(island))]] == max(significance[pixel] for pixel in island)
+        assert peaks[image[next(iter(island))]] == max(significance[pixel] for pixel in island)
 
 
-@on_ring_or_not
-@given(masks)
-def test_isolated_pixels_are_removed(ring, mask):
-    kept = not_isolated(mask, np.flatnonzero(mask), ring)
-    expected = without(mask, lambda island: len(island) == 1, ring=ring)
-    np.testing.assert_array_equal(image_of(kept, mask), expected)
-
-
-@on_ring_or_not
-@given(masks_and_significance)
-def test_faint_islands_are_removed(ring, drawn):
+@given(masks_and_significance, st.booleans())
+def test_bright_islands_reach_the_threshold(drawn, ring):
     mask, significance = drawn
-    kept = in_bright_islands(np.flatnonzero(mask), significance[mask], mask.shape[1], 2.0, ring=ring)
-    expected = without(mask, lambda island: max(significance[pixel] for pixel in island) < 2.0, ring=ring)
-    np.testing.assert_array_equal(image_of(kept, mask), expected)
+    found = in_bright_islands(detected(mask, significance, ring=ring), 2.0)
+    expected = pixels_of(mask, lambda island: max(significance[pixel] for pixel in island) >= 2.0, ring=ring)
+    np.testing.assert_array_equal(found, expected)
 
 
-def test_islands_are_not_on_a_ring_unless_told():
-    mask, significance = np.array([[True, False, True]]), np.array([3.0, 1.0])
-    pixels = np.flatnonzero(mask)
-    assert in_bright_islands(pixels, significance, 3, 2.0).tolist() == [True, False]
-    assert in_bright_islands(pixels, significance, 3, 2.0, ring=True).tolist() == [True, True]
-
-
-@given(shapes.flatmap(lambda shape: st.tuples(*[arrays(bool, shape)] * 2)), st.integers(0, 2**32 - 1))
+@given(masks_and_significance, st.integers(0, 2**32 - 1))
 def test_open_islands_are_those_whose_peak_may_lie_outside(drawn, seed):
-    mask, trusted = drawn
-    significance = np.random.default_rng(seed).choice([1.0, 2.0, 3.0], mask.shape)
-    known = without(
+    mask, significance = drawn
+    trusted = np.random.default_rng(seed).random(mask.shape) < 0.5
+    expected = pixels_of(
         mask,
         lambda island: (
             any(not trusted[pixel] for pixel in island)
             and not any(trusted[pixel] and significance[pixel] >= 2.0 for pixel in island)
         ),
     )
-    found = in_open_islands(np.flatnonzero(mask), significance[mask], mask.shape[1], 2.0, trusted[mask])
-    np.testing.assert_array_equal(image_of(found, mask), mask & ~known)
+    found = in_open_islands(detected(mask, significance), 2.0, trusted[mask])
+    np.testing.assert_array_equal(found, expected)
