@@ -33,10 +33,17 @@ def sky_header(shape, *, ring=False):
     return wcs.to_header()
 
 
-def write_survey(path, counts, background, mask=None, *, ring=False):
+# In cm2 s, and exact in float32.
+EXPOSURE = 2.0**35
+
+
+def write_survey(path, counts, background, mask=None, *, exposure=None, ring=False):
     header = sky_header(counts.shape, ring=ring)
     planes = {"COUNTS": counts, "BACKGROUND": background} | ({} if mask is None else {"MASK": mask.astype(np.uint8)})
     hdus = [fits.ImageHDU(plane, header, name) for name, plane in planes.items()]
+    if exposure is not None:
+        hdus.append(fits.ImageHDU(np.broadcast_to(exposure, counts.shape).astype(np.float32), header, "EXPOSURE"))
+        hdus[-1].header["BUNIT"] = "cm2 s"
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, overwrite=True)
     return path
 

@@ -1,4 +1,4 @@
-"""The catalogue as a page holds it: the strongest sources, with whatever columns there are."""
+"""The catalogue as a page holds it: the strongest sources, in columns that have a heading or that it does not know."""
 
 from __future__ import annotations
 
@@ -8,47 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cwt_dask.merge.columns import Heading, headings
 from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
-    from astropy.table import Table
-
     from cwt_dask.results import SurveyRun
 
 # A page holds so many sources; the catalogue has all.
 MOST_SOURCES = 5000
 FLAG_WORDS = {flag: str(flag.name).lower().replace("_", " ") for flag in SourceFlag}
-# Names of columns as they head the table, and digits after the point; those that a catalogue lacks are left out, those
-# that are not among these come last.
-SHOWN = {
-    "name": ("Name", 0),
-    "assoc_name": ("Associated with", 0),
-    "assoc_sep": ("Separation", 3),
-    "significance": ("T/E", 1),
-    "sqrt_ts": ("√TS", 1),
-    "excess": ("Excess", 1),
-    "excess_errn": ("\N{MINUS SIGN}", 1),
-    "excess_errp": ("+", 1),
-    "flags": ("Flags", 0),
-    "counts": ("Counts", 0),
-    "background": ("Background", 1),
-    "glon": ("l", 3),
-    "glat": ("b", 3),
-    "ra": ("RA", 3),
-    "dec": ("Dec", 3),
-    "pos_err": ("Position error", 3),
-    "scale": ("Scale", 2),
-    "scale_deg": ("Scale", 3),
-    "iteration": ("Iteration", 0),
-    "n_pixels": ("Island", 0),
-    "photon_flux": ("Photon flux", None),
-}
 INFINITE = "\N{INFINITY}"
-LEFT_OUT = ("source_id", "x_peak", "y_peak", "x_centroid", "y_centroid", "island_id", "radius", "exposure")
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column of the table.
 
     Attributes
@@ -79,7 +52,7 @@ class Sources:
         Sources in the whole catalogue; with T/E above 5; flagged, not only for seams; with an excess below 0.
     by_flag : dict of int
         Sources in the whole catalogue by what their flags say.
-    columns : list of Column
+    columns : list of TableColumn
     x, y : list of float
         Pixels of the map.
     flagged : list of int
@@ -91,7 +64,7 @@ class Sources:
     n_flagged: int
     n_negative: int
     by_flag: dict[str, int]
-    columns: list[Column]
+    columns: list[TableColumn]
     x: list[float]
     y: list[float]
     flagged: list[int]
@@ -107,8 +80,10 @@ def read_sources(run: SurveyRun) -> Sources:
     table = run.catalogue
     significance, flags = np.asarray(table["significance"]), np.asarray(table["flags"])
     strongest = table[np.argsort(-significance, kind="stable")[:MOST_SOURCES]]
-    names = [name for name in SHOWN if name in strongest.colnames]
-    names += [name for name in strongest.colnames if name not in SHOWN and name not in LEFT_OUT]
+    known = headings()
+    shown = {name: heading for name, heading in known.items() if heading and name in strongest.colnames}
+    # Columns of other makers come last, under their own names.
+    shown |= {name: Heading(len(known), name) for name in strongest.colnames if name not in known}
     x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in table.colnames) for axis in "xy")
     return Sources(
         total=len(table),
@@ -116,26 +91,22 @@ def read_sources(run: SurveyRun) -> Sources:
         n_flagged=int(np.count_nonzero(flags & ~SourceFlag.CROSSES_SEAM)),
         n_negative=int(np.count_nonzero(np.asarray(table["excess"]) < 0)),
         by_flag={words: n for flag, words in FLAG_WORDS.items() if (n := int(np.count_nonzero(flags & flag)))},
-        columns=[_column(strongest, name) for name in names],
+        columns=[_column(strongest[name], heading) for name, heading in shown.items()],
         x=[round(float(value), 2) for value in strongest[x]],
         y=[round(float(value), 2) for value in strongest[y]],
         flagged=[int(value & ~SourceFlag.CROSSES_SEAM != 0) for value in strongest["flags"]],
     )
 
 
-def _column(table: Table, name: str) -> Column:
-    column = table[name]
-    title, digits = SHOWN.get(name, (name, None))
-    text = column.dtype.kind in "USO"
-    if name == "flags":
+def _column(column: Any, heading: Heading) -> TableColumn:
+    text = column.name == "flags" or column.dtype.kind in "USO"
+    if column.name == "flags":
         values: list[Any] = [flag_words(int(value)) for value in column]
-        text = True
     elif text:
         values = ["" if np.ma.is_masked(value) else str(value) for value in column]
     else:
-        values = [_rounded(value, digits) for value in column]
-    unit = "" if column.unit is None else str(column.unit)
-    return Column(name, title, unit, column.info.description or "", text, values)
+        values = [_rounded(value, heading.digits) for value in column]
+    return TableColumn(column.name, heading.title, str(column.unit or ""), column.description or "", text, values)
 
 
 def flag_words(flags: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What is measured around pixels that may be peaks, an element each.
+
+    Attributes
+    ----------
+    iteration : ndarray of uint16
+        Iteration of the largest T/E.
+    counts, background : ndarray of float64
+        Sums over their discs.
+    y_centroid, x_centroid, y_error, x_error : ndarray of float64
+        As in `Centroids`.
+    """
+
+    iteration: NDArray[np.uint16]
+    counts: NDArray[np.float64]
+    background: NDArray[np.float64]
+    y_centroid: NDArray[np.float64]
+    x_centroid: NDArray[np.float64]
+    y_error: NDArray[np.float64]
+    x_error: NDArray[np.float64]
+
+    def of(self, which: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """Select some of them, by name."""
+        return {field.name: getattr(self, field.name)[which] for field in fields(Measured)}
+
+
+@dataclass(frozen=True)
 class Detections:
     """Pixels of the support of one core.
 
@@ -38,13 +65,9 @@ class Detections:
     best_scale : ndarray of int16
         Index of its scale.
     maxima : ndarray of int64
-        Which of them may be peaks, as far as this core can tell.
-    iteration : ndarray of uint16
-        Iteration of the largest T/E of these.
-    counts, background : ndarray of float64
-        Sums over their discs.
-    y_centroid, x_centroid, y_error, x_error : ndarray of float64
-        As in `Centroids`.
+        Which of them may be peaks, as far as this core shows.
+    measured : Measured
+        Around these.
     """
 
     y: NDArray[np.int64]
@@ -52,13 +75,7 @@ class Detections:
     significance: NDArray[np.float64]
     best_scale: NDArray[np.int16]
     maxima: NDArray[np.int64]
-    iteration: NDArray[np.uint16]
-    counts: NDArray[np.float64]
-    background: NDArray[np.float64]
-    y_centroid: NDArray[np.float64]
-    x_centroid: NDArray[np.float64]
-    y_error: NDArray[np.float64]
-    x_error: NDArray[np.float64]
+    measured: Measured
 
     def put(
         self, significance: NDArray[np.float64], best_scale: NDArray[np.int16], box: Box, turn: int | None = None
@@ -98,31 +115,37 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     turn = grid.x.length if grid.ring else None
     counts, background = disc_sums(planes, around, y[maxima], x[maxima], radius, turn=turn)
     centroids = find_centroids(planes[0], planes[1], valid, around, y[maxima], x[maxima], scale, turn=turn)
-    return Detections(
-        y=y,
-        x=x,
-        significance=significance,
-        best_scale=best_scale,
-        maxima=maxima,
-        iteration=state.best_iteration.ravel()[pixels[maxima]],
-        counts=counts,
-        background=background,
-        y_centroid=centroids.y,
-        x_centroid=centroids.x,
-        y_error=centroids.y_error,
-        x_error=centroids.x_error,
+    measured = Measured(
+        state.best_iteration.ravel()[pixels[maxima]],
+        counts,
+        background,
+        centroids.y,
+        centroids.x,
+        centroids.y_error,
+        centroids.x_error,
     )
+    return Detections(y, x, significance, best_scale, maxima, measured)
+
+
+# One array after the other in the file, in this order.
+_PIXELS = [field.name for field in fields(Detections) if field.name != "measured"]
+_MEASURED = [field.name for field in fields(Measured)]
 
 
 def write_detections(path: Path, detections: Detections) -> str:
-    """Keep them in a file; its sha256."""
+    """Write them to a file; its sha256."""
     with atomic_file(path) as file:
-        for field in fields(Detections):
-            np.save(file, getattr(detections, field.name))
+        for name in _PIXELS:
+            np.save(file, getattr(detections, name))
+        for name in _MEASURED:
+            np.save(file, getattr(detections.measured, name))
     return sha256_of_file(path)
 
 
 def read_detections(path: Path) -> Detections:
-    """What `write_detections` kept."""
+    """Read what `write_detections` wrote."""
     with path.open("rb") as file:
-        return Detections(**{field.name: np.load(file, allow_pickle=False) for field in fields(Detections)})
+        pixels, measured = (
+            {name: np.load(file, allow_pickle=False) for name in names} for names in (_PIXELS, _MEASURED)
+        )
+    return Detections(**pixels, measured=Measured(**measured))

@@ -17,7 +17,7 @@ from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.maps import SIDES
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
-from cwt_dask.tiles.detections import Detections, read_detections
+from cwt_dask.tiles.detections import Detections, Measured, read_detections
 from cwt_dask.tiles.islands import LocalLabels, label_core
 from cwt_dask.tiles.quality import near_any
 from cwt_dask.trust import SourceFlag, Trust
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Peaks:
+class Peaks(Measured):
     """Peaks of one core, as columns.
 
     Attributes
@@ -44,18 +44,14 @@ class Peaks:
         Which of the core's island pieces holds the peak, 0-based.
     significance : ndarray of float64
         Largest T/E.
-    best_scale, iteration : ndarray of int64
-        Index of its scale, and its iteration.
-    counts, background : ndarray of float64
-        Sums over the disc.
+    best_scale : ndarray of int64
+        Index of its scale.
     low, high : ndarray of float64
         Interval of the excess: `cwt_dask.measure.poisson.excess_interval`.
-    y_centroid, x_centroid, y_error, x_error : ndarray of float64
-        As in `Centroids`.
     exposure : ndarray of float64
         Of the peak's pixel; 0 where the survey has none.
     flags : ndarray of int64
-        Values of `SourceFlag` that can be told from what lies nearby.
+        Values of `SourceFlag` that follow from what lies nearby.
     """
 
     y: NDArray[np.int64]
@@ -63,20 +59,13 @@ class Peaks:
     piece: NDArray[np.int64]
     significance: NDArray[np.float64]
     best_scale: NDArray[np.int64]
-    iteration: NDArray[np.int64]
-    counts: NDArray[np.float64]
-    background: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    y_centroid: NDArray[np.float64]
-    x_centroid: NDArray[np.float64]
-    y_error: NDArray[np.float64]
-    x_error: NDArray[np.float64]
     exposure: NDArray[np.float64]
     flags: NDArray[np.int64]
 
 
-COLUMNS = tuple(field.name for field in fields(Peaks))
+FIELDS = tuple(field.name for field in fields(Peaks))
 
 
 def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int:
@@ -87,27 +76,20 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
     y, x = _peaks_of(run_dir, plan, core, tile_id, own)
     width = grid.x.length
     found = np.searchsorted(own.y * width + own.x, y * width + x)
-    of_maximum = np.searchsorted(own.maxima, found)
     labels, pieces = label_core((own.y - core.y0) * core.shape[1] + own.x - core.x0, core, width)
-    counts, background = own.counts[of_maximum], own.background[of_maximum]
-    low, high = excess_interval(counts, background)
+    measured = own.measured.of(np.searchsorted(own.maxima, found))
+    low, high = excess_interval(measured["counts"], measured["background"])
     peaks = Peaks(
         y=y,
         x=x,
         piece=labels[found].astype(np.int64) - 1,
         significance=own.significance[found],
         best_scale=own.best_scale[found].astype(np.int64),
-        iteration=own.iteration[of_maximum].astype(np.int64),
-        counts=counts,
-        background=background,
         low=low,
         high=high,
-        y_centroid=own.y_centroid[of_maximum],
-        x_centroid=own.x_centroid[of_maximum],
-        y_error=own.y_error[of_maximum],
-        x_error=own.x_error[of_maximum],
         exposure=_exposure(Survey.open(survey, ring=grid.ring), y, x),
         flags=_flags(run_dir, plan, grid.tile(tile_id), y, x),
+        **measured,
     )
     _write_found(run_dir, tile_id, pieces, peaks)
     return tile_id
@@ -158,7 +140,7 @@ def _found_file(run_dir: RunDir, tile_id: int) -> Path:
 
 
 def _write_found(run_dir: RunDir, tile_id: int, pieces: LocalLabels, peaks: Peaks) -> None:
-    arrays = {f"peak_{name}": getattr(peaks, name) for name in COLUMNS}
+    arrays = {f"peak_{name}": getattr(peaks, name) for name in FIELDS}
     arrays |= {f"face_{side}": pieces.faces[side] for side in SIDES}
     content = io.BytesIO()
     np.savez(content, n_pixels=pieces.n_pixels, first=pieces.first, **arrays)
@@ -170,4 +152,4 @@ def read_found(run_dir: RunDir, tile_id: int) -> tuple[LocalLabels, Peaks]:
     with _found_file(run_dir, tile_id).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         faces = {side: arrays[f"face_{side}"] for side in SIDES}
         pieces = LocalLabels(arrays["n_pixels"], arrays["first"], faces)
-        return pieces, Peaks(**{name: arrays[f"peak_{name}"] for name in COLUMNS})
+        return pieces, Peaks(**{name: arrays[f"peak_{name}"] for name in FIELDS})

@@ -13,7 +13,7 @@ from cwt_dask.geometry.tiling import Box, TileGrid, on_map
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.measure.peaks import disc_sums, find_peaks
 from cwt_dask.survey import Survey, SurveySource, ingest
-from cwt_dask.tiles.sources import COLUMNS, measure_tile, read_found
+from cwt_dask.tiles.sources import FIELDS, measure_tile, read_found
 
 # Few values: most pixels have equal neighbours, and plateaus are the rule; some are equal but for rounding.
 levels = st.sampled_from([-np.inf, 3.0, 4.0, 4.0 * (1 + 1e-13), 5.0, 5.0 * (1 - 1e-13)])
@@ -260,5 +260,5 @@ def test_measuring_again_gives_the_same(small_run):
     assert measure_tile(small_run.files, plan, small_run.stored.survey, 1) == 1
     after = read_found(small_run.files, 1)[1]
     assert replace(before) is not before
-    for name in COLUMNS:
+    for name in FIELDS:
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))

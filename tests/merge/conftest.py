@@ -1,0 +1,14 @@
+import pytest
+from skies import EXPOSURE, poisson_sky, write_survey
+
+from cwt_dask import run_survey
+
+
+@pytest.fixture(scope="session")
+def exposed_run(tmp_path_factory):
+    """A finished run of one tile, on a survey with an exposure beside it; to be copied, not changed."""
+    survey = write_survey(
+        tmp_path_factory.mktemp("exposed") / "survey.fits", *poisson_sky((90, 130), seed=3), exposure=EXPOSURE
+    )
+    options = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 4, "tile_size": 130, "fits": "no"}
+    return run_survey(survey, survey.with_name("run"), workers=0, **options)

@@ -1,0 +1,66 @@
+"""The list of columns: the documentation has the same one, and one more row is one more column everywhere."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.table import Table
+
+from cwt_dask import SurveyRun
+from cwt_dask.merge import columns
+from cwt_dask.merge.catalogue import build_catalogue
+from cwt_dask.merge.columns import COLUMNS, Column, Heading
+from cwt_dask.products.files import write_catalogue
+from cwt_dask.report.table import read_sources
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+# Not in the contract (../shared/interface.md), and there besides.
+MORE = ("radius", "pos_err", "x_centroid", "y_centroid", "iteration", "scale_deg", "sqrt_ts", "exposure", "photon_flux")
+
+
+def documented(column):
+    unit = {1: "of EXPOSURE", -1: "1 / that"}.get(column.exposure, f"{column.unit or ''}")
+    decimals = "" if column.decimals is None else column.decimals
+    return " ".join(f"| `{column.name}` | {column.dtype.__name__} | {unit} | {decimals} | {column.text} |".split())
+
+
+def test_the_documentation_has_the_same_columns():
+    page = (DOCS / "catalogue.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- columns: begin -->\n\n(.*)\n\n<!-- columns: end -->", page, re.DOTALL).group(1)
+    head = ["| column | type | unit | decimals | what it is |", "| --- | --- | --- | --- | --- |"]
+    assert table.splitlines() == [*head, *map(documented, COLUMNS)]
+
+
+def test_the_contract_has_the_same_columns():
+    contract = DOCS.parents[1] / "shared" / "interface.md"
+    if not contract.exists():
+        pytest.skip("the contract (../shared/interface.md) is not beside this checkout")
+    line = next(line for line in contract.read_text().splitlines() if line.startswith("| `catalogue.ecsv`"))
+    assert re.findall(r"`(\w+)`", line.split("|")[2]) == [c.name for c in COLUMNS if c.name not in MORE]
+
+
+def test_one_more_row_is_a_column_of_every_file_and_of_the_report(exposed_run, tmp_path, monkeypatch):
+    row = Column(
+        "excess_per_pixel",
+        "Excess over the area of the disc",
+        u.ct / u.pix,
+        decimals=3,
+        values=lambda rows: (rows["counts"] - rows["background"]) / (np.pi * rows["radius"] ** 2),
+        heading=Heading(6, "Excess per pixel", 1),
+    )
+    monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, row))
+    run = SurveyRun.open(shutil.copytree(exposed_run.files.path, tmp_path / "run"))
+    write_catalogue(run.files, build_catalogue(run.files, run.stored.plan, run.survey.statistics, run.wcs))
+    area = np.pi * np.asarray(exposed_run.catalogue["radius"]) ** 2
+    for file in (run.files.catalogue, run.files.catalogue_fits, run.files.catalogue_votable):
+        found = Table.read(file)[row.name]
+        assert found.unit == row.unit
+        assert found.description == row.text
+        np.testing.assert_allclose(found, exposed_run.catalogue["excess"] / area, atol=0.00051)
+        np.testing.assert_array_equal(found, np.round(found, 3))
+    (shown,) = [column for column in read_sources(run).columns if column.name == row.name]
+    assert (shown.title, shown.unit, shown.says) == ("Excess per pixel", "ct / pix", row.text)
+    assert shown.values == [round(value, 1) for value in shown.values]
