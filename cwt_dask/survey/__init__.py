@@ -5,13 +5,12 @@ from cwt_dask.survey.ingest import ingest, scan
 from cwt_dask.survey.region import Region
 from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.statistics import SurveyStatistics
-from cwt_dask.survey.store import Survey, SurveyMap, Window, is_store
+from cwt_dask.survey.store import Survey, Window, is_store
 from cwt_dask.survey.wcs import has_position, pixel_scale, wcs_from_text
 
 __all__ = [
     "Region",
     "Survey",
-    "SurveyMap",
     "SurveySource",
     "SurveyStatistics",
     "Window",

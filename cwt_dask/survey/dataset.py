@@ -32,15 +32,15 @@ def as_file(survey: Any) -> Iterator[Any]:
     Parameters
     ----------
     survey : path-like, mapping or object
-        A path, which is passed on, or a dataset as `cwt_dask.cwt.inputs.maps_of` takes it apart. Exposure that does
-        not lie on the pixels of the counts, or has planes of its own, is left out of a dataset, and that is logged.
+        A path, which is passed on, or a dataset as `cwt_dask.cwt.inputs.maps_of` reads it. Exposure that does not
+        lie on the pixels of the counts, or has planes of its own, is left out of a dataset, with a warning in the log.
 
     Raises
     ------
     InputError
-        If the dataset is none, or a map of it holds other than real numbers.
+        If this is no dataset, or one of its maps does not hold real numbers.
     SurveyError
-        Whatever is wrong with the survey, in words that do not name the file.
+        If reading the survey fails; the message names the dataset in place of the file.
     """
     if not is_dataset(survey):
         yield survey
@@ -49,12 +49,12 @@ def as_file(survey: Any) -> Iterator[Any]:
     with TemporaryDirectory(prefix="cwt_dask-") as directory:
         path = Path(directory, "survey.fits")
         hdus = {name: _hdu(name, plane) for name, plane in maps.items()}
-        # What a dataset has of it belongs to its true energies; who hands it over as such means it.
+        # Gammapy's datasets keep exposure in true energies, on a coarser grid; in a mapping it is given on purpose.
         if "exposure" in hdus and not isinstance(survey, dict) and not _fits(hdus["exposure"], hdus["counts"]):
             log.warning("the exposure does not lie on the pixels of the counts, one plane of it: it is left out")
             del hdus["exposure"]
         fits.HDUList([fits.PrimaryHDU(), *hdus.values()]).writeto(path)
-        # The run, or the store, makes its own of it.
+        # The file is read from now on: memory need not hold both.
         del hdus, maps
         try:
             yield path

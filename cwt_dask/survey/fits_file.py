@@ -57,12 +57,16 @@ class FitsFile:
         opened = _state(path)
         gzipped = _is_gzipped(path)
         with ExitStack() as stack:
-            handle = open_bytes(path, gzipped=gzipped, stack=stack)
+            handle = _open_bytes(path, gzipped, stack)
             hdus = stack.enter_context(_read_headers(path, handle))
             yield cls(path, hdus, opened, gzipped=gzipped)
 
+    def new_handle(self, stack: ExitStack) -> Any:
+        """Open the file once more, unpacked, for the length of `stack`."""
+        return _open_bytes(self.path, self.gzipped, stack)
+
     def refuse_changed(self) -> None:
-        """Refuse a file that was written to, or replaced, since it was opened: what was read may be of two.
+        """Refuse a file that was written to, or replaced, since it was opened: its content may be of two versions.
 
         Raises
         ------
@@ -109,8 +113,7 @@ class FitsFile:
         return images[0] if plane.only_image_will_do and len(images) == 1 else None
 
 
-def open_bytes(path: Path, *, gzipped: bool, stack: ExitStack) -> Any:
-    """Open a file, unpacked if it is `gzipped`, for the length of `stack`."""
+def _open_bytes(path: Path, gzipped: bool, stack: ExitStack) -> Any:
     handle: Any = stack.enter_context(path.open("rb"))
     return stack.enter_context(gzip.open(handle)) if gzipped else handle
 
@@ -135,8 +138,8 @@ def _read_headers(path: Path, handle: Any) -> Any:
             hdus = fits.open(handle, memmap=False, lazy_load_hdus=False, do_not_scale_image_data=True)
         for hdu in hdus:
             str(hdu.name)  # it is parsed only now, and may be no text
-        # Where a gzip file breaks off, astropy sees the end of the HDU before, however much can still be read of the
-        # one that it drops; reading on to the end tells.
+        # In a gzip file that breaks off astropy sees the end of the last whole HDU, and drops the rest without a word:
+        # only reading on to the end shows it.
         while handle.read(_BLOCK):
             pass
         last = hdus[-1].fileinfo()

@@ -1,4 +1,4 @@
-"""One image plane of a FITS file, read forward in blocks of rows: memory holds one block, whatever the file's size."""
+"""One image plane of a FITS file, read forward in blocks of rows: memory holds one block of a file of any size."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import numpy as np
 from astropy.io import fits
 
 from cwt_dask.errors import SurveyError
-from cwt_dask.survey.fits_file import open_bytes
 from cwt_dask.survey.headers import damage_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
     from io import BufferedIOBase
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from cwt_dask.survey.fits_file import FitsFile
     from cwt_dask.survey.source import Band
 
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
@@ -29,14 +28,14 @@ _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _LARGEST_COMPRESSION = 2**13
 
 
-class Rows(Protocol):
+class _Rows(Protocol):
     """Rows of one plane of an image as stored, before BSCALE and BZERO, read from the first to the last."""
 
     def read(self, n_rows: int) -> NDArray[Any]:
         """Read the next `n_rows` rows, an array (n_rows, columns)."""
 
 
-class StreamedRows:
+class _StreamedRows:
     """Rows of an uncompressed HDU, read with a file handle of its own.
 
     Not astropy's `section`: after each block it seeks back to where the file stood, and in a gzip file every step back
@@ -55,7 +54,7 @@ class StreamedRows:
         return np.frombuffer(self._handle.read(n_bytes), self._dtype).reshape(n_rows, self._columns)
 
 
-class CompressedRows:
+class _CompressedRows:
     """Rows of a tile-compressed HDU (``.fits.fz``); a block costs the tiles that it touches."""
 
     def __init__(self, section: Any, band: tuple[int, ...]) -> None:
@@ -76,11 +75,9 @@ class FitsPlane:
     Parameters
     ----------
     hdu : astropy HDU
-        An image HDU of a file opened with ``do_not_scale_image_data``.
-    path : Path
+        An image HDU of the file.
+    file : FitsFile
         The file.
-    gzipped : bool
-        Whether the whole file is compressed with gzip.
     band : int, "sum" or None
         What to take of a cube.
     combine : callable
@@ -91,12 +88,12 @@ class FitsPlane:
     Attributes
     ----------
     where : str
-        HDU and file in words.
+        HDU and file, for messages.
     header : astropy.io.fits.Header
     shape : tuple of int
         Rows and columns.
     dtype : numpy.dtype
-        Of what `read` gives: that of the file in native byte order; float64 where BSCALE, BZERO or BLANK are at work.
+        Of the rows that `read` gives: that of the file in native byte order; float64 with BSCALE, BZERO or BLANK.
 
     Raises
     ------
@@ -107,27 +104,26 @@ class FitsPlane:
     def __init__(
         self,
         hdu: Any,
-        path: Path,
+        file: FitsFile,
         *,
-        gzipped: bool,
         band: Band,
         combine: Callable[..., Any],
         stack: ExitStack,
     ) -> None:
         self.header = hdu.header
-        self.where = f"HDU {hdu.name} of {path}"
+        self.where = f"HDU {hdu.name} of {file.path}"
         self._combine = combine
         with damage_named(f"{self.where} is damaged"):
-            self._rows = self._open(hdu, path, gzipped, band, stack)
+            self._rows = self._open(hdu, file, band, stack)
 
-    def _open(self, hdu: Any, path: Path, gzipped: bool, band: Band, stack: ExitStack) -> list[Rows]:
+    def _open(self, hdu: Any, file: FitsFile, band: Band, stack: ExitStack) -> list[_Rows]:
         if not hdu.is_image:
             raise SurveyError(f"{self.where} is a table, not an image: name the HDU that holds the image")
         if not hdu.shape or 0 in hdu.shape:
             raise SurveyError(f"{self.where} holds no data: name the HDU that holds the image")
         if len(hdu.shape) < 2:
             raise SurveyError(f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}: an image of two axes is needed")
-        self._refuse_what_is_not_there(hdu)
+        self._refuse_missing_pixels(hdu)
         self.shape: tuple[int, int] = hdu.shape[-2:]
         self.band = band
         self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))
@@ -135,9 +131,9 @@ class FitsPlane:
         self._decode, self.dtype = self._decoder()
         if len(bands) > 1:
             self.dtype = self._combine(np.zeros((1, 1), self.dtype), axis=0).dtype
-        return [self._open_rows(hdu, path, index, gzipped, stack) for index in bands]
+        return [self._open_rows(hdu, file, index, stack) for index in bands]
 
-    def _refuse_what_is_not_there(self, hdu: Any) -> None:
+    def _refuse_missing_pixels(self, hdu: Any) -> None:
         """Refuse more pixels than the HDU can hold, before memory is taken for them."""
         n_bytes = math.prod(hdu.shape) * abs(self.header["BITPIX"]) // 8
         held = hdu.fileinfo()["datSpan"]
@@ -158,38 +154,28 @@ class FitsPlane:
             )
         if band == "sum":
             return range(n_bands)
-        # Two-dimensional companions of a cube belong to whichever of its planes is asked for.
+        # Two-dimensional companions of a cube belong to each of its planes.
         if not leading:
             return range(1)
         if band >= n_bands:
             raise SurveyError(f"{self.where} has no band {band}: its bands are 0 to {n_bands - 1}")
         return range(band, band + 1)
 
-    def _open_rows(self, hdu: Any, path: Path, band: int, gzipped: bool, stack: ExitStack) -> Rows:
+    def _open_rows(self, hdu: Any, file: FitsFile, band: int, stack: ExitStack) -> _Rows:
         if isinstance(hdu, fits.CompImageHDU):
-            if gzipped:
+            if file.gzipped:
                 raise SurveyError(
                     f"{self.where} is tile-compressed inside a gzip file: unpack the file with gunzip first"
                 )
             # Without leading axes there is one band and no index to name it.
             index = np.unravel_index(band, hdu.shape[:-2]) if len(hdu.shape) > 2 else ()
-            return CompressedRows(hdu.section, tuple(int(i) for i in index))
+            return _CompressedRows(hdu.section, tuple(int(i) for i in index))
         stored = _STORED[self.header["BITPIX"]]
         offset = hdu.fileinfo()["datLoc"] + band * self.shape[0] * self.shape[1] * np.dtype(stored).itemsize
-        return StreamedRows(open_bytes(path, gzipped=gzipped, stack=stack), offset, self.shape[1], stored)
+        return _StreamedRows(file.new_handle(stack), offset, self.shape[1], stored)
 
     def read(self, n_rows: int) -> NDArray[Any]:
-        """Read the next rows, in physical values.
-
-        Parameters
-        ----------
-        n_rows : int
-            How many.
-
-        Returns
-        -------
-        ndarray
-            Shape (n_rows, columns), of `dtype`; NaN where the file says BLANK.
+        """Read the next rows (y, x), in physical values of `dtype`; NaN where the file says BLANK.
 
         Raises
         ------

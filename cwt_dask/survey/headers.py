@@ -1,4 +1,4 @@
-"""FITS headers, looked through before astropy reads them: it counts up to whatever number a header gives."""
+"""FITS headers, checked before astropy reads them: it counts up to any number that a header gives."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _BITPIX = (8, 16, 32, 64, -32, -64)
 
 @contextmanager
 def damage_named(what: str, remedy: str = "get the file again") -> Iterator[None]:
-    """Make a `SurveyError` of whatever astropy, and the libraries below it, stumble over in a file.
+    """Turn any error of astropy, and of the libraries below it, into a `SurveyError`.
 
-    Their warnings, one for every card that breaks the standard, are kept quiet.
+    Their warnings, one for every card that breaks the standard, are suppressed.
 
     Raises
     ------
@@ -52,14 +52,14 @@ def damage_named(what: str, remedy: str = "get the file again") -> Iterator[None
 
 
 def check_headers(path: Path, handle: Any) -> None:
-    """Look through the headers of all HDUs of an open file, and go back to its beginning.
+    """Check the headers of all HDUs of an open file, and go back to its beginning.
 
-    Data that breaks off are not looked for.
+    Data that break off are not looked for.
 
     Raises
     ------
     SurveyError
-        If a header has no end, or counts what cannot be.
+        If a header has no end, or impossible numbers of axes, columns or bytes.
     """
     for number, cards in enumerate(_headers(path, handle)):
         for keyword, most in _MOST.items():
@@ -78,7 +78,7 @@ def check_headers(path: Path, handle: Any) -> None:
 
 
 def _headers(path: Path, handle: Any) -> Iterator[dict[str, int]]:
-    """Whole numbers in each header by keyword; data are passed over once a header has been judged."""
+    """Whole numbers in each header by keyword; data are skipped once the caller has checked the header."""
     number = 0
     while (block := handle.read(_BLOCK)).startswith((b"SIMPLE", b"XTENSION")):
         cards: dict[str, int] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from astropy.units import Unit
@@ -20,24 +20,16 @@ from cwt_dask.survey.wcs import closes_circle, pixel_scale, repeats_edge_column,
 from cwt_dask.survey.writer import StoreWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
     from pathlib import Path
 
-# In a bucket, where nothing can be renamed: who makes the store, as long as it is not whole.
-CLAIM = "unfinished"
+# In a bucket, where nothing can be renamed: an object that exists as long as the store is not whole.
+_CLAIM = "unfinished"
 
 
 def scan(source: SurveySource) -> SurveyStatistics:
-    """Check and measure a survey; nothing is written.
-
-    Parameters
-    ----------
-    source : SurveySource
-
-    Returns
-    -------
-    SurveyStatistics
-        The same as `ingest` stores.
+    """Check and measure a survey, as `ingest` does; nothing is written.
 
     Raises
     ------
@@ -48,7 +40,7 @@ def scan(source: SurveySource) -> SurveyStatistics:
         census = Census()
         for strip in survey.strips():
             census.add(strip)
-        return _facts(survey, census)
+        return _statistics(survey, census)
 
 
 def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = None) -> Survey:
@@ -58,8 +50,8 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
 
     Parameters
     ----------
-    source : SurveySource or dataset
-        A survey's files, or one in memory, such as Gammapy's `MapDataset`: see `as_file`.
+    source : path-like, SurveySource or dataset
+        A FITS file, the files of a survey, or a survey in memory, such as Gammapy's `MapDataset`: see `as_file`.
     out : path-like
         Directory to create.
     band : int or str, optional
@@ -73,6 +65,16 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
     ------
     SurveyError
         If the survey cannot be analysed, `out` exists, or its parent directory does not.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from cwt_dask.simulate import simulate
+    >>> with TemporaryDirectory() as directory:
+    ...     truth = simulate(f"{directory}/survey.fits", (60, 80), seed=1)
+    ...     survey = ingest(f"{directory}/survey.fits", f"{directory}/survey.zarr")
+    >>> survey.shape, survey.statistics.pixel_scale_deg
+    ((60, 80), 0.1)
     """
     if not isinstance(source, SurveySource):
         with as_file(source) as path:
@@ -82,41 +84,46 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
         raise SurveyError(f"{out} exists: remove it or choose another name")
     if not is_object(out) and not out.parent.is_dir():
         raise SurveyError(f"{out.parent} is not a directory: create it first")
-    partial = out if is_object(out) else out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
-    with ExitStack() as stack:
-        survey = stack.enter_context(OpenSurvey.open(source))
-        unfinished = stack.enter_context(ExitStack())
-        try:
-            if is_object(out):
-                refuse_no_bucket(out)
-                replace_seen(out / CLAIM, uuid.uuid4().hex.encode(), None)
-            else:
-                partial.mkdir()
-        except OSError as error:
-            raise SurveyError(f"{out} cannot be written ({error.strerror or error}): choose another place") from error
-        unfinished.callback(_remove, partial)
-        writer = stack.enter_context(StoreWriter(partial, survey.shape, survey.dtypes))
+    with (
+        OpenSurvey.open(source) as survey,
+        _appearing(out) as partial,
+        StoreWriter(partial, survey.shape, survey.dtypes) as writer,
+    ):
         census = Census()
         for strip in survey.strips():
             census.add(strip)
             if not census.faults:
                 writer.add(strip)
-        writer.finish(survey.header_text, _facts(survey, census))
-        if is_object(out):
-            (out / CLAIM).unlink()
-        else:
-            partial.rename(out)
-        unfinished.pop_all()
+        writer.finish(survey.header_text, _statistics(survey, census))
     return Survey.open(out)
 
 
-def _remove(partial: Path) -> None:
-    # What ended it must not be hidden.
-    with suppress(OSError, MachineError), store_errors():
-        remove_tree(partial)
+@contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """Give a directory to write to, which appears as `out` when the block ends, and is removed on an error."""
+    partial = out if is_object(out) else out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
+    try:
+        if is_object(out):
+            refuse_no_bucket(out)
+            replace_seen(out / _CLAIM, uuid.uuid4().hex.encode(), None)
+        else:
+            partial.mkdir()
+    except OSError as error:
+        raise SurveyError(f"{out} cannot be written ({error.strerror or error}): choose another place") from error
+    try:
+        yield partial
+        if is_object(out):
+            (out / _CLAIM).unlink()
+        else:
+            partial.rename(out)
+    except BaseException:
+        # The error that ended it must not be hidden.
+        with suppress(OSError, MachineError), store_errors():
+            remove_tree(partial)
+        raise
 
 
-def known_unit(text: str) -> str:
+def _known_unit(text: str) -> str:
     """A unit of area times time, as astropy spells it; empty where `text` is none."""
     try:
         unit = Unit(text)
@@ -125,17 +132,17 @@ def known_unit(text: str) -> str:
     return str(unit.to_string()) if unit.is_equivalent("m2 s") else ""
 
 
-def _facts(survey: OpenSurvey, census: Census) -> SurveyStatistics:
+def _statistics(survey: OpenSurvey, census: Census) -> SurveyStatistics:
     census.check(survey.where)
     wcs = wcs_from_text(survey.header_text)
     warnings = census.warnings()
     if repeats_edge_column(wcs, survey.shape):
         warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
-    unit = known_unit(survey.exposure_unit)
+    unit = _known_unit(survey.exposure_unit)
     if survey.exposure_unit and not unit:
-        said = shown(survey.exposure_unit)
+        given = shown(survey.exposure_unit)
         warnings += (
-            f"the exposure's unit {said} (BUNIT) is none of area times time: the catalogue gives no photon flux",
+            f"the exposure's unit {given} (BUNIT) is none of area times time: the catalogue gives no photon flux",
         )
     return SurveyStatistics(
         shape=survey.shape,

@@ -60,7 +60,7 @@ class Region:
         Returns
         -------
         Region
-            What lies beyond the map is left away; on a ring nothing is, but no column is in it twice.
+            Cut at the edges of the map; on a ring it crosses them, but no column is in it twice.
 
         Raises
         ------
@@ -99,7 +99,7 @@ def _pixel(center: Any, wcs: WCS) -> tuple[float, float]:
         raise InputError(f"center is {center!r}: give one position, such as SkyCoord(184.6, -5.8, unit='deg')")
     x, y = (float(pixel) for pixel in wcs.world_to_pixel(center))
     if not np.isfinite(x + y):
-        raise InputError(f"{center.to_string()} is nowhere on the map's projection: choose another center")
+        raise InputError(f"{center.to_string()} has no pixel in the map's projection: choose another center")
     # A position that was itself made from pixels comes back with a rounding error, which would decide at which of two
     # pixels an even number of pixels starts.
     return round(x, 6), round(y, 6)

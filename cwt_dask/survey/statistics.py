@@ -1,4 +1,4 @@
-"""What one pass over a survey measures and refuses."""
+"""What one pass over a survey measures, and the values that it refuses."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class SurveyStatistics:
     n_valid : int
         Pixels that are used.
     n_masked : int
-        Pixels that are not: ``n_off_sky``, ``n_nan`` and, the rest, those on the sky that MASK excludes.
+        Pixels that are not used: ``n_off_sky``, ``n_nan`` and, the rest, those on the sky that MASK excludes.
     n_off_sky : int
-        Pixels that the projection puts nowhere on the sky, whatever they hold and whatever MASK says of them.
+        Pixels without a sky position in this projection, with any value and any MASK.
     n_nan : int
-        Pixels on the sky that MASK would have used but counts or background are NaN at.
+        Pixels on the sky that MASK would have used, with counts or background NaN.
     brightest : float
         Largest valid value of counts or background, in counts a pixel.
     counts_sum, background_sum : float
         Sums over the valid pixels, in counts.
     digest : str
-        SHA-256 of the shape, the WCS cards, the exposure's unit and the values of all planes (masked pixels being 0),
-        whatever format, byte order or compression they came in.
+        SHA-256 of the shape, the WCS cards, the exposure's unit and the values of all planes (masked pixels being 0);
+        independent of format, byte order and compression of the files.
     pixel_scale_deg : float
         Pixel size at the map's centre, in degrees.
     wraps : bool
@@ -76,18 +76,18 @@ class SurveyStatistics:
     exposure_unit: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the facts as JSON can hold them."""
+        """Give the fields as JSON can hold them."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, statistics: Mapping[str, Any]) -> SurveyStatistics:
-        """Take the facts from what `to_dict` gave, through JSON or not."""
+        """Make an instance of what `to_dict` gave, through JSON or not."""
         return cls(**{**statistics, "shape": tuple(statistics["shape"]), "warnings": tuple(statistics["warnings"])})
 
 
 @dataclass
-class Fault:
-    """Values that cannot be: how many, and the first of them."""
+class _Fault:
+    """Impossible values of a plane: how many, and the first of them."""
 
     plane: str
     kind: str
@@ -101,8 +101,8 @@ class Fault:
 class Census:
     """Sums over strips, taken in order from the first row to the last.
 
-    Nothing of it depends on how many rows a strip has: sums are of rows, then exactly of the rows' sums; digests run
-    through each plane by itself.
+    No result depends on the height of the strips: sums are of rows, then exactly of the rows' sums; each plane has its
+    own digest.
     """
 
     n_valid: int = 0
@@ -118,12 +118,12 @@ class Census:
     n_bad_exposure: int = 0
     scatter: float = 0.0
     expected_scatter: float = 0.0
-    faults: dict[tuple[str, str], Fault] = field(default_factory=dict)
+    faults: dict[tuple[str, str], _Fault] = field(default_factory=dict)
     row_sums: dict[str, list[float]] = field(default_factory=lambda: {"counts": [], "background": []})
     hashes: dict[str, Any] = field(default_factory=dict)
 
     def add(self, strip: Strip) -> None:
-        """Take up the next rows."""
+        """Measure the next rows."""
         valid = strip.mask.astype(bool)
         self.n_valid += int(np.count_nonzero(valid))
         self.n_masked += int(np.count_nonzero(~valid))
@@ -140,7 +140,7 @@ class Census:
             self._find(name, "infinite", values[name], np.isinf(values[name]), strip.y0)
             self._find(name, "absurdly large", values[name], values[name] > _LARGEST, strip.y0)
         if self.faults:
-            return  # refused in the end, however it adds up
+            return  # refused in the end; sums no longer matter
         for name, rows in self.row_sums.items():
             rows.extend(values[name].sum(axis=1).tolist())
             self.brightest = max(self.brightest, float(values[name].max()))
@@ -150,7 +150,7 @@ class Census:
         n = int(np.count_nonzero(bad))
         if n:
             y, x = (int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
-            fault = self.faults.setdefault((plane, kind), Fault(plane, kind, 0, float(values[y, x]), y + y0, x))
+            fault = self.faults.setdefault((plane, kind), _Fault(plane, kind, 0, float(values[y, x]), y + y0, x))
             fault.n += n
 
     def _judge_counts(
@@ -160,7 +160,7 @@ class Census:
         unexplained = (counts > 0) & (background == 0)
         self.n_without_background += int(np.count_nonzero(unexplained))
         self.counts_without_background += float(counts[unexplained].sum())
-        # Half the squared difference of neighbours averages to the mean where counts are Poisson's, whatever the large
+        # Half the squared difference of neighbours averages to the mean where counts are Poisson's, with any large
         # structure; smoothing leaves less.
         left, right = counts[:, :-1], counts[:, 1:]
         pairs = valid[:, :-1] & valid[:, 1:]
@@ -168,12 +168,7 @@ class Census:
         self.expected_scatter += float((right + left)[pairs].sum()) / 2
 
     def check(self, where: Mapping[str, str]) -> None:
-        """Refuse what cannot be analysed.
-
-        Parameters
-        ----------
-        where : mapping
-            HDU and file of each plane, in words.
+        """Refuse what cannot be analysed; `where` is HDU and file of each plane, for messages.
 
         Raises
         ------
@@ -193,41 +188,43 @@ class Census:
             )
 
     def warnings(self) -> tuple[str, ...]:
-        """Say what may be wrong with the data without making them useless."""
-        said = []
+        """What may be wrong with the data without making them useless."""
+        found = []
         if not self.total("counts"):
-            said.append(
+            found.append(
                 f"counts are 0 on all {self.n_valid} pixels that are used, so nothing can be found: check that "
                 "this is the counts map, and that its mask is right"
             )
         if self.n_counts_off_sky:
-            said.append(
-                f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels that the projection puts nowhere "
-                "on the sky are not used"
+            found.append(
+                f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels without a sky position in this "
+                "projection are not used"
             )
         if self.n_fractional:
-            said.append(
+            found.append(
                 f"counts are not whole numbers at {self.n_fractional} pixels: significances assume Poisson counts"
             )
         if self.expected_scatter >= _LEAST_COUNTS and self.scatter < _SMOOTH_SCATTER * self.expected_scatter:
-            said.append(
+            found.append(
                 "counts look smoothed: the variance between neighbouring pixels is "
                 f"{self.scatter / self.expected_scatter:.2g} of Poisson's, so significances will be wrong"
             )
         if self.n_without_background:
-            said.append(
+            found.append(
                 f"background is 0 at {self.n_without_background} pixels with {self.counts_without_background:g} counts"
             )
         if self.n_bad_exposure:
-            said.append(f"exposure is NaN, infinite or negative at {self.n_bad_exposure} used pixels: taken as 0 there")
-        return tuple(said)
+            found.append(
+                f"exposure is NaN, infinite or negative at {self.n_bad_exposure} used pixels: taken as 0 there"
+            )
+        return tuple(found)
 
     def total(self, name: str) -> float:
         """Sum of a plane over the valid pixels."""
         return math.fsum(self.row_sums[name])
 
     def digest(self, shape: tuple[int, int], header_text: str) -> str:
-        """SHA-256 of everything that the survey says."""
+        """SHA-256 of the shape, the WCS cards and all planes."""
         planes = {name: value.hexdigest() for name, value in sorted(self.hashes.items())}
         content = {"shape": shape, "wcs": header_text, "planes": planes}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

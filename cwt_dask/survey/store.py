@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import dask.array
 import numpy as np
@@ -60,32 +60,6 @@ class Window:
         give_back(self.counts, self.background, self.valid)
 
 
-class SurveyMap(Protocol):
-    """What the rest of the package asks of a survey, wherever its pixels are kept."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-
-    @property
-    def wcs(self) -> WCS:
-        """Sky coordinates of the pixels."""
-
-    @property
-    def header_text(self) -> str:
-        """FITS cards of the WCS, one a line."""
-
-    @property
-    def statistics(self) -> SurveyStatistics:
-        """What is known of the survey."""
-
-    def read_window(self, window: Box, box: Box, *, digest: bool = True) -> Window:
-        """Read the pixels of `box` that lie in `window` and in the map; the others are 0 and not valid."""
-
-    def digest_window(self, window: Box) -> str:
-        """SHA-256 of the pixels of the map in `window`."""
-
-
 class Survey:
     """A survey store, open for reading; its planes are Dask arrays with the chunks of the store.
 
@@ -117,12 +91,12 @@ class Survey:
         path : path
             The store.
         ring : bool, optional
-            Whether to read it as one whose last column is the neighbour of its first.
+            Whether its last column is the neighbour of its first.
 
         Raises
         ------
         SurveyError
-            If it is none, damaged, or of a version that this release does not know.
+            If it is no survey store, damaged, or of a version that this release does not know.
         """
         path = as_path(path)
         if not is_store(path):
@@ -180,7 +154,7 @@ class Survey:
         return [[Moments(int(n), *rest) for n, *rest in row] for row in self._group[MOMENTS][:].tolist()]
 
     def refuse_damage(self) -> None:
-        """Look whether every plane can be opened; what its chunks hold shows when they are read.
+        """Check that every plane can be opened; damage in its chunks is found when they are read.
 
         Raises
         ------
@@ -208,20 +182,7 @@ class Survey:
         return dask.array.from_array(array, chunks=array.chunks, name=f"survey-{name}-{self.statistics.digest}")
 
     def read(self, name: str, box: Box) -> NDArray[Any]:
-        """Read pixels of one plane.
-
-        Parameters
-        ----------
-        name : str
-            counts, background, exposure or mask.
-        box : Box
-            Pixels of the map; on a ring of any column.
-
-        Returns
-        -------
-        ndarray
-            Shape ``box.shape``, in the type of the plane.
-        """
+        """Read the pixels (y, x) of a plane in a box of the map, on a ring of any column, in the type of the plane."""
         if name == "mask" and self.statistics.n_masked == 0:
             return np.ones(box.shape, np.uint8)
         if name not in self._planes:
@@ -249,30 +210,19 @@ class Survey:
         seen = on_map(box.intersection(window), self.shape, ring=self.ring)
         digested = hashlib.sha256() if digest else None
 
-        def as_path(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        def in_box(name: str, dtype: type[np.generic]) -> NDArray[Any]:
             pixels = self.read(name, seen)
             if digested:
                 digested.update(_little_endian(pixels))
-            placed = borrow(box.shape, dtype, None if seen == box else 0)
-            placed[seen.within(box)] = pixels
-            return placed
+            plane = borrow(box.shape, dtype, None if seen == box else 0)
+            plane[seen.within(box)] = pixels
+            return plane
 
-        planes = as_path("counts", np.float64), as_path("background", np.float64), as_path("mask", np.bool_)
+        planes = in_box("counts", np.float64), in_box("background", np.float64), in_box("mask", np.bool_)
         return Window(*planes, digest=digested.hexdigest() if digested else "")
 
     def digest_window(self, window: Box) -> str:
-        """Digest the pixels of the map that a window holds.
-
-        Parameters
-        ----------
-        window : Box
-            It may reach beyond the map.
-
-        Returns
-        -------
-        str
-            SHA-256 of counts, background and mask in their own types, little-endian.
-        """
+        """SHA-256 of counts, background and mask of the map's pixels in `window`, in their own types, little-endian."""
         seen = on_map(window, self.shape, ring=self.ring)
         digest = hashlib.sha256()
         for name in ("counts", "background", "mask"):

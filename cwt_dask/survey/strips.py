@@ -62,7 +62,7 @@ class Strip:
     n_nan : int
         Pixels masked because counts or background are NaN, neither by MASK nor because they lie off the sky.
     n_bad_exposure : int
-        Used pixels whose exposure was NaN, infinite or negative.
+        Used pixels with an exposure that was NaN, infinite or negative.
     """
 
     y0: int
@@ -155,9 +155,7 @@ class OpenSurvey:
                 file = files[plane.path]
                 hdu = file.find(plane)
                 if hdu is not None:
-                    planes[name] = FitsPlane(
-                        hdu, file.path, gzipped=file.gzipped, band=source.band, combine=combine, stack=stack
-                    )
+                    planes[name] = FitsPlane(hdu, file, band=source.band, combine=combine, stack=stack)
             yield cls(planes, _check_together(planes), tuple(files.values()))
 
     @property
@@ -167,7 +165,7 @@ class OpenSurvey:
 
     @property
     def where(self) -> dict[str, str]:
-        """HDU and file of each plane, in words."""
+        """HDU and file of each plane, for messages."""
         return {name: plane.where for name, plane in self.planes.items()}
 
     @property
@@ -177,7 +175,7 @@ class OpenSurvey:
 
     @property
     def exposure_unit(self) -> str:
-        """What the header of the exposure says of its unit, in no particular spelling; empty where it says nothing."""
+        """BUNIT of the exposure, in any spelling; empty where there is none."""
         header = self.planes["exposure"].header if "exposure" in self.planes else {}
         return str(header.get("BUNIT", "")).strip()
 
@@ -191,7 +189,7 @@ class OpenSurvey:
         """
         n_rows, n_columns = self.shape
         wcs = wcs_from_text(self.header_text)
-        height = rows_of_a_strip(n_columns)
+        height = _strip_height(n_columns)
         for y0 in range(0, n_rows, height):
             rows = range(y0, min(y0 + height, n_rows))
             raw = {name: plane.read(len(rows)) for name, plane in self.planes.items()}
@@ -200,8 +198,8 @@ class OpenSurvey:
             file.refuse_changed()
 
 
-def rows_of_a_strip(n_columns: int) -> int:
-    """Rows, a power of two, of the strips in which a map of so many columns is read."""
+def _strip_height(n_columns: int) -> int:
+    """Rows of a strip of a map of `n_columns`, a power of two."""
     height = MOST_ROWS
     while height > 1 and height * n_columns > _STRIP_PIXELS:
         height //= 2
@@ -209,7 +207,7 @@ def rows_of_a_strip(n_columns: int) -> int:
 
 
 def _check_together(planes: Mapping[str, FitsPlane]) -> str:
-    """Check that planes have one shape, as many bands, and one sky; give the WCS cards of the counts."""
+    """Check that planes have one shape, the same bands and one sky; give the WCS cards of the counts."""
     counts = planes["counts"]
     if counts.n_bands == 1 and counts.band not in (None, 0, "sum"):
         raise SurveyError(f"{counts.where} has no band {counts.band}: it is one image; leave out band")

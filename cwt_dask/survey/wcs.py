@@ -62,27 +62,16 @@ _GRID_POINTS = 33
 
 
 @contextmanager
-def _fixes_unsaid() -> Iterator[None]:
-    """Keep quiet about old spellings that astropy reads all the same."""
+def _quiet_fixes() -> Iterator[None]:
+    """Suppress warnings about old spellings that astropy reads all the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         yield
 
 
 def wcs_from_text(text: str) -> WCS:
-    """Build the WCS that `celestial_header` kept.
-
-    Parameters
-    ----------
-    text : str
-        FITS header cards, one a line.
-
-    Returns
-    -------
-    astropy.wcs.WCS
-        Two axes, x and y.
-    """
-    with _fixes_unsaid():
+    """Build the WCS, of two axes, from the cards that `celestial_header` kept."""
+    with _quiet_fixes():
         return WCS(fits.Header.fromstring(text, sep="\n"))
 
 
@@ -95,24 +84,24 @@ def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | N
     shape : tuple of int
         Rows and columns.
     where : str
-        The image in words.
+        The image, for messages.
 
     Returns
     -------
     str or None
-        The cards, one a line; None where the two axes are not a pair of celestial ones. They are those of the header,
-        but for cylindrical maps with columns more than 180 deg from the reference, whose reference is moved.
+        The cards of the header, one a line; None where the two axes are not a pair of celestial ones. In cylindrical
+        maps with columns more than 180 deg from the reference the reference is moved.
 
     Raises
     ------
     SurveyError
-        If the coordinates depend on more than these cards, or are not understood, or a number among them is none.
+        If the coordinates depend on more than these cards, or are not understood, or a number is malformed.
     """
     for keyword in header:
         if _LOOKUP_TABLE.fullmatch(keyword):
             raise SurveyError(f"{where} has {keyword}: distortions by lookup table cannot be kept; resample the maps")
     with (
-        _fixes_unsaid(),
+        _quiet_fixes(),
         np.errstate(all="ignore"),
         damage_named(f"the WCS of {where} cannot be used", "correct its header"),
     ):
@@ -120,10 +109,10 @@ def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | N
 
 
 def _with_plain_numbers(header: Any, where: str) -> fits.Header:
-    """Give the header as astropy's WCS can be trusted with it, or refuse it.
+    """Give the header in a form that astropy's WCS reads correctly, or refuse it.
 
-    That takes a number that it cannot read for absent, which leaves the default, and with it another sky; of one with
-    Fortran's exponent, ``1.5D2``, it reads what stands before the D.
+    A number that astropy cannot read counts as absent, which leaves the default, and with it another sky; of one with
+    Fortran's exponent, ``1.5D2``, it reads the part before the D.
     """
     for card in header.cards:
         if _NUMBER.fullmatch(card.keyword) and (fault := _fault(card)):
@@ -132,7 +121,7 @@ def _with_plain_numbers(header: Any, where: str) -> fits.Header:
 
 
 def _fault(card: fits.Card) -> str | None:
-    """What is wrong with a card's number."""
+    """The error in a card's number."""
     try:
         value = card.value
     except fits.VerifyError:  # neither number nor text, such as 184.5e or NaN
@@ -182,8 +171,8 @@ def centred(text: str, shape: tuple[int, int]) -> str:
     """Give the cards of the same sky with its reference in the map's middle, where columns get no position otherwise.
 
     astropy gives none to what is more than 180 deg of native longitude from the projection's centre, although it is
-    good sky. Telling it not to check (``bounds_check``) is no way out: copies and cutouts of a WCS check again, rows
-    beyond the poles get latitudes above 90 deg, and positions come back as pixels beside the map.
+    good sky. Switching its check off (``bounds_check``) does not help: copies and cutouts of a WCS check again, rows
+    beyond the poles get latitudes above 90 deg, and positions are converted to pixels outside of the map.
     """
     wcs = wcs_from_text(text)
     circle = _columns_of_circle(wcs)
@@ -225,7 +214,15 @@ def _identical(one: WCS, other: WCS, shape: tuple[int, int]) -> bool:
 
 
 def same_sky(one: str, other: str, shape: tuple[int, int]) -> bool:
-    """Whether two kept headers give the pixels the same positions, to a thousandth of a pixel; frames may differ."""
+    """Whether two kept headers give the pixels the same positions, to a thousandth of a pixel; frames may differ.
+
+    Parameters
+    ----------
+    one, other : str
+        Cards, as `celestial_header` gives them.
+    shape : tuple of int
+        Rows and columns.
+    """
     if one == other:
         return True
     first, second = wcs_from_text(one), wcs_from_text(other)
@@ -236,21 +233,11 @@ def same_sky(one: str, other: str, shape: tuple[int, int]) -> bool:
 
 
 def pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
-    """Measure the size of a pixel at the map's centre.
+    """Measure the size of a pixel at the map's centre, in degrees.
 
-    Parameters
-    ----------
-    wcs : astropy.wcs.WCS
-        Two celestial axes.
-    shape : tuple of int
-        Rows and columns.
-
-    Returns
-    -------
-    float
-        Square root of the pixel's solid angle, in degrees; where the centre is off the sky, that of its area in the
-        plane of projection. Six digits: more would make 0.6 deg something else than 6 pixels of 0.1 deg where the
-        centre is half a pixel off the equator.
+    It is the square root of the pixel's solid angle; where the centre is off the sky, of its area in the plane of
+    projection. Six digits: more would make 0.6 deg something else than 6 pixels of 0.1 deg where the centre is half a
+    pixel off the equator.
     """
     y, x = ((length - 1) / 2 for length in shape)
     world = wcs.all_pix2world(x + np.array([-0.5, 0.5, 0, 0]), y + np.array([0, 0, -0.5, 0.5]), 0)
@@ -273,7 +260,7 @@ def repeats_edge_column(wcs: WCS, shape: tuple[int, int]) -> bool:
 
 
 def on_sky(wcs: WCS, rows: range, n_columns: int) -> NDArray[np.bool_]:
-    """Tell the pixels that lie on the sky from those that the projection puts nowhere.
+    """Find the pixels with a sky position in this projection.
 
     Parameters
     ----------
@@ -303,7 +290,14 @@ def _columns_on_sky(wcs: WCS, n_columns: int) -> NDArray[np.bool_]:
 
 
 def has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> NDArray[np.bool_]:
-    """Whether pixels, counted from 0, lie on the sky."""
+    """Whether pixels have a sky position.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+    x, y : ndarray or float
+        Columns and rows, from 0.
+    """
     has: NDArray[np.bool_] = ~np.isnan(wcs.all_pix2world(x, y, 0)).any(axis=0)
     return has
 

@@ -62,7 +62,7 @@ class StoreWriter:
             spool.close()
 
     def add(self, strip: Strip) -> None:
-        """Take up the next rows; strips never straddle two rows of chunks."""
+        """Write the next rows; strips never straddle two rows of chunks."""
         first = strip.y0 % CHUNK
         end = strip.y0 + len(strip.mask)
         for name, plane in strip.planes().items():
@@ -74,7 +74,7 @@ class StoreWriter:
         with flushing_behind(self._group):
             for name, array in self._arrays.items():
                 for columns, pixels in self._spools[name].chunks(end - start):
-                    # One that is not there is one that is lost.
+                    # A missing chunk means a lost one.
                     array.with_config({"write_empty_chunks": True})[start:end, columns] = pixels
         counts, mask = ((pixels for _, pixels in self._spools[name].chunks(end - start)) for name in ("counts", "mask"))
         of_valid = (pixels[valid > 0].astype(np.float64) for pixels, valid in zip(counts, mask, strict=True))
@@ -98,7 +98,7 @@ class _Spool:
     Parameters
     ----------
     directory : Path
-        Where there is room; the file has no name there.
+        Where the file is made, without a name.
     width : int
         Columns of the map.
     dtype : dtype

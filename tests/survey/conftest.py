@@ -41,6 +41,12 @@ def planes():
 
 
 @pytest.fixture
+def two(planes):
+    """Counts and background alone."""
+    return {name: planes[name] for name in ("counts", "background")}
+
+
+@pytest.fixture
 def write(tmp_path):
     """Write planes to a FITS file; each one's HDU has its name in capitals, the first one is the primary."""
 
@@ -58,5 +64,3 @@ def write(tmp_path):
         return path
 
     return write_fits
-
-    return write

@@ -15,7 +15,15 @@ from cwt_dask.reprocess import reprocess
 from cwt_dask.run import plan_survey
 from cwt_dask.survey import SurveySource, as_file, ingest
 
-OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 2, "tile_size": 100, "workers": 0}
+OPTIONS = {
+    "no_report": True,
+    "n_scale": 2,
+    "min_scale": 1.2,
+    "step_scale": 1.5,
+    "max_iter": 2,
+    "tile_size": 100,
+    "workers": 0,
+}
 SHAPE = (40, 60)
 
 
@@ -41,18 +49,20 @@ def dataset(sky):
     )
 
 
-def test_a_run_on_a_dataset_is_the_run_on_its_file(dataset, sky, tmp_path):
+def test_a_run_on_a_dataset_is_the_run_on_its_file(dataset, sky, tmp_path, monkeypatch):
     file = write_survey(tmp_path / "survey.fits", *sky)
     run = run_survey(dataset, tmp_path / "run", **OPTIONS)
-    assert (
-        run.certificate["digest_maps"] == run_survey(file, tmp_path / "of_file", **OPTIONS).certificate["digest_maps"]
-    )
+    of_file = run_survey(file, tmp_path / "of_file", **OPTIONS)
+    assert run.certificate["digest_maps"] == of_file.certificate["digest_maps"]
     np.testing.assert_array_equal(run.survey.mask, sky[2])
     # The same dataset again is the same run; nothing is left of the file.
     assert run_survey(dataset, tmp_path / "run", **OPTIONS).certificate == run.certificate
     assert plan_survey(dataset, **OPTIONS).survey_digest == run.survey.statistics.digest
     again = reprocess(dataset, run.files.path, tmp_path / "again", workers=0)
     assert again.certificate["digest_maps"] == run.certificate["digest_maps"]
+    monkeypatch.setitem(sys.modules, "gammapy.maps", None)
+    with pytest.raises(InputError, match=r"maps for Gammapy need Gammapy: pip install 'cwt_dask\[gammapy\]'"):
+        run.to_gammapy()
 
 
 def test_maps_may_come_by_name(sky, tmp_path):
@@ -137,10 +147,3 @@ def test_one_image_is_analysed_as_its_arrays_are(dataset, sky):
     dataset.counts = a_map(np.ones((3, *SHAPE)))
     with pytest.raises(InputError, match=r"counts has shape \(3, 40, 60\): give an image"):
         CWTData.from_dataset(dataset, n_scale=2)
-
-
-def test_without_gammapy_it_says_what_to_install(dataset, tmp_path, monkeypatch):
-    run = run_survey(dataset, tmp_path / "run", **OPTIONS)
-    monkeypatch.setitem(sys.modules, "gammapy.maps", None)
-    with pytest.raises(InputError, match=r"maps for Gammapy need Gammapy: pip install 'cwt_dask\[gammapy\]'"):
-        run.to_gammapy()

@@ -1,7 +1,7 @@
 """Every way to keep the same numbers in FITS gives the same survey."""
 
 import gzip
-import shutil
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -9,11 +9,8 @@ from astropy.io import fits
 
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey import SurveySource, ingest, scan
-
-
-@pytest.fixture
-def two(planes):
-    return {name: planes[name] for name in ("counts", "background")}
+from cwt_dask.survey.fits_file import FitsFile
+from cwt_dask.survey.fits_plane import FitsPlane
 
 
 @pytest.fixture
@@ -53,11 +50,27 @@ def test_the_fermi_map(shared_data, tmp_path):
             np.testing.assert_array_equal(getattr(survey, name).compute(), hdus[name.upper()].data)
 
 
-def test_gzip(plain, tmp_path):
-    packed = tmp_path / "survey.fits.gz"
-    with plain.open("rb") as source, gzip.open(packed, "wb") as target:
-        shutil.copyfileobj(source, target)
-    assert digest(packed) == digest(plain)
+def gzipped(path):
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes(), 1))
+    return packed
+
+
+def tiled(path, **options):
+    """The same file, its images compressed tile by tile without loss."""
+    with fits.open(path) as hdus:
+        # quantize_level 0 keeps floats to the last bit, with the algorithms that can.
+        lossless = {"quantize_level": 0, "compression_type": "GZIP_1"}
+        tiles = [
+            fits.CompImageHDU(hdu.data, hdu.header, **{**options, **({} if hdu.name == "COUNTS" else lossless)})
+            for hdu in hdus
+        ]
+        fits.HDUList([fits.PrimaryHDU(), *tiles]).writeto(path.with_suffix(".fits.fz"))
+    return path.with_suffix(".fits.fz")
+
+
+def test_gzip(plain):
+    assert digest(gzipped(plain)) == digest(plain)
 
 
 def test_data_in_extensions(write, two, plain):
@@ -109,15 +122,8 @@ def test_blank_means_nothing_to_floats(write, two, plain, wcs_cards):
 
 
 @pytest.mark.parametrize("options", [{}, {"compression_type": "GZIP_2"}, {"tile_shape": (7, 13)}])
-def test_tile_compression(tmp_path, plain, options):
-    hdus = fits.HDUList(fits.PrimaryHDU())
-    with fits.open(plain) as original:
-        for hdu in original:
-            # quantize_level 0 keeps floats to the last bit, with the algorithms that can.
-            lossless = {} if hdu.name == "COUNTS" else {"quantize_level": 0, "compression_type": "GZIP_1"}
-            hdus.append(fits.CompImageHDU(hdu.data, hdu.header, **{**options, **lossless}))
-        hdus.writeto(tmp_path / "survey.fits.fz")
-    assert digest(tmp_path / "survey.fits.fz") == digest(plain)
+def test_tile_compression(plain, options):
+    assert digest(tiled(plain, **options)) == digest(plain)
 
 
 def test_tiles_of_scaled_unsigned_and_blank_integers(tmp_path, wcs_cards):
@@ -164,8 +170,8 @@ def test_leading_axes_of_length_one_are_dropped(write, two, plain):
     assert digest(path) == digest(path, band=0) == digest(path, band="sum") == digest(plain) == digest(plain, band=0)
 
 
-@pytest.mark.parametrize("packing", ["plain", "gzip", "tiles"])
-def test_cubes(write, tmp_path, packing):
+@pytest.mark.parametrize("packed", [lambda path: path, gzipped, tiled])
+def test_cubes(write, packed):
     rng = np.random.default_rng(8)
     cubes = {
         "counts": rng.poisson(3, (3, 40, 60)).astype(np.int16),
@@ -173,18 +179,7 @@ def test_cubes(write, tmp_path, packing):
         "exposure": rng.integers(1, 9, (3, 40, 60)).astype(np.float32),
         "mask": (rng.random((3, 40, 60)) > 0.2).astype(np.uint8),
     }
-    path = write("cube.fits", **cubes)
-    if packing == "gzip":
-        (tmp_path / "cube.fits.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
-        path = tmp_path / "cube.fits.gz"
-    if packing == "tiles":
-        with fits.open(path) as hdus:
-            tiles = [
-                fits.CompImageHDU(hdu.data, hdu.header, quantize_level=0, compression_type="GZIP_1") for hdu in hdus
-            ]
-            fits.HDUList([fits.PrimaryHDU(), *tiles]).writeto(tmp_path / "cube.fits.fz")
-        path = tmp_path / "cube.fits.fz"
-
+    path = packed(write("cube.fits", **cubes))
     second = write("second.fits", **{name: cube[1] for name, cube in cubes.items()})
     assert digest(path, band=1) == digest(path, band="1") == digest(second)
 
@@ -275,13 +270,8 @@ def test_more_than_two_gigabytes(tmp_path):
     with pytest.raises(SurveyError, match=r"BACKGROUND .* is 2 x 3 pixels .* 60000 x 12000"):
         scan(SurveySource.of(path))
 
-    from contextlib import ExitStack
-
-    from cwt_dask.survey.fits_file import FitsFile
-    from cwt_dask.survey.fits_plane import FitsPlane
-
     with ExitStack() as stack:
         file = stack.enter_context(FitsFile.open(path))
-        plane = FitsPlane(file.hdus[0], path, gzipped=False, band=None, combine=np.sum, stack=stack)
+        plane = FitsPlane(file.hdus[0], file, band=None, combine=np.sum, stack=stack)
         plane._rows[0]._handle.seek(4 * (shape[0] - 1) * shape[1], 1)
         assert plane.read(1)[0, -1] == 7

@@ -7,7 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cwt_dask.errors import SurveyError
@@ -56,6 +56,14 @@ def header_of(cards):
     return header
 
 
+def check_identical(one, other, x, y):
+    for a, b in zip(one.all_pix2world(x, y, 0), other.all_pix2world(x, y, 0), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+PIXELS = np.meshgrid(np.arange(60), np.arange(40))
+
+
 @pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
 @pytest.mark.parametrize("name", HEADERS)
 def test_positions_survive_bit_for_bit(name, wcs_cards):
@@ -63,9 +71,7 @@ def test_positions_survive_bit_for_bit(name, wcs_cards):
     original = WCS(header)
     text = celestial_header(header, SHAPE, "COUNTS")
     rebuilt = wcs_from_text(text)
-    x, y = np.meshgrid(np.arange(-5, 70, 2.5), np.arange(-5, 50, 2.5))
-    for one, other in zip(original.all_pix2world(x, y, 0), rebuilt.all_pix2world(x, y, 0), strict=True):
-        np.testing.assert_array_equal(one, other)
+    check_identical(original, rebuilt, *np.meshgrid(np.arange(-5, 70, 2.5), np.arange(-5, 50, 2.5)))
     assert wcs_to_celestial_frame(rebuilt).is_equivalent_frame(wcs_to_celestial_frame(original))
     assert "OBSERVER" not in text
     assert "\n".join(line.rstrip() for line in text.splitlines()) == text
@@ -80,29 +86,22 @@ def test_positions_survive_bit_for_bit(name, wcs_cards):
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_digits_survive(wcs_cards, crval, crpix, cdelt, angle, projection):
-    cards = wcs_cards(projection, CRVAL1=crval, CRPIX1=crpix, CDELT1=-cdelt, CROTA2=angle)
-    header = header_of(cards)
-    rebuilt = wcs_from_text(celestial_header(header, SHAPE, "COUNTS"))
-    for one, other in zip(WCS(header).all_pix2world(7, 9, 0), rebuilt.all_pix2world(7, 9, 0), strict=True):
-        np.testing.assert_array_equal(one, other)
+    # Where a column of CAR is farther from the reference, the reference moves (test_off_sky.py).
+    assume(projection != "CAR" or abs(crpix) + SHAPE[1] < 180 / cdelt)
+    header = header_of(wcs_cards(projection, CRVAL1=crval, CRPIX1=crpix, CDELT1=-cdelt, CROTA2=angle))
+    check_identical(WCS(header), wcs_from_text(celestial_header(header, SHAPE, "COUNTS")), 7, 9)
 
 
-def test_positions_survive_files_and_stores(write, planes, wcs_cards, tmp_path):
-    path = write(
-        wcs=wcs_cards("TAN", DATE_OBS="x", **ROTATED), counts=planes["counts"], background=planes["background"]
-    )
+def test_positions_survive_files_and_stores(write, two, wcs_cards, tmp_path):
+    path = write(wcs=wcs_cards("TAN", DATE_OBS="x", **ROTATED), **two)
     survey = ingest(SurveySource.of(path), tmp_path / "out.zarr")
-    original = WCS(fits.getheader(path))
-    x, y = np.meshgrid(np.arange(60), np.arange(40))
-    for one, other in zip(original.all_pix2world(x, y, 0), survey.wcs.all_pix2world(x, y, 0), strict=True):
-        np.testing.assert_array_equal(one, other)
+    check_identical(WCS(fits.getheader(path)), survey.wcs, *PIXELS)
 
 
-def test_axes_that_are_dropped_leave_the_sky_alone(write, planes, wcs_cards):
+def test_axes_that_are_dropped_leave_the_sky_alone(write, two, wcs_cards):
     energy = {"WCSAXES": 3, "CTYPE3": "ENERGY", "CRVAL3": 10.0, "CRPIX3": 1.0, "CDELT3": 0.5, "CUNIT3": "GeV"}
-    names = ("counts", "background")
-    flat = scan(SurveySource.of(write("flat.fits", **{name: planes[name] for name in names})))
-    cube = write(wcs={**energy, **wcs_cards()}, **{name: planes[name][np.newaxis] for name in names})
+    flat = scan(SurveySource.of(write("flat.fits", **two)))
+    cube = write(wcs={**energy, **wcs_cards()}, **{name: plane[np.newaxis] for name, plane in two.items()})
     assert scan(SurveySource.of(cube)).digest == flat.digest
 
 
@@ -123,10 +122,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_survive_is_refused_by_name(name, write, planes, wcs_cards):
+def test_what_cannot_survive_is_refused_by_name(name, write, two, wcs_cards):
     more, message = REFUSED[name]
     cards = {**{key: more[key] for key in more if key == "WCSAXES"}, **wcs_cards(**more)}
-    cube = {plane: planes[plane][np.newaxis] for plane in ("counts", "background")}
+    cube = {name: plane[np.newaxis] for name, plane in two.items()}
     with pytest.raises(SurveyError, match=message):
         scan(SurveySource.of(write(wcs=cards, **cube)))
 
@@ -172,12 +171,11 @@ def test_all_spellings_of_a_number_are_one_sky(wcs_cards, projection, value):
     cards = wcs_cards(projection)
     text = celestial_header(spelled(cards, "CRVAL1", value), SHAPE, "COUNTS")
     plain = celestial_header(header_of({**cards, "CRVAL1": 150.0}), SHAPE, "COUNTS")
-    x, y = np.meshgrid(np.arange(60), np.arange(40))
-    found, expected = (wcs_from_text(cards).all_pix2world(x, y, 0) for cards in (text, plain))
+    found, expected = (wcs_from_text(cards).all_pix2world(*PIXELS, 0) for cards in (text, plain))
     # Of CRVAL that lie far from the circle wcslib brings back not all positions to it.
     np.testing.assert_allclose((found[0] - expected[0] + 180) % 360 - 180, 0, atol=1e-6)
     np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(wcs_from_text(text).all_world2pix(*expected, 0), (x, y), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(wcs_from_text(text).all_world2pix(*expected, 0), PIXELS, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("keyword", ["CRPIX1", "CDELT2", "CROTA2", "PC1_1", "LONPOLE", "PV2_1"])
@@ -187,17 +185,11 @@ def test_not_a_digit_is_lost_of_numbers_with_a_d(wcs_cards, keyword):
     cards[keyword] = cards[keyword] * (1 + 2**-52)
     text = celestial_header(spelled(cards, keyword, f"{cards[keyword]:.16e}".replace("e", "D")), SHAPE, "COUNTS")
     plain = celestial_header(header_of(cards), SHAPE, "COUNTS")
-    x, y = np.meshgrid(np.arange(60), np.arange(40))
-    for one, other in zip(*(wcs_from_text(cards).all_pix2world(x, y, 0) for cards in (text, plain)), strict=True):
-        np.testing.assert_array_equal(one, other)
+    check_identical(wcs_from_text(text), wcs_from_text(plain), *PIXELS)
 
 
 def test_coordinates_that_would_change_are_refused(wcs_cards, monkeypatch):
-    import re
-
-    from cwt_dask.survey import wcs
-
-    monkeypatch.setattr(wcs, "_KEPT", re.compile("CTYPE[12]|CRVAL[12]|CDELT[12]"))
+    monkeypatch.setattr("cwt_dask.survey.wcs._KEPT", re.compile("CTYPE[12]|CRVAL[12]|CDELT[12]"))
     with pytest.raises(SurveyError, match=r"the WCS of COUNTS \(CTYPE1 = GLON-CAR, .*\) does not survive"):
         celestial_header(header_of(wcs_cards()), SHAPE, "COUNTS")
 
@@ -295,7 +287,7 @@ def test_the_circle_of_cyp_is_that_of_astropy(wcs_cards, radius):
 
 
 @pytest.mark.parametrize(("columns", "wraps"), [(60, True), (61, False)])
-def test_facts_tell_of_circles(write, wcs_cards, columns, wraps):
+def test_statistics_know_of_circles(write, wcs_cards, columns, wraps):
     wcs = wcs_cards(CRPIX1=(columns + 1) / 2, CDELT1=-6.0, CDELT2=4.5)
     ones = np.ones((40, columns), np.int16)
     statistics = scan(SurveySource.of(write(wcs=wcs, counts=ones, background=ones)))
