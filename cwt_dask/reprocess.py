@@ -10,8 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from cwt_dask.config.declaration import option_names
 from cwt_dask.config.options import Options
-from cwt_dask.config.settings import Settings, option_names
+from cwt_dask.config.settings import Settings
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.pipeline.create import open_store
 from cwt_dask.pipeline.reuse import ISLANDS, told, why_compute

@@ -344,7 +344,7 @@ def _(_):
 typed("reprocessing a run into itself", "reprocess", "survey.fits", "run", "run")
 CASES["a Zarr group that is no survey"] = with_store(kind="other")
 CASES["a store of another version"] = with_store(version=1)
-CASES["a store whose description is damaged"] = with_store(statistics={"shape": 5})
+CASES["a store whose description is damaged"] = with_store(facts={"shape": 5})
 
 
 @case("a store whose file is damaged")

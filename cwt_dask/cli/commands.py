@@ -9,9 +9,10 @@ import click
 from click.core import ParameterSource
 
 from cwt_dask import __version__
-from cwt_dask.cli.options import EXECUTION, SETTINGS, SOURCE, options
-from cwt_dask.config.options import OPTION_NAMES
-from cwt_dask.config.settings import read_toml, refuse_unknown
+from cwt_dask.cli.options import declared_options
+from cwt_dask.config.execution import Execution
+from cwt_dask.config.options import OPTION_NAMES, SourceOptions
+from cwt_dask.config.settings import Settings, read_toml, refuse_unknown
 from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.inspection.compare import compare_runs, describe
 from cwt_dask.inspection.match import associate, describe_match, match_run
@@ -33,6 +34,13 @@ from cwt_dask.survey import ingest as ingest_survey
 
 if TYPE_CHECKING:
     from cwt_dask.runtime.progress import Reporter
+
+_config = click.option(
+    "--config",
+    metavar="FILE",
+    multiple=True,
+    help="TOML file with any of these options; of several files later ones win, and the command line wins over all.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -56,13 +64,14 @@ def cli() -> None:
 @cli.command()
 @click.argument("survey")
 @click.argument("run_dir")
-@options(SOURCE, SETTINGS, EXECUTION)
+@declared_options(SourceOptions, Settings, Execution)
+@_config
 def run(survey: str, run_dir: str, **_: Any) -> int:
     """Find the sources of SURVEY: maps, catalogue, certificate and report go to RUN_DIR.
 
     On an existing RUN_DIR of the same survey and settings it goes on where that stopped. Take as finest scale about the
-    width (sigma) of the point spread function. Options from --n-scale to --memory-target decide the result, those after
-    them only how it is come by.
+    width (sigma) of the point spread function. Options from --n-scale to --source-prefix decide the result; the
+    remaining options do not change the result.
 
     Example: cwt-dask run survey.fits run --n-scale 3 --min-scale 0.12deg --step-scale 1.5 --workers 4
     """
@@ -77,7 +86,8 @@ def run(survey: str, run_dir: str, **_: Any) -> int:
 @click.argument("new_run")
 @click.option("--dry-run", is_flag=True, help="Say what would be taken over and what computed; nothing is run.")
 @click.option("--current", metavar="LINK", help="Symbolic link to point to NEW_RUN, if every promise is kept.")
-@options(SOURCE, EXECUTION)
+@declared_options(SourceOptions, Execution)
+@_config
 def reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: str | None, **_: Any) -> int:
     """Run on SURVEY, a new version of what OLD_RUN analysed, under its settings: unchanged tiles are taken over.
 
@@ -139,7 +149,8 @@ def match(run_dir: str, catalogue: str, radius: float) -> None:
 
 @cli.command()
 @click.argument("survey")
-@options(SOURCE, SETTINGS, EXECUTION)
+@declared_options(SourceOptions, Settings, Execution)
+@_config
 def plan(survey: str, **_: Any) -> None:
     """Say what `run` would do with SURVEY and what it would need; nothing is run or written.
 
@@ -151,7 +162,7 @@ def plan(survey: str, **_: Any) -> None:
 @cli.command()
 @click.argument("survey")
 @click.argument("out")
-@options(SOURCE)
+@declared_options(SourceOptions)
 def ingest(survey: str, out: str, **source: Any) -> None:
     """Make of SURVEY a store OUT (.zarr) that workers read window by window; `run` takes it in place of SURVEY.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
-from cwt_dask.config.settings import AutoYesNo, option_names
-from cwt_dask.config.validation import LARGEST_SIZE, as_whole, check_choice, check_flag, shown
+from cwt_dask.config.declaration import Checked, declaration, option, option_names
+from cwt_dask.config.settings import AutoYesNo
+from cwt_dask.config.validation import Choice, Flag, Instance, Size, Whole, shown
 from cwt_dask.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -17,45 +17,48 @@ ClusterKind = Literal["local", "address", "slurm", "mpi", "kubernetes"]
 LogFormat = Literal["text", "json"]
 
 
-@dataclass(frozen=True)
-class Cluster:
+@declaration
+class Cluster(Checked):
     """Which cluster carries out a run.
-
-    Parameters
-    ----------
-    kind : {"local", "address", "slurm", "mpi", "kubernetes"}
-        Worker processes of this machine; a scheduler that runs already; jobs of SLURM, or what its `srun` has started;
-        what `mpirun` has started; pods.
-    minimum : int or None
-        Where workers come and go with the work (slurm, kubernetes): so many stay. None: all that there may be.
-    plaintext : bool
-        Agree to a scheduler without TLS where there is no other (kubernetes).
-    options : dict
-        Handed on as they are to what makes the cluster: `distributed.LocalCluster`, `distributed.Client`,
-        `dask_jobqueue.SLURMCluster` or `SLURMRunner`, `dask_mpi.initialize`, `dask_kubernetes.operator.KubeCluster`.
 
     Raises
     ------
     SettingsError
         If a value is impossible.
+
+    Examples
+    --------
+    >>> from cwt_dask.execution import Cluster, Execution
+    >>> cluster = Cluster("slurm", options={"queue": "long", "walltime": "02:00:00"})
+    >>> Execution(cluster=cluster, workers=16).fewest_workers
+    16
     """
 
-    kind: ClusterKind = "local"
-    minimum: int | None = None
-    plaintext: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    prefix: ClassVar[str] = "cluster."
 
-    def __post_init__(self) -> None:
-        check_choice("cluster.kind", self.kind, get_args(ClusterKind))
-        if self.minimum is not None:
-            as_whole("cluster.minimum", self.minimum, 0)
-        check_flag("cluster.plaintext", self.plaintext)
-        if not isinstance(self.options, dict):
-            raise SettingsError(f"cluster.options is {shown(self.options)}: it must be a table")
+    kind: ClusterKind = option(
+        "local",
+        Choice(get_args(ClusterKind)),
+        "Worker processes of this machine; a scheduler that runs already; jobs of SLURM, or what its `srun` has "
+        "started; what `mpirun` has started; pods.",
+    )
+    minimum: int | None = option(
+        None, Whole(0), "Number of workers kept while there is no work (slurm, kubernetes); default: all."
+    )
+    plaintext: bool = option(
+        False, Flag(), "Agree to a scheduler without TLS where there is no other choice (kubernetes)."
+    )
+    options: Mapping[str, Any] = option(
+        dict,
+        Instance(dict, "a table"),
+        "Passed as they are to what makes the cluster: `distributed.LocalCluster`, `distributed.Client`, "
+        "`dask_jobqueue.SLURMCluster` or `SLURMRunner`, `dask_mpi.initialize`, "
+        "`dask_kubernetes.operator.KubeCluster`.",
+    )
 
     @classmethod
     def parse(cls, given: Any) -> Cluster:
-        """What a user says of the cluster: its kind, or a table of the fields above.
+        """A cluster as a user gives it: its kind, or a table of the fields above.
 
         Raises
         ------
@@ -74,76 +77,69 @@ class Cluster:
         return cls(**table)
 
 
-@dataclass(frozen=True)
-class Execution:
-    """How a run is carried out; nothing here changes its result.
+class _OfCluster(Choice):
+    """A kind of cluster, or all that is known of one."""
 
-    Parameters
-    ----------
-    workers : int or None
-        Worker processes of a local cluster; None takes one a core, 0 does everything in this process.
-    threads : int
-        Threads an FFT may use in each worker.
-    memory_limit : int
-        Bytes a worker may use.
-    cluster : Cluster
-        Where the workers are.
-    scheduler : str or None
-        Address of a Dask scheduler to use in place of a local cluster, such as "tls://host:8786".
-    scheduler_file : str or None
-        Name of a file with that address.
-    keep_history : bool
-        Keep the model of every iteration.
-    fits : {"auto", "yes", "no"}
-        Whether `maps.fits` is written; auto writes it for maps small enough to be handy.
-    no_report : bool
-        Leave `report.html` out.
-    overwrite : bool
-        Replace an existing run.
-    quiet : bool
-        Print errors only.
-    log_format : {"text", "json"}
-        What the command line prints while it runs: words for people, or a line of JSON an event.
+    def check(self, _: str, value: Any) -> Cluster:
+        return value if isinstance(value, Cluster) else Cluster.parse(value)
+
+    def text(self, value: Any) -> str:
+        return str(value.kind)
+
+
+@declaration
+class Execution(Checked):
+    """How a run is carried out; nothing here changes its result.
 
     Raises
     ------
     SettingsError
         If a value is impossible.
+
+    Examples
+    --------
+    >>> from cwt_dask.execution import Execution
+    >>> Execution(workers=4, memory_limit="2GiB").memory_limit
+    2147483648
     """
 
-    workers: int | None = None
-    threads: int = 1
-    memory_limit: int = 4 * 2**30
-    cluster: Cluster = field(default_factory=Cluster)
-    scheduler: str | None = None
-    scheduler_file: str | None = None
-    keep_history: bool = False
-    fits: AutoYesNo = "auto"
-    no_report: bool = False
-    overwrite: bool = False
-    quiet: bool = False
-    log_format: LogFormat = "text"
+    workers: int | None = option(
+        None,
+        Whole(0),
+        "Worker processes, or the most that a cluster may start; default: one per core; 0: this process does all.",
+        metavar="N",
+    )
+    threads: int = option(1, Whole(1), "Threads that an FFT may use in each worker.")
+    memory_limit: int = option(4 * 2**30, Size(), "Memory that a worker may use: bytes, or text such as 4GiB.")
+    cluster: Cluster = option(
+        Cluster,
+        _OfCluster(get_args(ClusterKind)),
+        "Where the workers are; address: at `scheduler`. More of each in [cluster] of the configuration file.",
+    )
+    scheduler: str | None = option(
+        None,
+        Instance(str, "an address such as tls://host:8786"),
+        "Address of a Dask scheduler to use, such as tls://host:8786.",
+        metavar="ADDRESS",
+    )
+    scheduler_file: str | None = option(
+        None, Instance(str | PathLike, "the name of a file"), "File with the scheduler's address.", metavar="FILE"
+    )
+    keep_history: bool = option(False, Flag(), "Keep the model and support of every iteration.")
+    fits: AutoYesNo = option(
+        "auto", Choice(get_args(AutoYesNo)), "Write `maps.fits`; auto: if the map is small enough for it to be handy."
+    )
+    no_report: bool = option(False, Flag(), "Leave `report.html` out.")
+    overwrite: bool = option(False, Flag(), "Replace an existing run.")
+    log_format: LogFormat = option(
+        "text", Choice(get_args(LogFormat)), "Print text for people, or a line of JSON for each event."
+    )
+    quiet: bool = option(False, Flag(), "Print nothing but errors.")
 
     def __post_init__(self) -> None:
-        if self.workers is not None:
-            as_whole("workers", self.workers, 0)
-        as_whole("threads", self.threads, 1)
-        as_whole("memory_limit", self.memory_limit, 1, LARGEST_SIZE)
-        if not isinstance(self.scheduler, str | None):
-            raise SettingsError(f"scheduler is {shown(self.scheduler)}: it must be an address such as tls://host:8786")
-        if not isinstance(self.scheduler_file, str | PathLike | None):
-            raise SettingsError(f"scheduler_file is {shown(self.scheduler_file)}: it must be the name of a file")
-        check_choice("fits", self.fits, get_args(AutoYesNo))
-        check_flag("keep_history", self.keep_history)
-        check_flag("no_report", self.no_report)
-        check_flag("overwrite", self.overwrite)
-        check_flag("quiet", self.quiet)
-        check_choice("log_format", self.log_format, get_args(LogFormat))
+        super().__post_init__()
         if self.scheduler and self.scheduler_file:
             raise SettingsError("scheduler and scheduler_file are both given: give one of them")
-        self._check_cluster()
-
-    def _check_cluster(self) -> None:
         kind, given = self.cluster.kind, self.scheduler or self.scheduler_file
         if kind == "address" and not given:
             raise SettingsError("cluster is address: give the scheduler to use, by scheduler or scheduler_file")
@@ -158,5 +154,5 @@ class Execution:
 
     @property
     def fewest_workers(self) -> int:
-        """Where workers come and go: so many stay."""
+        """Number of workers kept where they come and go with the work."""
         return (self.workers or 0) if self.cluster.minimum is None else self.cluster.minimum

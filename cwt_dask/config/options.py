@@ -1,37 +1,43 @@
-"""All options of a call, by what they are for: settings, execution, and where the survey's planes are found."""
+"""All options of a call, by what they are for: settings, execution, and where the images of the survey are found."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dask.utils import parse_bytes
-
-from cwt_dask.config.execution import Cluster, Execution
-from cwt_dask.config.settings import Settings, kernels_of, option_names, refuse_unknown
-from cwt_dask.config.validation import shown
-from cwt_dask.errors import SettingsError
+from cwt_dask.config.declaration import Checked, declaration, option, option_names
+from cwt_dask.config.execution import Execution
+from cwt_dask.config.settings import Settings, kernels_of, refuse_unknown
+from cwt_dask.config.validation import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from os import PathLike
 
-SOURCE_OPTIONS = (
-    "counts_hdu",
-    "background_hdu",
-    "exposure_hdu",
-    "mask_hdu",
-    "background",
-    "exposure",
-    "mask",
-    "band",
-)
-_SIZES = ("memory_limit", "memory_target")
-OPTION_NAMES = (*option_names(Settings), *option_names(Execution), *SOURCE_OPTIONS)
+
+@declaration
+class SourceOptions(Checked):
+    """Where the images of a survey are found; they are checked where they are read."""
+
+    counts_hdu: str = option("COUNTS", Kind(), "HDU of the counts, by name or number.")
+    background_hdu: str = option("BACKGROUND", Kind(), "HDU of the background.")
+    exposure_hdu: str = option("EXPOSURE", Kind(), "HDU of the exposure, if there is one.")
+    mask_hdu: str = option("MASK", Kind(), "HDU of the mask (nonzero = use), if there is one.")
+    background: str | PathLike[str] | None = option(
+        None, Kind(), "Background from a file of its own.", metavar="FILE[HDU]"
+    )
+    exposure: str | PathLike[str] | None = option(None, Kind(), "Exposure from a file of its own.", metavar="FILE[HDU]")
+    mask: str | PathLike[str] | None = option(None, Kind(), "Mask from a file of its own.", metavar="FILE[HDU]")
+    band: int | str | None = option(None, Kind(), "Plane of a cube, from 0 on, or the sum of all.", metavar="I|sum")
+
+
+_DECLARED = (Settings, Execution, SourceOptions)
+OPTION_NAMES = tuple(name for declared in _DECLARED for name in option_names(declared))
 
 
 @dataclass(frozen=True)
 class Options:
-    """All options of a call, sorted."""
+    """All options of a call, sorted; of `source` those that were given."""
 
     settings: Settings
     execution: Execution
@@ -46,27 +52,14 @@ class Options:
         SettingsError
             If one is unknown or impossible.
         """
-        settings, execution = option_names(Settings), option_names(Execution)
         refuse_unknown(OPTION_NAMES, given)
-        given = {name: _bytes(name, value) if name in _SIZES else value for name, value in given.items()}
-        if "cluster" in given:
-            given["cluster"] = Cluster.parse(given["cluster"])
-        elif given.get("scheduler") or given.get("scheduler_file"):
-            given["cluster"] = Cluster("address")
-        options = cls(
-            Settings(**{name: value for name, value in given.items() if name in settings}),
-            Execution(**{name: value for name, value in given.items() if name in execution}),
-            {name: value for name, value in given.items() if name in SOURCE_OPTIONS},
+        if given.get("scheduler") or given.get("scheduler_file"):
+            given = {"cluster": "address", **given}
+        settings, execution, source = (
+            {name: given[name] for name in option_names(declared) if name in given} for declared in _DECLARED
         )
+        options = cls(Settings(**settings), Execution(**execution), source)
         if not isinstance(options.settings.min_scale, str):
-            # What is wrong without a look at the survey is said before a survey is read.
+            # What is wrong without a look at the survey is reported before a survey is read.
             kernels_of(options.settings)
         return options
-
-
-def _bytes(name: str, size: Any) -> int:
-    try:
-        # Dask takes true for one byte.
-        return int(parse_bytes(None if isinstance(size, bool) else size))
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise SettingsError(f"{name} is {shown(size)}: it must be a size such as 4GiB") from error

@@ -8,12 +8,13 @@ import json
 import math
 import re
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from astropy.units import Quantity
 
-from cwt_dask.config.validation import LARGEST_SIZE, as_number, as_whole, check_choice, check_flag, shown
+from cwt_dask.config.declaration import Checked, declaration, option
+from cwt_dask.config.validation import Choice, Flag, Number, Pattern, Size, Whole, shown
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.state import MOST_ITERATIONS
 from cwt_dask.errors import SettingsError
@@ -24,101 +25,74 @@ if TYPE_CHECKING:
 
 # Raised whenever the same settings and survey give another result than before.
 ALGORITHM_VERSION = 4
-# Names of sources stay short and fit files and tables.
-_LONGEST_PREFIX = 16
-_PREFIX = re.compile(rf"[A-Za-z0-9+-]{{1,{_LONGEST_PREFIX}}}")
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
 AutoYesNo = Literal["auto", "yes", "no"]
 
 
-@dataclass(frozen=True)
-class Settings:
+@declaration
+class Settings(Checked):
     """Everything that decides the result of a run.
-
-    Parameters
-    ----------
-    n_scale : int
-        Number of scales.
-    min_scale : float or str
-        Finest scale in pixels, or an angle as text, such as "0.6deg", which is divided by the pixel size.
-    step_scale : float
-        Factor from one scale to the next, above 1.
-    old_kernels : bool
-        Differences of Gaussians as base kernels, as first published.
-    max_iter : int
-        Largest number of iterations.
-    tol : float
-        Relative change of the residual variance below which they stop; 0 means that they never do.
-    significance_threshold : float
-        Pixels whose T/E is above it join the support.
-    significance_island_threshold : float or None
-        Islands whose largest T/E is below it are dropped. None: no island is.
-    keep_isolated : bool
-        Keep islands of one pixel.
-    stopping : {"global", "tile", "fixed"}
-        Stop by the pooled variance of the whole map, each tile by its own, or after exactly `max_iter`.
-    tile_size : int or "auto"
-        Side of a tile's core in pixels.
-    margin : int or "auto"
-        Overlap of the windows in pixels; auto takes what the contract asks for.
-    wrap : {"auto", "yes", "no"}
-        Whether the first and last column of the map are neighbours; auto does as the WCS says.
-    memory_target : int
-        Bytes a worker should need at most, by which tiles are chosen where `tile_size` is auto.
-    source_prefix : str
-        What the names of sources begin with.
 
     Raises
     ------
     SettingsError
         If a value is impossible.
+
+    Examples
+    --------
+    >>> from cwt_dask.config import Settings
+    >>> settings = Settings(n_scale=3, min_scale="0.5deg")
+    >>> settings.in_pixels(0.25).min_scale
+    2.0
+    >>> Settings(step_scale=1)
+    Traceback (most recent call last):
+    cwt_dask.errors.SettingsError: step_scale is 1.0: it must be above 1
     """
 
-    n_scale: int = 2
-    min_scale: float | str = 6.0
-    step_scale: float = 1.3
-    old_kernels: bool = False
-    max_iter: int = 10
-    tol: float = 1e-5
-    significance_threshold: float = 3.0
-    significance_island_threshold: float | None = None
-    keep_isolated: bool = False
-    stopping: Stopping = "global"
-    tile_size: int | Auto = "auto"
-    margin: int | Auto = "auto"
-    wrap: AutoYesNo = "auto"
-    memory_target: int = 2**30
-    source_prefix: str = "CWT"
-
-    def __post_init__(self) -> None:
-        self._set("n_scale", as_whole("n_scale", self.n_scale, 1))
-        self._set("max_iter", as_whole("max_iter", self.max_iter, 1, MOST_ITERATIONS))
-        if not isinstance(self.min_scale, str):
-            self._set("min_scale", as_number("min_scale", self.min_scale, above=0))
-        self._set("step_scale", as_number("step_scale", self.step_scale, above=1))
-        self._set("tol", as_number("tol", self.tol, least=0))
-        for name in ("significance_threshold", "significance_island_threshold"):
-            if getattr(self, name) is not None:
-                self._set(name, as_number(name, getattr(self, name)))
-        check_flag("old_kernels", self.old_kernels)
-        check_flag("keep_isolated", self.keep_isolated)
-        check_choice("stopping", self.stopping, get_args(Stopping))
-        check_choice("wrap", self.wrap, get_args(AutoYesNo))
-        self._set("memory_target", as_whole("memory_target", self.memory_target, 1, LARGEST_SIZE))
-        if not (isinstance(self.source_prefix, str) and _PREFIX.fullmatch(self.source_prefix)):
-            raise SettingsError(
-                f"source_prefix is {shown(self.source_prefix)}: it must be up to {_LONGEST_PREFIX} letters, digits, "
-                "- or +, such as CWT"
-            )
-        if self.tile_size != "auto":
-            self._set("tile_size", as_whole("tile_size", self.tile_size, 1, or_auto=True))
-        if self.margin != "auto":
-            self._set("margin", as_whole("margin", self.margin, 0, or_auto=True))
-
-    def _set(self, name: str, value: float) -> None:
-        # 3, 3.0 and numpy's 3.0 are one setting: they must have one digest.
-        object.__setattr__(self, name, value)
+    n_scale: int = option(2, Whole(1), "Number of scales.")
+    min_scale: float | str = option(
+        6.0,
+        Number(above=0, or_text=True),
+        "Finest scale: pixels, or an angle such as 0.6deg, which is divided by the pixel size.",
+        metavar="PIXELS|DEG",
+    )
+    step_scale: float = option(1.3, Number(above=1), "Factor from one scale to the next, above 1.")
+    old_kernels: bool = option(False, Flag(), "Differences of Gaussians as base kernels, as first published.")
+    max_iter: int = option(10, Whole(1, MOST_ITERATIONS), "Largest number of iterations.")
+    tol: float = option(
+        1e-5, Number(least=0), "Relative change of the residual variance below which iterations stop; 0: no such stop."
+    )
+    significance_threshold: float = option(
+        3.0, Number(), "Pixels whose T/E is above it join the support; not a number of sigmas where counts are few."
+    )
+    significance_island_threshold: float | None = option(
+        None, Number(), "Islands whose largest T/E is below it are dropped; default: none is."
+    )
+    keep_isolated: bool = option(False, Flag(), "Keep islands of one pixel.")
+    stopping: Stopping = option(
+        "global",
+        Choice(get_args(Stopping)),
+        "Stop by the pooled variance of the whole map, each tile by its own, or after exactly `max_iter`.",
+    )
+    tile_size: int | Auto = option("auto", Whole(1, auto=True), "Side of a tile's core in pixels.")
+    margin: int | Auto = option(
+        "auto", Whole(0, auto=True), "Overlap of the windows in pixels; auto: what the contract requires."
+    )
+    wrap: AutoYesNo = option(
+        "auto",
+        Choice(get_args(AutoYesNo)),
+        "Whether the first and last column of the map are neighbours; auto: as the WCS says.",
+    )
+    memory_target: int = option(
+        2**30, Size(), "Memory of a worker that automatic tiles aim at: bytes, or text such as 1GiB."
+    )
+    source_prefix: str = option(
+        "CWT",
+        # Names of sources stay short and fit files and tables.
+        Pattern(re.compile(r"[A-Za-z0-9+-]{1,16}"), "up to 16 letters, digits, - or +, such as CWT"),
+        "What the names of sources begin with.",
+    )
 
     def in_pixels(self, pixel_scale: float) -> Settings:
         """The same settings with `min_scale` in pixels, for pixels of `pixel_scale` degrees.
@@ -142,7 +116,7 @@ class Settings:
 
 
 def refuse_unknown(names: Iterable[str], given: Mapping[str, Any]) -> None:
-    """Refuse options that nobody knows.
+    """Refuse options that do not exist.
 
     Raises
     ------
@@ -155,11 +129,6 @@ def refuse_unknown(names: Iterable[str], given: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(names)}"
             raise SettingsError(f"unknown option {shown(name)}: {hint}")
-
-
-def option_names(*kinds: type) -> list[str]:
-    """Names of the fields of dataclasses, in their order."""
-    return [field.name for kind in kinds for field in fields(kind)]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -185,5 +154,5 @@ def digest(content: Any) -> str:
 
 
 def kernels_of(settings: Settings) -> CWTKernels:
-    """Kernels of settings whose `min_scale` is in pixels."""
+    """Kernels of settings; their `min_scale` must be in pixels."""
     return CWTKernels(settings.n_scale, float(settings.min_scale), settings.step_scale, settings.old_kernels)

@@ -1,87 +1,167 @@
-"""Values that users give, checked; what is wrong is said in one line."""
+"""Kinds of values that users give: what each takes, and the message about what it does not."""
 
 from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from dask.utils import parse_bytes
 
 from cwt_dask.errors import SettingsError
+
+if TYPE_CHECKING:
+    import re
+    from types import UnionType
 
 # What libraries in C take as a whole number, and as a size.
 LARGEST_WHOLE = 2**31 - 1
 LARGEST_SIZE = 2**63 - 1
 
-# Of a value that cannot be, messages show so many characters.
+# Characters of an impossible value that a message shows.
 _SHOWN = 200
 
 
 def shown(value: Any) -> str:
-    """A value that cannot be, in a message of one line: its beginning, if it is long."""
+    """An impossible value, in a message of one line: its beginning, if it is long."""
     text = "a number of thousands of digits"
     with suppress(ValueError):  # Python does not write those
         text = str(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def as_whole(name: str, value: Any, least: int, most: int = LARGEST_WHOLE, *, or_auto: bool = False) -> int:
-    """A whole number that a C library takes, within bounds.
-
-    Raises
-    ------
-    SettingsError
-        If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        kind = f"a whole number of at least {least}{', or auto' if or_auto else ''}"
-        raise SettingsError(f"{name} is {shown(value)}: it must be {kind}")
-    number = int(value)
-    if number > most:
-        raise SettingsError(f"{name} is {shown(number)}: it must be at most {most}")
-    return number
+def _refusal(name: str, value: Any, wanted: str) -> SettingsError:
+    return SettingsError(f"{name} is {shown(value)}: it must be {wanted}")
 
 
-def as_number(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> float:
-    """A finite number, within bounds.
+class Kind:
+    """What values an option takes. This one takes all: they are checked where they are used."""
 
-    Raises
-    ------
-    SettingsError
-        If it is not.
-    """
-    number = math.nan
-    if isinstance(value, Real) and not isinstance(value, bool):
-        with suppress(OverflowError):  # a whole number that no float holds
-            number = float(value)
-    if not math.isfinite(number):
-        raise SettingsError(f"{name} is {shown(value)}: it must be a finite number")
-    if number < least:
-        raise SettingsError(f"{name} is {number}: it must be at least {least}")
-    if number <= above:
-        raise SettingsError(f"{name} is {number}: it must be above {above}")
-    return number
+    def check(self, name: str, value: Any) -> Any:  # noqa: ARG002 - the others name what is wrong
+        """The value in the form in which it is kept.
+
+        Raises
+        ------
+        SettingsError
+            If it is impossible.
+        """
+        return value
+
+    def text(self, value: Any) -> str:
+        """A value as users write it."""
+        return str(value)
 
 
-def check_flag(name: str, value: Any) -> None:
-    """Refuse what is not true or false.
+@dataclass(frozen=True)
+class Whole(Kind):
+    """A whole number that a C library takes, within bounds; or auto."""
 
-    Raises
-    ------
-    SettingsError
-        If it is not.
-    """
-    if not isinstance(value, bool):
-        raise SettingsError(f"{name} is {shown(value)}: it must be true or false")
+    least: int
+    most: int = LARGEST_WHOLE
+    auto: bool = False
+
+    def check(self, name: str, value: Any) -> int | str:
+        """Refuse other numbers and values."""
+        if self.auto and isinstance(value, str) and value == "auto":
+            return value
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < self.least:
+            raise _refusal(name, value, f"a whole number of at least {self.least}{', or auto' if self.auto else ''}")
+        number = int(value)
+        if number > self.most:
+            raise _refusal(name, number, f"at most {self.most}")
+        return number
 
 
-def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Refuse what is none of some words.
+@dataclass(frozen=True)
+class Number(Kind):
+    """A finite number, within bounds; or text, which is checked where it is used."""
 
-    Raises
-    ------
-    SettingsError
-        If it is not.
-    """
-    if value not in choices:
-        raise SettingsError(f"{name} is {shown(value)}: it must be one of {', '.join(choices)}")
+    least: float = -math.inf
+    above: float = -math.inf
+    or_text: bool = False
+
+    def check(self, name: str, value: Any) -> float | str:
+        """Refuse other numbers and values."""
+        if self.or_text and isinstance(value, str):
+            return value
+        number = math.nan
+        if isinstance(value, Real) and not isinstance(value, bool):
+            with suppress(OverflowError):  # a whole number that no float holds
+                number = float(value)
+        if not math.isfinite(number):
+            raise _refusal(name, value, "a finite number")
+        if number < self.least:
+            raise _refusal(name, number, f"at least {self.least}")
+        if number <= self.above:
+            raise _refusal(name, number, f"above {self.above}")
+        return number
+
+
+class Size(Kind):
+    """A number of bytes, or text such as 4GiB."""
+
+    def check(self, name: str, value: Any) -> int | str:
+        """Refuse what is no size; give bytes."""
+        try:
+            # Dask takes true for one byte.
+            size = int(parse_bytes(None if isinstance(value, bool) else value))
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise _refusal(name, value, "a size such as 4GiB") from error
+        return Whole(1, LARGEST_SIZE).check(name, size)
+
+    def text(self, value: Any) -> str:
+        """A size in GiB."""
+        return f"{value // 2**30}GiB"
+
+
+class Flag(Kind):
+    """True or false."""
+
+    def check(self, name: str, value: Any) -> bool:
+        """Refuse other values."""
+        if not isinstance(value, bool):
+            raise _refusal(name, value, "true or false")
+        return value
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    def check(self, name: str, value: Any) -> Any:
+        """Refuse other words and values."""
+        if value not in self.words:
+            raise _refusal(name, value, f"one of {', '.join(self.words)}")
+        return value
+
+
+@dataclass(frozen=True)
+class Instance(Kind):
+    """A value of some type of Python's, which the message calls `wanted`."""
+
+    type: type | UnionType
+    wanted: str
+
+    def check(self, name: str, value: Any) -> Any:
+        """Refuse other types."""
+        if not isinstance(value, self.type):
+            raise _refusal(name, value, self.wanted)
+        return value
+
+
+@dataclass(frozen=True)
+class Pattern(Kind):
+    """Text that a regular expression matches, which the message calls `wanted`."""
+
+    pattern: re.Pattern[str]
+    wanted: str
+
+    def check(self, name: str, value: Any) -> Any:
+        """Refuse other texts and values."""
+        if not (isinstance(value, str) and self.pattern.fullmatch(value)):
+            raise _refusal(name, value, self.wanted)
+        return value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from cwt_dask.config.options import SourceOptions
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.storage.paths import as_path, exists
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 _FILE_AND_HDU = re.compile(r"(?P<file>.+)\[(?P<hdu>[^\[\]]+)\]")
 # No file has more of them.
 HDU_OR_BAND = re.compile(r"[0-9]{1,9}")
-_EXPOSURE, _MASK = "EXPOSURE", "MASK"
 
 
 @dataclass(frozen=True)
@@ -72,19 +72,7 @@ class SurveySource:
     band: Band = None
 
     @classmethod
-    def of(
-        cls,
-        survey: str | PathLike[str],
-        *,
-        counts_hdu: str = "COUNTS",
-        background_hdu: str = "BACKGROUND",
-        exposure_hdu: str = _EXPOSURE,
-        mask_hdu: str = _MASK,
-        background: str | PathLike[str] | None = None,
-        exposure: str | PathLike[str] | None = None,
-        mask: str | PathLike[str] | None = None,
-        band: int | str | None = None,
-    ) -> SurveySource:
+    def of(cls, survey: str | PathLike[str], **options: Any) -> SurveySource:
         """Describe a survey by the options of the command line; no file is opened.
 
         Parameters
@@ -92,13 +80,9 @@ class SurveySource:
         survey : path-like
             FITS file (``.fits``, ``.fits.gz``, ``.fits.fz``) of the counts and of all planes without a file of their
             own.
-        counts_hdu, background_hdu, exposure_hdu, mask_hdu : str
-            Names or numbers of the HDUs. Exposure and mask may be absent, unless another name than the usual one is
-            asked for.
-        background, exposure, mask : path-like, optional
-            Files of their own, as ``FILE`` or ``FILE[HDU]``.
-        band : int or str, optional
-            Plane of cubes, from 0 on, or "sum".
+        **options
+            Fields of `cwt_dask.config.options.SourceOptions`. Exposure and mask may be absent, unless another name
+            than the usual one is asked for.
 
         Returns
         -------
@@ -109,18 +93,18 @@ class SurveySource:
         SurveyError
             If `band` is neither "sum" nor a whole number from 0 on.
         """
-        path = as_path(survey)
+        path, given = as_path(survey), SourceOptions(**options)
 
         def plane(own: str | PathLike[str] | None, hdu: str, usual: str | None = None) -> PlaneSource:
             hdu = str(hdu)
             return PlaneSource.parse(own, hdu) if own is not None else PlaneSource(path, hdu, required=hdu != usual)
 
         return cls(
-            counts=plane(None, counts_hdu),
-            background=plane(background, background_hdu),
-            exposure=plane(exposure, exposure_hdu, _EXPOSURE),
-            mask=plane(mask, mask_hdu, _MASK),
-            band=_parse_band(band),
+            counts=plane(None, given.counts_hdu),
+            background=plane(given.background, given.background_hdu),
+            exposure=plane(given.exposure, given.exposure_hdu, SourceOptions.exposure_hdu),
+            mask=plane(given.mask, given.mask_hdu, SourceOptions.mask_hdu),
+            band=_parse_band(given.band),
         )
 
 

@@ -1,68 +1,45 @@
-"""Lists of settings, made of the dataclasses that hold them: `{settings} cwt_dask.config.Settings`."""
+"""Lists of options, made of the dataclasses that declare them: `{settings} cwt_dask.config.Settings`."""
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import click
 from docutils import nodes
 from docutils.statemachine import StringList
-from numpydoc.docscrape import ClassDoc
 from sphinx.util.docutils import SphinxDirective
 
-from cwt_dask.cli.commands import cli
+from cwt_dask.cli.options import flag_of
+from cwt_dask.config.declaration import options_of
 
 if TYPE_CHECKING:
-    from dataclasses import Field
-
     from sphinx.application import Sphinx
 
 
 class SettingsList(SphinxDirective):
-    """An entry a field: type and description from the docstring, default from the dataclass, option from click."""
+    """An entry for each option: its type, its default, how it is typed, and what it is for."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Give the list.
-
-        Raises
-        ------
-        ExtensionError
-            If a field has no description of its own, or a description no field.
-        """
+        """Give the list."""
         module, _, name = self.arguments[0].rpartition(".")
-        kind = getattr(import_module(module), name)
-        described = {parameter.name: parameter for parameter in ClassDoc(kind)["Parameters"]}
-        known = {field.name: field for field in fields(kind)}
-        if described.keys() != known.keys():
-            raise self.error(f"{name}: described or a field, but not both: {described.keys() ^ known.keys()}")
-        lines: list[str] = []
-        for name, parameter in described.items():
-            entry = [f"*{parameter.type.removesuffix(', optional')}*", _default(known[name]), _option(name)]
-            lines += [f"`{name}`", f": {'; '.join(filter(None, entry))}", "", *_indented(parameter.desc), ""]
+        lines = entries(getattr(import_module(module), name))
         parent = nodes.Element()
         self.state.nested_parse(StringList(lines, self.arguments[0]), self.content_offset, parent)
         return parent.children
 
 
-def _indented(lines: list[str]) -> list[str]:
-    return [f"  {line}" for line in lines]
-
-
-def _default(field: Field[Any]) -> str:
-    if field.default is MISSING:
-        return ""
-    if isinstance(field.default, int) and field.default >= 2**20 and field.default % 2**30 == 0:
-        return f"default `{field.default // 2**30}GiB`"
-    return f"default `{field.default}`"
-
-
-def _option(name: str) -> str:
-    parameters = [parameter for parameter in cli.commands["run"].params if isinstance(parameter, click.Option)]
-    return next((f"`{parameter.opts[0]}`" for parameter in parameters if parameter.name == name), "")
+def entries(declared: Any) -> list[str]:
+    """Lines of Markdown about the options that a dataclass declares."""
+    lines: list[str] = []
+    for option in options_of(declared):
+        default = None if option.default is None else option.kind.text(option.default)
+        about = [f"*{option.type_text}*", f"default `{default}`"]
+        # Those of a table in the file are no options of the command line.
+        about += [] if declared.prefix else [f"`{flag_of(option.name)}`"]
+        lines += [f"`{option.name}`", f": {'; '.join(about)}", "", f"  {option.help}", ""]
+    return lines
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
