@@ -104,5 +104,6 @@ def declaration(declared: type[_T]) -> type[_T]:
     made = dataclass(frozen=True)(declared)
     summary, _, rest = inspect.cleandoc(made.__doc__ or "").partition("\n\n")
     entries = [f"{each.name} : {each.type_text}\n    {each.help}" for each in options_of(made)]
-    made.__doc__ = "\n".join([summary, "", "Parameters", "----------", *entries, "", rest])
+    lines = [summary, "", "Parameters", "----------", *entries, "", rest]
+    made.__doc__ = "\n".join(lines).rstrip() + "\n"
     return made
