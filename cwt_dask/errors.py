@@ -2,7 +2,23 @@
 
 
 class CwtDaskError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    Attributes
+    ----------
+    exit_status : int
+        That of the command line.
+
+    Examples
+    --------
+    >>> from cwt_dask import CWTKernels
+    >>> from cwt_dask.errors import CwtDaskError
+    >>> try:
+    ...     CWTKernels(n_scale=0, min_scale=6.0, step_scale=1.3)
+    ... except CwtDaskError as error:
+    ...     print(type(error).__name__, error.exit_status, error, sep="; ")
+    SettingsError; 2; n_scale is 0: it must be a whole number of at least 1
+    """
 
     exit_status = 1
 
@@ -21,8 +37,8 @@ class SurveyError(InputError):
     """A survey file is missing, damaged, or holds what cannot be analysed."""
 
 
-class InterruptedRun(CwtDaskError):  # noqa: N818 - it is no error: the run is whole and can be gone on with
-    """A run was asked to stop, and has: what was done is kept."""
+class InterruptedRun(CwtDaskError):  # noqa: N818 - it is no error: the run is whole and can be resumed
+    """A run stopped on request; what was done is kept."""
 
     exit_status = 75
 
@@ -36,4 +52,4 @@ class DamageError(RunError, LookupError):
 
 
 class MachineError(RunError):
-    """A machine failed under a tile: it may do better at another time, or another machine may."""
+    """A machine failed under a tile: a retry there or on another machine may succeed."""

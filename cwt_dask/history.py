@@ -24,6 +24,18 @@ class IterationMaps:
         Model M (y, x), counts per pixel, float64.
     support : dask.array.Array
         Pixels of the support, by scale (scale, y, x), bool.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from cwt_dask.history import IterationMaps
+    >>> zeros, ones = da.zeros((2, 3)), da.ones((2, 3))
+    >>> start = IterationMaps(ones, ones, model=zeros, support=da.zeros((1, 2, 3), dtype=bool))
+    >>> first = IterationMaps(ones, ones, model=2 * ones, support=da.ones((1, 2, 3), dtype=bool))
+    >>> (first - start).model.sum().compute()
+    np.float64(12.0)
+    >>> first.support_2d.shape
+    (2, 3)
     """
 
     counts: dask.array.Array
@@ -57,6 +69,17 @@ class History(Sequence[IterationMaps]):
     ------
     IndexError
         Of an iteration that was not made.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from cwt_dask.history import History, IterationMaps
+    >>> def after(iteration):
+    ...     ones = da.ones((2, 3))
+    ...     return IterationMaps(ones, ones, model=iteration * ones, support=da.zeros((1, 2, 3), dtype=bool))
+    >>> history = History(n_iter=4, after=after)
+    >>> len(history), history[-1].model.max().compute()
+    (5, np.float64(4.0))
     """
 
     def __init__(self, n_iter: int, after: Callable[[int], IterationMaps]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from dask.utils import format_bytes
 from scipy.special import ndtr
 
 from cwt_dask.errors import InputError
+from cwt_dask.storage.atomic import drafted_file
 from cwt_dask.storage.paths import exists
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 _LARGEST_PIXEL_DEG = 0.1
 _SOURCES_PER_PIXEL = 60e-6
-# Three planes of four bytes.
+# Three images of four bytes.
 _PIXEL_BYTES = 12
 
 # Rows drawn from one generator: a constant of the simulated sky, like the seed.
 _BLOCK_ROWS = 64
 
 # Diffuse emission in counts a pixel, with its widths in degrees: what is left far from the plane, the plane towards the
-# centre and the share of it that goes on all around, and a halo.
+# centre and its share at all longitudes, and a halo.
 _ISOTROPIC = 0.3
 _PLANE, _PLANE_HEIGHT, _PLANE_LENGTH, _PLANE_EVERYWHERE = 4.0, 1.5, 40.0, 0.25
 _HALO, _HALO_HEIGHT = 0.3, 8.0
@@ -142,19 +142,29 @@ def simulate(
     ------
     InputError
         If `shape`, `seed` or `n_sources` is impossible, or a file exists and is not to be replaced.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from cwt_dask.simulate import simulate
+    >>> with TemporaryDirectory() as folder:
+    ...     sources = simulate(Path(folder, "survey.fits"), shape=(100, 200), seed=1, n_sources=3)
+    >>> sources["source_id", "sigma", "extended"].as_array().tolist()
+    [(1, 1.5, False), (2, 1.5, False), (3, 1.5, False)]
     """
     if len(shape) != 2 or min(shape) < 1:
         raise InputError(f"shape is {shape}: it must be two numbers of pixels (rows, columns), at least 1 each")
     if seed < 0:
         raise InputError(f"seed is {seed}: it must be 0 or more")
-    if n_sources is None:
-        n_sources = round(_SOURCES_PER_PIXEL * shape[0] * shape[1])
     n_pixels = shape[0] * shape[1]
+    if n_sources is None:
+        n_sources = round(_SOURCES_PER_PIXEL * n_pixels)
     if not 0 <= n_sources <= n_pixels:
         raise InputError(f"n_sources is {n_sources}: it must be 0 or more, and at most one a pixel")
     if Path(out).suffix != ".fits":
         raise InputError(f"{out} is no name of a plain FITS file: choose one that ends in .fits")
-    with _appears_whole(Path(out), overwrite) as survey_path:
+    with _draft(Path(out), overwrite) as survey_path:
         needed, free = _PIXEL_BYTES * n_pixels, shutil.disk_usage(survey_path.parent).free
         if needed > free:
             raise InputError(
@@ -163,31 +173,26 @@ def simulate(
             )
         if truth is None:
             return _simulate(survey_path, shape, seed, n_sources)
-        with _appears_whole(Path(truth), overwrite) as truth_path:
+        with _draft(Path(truth), overwrite) as truth_path:
             sources = _simulate(survey_path, shape, seed, n_sources)
             sources.write(truth_path, format="ascii.ecsv")
             return sources
 
 
 @contextmanager
-def _appears_whole(path: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a temporary name that becomes `path` at the end, and leaves nothing where there is an error."""
+def _draft(path: Path, overwrite: bool) -> Iterator[Path]:
     if exists(path) and not overwrite:
         raise InputError(f"{path} exists: choose another name, or --overwrite")
     if not path.parent.is_dir():
         raise InputError(f"{path.parent} is not a directory: create it first")
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        partial.touch()
-        # astropy would add to a file that is there.
-        partial.unlink()
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with drafted_file(path) as draft:
+        try:
+            draft.touch()
+            # astropy would add to a file that exists.
+            draft.unlink()
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+        yield draft
 
 
 def _simulate(path: Path, shape: tuple[int, int], seed: int, n_sources: int) -> Table:
@@ -202,12 +207,12 @@ def _simulate(path: Path, shape: tuple[int, int], seed: int, n_sources: int) -> 
         rng = np.random.default_rng(block_seeds[y0 // _BLOCK_ROWS])
         return rng.poisson(sky.expected(y0, y1)).astype(np.int32)
 
-    planes: list[tuple[str, int, str, Callable[[int, int], NDArray[Any]]]] = [
+    images: list[tuple[str, int, str, Callable[[int, int], NDArray[Any]]]] = [
         ("COUNTS", 32, "count", counts),
         ("BACKGROUND", -32, "count", sky.diffuse),
         ("EXPOSURE", -32, "cm2 s", sky.exposure),
     ]
-    for name, bitpix, unit, rows in planes:
+    for name, bitpix, unit, rows in images:
         header = fits.Header([("SIMPLE", True), ("BITPIX", bitpix), ("NAXIS", 2)])
         header["NAXIS1"], header["NAXIS2"] = shape[1], shape[0]
         header["EXTNAME"], header["BUNIT"] = name, unit

@@ -6,7 +6,16 @@ from enum import IntFlag
 
 
 class Trust(IntFlag):
-    """Why a pixel deserves a second look: the values of `trust` in `maps.zarr`."""
+    """Why a pixel deserves a second look: the values of `trust` in `maps.zarr`.
+
+    Examples
+    --------
+    >>> from cwt_dask.trust import Trust
+    >>> Trust(5)
+    <Trust.MAP_EDGE|ERROR_UNDEFINED: 5>
+    >>> Trust.SEAM in Trust(5)
+    False
+    """
 
     MAP_EDGE = 1
     """Within the kernels' reach of the map's edge: outside counts as zero."""
@@ -17,7 +26,7 @@ class Trust(IntFlag):
     SEAM = 8
     """Within the kernels' reach of a seam at which two tiles differ by more than is promised."""
     OPEN_ISLAND = 16
-    """Part of an island on whose fate tiles were not brought to agree."""
+    """Part of an island that tiles did not decide alike."""
 
 
 class SourceFlag(IntFlag):
@@ -32,11 +41,11 @@ class SourceFlag(IntFlag):
     SEAM = Trust.SEAM
     """The peak lies within the kernels' reach of a seam at which two tiles differ by more than is promised."""
     OPEN_ISLAND = Trust.OPEN_ISLAND
-    """The peak belongs to an island on whose fate tiles were not brought to agree."""
+    """The peak belongs to an island that tiles did not decide alike."""
     CROSSES_SEAM = 32
     """Its island lies in the cores of several tiles, which is no fault; the only flag that depends on the tiles."""
     BLIND_NEARBY = 64
-    """Within the kernels' reach of the peak the expected error was undefined: beside a very bright source (10^5 counts)
+    """Within the kernels' reach of the peak the expected error was undefined: near a very bright source (10^5 counts)
     such pixels form a ring, and what is found around them may not be there."""
     BLENDED = 128
     """Its disc overlaps another source's: counts that lie in both are counted for both."""

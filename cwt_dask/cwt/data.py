@@ -1,4 +1,4 @@
-"""The map that is analysed, and what the analysis found: `CWTData`."""
+"""The map that is analysed, and what the analysis computed: `CWTData`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits
 
-from cwt_dask.cwt.image import SkyImage, plot_grid
+from cwt_dask.cwt.image import SkyImage, pyplot
 from cwt_dask.cwt.inputs import make_field, maps_of
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.tables import InfoTables, html_overview
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class CWTData(InfoTables):
     """A counts map with its background, and the images and cubes that `CWT.analyze` computes from them.
 
-    Everything computed is zero at first. Images are (y, x), cubes (scale, y, x), float64 unless said otherwise;
+    Everything computed is zero at first. Images are (y, x), cubes (scale, y, x), float64 unless noted;
     each is a `SkyImage` on the WCS of the counts (of the background where the counts have none).
 
     Parameters
@@ -60,6 +60,20 @@ class CWTData(InfoTables):
     -----
     The error, and with it the significance, is undefined near very bright sources, where the approximation makes the
     expected counts negative: the error is NaN there. Tables leave out NaN, and the pixels that take no part.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cwt_dask import CWTData
+    >>> counts = np.ones((40, 50))
+    >>> counts[7, 9] = np.nan
+    >>> data = CWTData(counts, background=np.ones((40, 50)), n_scale=2)
+    >>> data
+    CWTData(40 x 50 pixels, 2 scales, 0 iterations)
+    >>> int(data.mask.data.sum())
+    1999
+    >>> list(data.cubes())
+    ['transform_3d', 'error', 'support']
     """
 
     def __init__(self, counts: Any, background: Any, n_scale: int, mask: Any = None) -> None:
@@ -86,6 +100,12 @@ class CWTData(InfoTables):
         ------
         InputError
             If it has no counts or background, or more than one energy bin, or as `CWTData`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> CWTData.from_dataset({"counts": np.ones((9, 9)), "background": np.ones((9, 9))}, n_scale=2)
+        CWTData(9 x 9 pixels, 2 scales, 0 iterations)
         """
         maps = maps_of(dataset)
         return cls(maps["counts"], maps["background"], n_scale, maps.get("mask"))
@@ -96,7 +116,7 @@ class CWTData(InfoTables):
         self.update(State.start(self.n_scale, shape, with_cubes=True), np.zeros(shape), converged=False)
 
     def update(self, state: State, background_approx: NDArray[np.float64], *, converged: bool) -> None:
-        """Take over what an iteration computed.
+        """Hold what an iteration computed.
 
         Parameters
         ----------
@@ -218,18 +238,9 @@ class CWTData(InfoTables):
         dict of str to SkyImage
             In this order: counts, background, then what was computed.
         """
-        return _by_name(
-            self.counts,
-            self.background,
-            self.model,
-            self.approx,
-            self.approx_bkg,
-            self.transform_2d,
-            self.model_plus_approx,
-            self.residual,
-            self.maximal,
-            self.support_2d,
-        )
+        of_state = self.model, self.approx, self.approx_bkg, self.transform_2d
+        derived = self.model_plus_approx, self.residual, self.maximal, self.support_2d
+        return _by_name(self.counts, self.background, *of_state, *derived)
 
     def cubes(self) -> dict[str, SkyImage]:
         """Name all cubes.
@@ -263,15 +274,20 @@ class CWTData(InfoTables):
         InputError
             If matplotlib is not installed.
         """
-        return plot_grid(list(self.images().values()), columns, fig, **imshow)
+        images = self.images().values()
+        rows = -(-len(images) // columns)
+        if fig is None:
+            fig = pyplot().figure(figsize=(7.5 * columns, 4 * rows), layout="constrained")
+        grid = (fig.add_subplot(rows, columns, n, projection=self.wcs) for n in range(1, len(images) + 1))
+        return np.array([image.plot(ax, **imshow) for image, ax in zip(images, grid, strict=True)], dtype=object)
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.field.counts.shape))
         return f"CWTData({size} pixels, {self.n_scale} scales, {self.n_iter} iterations)"
 
     def _repr_html_(self) -> str:
-        words = f"after iteration {self.n_iter}, steps {'' if self.converged else 'not '}below tol"
-        return html_overview(repr(self), words if self.n_iter else "not analysed yet", self.info_table)
+        line = f"after iteration {self.n_iter}, steps {'' if self.converged else 'not '}below tol"
+        return html_overview(repr(self), line if self.n_iter else "not analysed yet", self.info_table)
 
     def __sub__(self, other: CWTData) -> CWTData:
         """What was computed here minus what was computed there; the supports' exclusive or.

@@ -60,6 +60,20 @@ class CWT:
     References
     ----------
     R. Terrier et al. 2001, "Wavelet analysis of EGRET data", ICRC 27, 2923.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cwt_dask import CWT, CWTData, CWTKernels
+    >>> counts = np.ones((40, 50))
+    >>> counts[20, 30] += 60
+    >>> data = CWTData(counts, background=np.ones((40, 50)), n_scale=2)
+    >>> cwt = CWT(CWTKernels(n_scale=2, min_scale=1.2, step_scale=1.5), significance_threshold=4.0, keep_history=True)
+    >>> cwt.analyze(data)
+    >>> np.argwhere(data.significance.data == data.significance.data.max())
+    array([[20, 30]])
+    >>> [kept.n_iter for kept in cwt.history[:3]]
+    [0, 1, 2]
     """
 
     def __init__(
@@ -94,7 +108,7 @@ class CWT:
         self.history: list[CWTData] = []
 
     def analyze(self, data: CWTData) -> None:
-        """Detect sources in `data`, which takes the results up; whatever it held before is forgotten.
+        """Detect sources in `data`, which holds the results afterwards, and no earlier ones.
 
         Outside the map everything is zero.
 
@@ -111,6 +125,15 @@ class CWT:
         Notes
         -----
         If it is broken off, by Ctrl-C, say, neither `data` nor `history` holds results.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cwt_dask import CWTData, CWTKernels
+        >>> data = CWTData(np.ones((20, 30)), background=np.ones((20, 30)), n_scale=1)
+        >>> CWT(CWTKernels(n_scale=1, min_scale=1.2, step_scale=1.5)).analyze(data)
+        >>> data.n_iter, data.converged
+        (10, False)
         """
         if data.n_scale != self.kernels.n_scale:
             raise InputError(
@@ -138,7 +161,7 @@ class CWT:
             remove_isolated=self.remove_isolated,
             rounding=rounding_level(float(max(field.counts.max(), field.background.max()))),
         )
-        # Before the workspace: its spectra take the room that this leaves.
+        # Before the workspace: its spectra use the buffers that this gives back.
         background_approx = _corner(smooth(field.background, field.valid, spectra), shape)
         workspace = Workspace(field, spectra, criteria)
 
@@ -178,9 +201,7 @@ def _log_iteration(state: State, variances: list[float]) -> None:
 def _in_box(field: Field, box: tuple[int, int]) -> Field:
     """Lay a field into the corner of a larger box; the rest takes no part."""
     rim = [(0, length - size) for length, size in zip(box, field.counts.shape, strict=True)]
-    return Field(
-        counts=np.pad(field.counts, rim), background=np.pad(field.background, rim), valid=np.pad(field.valid, rim)
-    )
+    return Field(np.pad(field.counts, rim), np.pad(field.background, rim), np.pad(field.valid, rim))
 
 
 def _corner(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

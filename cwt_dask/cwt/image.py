@@ -1,4 +1,4 @@
-"""Images and cubes that carry their sky coordinates, made from whatever a user has at hand."""
+"""Images and cubes that carry their sky coordinates, made from any object that holds an image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from astropy.wcs import WCS, FITSFixedWarning
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from os import PathLike
 
     from astropy.coordinates import SkyCoord
@@ -40,6 +39,16 @@ class SkyImage:
     ------
     InputError
         If `data` is neither an image nor a cube of numbers, or `wcs` is not celestial.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.wcs import WCS
+    >>> from cwt_dask.cwt.image import SkyImage
+    >>> wcs = WCS({"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CRPIX1": 20.5, "CRPIX2": 10.5, "CDELT1": -0.1})
+    >>> image = SkyImage(np.zeros((20, 40)), wcs, "counts")
+    >>> image.center.to_string()
+    '0 0'
     """
 
     data: NDArray[Any]
@@ -79,6 +88,13 @@ class SkyImage:
         ------
         InputError
             If `source` holds no two-dimensional image of numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SkyImage.of(np.ma.masked_equal([[1, 2], [3, 4]], 3), "counts").data
+        array([[ 1.,  2.],
+               [nan,  4.]])
         """
         holder = hasattr(source, "data") and not isinstance(source, np.ndarray)
         data = np.asarray(source.data if holder else source)
@@ -110,6 +126,15 @@ class SkyImage:
         ------
         InputError
             If the file or the HDU cannot be read, or is not an image.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.NamedTemporaryFile(suffix=".fits") as file:
+        ...     SkyImage(np.ones((2, 3)), name="counts").to_hdu().writeto(file.name, overwrite=True)
+        ...     SkyImage.read(file.name, "counts").data.shape
+        (2, 3)
         """
         try:
             with fits.open(path, memmap=False) as hdus:
@@ -130,7 +155,7 @@ class SkyImage:
         return self._sky().pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
 
     def cutout(self, position: SkyCoord, size: Quantity) -> SkyImage:
-        """Cut a rectangle out, by sky position and angular size; what lies beyond the image is left away.
+        """Cut a rectangle out, by sky position and angular size, as far as the image has pixels there.
 
         Parameters
         ----------
@@ -148,6 +173,15 @@ class SkyImage:
         ------
         InputError
             If there is no WCS, or no pixel of the image is in the rectangle.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from astropy import units as u
+        >>> header = {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.1, "CDELT2": 0.1}
+        >>> image = SkyImage(np.zeros((200, 400)), WCS(header))
+        >>> image.cutout(image.center, [1, 2] * u.deg).data.shape
+        (10, 20)
         """
         wcs = self._sky()
         x, y = wcs.world_to_pixel(position)
@@ -156,16 +190,15 @@ class SkyImage:
         # A position that was itself made from pixels comes back with a rounding error, which would decide at which
         # of two pixels an even number of pixels starts.
         pixel = (round(float(x), 6), round(float(y), 6))
-        plane = self.data.reshape(-1, *self.data.shape[-2:])[0]
+        image = self.data.reshape(-1, *self.data.shape[-2:])[0]
         try:
-            cut = Cutout2D(plane, pixel, size, wcs=wcs)
-            image = SkyImage(self.data[(..., *cut.slices_original)], cut.wcs, self.name)
+            cut = Cutout2D(image, pixel, size, wcs=wcs)
+            return SkyImage(self.data[(..., *cut.slices_original)], cut.wcs, self.name)
         except (NoOverlapError, ValueError) as error:
             raise InputError(
-                f"no cutout of {size} around {position.to_string()} from {self._label}, whose centre is "
+                f"no cutout of {size} around {position.to_string()} from {self._label} with its centre at "
                 f"{self.center.to_string()}: {error}"
             ) from error
-        return image
 
     def to_hdu(self) -> fits.ImageHDU:
         """Make an HDU of FITS.
@@ -174,6 +207,12 @@ class SkyImage:
         -------
         astropy.io.fits.ImageHDU
             Of this name, with the WCS; booleans as uint8.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> SkyImage(np.ones((2, 3), dtype=bool), name="mask").to_hdu().data.dtype
+        dtype('uint8')
         """
         data = self.data.astype(np.uint8) if self.data.dtype == bool else self.data
         header = None if self.wcs is None else self.wcs.to_header(relax=True)
@@ -206,7 +245,7 @@ class SkyImage:
             If this is a cube, or matplotlib is not installed.
         """
         if self.data.ndim != 2:
-            raise InputError(f"{self._label} is a cube: plot one plane of it, SkyImage(cube.data[i], cube.wcs).plot()")
+            raise InputError(f"{self._label} is a cube: plot one image of it, SkyImage(cube.data[i], cube.wcs).plot()")
         if ax is None:
             fig = pyplot().figure() if fig is None else fig
             ax = fig.add_subplot(projection=self.wcs)
@@ -227,8 +266,16 @@ class SkyImage:
 
 
 def celestial_of(source: Any) -> Any:
-    """Celestial WCS, two axes of it, of anything that holds an image; None where it has none."""
-    return _celestial(_wcs_of(source))
+    """Celestial WCS, two axes of it, of anything that holds an image; None where it has none.
+
+    What is no WCS of astropy is returned as it is.
+    """
+    wcs = _wcs_of(source)
+    if not isinstance(wcs, WCS):
+        return wcs
+    if not wcs.has_celestial:
+        return None
+    return wcs if wcs.naxis == 2 else wcs.celestial
 
 
 def _wcs_of(source: Any) -> Any:
@@ -238,19 +285,10 @@ def _wcs_of(source: Any) -> Any:
         return source.geom.wcs
     if hasattr(source, "header"):
         with warnings.catch_warnings():
-            # Old headers are the rule; what wcslib mends in their dates and units is no concern of the user's.
+            # Old headers are the rule; the user need not know what wcslib corrects in their dates and units.
             warnings.simplefilter("ignore", FITSFixedWarning)
             return WCS(source.header)
     return None
-
-
-def _celestial(wcs: Any) -> Any:
-    """Two celestial axes of an astropy WCS, None where it has none; anything else as it comes."""
-    if not isinstance(wcs, WCS):
-        return wcs
-    if not wcs.has_celestial:
-        return None
-    return wcs if wcs.naxis == 2 else wcs.celestial
 
 
 # By the kind of longitude that a WCS has.
@@ -269,15 +307,6 @@ def label_sky(ax: Any) -> None:
     names = _AXIS_LABELS.get(wcs.wcs.lngtyp.strip(), ("Longitude", "Latitude"))
     for axis, name in zip((wcs.wcs.lng, wcs.wcs.lat), names, strict=True):
         coordinates[axis].set_axislabel(name)
-
-
-def plot_grid(images: Sequence[SkyImage], columns: int, fig: Any, **imshow: Any) -> NDArray[np.object_]:
-    """Draw images in a grid, row by row; see `CWTData.plot`."""
-    rows = -(-len(images) // columns)
-    if fig is None:
-        fig = pyplot().figure(figsize=(7.5 * columns, 4 * rows), layout="constrained")
-    places = (fig.add_subplot(rows, columns, n, projection=image.wcs) for n, image in enumerate(images, 1))
-    return np.array([image.plot(ax=ax, **imshow) for image, ax in zip(images, places, strict=True)], dtype=object)
 
 
 def pyplot() -> Any:

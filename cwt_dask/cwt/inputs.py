@@ -1,4 +1,4 @@
-"""Maps that come together: Gammapy's datasets, and whatever looks like one. Gammapy itself is not needed for it."""
+"""Maps that come together: datasets of Gammapy and similar objects. Gammapy itself is not needed for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cwt_dask.errors import InputError
 if TYPE_CHECKING:
     from cwt_dask.cwt.image import SkyImage
 
-PLANES = ("counts", "background", "exposure", "mask")
+MAPS = ("counts", "background", "exposure", "mask")
 
 
 def is_dataset(source: Any) -> bool:
@@ -34,7 +34,7 @@ def maps_of(dataset: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        Maps by their names in `PLANES`; exposure and mask only where there are any.
+        Maps by their names in `MAPS`; exposure and mask only where there are any.
 
     Raises
     ------
@@ -43,8 +43,8 @@ def maps_of(dataset: Any) -> dict[str, Any]:
     """
     if isinstance(dataset, Mapping):
         maps = dict(dataset)
-        if unknown := sorted(map(str, maps.keys() - set(PLANES))):
-            raise InputError(f"there is no use for maps {', '.join(unknown)}: give {', '.join(PLANES)}")
+        if unknown := sorted(map(str, maps.keys() - set(MAPS))):
+            raise InputError(f"there is no use for maps {', '.join(unknown)}: give {', '.join(MAPS)}")
     else:
         predicted = getattr(dataset, "npred_background", None)
         mask = getattr(dataset, "mask_safe", None)
@@ -57,9 +57,9 @@ def maps_of(dataset: Any) -> dict[str, Any]:
     for name in ("counts", "background"):
         if maps.get(name) is None:
             raise InputError(f"the dataset has no {name}: counts and background are needed")
-    found = {name: maps[name] for name in PLANES if maps.get(name) is not None}
-    for name, plane in found.items():
-        geom = getattr(plane, "geom", None)
+    found = {name: maps[name] for name in MAPS if maps.get(name) is not None}
+    for name, image in found.items():
+        geom = getattr(image, "geom", None)
         if getattr(geom, "is_region", False) or getattr(geom, "is_hpx", False) or not getattr(geom, "is_regular", True):
             raise InputError(
                 f"{name} is on a {type(geom).__name__} that has no rows and columns of pixels: reproject it to a "

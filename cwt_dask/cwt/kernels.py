@@ -58,7 +58,7 @@ class Factors:
 
 # A residual error of frequency k is multiplied by 1 - gain(k) in each iteration: from 2 on it grows.
 GAIN_LIMIT = 2.0
-# Kernels eight times as wide as this take half a gigabyte each: whoever asks for more took the units for others.
+# Kernels eight times as wide as this take half a gigabyte each: a larger scale was given in other units.
 LARGEST_SCALE = 1000.0
 # Steps of a quarter over all scales that there can be; what is known of kernels takes memory by the square of it.
 MOST_SCALES = 32
@@ -70,7 +70,7 @@ class CWTKernels:
 
     Scale i is ``min_scale * step_scale**i``. The base kernel of scale i is a Mexican hat of width
     ``w = scale * step_scale`` pixels, ``(1 - r²/2w²) exp(-r²/2w²) / (pi w⁴)``; the approximation kernel is a
-    Gaussian of width ``min_scale * step_scale**n_scale``. Both are cut to a centred square whose side is the
+    Gaussian of width ``min_scale * step_scale**n_scale``. Both are cut to a centred square with a side of the
     smallest odd integer not below eight widths, and, as published, not renormalised.
 
     Parameters
@@ -92,6 +92,17 @@ class CWTKernels:
     References
     ----------
     R. Terrier et al. 2001, "Wavelet analysis of EGRET data", ICRC 27, 2923.
+
+    Examples
+    --------
+    >>> from cwt_dask import CWTKernels
+    >>> kernels = CWTKernels(n_scale=2, min_scale=6.0, step_scale=1.3)
+    >>> kernels.scales
+    array([6. , 7.8])
+    >>> kernels.reach, kernels.kern_approx.shape
+    (41, (83, 83))
+    >>> print(kernels.kern_approx.sum().round(6))
+    0.999915
     """
 
     n_scale: int
@@ -169,7 +180,7 @@ class CWTKernels:
     def gain(self) -> float:
         """Largest modulus of the summed Fourier transforms of the base kernels.
 
-        It is the largest share of a source that one iteration takes up; from 2 on the iteration diverges.
+        It is the largest share of a source that one iteration adds to the model; from 2 on the iteration diverges.
         """
         near_peaks = [np.linspace(0, 4 / width, 65) for width in self.widths]
         k = np.unique(np.concatenate([np.linspace(0, np.pi, 129), *near_peaks]))

@@ -19,7 +19,7 @@ ROUNDING_FACTOR = 64
 
 
 def rounding_level(brightest: float) -> float:
-    """Counts per pixel that convolution cannot tell from zero in a map whose largest pixel is `brightest`.
+    """Counts per pixel that convolution cannot tell from zero in a map with `brightest` as its largest pixel.
 
     A power of ten, from the whole map and never from a window of it, so that all tiles agree on it.
     """
@@ -54,7 +54,7 @@ class Criteria:
     significance_threshold : float
         Smallest T/E, exclusive.
     significance_island_threshold : float or None
-        Islands whose largest T/E is below it are dropped.
+        Islands are dropped if their largest T/E is below it.
     remove_isolated : bool
         Drop islands of one pixel.
     rounding : float
@@ -99,7 +99,7 @@ class Detected:
 
 @dataclass(frozen=True)
 class State:
-    """What is known after `iteration` iterations. Images are (y, x), cubes (scale, y, x), float64 unless said.
+    """What is known after `iteration` iterations. Images are (y, x), cubes (scale, y, x), float64 unless noted.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class State:
     undefined : ndarray of bool
         Pixels of the core where, at some scale and iteration, the expected error was zero to rounding or not a number.
     near_threshold : ndarray of bool
-        Pixels of the core whose T/E, at some scale and iteration, lay within rounding of a threshold.
+        Pixels of the core where T/E, at some scale and iteration, lay within rounding of a threshold.
     transform, error : ndarray
         Cubes T and E of this iteration in the box, of no pixels where they are not wanted; E is NaN where its square
         came out negative.
@@ -143,7 +143,7 @@ class State:
     error: NDArray[np.float64]
 
     def minus(self, other: State) -> State:
-        """What was computed here minus what was computed there, exclusive or of the supports; the rest is of this."""
+        """Differences of what was computed, exclusive or of the supports; the rest is of this state."""
         names = ("model", "approx", "transform", "error", "transform_2d")
         differences = {name: getattr(self, name) - getattr(other, name) for name in names}
         return replace(self, joined=(self.support ^ other.support).astype(np.uint16), **differences)

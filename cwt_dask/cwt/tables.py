@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 
 class InfoTables(ABC):
-    """Tables of what holds images and cubes of a field."""
+    """Tables of numbers over the pixels of images and cubes that take part, NaN left out."""
 
     field: Field
 
     @abstractmethod
     def images(self) -> dict[str, SkyImage]:
-        """Name all images."""
+        """Images by name."""
 
     @abstractmethod
     def cubes(self) -> dict[str, SkyImage]:
-        """Name all cubes."""
+        """Cubes by name."""
 
     def image_info(self, name: str) -> Table:
         """Sum one image up in numbers.
@@ -50,8 +50,19 @@ class InfoTables(ABC):
         ------
         InputError
             If no image has this name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from cwt_dask import CWTData
+        >>> data = CWTData(np.full((2, 3), 4), np.ones((2, 3)), n_scale=2)
+        >>> print(data.image_info("counts")[-2:])
+         Metrics   Source
+        ---------- ------
+         Min value    4.0
+        Sum values   24.0
         """
-        return metrics_table(summary(_named(self.images(), name), self.field.valid))
+        return _metrics_table(self._metrics(_named(self.images(), name)))
 
     def cube_info(self, name: str, per_scale: bool = False) -> Table:
         """Sum one cube up in numbers.
@@ -75,15 +86,38 @@ class InfoTables(ABC):
         """
         cube = _named(self.cubes(), name)
         if not per_scale:
-            return metrics_table(summary(cube, self.field.valid))
-        planes = [SkyImage(plane, cube.wcs, name) for plane in cube.data]
-        return scale_table([summary(plane, self.field.valid) for plane in planes])
+            return _metrics_table(self._metrics(cube))
+        by_scale = [self._metrics(SkyImage(image, cube.wcs, name)) for image in cube.data]
+        names = [name for metrics in by_scale for name in metrics]
+        row = np.arange(len(names)) % len(by_scale[0])
+        # The scale is shown in the first row of its own.
+        power = MaskedColumn(np.arange(len(names)) // len(by_scale[0]) + 1, mask=row > 0)
+        values = _objects(value for metrics in by_scale for value in metrics.values())
+        return Table([power, names, values], names=["Scale power", "Metrics", "Source"])
 
     @property
     def info_table(self) -> Table:
         """Numbers of all images and cubes, a row each."""
-        everything = [*self.images().values(), *self.cubes().values()]
-        return overview_table([summary(image, self.field.valid) for image in everything])
+        table = Table(rows=[self._metrics(image) for image in (*self.images().values(), *self.cubes().values())])
+        for name in table.colnames[2:]:
+            table[name] = table[name].astype(np.float64)
+        return table
+
+    def _metrics(self, image: SkyImage) -> dict[str, Any]:
+        """Numbers of an image or cube; NaN where no pixel is left."""
+        used = image.data[..., self.field.valid]
+        used = used[~np.isnan(used)]
+        if not used.size:
+            used = np.array([np.nan])
+        return {
+            "Name": image.name,
+            "Shape": f"{image.data.ndim}D {'image' if image.data.ndim == 2 else 'cube'}",
+            "Variance": used.var(),
+            "Mean": used.mean(),
+            "Max value": used.max(),
+            "Min value": used.min(),
+            "Sum values": used.sum(),
+        }
 
 
 def _named(images: dict[str, SkyImage], name: str) -> SkyImage:
@@ -92,46 +126,8 @@ def _named(images: dict[str, SkyImage], name: str) -> SkyImage:
     return images[name]
 
 
-def summary(image: SkyImage, valid: NDArray[np.bool_]) -> dict[str, Any]:
-    """Numbers of an image or cube over its `valid` (y, x) pixels, NaN ones left out; NaN where no pixel is left."""
-    used = image.data[..., valid]
-    used = used[~np.isnan(used)]
-    if not used.size:
-        used = np.array([np.nan])
-    return {
-        "Name": image.name,
-        "Shape": f"{image.data.ndim}D {'image' if image.data.ndim == 2 else 'cube'}",
-        "Variance": used.var(),
-        "Mean": used.mean(),
-        "Max value": used.max(),
-        "Min value": used.min(),
-        "Sum values": used.sum(),
-    }
-
-
-def metrics_table(metrics: Mapping[str, Any]) -> Table:
-    """One `summary`, a row a number: columns Metrics (str) and Source (object: str or number)."""
+def _metrics_table(metrics: Mapping[str, Any]) -> Table:
     return Table([list(metrics), _objects(metrics.values())], names=["Metrics", "Source"])
-
-
-def scale_table(metrics_by_scale: list[dict[str, Any]]) -> Table:
-    """Summaries one below the other; column Scale power counts from 1 and is masked on all but a scale's first row."""
-    names = [name for metrics in metrics_by_scale for name in metrics]
-    values = [value for metrics in metrics_by_scale for value in metrics.values()]
-    rows = len(metrics_by_scale[0])
-    power = np.arange(len(names)) // rows + 1
-    first = np.arange(len(names)) % rows == 0
-    return Table(
-        [MaskedColumn(power, mask=~first), names, _objects(values)], names=["Scale power", "Metrics", "Source"]
-    )
-
-
-def overview_table(summaries: list[dict[str, Any]]) -> Table:
-    """One row an image or cube, one column a number (float64)."""
-    table = Table(rows=summaries)
-    for name in table.colnames[2:]:
-        table[name] = table[name].astype(np.float64)
-    return table
 
 
 def _objects(values: Iterable[Any]) -> NDArray[np.object_]:
@@ -142,12 +138,20 @@ def _objects(values: Iterable[Any]) -> NDArray[np.object_]:
 _STYLE = ' style="text-align: right; padding-left: 1em"'
 
 
-def html_overview(title: str, words: str, table: Table) -> str:
-    """HTML of a title, a line of words and a table; numbers with six digits."""
+def html_overview(title: str, line: str, table: Table) -> str:
+    """HTML for a notebook.
+
+    Parameters
+    ----------
+    title, line : str
+        Heading, and the line below it, as plain text.
+    table : Table
+        Its numbers are shown with six digits.
+    """
     head = "".join(f"<th{_STYLE}>{escape(name)}</th>" for name in table.colnames)
     rows = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in table.iterrows())
     return (
-        f"<div><strong>{escape(title)}</strong><br>{escape(words)}"
+        f"<div><strong>{escape(title)}</strong><br>{escape(line)}"
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

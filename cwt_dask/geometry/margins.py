@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -23,9 +22,9 @@ TOLERANCE = 1e-9
 STRIP_WIDTH = 2
 # Influence from which a pixel of the support may flip, which is an error of order one; measured.
 FLIP_LEVEL = 1e-3
-# The model maximum, in counts per pixel, that errors are judged by: of a tile that holds faint sources only.
+# The model maximum, in counts per pixel, that errors are compared with: of a tile that holds faint sources only.
 FAINT = 10.0
-# No result of the FFTs is better, whatever the margin.
+# No result of the FFTs is better, at any margin.
 ROUNDING = 1e-15
 # Decay lengths tried, in units of one over the reach. The least influence over any set of them is a bound.
 TILTS = np.geomspace(0.1, 16.0, 48)
@@ -79,8 +78,13 @@ def expected_error(kernels: CWTKernels, n_iter: int, brightest: float, margin: i
 def bounded(kernels: CWTKernels, n_iter: int, brightest: float) -> bool:
     """Whether any margin bounds the error: rounding alone, grown over the iterations, must leave a map to compare.
 
-    No, where the model may grow until one rounding error of it is a count (kernels whose `growth` is above 1), or
+    No, where the model may grow until one rounding error of it is a count (kernels with a `growth` above 1), or
     where one rounding error of the brightest pixel is more than 1e-9 of a faint tile's model.
+
+    Parameters
+    ----------
+    kernels, n_iter, brightest
+        As for `contract_margin`.
     """
     exponent = n_iter * math.log(growth(kernels)) + math.log(max(brightest, FAINT) * np.finfo(np.float64).eps)
     return exponent <= 0 and _rounding(brightest) <= TOLERANCE
@@ -88,13 +92,13 @@ def bounded(kernels: CWTKernels, n_iter: int, brightest: float) -> bool:
 
 @lru_cache(maxsize=16)
 def growth(kernels: CWTKernels) -> float:
-    """Largest factor by which one iteration multiplies any wave; above 1 the model grows for ever, in whole maps, too.
+    """Largest factor by which one iteration multiplies any wave; above 1 the model grows for ever, of whole maps, too.
 
     It is 1 for nearly all Mexican hats. Two kinds of kernels exceed it: differences of Gaussians of fine scale, since
     they sit off their own centre and so return short waves with the wrong sign, and summed gains above some 1.5,
     since the approximation adds to them.
     """
-    return max(1.0, _Waves(kernels).growth(0.0))
+    return max(1.0, _wave_growth(kernels, 0.0))
 
 
 def _rounding(brightest: float) -> float:
@@ -121,38 +125,27 @@ def _influence(kernels: CWTKernels, n_iter: int, brightest: float, margin: int) 
 def _growth_by_tilt(kernels: CWTKernels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Tilts per pixel, shape (n,), and the growth of waves so tilted, (1, n), or (2, n) where the sign matters."""
     tilts = TILTS / kernels.reach
-    waves = _Waves(kernels)
     # Differences of Gaussians sit off their own centre; Mexican hats carry as far to either side.
     sides = (-1, 1) if kernels.old else (1,)
-    return tilts, np.array([[waves.growth(side * tilt) for tilt in tilts] for side in sides])
+    return tilts, np.array([[_wave_growth(kernels, side * tilt) for tilt in tilts] for side in sides])
 
 
-@dataclass(frozen=True)
-class _Waves:
-    """Plane waves exp(i k r) under one iteration where everything is support and no step is negative."""
+def _wave_growth(kernels: CWTKernels, tilt: float) -> float:
+    """Largest factor by which one iteration multiplies a wave that grows by `tilt` per pixel along x.
 
-    kernels: CWTKernels
-
-    def growth(self, tilt: float) -> float:
-        """Largest factor by which one iteration multiplies a wave that grows by `tilt` per pixel along x.
-
-        An error m of the model obeys m' = (1 - k) m + k a m'' with the transforms k and a of base and approximation
-        kernels, m'' being the error one iteration before: the factor is the larger root of z² = (1 - k) z + k a.
-        """
-        along_x = self.wavenumbers
-        # Along y both signs are taken: with those along x they cover all directions.
-        along_y = np.concatenate([along_x, -along_x])
-        tilted = (1j * along_x - tilt).astype(np.complex128)
-        base = np.zeros((len(along_y), len(along_x)), dtype=np.complex128)
-        for factors in self.kernels.base_factors:
-            base += transform(factors, along_y, tilted)
-        approx = transform(self.kernels.approx_factors, along_y, tilted)
-        root = np.sqrt((1 - base) ** 2 + 4 * base * approx)
-        return float(np.maximum(np.abs(1 - base + root), np.abs(1 - base - root)).max()) / 2
-
-    @property
-    def wavenumbers(self) -> NDArray[np.float64]:
-        """Radians per pixel: all over, and closer where the kernels have their peaks."""
-        near_peaks = [np.linspace(0, 4 / width, 17) for width in self.kernels.widths]
-        wavenumbers = np.unique(np.concatenate([np.linspace(0, np.pi, 33), *near_peaks]))
-        return wavenumbers[wavenumbers <= np.pi]
+    Plane waves exp(i k r) under an iteration where everything is support and no step is negative: an error m of the
+    model obeys m' = (1 - k) m + k a m'' with the transforms k and a of base and approximation kernels, m'' being the
+    error one iteration before. The factor is the larger root of z² = (1 - k) z + k a.
+    """
+    near_peaks = [np.linspace(0, 4 / width, 17) for width in kernels.widths]
+    along_x = np.unique(np.concatenate([np.linspace(0, np.pi, 33), *near_peaks]))
+    along_x = along_x[along_x <= np.pi]
+    # Along y both signs are taken: with those along x they cover all directions.
+    along_y = np.concatenate([along_x, -along_x])
+    tilted = (1j * along_x - tilt).astype(np.complex128)
+    base = np.zeros((len(along_y), len(along_x)), dtype=np.complex128)
+    for factors in kernels.base_factors:
+        base += transform(factors, along_y, tilted)
+    approx = transform(kernels.approx_factors, along_y, tilted)
+    root = np.sqrt((1 - base) ** 2 + 4 * base * approx)
+    return float(np.maximum(np.abs(1 - base + root), np.abs(1 - base - root)).max()) / 2

@@ -44,10 +44,7 @@ class Box:
 
     def within(self, outer: Box) -> tuple[slice, slice]:
         """Index (y, x) of these pixels in an array of the pixels of `outer`."""
-        return (
-            slice(self.y0 - outer.y0, self.y1 - outer.y0),
-            slice(self.x0 - outer.x0, self.x1 - outer.x0),
-        )
+        return Box(self.y0 - outer.y0, self.y1 - outer.y0, self.x0 - outer.x0, self.x1 - outer.x0).slices
 
     def intersection(self, other: Box) -> Box:
         """Pixels in both; empty (zero area) where there are none."""
@@ -59,33 +56,39 @@ class Box:
         return Box(self.y0 - pixels, self.y1 + pixels, self.x0 - pixels, self.x1 + pixels)
 
     def shifted(self, columns: int) -> Box:
-        """The box so many columns further."""
+        """The box, `columns` further east."""
         return Box(self.y0, self.y1, self.x0 + columns, self.x1 + columns)
 
 
 def on_map(box: Box, shape: tuple[int, int], *, ring: bool) -> Box:
-    """Pixels of `box` that a map of `shape` has: on a ring it has every column. Empty where there are none."""
+    """Pixels of a box that a map has; empty where there are none.
+
+    Parameters
+    ----------
+    box : Box
+        Any pixels.
+    shape : tuple of int
+        Rows and columns of the map.
+    ring : bool
+        Whether it is a ring, which has every column.
+    """
     clipped = box.intersection(Box(0, shape[0], 0, shape[1]))
     return Box(clipped.y0, clipped.y1, box.x0, box.x1) if ring else clipped
 
 
 def parts(box: Box, shape: tuple[int, int], *, ring: bool) -> Iterator[tuple[Box, Box]]:
-    """Cut a box that may reach beyond the map into pieces that do not.
+    """Cut the pixels of a box `on_map` into parts that do not reach beyond it.
 
     Parameters
     ----------
-    box : Box
-        Any pixels; rows beyond the map are left out, and columns too unless it is a ring.
-    shape : tuple of int
-        Rows and columns of the map.
-    ring : bool
-        Whether columns count modulo the map's width.
+    box, shape, ring
+        As of `on_map`.
 
     Yields
     ------
-    piece, inside : Box
-        The piece in the columns of `box`, so that ``piece.within(box)`` is its place there, and the same pixels in
-        the map; from west to east.
+    part, inside : Box
+        A part in the columns of `box`, so that ``part.within(box)`` is its index there, and the same pixels in the
+        map; from west to east.
     """
     width = shape[1]
     seen = on_map(box, shape, ring=ring)
@@ -159,8 +162,14 @@ class Axis:
         """Lay out one axis.
 
         With a single core there is nothing to overlap with, unless it is a ring: the box is the axis and a rim of zeros
-        that takes up the circular wrap of the convolution. With several, pixels that a good FFT length adds go to the
-        margin.
+        against the circular wrap of the convolution. With several, pixels that a good FFT length adds go to the margin.
+
+        Parameters
+        ----------
+        length, core, margin : int
+            As of the axis; a core longer than the axis is cut to it, and the margin may become larger.
+        reach, fast_length, ring
+            As of `TileGrid.plan`.
         """
         core = min(core, length)
         if core == length and not ring:
@@ -288,11 +297,11 @@ class TileGrid:
         return (self.tile(tile_id) for tile_id in range(self.n_tiles))
 
     def owner(self, y: int, x: int) -> int:
-        """Number of the tile whose core holds pixel (y, x); on a ring of any column."""
+        """Number of the tile with pixel (y, x) in its core; on a ring of any column."""
         return self.y.index(y) * self.x.n_tiles + self.x.index(x) % self.x.n_tiles
 
     def overlapping(self, box: Box) -> Iterator[Tile]:
-        """Tiles whose core has pixels in `box`, by row and column; on a ring a tile comes once a turn, shifted."""
+        """Tiles with pixels of their core in `box`, by row and column; on a ring a tile comes once a turn, shifted."""
         seen = self.on_map(box)
         if seen.area:
             for row in range(self.y.index(seen.y0), self.y.index(seen.y1 - 1) + 1):
@@ -312,7 +321,7 @@ class TileGrid:
         }
 
     def sound(self, tile: Tile, reach: int) -> Box:
-        """Pixels of the map whose neighbourhood lies in the window of `tile` as far as `reach`.
+        """Pixels of the map that have all others within `reach` in the window of `tile`.
 
         At the map's border, too: where the window goes less far beyond, the circular box shows its other end there.
         An axis without seams has a rim of zeros against that. Empty where the window is too small.

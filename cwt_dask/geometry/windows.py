@@ -40,6 +40,6 @@ def read_box(array: Any, box: Box, *, ring: bool) -> NDArray[Any]:
         whole: NDArray[Any] = array[(..., *box.slices)]
         return whole
     pixels = np.empty((*array.shape[:-2], *box.shape), array.dtype)
-    for piece, inside in parts(box, array.shape[-2:], ring=ring):
-        pixels[(..., *piece.within(box))] = array[(..., *inside.slices)]
+    for part, inside in parts(box, array.shape[-2:], ring=ring):
+        pixels[(..., *part.within(box))] = array[(..., *inside.slices)]
     return pixels

@@ -2,8 +2,8 @@
 
 The centroid of the excess (counts - background) in a round Gaussian window as wide as the peak's scale, which moves
 until it lies on its own centroid: the maximum of the excess smoothed by that Gaussian. It follows from the counts
-alone, so it does not depend on how the map was cut. Beside the map's edge or masked pixels there is none: what a window
-does not see draws its centroid away, by much more than its error. What its error was found to be: docs/catalogue.md.
+alone, so it does not depend on how the map was cut. Near the map's edge or masked pixels there is none: what a window
+does not see draws its centroid away, by much more than its error. The measured errors: docs/catalogue.md.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _WIDTHS = 3.0
 _SEEN_WIDTHS = 2.0
 # Pixels of a step that is the last, and steps after which there is no centroid.
 _LAST_STEP, _MOST_STEPS = 1e-5, 200
-# The scatter of a few counts tells little of what they scatter about, and counts in one pixel have none. So to what is
-# seen this many counts are added that scatter as a Gaussian of the window's width: width^2 / 9 each, by their weights.
-# What that does was measured on injected sources: docs/catalogue.md.
+# The scatter of a few counts is a poor estimate, and counts in one pixel have none. So this many counts are added that
+# scatter as a Gaussian of the window's width: width^2 / 9 each, by their weights. Measured on injected sources:
+# docs/catalogue.md.
 _PRIOR_COUNTS = 3.0
 # Patches that are held at a time, in pixels.
 _AT_A_TIME = 2**20
@@ -67,7 +67,15 @@ def reach_of(scale: float) -> int:
 def radius_68(
     y_error: NDArray[np.float64], x_error: NDArray[np.float64], significance: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Radius that holds a source with 68 % probability, in the unit of the errors along both axes."""
+    """Radius that holds a source with 68 % probability, in the unit of the errors.
+
+    Parameters
+    ----------
+    y_error, x_error : ndarray
+        Standard deviations along both axes.
+    significance : ndarray
+        That of the peaks.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         beyond_counting = np.sqrt(1 + (FAINT / significance) ** 4)
     return np.asarray(RADIUS_68 * np.sqrt((y_error**2 + x_error**2) / 2) * beyond_counting, np.float64)

@@ -1,12 +1,12 @@
 """What a peak of the maps is, and what is summed around it.
 
-A peak is a pixel of the support (at any scale) whose significance no pixel of its 3 x 3 neighbourhood in the support
-exceeds; two peaks no farther apart than the finer of their scales are one: the more significant counts (the earlier in
-row-major order, where they are equal). Significances are equal if they differ by less than 1e-9 of the larger: where
-sky and background are symmetric they are the same number, and rounding, which depends on the tile, must not choose. A
-peak's scale is that of its largest significance. Counts and background are
-summed over the pixels whose centres lie within sqrt(2) widths of that scale's kernel: the disc on which it is positive.
-Discs of neighbouring peaks may overlap.
+A peak is a pixel of the support (at any scale) with a significance that no pixel of its 3 x 3 neighbourhood in the
+support exceeds; two peaks no farther apart than the finer of their scales are one: the more significant counts (the
+earlier in row-major order, where they are equal). Significances are equal if they differ by less than 1e-9 of the
+larger: where sky and background are symmetric they are the same number, and rounding, which depends on the tile, must
+not choose. A peak's scale is that of its largest significance. Counts and background are summed over the pixels with
+centres within sqrt(2) widths of that scale's kernel: the disc on which it is positive. Discs of neighbouring peaks may
+overlap.
 
 On a ring the edge of the map does not show: of two equal pixels in a row the western one is the earlier across it, too.
 Where the ring is narrower than a neighbourhood or a disc, no pixel competes with itself or is summed twice.
@@ -40,11 +40,18 @@ def disc_radii(kernels: CWTKernels) -> NDArray[np.float64]:
 def find_peaks(
     significance: NDArray[np.float64], separation: NDArray[np.float64] | float, *, turn: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Peaks of an image (y, x) that is -inf outside the support, by the rule of this module: rows and columns.
+    """Peaks of an image by the rule of this module: rows and columns.
 
-    `separation` is the scale of every pixel, an image or one number; peaks within its largest value + 1 of the image's
-    edge are right only where that is the map's edge. On a ring the image may hold columns several times, `turn` columns
-    apart.
+    Peaks within the largest separation + 1 of the image's edge are right only where that is the map's edge.
+
+    Parameters
+    ----------
+    significance : ndarray
+        Image (y, x), -inf outside the support.
+    separation : ndarray or float
+        Scale of every pixel, or of all.
+    turn : int, optional
+        Columns of the map, where it is a ring: the image may hold a column several times, so far apart.
     """
     # Of equal neighbours the first in row-major order wins: it must exceed those before it and no other may exceed it.
     height, width = significance.shape
@@ -83,7 +90,7 @@ def _exceeds(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np
 
 
 def disc_sums(
-    planes: Sequence[NDArray[Any]],
+    images: Sequence[NDArray[Any]],
     box: Box,
     y: NDArray[np.int64],
     x: NDArray[np.int64],
@@ -95,8 +102,8 @@ def disc_sums(
 
     Parameters
     ----------
-    planes : sequence of ndarray
-        Images (y, x) of the pixels of `box`; what lies outside counts as 0.
+    images : sequence of ndarray
+        Of the pixels of `box`, (y, x); what lies outside counts as 0.
     box : Box
         Which those are.
     y, x, radius : ndarray
@@ -107,9 +114,9 @@ def disc_sums(
     Returns
     -------
     list of ndarray of float64
-        For each plane, a sum for each disc.
+        For each image, a sum for each disc.
     """
-    sums = [np.zeros(len(y)) for _ in planes]
+    sums = [np.zeros(len(y)) for _ in images]
     for size in np.unique(radius):
         offsets = np.arange(-math.floor(size), math.floor(size) + 1)
         dy, dx = (d.ravel() for d in np.meshgrid(offsets, offsets, indexing="ij"))
@@ -121,6 +128,6 @@ def disc_sums(
             rows, columns = y[k] + dy[disc], x[k] + dx[disc]
             inside = (box.y0 <= rows) & (rows < box.y1) & (box.x0 <= columns) & (columns < box.x1)
             pixels = rows[inside] - box.y0, columns[inside] - box.x0
-            for plane, total in zip(planes, sums, strict=True):
-                total[k] = plane[pixels].sum(dtype=np.float64)
+            for image, total in zip(images, sums, strict=True):
+                total[k] = image[pixels].sum(dtype=np.float64)
     return sums

@@ -56,7 +56,7 @@ def excess_interval(
         least, most = np.where(short, end, least), np.where(short, most, end)
     end = (least + most) / 2
     low, high = start_of(end) - b, end - b
-    # So many counts too few that floats cannot hold the probability: the density falls like an exponential there.
+    # Counts so far below the background that floats cannot hold the probability: the density falls exponentially there.
     lost = total < _TINY
     if lost.any():
         high = np.where(lost, -np.log(1 - ONE_SIGMA) * b / np.where(lost, b - n, 1.0), high)

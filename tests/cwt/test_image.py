@@ -203,7 +203,7 @@ def test_cutout_is_trimmed_at_the_border(image):
 @pytest.mark.parametrize(
     ("position", "size", "complaint"),
     [
-        (degrees(30, 0), 1 * u.deg, "no cutout of 1.0 deg around 30 0 from counts, whose centre is .*overlap"),
+        (degrees(30, 0), 1 * u.deg, "no cutout of 1.0 deg around 30 0 from counts with its centre at .*overlap"),
         (degrees(0, 0), 1 * u.s, "no cutout of 1.0 s around 0 0 from counts"),
         (degrees(0, 0), -1 * u.deg, "no cutout of -1.0 deg around 0 0 from counts"),
         (degrees([0, 1], [0, 1]), 1 * u.deg, "is not one position on the projection of counts"),
@@ -267,7 +267,7 @@ def test_plot_of_booleans_without_a_wcs(pyplot):
 
 
 def test_a_cube_is_not_plotted():
-    with pytest.raises(InputError, match="support is a cube: plot one plane of it"):
+    with pytest.raises(InputError, match="support is a cube: plot one image of it"):
         SkyImage(np.zeros((2, 3, 4)), name="support").plot()
 
 
