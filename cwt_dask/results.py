@@ -16,8 +16,8 @@ from cwt_dask.errors import InputError, RunError
 from cwt_dask.history import History, IterationMaps
 from cwt_dask.merge.certificate import is_as_sealed
 from cwt_dask.planning.runfile import StoredRun, read_run
+from cwt_dask.products.accessor import Accessor
 from cwt_dask.products.summary import Certificate, run_html
-from cwt_dask.products.views import Views
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
@@ -47,7 +47,7 @@ class _Stated:
     digest_maps: str | None
 
 
-class SurveyRun(Views):
+class SurveyRun(Accessor):
     """A run directory: maps as Dask arrays, catalogue, certificate. `open` and `run_survey` give one.
 
     Parameters

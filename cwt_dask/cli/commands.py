@@ -17,7 +17,7 @@ from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.inspection.compare import compare_runs, describe
 from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import scope, verify_run
-from cwt_dask.products.summary import describe_plan, summary
+from cwt_dask.products.summary import describe_plan, describe_run
 from cwt_dask.report import write_report
 from cwt_dask.reprocess import point_to, refuse_no_link, what_would_be_taken_over
 from cwt_dask.reprocess import reprocess as reprocess_survey
@@ -213,7 +213,7 @@ def status(run_dir: str) -> None:
         click.echo(
             f"tile {tile} failed, attempt {failure.attempt}, {failure.stage}: {failure.error}: {failure.message}"
         )
-    click.echo(summary(result) if finished else "not finished")
+    click.echo(describe_run(result) if finished else "not finished")
 
 
 @cli.command()
@@ -270,7 +270,7 @@ def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> i
     if given.get("log_format") == "json":
         progress.event("summary", n_sources=len(result.catalogue), **result.certificate)
     elif not given.get("quiet"):
-        click.echo(summary(result))
+        click.echo(describe_run(result))
     if not result.promises_kept:
         return _complain(f"a promise is broken: see {result.files.certificate}", 1)
     return 0

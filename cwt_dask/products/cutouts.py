@@ -1,4 +1,4 @@
-"""A small piece of a run's maps and survey, by sky position, as FITS."""
+"""Rectangles of a run's maps and survey by sky position, as FITS and as maps of Gammapy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from cwt_dask.errors import InputError
 from cwt_dask.products.files import SMALL_MAP_PIXELS, map_hdu
-from cwt_dask.products.layers import plane_of, region_of
+from cwt_dask.products.layers import layer_of, region_of
 from cwt_dask.storage.schema import HISTORY, maps_in
 
 if TYPE_CHECKING:
@@ -21,18 +21,10 @@ if TYPE_CHECKING:
     from cwt_dask.survey import Region
 
 
-def cut_out(
+def _cut_out(
     run: MapSource, center: Any, size: Any, names: Sequence[str] | None = None
 ) -> tuple[Region, Iterator[tuple[str, NDArray[Any]]]]:
-    """Find a rectangle, and read images and cubes of it by name, one when it is asked for.
-
-    Without names those that the table of maps has in cutouts.
-
-    Raises
-    ------
-    InputError
-        If this is no rectangle of the map, or more than `SMALL_MAP_PIXELS` of it.
-    """
+    """Find a rectangle, and read layers of it by name, lazily; without names those of cutouts."""
     region = region_of(run, center, size)
     if region.box.area > SMALL_MAP_PIXELS:
         rows, columns = region.box.shape
@@ -41,15 +33,22 @@ def cut_out(
             "center and a smaller size, or read the arrays of the run piece by piece"
         )
     names = [spec.name for spec in maps_in("cutout")] if names is None else names
-    planes = [plane_of(run, name) for name in names if name != "exposure" or run.survey.exposure is not None]
-    return region, ((plane.name, plane.read(region.box, ring=region.ring)) for plane in planes)
+    layers = [layer_of(run, name) for name in names if name != "exposure" or run.survey.exposure is not None]
+    return region, ((layer.name, layer.read(region.box, ring=region.ring)) for layer in layers)
 
 
 def write_cutout(
     run: MapSource, center: Any, size: Any, filename: str | PathLike[str] | None, *, overwrite: bool
 ) -> fits.HDUList:
-    """Make the HDUs of a cutout; see `SurveyRun.cutout`."""
-    region, images = cut_out(run, center, size)
+    """Make the HDUs of a cutout.
+
+    Parameters
+    ----------
+    run : MapSource
+    center, size, filename, overwrite
+        As of `SurveyRun.cutout`.
+    """
+    region, images = _cut_out(run, center, size)
     scales = run.stored.plan.kernels.scales.tolist()
     units = {"exposure": run.survey.statistics.exposure_unit}
     hdus = (map_hdu(name, pixels, region.header_text, scales, units.get(name, "")) for name, pixels in images)
@@ -63,13 +62,20 @@ def write_cutout(
 
 
 def gammapy_maps(run: MapSource, center: Any, size: Any, names: Sequence[str] | None) -> dict[str, Any]:
-    """Make a `WcsNDMap` of each image and cube; see `SurveyRun.to_gammapy`."""
+    """Make a `WcsNDMap` of each layer.
+
+    Parameters
+    ----------
+    run : MapSource
+    center, size, names
+        As of `SurveyRun.to_gammapy`.
+    """
     try:
-        # An extra; at its place the environment may have what only looks like it.
+        # An extra; a module of this name may be no Gammapy.
         from gammapy.maps import MapAxis, WcsGeom, WcsNDMap  # noqa: PLC0415
     except ImportError as error:
         raise InputError("maps for Gammapy need Gammapy: pip install 'cwt_dask[gammapy]'") from error
-    region, images = cut_out(run, center, size, names)
+    region, images = _cut_out(run, center, size, names)
     rows, columns = region.box.shape
     scales = MapAxis.from_nodes(run.stored.plan.kernels.scales, name="scale", unit="pix")
     made = {}

@@ -49,7 +49,7 @@ def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
 
 
 def _in_ascii(catalogue: Table) -> Table:
-    """As FITS can hold it: letters of other catalogues' names and files that it has not are written as escapes."""
+    """Write letters that FITS cannot hold, of other catalogues' names and files, as escapes."""
     table = catalogue.copy()
     for name in table.colnames:
         if table[name].dtype.kind == "U":
@@ -64,8 +64,8 @@ def _ascii(text: str) -> str:
 
 
 def _votable(catalogue: Table) -> Any:
-    """With the provenance and the coordinate systems, which astropy leaves out."""
-    # Not at the top: it takes a while, and workers do without.
+    """Add the provenance and the coordinate systems, which astropy leaves out."""
+    # Imported late: it is slow, and workers do not need it.
     from astropy.io.votable import from_table  # noqa: PLC0415
     from astropy.io.votable.tree import CooSys, Info  # noqa: PLC0415
 
@@ -92,7 +92,7 @@ def _regions(catalogue: Table) -> str:
 
 
 def write_associations(run_dir: RunDir, associations: Table) -> None:
-    """Write what sources were matched with as ECSV."""
+    """Write the associations of sources as ECSV."""
     text = io.StringIO()
     associations.write(text, format="ascii.ecsv")
     write_atomically(run_dir.associations, text.getvalue().encode())
@@ -103,26 +103,25 @@ def digest_catalogue(run_dir: RunDir) -> str:
     return sha256_of_file(run_dir.catalogue)
 
 
+def _other_files(run_dir: RunDir) -> tuple[Path, ...]:
+    return run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions, run_dir.maps_fits
+
+
 def digest_products(run_dir: RunDir) -> dict[str, str]:
-    """sha256 of the other files that there are, by name."""
-    files = (run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions, run_dir.maps_fits)
-    return {file.name: sha256_of_file(file) for file in files if file.exists()}
+    """sha256 of the other files that exist, by name."""
+    return {file.name: sha256_of_file(file) for file in _other_files(run_dir) if file.exists()}
 
 
 def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Path]:
-    """Catalogues and FITS files that are not as a certificate has them: damaged, lost, or none that it knows of."""
-    recorded = certificate.get("digest_products")
-    known = recorded if isinstance(recorded, dict) else {}
-    known = {**known, run_dir.catalogue.name: certificate.get("digest_catalogue")}
-    files = (
-        *(run_dir.catalogue, run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions),
-        run_dir.maps_fits,
-    )
-    found = {}
-    for file in files:
+    """Catalogues and FITS files that differ from the digests of a certificate: damaged, lost or unknown to it."""
+    known = certificate.get("digest_products")
+    known = (known if isinstance(known, dict) else {}) | {run_dir.catalogue.name: certificate.get("digest_catalogue")}
+    found: dict[Path, str | None] = {}
+    for file in (run_dir.catalogue, *_other_files(run_dir)):
+        found[file] = None
         with suppress(OSError):
-            found[file.name] = sha256_of_file(file)
-    return [file for file in files if known.get(file.name) != found.get(file.name)]
+            found[file] = sha256_of_file(file)
+    return [file for file, digest in found.items() if digest != known.get(file.name)]
 
 
 def is_small(plan: Plan) -> bool:
@@ -133,20 +132,20 @@ def is_small(plan: Plan) -> bool:
 def map_hdu(
     name: str, pixels: NDArray[Any], header_text: str, scales: Sequence[float], unit: str = ""
 ) -> fits.ImageHDU:
-    """Make the HDU of an image (y, x), or of a cube (scale, y, x), whose third axis is that of the scales in pixels.
+    """Make the HDU of an image (y, x), or of a cube (scale, y, x) with an axis of scales in pixels.
 
     Parameters
     ----------
     name : str
-        Of the map; in capitals that of the HDU.
+        Of the map; that of the HDU is the same in capitals.
     pixels : ndarray
         Booleans become uint8.
     header_text : str
-        FITS cards of the WCS of the pixels, one a line.
+        FITS cards of the WCS of the pixels, each on a line.
     scales : sequence of float
         Scales of the kernels, in pixels.
     unit : str, optional
-        Unit of the pixels; that of maps of this name where not given.
+        Of the pixels; that of the map where not given.
     """
     header = fits.Header.fromstring(header_text, sep="\n")
     if pixels.ndim == 3:
@@ -158,19 +157,29 @@ def map_hdu(
 
 def _add_scale_axis(header: fits.Header, scales: Sequence[float]) -> None:
     if any(card.endswith("_ORDER") for card in header):
-        # SIP distorts two axes: astropy refuses to read it beside a third.
+        # SIP distorts two axes: astropy refuses to read it with a third.
         return
     # The standard's logarithmic axis: S = CRVAL exp(CDELT (p - CRPIX) / CRVAL).
     step = scales[0] * math.log(scales[1] / scales[0]) if len(scales) > 1 else scales[0]
     matrix = next((card for card in header if card.startswith("CD") and not card.startswith("CDELT")), "")
-    # Where there is a matrix with the steps in it, others are not looked at.
+    # Readers ignore CDELT3 where there is a matrix with the steps in it.
     step_card = "CDELT3" if not matrix else "CD3_3" if "_" in matrix else "CD003003"
     cards = {"WCSAXES": 3, "CTYPE3": "SCAL-LOG", "CNAME3": "scale", "CUNIT3": "pixel"}
     header.update(cards | {"CRPIX3": 1.0, "CRVAL3": scales[0], step_card: step})
 
 
 def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
-    """Write all images of the map as HDUs of one FITS file, with their WCS; the cube `SUPPORT` has a scale axis."""
+    """Write images and cubes of the whole map, each with its WCS, as HDUs of one FITS file.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        Of a run with all maps.
+    plan : Plan
+        Of the run.
+    survey : Survey
+        That was analysed.
+    """
     scales = plan.kernels.scales.tolist()
     with drafted_file(run_dir.maps_fits) as draft:
         fits.PrimaryHDU().writeto(draft, overwrite=True)
@@ -195,7 +204,7 @@ def _images(run_dir: RunDir, plan: Plan, survey: Survey) -> Iterator[tuple[str, 
 
 
 def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:
-    """Background smoothed by the approximation kernel (y, x); one convolution, so the reach is margin enough."""
+    """Background smoothed by the approximation kernel (y, x); for one convolution a margin of its reach is enough."""
     kernels, tiles = plan.kernels, plan.grid
     shape = tiles.map_box.shape
     grid = TileGrid.plan(shape, tiles.core_shape, kernels.reach, kernels.reach, fast_length, ring=tiles.ring)

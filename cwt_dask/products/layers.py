@@ -1,4 +1,4 @@
-"""The images of a run by name, those of its survey and those that it made, read window by window."""
+"""Layers of a run: the images of its survey and its maps, by name, read box by box."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plane:
-    """One image of a run, not read yet.
+class Layer:
+    """An image or a cube of a run, not read yet.
 
     Attributes
     ----------
     name : str
     sources : tuple of array
-        What it is made of, (..., y, x).
+        Arrays (..., y, x) that it is made of.
     """
 
     name: str
@@ -55,16 +55,25 @@ class Plane:
         derive = spec_of(self.name).derive
         return derive(*found) if derive else found[0]
 
-    def read_reduced(self, box: Box, factor: int, *, ring: bool, mask: Plane | None = None) -> NDArray[np.float64]:
-        """Read a box with `factor` x `factor` pixels made one, holding one chunk at a time.
+    def read_reduced(self, box: Box, factor: int, *, ring: bool, mask: Layer | None = None) -> NDArray[np.float64]:
+        """Read a box in blocks of `factor` x `factor` pixels, holding one chunk at a time.
 
-        Where there is a mask only pixels that it does not mark by 0 take part.
+        Parameters
+        ----------
+        box : Box
+            In pixels of the map.
+        factor : int
+            Pixels along a side of a block.
+        ring : bool
+            Whether the map's columns close the circle.
+        mask : Layer, optional
+            Pixels that are 0 in it are left out.
 
         Returns
         -------
         ndarray
-            Means; the largest value of what marks pixels, such as the significance, and the least of the mask; NaN
-            where no pixel takes part. The last row and column are of the pixels that are left.
+            Means, or the largest or least values, as `MapSpec.reduced` has it; NaN where all pixels are left out. The
+            last row and column may stand for fewer pixels.
         """
         # Of flags the largest is drawn.
         ufuncs = {"mean": np.add, "largest": np.maximum, "any": np.maximum, "least": np.minimum}
@@ -73,13 +82,8 @@ class Plane:
         reduced = np.full([math.ceil(length / factor) for length in box.shape], start)
         counted = np.zeros(reduced.shape)
         for piece, inside in self._chunks(box, ring=ring):
-            rows, columns = (
-                (start - first) // factor
-                for start, first in (
-                    (np.arange(piece.y0, piece.y1), box.y0),
-                    (np.arange(piece.x0, piece.x1), box.x0),
-                )
-            )
+            rows = (np.arange(piece.y0, piece.y1) - box.y0) // factor
+            columns = (np.arange(piece.x0, piece.x1) - box.x0) // factor
             pixels = self.read(inside, ring=False).astype(np.float64)
             used = np.ones(pixels.shape) if mask is None else (mask.read(inside, ring=False) != 0).astype(np.float64)
             pixels[used == 0] = start
@@ -94,7 +98,7 @@ class Plane:
         return np.where(counted > 0, reduced, np.nan)
 
     def _chunks(self, box: Box, *, ring: bool) -> Iterator[tuple[Box, Box]]:
-        """Pieces of a box that lie in one chunk, and the same pixels on the map."""
+        """Parts of a box that lie in one chunk, and the same pixels on the map."""
         height, width = self.sources[0].chunks[-2:]
         for piece, inside in parts(box, self.shape, ring=ring):
             for y in range(inside.y0 // height * height, inside.y1, height):
@@ -105,7 +109,7 @@ class Plane:
 
 @dataclass(frozen=True)
 class _ImageOfCube:
-    """One image of a cube that is not read."""
+    """One image of a cube, not read yet."""
 
     cube: Any
     index: int
@@ -130,8 +134,8 @@ class _ImageOfCube:
         return image
 
 
-def plane_of(run: MapSource, name: str, index: int | None = None) -> Plane:
-    """Find an image by name.
+def layer_of(run: MapSource, name: str, index: int | None = None) -> Layer:
+    """Find a layer by name.
 
     Parameters
     ----------
@@ -146,18 +150,18 @@ def plane_of(run: MapSource, name: str, index: int | None = None) -> Plane:
     InputError
         If there is none of this name, or no image of this index.
     RunError
-        If what describes it is damaged.
+        If its metadata are damaged.
     """
     if not isinstance(name, str):
         raise InputError(f"name is {shown(name)}: it must be the name of a map, such as model")
-    whole = Plane(name, _sources_of(run, name))
+    whole = Layer(name, _sources_of(run, name))
     if index is None:
         return whole
     length = whole.sources[0].shape[0] if whole.is_cube else 0
     if not isinstance(index, Integral) or not 0 <= index < length:
         what = f"its images are 0 to {length - 1}" if length else "it is one image"
         raise InputError(f"{name} has no image {shown(index)}: {what}")
-    return Plane(name, (_ImageOfCube(whole.sources[0], int(index)),))
+    return Layer(name, (_ImageOfCube(whole.sources[0], int(index)),))
 
 
 def _sources_of(run: MapSource, name: str) -> tuple[Any, ...]:
@@ -175,7 +179,14 @@ def _sources_of(run: MapSource, name: str) -> tuple[Any, ...]:
 
 
 def region_of(run: MapSource, center: Any, size: Any) -> Region:
-    """Find a rectangle of a run's maps; see `Region.of`."""
+    """Find a rectangle of a run's maps.
+
+    Parameters
+    ----------
+    run : MapSource
+    center, size
+        As of `Region.of`.
+    """
     statistics = run.survey.statistics
-    # By the sky: whether tiles were laid out as a ring has no part in it.
+    # By the sky: it does not matter whether tiles were laid out as a ring.
     return Region.of(run.survey.header_text, statistics.shape, ring=statistics.wraps, center=center, size=size)

@@ -10,7 +10,7 @@ import numpy as np
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.image import label_sky, pyplot
 from cwt_dask.errors import InputError
-from cwt_dask.products.layers import Plane, plane_of, region_of
+from cwt_dask.products.layers import Layer, layer_of, region_of
 from cwt_dask.storage.schema import spec_of
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from cwt_dask.products.source import MapSource
     from cwt_dask.survey import Region
 
-# About what a screen shows: of larger rectangles several pixels are drawn as one.
+# About what a screen shows: larger rectangles are drawn in blocks of pixels.
 MOST_DRAWN = 2048
-# Few pixels are far brighter than the rest: at the end of the scale is what this share of them, in per cent, is below.
+# Few pixels are far brighter than the rest: the colour scale ends at this percentile.
 _BRIGHT = 99.8
 
 
@@ -39,22 +39,29 @@ def plot_map(
     colorbar: bool,
     **imshow: Any,
 ) -> Any:
-    """Draw a map of a run; see `SurveyRun.plot`."""
-    plane = plane_of(run, name, index)
-    if plane.is_cube:
-        last = plane.sources[0].shape[0] - 1
+    """Draw a map of a run.
+
+    Parameters
+    ----------
+    run : MapSource
+    name, center, size, index, sources, ax, fig, colorbar, **imshow
+        As of `SurveyRun.plot`.
+    """
+    layer = layer_of(run, name, index)
+    if layer.is_cube:
+        last = layer.sources[0].shape[0] - 1
         raise InputError(f"{name} is a cube: choose one image of it with index, 0 to {last}")
     region = region_of(run, center, size)
     peaks = None if sources is False else _peaks(run.catalogue if sources is True else sources)
     plt = pyplot()
-    from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 - as matplotlib, whose part it is
+    from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 - a part of matplotlib, an extra
 
     if ax is None:
         fig = plt.figure() if fig is None else fig
         ax = fig.add_subplot(projection=region.wcs)
     height, width = region.box.shape
     factor = math.ceil(max(height, width) / MOST_DRAWN)
-    drawn = _pixels(run, plane, region, factor)
+    drawn = _pixels(run, layer, region, factor)
     # The last row and column may be made of fewer pixels than the others.
     extent = (-0.5, drawn.shape[1] * factor - 0.5, -0.5, drawn.shape[0] * factor - 0.5)
     if not imshow.keys() & {"vmax", "norm"} and spec_of(name).is_amount:
@@ -63,26 +70,26 @@ def plot_map(
     ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), title=_title(name, index, factor))
     label_sky(ax)
     if colorbar:
-        beside = make_axes_locatable(ax).append_axes("right", size=0.12, pad=0.1, axes_class=plt.Axes)
-        ax.figure.colorbar(image, cax=beside, label=_label(run, name))
+        cax = make_axes_locatable(ax).append_axes("right", size=0.12, pad=0.1, axes_class=plt.Axes)
+        ax.figure.colorbar(image, cax=cax, label=_label(run, name))
     if peaks:
         _mark(ax, *peaks, region, run.survey.shape[1])
     return ax
 
 
-def _pixels(run: MapSource, plane: Plane, region: Region, factor: int) -> NDArray[np.float64]:
-    """Pixels of a rectangle, NaN where they take no part."""
-    mask = plane_of(run, "mask") if plane.name != "mask" and run.survey.statistics.n_masked else None
+def _pixels(run: MapSource, layer: Layer, region: Region, factor: int) -> NDArray[np.float64]:
+    """Pixels of a rectangle, NaN where they are masked."""
+    mask = layer_of(run, "mask") if layer.name != "mask" and run.survey.statistics.n_masked else None
     if factor > 1:
-        return plane.read_reduced(region.box, factor, ring=region.ring, mask=mask)
-    pixels: NDArray[np.float64] = plane.read(region.box, ring=region.ring).astype(np.float64)
+        return layer.read_reduced(region.box, factor, ring=region.ring, mask=mask)
+    pixels: NDArray[np.float64] = layer.read(region.box, ring=region.ring).astype(np.float64)
     if mask:
         pixels[mask.read(region.box, ring=region.ring) == 0] = np.nan
     return pixels
 
 
 def _bright(pixels: NDArray[np.float64]) -> float | None:
-    """Value for the end of the colour scale; None, the largest, where it would be the beginning, too."""
+    """Value at the end of the colour scale; None, for the largest, where the scale would have no length."""
     used = pixels[np.isfinite(pixels)]
     bright = float(np.percentile(used, _BRIGHT)) if used.size else 0.0
     return bright if used.size and bright > used.min() else None
@@ -103,7 +110,7 @@ def _peaks(sources: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Rows and columns of the peaks of sources."""
     try:
         y, x = (np.atleast_1d(np.asarray(sources[axis], dtype=np.float64)) for axis in ("y_peak", "x_peak"))
-    # Whatever else has been given.
+    # Of anything else that was given.
     except (TypeError, ValueError, LookupError) as error:
         raise InputError(
             f"sources is {shown(sources)}: it must be True, False, or rows of a catalogue, with x_peak and y_peak"
@@ -112,7 +119,7 @@ def _peaks(sources: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _mark(ax: Any, y: NDArray[np.float64], x: NDArray[np.float64], region: Region, n_columns: int) -> None:
-    """Draw a circle around each source whose peak is in a rectangle."""
+    """Draw a circle around each source with its peak in a rectangle."""
     y, x = y - region.box.y0, x - region.box.x0
     if region.ring:
         x %= n_columns

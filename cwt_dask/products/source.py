@@ -1,4 +1,4 @@
-"""What pictures and files need of a run: `cwt_dask.SurveyRun` is one such source of maps."""
+"""What plots, cutouts and summaries need of a run; `cwt_dask.SurveyRun` has it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
     import zarr
     from astropy.table import Table
-    from astropy.wcs import WCS
 
     from cwt_dask.planning.runfile import StoredRun
     from cwt_dask.storage.layout import RunDir
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class MapSource(Protocol):
-    """A run, as far as its products need to know it."""
+    """A run, as its products see it."""
 
     files: RunDir
 
@@ -30,10 +29,6 @@ class MapSource(Protocol):
         """The survey that was analysed."""
 
     @property
-    def wcs(self) -> WCS:
-        """Celestial WCS of the maps."""
-
-    @property
     def catalogue(self) -> Table:
         """One row a source."""
 
@@ -42,4 +37,4 @@ class MapSource(Protocol):
         """What was promised and the evidence for it."""
 
     def stored_map(self, name: str) -> zarr.Array[Any]:
-        """Look an array of `maps.zarr` up by its name, as Zarr has it."""
+        """Find an array of `maps.zarr` by name."""

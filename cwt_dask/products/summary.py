@@ -1,4 +1,4 @@
-"""What a plan and a finished run say to people, in a few lines."""
+"""Plans, runs and certificates in a few lines, for people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def describe_plan(plan: Plan) -> str:
-    """What a plan says, a line each."""
+    """Describe a plan, a line for each fact."""
     grid = plan.grid
     error = "no bound" if plan.expected_error is None else f"{plan.expected_error:.0e} of a tile's model maximum"
     margin = "none, one tile" if grid.margin is None else f"{grid.margin} pixels (contract: {plan.contract_margin})"
@@ -50,23 +50,23 @@ def _duration(seconds: float) -> str:
     return f"{math.ceil(seconds)} s"
 
 
-def summary(result: MapSource) -> str:
-    """What a finished run found, in words."""
-    certificate = result.certificate
+def describe_run(run: MapSource) -> str:
+    """Describe what a finished run found, a line for each fact."""
+    certificate = run.certificate
     harm = HARMLESS if certificate["tiling_exact"] else HARMFUL
     error = certificate["seam_model_error"]
     stopped = {True: "converged: steps below tol", False: "the most allowed; steps not below tol, as is usual"}
-    catalogue = result.catalogue
+    catalogue = run.catalogue
     n_flagged = ((catalogue["flags"] & ~SourceFlag.CROSSES_SEAM) > 0).sum()
     flagged = f"{n_flagged} of them with flags that ask for a second look"
     lines = [
-        f"sources        {len(catalogue)}, {flagged}: {result.files.catalogue}",
-        f"maps           {result.files.maps}",
+        f"sources        {len(catalogue)}, {flagged}: {run.files.catalogue}",
+        f"maps           {run.files.maps}",
         f"iterations     {certificate['n_iter']} ({stopped.get(certificate['converged'], 'fixed')})",
         f"tiles          {certificate['n_tiles']}, {harm}"
         + (f" (largest model difference at a seam {error:.1e})" if error is not None else ""),
-        f"certificate    {result.files.certificate}",
-        *([f"report         {result.files.report}"] if result.files.report.exists() else []),
+        f"certificate    {run.files.certificate}",
+        *([f"report         {run.files.report}"] if run.files.report.exists() else []),
     ]
     return "\n".join(lines)
 
@@ -75,17 +75,17 @@ HARMLESS, HARMFUL = "the tiles did no harm", "NOT shown to equal the whole map"
 
 
 class Certificate(dict[str, Any]):
-    """What a certificate says, a dict that notebooks show as a table under its verdict."""
+    """A certificate: a dict that notebooks show as a table under its result."""
 
     def _repr_html_(self) -> str:
         reasons = self.get("not_exact_because") or []
-        verdict = HARMLESS if self.get("tiling_exact") else HARMFUL
-        verdict += f": {', '.join(map(str, reasons))}" if reasons else ""
-        return f"<p><strong>{_text(verdict)}</strong></p>{_table(self)}"
+        result = HARMLESS if self.get("tiling_exact") else HARMFUL
+        result += f": {', '.join(map(str, reasons))}" if reasons else ""
+        return f"<p><strong>{html.escape(result)}</strong></p>{_table(self)}"
 
 
 def run_html(run: MapSource) -> str:
-    """A run in a few lines: where it is, how far, what it found; whatever is damaged says so."""
+    """Describe a run as HTML, finished or not; a damaged file is named."""
     grid = run.stored.plan.grid
     done = len(read_records(run.files.ledger))
     rows: dict[str, Any] = {
@@ -105,13 +105,6 @@ def run_html(run: MapSource) -> str:
 
 
 def _table(rows: Mapping[str, Any]) -> str:
-    cells = "".join(f"<tr><th>{_text(name)}</th><td>{_text(_shown(value))}</td></tr>" for name, value in rows.items())
-    return f"<table><tbody>{cells}</tbody></table>"
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _text(value: str) -> str:
-    return html.escape(value)
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in rows.items()}
+    cells = (f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in texts.items())
+    return f"<table><tbody>{''.join(cells)}</tbody></table>"

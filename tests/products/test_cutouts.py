@@ -10,9 +10,8 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
-from skies import poisson_sky, sky_header, write_survey
+from skies import sky_header
 
-from cwt_dask import run_survey
 from cwt_dask.errors import InputError
 from cwt_dask.products import cutouts
 from cwt_dask.products.files import map_hdu
@@ -21,32 +20,9 @@ from cwt_dask.survey import Region
 
 mpl.use("Agg")
 
-OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
 # Pixel (46, 34) of a map of 70 x 90 pixels of 0.1 deg.
 CENTER = SkyCoord(11.05, 1.15, unit="deg", frame="galactic")
 IMAGES = ("MODEL", "APPROX", "RESIDUAL", "SIGNIFICANCE", "SUPPORT", "MASK", "TRUST")
-
-
-def make_run(folder, *, ring):
-    counts, background = poisson_sky((70, 90), seed=8)
-    mask = np.ones(counts.shape, dtype=bool)
-    mask[40:48, 2:5] = False
-    survey = write_survey(folder / "survey.fits", counts, background, mask, ring=ring)
-    with fits.open(survey, mode="append") as hdus:
-        exposure = np.arange(counts.size, dtype=np.float32).reshape(counts.shape)
-        hdus.append(fits.ImageHDU(exposure, hdus["COUNTS"].header, "EXPOSURE"))
-        hdus["EXPOSURE"].header["BUNIT"] = "cm2 s"
-    return run_survey(survey, folder / "run", fits="yes", **OPTIONS)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("cutouts"), ring=False)
-
-
-@pytest.fixture(scope="module")
-def ring(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("ring"), ring=True)
 
 
 def whole(run, name):

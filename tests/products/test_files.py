@@ -5,12 +5,10 @@ import oracle
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
-from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.products import files as products
 
-OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
 IMAGES = {
     "COUNTS",
     "BACKGROUND",
@@ -27,20 +25,6 @@ IMAGES = {
     "MASK",
     "TRUST",
 }
-
-
-@pytest.fixture(scope="module")
-def sky():
-    counts, background = poisson_sky((70, 90), seed=8)
-    mask = np.ones(counts.shape, dtype=bool)
-    mask[30:40, 50:60] = False
-    return counts, background, mask
-
-
-@pytest.fixture(scope="module")
-def run(sky, tmp_path_factory):
-    survey = write_survey(tmp_path_factory.mktemp("products") / "survey.fits", *sky)
-    return run_survey(survey, survey.with_name("run"), **OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -95,17 +79,12 @@ def test_images_are_those_of_the_whole_map(sky, maps):
     np.testing.assert_array_equal(maps["SUPPORT"][0], expected.support)
 
 
-def test_large_maps_get_no_fits_unless_asked(run, tmp_path, monkeypatch):
+def test_large_maps_get_no_fits_unless_asked_and_small_ones_may_leave_it_out(run, ring, options, tmp_path, monkeypatch):
+    assert products.is_small(run.stored.plan)
+    assert not ring.files.maps_fits.exists()
+    assert not list(ring.files.path.glob("*partial*"))
     monkeypatch.setattr(products, "SMALL_MAP_PIXELS", 70 * 90 - 1)
     assert not products.is_small(run.stored.plan)
-    survey = run.files.path.with_name("survey.fits")
-    assert not run_survey(survey, tmp_path / "auto", **OPTIONS).files.maps_fits.exists()
-    assert run_survey(survey, tmp_path / "yes", fits="yes", **OPTIONS).files.maps_fits.exists()
-
-
-def test_fits_may_be_left_out(run, tmp_path):
-    survey = run.files.path.with_name("survey.fits")
-    assert products.is_small(run.stored.plan)
-    left_out = run_survey(survey, tmp_path / "no", fits="no", **OPTIONS)
-    assert not left_out.files.maps_fits.exists()
-    assert not list(left_out.files.path.glob("*partial*"))
+    survey, one = run.files.path.with_name("survey.fits"), options | {"max_iter": 1, "tile_size": 90}
+    assert not run_survey(survey, tmp_path / "auto", **one).files.maps_fits.exists()
+    assert run_survey(survey, tmp_path / "yes", fits="yes", **one).files.maps_fits.exists()

@@ -1,8 +1,8 @@
-"""Ways to look at a run: plots, cutouts, maps of Gammapy."""
+"""Methods of a run that show its maps: plots, cutouts, maps of Gammapy."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cwt_dask.products.cutouts import gammapy_maps, write_cutout
 from cwt_dask.products.plots import plot_map
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from cwt_dask.products.source import MapSource
 
 
-class Views:
-    """What `SurveyRun` can do to show itself."""
+class Accessor:
+    """Methods of `SurveyRun` that show its maps."""
 
     def plot(
-        self,
+        self: MapSource,
         name: str = "significance",
         *,
         center: SkyCoord | None = None,
@@ -44,9 +44,9 @@ class Views:
             The middle, in any frame; that of the map where not given.
         size : Angle, Quantity or str, optional
             Angular size such as ``"4 deg"``, one for a square, or (height, width); the whole map where neither it nor
-            `center` is given. Of more than `cwt_dask.products.plots.MOST_DRAWN` pixels on a side several are drawn as
-            one: by their mean, what marks pixels (significance, support, ...) by its largest value; masked pixels take
-            no part. Memory stays that of one chunk.
+            `center` is given. Where a side has more than `cwt_dask.products.plots.MOST_DRAWN` pixels, blocks of pixels
+            are drawn as one: by their mean, or the largest value of maps that mark pixels (significance, support, ...);
+            masked pixels are left out. Memory stays that of one chunk.
         index : int, optional
             Which image of a cube (support, joined), from 0.
         sources : bool or Table, optional
@@ -56,7 +56,7 @@ class Views:
         fig : matplotlib.figure.Figure or SubFigure, optional
             Where to make axes; a new figure where not given.
         colorbar : bool, optional
-            Whether to draw the colour scale beside.
+            Whether to draw the colour scale.
         **imshow
             Passed on to `matplotlib.axes.Axes.imshow`. By default ``vmax`` leaves out the brightest 0.2 per cent.
 
@@ -70,12 +70,26 @@ class Views:
         ------
         InputError
             If there is no such map or rectangle, `sources` are none, or matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from astropy.coordinates import SkyCoord
+        >>> from cwt_dask import run_survey
+        >>> from cwt_dask.simulate import simulate
+        >>> folder = tempfile.mkdtemp()
+        >>> sources = simulate(f"{folder}/survey.fits", (60, 80), seed=1)
+        >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", max_iter=2, workers=0, no_report=True)
+        >>> center = SkyCoord(0, 0, unit="deg", frame="galactic")
+        >>> ax = run.plot("model", center=center, size="2 deg", sources=True)
+        >>> ax.get_title(), ax.images[0].get_array().shape
+        ('model', (20, 20))
         """
         drawing = {"center": center, "size": size, "index": index, "sources": sources, "colorbar": colorbar}
-        return plot_map(self._run, name, ax=ax, fig=fig, **drawing, **imshow)
+        return plot_map(self, name, ax=ax, fig=fig, **drawing, **imshow)
 
     def cutout(
-        self,
+        self: MapSource,
         center: SkyCoord | None,
         size: Any,
         filename: str | PathLike[str] | None = None,
@@ -106,11 +120,25 @@ class Views:
         InputError
             If there is no such rectangle or it has more than `cwt_dask.products.files.SMALL_MAP_PIXELS` pixels, or the
             file exists or cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from astropy.coordinates import SkyCoord
+        >>> from cwt_dask import run_survey
+        >>> from cwt_dask.simulate import simulate
+        >>> folder = tempfile.mkdtemp()
+        >>> sources = simulate(f"{folder}/survey.fits", (60, 80), seed=1)
+        >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", max_iter=2, workers=0, no_report=True)
+        >>> center = SkyCoord(0, 0, unit="deg", frame="galactic")
+        >>> cutout = run.cutout(center, ["1 deg", "2 deg"])
+        >>> cutout["MODEL"].data.shape, cutout["EXPOSURE"].header["BUNIT"]
+        ((10, 20), 'cm2 s')
         """
-        return write_cutout(self._run, center, size, filename, overwrite=overwrite)
+        return write_cutout(self, center, size, filename, overwrite=overwrite)
 
     def to_gammapy(
-        self, center: SkyCoord | None = None, size: Any = None, names: Sequence[str] | None = None
+        self: MapSource, center: SkyCoord | None = None, size: Any = None, names: Sequence[str] | None = None
     ) -> dict[str, Any]:
         """Read images and cubes of the run as maps of Gammapy.
 
@@ -132,9 +160,19 @@ class Views:
         ------
         InputError
             As `cutout`, or if Gammapy is not installed.
-        """
-        return gammapy_maps(self._run, center, size, names)
 
-    @property
-    def _run(self) -> MapSource:
-        return cast("MapSource", self)
+        Examples
+        --------
+        >>> import tempfile
+        >>> from astropy.coordinates import SkyCoord
+        >>> from cwt_dask import run_survey
+        >>> from cwt_dask.simulate import simulate
+        >>> folder = tempfile.mkdtemp()
+        >>> sources = simulate(f"{folder}/survey.fits", (60, 80), seed=1)
+        >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", max_iter=2, workers=0, no_report=True)
+        >>> center = SkyCoord(0, 0, unit="deg", frame="galactic")
+        >>> maps = run.to_gammapy(center, "2 deg", names=["model", "support"])  # doctest: +SKIP
+        >>> maps["support"].data.shape  # doctest: +SKIP
+        (2, 20, 20)
+        """
+        return gammapy_maps(self, center, size, names)
