@@ -14,11 +14,13 @@ BUILT = ("_build", "__pycache__", ".ipynb_checkpoints")
 FILES = [path for name in FOLDERS for path in sorted((ROOT / name).rglob("*")) if not set(BUILT) & set(path.parts)]
 FILES += [path for path in sorted(ROOT.glob("*")) if path.is_file()]
 NAMES = {path.relative_to(ROOT).as_posix() for path in FILES}
-# CHANGELOG.md is history; bytes that are no text have kinds of their own.
+# What is history names what is gone.
 TEXTS = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in FILES
-    if path.is_file() and path.suffix in KINDS and path.name not in ("CHANGELOG.md", Path(__file__).name)
+    if path.is_file()
+    and path.suffix in KINDS
+    and path.name not in ("CHANGELOG.md", "test_previous_version.py", Path(__file__).name)
 }
 # Names that Make puts together.
 ADDED_PREFIX = re.compile(r"addprefix ([^,$]+),([\w. ]+)")
@@ -28,7 +30,8 @@ TEXTS["Makefile"] = ADDED_PREFIX.sub(
 PAGES = [name for name in TEXTS if name.endswith(".md")]
 
 IN_FOLDER = re.compile(rf"(?<![\w/.<$)-])(?:{'|'.join(FOLDERS[:-1])})/[\w./-]*\w(?![\w*$(])")
-MODULE = re.compile(r"(?<![\w.$*/)-])(?:[\w-]+/)*[\w-]+\.py\b")
+# Diffs put a/ or b/ before a path.
+MODULE = re.compile(r"(?<![\w.$*/)-])(?:[ab]/(?=cwt_dask/))?((?:[\w-]+/)*[\w-]+\.py)\b")
 DOTTED = re.compile(r"\bcwt_dask(?:\.[a-zA-Z_]\w*)+")
 CODE = re.compile(r"`([a-z]+(?:_[a-z0-9]+)+)(?:\(\))?`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -88,6 +91,13 @@ def test_names_in_design_pages_are_those_of_the_code():
     words = set(re.findall(r"\w+", code))
     design = [name for name in PAGES if name.startswith("docs/") or "/" not in name]
     assert not [(where, name) for where, name in hits(CODE, design) if name not in words]
+
+
+def test_the_design_shows_each_folder_in_its_page_and_picture():
+    folders = {name.split("/")[1] for name in NAMES if re.fullmatch(r"cwt_dask/\w+/__init__.py", name)}
+    picture = (ROOT / "docs" / "pictures" / "house.svg").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)/` \|", TEXTS["docs/design/README.md"], re.MULTILINE)
+    assert set(rows) == set(re.findall(r">(\w+)/</text>", picture)) == folders
 
 
 def headings(path):

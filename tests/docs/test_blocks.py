@@ -146,4 +146,4 @@ def test_commands_of_all_clusters_are_run_by_their_own_tests():
 def test_blocks_of_other_languages_are_none_that_could_be_run():
     for page in PAGES:
         kinds = set(re.findall(r"^```(\w+)", page.read_text(encoding="utf-8"), re.MULTILINE))
-        assert kinds <= {"python", "console", "toml", "yaml", "json", "text"}, name_of(page)
+        assert kinds <= {"python", "console", "toml", "yaml", "json", "text", "diff"}, name_of(page)
