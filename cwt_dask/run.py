@@ -15,7 +15,7 @@ from cwt_dask.merge.catalogue import build_catalogue
 from cwt_dask.merge.certificate import certify, read_open_islands, sealed
 from cwt_dask.merge.seam_flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.merge.seams import compare_seams
-from cwt_dask.pipeline.blocks import Iteration
+from cwt_dask.pipeline.blocks import iterate_tiles
 from cwt_dask.pipeline.create import check_stores, create, refuse_another, report_foreign_records, statistics_of
 from cwt_dask.pipeline.executor import open_executor
 from cwt_dask.pipeline.reuse import reuse_tiles
@@ -188,8 +188,7 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     files, plan, progress = run.files, run.stored.plan, stages.progress
     for warning in plan.warnings:
         progress.message(f"warning: {warning}")
-    iteration = Iteration.of(run, stages, threads=execution.threads, keep_history=has_history(files))
-    redone = iteration.carry_out()
+    redone = iterate_tiles(run, stages, threads=execution.threads)
     # What an earlier call has made must not grow old beside the rest.
     with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan)) or files.maps_fits.exists()
     with_report = not execution.no_report or files.report.exists()

@@ -145,7 +145,7 @@ def stopped(survey, tmp_path_factory):
 @pytest.fixture
 def hasty(monkeypatch):
     """Look-ahead tiles that promise too much: all others go through in one go."""
-    monkeypatch.setattr("cwt_dask.pipeline.blocks.least_change", lambda *_: 1.0)
+    monkeypatch.setattr("cwt_dask.pipeline.next_block.least_change", lambda *_: 1.0)
 
 
 @pytest.mark.usefixtures("hasty")
