@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import json
-import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cwt_dask.config.options import Options
-from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
-from cwt_dask.merge.catalogue import build_catalogue
-from cwt_dask.merge.certificate import certify, read_open_islands, sealed
-from cwt_dask.merge.seam_flags import bad_sides, flag_tile, tiles_to_flag
-from cwt_dask.merge.seams import compare_seams
-from cwt_dask.pipeline.blocks import iterate_tiles
+from cwt_dask.errors import InterruptedRun, SettingsError
+from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.pipeline.create import check_stores, create, refuse_another, report_foreign_records, statistics_of
 from cwt_dask.pipeline.executor import open_executor
+from cwt_dask.pipeline.merging import Merging
 from cwt_dask.pipeline.reuse import reuse_tiles
 from cwt_dask.planning.plan import Plan, make_plan
-from cwt_dask.products.files import (
-    changed_products,
-    digest_catalogue,
-    digest_products,
-    is_small,
-    write_catalogue,
-    write_maps_fits,
-)
+from cwt_dask.products.files import is_small
 from cwt_dask.report import report_is_current, write_report
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.clusters import join
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
-from cwt_dask.storage.atomic import remove_leftovers, write_atomically
+from cwt_dask.storage.atomic import remove_leftovers
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.lock import sole_driver, sole_lease
-from cwt_dask.storage.maps import cut_history, has_history
 from cwt_dask.storage.paths import as_path, is_object, store_errors
-from cwt_dask.storage.provenance import peak_memory
 from cwt_dask.survey import as_file
-from cwt_dask.tiles.sources import measure_tile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from os import PathLike
     from pathlib import Path
 
@@ -183,56 +168,61 @@ def execute(
     return run
 
 
-def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
-    started, clock = datetime.now(UTC), time.perf_counter()
-    files, plan, progress = run.files, run.stored.plan, stages.progress
-    for warning in plan.warnings:
-        progress.message(f"warning: {warning}")
-    redone = iterate_tiles(run, stages, threads=execution.threads)
-    # What an earlier call has made must not grow old beside the rest.
-    with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(plan)) or files.maps_fits.exists()
-    with_report = not execution.no_report or files.report.exists()
-    if not redone:
-        faults = _faults(run)
-        if not faults and (files.maps_fits.exists() or not with_fits):
-            if with_report and not report_is_current(run):
-                _report(run, stages)
-                return
-            progress.message(f"{files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
-            return
-        if files.certificate.exists():
-            for fault in faults:
-                progress.message(f"{fault}: made again")
+class Stage(NamedTuple):
+    """A stage of a run.
 
-    for path in (files.certificate, files.report):
-        path.unlink(missing_ok=True)
-    tiles = range(plan.grid.n_tiles)
-    found = stages.map_tiles(partial(compare_seams, files.seams, plan.grid), tiles, "seams")
-    seams = [seam for tile in sorted(found) for seam in found[tile]]
-    bad = bad_sides(seams, read_records(files.ledger))
-    stages.map_tiles(partial(flag_tile, files, plan, bad), tiles_to_flag(files, bad), "flags")
-    stages.map_tiles(partial(measure_tile, files, plan, run.stored.survey), tiles, "sources")
-    # They are of the catalogue that is replaced.
-    files.associations.unlink(missing_ok=True)
-    write_catalogue(files, build_catalogue(files, plan, run.survey.statistics, run.wcs))
-    if with_fits:
-        write_maps_fits(files, plan, run.survey)
-    # Workers that were killed leave what they were writing.
-    remove_leftovers(files.path)
-    records = read_records(files.ledger)
-    if has_history(files):
-        cut_history(files, max(record.n_iter for record in records.values()))
-    certificate = certify(plan, run.survey.statistics, records, seams, read_open_islands(files)) | {
-        "digest_catalogue": digest_catalogue(files),
-        "digest_products": digest_products(files),
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": {"run": time.perf_counter() - clock, "tiles": sum(r.seconds for r in records.values())},
-        "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
-    }
-    write_atomically(files.certificate, json.dumps(sealed(certificate), indent=1, allow_nan=False).encode())
-    if with_report:
-        _report(run, stages)
+    Attributes
+    ----------
+    name : str
+        What it makes.
+    carry_out : callable
+        Makes it.
+    is_needed : callable
+        Whether it must be made, given whether anything was made before.
+    """
+
+    name: str
+    carry_out: Callable[[], None]
+    is_needed: Callable[[bool], bool] = bool
+
+
+def _stages_of(run: SurveyRun, stages: Stages, execution: Execution) -> tuple[Stage, ...]:
+    """The stages of a run in order; what was made from what is made again is made again."""
+    files, merging = run.files, Merging(run, stages)
+    iteration = Iteration.of(run, stages, threads=execution.threads)
+    # What an earlier call has made is kept up to date.
+    with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(run.stored.plan))
+    with_fits, with_report = with_fits or files.maps_fits.exists(), not execution.no_report or files.report.exists()
+    return (
+        Stage("tiles", iteration.carry_out, lambda _: not iteration.is_complete()),
+        Stage(
+            "seams",
+            merging.compare_seams,
+            lambda redone: redone or merging.is_stale() or (with_fits and not files.maps_fits.exists()),
+        ),
+        Stage("flags", merging.flag),
+        Stage("sources", merging.measure),
+        Stage("catalogue", merging.write_catalogue),
+        Stage("maps.fits", merging.write_maps, lambda redone: redone and with_fits),
+        Stage("certificate", merging.certify),
+        Stage(
+            "report",
+            partial(_report, run, stages),
+            lambda redone: with_report and (redone or not report_is_current(run)),
+        ),
+    )
+
+
+def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
+    plan, redone = run.stored.plan, False
+    for warning in plan.warnings:
+        stages.progress.message(f"warning: {warning}")
+    for stage in _stages_of(run, stages, execution):
+        if stage.is_needed(redone):
+            stage.carry_out()
+            redone = True
+    if not redone:
+        stages.progress.message(f"{run.files.path}: all {plan.grid.n_tiles} tiles were done; checked, nothing to do")
 
 
 def _report(run: SurveyRun, stages: Stages) -> None:
@@ -241,17 +231,8 @@ def _report(run: SurveyRun, stages: Stages) -> None:
         write_report(run, stages)
     except InterruptedRun:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with a page must not spoil a run that is done
+    except Exception as error:  # noqa: BLE001 - an error in a page must not spoil a run that is done
         stages.progress.message(
             f"warning: the report could not be written ({type(error).__name__}: {error}); all else is done: "
             f"cwt-dask report {run.files.path} tries again"
         )
-
-
-def _faults(run: SurveyRun) -> list[str]:
-    """What is not as it was when the run ended, in words: certificate, catalogue, FITS files."""
-    try:
-        certificate = run.certificate
-    except (InputError, RunError):
-        return [f"{run.files.certificate} is damaged or missing"]
-    return [f"{path} is damaged or missing" for path in changed_products(run.files, certificate)]

@@ -50,35 +50,8 @@ class _Checkpoints(NamedTuple):
     torn: bool = False
 
 
-def iterate_tiles(run: SurveyRun, stages: Stages, *, threads: int) -> bool:
-    """Do all tiles that are not done.
-
-    Parameters
-    ----------
-    run : SurveyRun
-        Which run.
-    stages : Stages
-        Where tiles are done.
-    threads : int
-        Threads an FFT may use.
-
-    Returns
-    -------
-    bool
-        Whether any tile had to be done.
-
-    Raises
-    ------
-    RunError
-        If tiles could not be done, or do not stop where they did before.
-    """
-    stored, files = run.stored, run.files
-    job = stored.plan.job(files, read_run_id(files), stored.survey, threads=threads, keep_history=has_history(files))
-    return _Iteration(run, stages, job).carry_out()
-
-
 @dataclass
-class _Iteration:
+class Iteration:
     """The iteration of all tiles of one run.
 
     Attributes
@@ -89,8 +62,6 @@ class _Iteration:
         Where tiles are done.
     job : Job
         What all tasks share.
-    published : dict
-        Records of finished tiles whose pixels are in the maps as recorded.
     blocks : dict
         By block, its checkpoints. They are looked at once: what was written since is as it was written.
     settled : Job
@@ -100,15 +71,39 @@ class _Iteration:
     run: SurveyRun
     stages: Stages
     job: Job
-    published: dict[int, TileRecord] = field(default_factory=dict)
     blocks: dict[int, _Checkpoints] = field(default_factory=dict)
     settled: Job | None = None
 
-    def carry_out(self) -> bool:
-        """Do all tiles that are not done; return whether there were any."""
-        self.published = self._trusted_tiles()
-        redone = not self._state().complete
-        if redone:
+    @classmethod
+    def of(cls, run: SurveyRun, stages: Stages, *, threads: int) -> Iteration:
+        """Prepare the iteration of a run, by its plan.
+
+        Parameters
+        ----------
+        run : SurveyRun
+            Which run.
+        stages : Stages
+            Where tiles are done.
+        threads : int
+            Threads an FFT may use.
+        """
+        stored, files = run.stored, run.files
+        job = stored.plan.job(files, read_run_id(files), stored.survey, threads=threads)
+        return cls(run, stages, replace(job, keep_history=has_history(files)))
+
+    def is_complete(self) -> bool:
+        """Whether nothing is left to do, nor to be removed."""
+        return self._state().complete and not self.files.checkpoints.exists()
+
+    def carry_out(self) -> None:
+        """Do all tiles that are not done.
+
+        Raises
+        ------
+        RunError
+            If tiles could not be done, or do not stop where they did before.
+        """
+        if not self._state().complete:
             # What it says is not so any more, and flags of tiles that are done again have to be set again.
             self.files.certificate.unlink(missing_ok=True)
             self.blocks = {block: self._check(block) for block in self.files.begun_blocks}
@@ -123,7 +118,14 @@ class _Iteration:
         for end in self.files.begun_blocks:
             self._forget(end)
         remove_tree(self.files.checkpoints)
-        return redone
+
+    @cached_property
+    def published(self) -> dict[int, TileRecord]:
+        """Records of finished tiles whose pixels are in the maps as recorded."""
+        records = self._records()
+        function = partial(digests_of_tile, self.files, self.plan.grid)
+        found = self.stages.map_tiles(function, records, "checking tiles") if records else {}
+        return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
 
     @property
     def plan(self) -> Plan:
@@ -212,8 +214,8 @@ class _Iteration:
         listed = [island._asdict() for island in unsettled.islands if island.iteration <= last]
         labels = {tile: [label for label in found if label[0] <= last] for tile, found in unsettled.labels.items()}
         self.stages.map_tiles(
-            partial(mark_open_pixels, self.settled, pieces),
-            [tile for tile in pieces if pieces[tile]],
+            partial(mark_open_pixels, self.settled, labels),
+            [tile for tile in labels if labels[tile]],
             "marking islands",
         )
         write_atomically(self.files.open_islands(job.stop), json.dumps(listed, indent=1).encode())
@@ -242,12 +244,6 @@ class _Iteration:
         found = self.stages.map_tiles(partial(contradicted_labels, job), self._tiles, "islands left open")
         contradicted = chain.from_iterable(found.values())
         return job, Unsettled(*open_islands(self.files, self.plan.grid, job.stop, job.round, contradicted))
-
-    def _trusted_tiles(self) -> dict[int, TileRecord]:
-        records = self._records()
-        function = partial(digests_of_tile, self.files, self.plan.grid)
-        found = self.stages.map_tiles(function, records, "checking tiles") if records else {}
-        return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
 
     def _at_end_of(self, block: int) -> dict[int, Record]:
         """Records of all tiles at the end of a block."""

@@ -18,7 +18,7 @@ from cwt_dask import run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.cwt.stopping import FIRST_STOP
 from cwt_dask.merge.stopping import FASTEST_FALL, LARGEST_WASTE, block_end, earliest_stop
-from cwt_dask.pipeline.blocks import _Iteration
+from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.tiles.decisions import contradicted_labels
 
@@ -238,14 +238,14 @@ def test_a_tile_by_itself_stops_where_its_map_stops(survey, tmp_path, ffts):
 
 def test_the_time_of_a_tile_is_that_of_all_its_blocks(survey, tmp_path, monkeypatch):
     seconds = []
-    original = _Iteration._forget
+    original = Iteration._forget
 
     def look(self, block):
         paths = self.files.ledger.glob("tile-0000003.block-*.json")
         seconds.extend(json.loads(path.read_text())["seconds"] for path in paths)
         original(self, block)
 
-    monkeypatch.setattr(_Iteration, "_forget", look)
+    monkeypatch.setattr(Iteration, "_forget", look)
     run = run_survey(survey, tmp_path / "run", **OPTIONS | IN_BLOCKS)
     assert len(set(seconds)) == 2
     assert read_records(run.files.ledger)[3].seconds > max(seconds)

@@ -1,0 +1,124 @@
+"""What is made of all tiles: seams, flags, sources, catalogue, FITS files, certificate, in this order."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from cwt_dask.errors import InputError, RunError
+from cwt_dask.merge.catalogue import build_catalogue
+from cwt_dask.merge.certificate import certify, read_open_islands, sealed
+from cwt_dask.merge.seam_flags import bad_sides, flag_tile, tiles_to_flag
+from cwt_dask.merge.seams import compare_seams
+from cwt_dask.products.files import (
+    changed_products,
+    digest_catalogue,
+    digest_products,
+    write_catalogue,
+    write_maps_fits,
+)
+from cwt_dask.storage.atomic import remove_leftovers, write_atomically
+from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.maps import cut_history, has_history
+from cwt_dask.storage.provenance import peak_memory
+from cwt_dask.tiles.sources import measure_tile
+
+if TYPE_CHECKING:
+    from cwt_dask.merge.seams import Seam
+    from cwt_dask.planning.plan import Plan
+    from cwt_dask.results import SurveyRun
+    from cwt_dask.runtime.stages import Stages
+
+
+@dataclass
+class Merging:
+    """The merge of all tiles of one run.
+
+    Attributes
+    ----------
+    run : SurveyRun
+        Which run.
+    stages : Stages
+        Where tiles are done.
+    seams : list of Seam
+        What neighbours found where both computed, once it is compared.
+    """
+
+    run: SurveyRun
+    stages: Stages
+    seams: list[Seam] = field(default_factory=list)
+    _started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _clock: float = field(default_factory=time.perf_counter)
+
+    def is_stale(self) -> bool:
+        """Whether certificate, catalogue or FITS files are not as they were when the run ended; what, is reported."""
+        files = self.run.files
+        if not files.certificate.exists():
+            return True
+        try:
+            changed = changed_products(files, self.run.certificate)
+        except (InputError, RunError):
+            changed = [files.certificate]
+        for path in changed:
+            self.stages.progress.message(f"{path} is damaged or missing: made again")
+        return bool(changed)
+
+    def compare_seams(self) -> None:
+        """Compare what neighbours found; the certificate and the report of before do not hold any more."""
+        files = self.run.files
+        for path in (files.certificate, files.report):
+            path.unlink(missing_ok=True)
+        found = self.stages.map_tiles(partial(compare_seams, files.seams, self._plan.grid), self._tiles, "seams")
+        self.seams = [seam for tile in sorted(found) for seam in found[tile]]
+
+    def flag(self) -> None:
+        """Set quality flags where tiles do not agree."""
+        files = self.run.files
+        bad = bad_sides(self.seams, read_records(files.ledger))
+        self.stages.map_tiles(partial(flag_tile, files, self._plan, bad), tiles_to_flag(files, bad), "flags")
+
+    def measure(self) -> None:
+        """Measure the sources."""
+        measure = partial(measure_tile, self.run.files, self._plan, self.run.stored.survey)
+        self.stages.map_tiles(measure, self._tiles, "sources")
+
+    def write_catalogue(self) -> None:
+        """Write the catalogue, and drop the associations of the one that it replaces."""
+        run = self.run
+        run.files.associations.unlink(missing_ok=True)
+        write_catalogue(run.files, build_catalogue(run.files, self._plan, run.survey.statistics, run.wcs))
+
+    def write_maps(self) -> None:
+        """Write the maps as FITS."""
+        write_maps_fits(self.run.files, self._plan, self.run.survey)
+
+    def certify(self) -> None:
+        """Write the certificate, when all that it covers is in its last state."""
+        files = self.run.files
+        # Workers that were killed leave what they were writing.
+        remove_leftovers(files.path)
+        records = read_records(files.ledger)
+        if has_history(files):
+            cut_history(files, max(record.n_iter for record in records.values()))
+        statistics, open_islands = self.run.survey.statistics, read_open_islands(files)
+        certificate = certify(self._plan, statistics, records, self.seams, open_islands) | {
+            "digest_catalogue": digest_catalogue(files),
+            "digest_products": digest_products(files),
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": {"run": time.perf_counter() - self._clock, "tiles": sum(r.seconds for r in records.values())},
+            "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
+        }
+        write_atomically(files.certificate, json.dumps(sealed(certificate), indent=1, allow_nan=False).encode())
+
+    @property
+    def _plan(self) -> Plan:
+        return self.run.stored.plan
+
+    @property
+    def _tiles(self) -> range:
+        return range(self._plan.grid.n_tiles)
