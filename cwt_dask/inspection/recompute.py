@@ -24,7 +24,7 @@ from cwt_dask.storage.schema import spec_of
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import TileState
-from cwt_dask.tiles.task import iterate
+from cwt_dask.tiles.compute import compute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -258,7 +258,8 @@ def _iterated(
     stored = run.stored
     job = replace(stored.plan.job(run.files, read_run_id(run.files), stored.survey), grid=grid, stop=stop, tol=tol)
     window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
-    state = iterate(job, tile, window, TileState.start(job.kernels.n_scale, tile), islands, ring=ring).state
+    begin = TileState.start(job.kernels.n_scale, tile)
+    state = compute(job, tile, window, begin, islands, ring=ring).reached.state
     # This process may have nothing more to iterate.
     forget()
     return state

@@ -62,15 +62,15 @@ def build_catalogue(run_dir: RunDir, plan: Plan, statistics: SurveyStatistics, w
 def _measured(run_dir: RunDir, plan: Plan) -> Table:
     """Peaks of all tiles in row-major order, with island, scale and disc."""
     found = {tile: read_found(run_dir, tile) for tile in range(plan.grid.n_tiles)}
-    island_ids, n_pixels = join_labels({tile: pieces for tile, (pieces, _) in found.items()}, plan.grid)
-    # An island comes once for each tile that has a piece of it.
-    n_tiles = np.bincount(np.concatenate([np.unique(ids) for ids in island_ids.values()]), minlength=len(n_pixels) + 1)
+    islands = join_labels({tile: labels for tile, (labels, _) in found.items()}, plan.grid)
+    # An island comes once for each tile that has a part of it.
+    n_tiles = np.bincount(np.concatenate([np.unique(island) for island in islands.of_label.values()]))
     rows = Table({name: np.concatenate([getattr(p, name) for _, p in found.values()]) for name in FIELDS})
-    rows["island_id"] = np.concatenate([island_ids[tile][peaks.piece] for tile, (_, peaks) in found.items()])
-    rows["n_pixels"] = n_pixels[rows["island_id"] - 1]
+    island = np.concatenate([islands.of_label[tile][peaks.piece] for tile, (_, peaks) in found.items()])
+    rows["island_id"], rows["n_pixels"] = island + 1, islands.n_pixels[island]
     rows["scale"] = plan.kernels.scales[rows["best_scale"]]
     rows["radius"] = disc_radii(plan.kernels)[rows["best_scale"]]
-    rows["flags"] |= np.where(n_tiles[rows["island_id"]] > 1, SourceFlag.CROSSES_SEAM, 0)
+    rows["flags"] |= np.where(n_tiles[island] > 1, SourceFlag.CROSSES_SEAM, 0)
     rows.sort(["y", "x"])
     return rows
 

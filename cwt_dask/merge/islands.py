@@ -1,4 +1,4 @@
-"""LocalLabels of islands, labelled core by core, joined over the faces of the cores."""
+"""Islands of the whole map: labels of all cores joined over their faces; which are kept, which are left open."""
 
 from __future__ import annotations
 
@@ -9,44 +9,43 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from cwt_dask.tiles.decisions import keys_in, write_decisions
-from cwt_dask.tiles.islands import LocalLabels, pieces_from_arrays, prefix_of
+from cwt_dask.tiles.decisions import write_decisions
+from cwt_dask.tiles.islands import IslandLabel, StoredIslands, label_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from cwt_dask.geometry.tiling import Box, TileGrid
-    from cwt_dask.storage.layout import RunDir
+    from cwt_dask.geometry.tiling import TileGrid
+    from cwt_dask.planning.job import Job
+    from cwt_dask.tiles.islands import Key, LocalLabels
 
 
-def join_labels(
-    pieces: Mapping[int, LocalLabels], grid: TileGrid
-) -> tuple[dict[int, NDArray[np.int64]], NDArray[np.int64]]:
-    """Join pieces that touch over a face (4-connected) into islands.
+@dataclass(frozen=True)
+class Islands:
+    """Islands of the whole map, in row-major order of their first pixels, so that the tiling does not show.
 
-    Parameters
+    Attributes
     ----------
-    pieces : mapping
-        LocalLabels of every tile, by its number.
-    grid : TileGrid
-        The tiles.
-
-    Returns
-    -------
-    island_ids : dict of ndarray of int64
-        For each tile, the island of each of its pieces: numbered from 1 in row-major order of the islands' first
-        pixels, so that the tiling does not show.
-    n_pixels : ndarray of int64
-        Pixels of each island, by island number - 1.
+    of_label : mapping of ndarray of int64
+        For each tile, the island of each of its labels, 0-based.
+    first, n_pixels : ndarray of int64
+        First pixel of each island as flat index of the map, and number of pixels.
     """
-    counts = np.array([len(pieces[tile].n_pixels) for tile in range(grid.n_tiles)], dtype=np.int64)
-    offsets = np.array([0, *np.cumsum(counts)])
+
+    of_label: Mapping[int, NDArray[np.int64]]
+    first: NDArray[np.int64]
+    n_pixels: NDArray[np.int64]
+
+
+def join_labels(labels: Mapping[int, LocalLabels], grid: TileGrid) -> Islands:
+    """Join labels that touch over a face (4-connected); `labels` are those of every tile, by its number."""
+    counts = [len(labels[tile].n_pixels) for tile in range(grid.n_tiles)]
+    offsets = np.cumsum([0, *counts])
     total = int(offsets[-1])
     touching = [
-        _touching(pieces[tile.id].faces[side], pieces[other.id].faces[back]) + offsets[[tile.id, other.id], np.newaxis]
+        _touching(labels[tile.id].faces[side], labels[other.id].faces[back]) + offsets[[tile.id, other.id], np.newaxis]
         for tile in grid.tiles()
         for side, back in (("north", "south"), ("east", "west"))
         if (other := grid.neighbours(tile).get(side))
@@ -56,27 +55,27 @@ def join_labels(
     n_islands, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
 
     first = np.full(n_islands, np.iinfo(np.int64).max)
-    sizes = np.zeros(n_islands, dtype=np.int64)
+    n_pixels = np.zeros(n_islands, dtype=np.int64)
     for tile in range(grid.n_tiles):
-        of_piece = component[offsets[tile] : offsets[tile + 1]]
-        np.minimum.at(first, of_piece, pieces[tile].first)
-        np.add.at(sizes, of_piece, pieces[tile].n_pixels)
+        of_label = component[offsets[tile] : offsets[tile + 1]]
+        np.minimum.at(first, of_label, labels[tile].first)
+        np.add.at(n_pixels, of_label, labels[tile].n_pixels)
     order = np.argsort(first)
     number = np.empty(n_islands, dtype=np.int64)
-    number[order] = np.arange(1, n_islands + 1)
-    ids = number[component]
-    return {tile: ids[offsets[tile] : offsets[tile + 1]] for tile in range(grid.n_tiles)}, sizes[order]
+    number[order] = np.arange(n_islands)
+    islands = np.split(number[component], offsets[1:-1])
+    return Islands(dict(enumerate(islands)), first[order], n_pixels[order])
 
 
 def _touching(face: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Pairs of pieces that meet along a face, 0-based, shape (2, n)."""
+    """Pairs of labels that meet along a face, 0-based, shape (2, n)."""
     both = (face > 0) & (other > 0)
     pairs = np.stack([face[both], other[both]]).astype(np.int64) - 1
     return np.unique(pairs, axis=1)
 
 
 class OpenIsland(NamedTuple):
-    """An island on whose fate tiles were not brought to agree.
+    """An island on which tiles were not brought to agree.
 
     Attributes
     ----------
@@ -99,109 +98,67 @@ class OpenIsland(NamedTuple):
 
 
 class Unsettled(NamedTuple):
-    """Islands that were left open in a block, and their pieces by tile."""
+    """Islands that were left open in a block, and their labels by tile."""
 
     islands: Sequence[OpenIsland] = ()
-    labels: Mapping[int, Sequence[tuple[int, int, int]]] = MappingProxyType({})
+    labels: Mapping[int, Sequence[IslandLabel]] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Islands:
-    """The islands of one iteration and scale.
+def decide_islands(job: Job) -> None:
+    """Join the islands of all tiles, as of the rounds before the job's, and store for each label which are kept.
 
-    Attributes
-    ----------
-    of_piece : mapping of ndarray
-        For each tile, the island of each piece in its core, 0-based.
-    peaks : ndarray of float64
-        Largest T/E of each.
-    first, n_pixels : ndarray of int64
-        First pixel of each as flat index of the map, and number of pixels.
+    An island is kept if its largest T/E reaches the island threshold.
     """
-
-    of_piece: Mapping[int, NDArray[np.int64]]
-    peaks: NDArray[np.float64]
-    first: NDArray[np.int64]
-    n_pixels: NDArray[np.int64]
-
-
-def decide_islands(run_dir: RunDir, grid: TileGrid, block: int, round_: int, threshold: float) -> None:
-    """Join the candidates of all tiles, as of the rounds before this one, and store the fate of each piece.
-
-    An island is kept if its largest T/E reaches `threshold`.
-    """
-    keep: dict[int, dict[tuple[int, int], NDArray[np.bool_]]] = {tile: {} for tile in range(grid.n_tiles)}
-    for key, islands in joined_islands(run_dir, grid, block, round_):
-        for tile, of_piece in islands.of_piece.items():
-            keep[tile][key] = islands.peaks[of_piece] >= threshold
-    for tile, fates in keep.items():
-        write_decisions(run_dir, block, round_, tile, fates)
+    threshold = job.criteria.significance_island_threshold
+    assert threshold is not None  # noqa: S101 - for the type checker
+    kept: dict[int, dict[Key, NDArray[np.bool_]]] = {tile: {} for tile in range(job.grid.n_tiles)}
+    for key, islands, peaks in joined_islands(job):
+        for tile, of_label in islands.of_label.items():
+            kept[tile][key] = peaks[of_label] >= threshold
+    for tile, decisions in kept.items():
+        write_decisions(job.run_dir.decisions(job.decisions_block, tile, job.round), decisions)
 
 
-def open_islands(
-    run_dir: RunDir, grid: TileGrid, block: int, round_: int, contradicted: Iterable[tuple[int, int, int, int]]
-) -> tuple[list[OpenIsland], dict[int, list[tuple[int, int, int]]]]:
-    """Name the islands that some tile's support contradicts.
-
-    Parameters
-    ----------
-    run_dir, grid, block, round_
-        As `decide_islands`.
-    contradicted : iterable of tuple
-        Iteration, scale index, tile, piece from 1.
-
-    Returns
-    -------
-    islands : list of OpenIsland
-        Each once.
-    pieces : dict
-        All their pieces by tile: iteration, scale index, piece from 1.
-    """
+def open_islands(job: Job, contradicted: Iterable[IslandLabel]) -> Unsettled:
+    """Name the islands, each once, that some tile's support contradicts in one of these labels."""
     contradicted = set(contradicted)
     named: list[OpenIsland] = []
-    pieces: dict[int, list[tuple[int, int, int]]] = {}
-    for key, islands in joined_islands(run_dir, grid, block, round_):
-        found = {int(islands.of_piece[tile][piece - 1]) for *at, tile, piece in contradicted if tuple(at) == key}
-        for island in sorted(found):
-            y, x = divmod(int(islands.first[island]), grid.x.length)
-            named.append(OpenIsland(*key, y, x, int(islands.n_pixels[island]), float(islands.peaks[island])))
-        for tile, of_piece in islands.of_piece.items():
-            hit = np.flatnonzero(np.isin(of_piece, list(found)))
+    labels: dict[int, list[IslandLabel]] = {}
+    for key, islands, peaks in joined_islands(job):
+        found = sorted(
+            {int(islands.of_label[tile][label - 1]) for *at, tile, label in contradicted if tuple(at) == key}
+        )
+        for island in found:
+            y, x = divmod(int(islands.first[island]), job.grid.x.length)
+            named.append(OpenIsland(*key, y, x, int(islands.n_pixels[island]), float(peaks[island])))
+        for tile, of_label in islands.of_label.items():
+            hit = np.flatnonzero(np.isin(of_label, found))
             if hit.size:
-                pieces.setdefault(tile, []).extend((*key, int(piece) + 1) for piece in hit)
-    return named, pieces
+                labels.setdefault(tile, []).extend(IslandLabel(*key, tile, int(label) + 1) for label in hit)
+    return Unsettled(named, labels)
 
 
-def joined_islands(
-    run_dir: RunDir, grid: TileGrid, block: int, round_: int
-) -> Iterator[tuple[tuple[int, int], Islands]]:
-    """Islands of each iteration and scale of a block, as of the rounds before `round_`."""
-    paths = [run_dir.latest_checkpoint(block, tile, before=round_) for tile in range(grid.n_tiles)]
-    keys = set()
+def joined_islands(job: Job) -> Iterator[tuple[Key, Islands, NDArray[np.float64]]]:
+    """Islands of each iteration and scale of a block, and the largest T/E of each; as of the rounds before."""
+    tiles = range(job.grid.n_tiles)
+    paths = [job.run_dir.latest_checkpoint(job.decisions_block, tile, before=job.round) for tile in tiles]
+    keys: set[Key] = set()
     for path in paths:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            keys |= set(keys_in(stored))
+            keys |= set(StoredIslands(stored).keys)
     # One iteration and scale, and one file at a time: there may be more files than a process can have open.
     for key in sorted(keys):
-        yield key, _join([_pieces(path, key, grid.tile(tile).core) for tile, path in enumerate(paths)], grid)
-
-
-def _pieces(path: Path, key: tuple[int, int], core: Box) -> tuple[LocalLabels, NDArray[np.float64]]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        if key in keys_in(stored):
-            return pieces_from_arrays(stored, prefix_of(*key))
-    # The tile had stopped before.
-    none = np.empty(0, dtype=np.int64)
-    height, width = (np.zeros(length, dtype=np.int32) for length in core.shape)
-    return LocalLabels(none, none, {"south": width, "north": width, "west": height, "east": height}), np.empty(0)
-
-
-def _join(found: list[tuple[LocalLabels, NDArray[np.float64]]], grid: TileGrid) -> Islands:
-    numbers, n_pixels = join_labels({tile: pieces for tile, (pieces, _) in enumerate(found)}, grid)
-    of_piece = {tile: island - 1 for tile, island in numbers.items()}
-    peaks = np.full(len(n_pixels), -np.inf)
-    first = np.full(len(n_pixels), np.iinfo(np.int64).max)
-    for tile, (pieces, values) in enumerate(found):
-        np.maximum.at(peaks, of_piece[tile], values)
-        np.minimum.at(first, of_piece[tile], pieces.first)
-    return Islands(of_piece, peaks, first, n_pixels)
+        labels, peaks_of_labels = {}, []
+        for tile, path in enumerate(paths):
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                found = StoredIslands(stored)
+                # A tile that had stopped before has none.
+                has = key in found.keys
+                nothing = np.empty(0, dtype=np.int64)
+                labels[tile] = found.labels(key) if has else label_core(nothing, job.grid.tile(tile).core, 1)[1]
+                peaks_of_labels.append(found.peaks(key) if has else np.empty(0))
+        islands = join_labels(labels, job.grid)
+        peaks = np.full(len(islands.first), -np.inf)
+        for tile in tiles:
+            np.maximum.at(peaks, islands.of_label[tile], peaks_of_labels[tile])
+        yield key, islands, peaks

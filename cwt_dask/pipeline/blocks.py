@@ -21,8 +21,7 @@ from cwt_dask.storage.ledger import read_block_records, read_records, read_run_i
 from cwt_dask.storage.maps import digests_of_tile, has_history
 from cwt_dask.storage.paths import remove_tree
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
-from cwt_dask.tiles.decisions import contradicted_labels, mark_open_pixels
-from cwt_dask.tiles.task import run_tile, settle_tile
+from cwt_dask.tiles.task import contradicted_labels, mark_open_pixels, run_tile, settle_tile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -212,7 +211,9 @@ class Iteration:
         records = self._at_end_of(job.stop)
         last = self._state().stop_shown_by(records) or job.stop
         listed = [island._asdict() for island in unsettled.islands if island.iteration <= last]
-        labels = {tile: [label for label in found if label[0] <= last] for tile, found in unsettled.labels.items()}
+        labels = {
+            tile: [label for label in found if label.iteration <= last] for tile, found in unsettled.labels.items()
+        }
         self.stages.map_tiles(
             partial(mark_open_pixels, self.settled, labels),
             [tile for tile in labels if labels[tile]],
@@ -225,8 +226,6 @@ class Iteration:
 
         Returns the job with the decisions that hold, and what remains contradicted.
         """
-        threshold = self.plan.criteria.significance_island_threshold
-        assert threshold is not None  # noqa: S101 - for the type checker
         enough = job.stop - job.start + 1 if ISLAND_ROUNDS is None else ISLAND_ROUNDS
         # Tiles that stop by themselves do not wait for each other.
         most = enough if job.tol is None else 0
@@ -235,7 +234,7 @@ class Iteration:
             self.stages.progress.message(
                 f"islands of iterations {job.start + 1} to {job.stop} are joined, round {round_}"
             )
-            decide_islands(self.files, self.plan.grid, job.stop, round_, threshold)
+            decide_islands(job)
             if round_ > most:
                 break
             again = self.stages.map_tiles(partial(settle_tile, job), self._tiles, "islands over seams")
@@ -243,7 +242,7 @@ class Iteration:
                 return job, Unsettled()
         found = self.stages.map_tiles(partial(contradicted_labels, job), self._tiles, "islands left open")
         contradicted = chain.from_iterable(found.values())
-        return job, Unsettled(*open_islands(self.files, self.plan.grid, job.stop, job.round, contradicted))
+        return job, open_islands(job, contradicted)
 
     def _at_end_of(self, block: int) -> dict[int, Record]:
         """Records of all tiles at the end of a block."""

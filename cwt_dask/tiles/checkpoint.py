@@ -1,9 +1,9 @@
-"""A tile between two blocks of iterations: all that it needs to go on, bit for bit."""
+"""A tile between two blocks of iterations: all that it needs to continue, bit for bit."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from cwt_dask.cwt.stopping import Moments
 from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
 from cwt_dask.storage.ledger import read_rounds
-from cwt_dask.tiles.islands import prefix_of
+from cwt_dask.tiles.islands import islands_to_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from cwt_dask.geometry.tiling import Tile
     from cwt_dask.storage.layout import RunDir
-    from cwt_dask.tiles.islands import AboveThreshold
+    from cwt_dask.tiles.islands import AboveThreshold, Key
 
 
 @dataclass(frozen=True)
 class TileState:
-    """How far a tile is.
+    """A tile after some iterations.
 
     Attributes
     ----------
@@ -36,16 +36,16 @@ class TileState:
         Of the core's residual after each iteration.
     converged : bool
         Whether the tile has stopped by its own variance.
-    islands : dict of AboveThreshold
-        By iteration and scale, of the block that ends here; only with an island threshold.
+    islands : mapping of AboveThreshold
+        Of the block that ends here, by iteration and scale; only with an island threshold.
     seconds : float
-        Time that the blocks before this one took.
+        Time that the blocks before took.
     """
 
     state: State
     moments: tuple[Moments, ...] = ()
     converged: bool = False
-    islands: Mapping[tuple[int, int], AboveThreshold] = field(default_factory=dict)
+    islands: Mapping[Key, AboveThreshold] = field(default_factory=dict)
     seconds: float = 0.0
 
     @classmethod
@@ -54,26 +54,25 @@ class TileState:
         return cls(State.start(n_scale, tile.box.shape, tile.core.within(tile.box)))
 
 
-def write_checkpoint(path: Path, progress: TileState) -> str:
-    """Store a tile's progress, and give what `is_sound` asks for.
+def write_checkpoint(path: Path, reached: TileState) -> str:
+    """Store a tile's state; the digest by which it is recognised.
 
-    Model and support are kept as values on the support's pixels in one file, dense images in another beside it.
+    Model and support are kept as values on the support's pixels in one file, dense images in a second one.
     """
-    state = progress.state
+    state = reached.state
     pixels = np.flatnonzero(state.joined.any(axis=0))
     arrays: dict[str, Any] = {
         "iteration": np.array(state.iteration),
-        "converged": np.array(progress.converged),
-        "seconds": np.array(progress.seconds),
-        "moments": np.array([(m.count, m.mean, m.sum_squared_deviations) for m in progress.moments], dtype=_MOMENTS),
+        "converged": np.array(reached.converged),
+        "seconds": np.array(reached.seconds),
+        "moments": np.array([astuple(moments) for moments in reached.moments], dtype=_MOMENTS),
         "pixels": pixels,
         "joined": state.joined.reshape(len(state.joined), -1)[:, pixels],
+        **{name: getattr(state, name).ravel()[pixels] for name in _ON_SUPPORT},
+        **islands_to_arrays(reached.islands),
     }
-    arrays |= {name: getattr(state, name).ravel()[pixels] for name in _ON_SUPPORT}
-    for (iteration, scale), islands in progress.islands.items():
-        arrays |= islands.to_arrays(prefix_of(iteration, scale))
     checksum = 0
-    with atomic_file(dense_images(path), cached=False) as file:
+    with atomic_file(_dense_images(path), cached=False) as file:
         for name in _DENSE:
             image = np.ascontiguousarray(getattr(state, name))
             header = io.BytesIO()
@@ -87,15 +86,15 @@ def write_checkpoint(path: Path, progress: TileState) -> str:
 
 
 def read_checkpoint(path: Path, tile: Tile) -> TileState:
-    """What `write_checkpoint` stored of a tile, but for its candidates."""
+    """Read a tile's state, without its islands."""
     with (
         path.open("rb") as sparse,
         np.load(sparse, allow_pickle=False) as stored,
-        dense_images(path).open("rb") as file,
+        _dense_images(path).open("rb") as file,
     ):
         pixels, joined = stored["pixels"], stored["joined"]
-        progress = TileState.start(len(joined), tile)
-        state = replace(progress.state, iteration=int(stored["iteration"]))
+        begin = TileState.start(len(joined), tile)
+        state = replace(begin.state, iteration=int(stored["iteration"]))
         for name in _DENSE:
             image = getattr(state, name)
             np.lib.format.read_magic(file)
@@ -105,7 +104,7 @@ def read_checkpoint(path: Path, tile: Tile) -> TileState:
         for name in _ON_SUPPORT:
             getattr(state, name).ravel()[pixels] = stored[name]
         return replace(
-            progress,
+            begin,
             state=state,
             moments=tuple(Moments(*(value.item() for value in row)) for row in stored["moments"]),
             converged=bool(stored["converged"]),
@@ -113,32 +112,44 @@ def read_checkpoint(path: Path, tile: Tile) -> TileState:
         )
 
 
-def is_sound(path: Path, digest: str) -> bool:
-    """Whether a checkpoint is there as `write_checkpoint` left it, when it gave `digest`."""
-    if not path.exists() or not dense_images(path).exists() or sha256_of_file(path) != digest:
-        return False
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return crc32c_of_file(dense_images(path)) == int(stored["checksum"])
-
-
 def sound_rounds(files: RunDir, run_id: str, block: int, most_rounds: int, tile: int) -> int:
-    """How many rounds of a tile's checkpoints are as recorded, from the first one on."""
+    """Number of rounds of a tile's checkpoints that are as recorded, from the first one on.
+
+    Parameters
+    ----------
+    files : RunDir
+        The run.
+    run_id : str
+        Checkpoints of other runs do not count.
+    block : int
+        Last iteration of the block.
+    most_rounds : int
+        Rounds that there can be.
+    tile : int
+        Number of the tile.
+    """
     records = read_rounds(files, block, tile, most_rounds)
     for n, record in enumerate(records):
-        sound = is_sound(files.checkpoint(block, tile, record.round), record.checkpoint)
-        if record.run != run_id or not sound:
+        if record.run != run_id or not _is_sound(files.checkpoint(block, tile, record.round), record.checkpoint):
             return n
     return len(records)
+
+
+def _is_sound(path: Path, digest: str) -> bool:
+    """Whether both files of a checkpoint are as `write_checkpoint` left them."""
+    if not path.exists() or not _dense_images(path).exists() or sha256_of_file(path) != digest:
+        return False
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        return crc32c_of_file(_dense_images(path)) == int(stored["checksum"])
 
 
 def remove_checkpoint(path: Path) -> None:
     """Remove both files."""
     path.unlink(missing_ok=True)
-    dense_images(path).unlink(missing_ok=True)
+    _dense_images(path).unlink(missing_ok=True)
 
 
-def dense_images(path: Path) -> Path:
-    """Where the dense images of a checkpoint are."""
+def _dense_images(path: Path) -> Path:
     return path.with_suffix(".npy")
 
 

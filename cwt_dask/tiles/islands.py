@@ -1,13 +1,14 @@
-"""Islands above the threshold, one iteration and scale at a time: what a tile sees of them, decides, and is told.
+"""Islands above the threshold as one tile sees them, one iteration and scale at a time: local labels, and a filter.
 
-With an island threshold a tile first judges islands by what its window shows. It keeps the pieces of them that lie in
-its core; joined over the faces of all cores they are the islands of the whole map, whose fates the tile is then told.
+With an island threshold a tile first decides by what its window shows. It labels the parts of islands in its core;
+joined over the faces of all cores (`merge/islands.py`) they are the islands of the whole map, on which is decided then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -24,16 +25,94 @@ if TYPE_CHECKING:
     from cwt_dask.cwt.state import Criteria, Detected
     from cwt_dask.geometry.tiling import Box, Tile
 
-    Verdicts = Callable[[int, int], NDArray[np.uint8]]
+# Iteration, and index of the scale.
+Key = tuple[int, int]
 
 UNKNOWN, DROPPED, KEPT = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class LocalLabels:
+    """The parts of islands in one core, labelled from 1.
+
+    Attributes
+    ----------
+    n_pixels : ndarray of int64
+        Pixels of each label.
+    first : ndarray of int64
+        First pixel of each label in row-major order of the whole map, as flat index.
+    faces : dict of ndarray of int32
+        Labels along the four edges of the core, by side; 0 where there is none.
+    """
+
+    n_pixels: NDArray[np.int64]
+    first: NDArray[np.int64]
+    faces: dict[str, NDArray[np.int32]]
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Plain arrays by name, to be stored."""
+        return {"n_pixels": self.n_pixels, "first": self.first, **{f"face_{side}": self.faces[side] for side in SIDES}}
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, NDArray[Any]], prefix: str = "") -> LocalLabels:
+        """Labels from what `to_arrays` gave, stored with a prefix to each name."""
+        faces = {side: stored[f"{prefix}face_{side}"] for side in SIDES}
+        return cls(stored[f"{prefix}n_pixels"], stored[f"{prefix}first"], faces)
+
+
+class IslandLabel(NamedTuple):
+    """One label: its iteration and scale index, the tile in whose core it lies, and its number there."""
+
+    iteration: int
+    scale: int
+    tile: int
+    label: int
+
+
+def label_core(pixels: NDArray[np.int64], core: Box, map_width: int) -> tuple[NDArray[np.int32], LocalLabels]:
+    """Label 4-connected pixels of one core.
+
+    Parameters
+    ----------
+    pixels : ndarray of int64
+        Flat indices in the core, ascending.
+    core : Box
+        The core.
+    map_width : int
+        Columns of the map.
+
+    Returns
+    -------
+    of_pixels : ndarray of int32
+        Label of each pixel.
+    labels : LocalLabels
+        What joins them to those of other cores.
+    """
+    height, width = core.shape
+    of_pixels, count = label(pixels, width, False)
+    y, x = np.divmod(pixels, width)
+    first = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(first, of_pixels - 1, (y + core.y0) * map_width + (x + core.x0))
+
+    def face(on_it: NDArray[np.bool_], along: NDArray[np.int64], length: int) -> NDArray[np.int32]:
+        labels = np.zeros(length, dtype=np.int32)
+        labels[along[on_it]] = of_pixels[on_it]
+        return labels
+
+    faces = {
+        "south": face(y == 0, x, width),
+        "north": face(y == height - 1, x, width),
+        "west": face(x == 0, y, height),
+        "east": face(x == width - 1, y, height),
+    }
+    return of_pixels, LocalLabels(np.bincount(of_pixels - 1, minlength=count), first, faces)
 
 
 @dataclass(frozen=True)
 class AboveThreshold:
     """Pixels above the threshold in a tile's window, at one iteration and scale.
 
-    Only pixels of the map are among them whose neighbourhood, as far as the kernels reach, lies in the window.
+    Only pixels of the map are included whose neighbourhood, as far as the kernels reach, lies in the window.
 
     Attributes
     ----------
@@ -43,88 +122,99 @@ class AboveThreshold:
         Whether the tile took them into the support.
     fresh : ndarray of bool
         Whether they were not in its support before.
-    piece : ndarray of int32
-        Piece of an island in the core, from 1; 0 outside the core.
+    label : ndarray of int32
+        Label of each pixel in the core, from 1; 0 outside the core.
     peaks : ndarray of float64
-        Largest T/E of each piece.
-    pieces : LocalLabels
-        What joins the pieces to those of other cores.
+        Largest T/E of each label.
+    labels : LocalLabels
+        What joins the labels to those of other cores.
     """
 
     pixels: NDArray[np.int64]
     kept: NDArray[np.bool_]
     fresh: NDArray[np.bool_]
-    piece: NDArray[np.int32]
+    label: NDArray[np.int32]
     peaks: NDArray[np.float64]
-    pieces: LocalLabels
+    labels: LocalLabels
 
-    def to_arrays(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """Plain arrays by name, to be stored."""
-        arrays = {name: getattr(self, name) for name in _ARRAYS}
-        faces = {f"face_{side}": labels for side, labels in self.pieces.faces.items()}
-        arrays |= {"n_pixels": self.pieces.n_pixels, "first": self.pieces.first, **faces}
-        return {f"{prefix}{name}": values for name, values in arrays.items()}
-
-    @classmethod
-    def from_arrays(cls, stored: Mapping[str, NDArray[Any]], prefix: str) -> AboveThreshold:
-        """What `to_arrays` gave."""
-        pieces, peaks = pieces_from_arrays(stored, prefix)
-        arrays = {name: stored[f"{prefix}{name}"] for name in _ARRAYS if name != "peaks"}
-        return cls(peaks=peaks, pieces=pieces, **arrays)
-
-    def contradicting(self, verdicts: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Pixels of the box (y, x) where the tile's support is another than it had been under these verdicts."""
-        told = verdicts.ravel()[self.pixels]
-        wrong = np.zeros(verdicts.shape, dtype=bool)
-        wrong.ravel()[self.pixels] = self.fresh & (told != UNKNOWN) & (self.kept != (told == KEPT))
+    def contradicting(self, decided: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Pixels of the box (y, x) where the tile's support is not what it is by decisions on the whole map."""
+        on_pixels = decided.ravel()[self.pixels]
+        wrong = np.zeros(decided.shape, dtype=bool)
+        wrong.ravel()[self.pixels] = self.fresh & (on_pixels != UNKNOWN) & (self.kept != (on_pixels == KEPT))
         return wrong
 
 
-_ARRAYS = tuple(name.name for name in fields(AboveThreshold) if name.name != "pieces")
+def islands_to_arrays(islands: Mapping[Key, AboveThreshold]) -> dict[str, NDArray[Any]]:
+    """Plain arrays by name, to be stored; `StoredIslands` reads them."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for key, found in islands.items():
+        parts = {stored: getattr(found, name) for name, stored in _STORED_AS.items()} | found.labels.to_arrays()
+        arrays |= {f"{_prefix(key)}{name}": values for name, values in parts.items()}
+    return arrays
 
 
-def pieces_from_arrays(stored: Mapping[str, NDArray[Any]], prefix: str) -> tuple[LocalLabels, NDArray[np.float64]]:
-    """Of stored candidates, what joining them needs: the pieces, and the largest T/E of each."""
-    faces = {side: stored[f"{prefix}face_{side}"] for side in SIDES}
-    return LocalLabels(stored[f"{prefix}n_pixels"], stored[f"{prefix}first"], faces), stored[f"{prefix}peaks"]
+class StoredIslands:
+    """Above-threshold islands in a tile's checkpoint, read when they are asked for.
+
+    Parameters
+    ----------
+    arrays : mapping of ndarray
+        The open checkpoint.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays = arrays
+        found = (re.fullmatch(r"candidates_(\d+)_(\d+)_pixels", name) for name in arrays)
+        self.keys: list[Key] = sorted((int(match[1]), int(match[2])) for match in found if match)
+
+    def at(self, key: Key) -> AboveThreshold:
+        """All that is stored of an iteration and scale."""
+        parts = {name: self._arrays[f"{_prefix(key)}{stored}"] for name, stored in _STORED_AS.items()}
+        return AboveThreshold(**parts, labels=self.labels(key))
+
+    def labels(self, key: Key) -> LocalLabels:
+        """Labels in the core."""
+        return LocalLabels.from_arrays(self._arrays, _prefix(key))
+
+    def peaks(self, key: Key) -> NDArray[np.float64]:
+        """Largest T/E of each label."""
+        return self._arrays[f"{_prefix(key)}peaks"]
+
+    def label_image(self, key: Key, tile: Tile) -> NDArray[np.int32]:
+        """Label of each pixel of the tile's core, int32 (y, x); 0 where there is none."""
+        image = np.zeros(tile.core.shape, dtype=np.int32)
+        labels = self._arrays[f"{_prefix(key)}piece"]
+        inside = labels > 0
+        y, x = np.divmod(self._arrays[f"{_prefix(key)}pixels"][inside], tile.box.shape[1])
+        image[y + tile.box.y0 - tile.core.y0, x + tile.box.x0 - tile.core.x0] = labels[inside]
+        return image
 
 
-def label_image(stored: Mapping[str, NDArray[Any]], prefix: str, tile: Tile) -> NDArray[np.int32]:
-    """Of stored candidates, the piece of each pixel of the tile's core, int32 (y, x); 0 where there is none."""
-    image = np.zeros(tile.core.shape, dtype=np.int32)
-    piece = stored[f"{prefix}piece"]
-    inside = piece > 0
-    y, x = np.divmod(stored[f"{prefix}pixels"][inside], tile.box.shape[1])
-    image[y + tile.box.y0 - tile.core.y0, x + tile.box.x0 - tile.core.x0] = piece[inside]
-    return image
+# Names in checkpoints are older than those here.
+_STORED_AS = {"pixels": "pixels", "kept": "kept", "fresh": "fresh", "label": "piece", "peaks": "peaks"}
 
 
-def prefix_of(iteration: int, scale: int) -> str:
-    """Prefix of the names of stored candidates."""
-    return f"candidates_{iteration}_{scale}_"
+def _prefix(key: Key) -> str:
+    return f"candidates_{key[0]}_{key[1]}_"
 
 
 class IslandFilter(Protocol):
     """Decides which pixels above the threshold join a tile's support."""
 
     @property
-    def found(self) -> Mapping[tuple[int, int], AboveThreshold]:
-        """What it saw and is to be kept, by iteration and scale."""
+    def found(self) -> Mapping[Key, AboveThreshold]:
+        """What is to be stored of the islands that it has seen."""
 
     def select(
-        self,
-        iteration: int,
-        joined: NDArray[np.uint16],
-        scale: int,
-        detected: Detected,
-        /,
+        self, iteration: int, joined: NDArray[np.uint16], scale: int, detected: Detected, /
     ) -> NDArray[np.bool_]:
         """Which pixels join the support; the arguments are those of `WindowFilter.select`."""
 
 
 @dataclass
 class WindowFilter:
-    """Decides on the islands in a tile's window, and keeps what it saw.
+    """Decides on islands by a tile's window, and by what is known of the whole map; keeps what it has seen.
 
     Attributes
     ----------
@@ -136,8 +226,8 @@ class WindowFilter:
         Columns of the map.
     criteria : Criteria
         The thresholds.
-    verdicts : callable or None
-        What is known of the islands of the whole map.
+    decided : callable or None
+        What is decided on pixels of the box at an iteration and scale (UNKNOWN, DROPPED, KEPT), where anything is.
     found : dict of AboveThreshold
         By iteration and scale.
     """
@@ -146,11 +236,11 @@ class WindowFilter:
     sound: Box
     map_width: int
     criteria: Criteria
-    verdicts: Verdicts | None
-    found: dict[tuple[int, int], AboveThreshold] = field(default_factory=dict)
+    decided: Callable[[Key], NDArray[np.uint8]] | None
+    found: dict[Key, AboveThreshold] = field(default_factory=dict)
 
     def select(self, iteration: int, joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
-        """Which pixels join the support.
+        """Select the pixels that join the support.
 
         Parameters
         ----------
@@ -164,9 +254,9 @@ class WindowFilter:
             What is above the threshold in the box.
         """
         kept = by_own_peak(self.criteria)(scale, detected)
-        if self.verdicts is not None:
-            told = self.verdicts(iteration, scale).ravel()[detected.pixels]
-            kept = (told == KEPT) | (kept & (told != DROPPED))
+        if self.decided is not None:
+            decided = self.decided((iteration, scale)).ravel()[detected.pixels]
+            kept = (decided == KEPT) | (kept & (decided != DROPPED))
         self.found[iteration, scale] = self._seen(detected, kept, joined[scale].ravel()[detected.pixels] == 0)
         return kept
 
@@ -174,7 +264,7 @@ class WindowFilter:
         shape, core = self.tile.box.shape, self.tile.core.within(self.tile.box)
         looked_at = np.zeros(shape, dtype=bool)
         looked_at[self.sound.within(self.tile.box)] = True
-        # A margin below the reach does not even show the core soundly; its islands are judged all the same.
+        # A margin below the reach does not even show the core soundly; its islands are decided on all the same.
         looked_at[core] = True
         seen = looked_at.ravel()[detected.pixels]
         y, x = (
@@ -182,64 +272,13 @@ class WindowFilter:
         )
         height, width = self.tile.core.shape
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-        piece = np.zeros(len(detected.pixels), dtype=np.int32)
-        piece[inside], pieces = label_core((y * width + x)[inside], self.tile.core, self.map_width)
+        of_pixels = np.zeros(len(detected.pixels), dtype=np.int32)
+        of_pixels[inside], labels = label_core((y * width + x)[inside], self.tile.core, self.map_width)
         return AboveThreshold(
             pixels=detected.pixels[seen],
             kept=kept[seen],
             fresh=fresh[seen],
-            piece=piece[seen],
-            peaks=island_peaks(piece, detected.ratio)[1:],
-            pieces=pieces,
+            label=of_pixels[seen],
+            peaks=island_peaks(of_pixels, detected.ratio)[1:],
+            labels=labels,
         )
-
-
-@dataclass(frozen=True)
-class LocalLabels:
-    """The parts of islands that lie in one core; piece k is labelled k + 1.
-
-    Attributes
-    ----------
-    n_pixels : ndarray of int64
-        Pixels of each piece.
-    first : ndarray of int64
-        Of each piece, the first pixel in row-major order of the whole map: its flat index.
-    faces : dict of ndarray of int32
-        Labels along the four edges of the core, by side.
-    """
-
-    n_pixels: NDArray[np.int64]
-    first: NDArray[np.int64]
-    faces: dict[str, NDArray[np.int32]]
-
-
-def label_core(pixels: NDArray[np.int64], core: Box, map_width: int) -> tuple[NDArray[np.int32], LocalLabels]:
-    """Label the support of one core, given as ascending flat indices in it.
-
-    Returns
-    -------
-    labels : ndarray of int32
-        Of each pixel, from 1.
-    pieces : LocalLabels
-        What is needed to join them to those of other cores.
-    """
-    height, width = core.shape
-    labels, count = label(pixels, width, False)
-    y, x = np.divmod(pixels, width)
-    first = np.full(count, np.iinfo(np.int64).max)
-    np.minimum.at(first, labels - 1, (y + core.y0) * map_width + (x + core.x0))
-    faces = {
-        "south": _face(y == 0, x, labels, width),
-        "north": _face(y == height - 1, x, labels, width),
-        "west": _face(x == 0, y, labels, height),
-        "east": _face(x == width - 1, y, labels, height),
-    }
-    return labels, LocalLabels(np.bincount(labels - 1, minlength=count), first, faces)
-
-
-def _face(
-    on_it: NDArray[np.bool_], along: NDArray[np.int64], labels: NDArray[np.int32], length: int
-) -> NDArray[np.int32]:
-    face = np.zeros(length, dtype=np.int32)
-    face[along[on_it]] = labels[on_it]
-    return face

@@ -1,12 +1,30 @@
-"""What a tile publishes of its core."""
+"""What a tile leaves behind: a checkpoint, or chunks, strips and detections of its core; then the record of it."""
 
 from __future__ import annotations
 
+import socket
+import time
+from dataclasses import astuple, dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.cwt.buffers import borrow, give_back
+from cwt_dask.storage.ledger import (
+    SCHEMA,
+    BlockRecord,
+    Record,
+    TileRecord,
+    count_failures,
+    refuse_another_run,
+    write_record,
+)
+from cwt_dask.storage.maps import publish_core, publish_history, publish_strips
+from cwt_dask.storage.provenance import batch_job, peak_memory, processor
+from cwt_dask.tiles.checkpoint import write_checkpoint
+from cwt_dask.tiles.detections import detect, write_detections
 from cwt_dask.tiles.quality import trust_flags
 
 if TYPE_CHECKING:
@@ -15,25 +33,135 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cwt_dask.cwt.state import State
-    from cwt_dask.geometry.tiling import Box, Tile
+    from cwt_dask.geometry.tiling import Tile
     from cwt_dask.planning.job import Job
-    from cwt_dask.survey import Survey, Window
+    from cwt_dask.survey import Survey
+    from cwt_dask.tiles.compute import TileResult
 
 
-def core_arrays(
-    job: Job, tile: Tile, survey: Survey, window: Window, state: State
-) -> Iterator[tuple[str, NDArray[np.generic]]]:
+@dataclass(frozen=True)
+class Clock:
+    """When a task began."""
+
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    begin: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since then."""
+        return time.perf_counter() - self.begin
+
+
+def publish_tile(job: Job, survey: Survey, result: TileResult, clock: Clock) -> None:
+    """Write all that a tile publishes of its core, then its record.
+
+    Parameters
+    ----------
+    job : Job
+        What the tile was to do.
+    survey : Survey
+        Read where the window does not reach far enough.
+    result : TileResult
+        What was computed.
+    clock : Clock
+        When the task began.
+    """
+    tile, state = result.tile, result.reached.state
+    digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(job, survey, result))
+    digests |= publish_strips(job.run_dir.seams, job.grid, tile, state)
+    detections = detect(job.grid, job.kernels, tile, survey, result.window, state)
+    digests["detections"] = write_detections(job.run_dir.detections(tile.id), detections)
+    core = tile.core.within(tile.box)
+    record = TileRecord(
+        **vars(_done(job, result, clock)),
+        core=list(astuple(tile.core)),
+        window=list(astuple(tile.window)),
+        box=list(astuple(tile.box)),
+        wrap=job.grid.ring,
+        input_digest=result.window.digest,
+        model_max=float(state.model[core].max()),
+        empty=not state.joined[(..., *core)].any(),
+        near_threshold=int(np.count_nonzero(state.near_threshold)),
+        undefined=int(np.count_nonzero(state.undefined)),
+        chunk_digests=digests,
+        peak_memory=peak_memory(),
+    )
+    write_record(job.run_dir, record)
+
+
+def publish_checkpoint(job: Job, result: TileResult, clock: Clock) -> None:
+    """Write the state of a tile at the end of a block of iterations, then the record of it.
+
+    Parameters
+    ----------
+    job : Job
+        What the tile was to do.
+    result : TileResult
+        What was computed.
+    clock : Clock
+        When the task began.
+    """
+    path = job.run_dir.checkpoint(job.stop, result.tile.id, job.round)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = write_checkpoint(path, replace(result.reached, seconds=result.reached.seconds + clock.seconds))
+    done = vars(_done(job, result, clock))
+    write_record(job.run_dir, BlockRecord(**done, block=job.stop, round=job.round, checkpoint=digest))
+
+
+def publish_iteration(job: Job, tile: Tile, state: State, converged: bool) -> None:
+    """Write the model of a tile's core after an iteration, of a run that keeps its history.
+
+    Parameters
+    ----------
+    job : Job
+        The run.
+    tile : Tile
+        The tile.
+    state : State
+        After the iteration.
+    converged : bool
+        Whether it is the tile's last, and its model that of all later ones.
+    """
+    refuse_another_run(job.run_dir, job.run_id)
+    model = state.model[tile.core.within(tile.box)]
+    publish_history(job.run_dir.maps, tile.core, state.iteration, model, onwards=converged)
+
+
+def _done(job: Job, result: TileResult, clock: Clock) -> Record:
+    """What records of tiles and of blocks share."""
+    reached = result.reached
+    return Record(
+        schema=SCHEMA,
+        run=job.run_id,
+        tile=result.tile.id,
+        settings_digest=job.settings_digest,
+        algorithm_version=ALGORITHM_VERSION,
+        n_iter=reached.state.iteration,
+        converged=reached.converged,
+        moments=[(m.count, m.mean, m.sum_squared_deviations) for m in reached.moments],
+        attempt=count_failures(job.run_dir, result.tile.id) + 1,
+        host=socket.gethostname(),
+        processor=processor(),
+        job=batch_job(),
+        started=clock.started.isoformat(timespec="seconds"),
+        # A tile that continues has taken what its earlier blocks took, too.
+        seconds=reached.seconds + clock.seconds,
+    )
+
+
+def _core_arrays(job: Job, survey: Survey, result: TileResult) -> Iterator[tuple[str, NDArray[np.generic]]]:
     """What a tile publishes of its core: names, and images (y, x) or cubes (scale, y, x).
 
     Each lasts until the next is asked for.
     """
+    tile, window, state = result.tile, result.window, result.reached.state
     core = tile.core.within(tile.box)
-    room, cube = borrow(tile.core.shape), borrow((job.kernels.n_scale, *tile.core.shape), np.uint16)
+    image, cube = borrow(tile.core.shape), borrow((job.kernels.n_scale, *tile.core.shape), np.uint16)
     for name in ("model", "approx", "transform_2d"):
-        np.copyto(room, getattr(state, name)[core])
-        yield name, room
-    np.add(state.model[core], state.approx[core], out=room)
-    yield "residual", np.subtract(window.counts[core], room, out=room)
+        np.copyto(image, getattr(state, name)[core])
+        yield name, image
+    np.add(state.model[core], state.approx[core], out=image)
+    yield "residual", np.subtract(window.counts[core], image, out=image)
     undefined = state.significance == -np.inf
     yield "significance", np.where(undefined, 0.0, state.significance) if undefined.any() else state.significance
     yield "best_scale", state.best_scale
@@ -43,9 +171,4 @@ def core_arrays(
     yield "support", cube > 0
     yield "mask", window.valid[core].astype(np.uint8)
     yield "trust", trust_flags(job.grid, job.kernels.reach, tile, survey, state.undefined)
-    give_back(room, cube)
-
-
-def bounds(box: Box) -> list[int]:
-    """Edges of a box as records have them: y0, y1, x0, x1."""
-    return [box.y0, box.y1, box.x0, box.x1]
+    give_back(image, cube)

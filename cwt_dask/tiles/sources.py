@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,6 @@ from cwt_dask.geometry.windows import read_box
 from cwt_dask.measure.peaks import find_peaks
 from cwt_dask.measure.poisson import excess_interval
 from cwt_dask.storage.atomic import write_atomically
-from cwt_dask.storage.maps import SIDES
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.detections import Detections, Measured, read_detections
@@ -41,7 +40,7 @@ class Peaks(Measured):
     y, x : ndarray of int64
         Pixels of the map.
     piece : ndarray of int64
-        Which of the core's island pieces holds the peak, 0-based.
+        Local label of the island that holds the peak, 0-based.
     significance : ndarray of float64
         Largest T/E.
     best_scale : ndarray of int64
@@ -69,20 +68,20 @@ FIELDS = tuple(field.name for field in fields(Peaks))
 
 
 def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int:
-    """Find the island pieces and peaks of one core, and keep them in a file; `survey` is the survey's store."""
+    """Label the islands and find the peaks of one core, and keep them in a file; `survey` is the survey's store."""
     grid = plan.grid
     core = grid.tile(tile_id).core
     own = read_detections(run_dir.detections(tile_id))
     y, x = _peaks_of(run_dir, plan, core, tile_id, own)
     width = grid.x.length
     found = np.searchsorted(own.y * width + own.x, y * width + x)
-    labels, pieces = label_core((own.y - core.y0) * core.shape[1] + own.x - core.x0, core, width)
+    of_pixels, labels = label_core((own.y - core.y0) * core.shape[1] + own.x - core.x0, core, width)
     measured = own.measured.of(np.searchsorted(own.maxima, found))
     low, high = excess_interval(measured["counts"], measured["background"])
     peaks = Peaks(
         y=y,
         x=x,
-        piece=labels[found].astype(np.int64) - 1,
+        piece=of_pixels[found].astype(np.int64) - 1,
         significance=own.significance[found],
         best_scale=own.best_scale[found].astype(np.int64),
         low=low,
@@ -91,7 +90,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
         flags=_flags(run_dir, plan, grid.tile(tile_id), y, x),
         **measured,
     )
-    _write_found(run_dir, tile_id, pieces, peaks)
+    _write_found(run_dir, tile_id, labels, peaks)
     return tile_id
 
 
@@ -139,17 +138,14 @@ def _found_file(run_dir: RunDir, tile_id: int) -> Path:
     return run_dir.islands / f"tile-{tile_id:07d}.npz"
 
 
-def _write_found(run_dir: RunDir, tile_id: int, pieces: LocalLabels, peaks: Peaks) -> None:
-    arrays = {f"peak_{name}": getattr(peaks, name) for name in FIELDS}
-    arrays |= {f"face_{side}": pieces.faces[side] for side in SIDES}
+def _write_found(run_dir: RunDir, tile_id: int, labels: LocalLabels, peaks: Peaks) -> None:
+    arrays: dict[str, Any] = labels.to_arrays() | {f"peak_{name}": getattr(peaks, name) for name in FIELDS}
     content = io.BytesIO()
-    np.savez(content, n_pixels=pieces.n_pixels, first=pieces.first, **arrays)
+    np.savez(content, **arrays)
     write_atomically(_found_file(run_dir, tile_id), content.getvalue())
 
 
 def read_found(run_dir: RunDir, tile_id: int) -> tuple[LocalLabels, Peaks]:
     """What `measure_tile` found in a core."""
     with _found_file(run_dir, tile_id).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        faces = {side: arrays[f"face_{side}"] for side in SIDES}
-        pieces = LocalLabels(arrays["n_pixels"], arrays["first"], faces)
-        return pieces, Peaks(**{name: arrays[f"peak_{name}"] for name in FIELDS})
+        return LocalLabels.from_arrays(arrays), Peaks(**{name: arrays[f"peak_{name}"] for name in FIELDS})

@@ -1,41 +1,29 @@
-"""One tile: read its window, iterate, publish its core, record it. Everything by path, no array through a scheduler."""
+"""What workers do with a tile. Everything by path and number: no array goes through a scheduler."""
 
 from __future__ import annotations
 
-import socket
-import time
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
+from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.config.settings import ALGORITHM_VERSION
-from cwt_dask.cwt.spectra import kernel_spectra
-from cwt_dask.cwt.state import Field
-from cwt_dask.cwt.step import step
-from cwt_dask.cwt.stopping import stops_at
-from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.errors import InputError
-from cwt_dask.storage.ledger import SCHEMA, BlockRecord, TileRecord, count_failures, refuse_another_run, write_record
-from cwt_dask.storage.maps import publish_core, publish_history, publish_strips
-from cwt_dask.storage.provenance import batch_job, peak_memory, processor
+from cwt_dask.storage.atomic import atomic_file
+from cwt_dask.storage.ledger import refuse_another_run
 from cwt_dask.survey import Survey
-from cwt_dask.tiles.checkpoint import TileState, read_checkpoint, write_checkpoint
-from cwt_dask.tiles.decisions import contradicted_labels, open_decisions
-from cwt_dask.tiles.detections import detect, write_detections
+from cwt_dask.tiles.checkpoint import TileState, read_checkpoint
+from cwt_dask.tiles.compute import compute
+from cwt_dask.tiles.decisions import open_decisions
 from cwt_dask.tiles.islands import WindowFilter
-from cwt_dask.tiles.publish import bounds, core_arrays
+from cwt_dask.tiles.publish import Clock, publish_checkpoint, publish_iteration, publish_tile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping, Sequence
 
     from cwt_dask.geometry.tiling import Tile
     from cwt_dask.planning.job import Job
-    from cwt_dask.survey import Window
-    from cwt_dask.tiles.islands import IslandFilter
+    from cwt_dask.tiles.islands import IslandLabel
 
 
 def run_tile(job: Job, tile_id: int) -> int:
@@ -46,72 +34,27 @@ def run_tile(job: Job, tile_id: int) -> int:
     InputError
         If the survey is not the one that the run began with.
     """
-    started, clock = datetime.now(UTC), time.perf_counter()
+    clock = Clock()
     tile = job.grid.tile(tile_id)
     survey = Survey.open(job.survey, ring=job.grid.ring)
     if survey.statistics.digest != job.survey_digest:
         raise InputError(f"{job.survey} was replaced by another survey while the run went on: put the first one back")
     window = survey.read_window(tile.window, tile.box, digest=job.publishes)
-    with _window_filter(job, tile) as islands:
-        progress = iterate(job, tile, window, _start(job, tile), islands)
-
-    def seconds() -> float:
-        # A restarted tile has taken what its earlier blocks took, too.
-        return progress.seconds + time.perf_counter() - clock
-
+    with ExitStack() as stack:
+        islands = _window_filter(job, tile, stack)
+        observe = partial(publish_iteration, job, tile) if job.keep_history else None
+        result = compute(job, tile, window, _begin(job, tile), islands, observe=observe)
     refuse_another_run(job.run_dir, job.run_id)
-    done: dict[str, Any] = {
-        "schema": SCHEMA,
-        "run": job.run_id,
-        "tile": tile.id,
-        "settings_digest": job.settings_digest,
-        "algorithm_version": ALGORITHM_VERSION,
-        "n_iter": progress.state.iteration,
-        "converged": progress.converged,
-        "moments": [(m.count, m.mean, m.sum_squared_deviations) for m in progress.moments],
-        "attempt": count_failures(job.run_dir, tile.id) + 1,
-        "host": socket.gethostname(),
-        "processor": processor(),
-        "job": batch_job(),
-        "started": started.isoformat(timespec="seconds"),
-    }
     if job.keeps:
-        path = job.run_dir.checkpoint(job.stop, tile.id, job.round)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        digest = write_checkpoint(path, replace(progress, seconds=seconds()))
-        record = BlockRecord(**done, seconds=seconds(), block=job.stop, round=job.round, checkpoint=digest)
-        write_record(job.run_dir, record)
+        publish_checkpoint(job, result, clock)
     if job.publishes:
-        digests = publish_core(job.run_dir.maps, tile.core, core_arrays(job, tile, survey, window, progress.state))
-        digests |= publish_strips(job.run_dir.seams, job.grid, tile, progress.state)
-        detections = detect(job.grid, job.kernels, tile, survey, window, progress.state)
-        digests["detections"] = write_detections(job.run_dir.detections(tile.id), detections)
-        core = tile.core.within(tile.box)
-        write_record(
-            job.run_dir,
-            TileRecord(
-                **done,
-                seconds=seconds(),
-                core=bounds(tile.core),
-                window=bounds(tile.window),
-                box=bounds(tile.box),
-                wrap=job.grid.ring,
-                input_digest=window.digest,
-                model_max=float(progress.state.model[core].max()),
-                empty=not progress.state.joined[(..., *core)].any(),
-                near_threshold=int(np.count_nonzero(progress.state.near_threshold)),
-                undefined=int(np.count_nonzero(progress.state.undefined)),
-                chunk_digests=digests,
-                peak_memory=peak_memory(),
-            ),
-        )
-    window.close()
-    progress.state.close()
+        publish_tile(job, survey, result, clock)
+    result.close()
     return tile_id
 
 
 def settle_tile(job: Job, tile_id: int) -> bool:
-    """Do a tile again if its support contradicts the fates of the whole map's islands; tell whether it did.
+    """Do a tile again if its support contradicts the decisions on the whole map's islands; return whether it did.
 
     A tile that was done again in this round, before an interruption, counts as done.
     """
@@ -121,43 +64,36 @@ def settle_tile(job: Job, tile_id: int) -> bool:
     return again
 
 
-def iterate(
-    job: Job, tile: Tile, window: Window, progress: TileState, islands: IslandFilter | None, *, ring: bool = False
-) -> TileState:
-    """Go on with a tile to the iteration at which the job, or the tile's own variance, stops it.
+def contradicted_labels(job: Job, tile_id: int) -> list[IslandLabel]:
+    """Labels of the islands in a tile's window on which its support is not as decided."""
+    with open_decisions(job, job.grid.tile(tile_id)) as decisions:
+        return decisions.contradicted()
 
-    The arrays of `progress` are taken over. With `ring` the tile's box is the whole of a ring.
+
+def mark_open_pixels(job: Job, labels: Mapping[int, Sequence[IslandLabel]], tile_id: int) -> int:
+    """Store which pixels of a tile's core lie in islands that were left open.
+
+    Parameters
+    ----------
+    job : Job
+        The block of iterations.
+    labels : mapping of list
+        Labels of these islands, by tile.
+    tile_id : int
+        Number of the tile.
     """
-    core = tile.core.within(tile.box)
-    state, moments = progress.state, list(progress.moments)
-    converged = progress.converged
-    if state.iteration == job.stop or converged:
-        return replace(progress, islands={})
-    field = Field(window.counts, window.background, window.valid)
-    spectra = kernel_spectra(job.kernels, tile.box.shape, job.threads)
-    workspace = Workspace(field, spectra, job.criteria, ring=ring)
-    while state.iteration < job.stop and not converged:
-        iteration = state.iteration + 1
-        select = partial(islands.select, iteration, state.joined) if islands else None
-        state = step(state, workspace, select)
-        moments.append(workspace.residual_moments(state))
-        if job.tol is not None:
-            # A core without a pixel that takes part has nothing to wait for.
-            converged = moments[-1].count == 0 or stops_at([m.variance for m in moments], job.tol) is not None
-        if job.keep_history:
-            refuse_another_run(job.run_dir, job.run_id)
-            publish_history(job.run_dir.maps, tile.core, iteration, state.model[core], onwards=converged)
-    workspace.close()
-    return replace(
-        progress,
-        state=state,
-        moments=tuple(moments),
-        converged=converged,
-        islands=islands.found if islands else {},
-    )
+    tile = job.grid.tile(tile_id)
+    marked = np.zeros(tile.core.shape, dtype=bool)
+    with open_decisions(job, tile) as decisions:
+        for key in sorted({found[:2] for found in labels[tile_id]}):
+            numbers = [found.label for found in labels[tile_id] if found[:2] == key]
+            marked |= np.isin(decisions.own.label_image(key, tile), numbers)
+    with atomic_file(job.run_dir.open_pixels(job.stop, tile_id)) as file:
+        np.save(file, marked)
+    return tile_id
 
 
-def _start(job: Job, tile: Tile) -> TileState:
+def _begin(job: Job, tile: Tile) -> TileState:
     start = job.starts.get(tile.id, job.start)
     if start == 0:
         return TileState.start(job.kernels.n_scale, tile)
@@ -166,17 +102,10 @@ def _start(job: Job, tile: Tile) -> TileState:
     return read_checkpoint(path(start, tile.id), tile)
 
 
-@contextmanager
-def _window_filter(job: Job, tile: Tile) -> Iterator[WindowFilter | None]:
-    """Who judges the islands in a tile's window; None where the window knows all of them."""
+def _window_filter(job: Job, tile: Tile, stack: ExitStack) -> WindowFilter | None:
+    """What decides on the islands in a tile's window; None where the window shows all of them."""
     if job.criteria.significance_island_threshold is None or not job.grid.has_seams:
-        yield None
-        return
+        return None
+    decided = stack.enter_context(open_decisions(job, tile)).of_pixels if job.decisions_block else None
     sound = job.grid.sound(tile, job.kernels.reach)
-    with ExitStack() as stack:
-        verdicts = None
-        if job.decisions_block:
-            verdicts = stack.enter_context(
-                open_decisions(job.run_dir, job.grid, tile, job.decisions_block, job.round)
-            ).verdicts
-        yield WindowFilter(tile, sound, job.grid.x.length, job.criteria, verdicts)
+    return WindowFilter(tile, sound, job.grid.x.length, job.criteria, decided)

@@ -1,6 +1,7 @@
-"""Islands over tiles: what tiles see of them, joined, and told."""
+"""Islands over tiles: what tiles see of them, joined, and decided on."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cwt_dask.storage.layout import RunDir
 from cwt_dask.tiles.checkpoint import TileState, write_checkpoint
 from cwt_dask.tiles.decisions import open_decisions
 from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, WindowFilter
+from cwt_dask.tiles.task import contradicted_labels
 
 THRESHOLD, ISLAND_THRESHOLD, REACH = 3.0, 5.0, 2
 CRITERIA = Criteria(THRESHOLD, ISLAND_THRESHOLD, remove_isolated=False, rounding=0.0)
@@ -48,13 +50,17 @@ def window_of(image, tile, grid, fill):
     return box
 
 
-def publish_candidates(files, grid, ratio, *, verdicts=None, round_=0):
+def job_of(files, grid, round_=1):
+    return SimpleNamespace(run_dir=files, grid=grid, decisions_block=2, round=round_, criteria=CRITERIA)
+
+
+def store_islands(files, grid, ratio, *, decided=None, round_=0):
     """As tiles do in iteration 2 of a block that ends there, with one scale."""
     files.block(2).mkdir(parents=True, exist_ok=True)
     for tile in grid.tiles():
         seen = window_of(ratio, tile, grid, -np.inf)
-        told = None if verdicts is None else lambda *_, tile=tile: verdicts[tile.id]
-        islands = WindowFilter(tile, grid.sound(tile, REACH), grid.x.length, CRITERIA, told)
+        known = None if decided is None else lambda _, tile=tile: decided[tile.id]
+        islands = WindowFilter(tile, grid.sound(tile, REACH), grid.x.length, CRITERIA, known)
         pixels = np.flatnonzero(seen > THRESHOLD)
         detected = Detected(tile.box.shape, pixels, seen.ravel()[pixels])
         islands.select(2, np.zeros((1, *tile.box.shape), dtype=np.uint16), 0, detected)
@@ -76,39 +82,37 @@ grids = st.builds(
 
 @given(grids, st.integers(0, 2**32 - 1))
 @settings(max_examples=25)
-def test_every_tile_is_told_what_becomes_of_the_islands_of_the_whole_map(tmp_path_factory, grid, seed):
-    files = RunDir(tmp_path_factory.mktemp("fates"))
+def test_every_tile_knows_what_is_decided_on_the_islands_of_the_whole_map(tmp_path_factory, grid, seed):
+    files = RunDir(tmp_path_factory.mktemp("islands"))
     ratio = ratio_of(seed, grid.map_box.shape)
-    publish_candidates(files, grid, ratio)
-    decide_islands(files, grid, 2, 1, ISLAND_THRESHOLD)
+    store_islands(files, grid, ratio)
+    decide_islands(job_of(files, grid))
     mask, labels = true_islands(ratio, ring=grid.ring)
     expected = np.full(mask.shape, UNKNOWN)
     for island in np.unique(labels[mask]):
         pixels = labels == island
         expected[pixels] = KEPT if ratio[pixels].max() >= ISLAND_THRESHOLD else DROPPED
 
-    verdicts = {}
+    decided = {}
     for tile in grid.tiles():
-        with open_decisions(files, grid, tile, 2, 1) as fates:
-            verdicts[tile.id] = fates.verdicts(2, 0)
-            np.testing.assert_array_equal(verdicts[tile.id], window_of(expected, tile, grid, UNKNOWN))
-            ((iteration, scale, seen),) = fates.seen()
-            assert (iteration, scale) == (2, 0)
-            wrong = seen.contradicting(verdicts[tile.id])
+        with open_decisions(job_of(files, grid), tile) as decisions:
+            on_pixels = decided[tile.id] = decisions.of_pixels((2, 0))
+            np.testing.assert_array_equal(on_pixels, window_of(expected, tile, grid, UNKNOWN))
+            assert decisions.own.keys == [(2, 0)]
+            seen = decisions.own.at((2, 0))
             kept = np.zeros(tile.box.shape, dtype=bool)
             kept.ravel()[seen.pixels] = seen.kept
             sound = np.zeros(tile.box.shape, dtype=bool)
             sound[grid.sound(tile, REACH).within(tile.box)] = True
-            told = verdicts[tile.id]
-            np.testing.assert_array_equal(wrong & sound, sound & (told != UNKNOWN) & (kept != (told == KEPT)))
+            wrong = (on_pixels != UNKNOWN) & (kept != (on_pixels == KEPT))
+            np.testing.assert_array_equal(seen.contradicting(on_pixels) & sound, wrong & sound)
 
-    # Told so, no tile contradicts any more.
-    publish_candidates(files, grid, ratio, verdicts=verdicts, round_=1)
-    decide_islands(files, grid, 2, 2, ISLAND_THRESHOLD)
+    # By these decisions no tile contradicts any more.
+    store_islands(files, grid, ratio, decided=decided, round_=1)
+    decide_islands(job_of(files, grid, 2))
     for tile in grid.tiles():
-        with open_decisions(files, grid, tile, 2, 2) as fates:
-            for _, _, seen in fates.seen():
-                assert not seen.contradicting(fates.verdicts(2, 0)).any()
+        with open_decisions(job_of(files, grid, 2), tile) as decisions:
+            assert decisions.contradicted() == []
 
 
 @pytest.fixture
@@ -121,34 +125,28 @@ def ridge(tmp_path):
     ratio[0:2, 1:3] = 4.0
     files = RunDir(tmp_path)
     files.islands.mkdir()
-    publish_candidates(files, grid, ratio)
-    decide_islands(files, grid, 2, 1, ISLAND_THRESHOLD)
+    store_islands(files, grid, ratio)
+    decide_islands(job_of(files, grid))
     return files, grid
 
 
 def test_an_island_is_joined_over_all_tiles(ridge):
-    files, grid = ridge
-    ((key, islands),) = joined_islands(files, grid, 2, 1)
+    ((key, islands, peaks),) = joined_islands(job_of(*ridge))
     assert key == (2, 0)
     assert islands.n_pixels.tolist() == [4, 36]
-    assert islands.peaks.tolist() == [4.0, 6.0]
+    assert peaks.tolist() == [4.0, 6.0]
     assert islands.first.tolist() == [1, 4 * 36]
-    assert {tile: of_piece.tolist() for tile, of_piece in islands.of_piece.items()} == {0: [0, 1], 1: [1], 2: [1]}
+    assert {tile: of_label.tolist() for tile, of_label in islands.of_label.items()} == {0: [0, 1], 1: [1], 2: [1]}
 
 
-def test_a_contradicted_island_is_named_once_with_all_its_pieces(ridge):
-    files, grid = ridge
-    contradicted = []
-    for tile in grid.tiles():
-        with open_decisions(files, grid, tile, 2, 1) as fates:
-            for iteration, scale, seen in fates.seen():
-                wrong = seen.contradicting(fates.verdicts(iteration, scale))
-                contradicted += [(iteration, scale, *piece) for piece in fates.labels_at(iteration, scale, wrong)]
+def test_a_contradicted_island_is_named_once_with_all_its_labels(ridge):
+    job = job_of(*ridge)
+    contradicted = [label for tile in range(3) for label in contradicted_labels(job, tile)]
     # The first tile does not see the peak, the second does.
-    assert {tile for _, _, tile, _ in contradicted} == {0, 1}
-    named, pieces = open_islands(files, grid, 2, 1, contradicted)
-    assert named == [OpenIsland(2, 0, 4, 0, 36, 6.0)]
-    assert pieces == {0: [(2, 0, 2)], 1: [(2, 0, 1)], 2: [(2, 0, 1)]}
+    assert {label.tile for label in contradicted} == {0, 1}
+    unsettled = open_islands(job, contradicted)
+    assert unsettled.islands == [OpenIsland(2, 0, 4, 0, 36, 6.0)]
+    assert unsettled.labels == {0: [(2, 0, 0, 2)], 1: [(2, 0, 1, 1)], 2: [(2, 0, 2, 1)]}
 
 
 def test_open_islands_of_all_blocks_are_read_back(tmp_path):

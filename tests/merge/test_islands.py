@@ -22,13 +22,13 @@ def label_in_tiles(mask, core, *, ring=False):
     grid = grid_of(mask.shape, core, ring=ring)
     pixels = {tile.id: np.flatnonzero(mask[tile.core.slices]) for tile in grid.tiles()}
     found = {tile.id: label_core(pixels[tile.id], tile.core, grid.x.length) for tile in grid.tiles()}
-    ids, n_pixels = join_labels({tile: pieces for tile, (_, pieces) in found.items()}, grid)
+    joined = join_labels({tile: labels for tile, (_, labels) in found.items()}, grid)
     islands = np.zeros(mask.shape, dtype=np.int64)
     for tile in grid.tiles():
         labels = np.zeros(tile.core.shape, dtype=np.int64)
         labels.ravel()[pixels[tile.id]] = found[tile.id][0]
-        islands[tile.core.slices] = np.array([0, *ids[tile.id]])[labels]
-    return islands, n_pixels
+        islands[tile.core.slices] = np.array([0, *(joined.of_label[tile.id] + 1)])[labels]
+    return islands, joined.n_pixels
 
 
 def label_whole(mask, *, ring=False):
@@ -118,7 +118,7 @@ def test_an_empty_map_has_no_island(core):
     assert n_pixels.size == 0
 
 
-def test_pieces_that_only_another_tile_connects_are_one_island():
+def test_parts_that_only_another_tile_connects_are_one_island():
     # Two legs in the west meet in the east.
     mask = np.zeros((5, 6), dtype=bool)
     mask[0] = mask[4] = mask[:, 5] = True

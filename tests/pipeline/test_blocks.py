@@ -20,7 +20,7 @@ from cwt_dask.cwt.stopping import FIRST_STOP
 from cwt_dask.merge.stopping import FASTEST_FALL, LARGEST_WASTE, block_end, earliest_stop
 from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.storage.ledger import read_records
-from cwt_dask.tiles.decisions import contradicted_labels
+from cwt_dask.tiles.task import contradicted_labels
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
 

@@ -54,7 +54,7 @@ def work(monkeypatch):
     for name in ("forward", "backward"):
         counting(KernelSpectra, name, lambda _spectra, *half, **_keywords: [("ffts", len(half))])
     counting(InProcess, "map", lambda _executor, function, items: [(f"tasks {name_of(function)}", len(items))])
-    monkeypatch.setattr("cwt_dask.tiles.task.step", lambda *arguments: counted.update(["steps"]) or step(*arguments))
+    monkeypatch.setattr("cwt_dask.tiles.compute.step", lambda *arguments: counted.update(["steps"]) or step(*arguments))
     return counted
 
 
