@@ -41,7 +41,7 @@ def show(tables: Callable[..., str], description: str | None, **numbers: int) ->
         options.add_argument(f"--{name}", type=int, default=default, help="(default: %(default)s)")
     arguments = options.parse_args()
     if ONE_THREAD.items() - os.environ.items():
-        # Libraries count their threads when they are imported: start anew.
+        # Libraries count their threads when they are imported: start again.
         command = [sys.executable, *sys.argv]
         sys.exit(subprocess.run(command, env=os.environ | ONE_THREAD, check=False).returncode)
     arguments.scratch.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def seconds(function: Callable[[], Any]) -> float:
 def interleaved(functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, float]:
     """Median wall time of each function, called in turn, after one call that is not counted.
 
-    Whatever else the machine does meets all of them alike.
+    Other work on the machine affects all of them alike.
     """
     for function in functions.values():
         function()

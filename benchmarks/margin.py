@@ -1,7 +1,7 @@
 """Measure what a margin leaves of the difference between a tile and the whole map.
 
 A map is cut; on one side of the cut, in the core, lie faint sources only, on the other bright ones at every distance:
-the worst case, since an error is judged by the core's own model. The core and its margin are iterated by themselves and
+the worst case, since an error is relative to the core's own model. The core and its margin are iterated alone and
 compared with the whole map, on the core and on the strip beyond it that neighbours compare. Differences of Gaussians
 carry errors towards higher pixels, so their bright side is the lower one.
 
@@ -199,7 +199,7 @@ def markdown(table: Table) -> str:
 
 
 def page(text: str, table: Table) -> str:
-    """The text of the page with its table made anew."""
+    """The text of the page with its table replaced."""
     before, rest = text.split(BEGIN)
     return before + BEGIN + "\n" + markdown(table) + "\n" + END + rest.split(END)[1]
 

@@ -41,7 +41,7 @@ def measured(part: str, options: list[str]) -> str:
 
 
 def page(text: str, part: str, tables: str) -> str:
-    """The text of the page with the tables of a part made anew."""
+    """The text of the page with the tables of a part replaced."""
     begin, end = f"<!-- {part} -->\n", f"<!-- /{part} -->\n"
     before, rest = text.split(begin)
     return f"{before}{begin}\n{tables}\n{end}{rest.split(end)[1]}"

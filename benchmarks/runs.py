@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 N_ITER = 10
-# All iterations, whatever the variance does.
+# All iterations, for any change of the variance.
 OPTIONS = {
     "n_scale": KERNELS.n_scale,
     "min_scale": KERNELS.min_scale,

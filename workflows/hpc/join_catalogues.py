@@ -9,7 +9,7 @@ from astropy.table import QTable, vstack
 
 
 def main(out: str, *certificates: str) -> None:
-    """Stack the catalogues beside certificates; a run whose tiles may have done harm is named."""
+    """Stack the catalogues of the runs with these certificates; a run that is not exact is named."""
     tables = []
     for certificate in map(Path, certificates):
         run_dir = certificate.parent
