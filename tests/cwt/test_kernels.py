@@ -3,7 +3,7 @@ import math
 import numpy as np
 import oracle
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwt_dask import CWTKernels
@@ -32,7 +32,7 @@ def test_kernels_as_first_published():
     maxima = [kernel.max() for kernel in kernels.kern_base.values()]
     assert sums == pytest.approx([0.000207093150419, 0.000146764160432], rel=1e-11)
     assert maxima == pytest.approx([0.0150679236063, 0.002228982782], rel=1e-11)
-    # N = int(8 * 2.6 * 3.0) = 62: 61 pixels, and the peak beside the middle one.
+    # N = int(8 * 2.6 * 3.0) = 62: 61 pixels, and the peak next to the middle one.
     assert kernels.kern_base[0].shape == (61, 61)
     assert np.unravel_index(kernels.kern_base[0].argmax(), (61, 61)) == (31, 31)
 
@@ -52,6 +52,7 @@ def assert_close_to(expected, found, largest):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15 * largest)
 
 
+@settings(max_examples=40, deadline=None)
 @given(scales, steps)
 def test_kernels_are_sums_of_products(scale, step):
     kernels = CWTKernels(1, scale, step)
@@ -64,6 +65,7 @@ def test_kernels_are_sums_of_products(scale, step):
     np.testing.assert_array_equal(kernels.kern_approx, kernels.approx_factors.image)
 
 
+@settings(max_examples=40, deadline=None)
 @given(scales, steps)
 def test_kernels_as_first_published_are_sums_of_products(scale, step):
     (factors,) = CWTKernels(1, scale, step, old=True).base_factors
@@ -112,7 +114,7 @@ def test_info_table_names_what_identifies_the_kernels():
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("arguments", "complaint"),
     [
         ((0, 6.0, 1.3), "n_scale is 0: it must be a whole number"),
         ((1.5, 6.0, 1.3), "n_scale is 1.5: it must be a whole number"),
@@ -128,6 +130,6 @@ def test_info_table_names_what_identifies_the_kernels():
         ((3, 0.6, 1.3), "the iteration diverges .* summed gain is 2.*; raise min_scale"),
     ],
 )
-def test_impossible_settings_are_refused(settings, complaint):
+def test_impossible_settings_are_refused(arguments, complaint):
     with pytest.raises(SettingsError, match=complaint):
-        CWTKernels(*settings)
+        CWTKernels(*arguments)

@@ -12,12 +12,11 @@ from cwt_dask import run_survey
 from cwt_dask.geometry.tiling import Box, TileGrid, on_map
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.measure.peaks import disc_sums, find_peaks
-from cwt_dask.survey import Survey, SurveySource, ingest
 from cwt_dask.tiles.sources import FIELDS, measure_tile, read_found
 
 # Few values: most pixels have equal neighbours, and plateaus are the rule; some are equal but for rounding.
 levels = st.sampled_from([-np.inf, 3.0, 4.0, 4.0 * (1 + 1e-13), 5.0, 5.0 * (1 - 1e-13)])
-images = hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=levels)
+significances = hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=levels)
 SCALES = np.array([0.5, 1.0, 1.2, math.sqrt(2), 2.0, 2.5, 4.0])
 LARGEST = 4.0
 
@@ -25,7 +24,7 @@ LARGEST = 4.0
 @st.composite
 def images_with_scales(draw):
     """An image of significances, and the scale of each pixel."""
-    image = draw(images)
+    image = draw(significances)
     kinds = draw(hnp.arrays(np.int64, image.shape, elements=st.integers(0, len(SCALES) - 1)))
     return image, SCALES[kinds]
 
@@ -68,19 +67,6 @@ def test_peaks_are_those_of_the_rule(sky):
     assert pixels(find_peaks(image, scale)) == naive_peaks(image, scale)
 
 
-@given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 8)))
-def test_a_core_with_a_rim_finds_the_peaks_of_the_whole(sky, core_shape):
-    image, scale = sky
-    grid = TileGrid.plan(image.shape, core_shape, 0, 1, lambda length: length)
-    found = []
-    for tile in grid.tiles():
-        near = tile.core.grown(math.ceil(LARGEST) + 1).intersection(grid.map_box)
-        for y, x in pixels(find_peaks(image[near.slices], scale[near.slices])):
-            if Box(y + near.y0, y + near.y0 + 1, x + near.x0, x + near.x0 + 1).intersection(tile.core).area:
-                found.append((y + near.y0, x + near.x0))
-    assert sorted(found) == pixels(find_peaks(image, scale))
-
-
 def test_a_plateau_is_one_peak_at_its_first_pixel():
     image = np.full((7, 9), -np.inf)
     image[2:5, 3:7] = 4.0
@@ -91,16 +77,11 @@ def test_no_support_no_peaks():
     assert pixels(find_peaks(np.full((5, 5), -np.inf), 2.0)) == []
 
 
-def test_the_fainter_of_two_near_peaks_falls_and_two_far_ones_stay():
+def test_the_fainter_of_two_peaks_within_the_finer_of_their_scales_falls():
     image = np.full((5, 12), -np.inf)
     image[2, 2], image[2, 5] = 4.0, 5.0
     assert pixels(find_peaks(image, 3.0)) == [(2, 5)]
     assert pixels(find_peaks(image, 2.9)) == [(2, 2), (2, 5)]
-
-
-def test_of_two_scales_the_finer_decides_whether_two_peaks_are_one():
-    image = np.full((5, 12), -np.inf)
-    image[2, 2], image[2, 5] = 4.0, 5.0
     scale = np.full(image.shape, 9.0)
     assert pixels(find_peaks(image, scale)) == [(2, 5)]
     scale[2, 2] = 2.9
@@ -137,19 +118,18 @@ def naive_ring_peaks(image, scale):
     )
 
 
-@given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 14)))
-def test_cores_of_a_ring_find_each_of_its_peaks_once(sky, core_shape):
+@given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 14)), st.booleans())
+def test_cores_with_a_rim_find_each_peak_of_the_whole_once(sky, core_shape, ring):
     image, scale = sky
-    grid = TileGrid.plan(image.shape, core_shape, 0, 1, lambda length: length, ring=True)
+    grid = TileGrid.plan(image.shape, core_shape, 0, 1, lambda length: length, ring=ring)
     found = []
     for tile in grid.tiles():
         near = grid.on_map(tile.core.grown(math.ceil(LARGEST) + 1))
-        seen = (read_box(plane, near, ring=True) for plane in (image, scale))
-        peaks = find_peaks(*seen, turn=image.shape[1])
+        peaks = find_peaks(*(read_box(array, near, ring=ring) for array in sky), turn=image.shape[1] if ring else None)
         for y, x in pixels(peaks):
             if Box(y + near.y0, y + near.y0 + 1, x + near.x0, x + near.x0 + 1).intersection(tile.core).area:
                 found.append((y + near.y0, x + near.x0))
-    assert sorted(found) == naive_ring_peaks(image, scale)
+    assert sorted(found) == (naive_ring_peaks if ring else naive_peaks)(image, scale)
 
 
 @given(images_with_scales(), st.integers(-20, 20))
@@ -170,55 +150,35 @@ def test_on_a_narrow_ring_a_peak_does_not_fall_to_itself(width):
 
 
 @pytest.fixture(scope="module")
-def masked_survey(tmp_path_factory):
-    """A survey store with holes, and its planes with zeros in the holes."""
-    folder = tmp_path_factory.mktemp("disc")
-    counts, background = poisson_sky((40, 50), seed=5)
-    mask = np.random.default_rng(6).random(counts.shape) > 0.1
-    path = write_survey(folder / "survey.fits", counts, background, mask)
-    return ingest(SurveySource.of(path), folder / "survey.zarr"), counts * mask, background * mask
+def images():
+    """Counts and background of 40 x 50 pixels, with zeros in holes."""
+    seen = np.random.default_rng(6).random((40, 50)) > 0.1
+    return [image * seen for image in poisson_sky(seen.shape, seed=5)]
 
 
-def sums_around(survey, core, y, x, radius):
-    """Of counts and background, from no more pixels than the discs need."""
-    near = on_map(core.grown(math.ceil(radius.max(initial=0))), survey.shape, ring=survey.ring)
-    planes = survey.read("counts", near), survey.read("background", near)
-    return disc_sums(planes, near, y, x, radius, turn=survey.shape[1] if survey.ring else None)
-
-
-@pytest.mark.parametrize("core", [Box(0, 40, 0, 50), Box(0, 12, 38, 50), Box(20, 30, 10, 25)])
-@pytest.mark.parametrize("radii", [(1.0, 2.0), (2.5, 7.3), (45.0, 60.0)])
-def test_disc_sums_are_those_of_brute_force_on_edges_and_holes_too(masked_survey, core, radii):
-    survey, counts, background = masked_survey
+@pytest.mark.parametrize("ring", [False, True], ids=["image", "ring"])
+@pytest.mark.parametrize("core", [Box(0, 40, 0, 50), Box(0, 12, 38, 50), Box(20, 30, 0, 25)])
+@pytest.mark.parametrize("radii", [(1.0, 2.5), (7.3, 24.9), (25.0, 26.0), (45.0, 80.0)])
+def test_disc_sums_are_those_of_brute_force_with_no_pixel_twice(images, core, radii, ring):
     y = np.array([core.y0, core.y0, core.y1 - 1, core.y1 - 1, (core.y0 + core.y1) // 2])
     x = np.array([core.x0, core.x1 - 1, core.x0, core.x1 - 1, (core.x0 + core.x1) // 2])
-    radius = np.array([radii[0], radii[1], radii[0], radii[1], radii[1]])
-    found = sums_around(survey, core, y, x, radius)
+    radius = np.array([*radii, *radii, radii[1]])
+    # No more pixels than the discs need.
+    near = on_map(core.grown(math.ceil(max(radii))), (40, 50), ring=ring)
+    found = disc_sums(
+        [read_box(image, near, ring=ring) for image in images], near, y, x, radius, turn=50 if ring else None
+    )
     rows, columns = np.mgrid[:40, :50]
     for k in range(len(y)):
-        disc = np.hypot(rows - y[k], columns - x[k]) <= radius[k]
-        assert found[0][k] == counts[disc].sum()
-        assert found[1][k] == pytest.approx(background[disc].sum(), rel=1e-12)
-
-
-@pytest.mark.parametrize("core", [Box(0, 40, 0, 50), Box(0, 12, 38, 50), Box(20, 30, 0, 25)])
-@pytest.mark.parametrize("radius", [2.5, 24.9, 25.0, 26.0, 80.0])
-def test_discs_on_a_ring_go_over_the_edge_and_hold_no_pixel_twice(masked_survey, core, radius):
-    survey, counts, background = masked_survey
-    y = np.array([core.y0, core.y1 - 1, (core.y0 + core.y1) // 2])
-    x = np.array([core.x0, core.x1 - 1, (core.x0 + core.x1) // 2])
-    found = sums_around(Survey.open(survey.path, ring=True), core, y, x, np.full(3, radius))
-    rows, columns = np.mgrid[:40, :50]
-    for k in range(3):
         apart = np.abs(columns - x[k])
-        disc = np.hypot(rows - y[k], np.minimum(apart, 50 - apart)) <= radius
-        assert found[0][k] == counts[disc].sum()
-        assert found[1][k] == pytest.approx(background[disc].sum(), rel=1e-12)
+        disc = np.hypot(rows - y[k], np.minimum(apart, 50 - apart) if ring else apart) <= radius[k]
+        assert found[0][k] == images[0][disc].sum()
+        assert found[1][k] == pytest.approx(images[1][disc].sum(), rel=1e-12)
 
 
-def test_no_peaks_no_sums(masked_survey):
+def test_no_peaks_no_sums(images):
     nothing = np.empty(0, dtype=np.int64)
-    counts, background = sums_around(masked_survey[0], Box(0, 9, 0, 9), nothing, nothing, np.empty(0))
+    counts, background = disc_sums(images, Box(0, 40, 0, 50), nothing, nothing, np.empty(0))
     assert counts.shape == background.shape == (0,)
 
 
