@@ -10,18 +10,9 @@ from cwt_dask import CWT, CWTData, CWTKernels
 from cwt_dask.cwt.image import SkyImage
 from cwt_dask.errors import InputError
 
-IMAGES = [
-    "counts",
-    "background",
-    "model",
-    "approx",
-    "approx_bkg",
-    "transform_2d",
-    "model_plus_approx",
-    "residual",
-    "maximal",
-    "support_2d",
-]
+COMPUTED = ["model", "approx", "approx_bkg", "transform_2d"]
+DERIVED = ["model_plus_approx", "residual", "maximal", "support_2d"]
+IMAGES = ["counts", "background", *COMPUTED, *DERIVED]
 CUBES = ["transform_3d", "error", "support"]
 SHAPE = (25, 30)
 
@@ -41,18 +32,22 @@ def poisson_counts():
     return counts
 
 
-def analyzed(max_iter=3, **extra):
-    data = CWTData(SkyImage(poisson_counts(), sky()), np.full(SHAPE, 0.5), n_scale=2, **extra)
+def analyzed(max_iter=3):
+    data = CWTData(SkyImage(poisson_counts(), sky()), np.full(SHAPE, 0.5), n_scale=2)
     CWT(CWTKernels(2, 1.2, 1.5), max_iter=max_iter).analyze(data)
     return data
+
+
+@pytest.fixture(scope="module")
+def data():
+    return analyzed()
 
 
 def blank(value=1.0):
     return np.full(SHAPE, value)
 
 
-def test_the_images_and_cubes_by_name():
-    data = analyzed()
+def test_the_images_and_cubes_by_name(data):
     assert list(data.images()) == IMAGES
     assert list(data.cubes()) == CUBES
     for name, image in {**data.images(), **data.cubes()}.items():
@@ -64,8 +59,7 @@ def test_the_images_and_cubes_by_name():
     np.testing.assert_array_equal(data.support_3d.data, data.support.data)
 
 
-def test_what_follows_from_what():
-    data = analyzed()
+def test_what_follows_from_what(data):
     assert data.model.data.max() > 0
     np.testing.assert_array_equal(data.model_plus_approx.data, data.model.data + data.approx.data)
     np.testing.assert_array_equal(data.residual.data, data.counts.data - (data.model.data + data.approx.data))
@@ -75,8 +69,7 @@ def test_what_follows_from_what():
     )
 
 
-def test_significance_and_best_scale_are_additional():
-    data = analyzed()
+def test_significance_and_best_scale_are_additional(data):
     assert data.significance.data[12, 12] == data.significance.data.max() > 3
     assert data.best_scale.data.dtype == np.int16
     assert data.best_scale.data[12, 12] == 0
@@ -160,19 +153,19 @@ def test_bad_input_is_refused(arguments, complaint):
         CWTData(*arguments)
 
 
-def test_a_difference_of_iterations():
-    late, early = analyzed(3), analyzed(1)
-    before = {name: image.data.copy() for name, image in {**late.images(), **late.cubes()}.items()}
-    difference = late - early
+def test_a_difference_of_iterations(data):
+    early = analyzed(1)
+    before = {name: image.data.copy() for name, image in {**data.images(), **data.cubes()}.items()}
+    difference = data - early
     for name in ["model", "approx", "approx_bkg", "transform_2d", "transform_3d", "error", "model_plus_approx"]:
-        expected = getattr(late, name).data - getattr(early, name).data
+        expected = getattr(data, name).data - getattr(early, name).data
         np.testing.assert_allclose(getattr(difference, name).data, expected, rtol=0, atol=1e-14)
-    np.testing.assert_array_equal(difference.support.data, late.support.data ^ early.support.data)
+    np.testing.assert_array_equal(difference.support.data, data.support.data ^ early.support.data)
     for name in ["counts", "background", "significance", "best_scale", "best_iteration"]:
-        np.testing.assert_array_equal(getattr(difference, name).data, getattr(late, name).data)
+        np.testing.assert_array_equal(getattr(difference, name).data, getattr(data, name).data)
     assert difference.n_iter == 3
-    for name, data in before.items():
-        np.testing.assert_array_equal(getattr(late, name).data, data)
+    for name, image in before.items():
+        np.testing.assert_array_equal(getattr(data, name).data, image)
 
 
 def test_a_difference_of_unlike_data_is_refused():
@@ -201,8 +194,8 @@ def test_a_table_of_nothing_but_nan():
     assert np.isnan(data.cube_info("error")["Source"][2:].astype(float)).all()
 
 
-def test_the_info_table_has_a_row_for_everything():
-    table = analyzed().info_table
+def test_the_info_table_has_a_row_for_everything(data):
+    table = data.info_table
     assert list(table["Name"]) == IMAGES + CUBES
     assert list(table["Shape"]) == ["2D image"] * 10 + ["3D cube"] * 3
     assert {table[name].dtype for name in table.colnames[2:]} == {np.dtype(float)}
@@ -217,8 +210,8 @@ def test_info_of_what_there_is_not():
 
 
 @pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
-def test_write(tmp_path, suffix):
-    data, path = analyzed(), tmp_path / f"cwt.{suffix}"
+def test_write(data, tmp_path, suffix):
+    path = tmp_path / f"cwt.{suffix}"
     data.write(path)
     with fits.open(path) as hdus:
         names = [hdu.name.lower() for hdu in hdus]
@@ -236,8 +229,8 @@ def test_write_without_a_wcs(tmp_path):
     assert SkyImage.read(tmp_path / "cwt.fits", "counts").wcs is None
 
 
-def test_an_existing_file_is_left_alone(tmp_path):
-    data, path = analyzed(), tmp_path / "cwt.fits"
+def test_a_file_that_exists_is_left_alone(data, tmp_path):
+    path = tmp_path / "cwt.fits"
     path.write_text("precious")
     with pytest.raises(InputError, match=r"cwt\.fits is not written: .*overwrite=True"):
         data.write(path)
@@ -248,4 +241,4 @@ def test_an_existing_file_is_left_alone(tmp_path):
 
 def test_a_file_that_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="is not written"):
-        CWTData(blank(), blank(), 1).write(tmp_path / "nowhere" / "cwt.fits")
+        CWTData(blank(), blank(), 1).write(tmp_path / "absent" / "cwt.fits")

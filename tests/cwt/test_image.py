@@ -63,9 +63,15 @@ def test_an_image_of_anything_with_a_wcs(source):
 
 
 @pytest.mark.parametrize(
-    "source", [PIXELS, PIXELS.tolist(), PIXELS * u.ct, PIXELS[np.newaxis, np.newaxis], PIXELS.astype(">f4")]
+    "source",
+    [
+        *(PIXELS, PIXELS.tolist(), PIXELS * u.ct, PIXELS[np.newaxis, np.newaxis], PIXELS.astype(">f4")),
+        np.ma.array(PIXELS),
+        # Its WCS has no sky.
+        fits.ImageHDU(PIXELS),
+    ],
 )
-def test_an_image_of_plain_numbers(source):
+def test_an_image_of_what_has_no_place_on_the_sky(source):
     image = SkyImage.of(source)
     np.testing.assert_array_equal(image.data, PIXELS)
     assert image.wcs is None
@@ -81,20 +87,12 @@ def test_masked_pixels_are_nan(source):
     np.testing.assert_array_equal(image.data[PIXELS != 5], PIXELS[PIXELS != 5])
 
 
-def test_a_masked_array_without_masked_pixels():
-    np.testing.assert_array_equal(SkyImage.of(np.ma.array(PIXELS)).data, PIXELS)
-
-
 def test_the_celestial_axes_of_a_cube_are_kept():
     header = fits.Header(HEADER, copy=True)
     header.update(WCSAXES=3, CTYPE3="ENERGY", CRPIX3=1, CRVAL3=10, CDELT3=1)
     image = SkyImage.of(fits.ImageHDU(PIXELS[np.newaxis], header))
     assert image.wcs.naxis == 2
     assert image.center.separation(degrees(0, 0)).deg < 1e-12
-
-
-def test_a_wcs_without_sky_is_not_kept():
-    assert SkyImage.of(fits.ImageHDU(PIXELS)).wcs is None
 
 
 @pytest.mark.parametrize(
@@ -132,13 +130,15 @@ def test_read(tmp_path, suffix, image):
         assert found.center.separation(image.center).deg < 1e-12
 
 
-def test_read_of_what_is_not_there(tmp_path, image):
-    path = tmp_path / "map.fits"
-    image.to_hdu().writeto(path)
+def test_read_of_what_is_not_there_or_no_image(tmp_path, image):
+    table = fits.BinTableHDU(np.array([(1, 2.0)], dtype=[("a", int), ("b", float)]))
+    fits.HDUList([fits.PrimaryHDU(image.data), table]).writeto(tmp_path / "map.fits")
     (tmp_path / "text.fits").write_text("no FITS")
     for name, hdu in [("absent.fits", 0), ("text.fits", 0), ("map.fits", "EXPOSURE"), ("map.fits", 7)]:
         with pytest.raises(InputError, match=f"HDU {hdu!r} of .*{name} cannot be read"):
             SkyImage.read(tmp_path / name, hdu)
+    with pytest.raises(InputError, match=r"HDU 1 of .*map\.fits cannot be read: .* give real numbers"):
+        SkyImage.read(tmp_path / "map.fits", 1)
 
 
 def test_read_of_a_truncated_file(tmp_path, image):
@@ -149,13 +149,6 @@ def test_read_of_a_truncated_file(tmp_path, image):
         pytest.warns(AstropyUserWarning, match="truncated"),
         pytest.raises(InputError, match=r"HDU 1 of .*map\.fits cannot be read"),
     ):
-        SkyImage.read(path, 1)
-
-
-def test_read_of_a_table(tmp_path):
-    path = tmp_path / "table.fits"
-    fits.BinTableHDU(np.array([(1, 2.0)], dtype=[("a", int), ("b", float)])).writeto(path)
-    with pytest.raises(InputError, match=r"HDU 1 of .*table\.fits cannot be read: .* give real numbers"):
         SkyImage.read(path, 1)
 
 

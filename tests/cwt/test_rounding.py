@@ -19,6 +19,11 @@ KERNELS = {
 }
 
 
+needs_extended_precision = pytest.mark.skipif(
+    np.finfo(np.longdouble).eps > 1e-18, reason="this machine has no extended precision"
+)
+
+
 def bright_pixel(side):
     image = np.random.default_rng(1).poisson(0.3, (side, side)).astype(float)
     image[side // 3, side // 2] = 1e7
@@ -72,7 +77,7 @@ def in_extended_precision(image, kernel):
     return scipy.fft.irfft2(product, s=image.shape)
 
 
-@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="this machine has no extended precision")
+@needs_extended_precision
 @pytest.mark.parametrize(
     ("side", "kernels", "name"),
     # In a large box the worst of them only.
@@ -84,7 +89,7 @@ def test_convolution_rounds_by_less_than_the_level(side, kernels, name):
     assert 0 < error < ROUNDING_FACTOR / 8
 
 
-@pytest.mark.skipif(np.finfo(np.longdouble).eps > 1e-18, reason="this machine has no extended precision")
+@needs_extended_precision
 @pytest.mark.parametrize("expected", ["background", "half", "counts"])
 @pytest.mark.parametrize("name", MAPS)
 @pytest.mark.parametrize("kernels", KERNELS)

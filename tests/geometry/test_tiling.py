@@ -1,3 +1,5 @@
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,31 +10,50 @@ from cwt_dask.errors import SettingsError
 from cwt_dask.geometry.tiling import Box, TileGrid, on_map, parts
 from cwt_dask.storage.maps import OPPOSITE
 
-grids = st.builds(
-    lambda map_shape, core_shape, margin, reach: (
-        TileGrid.plan(map_shape, core_shape, margin, reach, fast_length),
-        margin,
-        reach,
-    ),
-    map_shape=st.tuples(st.integers(1, 25), st.integers(1, 25)),
-    core_shape=st.tuples(st.integers(1, 30), st.integers(1, 30)),
-    margin=st.integers(0, 15),
-    reach=st.integers(1, 8),
+
+def plans(map_shape, core_shape, margins, *, ring):
+    """Grid, margin and reach."""
+    return st.builds(
+        lambda shape, core, margin, reach: (
+            TileGrid.plan(shape, core, margin, reach, fast_length, ring=ring),
+            margin,
+            reach,
+        ),
+        st.tuples(*(st.integers(1, most) for most in map_shape)),
+        st.tuples(*(st.integers(1, most) for most in core_shape)),
+        margins,
+        st.integers(1, 8),
+    )
+
+
+grids = plans((25, 25), (30, 30), st.integers(0, 15), ring=False)
+rings = plans((15, 25), (20, 30), st.integers(0, 60), ring=True)
+any_boxes = st.builds(
+    lambda y0, rows, x0, columns: Box(y0, y0 + rows, x0, x0 + columns),
+    st.integers(-9, 20),
+    st.integers(0, 12),
+    st.integers(-60, 60),
+    st.integers(0, 80),
 )
+shapes = st.tuples(st.integers(1, 15), st.integers(1, 25))
 
 
-@given(grids)
+def pixels_of(box):
+    return {(y, x) for y in range(box.y0, box.y1) for x in range(box.x0, box.x1)}
+
+
+@given(st.one_of(grids, rings))
 def test_cores_partition_the_map_and_owners_know_it(planned):
     grid, _, _ = planned
-    written = np.zeros((grid.y.length, grid.x.length), dtype=int)
-    owner = np.full(written.shape, -1)
+    owner = np.full((grid.y.length, grid.x.length), -1)
     for tile in grid.tiles():
-        written[tile.core.slices] += 1
+        assert (owner[tile.core.slices] == -1).all()
         owner[tile.core.slices] = tile.id
-        assert grid.tile(tile.id) == tile
-    assert (written == 1).all()
-    for y, x in np.ndindex(written.shape):
-        assert grid.owner(y, x) == owner[y, x]
+        assert grid.tile(tile.id) == grid.at(tile.row, tile.column) == tile
+    # On a ring of any column.
+    columns = range(-2 * grid.x.length, 3 * grid.x.length) if grid.ring else range(grid.x.length)
+    for y, x in product(range(grid.y.length), columns):
+        assert grid.owner(y, x) == owner[y, x % grid.x.length] >= 0
 
 
 @given(grids)
@@ -69,7 +90,7 @@ def test_a_margin_of_at_least_the_reach_takes_in_what_the_fft_length_adds(planne
         assert grid.margin >= margin
 
 
-@given(grids, st.integers(1, 5))
+@given(st.one_of(grids, rings), st.integers(1, 5))
 def test_strips_lie_in_the_neighbours_core_and_in_the_tiles_window(planned, width):
     grid, margin, _ = planned
     for tile in grid.tiles():
@@ -99,50 +120,10 @@ def test_sound_pixels_are_those_whose_neighbourhood_the_window_shows(planned):
             assert sound[y, x] == ((rows or not grid.y.has_seams) and (columns or not grid.x.has_seams))
 
 
-@given(st.tuples(*[st.integers(-9, 9)] * 4), st.tuples(*[st.integers(-9, 9)] * 4))
+@given(any_boxes, any_boxes)
 def test_boxes_intersect_as_sets_of_pixels(first, second):
-    boxes = [Box(min(a, b), max(a, b), min(c, d), max(c, d)) for a, b, c, d in (first, second)]
-    pixels = [{(y, x) for y in range(b.y0, b.y1) for x in range(b.x0, b.x1)} for b in boxes]
-    assert boxes[0].intersection(boxes[1]).area == len(pixels[0] & pixels[1])
-    assert boxes[0].area == len(pixels[0])
-
-
-rings = st.builds(
-    lambda map_shape, core_shape, margin, reach: (
-        TileGrid.plan(map_shape, core_shape, margin, reach, fast_length, ring=True),
-        margin,
-        reach,
-    ),
-    map_shape=st.tuples(st.integers(1, 15), st.integers(1, 25)),
-    core_shape=st.tuples(st.integers(1, 20), st.integers(1, 30)),
-    margin=st.integers(0, 60),
-    reach=st.integers(1, 8),
-)
-any_boxes = st.builds(
-    lambda y0, rows, x0, columns: Box(y0, y0 + rows, x0, x0 + columns),
-    st.integers(-9, 20),
-    st.integers(0, 12),
-    st.integers(-60, 60),
-    st.integers(0, 80),
-)
-shapes = st.tuples(st.integers(1, 15), st.integers(1, 25))
-
-
-def pixels_of(box):
-    return {(y, x) for y in range(box.y0, box.y1) for x in range(box.x0, box.x1)}
-
-
-@given(rings)
-def test_cores_partition_a_ring_and_owners_know_it_of_any_column(planned):
-    grid, _, _ = planned
-    owner = np.full((grid.y.length, grid.x.length), -1)
-    for tile in grid.tiles():
-        assert (owner[tile.core.slices] == -1).all()
-        owner[tile.core.slices] = tile.id
-        assert grid.tile(tile.id) == grid.at(tile.row, tile.column) == tile
-    for y in range(grid.y.length):
-        for x in range(-2 * grid.x.length, 3 * grid.x.length):
-            assert grid.owner(y, x) == owner[y, x % grid.x.length] >= 0
+    assert pixels_of(first.intersection(second)) == pixels_of(first) & pixels_of(second)
+    assert first.intersection(second).area == len(pixels_of(first) & pixels_of(second))
 
 
 @given(rings, st.integers(-4, 4))
@@ -206,21 +187,6 @@ def test_a_plain_map_of_one_tile_has_neither_seams_nor_margin():
     assert grid.neighbours(grid.tile(0)) == {}
 
 
-@given(rings, st.integers(1, 5))
-def test_strips_on_a_ring_lie_in_the_neighbours_core_and_in_the_tiles_window(planned, width):
-    grid, margin, _ = planned
-    for tile in grid.tiles():
-        strips, neighbours = grid.strips(tile, width), grid.neighbours(tile)
-        assert strips.keys() == neighbours.keys()
-        for side, box in strips.items():
-            assert box.intersection(neighbours[side].core) == box
-            assert box.intersection(tile.window) == box
-            if margin:
-                thin, length = box.shape if side in ("north", "south") else box.shape[::-1]
-                assert 1 <= thin <= width
-                assert length == (tile.core.shape[1] if side in ("north", "south") else tile.core.shape[0])
-
-
 @given(rings)
 def test_a_window_cuts_a_ring_on_both_sides_however_wide_it_is(planned):
     grid, _, reach = planned
@@ -248,11 +214,11 @@ def test_overlapping_tiles_are_those_whose_cores_have_pixels_of_a_box(planned, b
 def test_parts_are_the_pixels_of_a_box_that_the_map_has(box, shape, ring):
     image = np.arange(shape[0] * shape[1]).reshape(shape)
     found = {}
-    for piece, inside in parts(box, shape, ring=ring):
-        assert piece.shape == inside.shape
-        assert pixels_of(piece) <= pixels_of(box)
+    for part, inside in parts(box, shape, ring=ring):
+        assert part.shape == inside.shape
+        assert pixels_of(part) <= pixels_of(box)
         assert inside.area == inside.intersection(Box(0, shape[0], 0, shape[1])).area > 0
-        for (y, x), value in zip(sorted(pixels_of(piece)), image[inside.slices].ravel(), strict=True):
+        for (y, x), value in zip(sorted(pixels_of(part)), image[inside.slices].ravel(), strict=True):
             assert (y, x) not in found
             found[y, x] = value
     wanted = {

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -34,27 +35,35 @@ def wins(one, other, *, earlier):
     return earlier if math.isclose(one, other, rel_tol=1e-9) else one > other
 
 
-def exceeds(image, one, other):
-    """Whether pixel `one` is the more significant, or as significant and the earlier."""
-    return wins(image[one], image[other], earlier=one < other)
+def naive_peaks(image, scale, *, ring=False):
+    """Peaks by the rule; across the edge of a ring the western of two equal pixels in a row is the earlier."""
+    height, width = image.shape
 
+    def others(pixel, far):
+        """Other pixels not farther off than `far` rows or columns, with all ways to them that are as short."""
+        for dy, dx in product(range(-far, far + 1), repeat=2):
+            y, x = pixel[0] + dy, pixel[1] + dx
+            other = y, x % width if ring else x
+            if 0 <= y < height and 0 <= other[1] < width and other != pixel:
+                yield dy, dx, other
 
-def naive_peaks(image, scale):
-    peaks = []
-    for pixel in np.ndindex(image.shape):
-        y, x = pixel
-        around = [(j, i) for j in range(y - 1, y + 2) for i in range(x - 1, x + 2) if (j, i) != pixel]
-        around = [(j, i) for j, i in around if 0 <= j < image.shape[0] and 0 <= i < image.shape[1]]
-        if np.isfinite(image[pixel]) and all(exceeds(image, pixel, other) for other in around):
-            peaks.append(pixel)
-    return [
+    def beats(pixel, dy, dx, other):
+        return wins(image[pixel], image[other], earlier=(dy, dx) > (0, 0))
+
+    maxima = {
+        pixel
+        for pixel in np.ndindex(image.shape)
+        if np.isfinite(image[pixel]) and all(beats(pixel, *other) for other in others(pixel, 1))
+    }
+    return sorted(
         peak
-        for peak in peaks
-        if not any(
-            other != peak and math.dist(peak, other) <= min(scale[peak], scale[other]) and exceeds(image, other, peak)
-            for other in peaks
+        for peak in maxima
+        if all(
+            beats(peak, dy, dx, other)
+            for dy, dx, other in others(peak, math.floor(LARGEST))
+            if other in maxima and math.hypot(dy, dx) <= min(scale[peak], scale[other])
         )
-    ]
+    )
 
 
 def pixels(found):
@@ -88,36 +97,6 @@ def test_the_fainter_of_two_peaks_within_the_finer_of_their_scales_falls():
     assert pixels(find_peaks(image, scale)) == [(2, 2), (2, 5)]
 
 
-def naive_ring_peaks(image, scale):
-    """Peaks of a ring: equal pixels are compared by row, then by which is the western one."""
-    width = image.shape[1]
-
-    def others(pixel, far):
-        """Other pixels not farther off than `far` rows or columns, with all ways to them that are as short."""
-        y, x = pixel
-        for dy in range(-far, far + 1):
-            for dx in range(-far, far + 1):
-                other = y + dy, (x + dx) % width
-                if 0 <= other[0] < image.shape[0] and other != pixel:
-                    yield dy, dx, other
-
-    maxima = {
-        pixel
-        for pixel in np.ndindex(image.shape)
-        if np.isfinite(image[pixel])
-        and all(wins(image[pixel], image[other], earlier=(dy, dx) > (0, 0)) for dy, dx, other in others(pixel, 1))
-    }
-    return sorted(
-        peak
-        for peak in maxima
-        if all(
-            wins(image[peak], image[other], earlier=(dy, dx) > (0, 0))
-            for dy, dx, other in others(peak, math.floor(LARGEST))
-            if other in maxima and math.hypot(dy, dx) <= min(scale[peak], scale[other])
-        )
-    )
-
-
 @given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 14)), st.booleans())
 def test_cores_with_a_rim_find_each_peak_of_the_whole_once(sky, core_shape, ring):
     image, scale = sky
@@ -129,21 +108,21 @@ def test_cores_with_a_rim_find_each_peak_of_the_whole_once(sky, core_shape, ring
         for y, x in pixels(peaks):
             if Box(y + near.y0, y + near.y0 + 1, x + near.x0, x + near.x0 + 1).intersection(tile.core).area:
                 found.append((y + near.y0, x + near.x0))
-    assert sorted(found) == (naive_ring_peaks if ring else naive_peaks)(image, scale)
+    assert sorted(found) == naive_peaks(image, scale, ring=ring)
 
 
 @given(images_with_scales(), st.integers(-20, 20))
 def test_peaks_of_a_ring_turn_with_it(sky, columns):
     width = sky[0].shape[1]
-    turned = naive_ring_peaks(*(np.roll(plane, columns, axis=1) for plane in sky))
-    assert turned == sorted((y, (x + columns) % width) for y, x in naive_ring_peaks(*sky))
+    turned = naive_peaks(*(np.roll(array, columns, axis=1) for array in sky), ring=True)
+    assert turned == sorted((y, (x + columns) % width) for y, x in naive_peaks(*sky, ring=True))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
 def test_on_a_narrow_ring_a_peak_does_not_fall_to_itself(width):
     image = np.full((9, width), -np.inf)
     image[4, 0] = 5.0
-    assert naive_ring_peaks(image, np.full(image.shape, 4.0)) == [(4, 0)]
+    assert naive_peaks(image, np.full(image.shape, 4.0), ring=True) == [(4, 0)]
     near = Box(0, 9, -5, width + 5)
     found = find_peaks(read_box(image, near, ring=True), 4.0, turn=width)
     assert [(y, x) for y, x in pixels(found) if 0 <= x + near.x0 < width] == [(4, 5)]
