@@ -23,7 +23,18 @@ LEFT_OUT = {
     "SA01",  # see also: the page stands together
 }
 MANY_PARAMETERS = 3
-PENDING = ("cli", "inspection", "run_survey", "SurveyRun", "plan_survey", "reprocess")
+PENDING = (
+    "cli",
+    "inspection",
+    "merge",
+    "pipeline",
+    "planning",
+    "report",
+    "run_survey",
+    "SurveyRun",
+    "plan_survey",
+    "reprocess",
+)
 
 
 def is_described(value):
