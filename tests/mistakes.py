@@ -1,0 +1,241 @@
+"""How each mistake of docs/bad-input.md is made: a function of a folder, which gives the command line.
+
+The folder holds `survey.fits`, and `run`, a finished run on it.
+"""
+
+import os
+
+import numpy as np
+import zarr
+from astropy.io import fits
+from astropy.table import Table
+from skies import poisson_sky, sky_header
+
+SHAPE = (45, 50)
+KERNELS = ("--n-scale=1", "--min-scale=1.2", "--step-scale=1.5", "--max-iter=2")
+RUN = ("run", "survey.fits", "a/out", "--workers=0", *KERNELS)
+OUT = ("run", "survey.fits", "out", *KERNELS)
+FINISHED = ("run", "survey.fits", "run", "--workers=0", *KERNELS)
+STORE = ("plan", "run/survey.zarr", *KERNELS)
+
+RECIPES = {}
+
+
+def recipe(what):
+    def register(make):
+        RECIPES[what] = make
+        return make
+
+    return register
+
+
+def typed(what, *arguments):
+    """It is in the command line alone."""
+    RECIPES[what] = lambda _: arguments
+
+
+# --- survey files -----------------------------------------------------------------------------------------------------
+
+
+def survey(what, *options, counts=None, background=None, **cards):
+    """It is in survey.fits: other planes, or other cards in the header of the counts."""
+
+    @recipe(what)
+    def _(folder):
+        sky = poisson_sky(SHAPE, seed=3)
+        planes = {
+            "COUNTS": sky[0] if counts is None else counts,
+            "BACKGROUND": sky[1] if background is None else background,
+        }
+        hdus = [fits.ImageHDU(plane, sky_header(SHAPE), name) for name, plane in planes.items()]
+        hdus[0].header.update(cards)
+        fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folder / "survey.fits", overwrite=True)
+        return *RUN, *options
+
+
+def pixel(what, plane, value):
+    planes = dict(zip(("counts", "background"), poisson_sky(SHAPE, seed=3), strict=True))
+    planes[plane] = planes[plane].astype(float)
+    planes[plane][7, 20] = value
+    survey(what, **planes)
+
+
+def header(what, old, new):
+    """It is in the bytes of the header of the counts."""
+
+    @recipe(what)
+    def _(folder):
+        content = (folder / "survey.fits").read_bytes()
+        place = content.index(old, content.index(b"XTENSION"))
+        (folder / "survey.fits").write_bytes(content[:place] + new.ljust(len(old)) + content[place + len(old) :])
+        return RUN
+
+
+def text(what, name, content, *arguments):
+    """It is in a file of text."""
+
+    @recipe(what)
+    def _(folder):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+        return arguments
+
+
+typed("the survey does not exist", "run", "absent.fits", "a/out")
+typed("the survey is a directory", "run", ".", "a/out")
+text("it is empty", "survey.fits", "", *RUN)
+text("it is no FITS file", "survey.fits", "counts,background\n1,2\n", *RUN)
+header("a header has no end", b"END".ljust(80), b"")
+header("a header says more than the file holds", b"NAXIS1  =                   50", b"NAXIS1  = 1000000000")
+header("a header has other bytes than text", b"GLON-CAR", b"GL\xd6N-CAR")
+header("a header has a number type that does not exist", b"BITPIX  =                   64", b"BITPIX  = 7")
+header("a header counts what cannot be", b"NAXIS   =                    2", b"NAXIS   = 1000000000")
+CRVAL1 = b"CRVAL1  =                 10.0"
+header("a number of the WCS is NaN", CRVAL1, b"CRVAL1  = NaN")
+header("a number of the WCS is a text", CRVAL1, b"CRVAL1  = 'oops'")
+header("a number of the WCS cannot be read", CRVAL1, b"CRVAL1  = 184.5e")
+header("a number of the WCS is infinite", CRVAL1, b"CRVAL1  = 1e400")
+header("a number of the WCS is absurdly large", CRVAL1, b"CRVAL1  = 1e300")
+pixel("counts are negative", "counts", -3)
+pixel("background is negative", "background", -0.1)
+pixel("counts are infinite", "counts", np.inf)
+survey("all pixels are NaN", background=np.full(SHAPE, np.nan))
+survey("images have different shapes", background=np.ones((44, 50)))
+CUBES = {"counts": np.ones((3, *SHAPE)), "background": np.ones((3, *SHAPE))}
+survey("a cube, and no plane chosen", **CUBES)
+survey("a plane that a cube does not have", "--band=3", **CUBES)
+survey("all stored values are scaled by 0", BSCALE=0)
+survey("a scale that is no number", BSCALE="one")
+survey("a coordinate system of too many axes", WCSAXES=10**9)
+survey("no sky coordinates", CTYPE1="X", CTYPE2="Y")
+survey("sky coordinates that make no sense", CTYPE1="GLON-QQQ", CTYPE2="GLAT-QQQ")
+survey("pixels without a size", CDELT1=-1e-30, CDELT2=1e-30)
+survey("counts and background show different sky", CRVAL1=11.0)
+typed("no HDU of that name", *RUN, "--counts-hdu=N_ON")
+typed("a plane chosen of a single image", *RUN, "--band=1")
+typed("a band that is no number", *RUN, "--band=first")
+
+
+@recipe("the file breaks off")
+def _(folder):
+    os.truncate(folder / "survey.fits", 20_000)
+    return RUN
+
+
+@recipe("a table where an image is needed")
+def _(folder):
+    fits.append(folder / "survey.fits", Table({"a": [1]}).as_array(), fits.Header({"EXTNAME": "EVENTS"}))
+    return *RUN, "--counts-hdu=EVENTS"
+
+
+@recipe("two images, and no name that tells which")
+def _(folder):
+    hdus = [fits.ImageHDU(np.ones(SHAPE), name=name) for name in ("ON", "OFF")]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folder / "both.fits")
+    return *RUN, "--background=both.fits"
+
+
+@recipe("two images of one name")
+def _(folder):
+    fits.append(folder / "survey.fits", np.ones(SHAPE), fits.Header({"EXTNAME": "counts"}))
+    return RUN
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def config(what, content, *, but=""):
+    """It is in a configuration file; one word of the usual call may have to go."""
+    text(what, "config.toml", content, *(word for word in RUN if word != but), "--config=config.toml")
+
+
+def catalogue(what, columns, name="known.fits"):
+    @recipe(what)
+    def _(folder):
+        Table(columns).write(folder / "known.fits")
+        return "match", "run", name
+
+
+typed("an option that does not exist", *RUN, "--significance-treshold=3")
+config("a setting that does not exist", "significance_treshold = 3")
+config("a setting of the wrong type", 'tol = "small"')
+config("an address that is no text", "scheduler = 8786")
+config("a file name that is no text", "scheduler_file = 5")
+config("a cluster of no known kind", '[cluster]\nkind = "pbs"')
+config("an option of the cluster beside its options", '[cluster]\nkind = "slurm"\nqueue = "long"')
+config("a cluster by address without one", 'cluster = "address"')
+config("a cluster of pods without consent", '[cluster]\nkind = "kubernetes"', but="--workers=0")
+config("jobs without a number", 'cluster = "slurm"', but="--workers=0")
+config("a settings file that is not TOML", "n_scale = ")
+typed("a settings file that does not exist", *RUN, "--config=absent.toml")
+typed("a word where a number is needed", *RUN, "--n-scale=two")
+typed("a number out of its range", *RUN, "--step-scale=1")
+typed("a number that is none", *RUN, "--tol=nan")
+typed("a number that is too large", *RUN, "--margin=9999999999")
+typed("no angle", *RUN, "--min-scale=0.6parsec")
+typed("no size", *RUN, "--memory-limit=lots")
+typed("a radius that is none", "match", "run", "known.fits", "--radius=20")
+catalogue("a table that a catalogue does not have", {"ra": [1.0], "dec": [0.0]}, "known.fits[2]")
+catalogue("a catalogue without positions", {"x": [1.0]})
+catalogue("a catalogue of blank positions", {"ra": ["--"], "dec": [""]})
+typed("too many scales", *RUN, "--n-scale=100", "--step-scale=1.01")
+typed("scales in the wrong unit", *RUN, "--min-scale=200deg")
+typed("scales too fine", *RUN, "--min-scale=0.1")
+typed("tiles larger than the memory", *RUN, "--memory-limit=1MiB")
+typed("options that exclude each other", *RUN, "--scheduler=tcp://a:1", "--scheduler-file=b")
+typed("an address of no known kind", *RUN, "--scheduler=htp://a:1")
+typed("a scheduler file that does not exist", *RUN, "--scheduler-file=absent.json")
+SIMULATE = ("simulate", "sky.fits", "--seed=1", "--shape")
+typed("more simulated sources than pixels", *SIMULATE, "9", "9", "--sources=99999")
+typed("a simulation larger than the disk", *SIMULATE, "99999999", "99999999")
+
+# --- run directories and stores ---------------------------------------------------------------------------------------
+
+
+def run_toml(what, old, new):
+    @recipe(what)
+    def _(folder):
+        path = folder / "run" / "run.toml"
+        path.write_text(path.read_text().replace(old, new))
+        return "status", "run"
+
+
+def store(what, **attributes):
+    @recipe(what)
+    def _(folder):
+        zarr.open_group(folder / "run" / "survey.zarr", mode="r+").attrs.update(attributes)
+        return STORE
+
+
+text("RUN_DIR is a file", "out", "mine", *OUT)
+text("RUN_DIR holds other files, and no run", "out/thesis.tex", "mine", *OUT, "--overwrite")
+text("RUN_DIR is below a file", "file", "mine", "run", "survey.fits", "file/out", *KERNELS)
+typed("RUN_DIR has a name that nothing can have", "run", "survey.fits", "x" * 300, *KERNELS)
+typed("RUN_DIR holds a run under other settings", *FINISHED, "--tol=0.1")
+typed("the survey lies in the run that is overwritten", "run", "run/survey.zarr", "run", "--overwrite", *KERNELS)
+typed("the history of a run that keeps none", *FINISHED, "--keep-history")
+typed("no run at all", "status", "absent")
+run_toml("a damaged run.toml", "[plan]", "[plan")
+run_toml("a changed run.toml", "max_iter = 2", "max_iter = 3")
+typed("no tile to verify", "verify", "run", "--recompute=0")
+typed("reprocessing a run into itself", "reprocess", "survey.fits", "run", "run")
+store("a Zarr group that is no survey", kind="other")
+store("a store of another version", version=1)
+store("a store whose description is damaged", facts={"shape": 5})
+text("a store whose file is damaged", "run/survey.zarr/zarr.json", "[]", *STORE)
+text("a store of which a plane's description is damaged", "run/survey.zarr/counts/zarr.json", "x", *STORE)
+typed("a plane chosen of a store", *STORE, "--counts-hdu=1")
+typed("a store's name is taken", "ingest", "survey.fits", "run")
+
+
+@recipe("RUN_DIR holds the run of another survey")
+def _(folder):
+    with fits.open(folder / "survey.fits", mode="update") as hdus:
+        hdus["COUNTS"].data[:] = 1
+    return FINISHED
+
+
+@recipe("a run that is not finished")
+def _(folder):
+    (folder / "run" / "certificate.json").unlink()
+    return "verify", "run"
