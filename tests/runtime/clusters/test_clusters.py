@@ -30,13 +30,7 @@ def execution(**options):
 @pytest.mark.parametrize(
     ("given", "fragment"),
     [
-        ({"cluster": "pbs"}, "cluster.kind is pbs: it must be one of local, address, slurm, mpi, kubernetes"),
         ({"cluster": 3}, "cluster is 3: it must be a kind of cluster, or a table with its kind"),
-        ({"cluster": {"kind": "slurm", "queue": "normal"}}, "unknown key queue in cluster: it takes kind, minimum"),
-        ({"cluster": {"kind": "slurm", "options": 3}}, "cluster.options is 3: it must be a table"),
-        ({"cluster": {"minimum": -1}}, "cluster.minimum is -1: it must be a whole number of at least 0"),
-        ({"cluster": {"plaintext": 1}}, "cluster.plaintext is 1: it must be true or false"),
-        ({"cluster": "address"}, "cluster is address: give the scheduler to use, by scheduler or scheduler_file"),
         ({"cluster": "mpi", "scheduler": "tls://host:1"}, "cluster is mpi, and a scheduler is given, too"),
         ({"cluster": "mpi", "workers": 0}, "cluster is mpi and workers is 0: leave one of them out"),
         (
@@ -116,12 +110,6 @@ def outside(monkeypatch):
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         monkeypatch.delenv(name)
     return monkeypatch
-
-
-@pytest.mark.usefixtures("outside")
-def test_slurm_must_know_how_many_workers_there_may_be(tmp_path):
-    with pytest.raises(SettingsError, match="cluster is slurm: give workers"):
-        join(execution(cluster="slurm"), tmp_path / "run")
 
 
 def test_without_slurm_no_jobs_are_submitted(outside, tmp_path):
@@ -271,11 +259,6 @@ def test_workers_that_are_not_the_users_to_count_are_warned_about(monkeypatch, t
         join(execution(workers=workers, **where), tmp_path / "run", told)
         assert len(told.said) == (n_said if where else 0)
         assert all(line.startswith("warning: workers is 4, which has no part in it: ") for line in told.said)
-
-
-def test_a_scheduler_without_tls_is_not_started_unasked(tmp_path):
-    with pytest.raises(SettingsError, match="cluster is kubernetes, where .* set cluster.plaintext to true"):
-        join(execution(cluster="kubernetes"), tmp_path / "run")
 
 
 def test_pods_run_an_image_and_there_are_so_many(tmp_path):
