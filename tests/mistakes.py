@@ -17,6 +17,8 @@ RUN = ("run", "survey.fits", "a/out", "--workers=0", *KERNELS)
 OUT = ("run", "survey.fits", "out", *KERNELS)
 FINISHED = ("run", "survey.fits", "run", "--workers=0", *KERNELS)
 STORE = ("plan", "run/survey.zarr", *KERNELS)
+# With what is added while it is written it is too long for a file system.
+LONG = "x" * 249
 
 RECIPES = {}
 
@@ -128,7 +130,7 @@ def _(folder):
     return *RUN, "--counts-hdu=EVENTS"
 
 
-@recipe("two images, and no name that tells which")
+@recipe("two images, and no name says which")
 def _(folder):
     hdus = [fits.ImageHDU(np.ones(SHAPE), name=name) for name in ("ON", "OFF")]
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folder / "both.fits")
@@ -162,7 +164,7 @@ config("a setting of the wrong type", 'tol = "small"')
 config("an address that is no text", "scheduler = 8786")
 config("a file name that is no text", "scheduler_file = 5")
 config("a cluster of no known kind", '[cluster]\nkind = "pbs"')
-config("an option of the cluster beside its options", '[cluster]\nkind = "slurm"\nqueue = "long"')
+config("an option of the cluster outside its options", '[cluster]\nkind = "slurm"\nqueue = "long"')
 config("a cluster by address without one", 'cluster = "address"')
 config("a cluster of pods without consent", '[cluster]\nkind = "kubernetes"', but="--workers=0")
 config("jobs without a number", 'cluster = "slurm"', but="--workers=0")
@@ -210,7 +212,7 @@ def store(what, **attributes):
 text("RUN_DIR is a file", "out", "mine", *OUT)
 text("RUN_DIR holds other files, and no run", "out/thesis.tex", "mine", *OUT, "--overwrite")
 text("RUN_DIR is below a file", "file", "mine", "run", "survey.fits", "file/out", *KERNELS)
-typed("RUN_DIR has a name that nothing can have", "run", "survey.fits", "x" * 300, *KERNELS)
+typed("RUN_DIR has a name that nothing can have", "run", "survey.fits", f"a/b/{LONG}", *KERNELS)
 typed("RUN_DIR holds a run under other settings", *FINISHED, "--tol=0.1")
 typed("the survey lies in the run that is overwritten", "run", "run/survey.zarr", "run", "--overwrite", *KERNELS)
 typed("the history of a run that keeps none", *FINISHED, "--keep-history")
@@ -226,6 +228,8 @@ text("a store whose file is damaged", "run/survey.zarr/zarr.json", "[]", *STORE)
 text("a store of which a plane's description is damaged", "run/survey.zarr/counts/zarr.json", "x", *STORE)
 typed("a plane chosen of a store", *STORE, "--counts-hdu=1")
 typed("a store's name is taken", "ingest", "survey.fits", "run")
+typed("a store's name is one that nothing can have", "ingest", "survey.fits", LONG)
+typed("so is that of a simulation", "simulate", f"{LONG}.fits", "--seed=1", "--shape", "9", "9")
 
 
 @recipe("RUN_DIR holds the run of another survey")

@@ -65,7 +65,9 @@ def drafted_file(path: Path) -> Iterator[Path]:
         yield draft
         draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        # A name that cannot be has no file either; what is wrong with it was raised above.
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager
