@@ -240,8 +240,8 @@ def test_other_settings_are_refused_and_all_are_named(call, finished, run_dir):
     said = call("run", finished[0], run_dir, *KERNELS, *HERE, *others)
     assert said.status == 2
     assert said.err == (
-        f"cwt-dask: {run_dir} holds a run that differs: keep_isolated was False, is True; stopping was global, is fixed; "
-        "significance_island_threshold was None, is 4.0; tile_size was 60, is 61. Choose another directory, or "
+        f"cwt-dask: {run_dir} holds a run that differs: keep_isolated was False, is True; stopping was global, is "
+        "fixed; significance_island_threshold was None, is 4.0; tile_size was 60, is 61. Choose another directory, or "
         "--overwrite\n"
     )
     assert tree(run_dir) == before
