@@ -31,7 +31,7 @@ _HEAD = 1024
 
 
 def report_is_current(run: SurveyRun) -> bool:
-    """Whether there is a report of what the run's certificate says now."""
+    """Whether there is a report of the run's present certificate."""
     with suppress(OSError), run.files.report.open("rb") as file:
         return run.certificate[SEAL].encode() in file.read(_HEAD)
     return False
@@ -43,7 +43,7 @@ def write_report(run: SurveyRun, stages: Stages | None = None) -> Path:
     Parameters
     ----------
     run : SurveyRun
-        It has its certificate.
+        Finished.
     stages : Stages, optional
         Of a run that is being carried out; by default all is done in this process, which holds the run meanwhile.
 
@@ -68,24 +68,24 @@ def write_report(run: SurveyRun, stages: Stages | None = None) -> Path:
 
 @contextmanager
 def _held(files: RunDir) -> Iterator[Stages]:
-    """Hold a run, and do all that is to be done over its tiles here."""
+    """Hold a run, with all tasks in this process."""
     stop = Stop()
     with sole_lease(files, stop.ask) if is_object(files.path) else sole_driver(files):
         yield Stages(InProcess(stop), Reporter(), files)
 
 
 def _render(run: SurveyRun, stages: Stages, mark: str) -> str:
-    # Imported where it is wanted: Bokeh takes a second, and nothing else needs it.
+    # Imported here: Bokeh takes a second, and nothing else needs it.
     from cwt_dask.report.data import gather  # noqa: PLC0415
     from cwt_dask.report.page import render  # noqa: PLC0415
-    from cwt_dask.report.rasters import read_planes  # noqa: PLC0415
+    from cwt_dask.report.rasters import read_rasters  # noqa: PLC0415
     from cwt_dask.report.sky import SkyGrid  # noqa: PLC0415
     from cwt_dask.report.table import read_sources  # noqa: PLC0415
 
     pyramid = ensure_pyramid(run, stages)
     try:
-        planes, numbers = read_planes(run, pyramid), gather(run, pyramid, stages)
+        rasters, numbers = read_rasters(run, pyramid), gather(run, pyramid, stages)
     except DAMAGE:
-        pyramid = ensure_pyramid(run, stages, anew=True)
-        planes, numbers = read_planes(run, pyramid), gather(run, pyramid, stages)
-    return render(run, planes, pyramid, SkyGrid.of(run.wcs, run.survey.shape), read_sources(run), numbers, mark)
+        pyramid = ensure_pyramid(run, stages, rebuild=True)
+        rasters, numbers = read_rasters(run, pyramid), gather(run, pyramid, stages)
+    return render(run, rasters, pyramid, SkyGrid.of(run.wcs, run.survey.shape), read_sources(run), numbers, mark)

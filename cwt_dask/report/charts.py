@@ -1,4 +1,4 @@
-"""The charts of a report: tiles, residuals and convergence, drawn by Bokeh in the reader's browser."""
+"""The charts of a report, drawn by Bokeh in the browser: tiles, residuals and convergence."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cwt_dask.report.data import relative_changes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cwt_dask.report.data import Residuals, TileFacts
+    from cwt_dask.report.data import Residuals, TileSummary
 
 INK, BLUE, RED, GREY = "#1c2733", "#0b5394", "#b3261e", "#5f6b76"
 OUTSIDE = "#eef0f2"
@@ -37,7 +37,7 @@ HEIGHT = 330
 
 
 def style(chart: figure) -> figure:
-    """Make a chart look like the others."""
+    """Give a chart the look of the page."""
     chart.toolbar.logo = None
     chart.toolbar_location = "above"
     chart.background_fill_color = OUTSIDE
@@ -51,26 +51,31 @@ def style(chart: figure) -> figure:
     return chart
 
 
-def draw_tiles(tiles: Sequence[TileFacts], nx: int, ny: int) -> figure:
-    """Cores as rectangles, coloured by what the page is asked for."""
+def draw_tiles(tiles: Sequence[TileSummary], nx: int, ny: int) -> figure:
+    """Draw cores as rectangles in a colour that the reader chooses the meaning of.
+
+    Parameters
+    ----------
+    tiles : sequence of TileSummary
+    nx, ny : int
+        Columns and rows of the map.
+    """
     errors = [tile.seam_error for tile in tiles]
+    records = [tile.record for tile in tiles]
+    seconds = [round(record.seconds, 3) for record in records]
     data = {
-        "y0": [tile.core[0] - 0.5 for tile in tiles],
-        "y1": [tile.core[1] - 0.5 for tile in tiles],
-        "x0": [tile.core[2] - 0.5 for tile in tiles],
-        "x1": [tile.core[3] - 0.5 for tile in tiles],
-        "tile": [tile.tile for tile in tiles],
-        "n_iter": [tile.n_iter for tile in tiles],
-        "seconds": [round(tile.seconds, 3) for tile in tiles],
-        "shown": [round(tile.seconds, 3) for tile in tiles],
-        "memory": [round(tile.memory / 2**20) for tile in tiles],
+        **{edge: [record.core[i] - 0.5 for record in records] for i, edge in enumerate(("y0", "y1", "x0", "x1"))},
+        "tile": [record.tile for record in records],
+        "n_iter": [record.n_iter for record in records],
+        "seconds": seconds,
+        "shown": seconds,
+        "memory": [round(record.peak_memory / 2**20) for record in records],
         # Zero has no logarithm: at most rounding.
         "log_error": [None if error is None else round(float(np.log10(max(error, 1e-17))), 2) for error in errors],
         "error": ["no seam" if error is None else f"{error:.1e}" for error in errors],
         "flips": [tile.flips for tile in tiles],
-        "taken": ["an earlier run" if tile.taken_over else "this run" for tile in tiles],
+        "done_by": ["an earlier run" if record.taken_from else "this run" for record in records],
     }
-    seconds = [tile.seconds for tile in tiles]
     low, high = min(seconds, default=0.0), max(seconds, default=1.0)
     mapper = LinearColorMapper(
         palette=Viridis256,
@@ -110,7 +115,7 @@ def draw_tiles(tiles: Sequence[TileFacts], nx: int, ny: int) -> figure:
                 ("peak memory of its process", "@memory MiB"),
                 ("largest seam error", "@error"),
                 ("support pixels that differ", "@flips"),
-                ("done by", "@taken"),
+                ("done by", "@done_by"),
             ]
         )
     )
@@ -122,7 +127,7 @@ def draw_tiles(tiles: Sequence[TileFacts], nx: int, ny: int) -> figure:
 
 
 def draw_residuals(residuals: Residuals) -> figure:
-    """Histogram of what is left, beside that of Poisson numbers."""
+    """Draw the histogram of the residuals, and the one of Poisson numbers."""
     chart = figure(
         name="residuals",
         height=HEIGHT,
@@ -134,7 +139,7 @@ def draw_residuals(residuals: Residuals) -> figure:
         y_axis_label="pixels per bin",
     )
     edges, pixels, expected = residuals.edges, residuals.pixels[1:-1], residuals.expected[1:-1]
-    # The logarithm begins below one pixel.
+    # The logarithmic axis starts below one pixel.
     floor = 0.5
     there = np.flatnonzero((pixels > 0) | (expected >= floor))
     shown = slice(there[0], there[-1] + 1) if there.size else slice(0, 1)
@@ -162,7 +167,7 @@ def draw_residuals(residuals: Residuals) -> figure:
 
 
 def draw_convergence(variances: Sequence[float], tolerance: float) -> list[figure]:
-    """Variance by iteration, and by how much of itself it changed."""
+    """Draw the variance by iteration, and its relative change."""
     iterations = list(range(1, len(variances) + 1))
     charts = []
     for name, label, kind, points in (

@@ -1,4 +1,4 @@
-"""What a report says, as numbers: of the run's plan, certificate, ledger, catalogue and pyramid."""
+"""The numbers of a report, from the run's plan, certificate, ledger and pyramid, and from its WCS."""
 
 from __future__ import annotations
 
@@ -31,36 +31,27 @@ if TYPE_CHECKING:
     from cwt_dask.storage.ledger import TileRecord
     from cwt_dask.trust import Trust
 
-# Pixels at which the shape of a map's pixels on the sky is measured, along each axis.
+# Positions along each axis at which the shape of pixels on the sky is measured.
 SHAPES = 41
 
 
 @dataclass(frozen=True)
-class TileFacts:
-    """What one tile did.
+class TileSummary:
+    """One tile.
 
     Attributes
     ----------
-    tile, n_iter : int
-        Its number, and its iterations.
-    core : tuple of int
-        y0, y1, x0, x1 in pixels of the map.
-    seconds, memory : float, int
-        It took so long, in a process of so many bytes.
-    seam_error, flips : float or None, int
-        Largest of its seams, over the model's maximum (None without seams); pixels of the support that differ there.
-    taken_over : bool
-        Whether an earlier run did it.
+    record : TileRecord
+        From the ledger.
+    seam_error : float or None
+        Largest error of its seams, over the model's maximum; None without seams.
+    flips : int
+        Pixels of the support that differ at its seams.
     """
 
-    tile: int
-    n_iter: int
-    core: tuple[int, int, int, int]
-    seconds: float
-    memory: int
+    record: TileRecord
     seam_error: float | None
     flips: int
-    taken_over: bool
 
 
 @dataclass(frozen=True)
@@ -82,13 +73,12 @@ class Residuals:
 
 @dataclass(frozen=True)
 class Numbers:
-    """All else.
+    """Numbers of a finished run.
 
     Attributes
     ----------
     certificate : mapping
-        As the run wrote it.
-    tiles : list of TileFacts
+    tiles : list of TileSummary
     variances : list of float
         Of the whole map's residual, by iteration.
     residuals : Residuals
@@ -96,22 +86,18 @@ class Numbers:
         Used pixels by `Trust`.
     n_used : int
         Used pixels.
-    few_counts : float
-        Share of the used pixels at which the finest kernel's disc is expected to hold fewer than `FEW` counts.
-    disc_counts : float
-        Expected background counts in that disc, over the map.
-    stretch : float
-        Largest ratio of a pixel's sides on the sky.
-    stretched : float
-        Share of the map's pixels where it is above `STRETCHED`: `pixel_stretch`.
+    few_counts, disc_counts : float
+        Share of the used pixels with fewer than `FEW` expected counts in the finest kernel's disc; mean of the counts.
+    stretch, stretched : float
+        As of `pixel_stretch`.
     plate_carree : bool
         Whether the map has such a projection.
     uneven : float
-        How unlike in size pixels are: `pixel_sizes`.
+        As of `pixel_sizes`.
     """
 
     certificate: Mapping[str, Any]
-    tiles: list[TileFacts]
+    tiles: list[TileSummary]
     variances: list[float]
     residuals: Residuals
     flagged: dict[Trust, int]
@@ -124,14 +110,24 @@ class Numbers:
     uneven: float
 
 
-# Fewer expected counts under a kernel, and T/E is far from a number of sigmas.
+# With fewer expected counts in a kernel's disc T/E is far from a number of sigmas.
 FEW = 20.0
 STRETCHED = 2**0.5
 CYLINDRICAL = ("CAR", "CEA", "MER", "CYP")
 
 
 def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
-    """Collect the numbers of a finished run whose pyramid is made."""
+    """Collect the numbers.
+
+    Parameters
+    ----------
+    run : SurveyRun
+        Finished.
+    pyramid : Pyramid
+        Of the run, as `ensure_pyramid` made it.
+    stages : Stages
+        Where seams are compared.
+    """
     plan, survey = run.stored.plan, run.survey
     records = read_records(run.files.ledger)
     found = stages.map_tiles(
@@ -145,7 +141,7 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
     stretch, stretched = pixel_stretch(run.wcs, survey.shape)
     return Numbers(
         certificate=run.certificate,
-        tiles=tile_facts(records, list(chain.from_iterable(found[tile] for tile in sorted(found)))),
+        tiles=summarise_tiles(records, list(chain.from_iterable(found[tile] for tile in sorted(found)))),
         variances=pooled_variances(records),
         residuals=Residuals(
             residual_edges(survey.statistics),
@@ -163,34 +159,24 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
     )
 
 
-def tile_facts(records: Mapping[int, TileRecord], seams: list[Seam]) -> list[TileFacts]:
-    """What the tiles did, in their order; each seam counts for both its tiles."""
+def summarise_tiles(records: Mapping[int, TileRecord], seams: list[Seam]) -> list[TileSummary]:
+    """Summarise tiles in their order; each seam counts for both its tiles."""
     model_max = {tile: record.model_max for tile, record in records.items()}
     errors: dict[int, list[float]] = {}
     flips: dict[int, int] = {}
-    for seam in seams:
-        if not seam.n_pixels:
-            continue
+    for seam in (seam for seam in seams if seam.n_pixels):
         for tile in {seam.tile, seam.neighbour}:
             errors.setdefault(tile, []).append(seam_error(seam, model_max))
             flips[tile] = flips.get(tile, 0) + seam.support_flips
     return [
-        TileFacts(
-            tile=tile,
-            n_iter=record.n_iter,
-            core=(record.core[0], record.core[1], record.core[2], record.core[3]),
-            seconds=record.seconds,
-            memory=record.peak_memory,
-            seam_error=float(np.max(errors[tile])) if tile in errors else None,
-            flips=flips.get(tile, 0),
-            taken_over=bool(record.taken_from),
-        )
+        # Not max(): NaN must show.
+        TileSummary(record, float(np.max(errors[tile])) if tile in errors else None, flips.get(tile, 0))
         for tile, record in sorted(records.items())
     ]
 
 
 def relative_changes(variances: Sequence[float]) -> list[tuple[int, float]]:
-    """Iterations, and by how much of itself the variance changed there; none where it did not."""
+    """Iterations, and the relative change of the variance there, where it is not zero."""
     return [
         (n, abs(before - after) / before)
         for n, (before, after) in enumerate(pairwise(variances), 2)
@@ -199,39 +185,31 @@ def relative_changes(variances: Sequence[float]) -> list[tuple[int, float]]:
 
 
 def _counts_in_disc(background: NDArray[np.float32], used: NDArray[np.uint32], area: float) -> tuple[float, float]:
-    """Share of the used pixels with few expected counts in a disc of `area` pixels around them, and the mean."""
+    """Share of the used pixels with few expected counts in a disc of `area` pixels, and the mean of these counts."""
     n = used.astype(np.float64)
     in_disc = area * background / np.maximum(n, 1)
     return float(n[in_disc < FEW].sum() / n.sum()), float((in_disc * n).sum() / n.sum())
 
 
 def pixel_stretch(wcs: WCS, shape: tuple[int, int]) -> tuple[float, float]:
-    """How unlike squares pixels are on the sky.
-
-    Parameters
-    ----------
-    wcs : astropy.wcs.WCS
-        Of the map.
-    shape : tuple of int
-        Its rows and columns.
+    """Compare the sides of pixels on the sky, by their ratio over that of the header's steps.
 
     Returns
     -------
     largest, share : float
-        Largest ratio of a pixel's sides, over that which the header gives them; share of the pixels at which it is
-        above sqrt(2), as beyond a latitude of 45 deg of a plate carree.
+        The largest ratio; the share of the map's pixels where it is above `STRETCHED`, as beyond a latitude of 45 deg
+        of a plate carree.
     """
     y, x = (np.linspace(0, length - 1, SHAPES) for length in shape)
     ratio = _side(wcs, *np.meshgrid(x, y), 0.5, 0) / _side(wcs, *np.meshgrid(x, y), 0, 0.5)
     across, along = proj_plane_pixel_scales(wcs)
-    # What of it the header asks for is the same everywhere.
     ratio = ratio[np.isfinite(ratio) & (ratio > 0)] * (along / across)
     ratio = np.maximum(ratio, 1 / ratio)
     return float(ratio.max(initial=1.0)), float(np.mean(ratio > STRETCHED)) if ratio.size else 0.0
 
 
 def pixel_sizes(wcs: WCS, shape: tuple[int, int]) -> float:
-    """How many times as large pixels of a cylindrical projection are in one latitude as in another; 1 in others."""
+    """Ratio of the largest to the smallest pixels of a cylindrical projection; 1 for others."""
     if wcs.wcs.ctype[0][5:8] not in CYLINDRICAL:
         return 1.0
     y = np.linspace(0, shape[0] - 1, SHAPES)

@@ -1,4 +1,4 @@
-"""The maps of a report, with sources marked, drawn by Bokeh in the reader's browser; and what it draws from."""
+"""The maps of a report with marked sources, drawn by Bokeh in the browser; and the JSON of all figures."""
 
 from __future__ import annotations
 
@@ -27,51 +27,61 @@ from bokeh.palettes import Colorblind7, Inferno256, Magma256, RdBu11, Viridis256
 from bokeh.plotting import figure
 
 from cwt_dask.report.charts import HEIGHT, INK, draw_convergence, draw_residuals, draw_tiles, style
-from cwt_dask.report.rasters import MASKED, SCALES_IN_A_PLANE, VALUES
+from cwt_dask.report.rasters import MASKED, SCALES_IN_A_RASTER, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cwt_dask.report.data import Numbers
     from cwt_dask.report.pyramid import Pyramid
-    from cwt_dask.report.rasters import Plane
+    from cwt_dask.report.rasters import Raster
     from cwt_dask.report.table import Sources
 
 DIVERGING = tuple(reversed(interp_palette(RdBu11, VALUES)))
 PALETTES = {"counts": Inferno256, "model": Viridis256, "significance": Magma256}
 
 
-def draw(planes: Sequence[Plane], pyramid: Pyramid, sources: Sources, numbers: Numbers, tolerance: float) -> Document:
-    """Draw everything.
+def draw(rasters: Sequence[Raster], pyramid: Pyramid, sources: Sources, numbers: Numbers, tolerance: float) -> Document:
+    """Draw all figures.
+
+    Parameters
+    ----------
+    rasters : sequence of Raster
+        Maps, a figure each.
+    pyramid : Pyramid
+        Of their levels.
+    sources : Sources
+        To mark.
+    numbers : Numbers
+        For the charts.
+    tolerance : float
+        Change of the variance at which the run stops; 0 where it does not look at it.
 
     Returns
     -------
     bokeh.document.Document
-        Its roots are the figures; models that the page asks for have names.
+        Its roots are the figures; models that the page uses have names.
     """
     document = Document()
     ny, nx = pyramid.shape
-    x_range, y_range = (
-        Range1d(-0.5, nx - 0.5, name="x-range"),
-        Range1d(-0.5, ny - 0.5, name="y-range"),
-    )
+    ranges = Range1d(-0.5, nx - 0.5, name="x-range"), Range1d(-0.5, ny - 0.5, name="y-range")
     closer = Range1d(-0.5, nx - 0.5, name="close-x"), Range1d(-0.5, ny - 0.5, name="close-y")
     marks = ColumnDataSource({"x": sources.x, "y": sources.y}, name="sources")
     view = CDSView(filter=IndexFilter(indices=[], name="marked"))
     lines = ColumnDataSource({"xs": [], "ys": []}, name="lines")
-    images = {plane.name: [ColumnDataSource({"image": [level]}) for level in plane.levels] for plane in planes}
-    mappers = {plane.name: _mapper(plane) for plane in planes}
+    images = {raster.name: [ColumnDataSource({"image": [level]}) for level in raster.levels] for raster in rasters}
+    mappers = {raster.name: _mapper(raster) for raster in rasters}
     charts = []
-    for plane in planes:
-        chart = _sky_figure(f"map-{plane.name}", x_range, y_range)
-        _draw_plane(chart, plane, images[plane.name], pyramid, mappers[plane.name])
+    for raster in rasters:
+        chart = _sky_figure(f"map-{raster.name}", *ranges)
+        _draw_raster(chart, raster, images[raster.name], pyramid, mappers[raster.name])
         _mark_sources(chart, marks, view, lines)
-        if plane.ticks:
-            _colour_bar(chart, plane, mappers[plane.name])
+        if raster.ticks:
+            _colour_bar(chart, raster, mappers[raster.name])
         charts.append(chart)
     close_up = _sky_figure("close-up", *closer)
-    for plane in planes:
-        _draw_plane(close_up, plane, images[plane.name], pyramid, mappers[plane.name], visible=plane is planes[0])
+    for raster in rasters:
+        _draw_raster(close_up, raster, images[raster.name], pyramid, mappers[raster.name], visible=raster is rasters[0])
     _mark_sources(close_up, marks, view, lines)
     others = draw_tiles(numbers.tiles, nx, ny), draw_residuals(numbers.residuals)
     # Bokeh looks for all models once, not after each root.
@@ -92,7 +102,7 @@ def _sky_figure(name: str, x_range: Range1d, y_range: Range1d) -> figure:
         tools=[PanTool(), drag, wheel, SaveTool(), ResetTool(), TapTool()],
         active_drag=drag,
         active_scroll=None,
-        # Frames of the same size, whatever stands beside them.
+        # Frames of the same size, with and without a colour bar.
         min_border_left=74,
         min_border_right=18 if name == "close-up" else 84,
     )
@@ -102,31 +112,27 @@ def _sky_figure(name: str, x_range: Range1d, y_range: Range1d) -> figure:
     return style(chart)
 
 
-def _mapper(plane: Plane) -> LinearColorMapper:
+def _mapper(raster: Raster) -> LinearColorMapper:
     """Colours by byte."""
-    return LinearColorMapper(
-        palette=palettes(plane)[next(iter(palettes(plane)))],
-        low=-0.5,
-        high=VALUES + 0.5,
-        name=f"mapper-{plane.name}",
-    )
+    first = next(iter(palettes(raster).values()))
+    return LinearColorMapper(palette=first, low=-0.5, high=VALUES + 0.5, name=f"mapper-{raster.name}")
 
 
-def palettes(plane: Plane) -> dict[str, list[str]]:
-    """Colours of all bytes, by how values are stretched, or by scale where there is nothing to stretch."""
-    if plane.scale_names:
-        return _support_palettes(len(plane.scale_names))
-    colours = DIVERGING if plane.diverging else PALETTES[plane.name]
+def palettes(raster: Raster) -> dict[str, list[str]]:
+    """Colours of all bytes by stretch of the values; by scale for the support."""
+    if raster.scale_names:
+        return _support_palettes(len(raster.scale_names))
+    colours = DIVERGING if raster.diverging else PALETTES[raster.name]
     found = {}
-    for name, places in plane.stretches.items():
+    for name, places in raster.stretches.items():
         index = np.rint(places * (len(colours) - 1)).astype(int)
         found[name] = [MASKED, *(colours[i] for i in index)]
     return found
 
 
 def support_colours(n_scales: int) -> list[str]:
-    """A colour a scale, the finest first."""
-    return list(Colorblind7[:SCALES_IN_A_PLANE][:n_scales])
+    """Colours of the scales, the finest first."""
+    return list(Colorblind7[:SCALES_IN_A_RASTER][:n_scales])
 
 
 def _support_palettes(n_scales: int) -> dict[str, list[str]]:
@@ -143,18 +149,18 @@ def _support_palettes(n_scales: int) -> dict[str, list[str]]:
     return found
 
 
-def _draw_plane(
+def _draw_raster(
     chart: figure,
-    plane: Plane,
+    raster: Raster,
     images: Sequence[ColumnDataSource],
     pyramid: Pyramid,
     mapper: LinearColorMapper,
     *,
     visible: bool = True,
 ) -> None:
-    """Draw a map at all levels; the page shows the one that suits how far one has zoomed in."""
+    """Draw a map at all levels; the page shows the one that suits the zoom."""
     renderers = []
-    for factor, source, level in zip(pyramid.factors, images, plane.levels, strict=True):
+    for factor, source, level in zip(pyramid.factors, images, raster.levels, strict=True):
         rows, columns = level.shape
         image = chart.image(
             "image",
@@ -166,12 +172,12 @@ def _draw_plane(
             color_mapper=mapper,
             visible=visible and factor == pyramid.factors[-1],
             level="image",
-            name=f"{chart.name}/{plane.name}/{factor}",
+            name=f"{chart.name}/{raster.name}/{factor}",
         )
         renderers.append(image)
-    said = CustomJSHover(code=f"return window.cwtDask.said('{plane.name}', value, special_vars)")
+    text = CustomJSHover(code=f"return window.cwtDask.describe('{raster.name}', value, special_vars)")
     chart.add_tools(
-        HoverTool(renderers=renderers, tooltips=[("", "@image{custom}")], formatters={"@image": said}, visible=False)
+        HoverTool(renderers=renderers, tooltips=[("", "@image{custom}")], formatters={"@image": text}, visible=False)
     )
 
 
@@ -189,21 +195,21 @@ def _mark_sources(chart: figure, marks: ColumnDataSource, view: CDSView, lines: 
     for glyph, width, colour in ((below, 6.0, "black"), (above, 3.0, "#00e5ff")):
         glyph.selection_glyph = glyph.glyph.clone()
         glyph.selection_glyph.update(size=22, line_color=colour, line_width=width, line_alpha=1.0)
-    said = CustomJSHover(code="return window.cwtDask.source(value)")
+    text = CustomJSHover(code="return window.cwtDask.source(value)")
     chart.add_tools(
-        HoverTool(renderers=[above], tooltips=[("", "$index{custom}")], formatters={"$index": said}, visible=False)
+        HoverTool(renderers=[above], tooltips=[("", "$index{custom}")], formatters={"$index": text}, visible=False)
     )
     chart.select_one(TapTool).renderers = [above]
 
 
-def _colour_bar(chart: figure, plane: Plane, mapper: LinearColorMapper) -> None:
+def _colour_bar(chart: figure, raster: Raster, mapper: LinearColorMapper) -> None:
     bar = ColorBar(
         color_mapper=mapper,
         display_low=0.5,
         display_high=VALUES + 0.5,
-        ticker=FixedTicker(ticks=list(plane.ticks)),
-        major_label_overrides=plane.ticks,
-        title=plane.unit,
+        ticker=FixedTicker(ticks=list(raster.ticks)),
+        major_label_overrides=raster.ticks,
+        title=raster.unit,
         title_text_font_style="normal",
         title_text_color=INK,
         major_label_text_color=INK,
@@ -215,29 +221,15 @@ def _colour_bar(chart: figure, plane: Plane, mapper: LinearColorMapper) -> None:
 
 
 def as_json(document: Document) -> dict[str, Any]:
-    """What the browser draws from, with names of models that follow from their order: the same run, the same page."""
+    """JSON of the figures. Models are named by their order, so that the same run gives the same page."""
     content: Any = document.to_json(deferred=False)
-    names: dict[str, str] = {}
-    _collect(content["roots"], names)
-    renamed: dict[str, Any] = _renamed({"version": content["version"], "title": "", "roots": content["roots"]}, names)
+    renamed: dict[str, Any] = _renamed({"version": content["version"], "title": "", "roots": content["roots"]}, {})
     return renamed
-
-
-def _collect(part: Any, names: dict[str, str]) -> None:
-    if isinstance(part, dict):
-        if isinstance(part.get("id"), str):
-            names.setdefault(part["id"], f"m{len(names)}")
-        for value in part.values():
-            _collect(value, names)
-    elif isinstance(part, list | tuple):
-        for value in part:
-            _collect(value, names)
 
 
 def _renamed(part: Any, names: dict[str, str]) -> Any:
     if isinstance(part, dict):
-        return {
-            key: names[value] if key == "id" and isinstance(value, str) else _renamed(value, names)
-            for key, value in part.items()
-        }
+        if isinstance(part.get("id"), str):
+            part = part | {"id": names.setdefault(part["id"], f"m{len(names)}")}
+        return {key: value if key == "id" else _renamed(value, names) for key, value in part.items()}
     return [_renamed(value, names) for value in part] if isinstance(part, list | tuple) else part

@@ -1,4 +1,4 @@
-"""What the model leaves of the counts, as a histogram beside what Poisson noise alone would leave."""
+"""Histograms of the residual less background: the observed one, and the one that Poisson noise would give."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from cwt_dask.survey import SurveyStatistics
 
-# In units of the square root of the mean counts of a pixel; what lies beyond goes to the first and last bin.
+# In units of the square root of the mean counts of a pixel; the first and the last bin are open.
 FROM, TO, STEP = -8.0, 16.0, 0.25
 N_BINS = round((TO - FROM) / STEP) + 2
 # Of the expected counts, by logarithm: a bin is 0.2 % wide, far below the width of any Poisson distribution in it.
@@ -21,18 +21,18 @@ _LEAST, _LARGEST, _BINS = 1e-6, 1e9, 2**14
 
 
 def residual_edges(statistics: SurveyStatistics) -> NDArray[np.float64]:
-    """Edges of the histogram's bins in counts a pixel, without those of what lies below and above."""
+    """Edges of the bins in counts per pixel, without those of the two open bins."""
     scale = math.sqrt(max(statistics.counts_sum, 1.0) / statistics.n_valid)
     return scale * np.arange(FROM, TO + STEP / 2, STEP)
 
 
 def count_residuals(excess: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many of some pixels lie in each bin, and before the first and beyond the last.
+    """Count pixels by bin.
 
     Parameters
     ----------
     excess : ndarray of float64
-        Counts less all that is expected, of any shape.
+        Counts less everything expected, of any shape.
     edges : ndarray of float64
         Increasing, n.
 
@@ -45,10 +45,10 @@ def count_residuals(excess: NDArray[np.float64], edges: NDArray[np.float64]) -> 
 
 
 class Expectation:
-    """The same histogram as it would be were the counts Poisson numbers of what is expected.
+    """The same histogram for Poisson counts with the expected means.
 
-    Pixels are taken together whose expected counts differ by less than a bin of 0.2 %: sums over many pixels cost
-    nothing then. An expectation below zero, which a deep approximation can leave, counts as one of no counts.
+    Pixels with expected counts in a common bin of 0.2 % are treated as one kind, so that many pixels cost little. An
+    expectation below zero, which a deep approximation can give, counts as zero.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Expectation:
         self.total = np.zeros(_BINS + 2)
 
     def add(self, expected: NDArray[np.float64]) -> None:
-        """Take up the expected counts of some pixels, of any shape."""
+        """Add the expected counts of some pixels, of any shape."""
         values = np.maximum(expected.ravel(), 0.0)
         place = np.log(np.maximum(values, _LEAST / 2) / _LEAST) * (_BINS / math.log(_LARGEST / _LEAST))
         index = np.clip(np.floor(place).astype(np.int64) + 1, 0, _BINS + 1)

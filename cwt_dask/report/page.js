@@ -1,13 +1,13 @@
 "use strict";
-// What the page does in the reader's browser. Rows, columns and x, y are pixels of the map, from 0 on.
+// The page in the browser. Rows, columns and x, y are pixels of the map, from 0 on.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const [ny, nx] = data.shape;
   const MOST_MARKED = 200;
   const LEAST_FRAME = 150, LARGEST_FRAME = 560;
   const element = (id) => document.getElementById(id);
-  const names = Object.keys(data.planes);
-  const plane = (name) => data.planes[name];
+  const names = Object.keys(data.maps);
+  const raster = (name) => data.maps[name];
   const column = (name) => data.columns.find((one) => one.name === name);
   const maps = names.map((name) => `map-${name}`);
   let model = () => null, chosen = null;
@@ -21,7 +21,7 @@
     return [i, (value - axis[i]) / step];
   };
 
-  // Longitude and latitude in degrees; null off the sky and beyond the map, undefined beside the edge of the sky.
+  // Longitude and latitude in degrees; null off the sky and beyond the map, undefined near the edge of the sky.
   function position(x, y) {
     if (x < -0.5 || y < -0.5 || x > nx - 0.5 || y > ny - 0.5) return null;
     const [i, u] = between(sky.x, x), [j, v] = between(sky.y, y);
@@ -37,21 +37,21 @@
     return [lon, Math.atan2(total[2], Math.hypot(total[0], total[1])) * 180 / Math.PI];
   }
 
-  function positionInWords(x, y) {
+  function positionText(x, y) {
     const found = position(x, y);
     if (!found) return found === null ? "off the sky" : "near the edge of the sky";
     const digits = Math.min(sky.digits, 6);
     return `${sky.names[0]} ${found[0].toFixed(digits)}°, ${sky.names[1]} ${found[1].toFixed(digits).replace("-", "−")}°`;
   }
 
-  // --- what the figures ask for ---------------------------------------------------------------------------------------
+  // --- texts under the pointer ------------------------------------------------------------------------------------------
 
   const short = (value) => Number(value.toPrecision(3)).toString().replace("-", "−");
 
   window.cwtDask = {
-    said(name, byte, at) {
-      const { title, unit, values, scales } = plane(name);
-      const where = `${positionInWords(at.x, at.y)}; pixel ${Math.round(at.x)}, ${Math.round(at.y)}`;
+    describe(name, byte, at) {
+      const { title, unit, values, scales } = raster(name);
+      const where = `${positionText(at.x, at.y)}; pixel ${Math.round(at.x)}, ${Math.round(at.y)}`;
       if (byte === 0) return `masked: ${where}`;
       if (scales.length) {
         const found = scales.filter((_, i) => byte >> (i + 1) & 1);
@@ -59,20 +59,20 @@
       }
       return `${title} about ${short(values[byte])} ${unit === "T/E" ? "" : unit}: ${where}`;
     },
-    source: (i) => inWords(i),
+    source: (i) => sourceText(i),
   };
 
-  function inWords(i) {
-    const said = ["name", "significance", "excess", "flags"].map(column).filter(Boolean);
-    const parts = said.filter((one) => one.values[i] !== "" && one.values[i] !== null)
+  function sourceText(i) {
+    const shown = ["name", "significance", "excess", "flags"].map(column).filter(Boolean);
+    const parts = shown.filter((one) => one.values[i] !== "" && one.values[i] !== null)
       .map((one) => one.name === "name" ? one.values[i] : `${one.title} ${one.values[i]}`);
     return parts.join(", ");
   }
 
-  // As the catalogue has it, where it is in the map's frame: exact on any projection.
+  // From the catalogue where that has the map's frame: exact on any projection.
   function sourcePosition(i) {
     const place = ({ l: ["glon", "glat"], RA: ["ra", "dec"] }[sky.names[0]] || []).map(column);
-    if (place.length < 2 || !place.every(Boolean)) return positionInWords(data.x[i], data.y[i]);
+    if (place.length < 2 || !place.every(Boolean)) return positionText(data.x[i], data.y[i]);
     return place.map((one, k) => `${sky.names[k]} ${String(one.values[i]).replace("-", "−")}°`).join(", ");
   }
 
@@ -102,7 +102,7 @@
   }
 
   let whole = [];
-  // Whether nobody has moved the maps since the whole was shown.
+  // Whether the maps were not moved since the whole was shown.
   const isWhole = () => inView().every((edge, i) => Math.abs(edge - whole[i]) < 1e-6 * (nx + ny));
 
   function showWhole() {
@@ -136,7 +136,7 @@
   function zoom(factor) {
     const [x0, x1, y0, y1] = inView(), [x, y] = [(x0 + x1) / 2, (y0 + y1) / 2];
     const [width, height] = frame(maps[0]);
-    // From a stretched view of the whole map on pixels are square.
+    // Once zoomed, pixels are square.
     const scale = factor * Math.min((x1 - x0) / width, (y1 - y0) / height);
     if (factor > 1 && (scale * width > nx || scale * height > 3 * ny)) return showWhole();
     set("", x - scale * width / 2, x + scale * width / 2, y - scale * height / 2, y + scale * height / 2);
@@ -149,7 +149,7 @@
 
   // --- lines of coordinates ---------------------------------------------------------------------------------------------
 
-  // Where a piece of a line meets a row (or column) `edge` of pixels, between two others.
+  // Where a line meets a row (or column) `edge` of pixels, between two others.
   function meets([, xs, ys], along, edge, low, high) {
     const [a, b] = along === "x" ? [xs, ys] : [ys, xs];
     for (let i = 1; i < a.length; i++) {
@@ -166,11 +166,11 @@
     let best = null;
     for (const lines of levels) {
       let ticks = [], where = "";
-      for (const [edge, words] of edges) {
+      for (const [edge, label] of edges) {
         ticks = lines.map((line) => [meets(line, along, edge, low, high), line[0]]).filter(([at]) => at !== null);
         ticks.sort((one, other) => one[0] - other[0]);
-        where = words;
-        // Towards a pole they run together.
+        where = label;
+        // Near a pole they converge.
         if (ticks.length > 1 && ticks[ticks.length - 1][0] - ticks[0][0] > 0.3 * (high - low)) break;
       }
       if (best && ticks.length > most) break;
@@ -199,7 +199,7 @@
       }
     }
     const found = position((x0 + x1) / 2, (y0 + y1) / 2);
-    element("view").textContent = found ? `centre: ${positionInWords((x0 + x1) / 2, (y0 + y1) / 2)}` : "";
+    element("view").textContent = found ? `centre: ${positionText((x0 + x1) / 2, (y0 + y1) / 2)}` : "";
   }
 
   // --- levels of the pyramid, marks -------------------------------------------------------------------------------------
@@ -267,12 +267,12 @@
     redraw();
   }
 
-  // What the table is narrowed down to, in words.
+  // The filters of the table as text.
   function filters() {
     const words = element("find").value.trim(), least = element("least").value;
     const found = [words && `with “${words}”`, least && `T/E at least ${least}`, element("unflagged").checked && "without flagged ones"];
-    const said = found.filter(Boolean);
-    return said.length ? [`filter: ${said.join(", ")}; ${order.length} match`] : [];
+    const set = found.filter(Boolean);
+    return set.length ? [`filter: ${set.join(", ")}; ${order.length} match`] : [];
   }
 
   function sort() {
@@ -283,7 +283,7 @@
       const number = (value) => ({ "∞": Infinity, "−∞": -Infinity })[value] ?? value;
       order.sort((i, j) => {
         const [one, other] = [values[i], values[j]];
-        // What is missing comes last in either direction.
+        // Missing values come last in either direction.
         if (missing(one) || missing(other)) return missing(one) - missing(other) || i - j;
         return sign * (text ? one.localeCompare(other) : number(one) === number(other) ? 0 : number(one) - number(other)) || i - j;
       });
@@ -324,7 +324,7 @@
       row.setAttribute("aria-current", Number(row.dataset.source) === i);
     }
     if (i === null) return;
-    element("chosen").textContent = `${inWords(i)}; ${sourcePosition(i)}`;
+    element("chosen").textContent = `${sourceText(i)}; ${sourcePosition(i)}`;
     const selected = model("sources").selected;
     if (selected.indices[0] !== i || selected.indices.length !== 1) selected.indices = [i];
     if (goes) showAround("", data.x[i], data.y[i], around(), maps[0]);
@@ -369,8 +369,8 @@
     element("closer").addEventListener("change", redraw);
     element("stretch").addEventListener("change", recolour);
     const scale = element("scale");
-    const scales = names.flatMap((name) => plane(name).scales.map((said, i) => [`${name} ${i}`, `scale ${said} pixels`]));
-    for (const [value, words] of [["any", "all scales"], ...scales]) scale.append(new Option(words, value));
+    const scales = names.flatMap((name) => raster(name).scales.map((size, i) => [`${name} ${i}`, `scale ${size} pixels`]));
+    for (const [value, label] of [["any", "all scales"], ...scales]) scale.append(new Option(label, value));
     scale.addEventListener("change", recolour);
     for (const name of ["x-range", "y-range", "close-x", "close-y"]) range(name).change.connect(redraw);
     model("sources").selected.properties.indices.change.connect(() => {
@@ -396,7 +396,7 @@
   function recolour() {
     const [name, scale] = element("scale").value.split(" ");
     for (const one of names) {
-      const { palettes, scales } = plane(one);
+      const { palettes, scales } = raster(one);
       const key = scales.length ? (name === "any" ? "any" : one === name ? scale : "any") : element("stretch").value;
       model(`mapper-${one}`).palette = palettes[key];
     }
@@ -414,7 +414,7 @@
     }
   }
 
-  // Paper is of another width, and canvases are not drawn anew for it: pictures of them are.
+  // Canvases are not drawn again for the width of paper, but pictures of them are scaled.
   function print(views) {
     const charts = views.flatMap((manager) => [...manager]).filter((view) => view.model.id in data.roots);
     for (const view of charts) {
@@ -440,8 +440,7 @@
       fitHeights();
       const [width, height] = frame(maps[0]);
       const size = [width, height, ...frame("close-up")].join();
-      // Who has zoomed in keeps the view.
-      // Labels that need more room change a frame's size, too.
+      // A zoomed view is kept. Long labels change a frame's size, too.
       if (size !== wide && (!wide || isWhole())) showWhole();
       if (size !== wide && chosen === null && total) showAround("close", data.x[0], data.y[0], around(), "close-up");
       wide = size;

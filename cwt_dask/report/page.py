@@ -1,4 +1,4 @@
-"""The page: figures, tables and words, with everything that a browser needs in one file."""
+"""The page: figures, tables and text, with everything that a browser needs in one file."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from bokeh.resources import Resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from cwt_dask.report import text as telling
+from cwt_dask.report import text
 from cwt_dask.report.figures import as_json, draw, palettes, support_colours
-from cwt_dask.report.table import FLAG_WORDS, MOST_SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cwt_dask.report.data import Numbers
     from cwt_dask.report.pyramid import Pyramid
-    from cwt_dask.report.rasters import Plane
+    from cwt_dask.report.rasters import Raster
     from cwt_dask.report.sky import Line, SkyGrid
     from cwt_dask.report.table import Sources
     from cwt_dask.results import SurveyRun
 
 MARK = "cwt-dask-certificate"
-# Rows of the table that are there without a script; what the page shows at once.
+# Rows of the table of sources that the page shows at once, and without a script.
 ROWS = 50
 STRETCHES = {
     "asinh": "asinh, 99.9 % of the pixels",
@@ -40,25 +39,31 @@ STRETCHES = {
 
 def render(
     run: SurveyRun,
-    planes: Sequence[Plane],
+    rasters: Sequence[Raster],
     pyramid: Pyramid,
     sky: SkyGrid,
     sources: Sources,
     numbers: Numbers,
     mark: str,
 ) -> str:
-    """Render the page; `mark` says of which certificate it is."""
-    plan = run.stored.plan
-    document = draw(planes, pyramid, sources, numbers, plan.settings.tol if plan.settings.stopping != "fixed" else 0.0)
-    roots = {root.name: f"figure-{root.name}" for root in document.roots}
-    content = as_json(document)
-    ids = {root["attributes"]["name"]: root["id"] for root in content["roots"]}
+    """Render the page.
+
+    Parameters
+    ----------
+    run, rasters, pyramid, sky, sources, numbers
+        What it shows.
+    mark : str
+        Identifies the certificate that it belongs to.
+    """
+    plan, certificate = run.stored.plan, numbers.certificate
+    document = draw(rasters, pyramid, sources, numbers, plan.settings.tol if plan.settings.stopping != "fixed" else 0.0)
+    figures = as_json(document)
     data = {
-        "figures": content,
-        "roots": {ids[name]: element for name, element in roots.items()},
+        "figures": figures,
+        "roots": {root["id"]: f"figure-{root['attributes']['name']}" for root in figures["roots"]},
         "shape": list(pyramid.shape),
         "factors": list(pyramid.factors),
-        "planes": {plane.name: _plane(plane) for plane in planes},
+        "maps": {raster.name: _map(raster) for raster in rasters},
         "sky": _sky(sky, run.survey.statistics.pixel_scale_deg),
         "columns": [
             {"name": column.name, "title": column.title, "text": column.text, "values": column.values}
@@ -71,40 +76,29 @@ def render(
         "rows": ROWS,
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_file("page.html.j2"))
-    return template.render(
+    return environment.from_string(_file("page.html.j2")).render(
         mark=mark,
         mark_name=MARK,
-        name=run.files.path.name,
-        path=str(run.files.path),
-        catalogue=str(run.files.catalogue),
-        certificate_path=str(run.files.certificate),
-        finished=numbers.certificate["finished"],
+        files=run.files,
+        certificate=certificate,
         version=version("cwt_dask"),
-        verdict=telling.verdict(plan, numbers),
-        not_said=telling.NOT_SAID,
-        evidence=telling.evidence(numbers),
-        key_figures=telling.key_figures(numbers, sources),
-        warnings=telling.warnings(numbers, sources),
-        slowest=telling.slowest_tiles(numbers.tiles),
-        said={
-            "tiles": telling.tiles_in_words(numbers.tiles),
-            "residuals": telling.residuals_in_words(numbers.residuals),
-            "change": telling.convergence_in_words(numbers.variances),
-        },
-        cost=telling.cost(plan, numbers),
-        settings=telling.setting_rows(run),
-        versions=numbers.certificate["versions"],
-        digests={name: numbers.certificate[name] for name in ("digest_maps", "input_digest", "settings_digest")},
-        planes=planes,
+        conclusion=text.conclude(plan, numbers),
+        not_covered=text.NOT_COVERED,
+        evidence=text.evidence(numbers),
+        key_figures=text.key_figures(numbers, sources),
+        warnings=text.warnings(numbers, sources),
+        slowest=text.slowest_tiles(numbers.tiles),
+        tiles=text.describe_tiles(numbers.tiles),
+        residuals=text.describe_residuals(numbers.residuals),
+        change=text.describe_convergence(numbers.variances),
+        cost=text.cost(plan, numbers),
+        settings=text.setting_rows(run),
+        rasters=rasters,
         support_colours=support_colours,
         stretches=STRETCHES,
         factor=pyramid.factors[0],
         sources=sources,
-        most_sources=MOST_SOURCES,
         rows=ROWS,
-        flag_words=list(FLAG_WORDS.values()),
-        sky=sky,
         numbers=numbers,
         n_outside=[int(numbers.residuals.pixels[0]), int(numbers.residuals.pixels[-1])],
         style=Markup(_file("page.css")),  # noqa: S704 - it is ours
@@ -119,27 +113,27 @@ def _file(name: str) -> str:
 
 
 def _bokeh() -> str:
-    """What draws figures; no widget, no table and no WebGL of it is needed."""
+    """The part of Bokeh that draws figures, without widgets, tables and WebGL."""
     return "\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)
 
 
-def _script(text: str) -> str:
+def _script(code: str) -> str:
     """A script that does not end its element."""
-    return text.replace("</script", "<\\/script")
+    return code.replace("</script", "<\\/script")
 
 
 def _json(data: Any) -> str:
-    """JSON that does not end its element, nor begins a comment."""
+    """JSON that neither ends its element nor starts a comment."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
-def _plane(plane: Plane) -> dict[str, Any]:
+def _map(raster: Raster) -> dict[str, Any]:
     return {
-        "title": plane.title,
-        "unit": plane.unit,
-        "values": plane.values,
-        "scales": plane.scale_names,
-        "palettes": palettes(plane),
+        "title": raster.title,
+        "unit": raster.unit,
+        "values": raster.values,
+        "scales": raster.scale_names,
+        "palettes": palettes(raster),
     }
 
 
@@ -147,7 +141,7 @@ def _sky(sky: SkyGrid, pixel_deg: float) -> dict[str, Any]:
     def plain(levels: list[list[Line]]) -> list[list[list[Any]]]:
         return [[[line.label, line.x, line.y] for line in lines] for lines in levels]
 
-    # To a tenth of a pixel, as far as what lies between the directions allows.
+    # To a tenth of a pixel, as far as interpolation allows.
     digits = min(max(math.ceil(1 - math.log10(math.radians(pixel_deg))), 4), 12)
     directions = np.round(np.nan_to_num(sky.directions), digits).ravel().tolist()
     return {

@@ -1,6 +1,6 @@
-"""The maps, reduced: the group `pyramid` of `maps.zarr`, whose levels are each half as fine as the one before.
+"""The maps, reduced: the group `pyramid` of `maps.zarr` with levels, each half as fine as the one before.
 
-Masked pixels take no part. A level holds, a block of pixels each: sums of `counts`, `background` and `model`, the mean
+Masked pixels are left out. A level holds, a block of pixels each: sums of `counts`, `background` and `model`, the mean
 `residual`, the largest `significance`, whether any pixel is in the `support`, all `trust` flags, and how many pixels
 are `used`. A chunk belongs to one task, which makes it at every level.
 """
@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     from cwt_dask.storage.layout import RunDir
 
 VERSION = 1
-# The finest level has at most so many pixels, so that a page can hold it, and sides that a browser can draw.
+# Bounds of the finest level: pixels that a page can hold, and sides that a browser can draw.
 LARGEST_LEVEL = 1_500_000
 LONGEST_SIDE = 8192
-# There is no coarser level than one whose longer side is not above this.
+# The coarsest level is the first with a longer side of at most this.
 SHORT_SIDE = 512
-# Chunks of the finest level are at least so long: few files.
+# Least side of the finest level's chunks, so that there are few files.
 LEAST_CHUNK = 256
-# Pixels of the map that are read at once; never more than a tile's box has, for which a worker has the memory.
+# Pixels of the map that are read at once, but at most those of a tile's box, for which a worker has the memory.
 PIXELS_AT_ONCE = 2**21
 
 
@@ -116,28 +116,37 @@ def _reduced(shape: tuple[int, int], factor: int) -> tuple[int, int]:
     return -(-shape[0] // factor), -(-shape[1] // factor)
 
 
-def ensure_pyramid(run: SurveyRun, stages: Stages, *, anew: bool = False) -> Pyramid:
-    """Make the pyramid of a finished run, unless it is there, or in any case.
+def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> Pyramid:
+    """Make the pyramid of a finished run, unless it exists.
+
+    Parameters
+    ----------
+    run : SurveyRun
+        Finished.
+    stages : Stages
+        Where chunks are made.
+    rebuild : bool, optional
+        Make it in any case.
 
     Raises
     ------
     RunError, InterruptedRun
-        As `Stages.over`.
+        As `Stages.map_tiles`.
     """
     pyramid, wanted = Pyramid.of(run.stored.plan.grid), _identity(run.certificate)
-    if not anew and _identity_of_stored(run.files) == wanted:
+    if not rebuild and _identity_of_stored(run.files) == wanted:
         return pyramid
     remove_tree(run.files.pyramid)
     _lay_out(create_group(run.files.pyramid), pyramid, run.stored.plan.kernels.n_scale)
     reduce = partial(reduce_chunk, run.files, run.stored.survey, pyramid)
     stages.map_tiles(reduce, range(pyramid.n_chunks), "maps reduced for the report")
-    # Last: what bears it is whole.
+    # Last: it marks a complete pyramid.
     open_group(run.files.pyramid, writable=True).attrs["of"] = wanted
     return pyramid
 
 
 def _identity(certificate: Mapping[str, Any]) -> str:
-    """What tells the maps of one run from those of any other."""
+    """Digest that identifies the maps of a run."""
     return digest([VERSION, *(certificate[name] for name in ("digest_maps", "input_digest", "settings_digest"))])
 
 
@@ -178,7 +187,19 @@ FLAGS = tuple(Trust)
 
 
 def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int) -> int:
-    """Make one chunk of the pyramid at every level, and what is counted over its pixels."""
+    """Make one chunk of the pyramid at every level, and the numbers of its pixels.
+
+    Parameters
+    ----------
+    files : RunDir
+        Of the run.
+    survey_path : Path
+        Store of its survey.
+    pyramid : Pyramid
+        Of the run.
+    number : int
+        Of the chunk.
+    """
     survey, maps = Survey.open(survey_path), open_group(files.maps, whole="run")
     covered, finest = pyramid.covered(number), pyramid.factors[0]
     edges, expectation = residual_edges(survey.statistics), Expectation()
@@ -187,7 +208,7 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
     for strip in pyramid.strips(covered):
         pixels = _read(survey, maps, strip)
         used = pixels["used"]
-        # Summed over the map's pixels, divided by those that are used where it is written.
+        # Sums; the residual is divided by the number of used pixels when it is written.
         strips.append(reduced(pixels, finest))
         excess = (pixels["residual"] - pixels["background"])[used]
         residuals += count_residuals(excess, edges)
@@ -215,7 +236,7 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
 
 
 def _write(array: zarr.Array, place: Any, values: NDArray[Any]) -> None:
-    # A chunk of zeros is written, too: one that is not there is lost.
+    # Chunks of zeros are written, too: a missing chunk counts as lost.
     array.with_config({"write_empty_chunks": True})[place] = values.astype(array.dtype)
 
 
@@ -231,7 +252,7 @@ def _read(survey: Survey, maps: zarr.Group, box: Box) -> dict[str, NDArray[Any]]
 
 
 def reduced(pixels: Mapping[str, NDArray[Any]], factor: int) -> dict[str, NDArray[Any]]:
-    """Take pixels together in blocks of `factor` a side; the last ones may hold fewer.
+    """Combine pixels in blocks of `factor` x `factor`; the last ones may hold fewer.
 
     Parameters
     ----------
@@ -251,10 +272,10 @@ def reduced(pixels: Mapping[str, NDArray[Any]], factor: int) -> dict[str, NDArra
 
 def _blocks(values: NDArray[Any], factor: int, combine: np.ufunc) -> NDArray[Any]:
     if combine is np.add and values.dtype == bool:
-        # Whether a pixel is used becomes how many are.
+        # Of used pixels, their number.
         values = values.astype(np.int64)
     rows, columns = (np.arange(0, length, factor) for length in values.shape[-2:])
-    # Rows first: whole ones are taken together at the speed of memory, and few pixels are left.
+    # Rows first: whole rows are combined at the speed of memory, and few pixels remain.
     by_rows = combine.reduceat(values, rows, axis=-2)
     whole: NDArray[Any] = combine.reduceat(by_rows, columns, axis=-1)
     return whole

@@ -1,4 +1,4 @@
-"""Maps as a page holds them: a byte a pixel, with what each byte stands for and is drawn in."""
+"""Rasters: maps as the page holds them, a byte for each pixel, with the value and the colour of each byte."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
 # Byte 0 is no value: the pixel is masked, or off the sky.
 VALUES = 255
 MASKED = "#a9adb3"
-# Scales that the bits of a byte can tell, besides 0.
-SCALES_IN_A_PLANE = 7
-# Labels on a colour bar are at least so many bytes apart.
+# Scales that have a bit of a byte each; the lowest bit marks used pixels.
+SCALES_IN_A_RASTER = 7
+# Least distance of labels on a colour bar, in bytes.
 APART = 24
 
 
 @dataclass(frozen=True)
-class Plane:
-    """One map.
+class Raster:
+    """A map on the page.
 
     Attributes
     ----------
     name, title, unit : str
-        For machines, for people, and of its values.
-    says : str
-        What it shows, in a sentence.
+        For programs, for people, and of its values.
+    caption : str
+        What it shows.
     levels : list of ndarray of uint8
         (y, x), the finest first.
     values : list of (float or None)
-        What each byte stands for; None for byte 0.
+        Value of each byte; None for byte 0.
     stretches : dict of ndarray of float64
-        By name: where on the colour scale, from 0 to 1, each byte is drawn, but for byte 0.
+        By name: position of each byte on the colour scale, from 0 to 1, without byte 0.
     ticks : dict of str
         Labels of the colour bar by byte.
     scale_names : list of str
-        Of the support: its scales in pixels, a bit of a byte each.
+        Of the support: its scales in pixels, each with a bit of a byte.
     diverging : bool
         Whether zero is the middle of the colour scale.
     """
@@ -54,7 +54,7 @@ class Plane:
     name: str
     title: str
     unit: str
-    says: str
+    caption: str
     levels: list[NDArray[np.uint8]]
     values: list[float | None] = field(default_factory=list)
     stretches: dict[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -63,15 +63,15 @@ class Plane:
     diverging: bool = False
 
 
-def read_planes(run: SurveyRun, pyramid: Pyramid) -> list[Plane]:
-    """Read the maps that a report shows, at all levels of the pyramid."""
+def read_rasters(run: SurveyRun, pyramid: Pyramid) -> list[Raster]:
+    """Read the maps of the page at all levels of the pyramid."""
     group = open_group(run.files.pyramid, whole="run")
     levels = [group[str(factor)] for factor in pyramid.factors]
     used = [level["used"][:] for level in levels]
     threshold = run.stored.plan.settings.significance_threshold
 
     def mean(name: str) -> list[NDArray[np.float64]]:
-        # A pixel's mean, not the block's sum, means the same at every level and at the map's edge.
+        # Means, unlike sums, have the same scale at every level and at the map's edge.
         return [level[name][:].astype(np.float64) / np.maximum(n, 1) for level, n in zip(levels, used, strict=True)]
 
     def as_stored(name: str) -> list[NDArray[np.float64]]:
@@ -86,7 +86,7 @@ def read_planes(run: SurveyRun, pyramid: Pyramid) -> list[Plane]:
             "model",
             "Model",
             "counts per pixel",
-            "What the iteration has taken up so far. It is not flux.",
+            "What the iteration has found so far. It is not flux.",
             mean("model"),
             used,
         ),
@@ -94,8 +94,7 @@ def read_planes(run: SurveyRun, pyramid: Pyramid) -> list[Plane]:
             "residual",
             "Residual less background",
             "counts per pixel",
-            "What is left: counts less model, approximation and background. In maps.zarr the residual still holds the "
-            "background.",
+            "Counts less model, approximation and background. In maps.zarr the residual still holds the background.",
             left,
             used,
             diverging=True,
@@ -104,8 +103,8 @@ def read_planes(run: SurveyRun, pyramid: Pyramid) -> list[Plane]:
             "significance",
             "Significance (T/E)",
             "T/E",
-            "The largest T/E over scales and iterations, of each block of pixels the largest. It is not a number of "
-            "sigmas where counts are few.",
+            "The largest T/E over scales and iterations, and over each block of pixels. It is not a number of sigmas "
+            "where counts are few.",
             as_stored("significance"),
             used,
             scale=threshold,
@@ -118,17 +117,17 @@ def _encoded(
     name: str,
     title: str,
     unit: str,
-    says: str,
+    caption: str,
     images: Sequence[NDArray[np.float64]],
     used: Sequence[NDArray[np.uint32]],
     *,
     scale: float | None = None,
     diverging: bool = False,
-) -> Plane:
-    """Encode values by their inverse hyperbolic sine: steps are even near zero and even in the logarithm far off."""
+) -> Raster:
+    """Encode values by their inverse hyperbolic sine: linear near zero, logarithmic far from it."""
     shown = images[0][used[0] > 0]
     scale = scale or _noise(shown, diverging=diverging)
-    # The finest level has the extremes, or is one that only it has: means are less extreme, maxima the same.
+    # The finest level has the extremes: means of blocks are less extreme, maxima the same.
     low, high = (float(np.arcsinh(value / scale)) for value in (shown.min(), shown.max()))
     if diverging:
         low, high = -max(-low, high), max(-low, high)
@@ -151,11 +150,11 @@ def _encoded(
         "robust": _linear(values, *_most(shown, 99.5, diverging)),
         "linear": _linear(values, float(values[0]), float(values[-1])),
     }
-    return Plane(
+    return Raster(
         name=name,
         title=title,
         unit=unit,
-        says=says,
+        caption=caption,
         levels=levels,
         values=[None, *(float(f"{value:.4g}") for value in values)],
         stretches=stretches,
@@ -165,14 +164,14 @@ def _encoded(
 
 
 def _noise(values: NDArray[np.float64], *, diverging: bool) -> float:
-    """What is small among values: their scatter, or the middle of those that are not zero."""
+    """Scale of small values: the median of their deviations, or of those that are not zero."""
     size = np.abs(values - np.median(values)) if diverging else values
     positive = size[size > 0]
     return float(np.median(positive)) if positive.size else 1.0
 
 
 def _most(values: NDArray[np.float64], percent: float, diverging: bool) -> tuple[float, float]:
-    """What all but few values lie between; all do where most of them are the same."""
+    """Range of all but a few values; of all where most of them are the same."""
     if diverging:
         largest = float(np.percentile(np.abs(values), percent)) or float(np.abs(values).max())
         return -largest, largest
@@ -185,7 +184,7 @@ def _linear(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.
 
 
 def _ticks(values: NDArray[np.float64]) -> dict[int, str]:
-    """Round numbers on the colour bar, by byte: zero first, then from large to small, as far as there is room."""
+    """Round numbers on the colour bar, by byte: zero first, then from large to small, as many as there is space for."""
     largest = float(np.abs(values).max())
     if largest == 0:
         return {1: "0"}
@@ -200,26 +199,26 @@ def _ticks(values: NDArray[np.float64]) -> dict[int, str]:
     return dict(sorted(ticks.items()))
 
 
-def _support(levels: Sequence[Any], used: Sequence[NDArray[np.uint32]], scales: NDArray[np.float64]) -> list[Plane]:
-    """Which scales have a pixel in the support: a bit a scale above the lowest, which every used pixel has."""
-    planes = []
-    for first in range(0, len(scales), SCALES_IN_A_PLANE):
-        shown = scales[first : first + SCALES_IN_A_PLANE]
+def _support(levels: Sequence[Any], used: Sequence[NDArray[np.uint32]], scales: NDArray[np.float64]) -> list[Raster]:
+    """Encode the scales with a pixel in the support: a bit for each above the lowest, which every used pixel has."""
+    rasters = []
+    for first in range(0, len(scales), SCALES_IN_A_RASTER):
+        shown = scales[first : first + SCALES_IN_A_RASTER]
         images = []
         for level, n in zip(levels, used, strict=True):
             support = level["support"][first : first + len(shown)]
             bits = sum((support[i].astype(np.uint8) << (i + 1) for i in range(len(shown))), np.uint8(1))
             images.append(np.where(n > 0, bits, 0).astype(np.uint8))
-        more = f", scales {first + 1} to {first + len(shown)}" if len(scales) > SCALES_IN_A_PLANE else ""
-        planes.append(
-            Plane(
+        more = f", scales {first + 1} to {first + len(shown)}" if len(scales) > SCALES_IN_A_RASTER else ""
+        rasters.append(
+            Raster(
                 name=f"support{first or ''}",
                 title=f"Support by scale{more}",
                 unit="",
-                says="Where T/E was above the threshold at some iteration; the colour is that of the coarsest scale "
+                caption="Where T/E was above the threshold at some iteration; the colour is that of the coarsest scale "
                 "at which it was.",
                 levels=images,
                 scale_names=[f"{scale:.3g}" for scale in shown],
             )
         )
-    return planes
+    return rasters

@@ -1,4 +1,4 @@
-"""Where the sky is on a map: lines of coordinates in any projection, and directions that a page interpolates."""
+"""The sky on a map: lines of coordinates in any projection, and directions that the page interpolates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
     from numpy.typing import NDArray
 
-# Degrees between two lines, the widest first.
+# Spacings of lines in degrees, the widest first.
 STEPS = (45.0, 30.0, 20.0, *(step * 10.0**power for power in range(1, -4, -1) for step in (1.0, 0.5, 0.2)))
-# Fewer lines say too little of the map as a whole, more of one kind are of no use.
+# Number of lines over the map: fewer are too coarse for a view of the whole, more are of no use.
 FEWEST, MOST = 4, 150
-# Points along a line before those are left out that a straight line passes within so many of the map's longer side.
+# Points along a line, and how far it may be from one drawn through fewer, over the map's longer side.
 POINTS, STRAIGHT = 1001, 2e-4
 DIRECTIONS = 96
 
@@ -52,7 +52,7 @@ class SkyGrid:
     Attributes
     ----------
     longitude, lon, latitude, lat : str
-        What the coordinates are called, in full and in short.
+        Names of the coordinates, in full and in short.
     meridians, parallels : list of list of Line
         The widest spacing first, each finer.
     x, y : ndarray of float64
@@ -76,7 +76,7 @@ class SkyGrid:
 
     @classmethod
     def of(cls, wcs: WCS, shape: tuple[int, int]) -> SkyGrid:
-        """Lay lines over a map of `shape` (rows, columns)."""
+        """Make those of a map of `shape` (rows, columns)."""
         sky = _Projection(wcs, shape)
         names = NAMES.get(wcs.wcs.ctype[wcs.wcs.lng][:4], ("Longitude", "lon", "Latitude", "lat"))
         y, x = (np.linspace(-0.5, length - 0.5, min(DIRECTIONS, 4 * length + 1)) for length in shape)
@@ -109,7 +109,7 @@ def _error_between(directions: NDArray[np.float64], middle: NDArray[np.float64])
 
 
 class _Projection:
-    """A map's WCS, asked for longitude and latitude in this order."""
+    """A map's WCS, with longitude and latitude in this order."""
 
     def __init__(self, wcs: WCS, shape: tuple[int, int]) -> None:
         self.wcs, self.shape = wcs, shape
@@ -135,7 +135,7 @@ class _Projection:
 
     def pieces(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> Iterator[Line]:
         """Parts of a line on the map: it is cut where it leaves the map, or jumps to the other side."""
-        # Of the sphere's longitudes each has one name.
+        # Longitudes beyond the circle have the same label.
         value = lon[0] % 360 if lon[0] == lon[-1] else lat[0]
         x, y = self.pixels(lon, lat)
         step = np.hypot(np.diff(x), np.diff(y))
@@ -150,12 +150,12 @@ class _Projection:
 
 
 def _degrees(value: float) -> str:
-    """A multiple of a step, as short as it can be said."""
+    """A multiple of a step, without digits that it does not need."""
     return f"{round(value, 6):g}".replace("-", "\N{MINUS SIGN}") + "°"
 
 
 def _extent(sky: _Projection, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> tuple[float, float, float, float]:
-    """What of the sky a map shows: longitudes, which go on beyond the circle, and latitudes."""
+    """Range of longitudes, which may go beyond the circle, and latitudes on a map."""
     there = np.isfinite(lon)
     if not there.any():
         return 0.0, 0.0, 0.0, 0.0

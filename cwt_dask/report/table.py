@@ -14,9 +14,9 @@ from cwt_dask.trust import SourceFlag
 if TYPE_CHECKING:
     from cwt_dask.results import SurveyRun
 
-# A page holds so many sources; the catalogue has all.
+# Sources on the page; the catalogue has all.
 MOST_SOURCES = 5000
-FLAG_WORDS = {flag: str(flag.name).lower().replace("_", " ") for flag in SourceFlag}
+FLAG_NAMES = {flag: str(flag.name).lower().replace("_", " ") for flag in SourceFlag}
 INFINITE = "\N{INFINITY}"
 
 
@@ -26,18 +26,18 @@ class TableColumn:
 
     Attributes
     ----------
-    name, title, unit, says : str
-        In the catalogue, as heading, of its values, and its description.
+    name, title, unit, description : str
+        Name in the catalogue, heading, unit of the values, and description.
     text : bool
-        Whether it holds words.
+        Whether it holds text.
     values : list
-        Text, or numbers rounded to what is shown, of infinite ones their sign; None where there is none.
+        Text, or numbers rounded as shown, or an infinity with its sign; None where there is none.
     """
 
     name: str
     title: str
     unit: str
-    says: str
+    description: str
     text: bool
     values: list[Any]
 
@@ -51,12 +51,12 @@ class Sources:
     total, n_strong, n_flagged, n_negative : int
         Sources in the whole catalogue; with T/E above 5; flagged, not only for seams; with an excess below 0.
     by_flag : dict of int
-        Sources in the whole catalogue by what their flags say.
+        Sources in the whole catalogue by name of the flag.
     columns : list of TableColumn
     x, y : list of float
         Pixels of the map.
     flagged : list of int
-        1 where it has a flag but for that of crossing a seam, which is no fault.
+        1 where it has a flag other than that of crossing a seam, which is no fault.
     """
 
     total: int
@@ -71,7 +71,7 @@ class Sources:
 
     @property
     def shown(self) -> int:
-        """Sources that are held."""
+        """Number of sources on the page."""
         return len(self.x)
 
 
@@ -82,7 +82,7 @@ def read_sources(run: SurveyRun) -> Sources:
     strongest = table[np.argsort(-significance, kind="stable")[:MOST_SOURCES]]
     known = headings()
     shown = {name: heading for name, heading in known.items() if heading and name in strongest.colnames}
-    # Columns of other makers come last, under their own names.
+    # Unknown columns come last, under their own names.
     shown |= {name: Heading(len(known), name) for name in strongest.colnames if name not in known}
     x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in table.colnames) for axis in "xy")
     return Sources(
@@ -90,7 +90,7 @@ def read_sources(run: SurveyRun) -> Sources:
         n_strong=int(np.count_nonzero(significance > 5)),
         n_flagged=int(np.count_nonzero(flags & ~SourceFlag.CROSSES_SEAM)),
         n_negative=int(np.count_nonzero(np.asarray(table["excess"]) < 0)),
-        by_flag={words: n for flag, words in FLAG_WORDS.items() if (n := int(np.count_nonzero(flags & flag)))},
+        by_flag={name: n for flag, name in FLAG_NAMES.items() if (n := int(np.count_nonzero(flags & flag)))},
         columns=[_column(strongest[name], heading) for name, heading in shown.items()],
         x=[round(float(value), 2) for value in strongest[x]],
         y=[round(float(value), 2) for value in strongest[y]],
@@ -101,7 +101,7 @@ def read_sources(run: SurveyRun) -> Sources:
 def _column(column: Any, heading: Heading) -> TableColumn:
     text = column.name == "flags" or column.dtype.kind in "USO"
     if column.name == "flags":
-        values: list[Any] = [flag_words(int(value)) for value in column]
+        values: list[Any] = [name_flags(int(value)) for value in column]
     elif text:
         values = ["" if np.ma.is_masked(value) else str(value) for value in column]
     else:
@@ -109,11 +109,11 @@ def _column(column: Any, heading: Heading) -> TableColumn:
     return TableColumn(column.name, heading.title, str(column.unit or ""), column.description or "", text, values)
 
 
-def flag_words(flags: int) -> str:
-    """What a source's flags say; bits that this version does not know are given as a number."""
-    words = [said for flag, said in FLAG_WORDS.items() if flags & flag]
-    unknown = flags & ~sum(FLAG_WORDS)
-    return ", ".join([*words, *([str(unknown)] if unknown else [])])
+def name_flags(flags: int) -> str:
+    """Name the flags of a source; bits that this version does not know are given as a number."""
+    names = [name for flag, name in FLAG_NAMES.items() if flags & flag]
+    unknown = flags & ~sum(FLAG_NAMES)
+    return ", ".join([*names, *([str(unknown)] if unknown else [])])
 
 
 def _rounded(value: Any, digits: int | None) -> float | int | str | None:

@@ -1,4 +1,4 @@
-"""What the numbers of a report mean, in sentences."""
+"""The texts of a report: what its numbers mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from dask.utils import format_bytes
 
 from cwt_dask.geometry.margins import TOLERANCE
-from cwt_dask.report.data import FEW, relative_changes
+from cwt_dask.report.data import FEW, STRETCHED, relative_changes
 from cwt_dask.trust import Trust
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cwt_dask.planning.plan import Plan
-    from cwt_dask.report.data import Numbers, Residuals, TileFacts
+    from cwt_dask.report.data import Numbers, Residuals, TileSummary
     from cwt_dask.report.table import Sources
     from cwt_dask.results import SurveyRun
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: what it is about, what it is, and what that means."""
+    """A row of a table: a quantity, its value, and what that means."""
 
     what: str
     value: str
@@ -33,7 +33,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Conclusion:
     """Whether the tiles did harm.
 
     Attributes
@@ -41,9 +41,8 @@ class Verdict:
     kind : {"good", "bad", "open"}
         No harm; a promise is broken; nothing was promised.
     sentence : str
-        The same in words.
+        The same as text.
     reasons : list of str
-        What was found.
     """
 
     kind: str
@@ -51,12 +50,12 @@ class Verdict:
     reasons: list[str]
 
 
-# A page's table of tiles holds so many.
+# Rows of the table of tiles.
 MOST_TILES = 50
-NOT_SAID = (
+NOT_COVERED = (
     "whether the background was right: a background that is too low anywhere makes sources there",
     (
-        "how bright a source is: the model is not flux, it holds what the iteration has taken up; use the excess, "
+        "how bright a source is: the model is not flux, it holds what the iteration has found so far; use the excess, "
         "which is counts less background in a disc, not corrected for what lies outside of it"
     ),
     "how improbable a source is: T/E is the published statistic, not a number of sigmas where counts are few",
@@ -64,19 +63,19 @@ NOT_SAID = (
 )
 
 
-def verdict(plan: Plan, numbers: Numbers) -> Verdict:
-    """Say whether the tiles did harm."""
+def conclude(plan: Plan, numbers: Numbers) -> Conclusion:
+    """Conclude whether the tiles did harm."""
     certificate = numbers.certificate
     if not certificate["tiling_exact"]:
         reasons = [*certificate["not_exact_because"]]
         if plan.exact:
-            return Verdict("bad", "It was promised that the tiles do no harm, and that is not shown.", reasons)
-        return Verdict("open", "It is not shown that the tiles did no harm, and it was not promised.", reasons)
+            return Conclusion("bad", "It was promised that the tiles do no harm, and that is not shown.", reasons)
+        return Conclusion("open", "It is not shown that the tiles did no harm, and it was not promised.", reasons)
     if certificate["n_tiles"] == 1 and certificate["margin_effective"] is None:
-        return Verdict("good", "There was one tile, so no seam that could do harm.", [])
+        return Conclusion("good", "There was one tile, so no seam that could do harm.", [])
     error = certificate["seam_model_error"]
     differ = f"at most {error:.1e} of their maximum" if error else "nothing"
-    return Verdict(
+    return Conclusion(
         "good",
         "The tiles did no harm: this is what the whole map, analysed at once, would have given.",
         [
@@ -95,49 +94,46 @@ def verdict(plan: Plan, numbers: Numbers) -> Verdict:
 
 
 def evidence(numbers: Numbers) -> list[Row]:
-    """What the certificate rests on."""
-    said = numbers.certificate
-    converged = {True: "yes", False: "no, the most iterations allowed were made", None: "not asked for"}
+    """Evidence of the certificate."""
+    found = numbers.certificate
+    rows, columns = found["tile_size"]
+    margin, error = found["margin_effective"], found["seam_model_error"]
+    converged = {True: "yes", False: "no, the largest number of iterations was made", None: "not asked for"}
     return [
-        Row(
-            "Tiles",
-            f"{said['n_tiles']}",
-            f"cores of {said['tile_size'][0]} \N{MULTIPLICATION SIGN} {said['tile_size'][1]} pixels",
-        ),
-        Row("Coverage", f"{said['coverage']:g}", "1: every pixel was written exactly once"),
+        Row("Tiles", f"{found['n_tiles']}", f"cores of {rows} \N{MULTIPLICATION SIGN} {columns} pixels"),
+        Row("Coverage", f"{found['coverage']:g}", "1: every pixel was written exactly once"),
         Row(
             "Margin",
-            "no seam" if said["margin_effective"] is None else f"{said['margin_effective']} pixels",
-            f"the contract asks for {said['margin_contract']}; the kernels reach {said['reach']}",
+            "no seam" if margin is None else f"{margin} pixels",
+            f"the contract asks for {found['margin_contract']}; the kernels reach {found['reach']}",
         ),
         Row(
             "Largest seam error",
-            "no seam" if said["seam_model_error"] is None else f"{said['seam_model_error']:.1e}",
+            "no seam" if error is None else f"{error:.1e}",
             f"difference of the models over their maximum; at most {TOLERANCE:.0e}",
         ),
-        Row("Support pixels that differ at seams", f"{said['seam_support_flips']}", "must be none"),
-        Row("Islands left open", f"{said['open_islands']}", "on whose fate tiles did not come to agree; must be none"),
+        Row("Support pixels that differ at seams", f"{found['seam_support_flips']}", "must be none"),
+        Row("Islands left open", f"{found['open_islands']}", "islands that tiles decided differently; must be none"),
         Row(
             "Pixels within rounding of a threshold",
-            f"{said['near_threshold_pixels']}",
-            "on other processors these may turn out otherwise",
+            f"{found['near_threshold_pixels']}",
+            "these may differ on other processors",
         ),
         Row(
             "Iterations",
-            f"{said['n_iter']}",
-            f"converged: {converged[said['converged']]}; that means small steps, not a complete model",
+            f"{found['n_iter']}",
+            f"converged: {converged[found['converged']]}; that means small steps, not a complete model",
         ),
         Row(
-            "Pixels that took no part",
-            f"{said['masked_pixels']}",
-            f"of these {said['off_sky_pixels']} off the sky, {said['nan_pixels']} NaN, the rest masked",
+            "Pixels left out",
+            f"{found['masked_pixels']}",
+            f"of these {found['off_sky_pixels']} off the sky, {found['nan_pixels']} NaN, the rest masked",
         ),
     ]
 
 
 def key_figures(numbers: Numbers, sources: Sources) -> list[Row]:
-    """What one wants to know first."""
-    seconds = numbers.certificate["seconds"]["run"]
+    """Key figures of the run."""
     return [
         Row("sources", f"{sources.total}"),
         Row("with T/E above 5", f"{sources.n_strong}"),
@@ -145,41 +141,40 @@ def key_figures(numbers: Numbers, sources: Sources) -> list[Row]:
         Row("with negative excess", f"{sources.n_negative}"),
         Row("iterations", f"{numbers.certificate['n_iter']}"),
         Row("tiles", f"{numbers.certificate['n_tiles']}"),
-        Row("run time", duration(seconds)),
+        Row("run time", duration(numbers.certificate["seconds"]["run"])),
     ]
 
 
 def warnings(numbers: Numbers, sources: Sources) -> list[str]:
-    """What to know before one believes the result."""
+    """Warnings of the plan, and of what the maps show."""
     found = list(numbers.certificate["warnings"])
-    if numbers.stretch > 2**0.5 and numbers.stretched > 0:
+    if numbers.stretch > STRETCHED and numbers.stretched > 0:
         found.append(
             f"Pixels are up to {_times(numbers.stretch)} as long as wide on the sky, and more than 1.4 times on "
             f"{share(numbers.stretched)} of the map"
             + (", beyond 45° of latitude" if numbers.plate_carree else "")
-            + ". Kernels are round in pixels: there they match no round source, and scales are not what they are in "
-            "the middle."
+            + ". Kernels are round in pixels: there they match no round source, and scales differ from those in the "
+            "middle."
         )
-    elif numbers.uneven > 2**0.5:
+    elif numbers.uneven > STRETCHED:
         found.append(
             f"Pixels are {_times(numbers.uneven)} as large in one latitude as in another, as those of a Mercator map "
-            "are beyond 45° of latitude. Scales are so many pixels everywhere: on the sky they differ by as much."
+            "are beyond 45° of latitude. A scale is the same number of pixels everywhere: on the sky it differs by as "
+            "much."
         )
     if numbers.few_counts > 0:
         found.append(
-            f"Few counts a kernel: on {share(numbers.few_counts)} of the map fewer than {FEW:g} background counts are "
-            f"expected in the finest kernel's disc ({numbers.disc_counts:.3g} on average over the map). T/E is no "
-            "number of sigmas there: noise alone makes islands above 5."
+            f"Few counts per kernel: on {share(numbers.few_counts)} of the map fewer than {FEW:g} background counts "
+            f"are expected in the finest kernel's disc ({numbers.disc_counts:.3g} on average over the map). T/E is not "
+            "a number of sigmas there: noise alone makes islands above 5."
         )
     used = max(numbers.n_used, 1)
-    for flag, words in (
+    for flag, text in (
         (Trust.MAP_EDGE, "lie within the kernels' reach of the map's edge, beyond which counts as empty sky"),
         (Trust.MASKED_NEIGHBOUR, "lie within the kernels' reach of masked pixels, which count as empty sky"),
     ):
-        if numbers.flagged[flag]:
-            found.append(
-                f"{share(numbers.flagged[flag] / used)} of the used pixels {words}: sources there are flagged."
-            )
+        if n := numbers.flagged[flag]:
+            found.append(f"{share(n / used)} of the used pixels {text}: sources there are flagged.")
     if rings := numbers.flagged[Trust.ERROR_UNDEFINED]:
         found.append(
             f"Blind: at {rings} used pixels ({share(rings / used)}) the expected error was undefined or zero at some "
@@ -187,79 +182,75 @@ def warnings(numbers: Numbers, sources: Sources) -> list[str]:
         )
     if sources.n_negative:
         found.append(
-            f"{sources.n_negative} of {sources.total} sources have fewer counts than background in their disc: look at "
-            "the excess beside T/E."
+            f"{sources.n_negative} of {sources.total} sources have fewer counts than background in their disc: compare "
+            "their excess with T/E."
         )
     return found
 
 
 def _times(ratio: float) -> str:
-    """A ratio, as far as it means anything: at a pole it has no bound."""
+    """A ratio; at a pole it has no bound."""
     return "hundreds of times" if ratio >= 200 else f"{ratio:.3g} times"
 
 
 def share(part: float) -> str:
-    """A share in percent, never a rounded nothing."""
+    """A share in percent, not rounded to zero."""
     percent = 100 * part
     return "less than 0.1 %" if 0 < percent < 0.1 else f"{percent:.2g} %" if percent < 10 else f"{percent:.0f} %"
 
 
 def cost(plan: Plan, numbers: Numbers) -> list[Row]:
-    """Time and memory against the plan."""
-    said, tiles = numbers.certificate, numbers.tiles
-    seconds, memory = said["seconds"], said["peak_memory"]
-    spent = seconds["tiles"]
-    taken = sum(tile.taken_over for tile in tiles)
-    notes = "summed over the tiles; the plan's is rough, and counts all iterations"
-    if taken:
-        notes += f"; {taken} tiles were taken over, with their times"
+    """Time and memory, measured and planned."""
+    seconds, memory = numbers.certificate["seconds"], numbers.certificate["peak_memory"]
+    records = [tile.record for tile in numbers.tiles]
+    of_tiles = sorted(record.seconds for record in records)
+    reused = sum(bool(record.taken_from) for record in records)
+    notes = "sum over the tiles; the plan is rough, and counts all iterations"
+    notes += f"; {reused} tiles were reused, with their times" if reused else ""
     return [
-        Row("Time of the tiles on one core", f"{duration(spent)}, planned {duration(plan.core_seconds)}", notes),
         Row(
-            "Time of the run", duration(seconds["run"]), "of the last call, if it took several; the report not counted"
+            "Time of the tiles on one core",
+            f"{duration(seconds['tiles'])}, planned {duration(plan.core_seconds)}",
+            notes,
         ),
-        Row(
-            "Slowest tile",
-            duration(max((tile.seconds for tile in tiles), default=0.0)),
-            f"the middle one {duration(sorted(tile.seconds for tile in tiles)[len(tiles) // 2])}",
-        ),
+        Row("Time of the run", duration(seconds["run"]), "of the last call, if there were several; without the report"),
+        Row("Slowest tile", duration(of_tiles[-1]), f"median {duration(of_tiles[len(of_tiles) // 2])}"),
         Row(
             "Memory of a worker",
             f"at most {format_bytes(memory['worker'])}, planned {format_bytes(plan.worker_memory)}",
-            "of whole processes, with all that else went on in them; the plan's is an upper bound",
+            "of whole processes, with all that ran in them; the plan is an upper bound",
         ),
         Row("Memory of the driver", f"at most {format_bytes(memory['driver'])}", "until the certificate was written"),
     ]
 
 
-def slowest_tiles(tiles: Sequence[TileFacts]) -> list[list[str]]:
+def slowest_tiles(tiles: Sequence[TileSummary]) -> list[list[str]]:
     """Number, iterations, time, memory and seam error of the slowest tiles, the slowest first."""
-    slowest = sorted(tiles, key=lambda tile: -tile.seconds)[:MOST_TILES]
     return [
         [
-            f"{tile.tile}",
-            f"{tile.n_iter}",
-            duration(tile.seconds),
-            format_bytes(tile.memory),
+            f"{tile.record.tile}",
+            f"{tile.record.n_iter}",
+            duration(tile.record.seconds),
+            format_bytes(tile.record.peak_memory),
             "no seam" if tile.seam_error is None else f"{tile.seam_error:.1e}",
         ]
-        for tile in slowest
+        for tile in sorted(tiles, key=lambda tile: -tile.record.seconds)[:MOST_TILES]
     ]
 
 
-def tiles_in_words(tiles: Sequence[TileFacts]) -> str:
-    """What the map of the tiles shows, for who does not see it."""
-    least, most = min(tile.n_iter for tile in tiles), max(tile.n_iter for tile in tiles)
-    slowest = max(tiles, key=lambda tile: tile.seconds)
-    iterations = f"{most}" if least == most else f"{least} to {most}"
+def describe_tiles(tiles: Sequence[TileSummary]) -> str:
+    """Describe the map of the tiles for readers who do not see it."""
+    n_iter = {tile.record.n_iter for tile in tiles}
+    slowest = max((tile.record for tile in tiles), key=lambda record: record.seconds)
+    iterations = f"{min(n_iter)}" if len(n_iter) == 1 else f"{min(n_iter)} to {max(n_iter)}"
     return (
         f"tiles: {len(tiles)}, iterations: {iterations}; the slowest is tile {slowest.tile} "
         f"with {duration(slowest.seconds)}"
     )
 
 
-def residuals_in_words(residuals: Residuals) -> str:
-    """What the histogram shows; pixels beyond its edges are not counted."""
+def describe_residuals(residuals: Residuals) -> str:
+    """Describe the histogram; pixels beyond its edges are not counted."""
     mean, width = _mean_and_width(residuals.edges, residuals.pixels[1:-1])
     expected_mean, expected_width = _mean_and_width(residuals.edges, residuals.expected[1:-1])
     return (
@@ -269,14 +260,14 @@ def residuals_in_words(residuals: Residuals) -> str:
 
 
 def _mean_and_width(edges: NDArray[np.float64], pixels: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and standard deviation of what a histogram holds."""
+    """Mean and standard deviation of a histogram."""
     middles, n = (edges[:-1] + edges[1:]) / 2, max(float(pixels.sum()), 1.0)
     mean = float(middles @ pixels) / n
     return mean, float(np.sqrt((middles - mean) ** 2 @ pixels / n))
 
 
-def convergence_in_words(variances: Sequence[float]) -> str:
-    """How the relative change of the variance begins and ends."""
+def describe_convergence(variances: Sequence[float]) -> str:
+    """Describe the first and the last relative change of the variance."""
     changes = relative_changes(variances)
     if not changes:
         return "no change"
@@ -285,9 +276,9 @@ def convergence_in_words(variances: Sequence[float]) -> str:
 
 
 def setting_rows(run: SurveyRun) -> list[Row]:
-    """What was run."""
+    """Survey and settings."""
     plan, statistics = run.stored.plan, run.survey.statistics
-    values = {name: value for name, value in asdict(plan.settings).items() if value is not None}
+    settings = {name: value for name, value in asdict(plan.settings).items() if value is not None}
     grid = plan.grid
     return [
         Row("Survey", f"{run.stored.survey}"),
@@ -299,7 +290,7 @@ def setting_rows(run: SurveyRun) -> list[Row]:
         Row("Pixel", f"{statistics.pixel_scale_deg:g}°", "at the map's centre"),
         Row("Counts", f"{statistics.counts_sum:.10g}", f"background expected: {statistics.background_sum:.10g}"),
         Row("Scales", ", ".join(f"{scale:g}" for scale in plan.kernels.scales), "pixels"),
-        *(Row(name, f"{value}") for name, value in values.items()),
+        *(Row(name, f"{value}") for name, value in settings.items()),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The report in a real browser: Debian's chromium, told what to do by its driver."""
+"""The report in a real browser: Debian's chromium with its driver."""
 
 import base64
 import json
@@ -215,12 +215,12 @@ def test_colours_scales_and_tiles_can_be_chosen(page):
     wait(page, "return Bokeh.documents[0].get_model_by_name('marked').indices.length === 0")
 
 
-def test_what_is_under_the_pointer_is_said(page):
-    said = page.execute_script("return window.cwtDask.said('counts', 130, {x: 199.5, y: 124.5})")
-    assert said.startswith("Counts about ")
-    assert "l 10.00°, b 0.00°; pixel 200, 125" in said.replace("\N{MINUS SIGN}0.00", "0.00")
-    assert page.execute_script("return window.cwtDask.said('model', 0, {x: 1, y: 1})").startswith("masked: ")
-    assert page.execute_script("return window.cwtDask.said('support', 3, {x: 1, y: 1})").startswith("scale 1.2: ")
+def test_what_is_under_the_pointer_is_described(page):
+    found = page.execute_script("return window.cwtDask.describe('counts', 130, {x: 199.5, y: 124.5})")
+    assert found.startswith("Counts about ")
+    assert "l 10.00°, b 0.00°; pixel 200, 125" in found.replace("\N{MINUS SIGN}0.00", "0.00")
+    assert page.execute_script("return window.cwtDask.describe('model', 0, {x: 1, y: 1})").startswith("masked: ")
+    assert page.execute_script("return window.cwtDask.describe('support', 3, {x: 1, y: 1})").startswith("scale 1.2: ")
     assert column(page, "Name")[0] in page.execute_script("return window.cwtDask.source(0)")
 
 

@@ -62,5 +62,5 @@ def test_one_more_row_is_a_column_of_every_file_and_of_the_report(exposed_run, t
         np.testing.assert_allclose(found, exposed_run.catalogue["excess"] / area, atol=0.00051)
         np.testing.assert_array_equal(found, np.round(found, 3))
     (shown,) = [column for column in read_sources(run).columns if column.name == row.name]
-    assert (shown.title, shown.unit, shown.says) == ("Excess per pixel", "ct / pix", row.text)
+    assert (shown.title, shown.unit, shown.description) == ("Excess per pixel", "ct / pix", row.text)
     assert shown.values == [round(value, 1) for value in shown.values]

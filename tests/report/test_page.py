@@ -1,0 +1,150 @@
+import re
+import shutil
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from reports import Parsed, data_of, page_of
+from skies import poisson_sky, sky_header, write_survey
+
+from cwt_dask import SurveyRun, run_survey
+from cwt_dask.report import write_report
+from cwt_dask.report.table import read_sources
+from cwt_dask.trust import SourceFlag
+
+
+def test_the_pages_figures_are_those_of_the_run(finished):
+    page = Parsed(page_of(finished))
+    catalogue, certificate = finished.catalogue, finished.certificate
+    assert f"sources {len(catalogue)}" in page.content
+    assert f"with T/E above 5 {np.count_nonzero(catalogue['significance'] > 5)}" in page.content
+    assert f"with a flag {np.count_nonzero(catalogue['flags'] & ~SourceFlag.CROSSES_SEAM)}" in page.content
+    assert f"with negative excess {np.count_nonzero(catalogue['excess'] < 0)}" in page.content
+    assert "The tiles did no harm" in page.content
+    assert "the contract asks for" in page.content
+    assert certificate["digest_maps"] in page.content
+    assert "not flux" in page.content
+    assert "not a number of sigmas" in page.content
+    assert "Few counts per kernel: on 100 % of the map" in page.content
+    assert "within the kernels' reach of the map's edge" in page.content
+    assert "within the kernels' reach of masked pixels" in page.content
+    assert str(finished.files.certificate) in page.content
+    data = data_of(page_of(finished))
+    strongest = catalogue[np.argsort(-catalogue["significance"])]
+    names = next(column["values"] for column in data["columns"] if column["name"] == "name")
+    assert names == list(strongest["name"])
+    assert data["x"] == [round(float(x), 2) for x in strongest["x_centroid"]]
+    assert len([tag for tag, _ in page.elements if tag == "tr"]) >= min(len(catalogue), 50)
+
+
+def test_the_page_needs_nothing_else(finished):
+    text = page_of(finished)
+    page = Parsed(text)
+    assert finished.files.report.stat().st_size < 4e6
+    for _, attributes in page.elements:
+        assert not attributes.keys() & {"src", "srcset", "data", "background", "poster"}
+        assert attributes.get("href", "#").startswith("#")
+    assert "link" not in {tag for tag, _ in page.elements}
+    style = "".join(text for tag, text in page.texts if tag == "style")
+    assert "url(" not in style
+    assert "@import" not in style
+    (policy,) = (a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
+
+
+def test_the_page_can_be_read_without_seeing_it(finished):
+    page = Parsed(page_of(finished))
+    assert ("html", {"lang": "en"}) in page.elements
+    assert any(tag == "title" and finished.files.path.name in text for tag, text in page.texts)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    charts = [attributes for _, attributes in page.elements if attributes.get("class") == "chart"]
+    assert len(charts) == 10
+    # A chart holds buttons, so it is no picture.
+    assert {chart["role"] for chart in charts} == {"group"}
+    assert not [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
+    assert "at most the 200 strongest in view" in charts[0]["aria-label"]
+    assert all(len(chart["aria-label"].split()) > 5 for chart in charts)
+    assert len({chart["aria-label"] for chart in charts}) == 10
+    controls = [attributes for tag, attributes in page.elements if tag in ("select", "input")]
+    labels = [tag for tag, _ in page.elements if tag == "label"]
+    assert len(controls) <= len(labels)
+
+
+def test_names_are_text_and_of_many_sources_the_strongest_are_shown(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("cwt_dask.report.table.MOST_SOURCES", 3)
+    name = "<b onclick=x>&\"'"
+    run = SurveyRun.open(shutil.copytree(finished.files.path, tmp_path / name))
+    catalogue = run.catalogue
+    catalogue["name"] = [f"</script><script>{i}" for i in range(len(catalogue))]
+    catalogue["note"] = "<!--"
+    catalogue.write(run.files.catalogue, format="ascii.ecsv", overwrite=True)
+    write_report(run)
+    before, after = Parsed(page_of(finished)), Parsed(page_of(run))
+    assert {tag for tag, _ in after.elements} == {tag for tag, _ in before.elements}
+    assert len([tag for tag, _ in after.elements if tag == "script"]) == 3
+    assert name in after.content
+    columns = {column["name"]: column for column in data_of(page_of(run))["columns"]}
+    assert columns["name"]["values"][0].startswith("</script><script>")
+    assert columns["note"]["values"] == ["<!--"] * 3
+    assert f"Of {len(catalogue)} sources the 3 with the largest T/E are on this page. All are in" in after.content
+
+
+def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
+    catalogue = run.catalogue
+    strongest = int(np.argmax(catalogue["significance"]))
+    own = np.arange(len(catalogue)) == strongest
+    catalogue["sqrt_ts"] = np.where(np.arange(len(catalogue)) == 0, np.nan, 4.0)
+    catalogue["sqrt_ts"][strongest] = np.inf
+    catalogue["assoc_name"], catalogue["assoc_sep"] = np.where(own, "3FHL J1", ""), np.where(own, 0.1, np.nan)
+    catalogue["note"] = 7.25
+    catalogue["flags"] = SourceFlag.CROSSES_SEAM
+    catalogue.write(run.files.catalogue, format="ascii.ecsv", overwrite=True)
+    sources = read_sources(run)
+    columns = {column.name: column for column in sources.columns}
+    assert columns["assoc_name"].values[:2] == ["3FHL J1", ""]
+    assert columns["assoc_sep"].values[:2] == [0.1, None]
+    assert columns["note"].values[0] == 7.25
+    assert sorted({str(value) for value in columns["sqrt_ts"].values}) == ["4", "None", "∞"]
+    assert columns["sqrt_ts"].values[0] == "∞"
+    assert columns["flags"].values[0] == "crosses seam"
+    assert sources.n_flagged == 0
+    assert not any(sources.flagged)
+
+
+def all_sky(path):
+    counts, background = poisson_sky((45, 90), seed=2)
+    header = sky_header((45, 90))
+    header["CTYPE1"], header["CTYPE2"], header["CDELT1"], header["CDELT2"] = "GLON-AIT", "GLAT-AIT", -4.0, 4.0
+    hdus = [fits.ImageHDU(plane, header, name) for name, plane in (("COUNTS", counts), ("BACKGROUND", background))]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    return path
+
+
+MAPS = {
+    "a ring": lambda path: write_survey(path, *poisson_sky((40, 90), seed=1), ring=True),
+    "a sky with corners off it": all_sky,
+    "nothing to find": lambda path: write_survey(path, np.zeros((40, 60)), np.ones((40, 60))),
+    "a single row": lambda path: write_survey(path, *poisson_sky((1, 300), seed=1)),
+}
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_every_kind_of_map_has_a_report(options, tmp_path, kind):
+    options = options | {"significance_threshold": 50.0 if kind == "nothing to find" else 3.0}
+    run = run_survey(MAPS[kind](tmp_path / "survey.fits"), tmp_path / "run", tile_size=45, **options)
+    write_report(run)
+    page = Parsed(page_of(run))
+    assert "The figures need a script" in page.content
+    if kind == "nothing to find":
+        assert "No source was found." in page.content
+        assert "counts are 0 on all" in page.content
+    if kind == "a ring":
+        assert "a ring: its columns close the circle" in page.content
+    if kind == "a sky with corners off it":
+        assert f"{run.certificate['off_sky_pixels']} off the sky" in page.content
+        data = data_of(page_of(run))
+        assert data["sky"]["directions"][:3] == [0, 0, 0]

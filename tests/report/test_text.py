@@ -1,0 +1,118 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from dask.utils import format_bytes
+from reports import Parsed, numbers_of, page_of
+from skies import sky_header
+
+from cwt_dask import run_survey
+from cwt_dask.report import data, text
+from cwt_dask.report.pyramid import FLAGS
+from cwt_dask.report.table import name_flags, read_sources
+from cwt_dask.storage.ledger import read_records
+from cwt_dask.trust import Trust
+
+
+def test_seams_count_for_both_tiles(finished):
+    seams = [data.compare_seams(finished.files.seams, finished.stored.plan.grid, tile) for tile in range(6)]
+    seams = [seam for found in seams for seam in found]
+    records = read_records(finished.files.ledger)
+    tiles = data.summarise_tiles(records, [seams[0]._replace(model_difference=1e30, support_flips=2), *seams[1:]])
+    ends = {seams[0].tile, seams[0].neighbour}
+    assert {tile.record.tile for tile in tiles if tile.seam_error > 1} == ends
+    assert {tile.record.tile for tile in tiles if tile.flips == 2} == ends
+    assert data.summarise_tiles(records, [])[0].seam_error is None
+
+
+def test_what_was_not_promised_is_not_called_harmless(survey, options, tmp_path):
+    run = run_survey(survey, tmp_path / "run", tile_size=45, margin=0, **options)
+    conclusion = text.conclude(run.stored.plan, numbers_of(run))
+    assert conclusion.kind == "open"
+    assert conclusion.sentence == "It is not shown that the tiles did no harm, and it was not promised."
+    assert any("is below the contract" in reason for reason in conclusion.reasons)
+
+
+def test_a_broken_promise_is_called_one(finished, numbers):
+    changed = replace(numbers, certificate=numbers.certificate | {"tiling_exact": False})
+    conclusion = text.conclude(finished.stored.plan, changed)
+    assert conclusion.kind == "bad"
+    assert "It was promised" in conclusion.sentence
+
+
+def test_pixels_stretched_on_the_sky_are_warned_of(finished, numbers):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cdelt, wcs.wcs.crpix = ["GLON-CAR", "GLAT-CAR"], [-1, 1], [180.5, 90.5]
+    stretch, share = data.pixel_stretch(wcs, (180, 360))
+    assert stretch > 50
+    assert share == pytest.approx(0.5, abs=0.03)
+    flagged = {flag: 40 * (flag == Trust.ERROR_UNDEFINED) for flag in FLAGS}
+    changed = replace(numbers, stretch=stretch, stretched=share, plate_carree=True, flagged=flagged)
+    found = "\n".join(text.warnings(changed, read_sources(finished)))
+    assert re.search(
+        r"Pixels are up to .* times as long as wide on the sky, .* on \d\d % of the map, beyond 45°", found
+    )
+    assert "Blind: at 40 used pixels" in found
+    assert text.share(1e-5) == "less than 0.1 %"
+    assert text.duration(7300) == "2.03 h"
+    assert data.pixel_stretch(WCS(fits.Header(sky_header((90, 130)))), (90, 130))[1] == 0
+
+
+def test_pixels_of_unlike_size_are_warned_of(finished, numbers):
+    # A Mercator map to 62 deg of latitude, where its scale is 1 / cos(62 deg).
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cdelt, wcs.wcs.crpix = ["GLON-MER", "GLAT-MER"], [-1, 1], [180.5, 80.5]
+    assert data.pixel_stretch(wcs, (160, 360))[1] == 0
+    uneven = data.pixel_sizes(wcs, (160, 360))
+    top = wcs.all_pix2world(180, 159, 0)[1]
+    assert uneven == pytest.approx(1 / np.cos(np.radians(top)), rel=0.03)
+    assert data.pixel_sizes(WCS(fits.Header(sky_header((90, 130)))), (90, 130)) < 1.1
+    found = text.warnings(replace(numbers, uneven=uneven), read_sources(finished))
+    assert any(re.match(r"Pixels are 2\..* in one latitude as in another", warning) for warning in found)
+    wcs.wcs.ctype = ["GLON-TAN", "GLAT-TAN"]
+    assert data.pixel_sizes(wcs, (160, 360)) == 1
+
+
+def test_flags_are_named():
+    assert name_flags(0) == ""
+    assert name_flags(1 | 4) == "map edge, error undefined"
+    assert name_flags(2 | 1024) == "masked neighbour, 1024"
+
+
+def test_what_charts_show_is_also_text(finished, numbers):
+    labels = {
+        attributes["id"]: attributes["aria-label"]
+        for _, attributes in Parsed(page_of(finished)).elements
+        if "id" in attributes and "aria-label" in attributes
+    }
+    slowest = max(numbers.tiles, key=lambda tile: tile.record.seconds)
+
+    def changed(**values):
+        return replace(slowest.record, **values)
+
+    assert (
+        f"tiles: {len(numbers.tiles)}, iterations: 3; the slowest is tile {slowest.record.tile} with "
+        in labels["figure-tiles"]
+    )
+    assert f"{text.describe_residuals(numbers.residuals)}." in labels["figure-residuals"]
+    assert "iterations: 2 to 3;" in text.describe_tiles([replace(slowest, record=changed(n_iter=2)), *numbers.tiles])
+    (first, before), (last, after) = data.relative_changes(numbers.variances)
+    assert f": {before:.2g} at iteration {first}, {after:.2g} at iteration {last}." in labels["figure-change"]
+    assert text.describe_convergence([2.0]) == "no change"
+    # 3 pixels below the first edge, 1 in the first bin, 3 in the second.
+    residuals = data.Residuals(
+        np.array([0.0, 2.0, 4.0]), np.array([3.0, 1.0, 3.0, 0.0]), np.array([0.0, 5.0, 0.0, 9.0])
+    )
+    expected = "mean 2.5 and width 0.87 counts per pixel, of Poisson counts mean 1 and width 0"
+    assert text.describe_residuals(residuals) == expected
+    assert f"{len(numbers.tiles)} of {len(numbers.tiles)} tiles, the slowest first" in Parsed(page_of(finished)).content
+    rows = text.slowest_tiles([*numbers.tiles, replace(slowest, record=changed(tile=99, seconds=1e6), seam_error=None)])
+    assert len(rows) == len(numbers.tiles) + 1
+    assert rows[0][0] == "99"
+    assert rows[0][2:] == ["278 h", format_bytes(slowest.record.peak_memory), "no seam"]
+    assert rows[1][0] == f"{slowest.record.tile}"
+    assert rows[1][4] == f"{slowest.seam_error:.1e}"
+    assert len(text.slowest_tiles([slowest] * 60)) == 50
