@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from cwt_dask.planning.plan import Plan
     from cwt_dask.results import SurveyRun
     from cwt_dask.storage.ledger import TileRecord
-    from cwt_dask.tiles.islands import AboveThreshold, IslandFilter
 
 
 @dataclass(frozen=True)
@@ -185,14 +184,11 @@ class WiderFilter:
         Pixels of the box whose T/E is as good as in the whole map (y, x).
     joined : ndarray of int32
         Iteration at which each pixel joined the published support, 0 where it never did (scale, y, x).
-    found : mapping
-        Empty: nothing of what it saw is kept.
     """
 
     threshold: float
     trusted: NDArray[np.bool_]
     joined: NDArray[np.int32]
-    found: Mapping[tuple[int, int], AboveThreshold] = field(default_factory=dict)
 
     def select(self, iteration: int, _joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
         """Which pixels join the support."""
@@ -205,7 +201,7 @@ class WiderFilter:
         return kept
 
 
-def _filter_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> IslandFilter | None:
+def _filter_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> WiderFilter | None:
     plan = run.stored.plan
     threshold = plan.settings.significance_island_threshold
     if threshold is None or not grid.has_seams:
@@ -249,7 +245,7 @@ def _iterated(
     grid: TileGrid,
     stop: int,
     tol: float | None,
-    islands: IslandFilter | None,
+    islands: WiderFilter | None,
     tile: Tile,
     *,
     ring: bool = False,
@@ -259,7 +255,7 @@ def _iterated(
     job = replace(stored.plan.job(run.files, read_run_id(run.files), stored.survey), grid=grid, stop=stop, tol=tol)
     window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
     begin = TileState.start(job.kernels.n_scale, tile)
-    state = compute(job, tile, window, begin, islands, ring=ring).reached.state
+    state = compute(job, tile, window, begin, islands.select if islands else None, ring=ring).reached.state
     # This process may have nothing more to iterate.
     forget()
     return state

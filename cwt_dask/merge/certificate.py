@@ -35,7 +35,7 @@ def certify(
     seams: list[Seam],
     unsettled: list[OpenIsland],
 ) -> dict[str, Any]:
-    """Weigh the evidence of a run.
+    """Make the certificate of a run from the evidence.
 
     Parameters
     ----------
@@ -46,9 +46,9 @@ def certify(
     records : dict of TileRecord
         What was done, by tile number.
     seams : list of Seam
-        What neighbours found where both computed.
+        How far neighbours differ where both computed.
     unsettled : list of OpenIsland
-        Islands on whose fates tiles were not brought to agree.
+        Islands on which tiles were not brought to agree.
 
     Returns
     -------
@@ -60,18 +60,8 @@ def certify(
     error = seam_model_error(seams, {tile: record.model_max for tile, record in records.items()})
     flips = sum(seam.support_flips for seam in seams)
     n_iter = max((record.n_iter for record in records.values()), default=0)
-    done = set(records) == set(range(grid.n_tiles))
     coverage = sum(grid.tile(tile).core.area for tile in records) / grid.map_box.area
-    faults = {
-        f"{len(records)} of {grid.n_tiles} tiles are done": not done or coverage != 1.0,
-        f"the margin of {grid.margin} pixels is below the contract's {plan.contract_margin}": not plan.margin_suffices,
-        "no margin bounds the error of tiles for these kernels and iterations": not plan.bounded,
-        "tiles did not stop where the whole map stops": not (done and _stopped_right(plan, records)),
-        f"{len(unsettled)} islands were left open": bool(unsettled),
-        # Not "error > tolerance": NaN must show.
-        f"the models differ by {error} of their maximum at a seam": not (error or 0.0) <= TOLERANCE,
-        f"{flips} pixels of the support differ at seams": flips > 0,
-    }
+    broken = _broken(plan, records, coverage, error, flips, len(unsettled))
     return {
         "n_tiles": grid.n_tiles,
         "tile_size": list(grid.core_shape),
@@ -95,9 +85,9 @@ def certify(
         "nan_pixels": statistics and statistics.n_nan,
         "off_sky_pixels": statistics and statistics.n_off_sky,
         "rounding_level": plan.rounding,
-        "tiling_exact": not any(faults.values()),
-        "not_exact_because": [fault for fault, found in faults.items() if found],
-        "digest_maps": digest_maps(records) if done else None,
+        "tiling_exact": not broken,
+        "not_exact_because": broken,
+        "digest_maps": digest_maps(records) if _all_done(plan, records) else None,
         "input_digest": statistics and statistics.digest,
         "settings_digest": plan.settings_digest,
         "versions": versions(),
@@ -105,18 +95,39 @@ def certify(
     }
 
 
+def _broken(
+    plan: Plan, records: dict[int, TileRecord], coverage: float, error: float | None, flips: int, n_open: int
+) -> list[str]:
+    """What keeps the tiling from being exact."""
+    grid, done = plan.grid, _all_done(plan, records)
+    conditions = {
+        f"{len(records)} of {grid.n_tiles} tiles are done": done and coverage == 1.0,
+        f"the margin of {grid.margin} pixels is below the contract's {plan.contract_margin}": plan.margin_suffices,
+        "no margin bounds the error of tiles for these kernels and iterations": plan.bounded,
+        "tiles did not stop where the whole map stops": done and _stopped_right(plan, records),
+        f"{n_open} islands were left open": not n_open,
+        # NaN does not pass.
+        f"the models differ by {error} of their maximum at a seam": (error or 0.0) <= TOLERANCE,
+        f"{flips} pixels of the support differ at seams": not flips,
+    }
+    return [fault for fault, holds in conditions.items() if not holds]
+
+
+def _all_done(plan: Plan, records: dict[int, TileRecord]) -> bool:
+    return set(records) == set(range(plan.grid.n_tiles))
+
+
 def sealed(certificate: dict[str, Any]) -> dict[str, Any]:
-    """The same certificate with the sha256 of all else that it says."""
-    said = {name: value for name, value in certificate.items() if name != SEAL}
-    return said | {SEAL: digest(said)}
+    """Add the sha256 of all else in a certificate."""
+    content = {name: value for name, value in certificate.items() if name != SEAL}
+    return content | {SEAL: digest(content)}
 
 
 def is_as_sealed(certificate: dict[str, Any]) -> bool:
-    """Whether a certificate says what it said when it was sealed."""
-    # NaN, which none has, is nothing that could be digested.
+    """Whether a certificate is as it was when it was sealed."""
+    # A certificate with NaN in it, which none has, has no digest.
     with suppress(ValueError, RecursionError):
-        seal: str = sealed(certificate)[SEAL]
-        return seal == certificate.get(SEAL)
+        return sealed(certificate) == certificate
     return False
 
 
@@ -133,7 +144,7 @@ def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:
         try:
             found += [OpenIsland(**island) for island in json.loads(file.read_text(encoding="utf-8"))]
         except (ValueError, TypeError, RecursionError) as error:
-            raise RunError(f"{file} is damaged ({error}): run with --overwrite to start anew") from error
+            raise RunError(f"{file} is damaged ({error}): run with --overwrite to start again") from error
     return found
 
 

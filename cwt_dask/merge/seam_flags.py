@@ -42,20 +42,32 @@ def tiles_to_flag(run_dir: RunDir, bad: Mapping[int, set[str]]) -> list[int]:
 
 
 def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id: int) -> int:
-    """Add flags to the trust map of a tile's core, and renew its record."""
+    """Add flags to the trust map of a tile's core, and renew its record.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    plan : Plan
+        Its plan.
+    bad : mapping of set
+        What `bad_sides` found.
+    tile_id : int
+        Number of the tile.
+    """
     core = plan.grid.tile(tile_id).core
     array = open_group(run_dir.maps, writable=True)["trust"]
     trust = np.asarray(array[core.slices])
     used = open_group(run_dir.maps)["mask"][core.slices] != 0
     reach = plan.kernels.reach
-    beside = {
+    near = {
         "south": Box(core.y0, core.y0 + reach, core.x0, core.x1),
         "north": Box(core.y1 - reach, core.y1, core.x0, core.x1),
         "west": Box(core.y0, core.y1, core.x0, core.x0 + reach),
         "east": Box(core.y0, core.y1, core.x1 - reach, core.x1),
     }
     for side in bad.get(tile_id, ()):
-        trust[beside[side].intersection(core).within(core)] |= np.uint8(Trust.SEAM)
+        trust[near[side].intersection(core).within(core)] |= np.uint8(Trust.SEAM)
     for path in run_dir.all_open_pixels(tile_id):
         with path.open("rb") as file:
             open_pixels = np.load(file, allow_pickle=False)

@@ -23,7 +23,7 @@ class Seam(NamedTuple):
     Attributes
     ----------
     tile, neighbour : int
-        Whose view, and whose core.
+        The tile that looks, and the owner of the core.
     side : str
         On which side of the tile.
     n_pixels : int
@@ -31,7 +31,7 @@ class Seam(NamedTuple):
     model_difference : float
         Largest difference of the models, counts per pixel.
     support_flips : int
-        Pixels, counted once a scale, whose support differs.
+        Pixels of differing support, counted once a scale.
     """
 
     tile: int
@@ -43,7 +43,17 @@ class Seam(NamedTuple):
 
 
 def compare_seams(seams: Path, grid: TileGrid, tile_id: int) -> list[Seam]:
-    """Compare what a tile computed beyond its core with what each neighbour published there."""
+    """Compare what a tile computed beyond its core with what each neighbour published there.
+
+    Parameters
+    ----------
+    seams : Path
+        The store of the seams.
+    grid : TileGrid
+        The tiles.
+    tile_id : int
+        Number of the tile.
+    """
     group = open_group(seams)
     # To open an array takes longer than to read a strip.
     own_model, own_support, beyond_model, beyond_support = (group[name] for name in STRIPS)

@@ -29,9 +29,16 @@ FASTEST_FALL = 2.2
 
 
 def earliest_stop(iteration: int, change: float, tol: float) -> float:
-    """First iteration at which a map may stop whose variance changed by `change`, relative, in `iteration`.
+    """First iteration at which a map may stop; infinite where it never will.
 
-    Infinite where it never will.
+    Parameters
+    ----------
+    iteration : int
+        Iterations made.
+    change : float
+        Relative change of the variance in the last of them.
+    tol : float
+        The tolerance.
     """
     if change < tol:
         return iteration
@@ -39,24 +46,24 @@ def earliest_stop(iteration: int, change: float, tol: float) -> float:
     return iteration + 1 + (math.floor(math.log(ratio, FASTEST_FALL)) if math.isfinite(ratio) else math.inf)
 
 
-def block_end(begun: int, max_iter: int, earliest: float) -> int:
-    """Iteration after which all tiles wait to be told whether the whole map has stopped.
+def block_end(done: int, max_iter: int, earliest: float) -> int:
+    """Iteration after which all tiles wait, to learn whether the whole map has stopped.
 
-    If it stops within a block, the tiles have gone too far and go again from the block's beginning to where it stops:
+    If it stops within a block, the tiles have gone too far and are made again from the block's start to the stop:
     all of the block is wasted. Blocks are so short that this never takes more than `1 + LARGEST_WASTE` times the
     iterations that were needed, if it does not stop before `earliest`.
 
     Parameters
     ----------
-    begun : int
-        Iterations that are done.
+    done : int
+        Iterations that are made.
     max_iter : int
         Largest number of iterations.
     earliest : float
         First iteration at which the map may stop.
     """
-    end = int(min(max(earliest, begun + 1), max_iter))
-    return min(max(end, begun + math.floor(LARGEST_WASTE * end)), max_iter)
+    end = int(min(max(earliest, done + 1), max_iter))
+    return min(max(end, done + math.floor(LARGEST_WASTE * end)), max_iter)
 
 
 def pooled_variances(records: Mapping[int, Record]) -> list[float]:

@@ -87,8 +87,8 @@ class Iteration:
             Threads an FFT may use.
         """
         stored, files = run.stored, run.files
-        job = stored.plan.job(files, read_run_id(files), stored.survey, threads=threads)
-        return cls(run, stages, replace(job, keep_history=has_history(files)))
+        job = stored.plan.job(files, read_run_id(files), stored.survey)
+        return cls(run, stages, replace(job, threads=threads, keep_history=has_history(files)))
 
     def is_complete(self) -> bool:
         """Whether nothing is left to do, nor to be removed."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cwt_dask.cwt.kernels import CWTKernels
 
-# Automatic tiles are chosen for so many, never for what a run is given.
+# Automatic tiles are chosen for this many, never for the workers that a run has.
 BALANCED_WORKERS = 8
 # A map that is one small box gains nothing from being cut.
 SINGLE_TILE_PIXELS = 2**20
@@ -29,7 +29,7 @@ SINGLE_TILE_PIXELS = 2**20
 PROCESS_MEMORY = 300 * 2**20
 # Of a box pixel: counts, background, validity, four spectra, model, approximation, sum of transforms and the pixels
 # above the threshold; of a core pixel significance, scale and flags, and what is written, thrice; of a pixel of the
-# support, taken to be every third, its place and values in several lists.
+# support, taken to be every third, its position and values in several lists.
 BYTES_PER_PIXEL = 132
 BYTES_PER_PIXEL_AND_SCALE = 2
 
@@ -39,7 +39,7 @@ PER_READ_PIXEL = 40e-9
 PER_CORE_PIXEL = 110e-9
 PER_TILE = 0.1
 
-# A tile that takes so many times as long as that, and longer than this in seconds, hangs.
+# A tile that takes this many times as long as that, and longer than this in seconds, hangs.
 LATE = 30
 LEAST_DEADLINE = 600.0
 
@@ -51,13 +51,21 @@ def worker_memory(grid: TileGrid, n_scale: int) -> int:
 
 
 def tile_seconds(grid: TileGrid, n_scale: int, n_iter: int) -> float:
-    """Rough time that a core takes for a tile."""
+    """Rough time that one core of a machine takes for a tile of a grid, in `n_iter` iterations with `n_scale` scales.
+
+    Parameters
+    ----------
+    grid : TileGrid
+        The tiles.
+    n_scale, n_iter : int
+        Scales and iterations.
+    """
     box, core = math.prod(grid.box_shape), math.prod(grid.core_shape)
     ffts = n_iter * (3 + 2 * n_scale)
     return box * (ffts * PER_FFT_PIXEL + PER_READ_PIXEL) + core * PER_CORE_PIXEL + PER_TILE
 
 
-def disk(grid: TileGrid, n_scale: int, *, checkpoints: bool, candidates: bool) -> int:
+def disk(grid: TileGrid, n_scale: int, *, checkpoints: bool, islands: bool) -> int:
     """Largest space of survey, maps, seams and what is kept between blocks of iterations, in bytes, uncompressed.
 
     Parameters
@@ -66,8 +74,8 @@ def disk(grid: TileGrid, n_scale: int, *, checkpoints: bool, candidates: bool) -
         The tiles.
     n_scale : int
         Scales.
-    checkpoints, candidates : bool
-        Whether tiles wait for each other between blocks, and keep what they saw of islands.
+    checkpoints, islands : bool
+        Whether tiles wait for each other between blocks, and store what is above the threshold.
     """
     pixel = sum(np.dtype(spec.dtype).itemsize * (n_scale if spec.axis else 1) for spec in maps_from("tile"))
     survey = 3 * 8 + 1
@@ -79,7 +87,7 @@ def disk(grid: TileGrid, n_scale: int, *, checkpoints: bool, candidates: bool) -
         # Two blocks are there when it is most: the approximation in the box, and significance, scale and flags in the
         # core; the support's pixels, and with an island threshold those above the threshold.
         box, core = math.prod(grid.box_shape), math.prod(grid.core_shape)
-        sparse = 8 + 2 * 8 + 2 * n_scale + (14 * n_scale if candidates else 0)
+        sparse = 8 + 2 * 8 + 2 * n_scale + (14 * n_scale if islands else 0)
         total += 2 * grid.n_tiles * (box * (8 + sparse // 10) + core * 12)
     return total
 
@@ -105,12 +113,27 @@ def automatic_grid(
 
     The target is doubled where nothing fits it, and once or twice more where that halves the cost: with kernels so
     wide that tiles would be mostly margin.
+
+    Parameters
+    ----------
+    map_shape : tuple of int
+        Rows and columns of the map.
+    margin : int
+        Pixels that windows have beyond cores.
+    kernels : CWTKernels
+        The kernels.
+    n_iter : int
+        Largest number of iterations.
+    memory_target : int
+        Bytes that a worker should need at most.
+    ring : bool
+        Whether the last column is the neighbour of the first.
     """
     whole = TileGrid.plan(map_shape, map_shape, margin, kernels.reach, fast_length, ring=ring)
     if math.prod(whole.box_shape) <= SINGLE_TILE_PIXELS:
         return whole
     grids = _grids(map_shape, margin, kernels.reach, ring=ring)
-    candidates = [(worker_memory(grid, kernels.n_scale), grid) for grid in grids]
+    needs = [(worker_memory(grid, kernels.n_scale), grid) for grid in grids]
 
     def cost(grid: TileGrid) -> float:
         rounds = -(-grid.n_tiles // BALANCED_WORKERS)
@@ -118,7 +141,7 @@ def automatic_grid(
         return (rounds + grid.n_tiles / BALANCED_WORKERS) * tile_seconds(grid, kernels.n_scale, n_iter)
 
     def cheapest(target: int) -> TileGrid | None:
-        return min((grid for memory, grid in candidates if memory <= target), key=cost, default=None)
+        return min((grid for memory, grid in needs if memory <= target), key=cost, default=None)
 
     target = memory_target
     while (best := cheapest(target)) is None:
@@ -133,7 +156,7 @@ def automatic_grid(
 def _grids(map_shape: tuple[int, int], margin: int, reach: int, *, ring: bool) -> Iterator[TileGrid]:
     longest = max(map_shape)
     seen = set()
-    # Cores of equal size, whatever remainder the map leaves.
+    # Cores of equal size, but for what remains at the map's end.
     for n_longest in range(1, -(-longest // 32) + 1):
         core = -(-longest // n_longest)
         equal = tuple(-(-length // -(-length // core)) for length in map_shape)

@@ -40,7 +40,7 @@ class Job:
     threads : int
         Threads an FFT may use.
     keep_history : bool
-        Publish the model of every iteration.
+        Whether to publish the model of every iteration.
     start, stop : int
         Iterations after which to begin (0, or one of which there are checkpoints) and to end.
     starts : mapping of int
@@ -50,9 +50,9 @@ class Job:
     keeps, publishes : bool
         Whether to leave a checkpoint, and whether to publish the core.
     round : int
-        How often the fates of islands have been told in a block.
+        How often islands were decided in a block.
     decisions_block : int
-        Block, by its last iteration, whose fates of islands hold, as told in `round`; 0 where none are known.
+        Block, by its last iteration, of which the decisions of `round` on islands hold; 0 where there are none.
     """
 
     run_dir: RunDir
@@ -63,9 +63,9 @@ class Job:
     kernels: CWTKernels
     criteria: Criteria
     settings_digest: str
-    threads: int
-    keep_history: bool
     stop: int
+    threads: int = 1
+    keep_history: bool = False
     start: int = 0
     starts: Mapping[int, int] = field(default_factory=dict)
     tol: float | None = None

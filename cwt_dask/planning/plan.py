@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Growth an iteration that a run would show: a tenth in a hundred of them.
 UNSTABLE = 1.001
-# Of tiles that a user chooses, each pixel may be computed so often before something is said.
+# Number of times that each pixel may be computed, by tiles that a user chooses, before that is warned about.
 MOST_REPETITION = 25
 # Counts of background in the finest kernel's disc below which noise alone has T/E far above 5.
 FEW_COUNTS = 5.0
@@ -35,7 +35,7 @@ FEW_COUNTS = 5.0
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is decided before a run.
+    """All that is decided before a run.
 
     Attributes
     ----------
@@ -142,8 +142,8 @@ class Plan:
 
         Without `maps.fits`, and without the history.
         """
-        judged = self.settings.significance_island_threshold is not None
-        return disk(self.grid, self.kernels.n_scale, checkpoints=self.waits or judged, candidates=judged)
+        islands = self.settings.significance_island_threshold is not None
+        return disk(self.grid, self.kernels.n_scale, checkpoints=self.waits or islands, islands=islands)
 
     @property
     def core_seconds(self) -> float:
@@ -152,11 +152,21 @@ class Plan:
 
     @property
     def deadline(self) -> float:
-        """Time in seconds that a task of a tile may take before it is late: generous, for the slowest of machines."""
+        """Seconds that a task of a tile may take before it is late: generous, for the slowest of machines."""
         return max(LEAST_DEADLINE, LATE * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter))
 
-    def job(self, run_dir: RunDir, run_id: str, survey: Path, *, threads: int = 1, keep_history: bool = False) -> Job:
-        """What tiles are to do under this plan: all iterations, from the start."""
+    def job(self, run_dir: RunDir, run_id: str, survey: Path) -> Job:
+        """What tiles are to do under this plan: all iterations, from the start.
+
+        Parameters
+        ----------
+        run_dir : RunDir
+            Where results go.
+        run_id : str
+            Which run that is.
+        survey : Path
+            The survey's store.
+        """
         return Job(
             run_dir=run_dir,
             run_id=run_id,
@@ -166,8 +176,6 @@ class Plan:
             kernels=self.kernels,
             criteria=self.criteria,
             settings_digest=self.settings_digest,
-            threads=threads,
-            keep_history=keep_history,
             stop=self.settings.max_iter,
         )
 
@@ -219,7 +227,7 @@ def make_plan(settings: Settings, statistics: SurveyStatistics) -> Plan:
     return replace(plan, warnings=(*statistics.warnings, *_warnings(plan, statistics)))
 
 
-def disc_area(kernels: CWTKernels) -> float:
+def _disc_area(kernels: CWTKernels) -> float:
     """Pixels of the disc on which the finest kernel is positive."""
     return float(2 * math.pi * kernels.widths[0] ** 2)
 
@@ -237,7 +245,7 @@ def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:
         found.append(
             f"the margin of {plan.settings.margin} pixels is below the contract's {plan.contract_margin}: {bound}"
         )
-    in_disc = disc_area(plan.kernels) * statistics.background_sum / max(statistics.n_valid, 1)
+    in_disc = _disc_area(plan.kernels) * statistics.background_sum / max(statistics.n_valid, 1)
     if in_disc < FEW_COUNTS:
         found.append(
             f"few counts: the finest kernel's disc is expected to hold {in_disc:.2g} of background on average: T/E is "
@@ -259,7 +267,7 @@ def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:
     if plan.settings.stopping == "tile" and plan.grid.n_tiles > 1:
         found.append("stopping is tile: tiles stop at iterations of their own, the model has steps at their seams")
         if plan.settings.significance_island_threshold is not None:
-            found.append("stopping is tile: islands that leave a tile's window are judged by what it sees of them")
+            found.append("stopping is tile: islands that leave a tile's window are decided by what it sees of them")
     island_threshold = plan.settings.significance_island_threshold
     if island_threshold is not None and island_threshold <= plan.settings.significance_threshold:
         found.append(

@@ -40,7 +40,17 @@ class StoredRun:
 
 
 def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
-    """Write `run.toml`; `survey` is the store outside the run directory, if it has none of its own."""
+    """Write `run.toml`.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    plan : Plan
+        Its plan.
+    survey : Path or None
+        The survey's store outside the run directory; None for a run with a store of its own.
+    """
     content = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "survey": {"digest": plan.survey_digest, "shape": [plan.grid.y.length, plan.grid.x.length]}
@@ -69,46 +79,52 @@ def read_run(run_dir: RunDir) -> StoredRun:
         If the directory is not a run's, or the file is damaged.
     """
     try:
-        content: dict[str, Any] = tomllib.loads(run_dir.settings.read_text(encoding="utf-8"))
+        text = run_dir.settings.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InputError(
             f"{run_dir.path} is not a run directory: it has no readable run.toml; choose another (SURVEY comes first)"
         ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{run_dir.settings} is damaged ({error}): run with --overwrite to start anew") from error
     try:
+        content: dict[str, Any] = tomllib.loads(text.decode())
         stored = _stored_run(run_dir, content)
         # What another version digested, this one may digest otherwise.
         known = stored.plan.algorithm_version == ALGORITHM_VERSION
         edited = known and stored.plan.settings_digest != content["plan"]["settings_digest"]
     except _IMPOSSIBLE as error:
-        raise InputError(f"{run_dir.settings} is damaged ({error!r}): run with --overwrite to start anew") from error
+        raise InputError(f"{run_dir.settings} is damaged ({error!r}): run with --overwrite to start again") from error
     if edited:
         raise InputError(
             f"{run_dir.settings} was changed: its settings or tiles are not those that the run began with; undo that, "
-            "or run with --overwrite to start anew"
+            "or run with --overwrite to start again"
         )
     return stored
 
 
 def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
-    said = content["plan"]
+    plan = content["plan"]
     return StoredRun(
         plan=Plan(
             settings=Settings(**content["settings"]),
-            grid=TileGrid(Axis(**said["y"]), Axis(**said["x"])),
-            brightest=said["brightest"],
-            contract_margin=int(said["contract_margin"]),
+            grid=TileGrid(Axis(**plan["y"]), Axis(**plan["x"])),
+            brightest=plan["brightest"],
+            contract_margin=int(plan["contract_margin"]),
             survey_digest=str(content["survey"]["digest"]),
-            warnings=tuple(map(str, said["warnings"])),
-            algorithm_version=said["algorithm_version"],
+            warnings=tuple(map(str, plan["warnings"])),
+            algorithm_version=plan["algorithm_version"],
         ),
         survey=as_path(content["survey"].get("store", run_dir.survey)),
     )
 
 
 def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
-    """Refuse to go on with a run under other settings or on another survey.
+    """Refuse to resume a run under other settings or on another survey.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    stored, wanted : Plan
+        Its plan, and the one that is asked for.
 
     Raises
     ------
@@ -122,9 +138,9 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
         pairs += [(name, getattr(stored.settings, name), getattr(wanted.settings, name)) for name in _GRID_SETTINGS]
     found = [f"{name} was {before}, is {now}" for name, before, now in pairs if before != now]
     if not found and old["grid"] != new["grid"] and stored.survey_digest == wanted.survey_digest:
-        found = ["this version lays its tiles otherwise"]
+        found = ["this version lays out its tiles in another way"]
     if stored.survey_digest != wanted.survey_digest:
-        found.insert(0, "the survey's content is another")
+        found.insert(0, "the survey has changed")
     if found:
         raise SettingsError(
             f"{run_dir.path} holds a run that differs: {'; '.join(found)}. Choose another directory, or --overwrite"
@@ -133,4 +149,4 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
 
 _GRID_SETTINGS = ("tile_size", "margin", "wrap")
 # What wrong types and numbers out of all bounds raise.
-_IMPOSSIBLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+_IMPOSSIBLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)

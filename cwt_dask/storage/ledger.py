@@ -181,7 +181,7 @@ def read_run_id(run_dir: RunDir) -> str:
     try:
         return run_dir.run_id.read_text(encoding="ascii")
     except (FileNotFoundError, ValueError) as error:
-        raise RunError(f"{run_dir.run_id} cannot be read ({error}): run with --overwrite to start anew") from error
+        raise RunError(f"{run_dir.run_id} cannot be read ({error}): run with --overwrite to start again") from error
 
 
 def refuse_another_run(run_dir: RunDir, run_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,8 +36,6 @@ class TileState:
         Of the core's residual after each iteration.
     converged : bool
         Whether the tile has stopped by its own variance.
-    islands : mapping of AboveThreshold
-        Of the block that ends here, by iteration and scale; only with an island threshold.
     seconds : float
         Time that the blocks before took.
     """
@@ -45,7 +43,6 @@ class TileState:
     state: State
     moments: tuple[Moments, ...] = ()
     converged: bool = False
-    islands: Mapping[Key, AboveThreshold] = field(default_factory=dict)
     seconds: float = 0.0
 
     @classmethod
@@ -54,10 +51,22 @@ class TileState:
         return cls(State.start(n_scale, tile.box.shape, tile.core.within(tile.box)))
 
 
-def write_checkpoint(path: Path, reached: TileState) -> str:
-    """Store a tile's state; the digest by which it is recognised.
+def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, AboveThreshold]) -> str:
+    """Store a tile's state; model and support as values on the support's pixels, dense images in a second file.
 
-    Model and support are kept as values on the support's pixels in one file, dense images in a second one.
+    Parameters
+    ----------
+    path : Path
+        The first file.
+    reached : TileState
+        The state.
+    islands : mapping of AboveThreshold
+        Of the block that ends here, by iteration and scale.
+
+    Returns
+    -------
+    str
+        The digest by which the checkpoint is recognised.
     """
     state = reached.state
     pixels = np.flatnonzero(state.joined.any(axis=0))
@@ -69,7 +78,7 @@ def write_checkpoint(path: Path, reached: TileState) -> str:
         "pixels": pixels,
         "joined": state.joined.reshape(len(state.joined), -1)[:, pixels],
         **{name: getattr(state, name).ravel()[pixels] for name in _ON_SUPPORT},
-        **islands_to_arrays(reached.islands),
+        **islands_to_arrays(islands),
     }
     checksum = 0
     with atomic_file(_dense_images(path), cached=False) as file:
@@ -86,7 +95,7 @@ def write_checkpoint(path: Path, reached: TileState) -> str:
 
 
 def read_checkpoint(path: Path, tile: Tile) -> TileState:
-    """Read a tile's state, without its islands."""
+    """Read a tile's state."""
     with (
         path.open("rb") as sparse,
         np.load(sparse, allow_pickle=False) as stored,

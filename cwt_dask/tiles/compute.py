@@ -15,12 +15,18 @@ from cwt_dask.cwt.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cwt_dask.cwt.state import State
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cwt_dask.cwt.state import Detected, State
     from cwt_dask.geometry.tiling import Tile
     from cwt_dask.planning.job import Job
     from cwt_dask.survey import Window
     from cwt_dask.tiles.checkpoint import TileState
-    from cwt_dask.tiles.islands import IslandFilter
+
+    # Iteration, the iteration at which each pixel joined (scale, y, x), scale index, what is above the threshold: which
+    # of these pixels join the support.
+    Select = Callable[[int, NDArray[np.uint16], int, Detected], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ def compute(
     tile: Tile,
     window: Window,
     begin: TileState,
-    islands: IslandFilter | None = None,
+    select: Select | None = None,
     *,
     ring: bool = False,
     observe: Callable[[State, bool], None] | None = None,
@@ -69,7 +75,7 @@ def compute(
         The pixels of its box.
     begin : TileState
         The state before; its arrays are reused.
-    islands : IslandFilter, optional
+    select : callable, optional
         What decides on islands; by default their own peaks in the box do.
     ring : bool
         Whether the tile's box is the whole of a ring.
@@ -78,13 +84,12 @@ def compute(
     """
     state, moments, converged = begin.state, list(begin.moments), begin.converged
     if state.iteration == job.stop or converged:
-        return TileResult(tile, window, replace(begin, islands={}))
+        return TileResult(tile, window, begin)
     field = Field(window.counts, window.background, window.valid)
     spectra = kernel_spectra(job.kernels, tile.box.shape, job.threads)
     workspace = Workspace(field, spectra, job.criteria, ring=ring)
     while state.iteration < job.stop and not converged:
-        select = partial(islands.select, state.iteration + 1, state.joined) if islands else None
-        state = step(state, workspace, select)
+        state = step(state, workspace, partial(select, state.iteration + 1, state.joined) if select else None)
         moments.append(workspace.residual_moments(state))
         if job.tol is not None:
             # A core without a pixel that takes part has nothing to wait for.
@@ -92,11 +97,4 @@ def compute(
         if observe:
             observe(state, converged)
     workspace.close()
-    reached = replace(
-        begin,
-        state=state,
-        moments=tuple(moments),
-        converged=converged,
-        islands=islands.found if islands else {},
-    )
-    return TileResult(tile, window, reached)
+    return TileResult(tile, window, replace(begin, state=state, moments=tuple(moments), converged=converged))

@@ -33,7 +33,7 @@ class Decisions:
     tile : Tile
         The tile that looks.
     islands : mapping of StoredIslands
-        Of the tiles whose cores lie in its window, by number.
+        Of the tiles that have cores in its window, by number.
     kept : mapping of dict
         Of the same tiles: by iteration and scale, whether the island of each label is kept.
     """
@@ -70,7 +70,7 @@ class Decisions:
         return sorted(found)
 
     def _in_window(self, key: Key) -> Iterator[tuple[Tile, NDArray[np.int32]]]:
-        """Tiles whose cores lie in the window, and the labels in those cores; not those that had stopped before."""
+        """Tiles with cores in the window, and the labels in these; without tiles that had stopped before."""
         for other in self.grid.overlapping(self.tile.window):
             if key in self.islands[other.id].keys:
                 yield other, self.islands[other.id].label_image(key, other)

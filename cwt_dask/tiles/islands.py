@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class LocalLabels:
 
 
 class IslandLabel(NamedTuple):
-    """One label: its iteration and scale index, the tile in whose core it lies, and its number there."""
+    """One label: its iteration and scale index, the tile of its core, and its number there."""
 
     iteration: int
     scale: int
@@ -112,7 +112,7 @@ def label_core(pixels: NDArray[np.int64], core: Box, map_width: int) -> tuple[ND
 class AboveThreshold:
     """Pixels above the threshold in a tile's window, at one iteration and scale.
 
-    Only pixels of the map are included whose neighbourhood, as far as the kernels reach, lies in the window.
+    Only pixels of the map with a window around them as far as the kernels reach are included.
 
     Attributes
     ----------
@@ -197,19 +197,6 @@ _STORED_AS = {"pixels": "pixels", "kept": "kept", "fresh": "fresh", "label": "pi
 
 def _prefix(key: Key) -> str:
     return f"candidates_{key[0]}_{key[1]}_"
-
-
-class IslandFilter(Protocol):
-    """Decides which pixels above the threshold join a tile's support."""
-
-    @property
-    def found(self) -> Mapping[Key, AboveThreshold]:
-        """What is to be stored of the islands that it has seen."""
-
-    def select(
-        self, iteration: int, joined: NDArray[np.uint16], scale: int, detected: Detected, /
-    ) -> NDArray[np.bool_]:
-        """Which pixels join the support; the arguments are those of `WindowFilter.select`."""
 
 
 @dataclass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from dataclasses import astuple, dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import astuple, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,41 +18,26 @@ from cwt_dask.storage.ledger import (
     Record,
     TileRecord,
     count_failures,
-    refuse_another_run,
     write_record,
 )
-from cwt_dask.storage.maps import publish_core, publish_history, publish_strips
+from cwt_dask.storage.maps import publish_core, publish_strips
 from cwt_dask.storage.provenance import batch_job, peak_memory, processor
 from cwt_dask.tiles.checkpoint import write_checkpoint
 from cwt_dask.tiles.detections import detect, write_detections
 from cwt_dask.tiles.quality import trust_flags
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from cwt_dask.cwt.state import State
-    from cwt_dask.geometry.tiling import Tile
     from cwt_dask.planning.job import Job
     from cwt_dask.survey import Survey
     from cwt_dask.tiles.compute import TileResult
+    from cwt_dask.tiles.islands import AboveThreshold, Key
 
 
-@dataclass(frozen=True)
-class Clock:
-    """When a task began."""
-
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    begin: float = field(default_factory=time.perf_counter)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time since then."""
-        return time.perf_counter() - self.begin
-
-
-def publish_tile(job: Job, survey: Survey, result: TileResult, clock: Clock) -> None:
+def publish_tile(job: Job, survey: Survey, result: TileResult, began: float) -> None:
     """Write all that a tile publishes of its core, then its record.
 
     Parameters
@@ -63,8 +48,8 @@ def publish_tile(job: Job, survey: Survey, result: TileResult, clock: Clock) -> 
         Read where the window does not reach far enough.
     result : TileResult
         What was computed.
-    clock : Clock
-        When the task began.
+    began : float
+        When the task began, by `time.perf_counter`.
     """
     tile, state = result.tile, result.reached.state
     digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(job, survey, result))
@@ -73,7 +58,7 @@ def publish_tile(job: Job, survey: Survey, result: TileResult, clock: Clock) -> 
     digests["detections"] = write_detections(job.run_dir.detections(tile.id), detections)
     core = tile.core.within(tile.box)
     record = TileRecord(
-        **vars(_done(job, result, clock)),
+        **vars(_done(job, result, began)),
         core=list(astuple(tile.core)),
         window=list(astuple(tile.window)),
         box=list(astuple(tile.box)),
@@ -89,7 +74,7 @@ def publish_tile(job: Job, survey: Survey, result: TileResult, clock: Clock) -> 
     write_record(job.run_dir, record)
 
 
-def publish_checkpoint(job: Job, result: TileResult, clock: Clock) -> None:
+def publish_checkpoint(job: Job, result: TileResult, islands: Mapping[Key, AboveThreshold], began: float) -> None:
     """Write the state of a tile at the end of a block of iterations, then the record of it.
 
     Parameters
@@ -98,38 +83,22 @@ def publish_checkpoint(job: Job, result: TileResult, clock: Clock) -> None:
         What the tile was to do.
     result : TileResult
         What was computed.
-    clock : Clock
-        When the task began.
+    islands : mapping of AboveThreshold
+        What was seen of islands, by iteration and scale.
+    began : float
+        When the task began, by `time.perf_counter`.
     """
     path = job.run_dir.checkpoint(job.stop, result.tile.id, job.round)
     path.parent.mkdir(parents=True, exist_ok=True)
-    digest = write_checkpoint(path, replace(result.reached, seconds=result.reached.seconds + clock.seconds))
-    done = vars(_done(job, result, clock))
+    reached = replace(result.reached, seconds=result.reached.seconds + time.perf_counter() - began)
+    digest = write_checkpoint(path, reached, islands)
+    done = vars(_done(job, result, began))
     write_record(job.run_dir, BlockRecord(**done, block=job.stop, round=job.round, checkpoint=digest))
 
 
-def publish_iteration(job: Job, tile: Tile, state: State, converged: bool) -> None:
-    """Write the model of a tile's core after an iteration, of a run that keeps its history.
-
-    Parameters
-    ----------
-    job : Job
-        The run.
-    tile : Tile
-        The tile.
-    state : State
-        After the iteration.
-    converged : bool
-        Whether it is the tile's last, and its model that of all later ones.
-    """
-    refuse_another_run(job.run_dir, job.run_id)
-    model = state.model[tile.core.within(tile.box)]
-    publish_history(job.run_dir.maps, tile.core, state.iteration, model, onwards=converged)
-
-
-def _done(job: Job, result: TileResult, clock: Clock) -> Record:
+def _done(job: Job, result: TileResult, began: float) -> Record:
     """What records of tiles and of blocks share."""
-    reached = result.reached
+    reached, elapsed = result.reached, time.perf_counter() - began
     return Record(
         schema=SCHEMA,
         run=job.run_id,
@@ -138,14 +107,14 @@ def _done(job: Job, result: TileResult, clock: Clock) -> Record:
         algorithm_version=ALGORITHM_VERSION,
         n_iter=reached.state.iteration,
         converged=reached.converged,
-        moments=[(m.count, m.mean, m.sum_squared_deviations) for m in reached.moments],
+        moments=[astuple(moments) for moments in reached.moments],
         attempt=count_failures(job.run_dir, result.tile.id) + 1,
         host=socket.gethostname(),
         processor=processor(),
         job=batch_job(),
-        started=clock.started.isoformat(timespec="seconds"),
+        started=(datetime.now(UTC) - timedelta(seconds=elapsed)).isoformat(timespec="seconds"),
         # A tile that continues has taken what its earlier blocks took, too.
-        seconds=reached.seconds + clock.seconds,
+        seconds=reached.seconds + elapsed,
     )
 
 

@@ -29,7 +29,7 @@ def trust_flags(
     reach : int
         The kernels' reach in pixels.
     tile : Tile
-        Whose core.
+        The core's tile.
     survey : Survey
         Its mask is read, beyond the core too; a ring where the grid is one.
     undefined_core : ndarray of bool

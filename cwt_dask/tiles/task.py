@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,16 +12,18 @@ import numpy as np
 from cwt_dask.errors import InputError
 from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.ledger import refuse_another_run
+from cwt_dask.storage.maps import publish_history
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import TileState, read_checkpoint
 from cwt_dask.tiles.compute import compute
 from cwt_dask.tiles.decisions import open_decisions
 from cwt_dask.tiles.islands import WindowFilter
-from cwt_dask.tiles.publish import Clock, publish_checkpoint, publish_iteration, publish_tile
+from cwt_dask.tiles.publish import publish_checkpoint, publish_tile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cwt_dask.cwt.state import State
     from cwt_dask.geometry.tiling import Tile
     from cwt_dask.planning.job import Job
     from cwt_dask.tiles.islands import IslandLabel
@@ -34,7 +37,7 @@ def run_tile(job: Job, tile_id: int) -> int:
     InputError
         If the survey is not the one that the run began with.
     """
-    clock = Clock()
+    began = time.perf_counter()
     tile = job.grid.tile(tile_id)
     survey = Survey.open(job.survey, ring=job.grid.ring)
     if survey.statistics.digest != job.survey_digest:
@@ -42,13 +45,13 @@ def run_tile(job: Job, tile_id: int) -> int:
     window = survey.read_window(tile.window, tile.box, digest=job.publishes)
     with ExitStack() as stack:
         islands = _window_filter(job, tile, stack)
-        observe = partial(publish_iteration, job, tile) if job.keep_history else None
-        result = compute(job, tile, window, _begin(job, tile), islands, observe=observe)
+        observe = partial(_publish_iteration, job, tile) if job.keep_history else None
+        result = compute(job, tile, window, _begin(job, tile), islands.select if islands else None, observe=observe)
     refuse_another_run(job.run_dir, job.run_id)
     if job.keeps:
-        publish_checkpoint(job, result, clock)
+        publish_checkpoint(job, result, islands.found if islands else {}, began)
     if job.publishes:
-        publish_tile(job, survey, result, clock)
+        publish_tile(job, survey, result, began)
     result.close()
     return tile_id
 
@@ -109,3 +112,10 @@ def _window_filter(job: Job, tile: Tile, stack: ExitStack) -> WindowFilter | Non
     decided = stack.enter_context(open_decisions(job, tile)).of_pixels if job.decisions_block else None
     sound = job.grid.sound(tile, job.kernels.reach)
     return WindowFilter(tile, sound, job.grid.x.length, job.criteria, decided)
+
+
+def _publish_iteration(job: Job, tile: Tile, state: State, converged: bool) -> None:
+    """Write the model of a tile's core, of a run that keeps its history."""
+    refuse_another_run(job.run_dir, job.run_id)
+    model = state.model[tile.core.within(tile.box)]
+    publish_history(job.run_dir.maps, tile.core, state.iteration, model, onwards=converged)

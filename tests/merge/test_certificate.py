@@ -32,7 +32,7 @@ def evidence(small_run):
     seams = [seam for tile in range(4) for seam in compare_seams(small_run.files.seams, plan.grid, tile)]
     return {
         "plan": plan,
-        "facts": small_run.survey.statistics,
+        "statistics": small_run.survey.statistics,
         "records": read_records(small_run.files.ledger),
         "seams": seams,
         "unsettled": [],
@@ -44,7 +44,7 @@ def test_a_damaged_list_of_open_islands_is_named(tmp_path, content):
     files = RunDir(tmp_path)
     files.islands.mkdir()
     files.open_islands(3).write_text(content, encoding="latin-1")
-    with pytest.raises(RunError, match=r"open-block-00003\.json is damaged .*: run with --overwrite to start anew"):
+    with pytest.raises(RunError, match=r"open-block-00003\.json is damaged .*: run with --overwrite to start again"):
         read_open_islands(files)
 
 

@@ -64,8 +64,7 @@ def store_islands(files, grid, ratio, *, decided=None, round_=0):
         pixels = np.flatnonzero(seen > THRESHOLD)
         detected = Detected(tile.box.shape, pixels, seen.ravel()[pixels])
         islands.select(2, np.zeros((1, *tile.box.shape), dtype=np.uint16), 0, detected)
-        state = TileState(TileState.start(1, tile).state, islands=islands.found)
-        write_checkpoint(files.checkpoint(2, tile.id, round_), state)
+        write_checkpoint(files.checkpoint(2, tile.id, round_), TileState.start(1, tile), islands.found)
 
 
 grids = st.builds(

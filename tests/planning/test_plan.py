@@ -106,7 +106,7 @@ UNBOUNDED = {"min_scale": 0.6, "step_scale": 1.5, "old_kernels": True, "max_iter
 
 
 @pytest.mark.parametrize(
-    ("settings", "facts", "expected"),
+    ("settings", "statistics", "expected"),
     [
         (
             {"margin": 50, "tile_size": 300},

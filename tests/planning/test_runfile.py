@@ -103,7 +103,7 @@ def test_a_damaged_file_is_refused_with_the_remedy(tmp_path, old, new):
     text = run_dir.settings.read_text()
     assert old in text
     run_dir.settings.write_text(text.replace(old, new, 1))
-    with pytest.raises(InputError, match=r"run\.toml is damaged \(.*\): run with --overwrite to start anew"):
+    with pytest.raises(InputError, match=r"run\.toml is damaged \(.*\): run with --overwrite to start again"):
         read_run(run_dir)
 
 
@@ -122,10 +122,10 @@ def test_bytes_that_are_no_text_are_damage(tmp_path):
             "differs: significance_island_threshold was None, is 5.0. Choose",
         ),
         (plan_of(replace(PLAN.settings, n_scale=1, max_iter=9)), "n_scale was 2, is 1; max_iter was 10, is 9. Choose"),
-        (plan_of(PLAN.settings, core=(40, 51)), "differs: this version lays its tiles otherwise"),
+        (plan_of(PLAN.settings, core=(40, 51)), "differs: this version lays out its tiles in another way"),
         (plan_of(replace(PLAN.settings, tile_size=51), core=(40, 51)), "differs: tile_size was auto, is 51. Choose"),
         (plan_of(replace(PLAN.settings, wrap="yes"), ring=True), "differs: wrap was auto, is yes. Choose"),
-        (replace(PLAN, survey_digest="cd" * 32), "differs: the survey's content is another. Choose"),
+        (replace(PLAN, survey_digest="cd" * 32), "differs: the survey has changed. Choose"),
         (replace(PLAN, brightest=1e4), "rounding was 1e-11, is 1e-09"),
     ],
 )

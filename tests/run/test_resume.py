@@ -223,7 +223,7 @@ def test_a_survey_store_that_holds_other_data_now_is_refused(run, store, small_s
     shutil.rmtree(store)
     other = write_survey(tmp_path / "other.fits", *poisson_sky((90, 130), seed=4))
     ingest(SurveySource.of(other), store)
-    with pytest.raises(SettingsError, match="the survey's content is another"):
+    with pytest.raises(SettingsError, match="the survey has changed"):
         again(run, store)
     # The original file says nothing of what the tiles would read.
     with pytest.raises(InputError, match="survey.zarr is not the survey that .* began with"):

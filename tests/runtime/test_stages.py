@@ -161,5 +161,5 @@ def test_no_task_works_for_a_run_that_was_replaced(files):
 
 def test_a_ledger_that_does_not_say_whose_it_is_is_refused(files):
     files.run_id.unlink()
-    with pytest.raises(RunError, match="run-id cannot be read .*: run with --overwrite to start anew"):
+    with pytest.raises(RunError, match="run-id cannot be read .*: run with --overwrite to start again"):
         read_run_id(files)
