@@ -126,3 +126,12 @@ def test_islands_of_noise_are_counted(load):
     assert large > 5
     page = noise.PAGE.read_text(encoding="utf-8")
     assert "| 0.28 | " in page.split(noise.BEGIN)[1].split(noise.END)[0]
+
+
+def test_the_page_of_matches_shows_what_is_measured(load, shared_data, monkeypatch):
+    """Of its three thresholds the highest, which is quick."""
+    benchmark = load("fermi")
+    monkeypatch.setattr(benchmark, "THRESHOLDS", (5.0,))
+    files = (shared_data / "fermi_survey.fits.gz", shared_data / "gll_psch_v13.fit.gz")
+    *_, near, far = benchmark.table(*files).splitlines()
+    assert f"{near}\n{far}\n" in (BENCHMARKS.parent / "docs" / "match.md").read_text(encoding="utf-8")

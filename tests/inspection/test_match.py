@@ -1,5 +1,3 @@
-import runpy
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -239,14 +237,3 @@ def test_3fhl_on_the_fermi_map(shared_data, tmp_path):
     assert (found.found & found.inside).sum() >= 60
     assert (found.nearest >= 0).sum() == 53
     assert found.chance_associated < 0.1
-
-
-def test_the_page_shows_what_the_benchmark_measures(shared_data, monkeypatch):
-    """Of its three thresholds the highest, which is quick."""
-    root = Path(__file__).resolve().parents[1]
-    benchmark = runpy.run_path(str(root / "benchmarks" / "fermi.py"))
-    monkeypatch.setitem(benchmark["table"].__globals__, "THRESHOLDS", (5.0,))
-    files = (shared_data / "fermi_survey.fits.gz", shared_data / "gll_psch_v13.fit.gz")
-    *_, near, far = benchmark["table"](*files).splitlines()
-    page = (root / "docs" / "match.md").read_text(encoding="utf-8")
-    assert f"{near}\n{far}\n" in page
