@@ -13,7 +13,7 @@ from cwt_dask.tiles import task
 NEW = schema.MapSpec(
     "squared",
     "square of the model",
-    "float32",
+    "float64",
     unit="count2",
     dense=True,
     reduced="largest",
@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch):
 
     def with_the_new_map(job, tile, survey, window, state):
         yield from computed(job, tile, survey, window, state)
-        yield NEW.name, (state.model[tile.core.within(tile.box)] ** 2).astype(NEW.dtype)
+        yield NEW.name, state.model[tile.core.within(tile.box)] ** 2
 
     monkeypatch.setattr(schema, "MAPS", (*schema.MAPS, NEW))
     monkeypatch.setattr(task, "core_arrays", with_the_new_map)
@@ -39,7 +39,7 @@ def run(tmp_path, monkeypatch):
 
 def test_a_new_map_is_one_row_and_the_code_that_computes_it(run):
     squared = run.map(NEW.name).compute()
-    np.testing.assert_array_equal(squared, (run.model.compute() ** 2).astype("float32"))
+    np.testing.assert_array_equal(squared, run.model.compute() ** 2)
     stored = open_group(run.files.maps)[NEW.name]
     assert stored.metadata.dimension_names == ("y", "x")
     assert dict(stored.attrs) == {"long_name": NEW.long_name, "units": "count2"}
