@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ from cwt_dask.planning.plan import make_plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import execute
 from cwt_dask.storage.ledger import read_run_id
-from cwt_dask.storage.paths import SCHEME, as_path, is_object, put
+from cwt_dask.storage.paths import as_path, backend_of
 from cwt_dask.survey import SurveySource, as_file, ingest, is_store
 
 if TYPE_CHECKING:
@@ -88,7 +86,7 @@ def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLik
     """
     earlier, parsed = _prepare(old_run, options)
     # A disk that holds the earlier run has room for its survey.
-    beside = None if is_object(earlier.files.path) else earlier.files.path.parent
+    beside = backend_of(earlier.files.path).on_disk(earlier.files.path.parent)
     with TemporaryDirectory(prefix=".cwt-dask-", dir=beside) as scratch:
         path = as_path(survey)
         if not is_store(path):
@@ -101,24 +99,6 @@ def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLik
         return told({tile: look(tile) for tile in range(plan.grid.n_tiles)})
 
 
-def refuse_no_link(link: Path) -> None:
-    """Refuse a name that no pointer to a run can have: a symbolic link, or an object that holds the run's URL.
-
-    Raises
-    ------
-    InputError
-        If something else is there, or nothing can be.
-    """
-    if is_object(link):
-        if link.exists() and not link.read_bytes().startswith(SCHEME.encode()):
-            raise InputError(f"{link} holds something else than a URL: it is not replaced, choose another name")
-        return
-    if link.exists() and not link.is_symlink():
-        raise InputError(f"{link} is not a symbolic link: it is not replaced, choose another name")
-    if not link.parent.is_dir():
-        raise InputError(f"{link.parent} is not a directory: create it first")
-
-
 def point_to(link: Path, run: SurveyRun) -> None:
     """Have a pointer name a run from now on: readers see the one before or this one, never neither.
 
@@ -127,15 +107,11 @@ def point_to(link: Path, run: SurveyRun) -> None:
     Raises
     ------
     InputError
-        As `refuse_no_link`.
+        If something else is there, or nothing can be.
     """
-    refuse_no_link(link)
-    if is_object(link):
-        put(link, str(run.files.path).encode())
-        return
-    temporary = link.with_name(f".{link.name}.{uuid.uuid4().hex}")
-    temporary.symlink_to(os.path.relpath(run.files.path, link.parent.resolve()))
-    temporary.replace(link)
+    backend = backend_of(link)
+    backend.refuse_no_link(link)
+    backend.point_to(link, run.files.path)
 
 
 def _prepare(old_run: str | PathLike[str], options: dict[str, Any]) -> tuple[SurveyRun, Options]:

@@ -21,11 +21,9 @@ from cwt_dask.runtime.clusters import join
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
-from cwt_dask.storage.atomic import remove_leftovers
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
-from cwt_dask.storage.lock import sole_driver, sole_lease
-from cwt_dask.storage.paths import as_path, is_object, store_errors
+from cwt_dask.storage.paths import as_path, backend_of, store_errors
 from cwt_dask.survey import as_file
 
 if TYPE_CHECKING:
@@ -144,16 +142,16 @@ def execute(
         if connect:
             client = stack.enter_context(connect())
         files = RunDir(run_dir.resolve())
-        if files.free or execution.overwrite:
+        backend = backend_of(files.path)
+        if backend.is_free(files) or execution.overwrite:
             create(files, survey, options, progress, stack, stop)
         else:
             refuse_another(files, survey, options)
-            held = sole_lease(files, stop.ask) if is_object(files.path) else sole_driver(files)
-            lost = stack.enter_context(held)
+            lost = stack.enter_context(backend.hold(files, stop.ask))
             if lost:
                 progress.message(f"going on for {lost}, which did not end by itself")
             if lost and lost.is_gone:
-                remove_leftovers(files.path)
+                backend.remove_leftovers(files.path)
             check_stores(opened := SurveyRun.open(files.path), progress)
             if 0 < (n_done := len(read_records(files.ledger))) < opened.stored.plan.grid.n_tiles:
                 progress.message(f"going on: {n_done} of {opened.stored.plan.grid.n_tiles} tiles are done")

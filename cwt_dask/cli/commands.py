@@ -19,16 +19,16 @@ from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import scope, verify_run
 from cwt_dask.products.summary import describe_plan, describe_run
 from cwt_dask.report import write_report
-from cwt_dask.reprocess import point_to, refuse_no_link, what_would_be_taken_over
+from cwt_dask.reprocess import point_to, what_would_be_taken_over
 from cwt_dask.reprocess import reprocess as reprocess_survey
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
 from cwt_dask.runtime.clusters.mpi import wait_for_the_first
 from cwt_dask.runtime.progress import reporter
 from cwt_dask.simulate import simulate as simulate_survey
+from cwt_dask.storage.driver import read_driver
 from cwt_dask.storage.ledger import latest_block, read_records, unresolved_failures
-from cwt_dask.storage.lock import read_driver
-from cwt_dask.storage.paths import as_path, store_errors
+from cwt_dask.storage.paths import as_path, backend_of, store_errors
 from cwt_dask.survey import SurveySource
 from cwt_dask.survey import ingest as ingest_survey
 
@@ -104,7 +104,7 @@ def reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: s
         return 0
     if current:
         # Not only when all is computed.
-        refuse_no_link(as_path(current))
+        backend_of(link := as_path(current)).refuse_no_link(link)
     progress = reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
     result = reprocess_survey(survey, old_run, new_run, progress=progress, **given)
     status = _conclude(result, progress, given)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,9 @@ from cwt_dask.errors import InputError
 from cwt_dask.inspection.external import Counterparts, read_counterparts
 from cwt_dask.merge.certificate import sealed
 from cwt_dask.products.files import digest_catalogue, digest_products, write_associations, write_catalogue
+from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage.atomic import write_atomically
-from cwt_dask.storage.lock import sole_driver
-from cwt_dask.storage.paths import is_object
+from cwt_dask.storage.paths import backend_of
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -126,7 +125,7 @@ def associate(run: SurveyRun, found: Match) -> None:
     Those of an earlier match are replaced. The certificate is sealed anew: it vouches for these files, too.
     """
     files = run.files
-    with nullcontext() if is_object(files.path) else sole_driver(files):
+    with backend_of(files.path).hold(files, Stop().ask):
         rows, certificate = run.catalogue, run.certificate
         associated = found.nearest >= 0
         names, sky = found.counterparts.names[found.nearest], found.counterparts.sky[found.nearest]

@@ -21,9 +21,10 @@ from cwt_dask.products.files import (
     write_catalogue,
     write_maps_fits,
 )
-from cwt_dask.storage.atomic import remove_leftovers, write_atomically
+from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import cut_history, has_history
+from cwt_dask.storage.paths import backend_of
 from cwt_dask.storage.provenance import peak_memory
 from cwt_dask.tiles.sources import measure_tile
 
@@ -100,7 +101,7 @@ class Merging:
         """Write the certificate, when all that it covers is in its last state."""
         files = self.run.files
         # Workers that were killed leave what they were writing.
-        remove_leftovers(files.path)
+        backend_of(files.path).remove_leftovers(files.path)
         records = read_records(files.ledger)
         if has_history(files):
             cut_history(files, max(record.n_iter for record in records.values()))

@@ -8,7 +8,6 @@ from cwt_dask.config.validation import shown
 from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import describe_maps, has_history
-from cwt_dask.storage.paths import is_object
 from cwt_dask.storage.schema import HISTORY
 from cwt_dask.storage.zarr_io import MALFORMED, parsed
 
@@ -66,8 +65,7 @@ def repair_metadata(run: SurveyRun) -> list[str]:
     """Write those files anew; tell of each. Whether pixels are as recorded is for their digests to say."""
     damaged = damaged_metadata(run)
     for path, _, content in damaged:
-        if not is_object(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     return [f"{path} was damaged ({reason}): written anew, as the plan has it" for path, reason, _ in damaged]
 

@@ -15,8 +15,7 @@ from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.atomic import write_atomically
-from cwt_dask.storage.lock import sole_driver, sole_lease
-from cwt_dask.storage.paths import is_object
+from cwt_dask.storage.paths import backend_of
 from cwt_dask.storage.zarr_io import DAMAGE
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def write_report(run: SurveyRun, stages: Stages | None = None) -> Path:
 def _held(files: RunDir) -> Iterator[Stages]:
     """Hold a run, with all tasks in this process."""
     stop = Stop()
-    with sole_lease(files, stop.ask) if is_object(files.path) else sole_driver(files):
+    with backend_of(files.path).hold(files, stop.ask):
         yield Stages(InProcess(stop), Reporter(), files)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cwt_dask.storage.paths import exists, is_object
-
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# An object of this name lies where something is being made in an object store, in which nothing can be renamed.
+UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True)
@@ -16,11 +18,6 @@ class RunDir:
     """Paths of a run's files."""
 
     path: Path
-
-    @property
-    def is_run(self) -> bool:
-        """Whether a run lies there, or what is left of one."""
-        return exists(self.settings) and self.ledger.is_dir()
 
     @property
     def foreign(self) -> list[str]:
@@ -34,14 +31,6 @@ class RunDir:
         own = {path.name for path in (*stores, *files)}
         # What a killed writer leaves has a hidden name.
         return sorted(entry.name for entry in self.path.iterdir() if entry.name not in own and entry.name[0] != ".")
-
-    @property
-    def free(self) -> bool:
-        """Whether nothing lies there, or an empty directory; in an object store also what was not made to the end."""
-        if is_object(self.path):
-            there = {path.name for path in self.path.iterdir()} if exists(self.path) else set()
-            return there <= {self.driver.name} or self.unfinished.name in there
-        return not exists(self.path) or (self.path.is_dir() and not any(self.path.iterdir()))
 
     @property
     def settings(self) -> Path:
@@ -123,8 +112,8 @@ class RunDir:
 
     @property
     def unfinished(self) -> Path:
-        """Says that the run there is still being made; only in object stores, where nothing can be renamed."""
-        return self.path / "unfinished"
+        """Says that the run there is still being made."""
+        return self.path / UNFINISHED
 
     @property
     def driver(self) -> Path:

@@ -19,7 +19,7 @@ from cwt_dask.errors import MachineError, RunError
 from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import is_object, replace_seen, store_errors, version_of
+from cwt_dask.storage.paths import backend_of, store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -36,12 +36,10 @@ class Record:
 
     Attributes
     ----------
-    schema : int
-        Version of this layout.
+    schema, tile : int
+        Version of this layout, and number of the tile.
     run : str
         Which run this belongs to: `read_run_id`.
-    tile : int
-        Number of the tile.
     settings_digest : str
         Of the settings as resolved.
     algorithm_version : int
@@ -197,14 +195,18 @@ def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
 
 
 def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
-    """Publish a record; a later one of the same kind replaces it."""
-    path, content = _place(run_dir, record), json.dumps(asdict(record), indent=1, allow_nan=False).encode()
-    if is_object(path):
-        seen = version_of(path)  # of two that write at once one is refused, and tries again
-        refuse_another_run(run_dir, record.run)
-        replace_seen(path, content, seen)
-    else:
-        write_atomically(path, content)
+    """Publish a record; a later one of the same kind replaces it.
+
+    Raises
+    ------
+    RunError, FileExistsError
+        If another run lies there, or another process writes the same record at once.
+    """
+    path, content = _path_of(run_dir, record), json.dumps(asdict(record), indent=1, allow_nan=False).encode()
+    backend = backend_of(path)
+    seen = backend.version_of(path)
+    refuse_another_run(run_dir, record.run)
+    backend.replace(path, content, seen)
 
 
 def read_records(ledger: Path) -> dict[int, TileRecord]:
@@ -278,7 +280,7 @@ def record_failure(run_dir: RunDir, tile: int, stage: str, error: BaseException)
 
 
 def count_failures(run_dir: RunDir, tile: int) -> int:
-    """How many failures of a tile are recorded."""
+    """Number of recorded failures of a tile."""
     return next(n for n in count() if not run_dir.failure(tile, n + 1).exists())
 
 
@@ -310,14 +312,13 @@ def latest_block(ledger: Path, done: Container[int] = ()) -> tuple[int, int] | N
 
     None without such tiles.
     """
-    names = (path.name.removeprefix("tile-") for path in ledger.glob("tile-*.block-*.round-00000.json"))
-    parts = (name.partition(".block-") for name in names)
-    blocks = Counter(int(block[:5]) for tile, _, block in parts if int(tile) not in done)
+    parts = (path.name.split(".") for path in ledger.glob("tile-*.block-*.round-00000.json"))
+    blocks = Counter(int(block[6:]) for tile, block, *_ in parts if int(tile[5:]) not in done)
     return max(blocks.items(), default=None)
 
 
 class DamagedRecordError(RunError):
-    """A file of the ledger that is no record: it says nothing, and what it was to say is found or done anew."""
+    """A file of the ledger that is no record: it is as if it were not there."""
 
 
 def _undamaged(paths: Iterable[Path], kind: type[R]) -> Iterator[R]:
@@ -326,8 +327,7 @@ def _undamaged(paths: Iterable[Path], kind: type[R]) -> Iterator[R]:
             yield _read(path, kind)
 
 
-def _place(run_dir: RunDir, record: TileRecord | BlockRecord | FailureRecord) -> Path:
-    """Where a record belongs."""
+def _path_of(run_dir: RunDir, record: TileRecord | BlockRecord | FailureRecord) -> Path:
     if isinstance(record, TileRecord):
         return run_dir.record(record.tile)
     if isinstance(record, BlockRecord):
@@ -345,6 +345,6 @@ def _read(path: Path, kind: type[R]) -> R:
         raise RunError(f"{path} has schema {record.schema}, this version reads {SCHEMA}: use the version that wrote it")
     wrong = impossible_fields(record)
     # Numbers of tiles become names of files.
-    if wrong or path.name != _place(RunDir(path.parent.parent), record).name:
+    if wrong or path.name != _path_of(RunDir(path.parent.parent), record).name:
         raise DamagedRecordError(f"{path} is not a ledger record (impossible: {', '.join(wrong) or 'its name'})")
     return record

@@ -1,31 +1,30 @@
-"""Where files lie: in directories, or in a bucket of an object store, named by URL. Both are asked alike.
-
-Objects appear whole or not at all, but nothing can be renamed and nothing locked: docs/design/0012-object-stores.md.
-"""
+"""Where files lie: in directories, or in a bucket of an object store, named by URL; and what each does its own way."""
 
 from __future__ import annotations
 
-import errno
-import shutil
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError, MachineError
+from cwt_dask.storage import directory, object_store
+from cwt_dask.storage.object_store import SCHEME
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager, ExitStack
     from os import PathLike
+    from typing import BinaryIO
 
-SCHEME = "s3://"
+    from cwt_dask.storage.driver import Driver
+    from cwt_dask.storage.layout import RunDir
+
 # Listings must not be remembered: other processes write, too.
 STORAGE_OPTIONS: dict[str, Any] = {"use_listings_cache": False}
 # Packages whose errors come from the way to an object store.
 _CLIENTS = {"aiobotocore", "aiohttp", "botocore"}
-# What a store answers where the condition of a request does not hold.
-_CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
 def as_path(name: str | PathLike[str]) -> Path:
@@ -61,113 +60,145 @@ def as_path(name: str | PathLike[str]) -> Path:
     return cast("Path", UPath(SCHEME + "/".join(parts), **STORAGE_OPTIONS))
 
 
+class Backend(Protocol):
+    """What directories and object stores do differently; all else is done through paths, which behave alike.
+
+    Attributes
+    ----------
+    keeps_old : bool
+        Whether a run that is replaced stays until the new one is whole.
+    """
+
+    keeps_old: bool
+
+    def on_disk(self, path: Path, /) -> Path | None:
+        """A path if it is on a disk, where temporary files may lie near it."""
+
+    def exists(self, path: Path, /) -> bool:
+        """Whether something has that name."""
+
+    def version_of(self, path: Path, /) -> Any:
+        """A value that tells one state of a file from another; None if it is not there."""
+
+    def atomic_file(self, path: Path, /, *, cached: bool) -> AbstractContextManager[BinaryIO]:
+        """A file to write that readers, now or after a crash, see whole under its name, or not at all.
+
+        What is large and not read again soon need not stay `cached` in memory: the space is free at once for the next.
+        """
+
+    def drafted_file(self, path: Path, /) -> AbstractContextManager[Path]:
+        """A file on disk to be written to by name, that appears at `path` when it is whole."""
+
+    def replace(self, path: Path, content: bytes, seen: Any, /) -> None:
+        """Write a file if it is still as it was seen: of that version, or not there.
+
+        Raises
+        ------
+        FileExistsError
+            If another process has written it meanwhile.
+        """
+
+    def remove_tree(self, path: Path, /) -> None:
+        """Remove a directory and all below it."""
+
+    def free_space(self, path: Path, /) -> float:
+        """Bytes that can be written below a directory."""
+
+    def new_directory(self, path: Path, /) -> AbstractContextManager[Path]:
+        """A new directory, whole or not at all: where to make it, until it appears at `path` at the end of the block.
+
+        Raises
+        ------
+        OSError
+            If it cannot be made there.
+        """
+
+    def hold(self, files: RunDir, lost: Callable[[], None], /) -> AbstractContextManager[Driver | None]:
+        """Hold a run for the length of a `with` block; yields who held it before and did not end by itself, if any.
+
+        Parameters
+        ----------
+        files : RunDir
+            The run.
+        lost : callable
+            Called, from another thread, when another driver has it because this one was not heard of for long.
+
+        Raises
+        ------
+        InputError
+            If another process holds it, or it cannot be held.
+        """
+
+    def is_free(self, files: RunDir, /) -> bool:
+        """Whether a run can be made there without replacing anything.
+
+        Raises
+        ------
+        InputError
+            If no run can be there.
+        """
+
+    def new_run(
+        self, files: RunDir, held: ExitStack, lost: Callable[[], None], /, *, overwrite: bool
+    ) -> AbstractContextManager[RunDir]:
+        """A new run, whole or not at all: where to make it, until it appears at the end of the block.
+
+        Parameters
+        ----------
+        files : RunDir
+            The run.
+        held : ExitStack
+            For its length the run is held, from the first moment on.
+        lost : callable
+            As of `hold`.
+        overwrite : bool
+            Whether a run that is there is replaced.
+
+        Raises
+        ------
+        InputError
+            If another process holds the run, or it cannot be made there.
+        """
+
+    def remove_leftovers(self, path: Path, /) -> None:
+        """Remove files that killed writers left in a directory and below it."""
+
+    def refuse_no_link(self, link: Path, /) -> None:
+        """Refuse a name that no pointer to a run can have.
+
+        Raises
+        ------
+        InputError
+            If something else is there, or nothing can be.
+        """
+
+    def point_to(self, link: Path, target: Path, /) -> None:
+        """Have a pointer name a run from now on: readers see the one before or this one, never neither."""
+
+
 def is_object(path: Path) -> bool:
     """Whether a path is of an object store."""
     return not isinstance(path, Path)
 
 
+def backend_of(path: Path) -> Backend:
+    """The back end that a path is of."""
+    return object_store if is_object(path) else directory
+
+
 def exists(path: Path) -> bool:
-    """Whether something has that name; not so, too, where nothing can: `Path.exists` raises where it is too long."""
-    with nullcontext() if is_object(path) else suppress(OSError, ValueError):
-        return path.exists()
-    return False
+    """Whether something has that name."""
+    return backend_of(path).exists(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all below it; see `Backend.remove_tree`."""
+    backend_of(path).remove_tree(path)
 
 
 def lies_in(path: Path, directory: Path) -> bool:
     """Whether a path is a directory or somewhere below it."""
-    if is_object(path) or is_object(directory):
-        return f"{path}/".startswith(str(directory).rstrip("/") + "/")
-    return path.resolve().is_relative_to(directory.resolve())
-
-
-def refuse_no_bucket(path: Path) -> None:
-    """Refuse to write where there is no bucket, or to a bucket as a whole.
-
-    Raises
-    ------
-    InputError
-        If so.
-    """
-    target: Any = path
-    bucket, _, key = target.path.partition("/")
-    if not key:
-        raise InputError(f"{path} is a whole bucket: give a name in it, such as {SCHEME}{bucket}/run")
-    if not target.fs.exists(bucket):
-        raise InputError(
-            f"there is no bucket {SCHEME}{bucket}, or you may not see it: make it first, or see to your keys"
-        )
-
-
-def remove_tree(path: Path, *, sparing: Collection[Path] = ()) -> None:
-    """Remove a directory and all below it, but for some files; in a directory for none.
-
-    What cannot be removed of a directory is left.
-
-    Raises
-    ------
-    PermissionError
-        If objects cannot be removed.
-    """
-    if not is_object(path):
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    target: Any = path
-    spared = {cast("Any", file).path for file in sparing}
-    keys = [key for key in target.fs.find(target.path) if key not in spared]
-    if keys:
-        target.fs.rm(keys)
-        # Of many that are removed at once the store's client does not say which it could not.
-        if left := set(target.fs.find(target.path)) & set(keys):
-            raise PermissionError(f"{len(left)} objects below {path} could not be removed: see to your keys")
-
-
-def free_space(directory: Path) -> float:
-    """Bytes that can be written; what an object store takes is not bounded."""
-    return float("inf") if is_object(directory) else shutil.disk_usage(directory).free
-
-
-def version_of(path: Path) -> str | None:
-    """What tells one state of an object from another; None if it is not there."""
-    target: Any = path
-    try:
-        tag: str = target.fs.info(target.path)["ETag"]
-    except FileNotFoundError:
-        return None
-    return tag
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write an object: whole, or not at all."""
-    target: Any = path
-    target.fs.pipe_file(target.path, content)
-
-
-def upload(source: Path, path: Path) -> None:
-    """Write a file's content to an object."""
-    target: Any = path
-    target.fs.put_file(str(source), target.path)
-
-
-def replace_seen(path: Path, content: bytes, seen: str | None) -> None:
-    """Write an object if it is still as it was seen: of that version, or not there.
-
-    Raises
-    ------
-    FileExistsError
-        If another has written it meanwhile.
-    """
-    target: Any = path
-    condition = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
-    try:
-        target.fs.pipe_file(target.path, content, **condition)
-    except OSError as error:
-        reply = getattr(error.__cause__, "response", {})
-        # A request whose answer was lost is sent again, and then meets what it has written itself.
-        if reply.get("Error", {}).get("Code") not in _CONFLICTS:
-            raise
-        if path.read_bytes() == content:
-            return
-        raise FileExistsError(errno.EEXIST, "another process has written it meanwhile", str(path)) from error
+    return f"{path.resolve()}/".startswith(f"{str(directory.resolve()).rstrip('/')}/")
 
 
 @contextmanager

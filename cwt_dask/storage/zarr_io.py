@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import zarr
 from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import FsspecStore, LocalStore, MemoryStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
 from cwt_dask.errors import DamageError, SurveyError
 from cwt_dask.storage.atomic import atomic_file
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from zarr.abc.store import Store
     from zarr.core.buffer import Buffer
 
 # What damaged files make Zarr and its codecs raise, and what those do that are missing or cannot be read.
@@ -73,7 +74,7 @@ def flushing_behind(group: zarr.Group) -> Iterator[None]:
         yield
 
 
-class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr's types
+class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's types
     """A directory that survives a crash of the machine: Zarr's own renames, but leaves the writing to the system.
 
     Nor does what is written push out of the system's memory what is read again: docs/design/0001-tiles.md.
@@ -117,48 +118,32 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy is not told of Zarr
             self._landing.pop(0).result()
 
 
-class _OfSurvey:
-    """Before the store that it is mixed with: Zarr takes a chunk that is not there for one of fill values."""
+class _WholeStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see Zarr's types
+    """A store in which no chunk may be missing: Zarr takes one that is not there for one of fill values."""
+
+    def __init__(self, store: Store, whole: str) -> None:
+        super().__init__(store)
+        self._whole = whole
+
+    def _with_store(self, store: Store) -> _WholeStore:
+        return _WholeStore(store, self._whole)
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
-        content: Buffer | None = await super().get(key, *args, **kwargs)  # type: ignore[misc] # of the store
+        """Read a chunk or metadata; see `zarr.abc.store.Store`."""
+        content: Buffer | None = await self._store.get(key, *args, **kwargs)
         if content is None and "/c/" in key:
-            self._lack(key)
+            if self._whole == "survey":
+                raise SurveyError(f"the survey's store has lost its chunk {key}: ingest the survey again")
+            raise DamageError(
+                f"the run's maps have lost their chunk {key}: cwt-dask verify says what else is damaged, and the run's "
+                "own command mends it"
+            )
         return content
 
-    def _lack(self, key: str) -> None:
-        raise SurveyError(f"the survey's store has lost its chunk {key}: ingest the survey again")
 
-
-class _OfRun(_OfSurvey):
-    def _lack(self, key: str) -> None:
-        raise DamageError(
-            f"the run's maps have lost their chunk {key}: cwt-dask verify says what else is damaged, and the run's own "
-            "command mends it"
-        )
-
-
-class _SurveyDirectory(_OfSurvey, DurableStore):
-    pass
-
-
-class _SurveyBucket(_OfSurvey, FsspecStore):  # type: ignore[misc] # mypy is not told of Zarr's types
-    pass
-
-
-class _RunDirectory(_OfRun, DurableStore):
-    pass
-
-
-class _RunBucket(_OfRun, FsspecStore):  # type: ignore[misc] # mypy is not told of Zarr's types
-    pass
-
-
-_DIRECTORIES = {"": DurableStore, "survey": _SurveyDirectory, "run": _RunDirectory}
-_BUCKETS = {"": FsspecStore, "survey": _SurveyBucket, "run": _RunBucket}
-
-
-def _store(path: Path, *, read_only: bool = False, whole: str = "") -> FsspecStore | DurableStore:
+def _store(path: Path, *, read_only: bool = False, whole: str = "") -> Store:
     if is_object(path):
-        return _BUCKETS[whole].from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
-    return _DIRECTORIES[whole](path, read_only=read_only)
+        store: Store = FsspecStore.from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
+    else:
+        store = DurableStore(path, read_only=read_only)
+    return _WholeStore(store, whole) if whole else store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from astropy.io import fits
@@ -12,7 +12,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
-from cwt_dask.storage.paths import is_object, version_of
+from cwt_dask.storage.paths import backend_of
 from cwt_dask.survey.headers import check_headers, damage_named
 from cwt_dask.survey.source import HDU_OR_BAND
 
@@ -118,14 +118,10 @@ def _open_bytes(path: Path, gzipped: bool, stack: ExitStack) -> Any:
     return stack.enter_context(gzip.open(handle)) if gzipped else handle
 
 
-def _state(path: Path) -> tuple[Any, ...]:
-    try:
-        if is_object(path):
-            return (version_of(path),)
-        state = path.stat()
-    except (OSError, ValueError):
-        return ()
-    return state.st_ino, state.st_size, state.st_mtime_ns
+def _state(path: Path) -> Any:
+    with suppress(OSError, ValueError):
+        return backend_of(path).version_of(path)
+    return None
 
 
 def _read_headers(path: Path, handle: Any) -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import uuid
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from astropy.units import Unit
 
 from cwt_dask.config.validation import shown
-from cwt_dask.errors import MachineError, SurveyError
-from cwt_dask.storage.paths import as_path, exists, is_object, refuse_no_bucket, remove_tree, replace_seen, store_errors
+from cwt_dask.errors import SurveyError
+from cwt_dask.storage.paths import as_path, backend_of, exists
 from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.statistics import Census, SurveyStatistics
@@ -20,12 +19,7 @@ from cwt_dask.survey.wcs import closes_circle, pixel_scale, repeats_edge_column,
 from cwt_dask.survey.writer import StoreWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from os import PathLike
-    from pathlib import Path
-
-# In a bucket, where nothing can be renamed: an object that exists as long as the store is not whole.
-_CLAIM = "unfinished"
 
 
 def scan(source: SurveySource) -> SurveyStatistics:
@@ -82,13 +76,16 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
     out = as_path(out)
     if exists(out):
         raise SurveyError(f"{out} exists: remove it or choose another name")
-    if not is_object(out) and not out.parent.is_dir():
-        raise SurveyError(f"{out.parent} is not a directory: create it first")
-    with (
-        OpenSurvey.open(source) as survey,
-        _appearing(out) as partial,
-        StoreWriter(partial, survey.shape, survey.dtypes) as writer,
-    ):
+    backend = backend_of(out)
+    if (parent := backend.on_disk(out.parent)) and not parent.is_dir():
+        raise SurveyError(f"{parent} is not a directory: create it first")
+    with ExitStack() as stack:
+        survey = stack.enter_context(OpenSurvey.open(source))
+        try:
+            new = stack.enter_context(backend.new_directory(out))
+        except OSError as error:
+            raise SurveyError(f"{out} cannot be written ({error.strerror or error}): choose another place") from error
+        writer = stack.enter_context(StoreWriter(new, survey.shape, survey.dtypes))
         census = Census()
         for strip in survey.strips():
             census.add(strip)
@@ -96,31 +93,6 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
                 writer.add(strip)
         writer.finish(survey.header_text, _statistics(survey, census))
     return Survey.open(out)
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Give a directory to write to, which appears as `out` when the block ends, and is removed on an error."""
-    partial = out if is_object(out) else out.with_name(f".{out.name}.{uuid.uuid4().hex}.partial")
-    try:
-        if is_object(out):
-            refuse_no_bucket(out)
-            replace_seen(out / _CLAIM, uuid.uuid4().hex.encode(), None)
-        else:
-            partial.mkdir()
-    except OSError as error:
-        raise SurveyError(f"{out} cannot be written ({error.strerror or error}): choose another place") from error
-    try:
-        yield partial
-        if is_object(out):
-            (out / _CLAIM).unlink()
-        else:
-            partial.rename(out)
-    except BaseException:
-        # The error that ended it must not be hidden.
-        with suppress(OSError, MachineError), store_errors():
-            remove_tree(partial)
-        raise
 
 
 def _known_unit(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cwt_dask.cwt.stopping import Moments
-from cwt_dask.storage.paths import is_object
+from cwt_dask.storage.paths import backend_of
 from cwt_dask.storage.zarr_io import create_group, flushing_behind
 from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
 
@@ -106,7 +106,7 @@ class _Spool:
     """
 
     def __init__(self, directory: Path, width: int, dtype: np.dtype[Any]) -> None:
-        self._file = tempfile.TemporaryFile(dir=None if is_object(directory) else directory)  # noqa: SIM115 - it is closed with the writer
+        self._file = tempfile.TemporaryFile(dir=backend_of(directory).on_disk(directory))  # noqa: SIM115 - it is closed with the writer
         self._columns = [slice(start, min(start + CHUNK, width)) for start in range(0, width, CHUNK)]
         self._dtype = dtype
 

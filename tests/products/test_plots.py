@@ -140,7 +140,9 @@ def test_what_is_no_image_is_refused(ring, name, index, message):
     "sources", [3, None, "all", np.arange(3), {"x_peak": ["a"], "y_peak": ["b"]}, Table({"name": ["a"]})["name"]]
 )
 def test_what_are_no_sources_is_refused(run, sources):
-    with pytest.raises(InputError, match="(?s)sources is .*: it must be True, False, or rows of a catalogue, with x_peak"):
+    with pytest.raises(
+        InputError, match="(?s)sources is .*: it must be True, False, or rows of a catalogue, with x_peak"
+    ):
         run.plot("model", sources=sources)
 
 

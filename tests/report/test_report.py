@@ -13,8 +13,8 @@ from cwt_dask.inspection.verify import verify_run
 from cwt_dask.report import write_report
 from cwt_dask.report.page import MARK
 from cwt_dask.runtime.progress import Reporter
+from cwt_dask.storage.directory import hold
 from cwt_dask.storage.ledger import read_records
-from cwt_dask.storage.lock import sole_driver
 
 
 class Messages(Reporter):
@@ -122,7 +122,7 @@ def test_a_report_that_fails_spoils_nothing(survey, tmp_path, capsys, monkeypatc
 
 def test_a_report_of_what_is_not_finished_or_held_is_refused(run, tmp_path, capsys):
     before = run.files.report.read_bytes()
-    with sole_driver(run.files):
+    with hold(run.files):
         assert main(["report", str(run.files.path)]) == 2
     assert "in use by process" in capsys.readouterr().err
     assert run.files.report.read_bytes() == before

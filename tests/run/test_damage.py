@@ -19,9 +19,9 @@ from skies import poisson_sky, write_survey
 from cwt_dask import run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.errors import CwtDaskError
+from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import last_failures, read_records, record_failure
-from cwt_dask.storage.lock import Driver, read_driver
 
 OPTIONS = {"n_scale": 1, "min_scale": 1.2, "step_scale": 1.5, "tol": 1e-9, "tile_size": 45, "workers": 0}
 

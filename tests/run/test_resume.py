@@ -17,9 +17,10 @@ from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.merge.certificate import is_as_sealed
 from cwt_dask.runtime.progress import Reporter
+from cwt_dask.storage.directory import hold
+from cwt_dask.storage.driver import Driver
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records, read_run_id
-from cwt_dask.storage.lock import Driver, sole_driver
 from cwt_dask.survey import SurveySource, ingest
 from cwt_dask.tiles.task import run_tile
 
@@ -277,7 +278,7 @@ def test_a_link_to_a_directory_elsewhere_is_followed(store, tmp_path):
 def test_a_run_that_another_process_carries_out_is_left_alone(run, store):
     """The lock is of the file, not of the process: two of one process exclude each other, too."""
     before = starts(run)
-    with sole_driver(run.files):
+    with hold(run.files):
         for options in ({}, {"overwrite": True}):
             with pytest.raises(InputError, match="in use by process"):
                 again(run, store, **options)
@@ -308,7 +309,7 @@ def test_what_killed_drivers_left_is_removed(run, store):
     assert [path.exists() for path in lost] == [False, True]
     alive = RunDir(files.path.with_name(f".run.{number[::-1]}"))
     alive.path.mkdir()
-    with sole_driver(alive):
+    with hold(alive):
         again(run, store, overwrite=True)
     assert not lost[1].exists()
     assert alive.path.exists()
@@ -336,7 +337,7 @@ def test_a_failed_tile_is_named_by_status_until_it_is_done(store, tmp_path, monk
 
 
 def test_status_says_in_whose_hands_a_run_is(run, capsys):
-    with sole_driver(run.files):
+    with hold(run.files):
         main(["status", str(run.files.path)])
     run.files.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=2**22 + 1))))
     main(["status", str(run.files.path)])

@@ -21,7 +21,7 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.clusters import local_client
 from cwt_dask.runtime.executors import WATCHDOG_SECONDS, InProcess, OnDask
 from cwt_dask.runtime.signals import SIGNALS, Stop, is_echo
-from cwt_dask.storage.lock import read_driver
+from cwt_dask.storage.driver import read_driver
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 40, "max_iter": 40, "stopping": "fixed"}
 COMMAND = [str(Path(sys.executable).with_name("cwt-dask")), "run"]

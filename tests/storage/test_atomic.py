@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from cwt_dask.errors import InputError
-from cwt_dask.storage.atomic import fresh_directory, write_atomically
+from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.directory import new_directory
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -29,7 +30,7 @@ def test_files_are_readable_as_the_users_mask_says(tmp_path):
 
 def test_a_directory_appears_at_the_end_with_all_its_parents(tmp_path):
     path = tmp_path / "a" / "b"
-    with fresh_directory(path) as fresh:
+    with new_directory(path, replaces=path.exists()) as fresh:
         (fresh / "file").touch()
         assert not path.exists()
     assert [entry.name for entry in path.iterdir()] == ["file"]
@@ -39,7 +40,7 @@ def test_a_directory_appears_at_the_end_with_all_its_parents(tmp_path):
 def test_a_directory_takes_the_place_of_what_was_there(tmp_path):
     path = tmp_path / "run"
     for name in ("old", "new"):
-        with fresh_directory(path) as fresh:
+        with new_directory(path, replaces=path.exists()) as fresh:
             (fresh / name).touch()
     assert [entry.name for entry in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
@@ -47,10 +48,10 @@ def test_a_directory_takes_the_place_of_what_was_there(tmp_path):
 
 def test_an_error_leaves_what_was_there_and_no_new_parents(tmp_path):
     path = tmp_path / "run"
-    with fresh_directory(path) as fresh:
+    with new_directory(path, replaces=path.exists()) as fresh:
         (fresh / "old").touch()
     for target in (path, tmp_path / "x" / "y"):
-        with pytest.raises(ZeroDivisionError), fresh_directory(target) as fresh:
+        with pytest.raises(ZeroDivisionError), new_directory(target, replaces=target.exists()) as fresh:
             (fresh / str(1 / 0)).touch()
     assert [entry.name for entry in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
@@ -58,7 +59,7 @@ def test_an_error_leaves_what_was_there_and_no_new_parents(tmp_path):
 
 def test_an_error_between_the_two_renames_brings_the_old_one_back(tmp_path, monkeypatch):
     path = tmp_path / "run"
-    with fresh_directory(path) as fresh:
+    with new_directory(path, replaces=path.exists()) as fresh:
         (fresh / "old").touch()
     replace = Path.replace
 
@@ -68,7 +69,7 @@ def test_an_error_between_the_two_renames_brings_the_old_one_back(tmp_path, monk
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", fail_for_the_new_one)
-    with pytest.raises(KeyboardInterrupt), fresh_directory(path) as fresh:
+    with pytest.raises(KeyboardInterrupt), new_directory(path, replaces=path.exists()) as fresh:
         (fresh / "new").touch()
     assert [entry.name for entry in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
@@ -78,7 +79,7 @@ def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "run"
 
     def make():
-        with fresh_directory(path, replaces=False) as fresh:
+        with new_directory(path) as fresh:
             (fresh / "new").touch()
             path.mkdir()
             (path / "other").touch()
@@ -92,12 +93,12 @@ def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path):
 def test_an_empty_directory_is_taken_over(tmp_path):
     path = tmp_path / "run"
     path.mkdir()
-    with fresh_directory(path, replaces=False) as fresh:
+    with new_directory(path) as fresh:
         (fresh / "new").touch()
     assert [entry.name for entry in path.iterdir()] == ["new"]
 
 
 def test_a_place_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot write to .*file"), fresh_directory(tmp_path / "file" / "run"):
+    with pytest.raises(NotADirectoryError), new_directory(tmp_path / "file" / "run"):
         pass

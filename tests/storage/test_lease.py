@@ -12,12 +12,13 @@ from skies import poisson_sky, write_survey
 from cwt_dask import run_survey
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, InterruptedRun
-from cwt_dask.pipeline import create as opening
+from cwt_dask.pipeline import create
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
-from cwt_dask.storage import lock as lease
+from cwt_dask.storage import object_store
+from cwt_dask.storage.driver import Driver, read_driver, this_machine
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.lock import Driver, read_driver, same_holder, sole_lease, this_machine
+from cwt_dask.storage.object_store import hold
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 1, "min_scale": 1.2, "max_iter": 2, "tile_size": 45}
 ELSEWHERE = Driver(4711, "elsewhere", "somebody", "2026-11-25T12:00:00+00:00", lease="theirs")
@@ -32,66 +33,66 @@ def never():
     pytest.fail("the lease was lost")
 
 
-def hold(files, driver):
+def leave(files, driver):
     files.driver.write_text(json.dumps(asdict(driver)))
 
 
 def test_a_lease_is_held_for_the_length_of_the_block(files):
-    with sole_lease(files, never) as before:
+    with hold(files, never) as before:
         assert before is None
         assert read_driver(files).host == socket.gethostname()
     assert not files.driver.exists()
 
 
 def test_nobody_else_may_hold_it(files):
-    hold(files, ELSEWHERE)
+    leave(files, ELSEWHERE)
     expected = "in use by process 4711 of somebody on elsewhere.*one that has died holds it for 10 minutes"
-    with pytest.raises(InputError, match=expected), sole_lease(files, never):
+    with pytest.raises(InputError, match=expected), hold(files, never):
         pass
     assert read_driver(files) == ELSEWHERE
 
 
 def test_what_is_no_driver_is_another_process(files):
     files.driver.write_text("nonsense")
-    with pytest.raises(InputError, match="in use by another process"), sole_lease(files, never):
+    with pytest.raises(InputError, match="in use by another process"), hold(files, never):
         pass
 
 
 def test_one_who_is_known_to_be_gone_holds_nothing(files):
     gone = replace(ELSEWHERE, machine=this_machine(), pid=2**22 + 1)
-    hold(files, gone)
-    with sole_lease(files, never) as before:
+    leave(files, gone)
+    with hold(files, never) as before:
         assert before == gone
 
 
 def test_one_who_was_not_heard_of_for_long_holds_nothing(files, monkeypatch):
-    hold(files, ELSEWHERE)
-    monkeypatch.setattr(lease, "STALE_SECONDS", 0.0)
-    with sole_lease(files, never) as before:
+    leave(files, ELSEWHERE)
+    monkeypatch.setattr(object_store, "STALE_SECONDS", 0.0)
+    with hold(files, never) as before:
         assert before == ELSEWHERE
 
 
 @pytest.fixture
 def taken_meanwhile(files, monkeypatch):
     """Have another driver take the lease between the look at it and what is done then."""
-    version_of = lease.version_of
+    version_of = object_store.version_of
 
     def late(path):
         seen = version_of(path)
-        hold(files, ELSEWHERE)
+        leave(files, ELSEWHERE)
         return seen
 
-    return lambda: monkeypatch.setattr(lease, "version_of", late)
+    return lambda: monkeypatch.setattr(object_store, "version_of", late)
 
 
 def test_of_two_who_take_it_at_once_one_gets_it(files, monkeypatch, taken_meanwhile):
     taken_meanwhile()
-    monkeypatch.setattr(lease, "_age", lambda _: lease.STALE_SECONDS)
+    monkeypatch.setattr(object_store, "_age", lambda _: object_store.STALE_SECONDS)
     with pytest.raises(
         InputError,
         match="was taken or left by process 4711 of somebody on elsewhere.* just now: give the same command again",
     ):
-        lease._take(files)
+        object_store._take(files)
 
 
 def wait_for(condition):
@@ -103,13 +104,13 @@ def wait_for(condition):
 
 
 def test_a_lease_is_renewed(files, server, monkeypatch):
-    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
-    with sole_lease(files, never):
+    monkeypatch.setattr(object_store, "RENEWAL_SECONDS", 0.01)
+    with hold(files, never):
         holder = read_driver(files)
         before = server.requests["PUT"]
         wait_for(lambda: server.requests["PUT"] > before + 2)
         assert read_driver(files) != holder
-        assert same_holder(read_driver(files), holder)
+        assert read_driver(files).lease == holder.lease
         # A store that does not answer for a while is no reason to give up.
         server.fault = lambda method, _: "throttled" if method == "GET" else None
         before = server.requests["GET"]
@@ -120,28 +121,28 @@ def test_a_lease_is_renewed(files, server, monkeypatch):
 
 
 def test_who_loses_a_lease_stops(files, monkeypatch):
-    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(object_store, "RENEWAL_SECONDS", 0.01)
     stop = Stop()
-    with sole_lease(files, stop.ask):
-        hold(files, ELSEWHERE)
+    with hold(files, stop.ask):
+        leave(files, ELSEWHERE)
         wait_for(lambda: stop.asked)
     # It is the other's.
     assert read_driver(files) == ELSEWHERE
 
 
 def test_who_finds_his_lease_gone_stops(files, monkeypatch):
-    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(object_store, "RENEWAL_SECONDS", 0.01)
     stop = Stop()
-    with sole_lease(files, stop.ask):
+    with hold(files, stop.ask):
         files.driver.unlink()
         wait_for(lambda: stop.asked)
 
 
 def test_two_of_one_process_do_not_hold_it_both(files):
     with (
-        sole_lease(files, never),
+        hold(files, never),
         pytest.raises(InputError, match="in use by process"),
-        sole_lease(files, never),
+        hold(files, never),
     ):
         pass
 
@@ -151,12 +152,12 @@ def test_who_loses_a_lease_while_making_a_run_leaves_it_to_the_other(files, tmp_
     stop = Stop()
 
     def taken_over(*_, **__):
-        hold(files, ELSEWHERE)
+        leave(files, ELSEWHERE)
         stop.ask()
 
-    monkeypatch.setattr(opening, "_check_disk", taken_over)
+    monkeypatch.setattr(create, "_check_disk", taken_over)
     with pytest.raises(InterruptedRun), ExitStack() as stack:
-        opening.create(files, survey, Options.parse(OPTIONS), Reporter(), stack, stop)
+        create.create(files, survey, Options.parse(OPTIONS), Reporter(), stack, stop)
     assert read_driver(files) == ELSEWHERE
     assert not files.run_id.exists()
     assert files.survey.exists()
@@ -164,22 +165,22 @@ def test_who_loses_a_lease_while_making_a_run_leaves_it_to_the_other(files, tmp_
 
 def test_a_run_that_appeared_before_the_lease_was_had_is_left_alone(files, tmp_path, monkeypatch):
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky((45, 45), seed=3))
-    look = opening.statistics_of
+    look = create.statistics_of
 
     def meanwhile(*arguments):
         files.settings.write_text("of another")
         return look(*arguments)
 
-    monkeypatch.setattr(opening, "statistics_of", meanwhile)
+    monkeypatch.setattr(create, "statistics_of", meanwhile)
     with pytest.raises(InputError, match="holds another run by now: give the same command again"):
         run_survey(survey, files.path, **OPTIONS)
     assert files.settings.read_text() == "of another"
 
 
 def test_who_loses_a_lease_while_renewing_it_stops(files, monkeypatch, taken_meanwhile):
-    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(object_store, "RENEWAL_SECONDS", 0.01)
     stop = Stop()
-    with sole_lease(files, stop.ask):
+    with hold(files, stop.ask):
         taken_meanwhile()
         wait_for(lambda: stop.asked)
 
@@ -188,7 +189,7 @@ def test_a_run_is_held_and_let_go(bucket, tmp_path):
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky((45, 45), seed=3))
     files = run_survey(survey, f"{bucket}/run", **OPTIONS).files
     assert not files.driver.exists()
-    hold(files, ELSEWHERE)
+    leave(files, ELSEWHERE)
     with pytest.raises(InputError, match="in use by process 4711"):
         run_survey(survey, files.path, **OPTIONS)
     with pytest.raises(InputError, match="in use by process 4711"):

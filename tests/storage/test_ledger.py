@@ -73,6 +73,7 @@ BLOCK = BlockRecord(
 def run_dir(tmp_path):
     files = RunDir(tmp_path)
     files.ledger.mkdir()
+    files.run_id.write_text(RECORD.run)
     return files
 
 

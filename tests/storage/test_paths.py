@@ -9,10 +9,10 @@ from skies import poisson_sky, write_survey
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, SurveyError
-from cwt_dask.reprocess import refuse_no_link
-from cwt_dask.storage import paths as places
+from cwt_dask.storage import object_store, paths
 from cwt_dask.storage.ledger import read_record, write_record
-from cwt_dask.storage.paths import as_path, replace_seen, version_of
+from cwt_dask.storage.object_store import refuse_no_link, remove_tree, replace, version_of
+from cwt_dask.storage.paths import as_path, lies_in
 from cwt_dask.survey import SurveySource, ingest
 
 FAST = {"workers": 0, "fits": "no", "n_scale": 1, "min_scale": 1.2, "max_iter": 2, "tile_size": 45, "stopping": "fixed"}
@@ -33,13 +33,13 @@ def test_of_two_that_write_one_record_at_once_one_is_refused(bucket, survey, mon
     run = run_survey(survey, f"{bucket}/run", **FAST)
     record = read_record(run.files.record(1))
     seen = version_of(run.files.record(1))
-    replace_seen(run.files.record(1), b"of another", seen)
-    monkeypatch.setattr("cwt_dask.storage.ledger.version_of", lambda _: seen)
+    replace(run.files.record(1), b"of another", seen)
+    monkeypatch.setattr(object_store, "version_of", lambda _: seen)
     with pytest.raises(FileExistsError, match="another process has written it meanwhile"):
         write_record(run.files, record)
     assert run.files.record(1).read_bytes() == b"of another"
     with pytest.raises(FileExistsError):
-        replace_seen(run.files.record(1), b"new", None)
+        replace(run.files.record(1), b"new", None)
 
 
 def test_places_that_cannot_be_used(bucket, survey, monkeypatch):
@@ -60,7 +60,7 @@ def test_places_that_cannot_be_used(bucket, survey, monkeypatch):
     assert [path.read_text() for path in mine] == ["mine"] * 3
     with pytest.raises(InputError, match="is a whole bucket: give a name in it, such as s3://.*/run"):
         run_survey(survey, f"s3://{bucket.path.partition('/')[0]}", **FAST | {"overwrite": True})
-    monkeypatch.setattr(places, "find_spec", lambda _: None)
+    monkeypatch.setattr(paths, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"needs packages for object stores: pip install 'cwt_dask\[s3\]'"):
         run_survey(survey, f"{bucket}/run", **FAST)
 
@@ -76,10 +76,10 @@ def test_what_is_no_path_is_refused(survey, tmp_path, name):
 
 
 def test_paths_of_disks_and_buckets_are_told_apart():
-    assert places.lies_in(as_path("s3://b/run/survey.zarr"), as_path("s3://b/run"))
-    assert not places.lies_in(as_path("s3://b/run-2"), as_path("s3://b/run"))
-    assert not places.lies_in(Path("/run"), as_path("s3://b/run"))
-    assert places.lies_in(as_path("s3://b/survey.zarr"), as_path("s3://b"))
+    assert lies_in(as_path("s3://b/run/survey.zarr"), as_path("s3://b/run"))
+    assert not lies_in(as_path("s3://b/run-2"), as_path("s3://b/run"))
+    assert not lies_in(Path("/run"), as_path("s3://b/run"))
+    assert lies_in(as_path("s3://b/survey.zarr"), as_path("s3://b"))
     assert as_path("survey.fits") == Path("survey.fits")
     assert str(as_path("s3://b//run/")) == "s3://b/run"
 
@@ -108,13 +108,13 @@ def test_what_cannot_be_removed_is_not_taken_for_removed(bucket, server):
     (bucket / "run" / "object").write_text("there")
     server.fault = lambda method, _: "denied" if method == "POST" else None
     with pytest.raises(PermissionError, match="1 objects below .* could not be removed: see to your keys"):
-        places.remove_tree(bucket / "run")
+        remove_tree(bucket / "run")
 
 
 def test_other_errors_than_conflicts_stay_what_they_are(bucket, server):
     server.fault = lambda method, _: "throttled" if method == "PUT" else None
     with pytest.raises(OSError, match="reduce your request rate"):
-        replace_seen(bucket / "object", b"", None)
+        replace(bucket / "object", b"", None)
 
 
 def test_a_store_that_is_throttled_while_a_run_is_opened_is_no_wrong_directory(bucket, server, survey, capsys):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from cwt_dask.storage.atomic import write_atomically
-from cwt_dask.storage.lock import this_machine
+from cwt_dask.storage.driver import this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Maker:
     Attributes
     ----------
     machine : str
-        Which start of which machine, as `cwt_dask.storage.lock.this_machine` has it.
+        Which start of which machine, as `cwt_dask.storage.driver.this_machine` has it.
     pid : int
         Number of the process there.
     cluster, job : str

@@ -23,7 +23,7 @@ from cwt_dask.runtime.clusters.extras import load, options_of
 from cwt_dask.runtime.clusters.jobs import ANSWER_SECONDS, Jobs, careful, watched
 from cwt_dask.runtime.clusters.private import private_directory
 from cwt_dask.runtime.clusters.tls import kept_in, security
-from cwt_dask.storage.paths import is_object
+from cwt_dask.storage.paths import backend_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,7 +52,7 @@ def join(execution: Execution, run_dir: Path, progress: Reporter, stop: Stop) ->
         If dask-jobqueue does not take its options, or it is not said how many workers there may be.
     """
     jobqueue = load("dask_jobqueue.slurm", "slurm")
-    shared = Path.cwd() if is_object(run_dir) else run_dir.resolve().parent
+    shared = backend_of(run_dir).on_disk(run_dir.resolve().parent) or Path.cwd()
     if srun.is_step():
         return srun.join(jobqueue, execution, shared)
     if not execution.workers:

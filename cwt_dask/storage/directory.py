@@ -1,0 +1,250 @@
+"""The back end of directories: new files are written beside the old ones and renamed; a run is held by a file lock.
+
+See `cwt_dask.storage.paths.Backend` for what each function is for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import uuid
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from cwt_dask.errors import InputError
+from cwt_dask.storage.driver import Driver, read_driver
+from cwt_dask.storage.layout import RunDir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import Any, BinaryIO
+
+keeps_old = True
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+
+def on_disk(path: Path) -> Path | None:
+    """The path itself."""
+    return path
+
+
+def exists(path: Path) -> bool:
+    """Whether something has that name; not so, too, where nothing can: `Path.exists` raises where it is too long."""
+    with suppress(OSError, ValueError):
+        return path.exists()
+    return False
+
+
+def version_of(path: Path) -> Any:
+    """Inode, size and time of a file."""
+    with suppress(FileNotFoundError):
+        state = path.stat()
+        return state.st_ino, state.st_size, state.st_mtime_ns
+    return None
+
+
+@contextmanager
+def atomic_file(path: Path, *, cached: bool) -> Iterator[BinaryIO]:
+    """A file to write that appears when it is whole, and on the disk."""
+    temporary = _beside(path)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            if not cached and hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def drafted_file(path: Path) -> Iterator[Path]:
+    """A file to be written to by name, that is renamed when it is whole."""
+    draft = _beside(path)
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        # A name that cannot be has no file either; what is wrong with it was raised above.
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def replace(path: Path, content: bytes, _seen: object, /) -> None:
+    """Write a file; the lock keeps other drivers out, and of two tasks that write one record both write the same."""
+    with atomic_file(path, cached=True) as file:
+        file.write(content)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all below it; what cannot be removed is left."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def free_space(path: Path) -> float:
+    """Bytes free on the disk."""
+    return shutil.disk_usage(path).free
+
+
+@contextmanager
+def new_directory(path: Path, *, replaces: bool = False) -> Iterator[Path]:
+    """A directory that appears at `path` at the end, in place of what was there if it `replaces` that.
+
+    On any error what was there stays.
+    """
+    absent = [parent for parent in path.parents if not exists(parent)]
+    fresh = _beside(path)
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        if replaces:
+            _swap(fresh, path)
+        else:
+            _appear(fresh, path)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        for parent in absent:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+@contextmanager
+def hold(
+    files: RunDir, _lost: Callable[[], None] | None = None, /, *, moves_to: RunDir | None = None
+) -> Iterator[Driver | None]:
+    """Hold a run directory by a lock, which the system releases when the process ends, however it ends.
+
+    The directory may be renamed meanwhile: to where it `moves_to`.
+    """
+    lock, this = FileLock(files.lock), Driver.this()
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        holder = read_driver(files) or "another process"
+        raise InputError(
+            f"{files.path} is in use by {holder}: wait until that has ended, or choose another directory"
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            _refuse_not_writable(files, error)
+            raise
+        raise InputError(
+            f"{files.path} lies on a file system without locks ({error.strerror}): choose another place, or have it "
+            "mounted with them"
+        ) from error
+    try:
+        before = read_driver(files)
+        try:
+            replace(files.driver, this.content, None)
+        except OSError as error:
+            _refuse_not_writable(files, error)
+            raise
+        yield before
+    finally:
+        there = moves_to or files
+        if read_driver(there) == this:
+            with suppress(OSError):
+                there.driver.unlink()
+        lock.release()
+
+
+def _refuse_not_writable(files: RunDir, error: OSError) -> None:
+    if error.errno in _NOT_WRITABLE:
+        raise InputError(
+            f"cannot write to {files.path} ({error.strerror}): have it made writable, or choose another directory"
+        ) from error
+
+
+def is_free(files: RunDir) -> bool:
+    """Whether nothing lies there, or an empty directory."""
+    return not exists(files.path) or (files.path.is_dir() and not any(files.path.iterdir()))
+
+
+@contextmanager
+def new_run(files: RunDir, held: ExitStack, _lost: Callable[[], None], /, *, overwrite: bool) -> Iterator[RunDir]:
+    """A run directory that is filled beside its place, and renamed when it is whole; the old one stays until then."""
+    replaces = overwrite and not is_free(files)
+    with hold(files) if replaces else nullcontext(), ExitStack() as stack:
+        _remove_dead(files)
+        try:
+            fresh = stack.enter_context(new_directory(files.path, replaces=replaces))
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {files.path.parent} ({error.strerror}): choose another directory"
+            ) from error
+        new = RunDir(fresh)
+        held.enter_context(hold(new, moves_to=files))
+        yield new
+
+
+def leftovers(directory: Path, name: str = "") -> list[Path]:
+    """Files and directories that killed writers left in a directory, of one name, or of any."""
+    # A hidden name, and the number that keeps writers apart.
+    own = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}(\.old)?")
+    return sorted(path for path in directory.glob(".*") if own.fullmatch(path.name))
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove files that killed writers left in a directory and all below it."""
+    for folder in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
+        for path in leftovers(folder):
+            if path.is_file():
+                path.unlink(missing_ok=True)
+
+
+def refuse_no_link(link: Path) -> None:
+    """Refuse a name that no symbolic link can have."""
+    if link.exists() and not link.is_symlink():
+        raise InputError(f"{link} is not a symbolic link: it is not replaced, choose another name")
+    if not link.parent.is_dir():
+        raise InputError(f"{link.parent} is not a directory: create it first")
+
+
+def point_to(link: Path, target: Path) -> None:
+    """Make or replace a symbolic link."""
+    temporary = _beside(link)
+    temporary.symlink_to(os.path.relpath(target, link.parent.resolve()))
+    temporary.replace(link)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _remove_dead(files: RunDir) -> None:
+    """Remove what drivers left that died before their run had appeared; those that live hold theirs."""
+    for path in leftovers(files.path.parent, files.path.name):
+        # Another starter may be at it, too, or it may be another user's.
+        with suppress(InputError, OSError), hold(RunDir(path)):
+            remove_tree(path)
+
+
+def _appear(fresh: Path, path: Path) -> None:
+    try:
+        # An empty directory is replaced.
+        fresh.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be made ({error.strerror}): did another run appear there meanwhile?"
+        ) from error
+
+
+def _swap(fresh: Path, path: Path) -> None:
+    old = path.with_name(f"{_beside(path).name}.old")
+    path.replace(old)
+    try:
+        fresh.replace(path)
+    except BaseException:
+        old.replace(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,251 @@
+"""The back end of object stores: objects appear whole, but nothing can be renamed or locked.
+
+A run is made where it will be, with a mark until it is whole, and held by a lease: docs/design/0012-object-stores.md.
+See `cwt_dask.storage.paths.Backend` for what each function is for.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import threading
+import uuid
+from contextlib import contextmanager, suppress
+from dataclasses import replace as with_fields
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from cwt_dask.errors import InputError
+from cwt_dask.storage.driver import Driver, read_driver
+from cwt_dask.storage.layout import UNFINISHED, RunDir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from contextlib import ExitStack
+    from typing import BinaryIO
+
+keeps_old = False
+SCHEME = "s3://"
+RENEWAL_SECONDS = 60.0
+# Clocks of machines that share a store agree much better than that.
+STALE_SECONDS = 600.0
+# What a store answers where the condition of a request does not hold.
+_CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict"}
+
+
+def on_disk(_path: Path, /) -> Path | None:
+    """None."""
+    return None
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such an object, or one below."""
+    return path.exists()
+
+
+def version_of(path: Path) -> Any:
+    """The store's tag of an object's content."""
+    target: Any = path
+    with suppress(FileNotFoundError):
+        return target.fs.info(target.path)["ETag"]
+    return None
+
+
+@contextmanager
+def atomic_file(path: Path, *, cached: bool) -> Iterator[BinaryIO]:  # noqa: ARG001 - of directories
+    """A file in memory, that is put when it is whole."""
+    content = io.BytesIO()
+    yield content
+    _put(path, content.getvalue())
+
+
+@contextmanager
+def drafted_file(path: Path) -> Iterator[Path]:
+    """A file on disk, that is put when it is whole."""
+    target: Any = path
+    with TemporaryDirectory() as directory:
+        draft = Path(directory, path.name)
+        yield draft
+        target.fs.put_file(str(draft), target.path)
+
+
+def replace(path: Path, content: bytes, seen: object) -> None:
+    """Put an object on the condition that it is still of the version that was seen."""
+    target: Any = path
+    condition = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
+    try:
+        target.fs.pipe_file(target.path, content, **condition)
+    except OSError as error:
+        reply = getattr(error.__cause__, "response", {})
+        # A request whose answer was lost is sent again, and then meets what it has written itself.
+        if reply.get("Error", {}).get("Code") not in _CONFLICTS:
+            raise
+        if path.read_bytes() == content:
+            return
+        raise FileExistsError(errno.EEXIST, "another process has written it meanwhile", str(path)) from error
+
+
+def remove_tree(path: Path, *, sparing: Collection[Path] = ()) -> None:
+    """Remove all objects below a name, but for some.
+
+    Raises
+    ------
+    PermissionError
+        If objects cannot be removed.
+    """
+    target: Any = path
+    spared = {file.path for file in sparing}  # type: ignore[attr-defined] # of universal_pathlib
+    keys = [key for key in target.fs.find(target.path) if key not in spared]
+    if keys:
+        target.fs.rm(keys)
+        # Of many that are removed at once the store's client does not say which it could not.
+        if left := set(target.fs.find(target.path)) & set(keys):
+            raise PermissionError(f"{len(left)} objects below {path} could not be removed: see to your keys")
+
+
+def free_space(_path: Path, /) -> float:
+    """Not bounded."""
+    return float("inf")
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """The name itself, claimed by a mark that is removed at the end."""
+    _refuse_no_bucket(path)
+    claim = path / UNFINISHED
+    replace(claim, uuid.uuid4().hex.encode(), None)
+    try:
+        yield path
+        claim.unlink()
+    except BaseException:
+        # What ended it must not be hidden.
+        with suppress(Exception):
+            remove_tree(path)
+        raise
+
+
+@contextmanager
+def hold(files: RunDir, lost: Callable[[], None], /) -> Iterator[Driver | None]:
+    """Hold a run by a lease, which another driver may take when it was not renewed for ten minutes."""
+    before, this = _take(files)
+    ended = threading.Event()
+    renewer = threading.Thread(target=_renew, args=(files, this, ended, lost), daemon=True)
+    renewer.start()
+    try:
+        yield before
+    finally:
+        ended.set()
+        renewer.join()
+        # What ended the block must not be hidden by a store that does not answer: the lease gets stale.
+        with suppress(Exception):
+            if _same_lease(read_driver(files), this):
+                files.driver.unlink()
+
+
+def is_free(files: RunDir) -> bool:
+    """Whether nothing lies there, or what was not made to the end."""
+    _refuse_no_bucket(files.path)
+    there = {path.name for path in files.path.iterdir()} if files.path.exists() else set()
+    return there <= {files.driver.name} or files.unfinished.name in there
+
+
+@contextmanager
+def new_run(files: RunDir, held: ExitStack, lost: Callable[[], None], /, *, overwrite: bool) -> Iterator[RunDir]:
+    """A run where it will be, marked as unfinished until it is whole; what was there is removed first."""
+    held.enter_context(hold(files, lost))
+    if not is_free(files) and not overwrite:
+        raise InputError(f"{files.path} holds another run by now: give the same command again to go on with that")
+    ours = read_driver(files)
+    _put(files.unfinished, b"")
+    # Without its settings the rest is not taken for a run.
+    files.settings.unlink(missing_ok=True)
+    try:
+        remove_tree(files.path, sparing=(files.driver, files.unfinished))
+        yield files
+        files.unfinished.unlink()
+    except BaseException:
+        # What ended it must not be hidden; nor is anything of another driver removed that has the lease now.
+        with suppress(Exception):
+            if _same_lease(read_driver(files), ours):
+                remove_tree(files.path)
+        raise
+
+
+def remove_leftovers(_directory: Path, /) -> None:
+    """There are none: objects appear whole."""
+
+
+def refuse_no_link(link: Path) -> None:
+    """Refuse an object that holds something else than a URL."""
+    if link.exists() and not link.read_bytes().startswith(SCHEME.encode()):
+        raise InputError(f"{link} holds something else than a URL: it is not replaced, choose another name")
+
+
+def point_to(link: Path, target: Path) -> None:
+    """Write an object that holds the URL."""
+    _put(link, str(target).encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    target: Any = path
+    target.fs.pipe_file(target.path, content)
+
+
+def _refuse_no_bucket(path: Path) -> None:
+    target: Any = path
+    bucket, _, key = target.path.partition("/")
+    if not key:
+        raise InputError(f"{path} is a whole bucket: give a name in it, such as {SCHEME}{bucket}/run")
+    if not target.fs.exists(bucket):
+        raise InputError(
+            f"there is no bucket {SCHEME}{bucket}, or you may not see it: make it first, or see to your keys"
+        )
+
+
+def _take(files: RunDir) -> tuple[Driver | None, Driver]:
+    """Take the lease: the driver that had it before and did not end by itself, and this one."""
+    this = with_fields(Driver.this(), lease=uuid.uuid4().hex)
+    try:
+        seen, holder = version_of(files.driver), read_driver(files)
+        if seen is not None and not (holder and holder.is_gone) and _age(files) < STALE_SECONDS:
+            raise InputError(
+                f"{files.path} is in use by {holder or 'another process'}: wait until that has ended, or choose "
+                f"another; one that has died holds it for {STALE_SECONDS / 60:.0f} minutes"
+            )
+        replace(files.driver, this.content, seen)
+    except (FileExistsError, FileNotFoundError) as error:
+        raise InputError(
+            f"{files.path} was taken or left by {read_driver(files) or 'another process'} just now: give the same "
+            "command again"
+        ) from error
+    return holder if seen is not None else None, this
+
+
+def _renew(files: RunDir, this: Driver, ended: threading.Event, lost: Callable[[], None]) -> None:
+    while not ended.wait(RENEWAL_SECONDS):
+        # A store that does not answer may do so the next time.
+        with suppress(Exception):
+            try:
+                seen = version_of(files.driver)
+                ours = _same_lease(Driver(**json.loads(files.driver.read_bytes())), this)
+                if ours:
+                    # Of other content each time, so that its version tells one renewal from another.
+                    replace(files.driver, with_fields(this, renewal=uuid.uuid4().hex).content, seen)
+            except (FileExistsError, FileNotFoundError):
+                ours = False
+            if not ours:
+                lost()
+                return
+
+
+def _same_lease(one: Driver | None, other: Driver | None) -> bool:
+    """Whether two states of `driver.json` are of one lease, however often it was renewed."""
+    return one is not None and other is not None and one.lease == other.lease
+
+
+def _age(files: RunDir) -> float:
+    """Seconds since the lease was last renewed."""
+    return datetime.now(UTC).timestamp() - files.driver.stat().st_mtime
