@@ -1,4 +1,4 @@
-"""Simulated surveys: what is asked for, reproducible, in bounded memory, and with the truth told."""
+"""Simulated surveys: what is asked for, reproducible, in bounded memory, and with the true sources."""
 
 import numpy as np
 import pytest
@@ -18,16 +18,16 @@ def simulated(tmp_path_factory):
     folder = tmp_path_factory.mktemp("simulated")
     simulate(folder / "survey.fits", (300, 700), seed=4, n_sources=200, truth=folder / "truth.ecsv")
     with fits.open(folder / "survey.fits") as hdus:
-        planes = {hdu.name: hdu.data.astype(hdu.data.dtype.newbyteorder("=")) for hdu in hdus}
+        images = {hdu.name: hdu.data.astype(hdu.data.dtype.newbyteorder("=")) for hdu in hdus}
         headers = {hdu.name: hdu.header for hdu in hdus}
-    return folder, planes, headers
+    return folder, images, headers
 
 
-def test_planes_and_header(simulated):
-    folder, planes, headers = simulated
-    assert list(planes) == ["COUNTS", "BACKGROUND", "EXPOSURE"]
-    assert [plane.dtype for plane in planes.values()] == [np.int32, np.float32, np.float32]
-    assert {plane.shape for plane in planes.values()} == {(300, 700)}
+def test_images_and_header(simulated):
+    folder, images, headers = simulated
+    assert list(images) == ["COUNTS", "BACKGROUND", "EXPOSURE"]
+    assert [image.dtype for image in images.values()] == [np.int32, np.float32, np.float32]
+    assert {image.shape for image in images.values()} == {(300, 700)}
     assert headers["EXPOSURE"]["BUNIT"] == "cm2 s"
     for header in headers.values():
         centre = WCS(header).pixel_to_world(349.5, 149.5)
@@ -38,10 +38,10 @@ def test_planes_and_header(simulated):
 
 
 def test_it_is_a_good_survey(simulated):
-    folder, planes, _ = simulated
+    folder, images, _ = simulated
     statistics = scan(SurveySource.of(folder / "survey.fits"))
     assert statistics.warnings == ()
-    assert statistics.counts_sum == planes["COUNTS"].sum()
+    assert statistics.counts_sum == images["COUNTS"].sum()
 
 
 def test_the_sky_is_brighter_towards_plane_and_centre(simulated):
@@ -52,13 +52,13 @@ def test_the_sky_is_brighter_towards_plane_and_centre(simulated):
 
 
 def test_counts_are_poisson_about_background_and_sources(simulated):
-    folder, planes, _ = simulated
+    folder, images, _ = simulated
     truth = Table.read(folder / "truth.ecsv")
     expected = Sky((300, 700), 0.1, truth).expected(0, 300)
-    pull = (planes["COUNTS"] - expected) / np.sqrt(expected)
+    pull = (images["COUNTS"] - expected) / np.sqrt(expected)
     assert abs(pull.mean()) < 5 / pull.size**0.5
     assert pull.var() == pytest.approx(1, abs=0.03)
-    excess = expected - planes["BACKGROUND"]
+    excess = expected - images["BACKGROUND"]
     assert excess.min() > -1e-6
     inside = np.abs(truth["x"] - 349.5) < 300
     inside &= np.abs(truth["y"] - 149.5) < 100
@@ -99,13 +99,12 @@ def test_populations(tmp_path):
 
 
 def test_a_seed_decides_everything(tmp_path):
-    def planes(name, seed):
-        truth = simulate(tmp_path / name, (150, 80), seed)
-        return (tmp_path / name).read_bytes(), truth
-
-    one, again, other = planes("a.fits", 3), planes("b.fits", 3), planes("c.fits", 4)
-    assert one[0] == again[0] != other[0]
-    assert (one[1] == again[1]).all()
+    truths = {
+        name: simulate(tmp_path / name, (150, 80), seed) for name, seed in [("a.fits", 3), ("b.fits", 3), ("c.fits", 4)]
+    }
+    one, again, other = ((tmp_path / name).read_bytes() for name in truths)
+    assert one == again != other
+    assert (truths["a.fits"] == truths["b.fits"]).all()
 
 
 def test_number_of_sources_follows_the_area(tmp_path):
@@ -131,8 +130,8 @@ def test_the_map_fits_the_sky(tmp_path, shape, pixel):
         ({"seed": -1}, "seed is -1: it must be 0 or more"),
         ({"n_sources": -3}, "n_sources is -3: it must be 0 or more"),
         ({"out": "survey.fits.gz"}, "is no name of a plain FITS file: choose one that ends in .fits"),
-        ({"out": "nowhere/survey.fits"}, "nowhere is not a directory: create it first"),
-        ({"truth": "nowhere/truth.ecsv"}, "nowhere is not a directory: create it first"),
+        ({"out": "absent/survey.fits"}, "absent is not a directory: create it first"),
+        ({"truth": "absent/truth.ecsv"}, "absent is not a directory: create it first"),
         ({"out": "here.fits"}, "here.fits exists: choose another name, or --overwrite"),
         ({"truth": "here.fits"}, "here.fits exists: choose another name, or --overwrite"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class CWT:
     """Iterative continuous wavelet transform source detection on one image.
 
@@ -39,7 +40,7 @@ class CWT:
         Stop when the variance of the residual changes by less than this, relative to the iteration before; 0 means
         that all `max_iter` iterations are done.
     significance_threshold : float, optional
-        Pixels whose transform / error is above it join the support.
+        Pixels with a transform / error above it join the support.
     significance_island_threshold : float or None, optional
         Islands (4-connected) of such pixels are dropped if their largest transform / error is below it.
     remove_isolated : bool, optional
@@ -76,36 +77,27 @@ class CWT:
     [0, 1, 2]
     """
 
-    def __init__(
-        self,
-        kernels: CWTKernels,
-        max_iter: int = 10,
-        tol: float = 1e-5,
-        significance_threshold: float = 3.0,
-        significance_island_threshold: float | None = None,
-        remove_isolated: bool = True,
-        keep_history: bool = False,
-    ) -> None:
-        if not isinstance(max_iter, int | np.integer) or max_iter < 1:
-            raise SettingsError(f"max_iter is {max_iter}: it must be a whole number of at least 1")
-        if max_iter > MOST_ITERATIONS:
-            raise SettingsError(f"max_iter is {max_iter}: it must be at most {MOST_ITERATIONS}")
-        if not (math.isfinite(tol) and tol >= 0):
-            raise SettingsError(f"tol is {tol}: it must be a number of at least 0")
-        if not math.isfinite(significance_threshold):
-            raise SettingsError(f"significance_threshold is {significance_threshold}: it must be a number")
-        if significance_island_threshold is not None and not math.isfinite(significance_island_threshold):
-            raise SettingsError(
-                f"significance_island_threshold is {significance_island_threshold}: it must be a number or None"
-            )
-        self.kernels = kernels
-        self.max_iter = max_iter
-        self.tol = tol
-        self.significance_threshold = significance_threshold
-        self.significance_island_threshold = significance_island_threshold
-        self.remove_isolated = remove_isolated
-        self.keep_history = keep_history
-        self.history: list[CWTData] = []
+    kernels: CWTKernels
+    max_iter: int = 10
+    tol: float = 1e-5
+    significance_threshold: float = 3.0
+    significance_island_threshold: float | None = None
+    remove_isolated: bool = True
+    keep_history: bool = False
+    history: list[CWTData] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_iter, int | np.integer) or self.max_iter < 1:
+            raise SettingsError(f"max_iter is {self.max_iter}: it must be a whole number of at least 1")
+        if self.max_iter > MOST_ITERATIONS:
+            raise SettingsError(f"max_iter is {self.max_iter}: it must be at most {MOST_ITERATIONS}")
+        if not (math.isfinite(self.tol) and self.tol >= 0):
+            raise SettingsError(f"tol is {self.tol}: it must be a number of at least 0")
+        if not math.isfinite(self.significance_threshold):
+            raise SettingsError(f"significance_threshold is {self.significance_threshold}: it must be a number")
+        island = self.significance_island_threshold
+        if island is not None and not math.isfinite(island):
+            raise SettingsError(f"significance_island_threshold is {island}: it must be a number or None")
 
     def analyze(self, data: CWTData) -> None:
         """Detect sources in `data`, which holds the results afterwards, and no earlier ones.
@@ -153,17 +145,17 @@ class CWT:
         # Zeros as wide as the kernels reach make circular convolution linear.
         shape = data.field.counts.shape
         box = (fast_length(shape[0] + self.kernels.reach), fast_length(shape[1] + self.kernels.reach))
-        field = _in_box(data.field, box)
+        padded = _in_box(data.field, box)
         spectra = kernel_spectra(self.kernels, box)
         criteria = Criteria(
             significance_threshold=self.significance_threshold,
             significance_island_threshold=self.significance_island_threshold,
             remove_isolated=self.remove_isolated,
-            rounding=rounding_level(float(max(field.counts.max(), field.background.max()))),
+            rounding=rounding_level(float(max(padded.counts.max(), padded.background.max()))),
         )
         # Before the workspace: its spectra use the buffers that this gives back.
-        background_approx = _corner(smooth(field.background, field.valid, spectra), shape)
-        workspace = Workspace(field, spectra, criteria)
+        background_approx = _corner(smooth(padded.background, padded.valid, spectra), shape)
+        workspace = Workspace(padded, spectra, criteria)
 
         core = slice(0, shape[0]), slice(0, shape[1])
         state = State.start(self.kernels.n_scale, box, core, with_cubes=True)

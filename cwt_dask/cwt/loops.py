@@ -171,7 +171,7 @@ def add_positive(
     transform_2d: NDArray[np.float64],
     model: NDArray[np.float64],
 ) -> None:
-    """Add the sum over scales, where it is positive, to the model, at the pixels whose first scale this is.
+    """Add the sum over scales, where it is positive, to the model, at pixels that have this as their first scale.
 
     Parameters
     ----------

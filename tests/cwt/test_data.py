@@ -186,10 +186,6 @@ def test_tables_leave_out_what_is_not_a_number():
     (row,) = [row for row in data.info_table if row["Name"] == "error"]
     assert list(row)[2:] == pytest.approx(expected, rel=1e-12)
     assert np.isfinite(data.significance.data).all()
-
-
-def test_a_table_of_nothing_but_nan():
-    data = CWTData(poisson_counts(), blank(0.5), n_scale=1)
     data.state.error[:] = np.nan
     assert np.isnan(data.cube_info("error")["Source"][2:].astype(float)).all()
 

@@ -84,23 +84,6 @@ def test_in_a_box_it_is_the_circular_convolution_however_small_the_box(kernels, 
         np.testing.assert_allclose(ours, folded, rtol=0, atol=1e-13 * scale)
 
 
-@pytest.mark.parametrize("kernels", KERNELS)
-def test_neither_threads_nor_blocks_change_bits(monkeypatch, kernels):
-    image = np.random.default_rng(1).normal(size=(90, 100))
-    found = []
-    for threads, block_bytes in [(1, 2**19), (2, 2**19), (1, 2**12), (2, 2**12), (2, 1)]:
-        monkeypatch.setattr("cwt_dask.cwt.spectra.BLOCK_BYTES", block_bytes)
-        spectra = kernel_spectra(kernels, (90, 100), threads)
-        assert len(row_blocks((90, 100))) == {2**19: 1, 2**12: 18, 1: 90}[block_bytes]
-        found.append(
-            [image.tobytes() for image in (*forward(spectra, image), *backward(spectra, *forward(spectra, image)))]
-        )
-        for _, spectrum in every_kernel(kernels, spectra):
-            found[-1] += [spectrum.along_y.tobytes(), spectrum.along_x.tobytes()]
-            found[-1].append(convolved(spectra, image, spectrum).tobytes())
-    assert all(bits == found[0] for bits in found)
-
-
 @settings(max_examples=25, deadline=None)
 @given(shapes, st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_several_images_go_there_and_back_at_once(box, n_images, seed):
