@@ -24,16 +24,7 @@ LEFT_OUT = {
 }
 MANY_PARAMETERS = 3
 PENDING = (
-    "cli",
-    "inspection",
-    "merge",
-    "pipeline",
-    "planning",
-    "report",
-    "run_survey",
-    "SurveyRun",
-    "plan_survey",
-    "reprocess",
+    "cli inspection merge pipeline cwt_dask runtime clusters storage tiles run_survey SurveyRun plan_survey reprocess"
 )
 
 
