@@ -105,9 +105,9 @@ class Iteration:
         if not self._state().complete:
             # What it says is not so any more, and flags of tiles that are done again have to be set again.
             self.files.certificate.unlink(missing_ok=True)
-            self.blocks = {block: self._check(block) for block in self.files.begun_blocks}
+            self.blocks = {block: self._check(block) for block in reversed(self.files.begun_blocks)}
         n_ends = 0
-        while block := next_block(self._state()):
+        while block := self._next():
             n_ends += block.ends
             if n_ends > MOST_ENDS:
                 raise RunError(
@@ -144,9 +144,16 @@ class Iteration:
     def _tiles(self) -> range:
         return range(self.plan.grid.n_tiles)
 
+    def _next(self) -> Block | None:
+        state = self._state()
+        if state.may_look_ahead:
+            tiles, scatter = self._look_ahead
+            state = replace(state, look_ahead=tuple(tiles), scatter=scatter)
+        return next_block(state)
+
     def _state(self) -> RunState:
         plan = self.plan
-        state = RunState(
+        return RunState(
             settings=plan.settings,
             n_tiles=plan.grid.n_tiles,
             waits=plan.waits,
@@ -157,10 +164,6 @@ class Iteration:
             settled=self.settled.stop if self.settled else 0,
             lists_open_islands=self.files.open_islands(plan.settings.max_iter).exists(),
         )
-        if state.may_look_ahead:
-            tiles, scatter = self._look_ahead
-            return replace(state, look_ahead=tuple(tiles), scatter=scatter)
-        return state
 
     @cached_property
     def _look_ahead(self) -> tuple[list[int], float]:
