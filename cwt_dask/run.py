@@ -133,7 +133,7 @@ def execute(
     progress: Reporter | None = None,
     earlier: RunDir | None = None,
 ) -> SurveyRun:
-    """Carry out a run; tiles that an earlier run has done and that would come out the same are taken over."""
+    """Carry out a run; tiles that an earlier run has done and that would come out the same are reused."""
     progress, execution = progress or Reporter(), options.execution
     stop = Stop(lambda: progress.message("stopping: what is begun is ended first; another signal ends at once"))
     connect = None if client else join(execution, run_dir, progress, stop)

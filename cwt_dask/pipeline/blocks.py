@@ -137,10 +137,6 @@ class Iteration:
         return self.run.files
 
     @property
-    def _judges_islands(self) -> bool:
-        return self.plan.settings.significance_island_threshold is not None and self.plan.grid.has_seams
-
-    @property
     def _tiles(self) -> range:
         return range(self.plan.grid.n_tiles)
 
@@ -157,7 +153,7 @@ class Iteration:
             settings=plan.settings,
             n_tiles=plan.grid.n_tiles,
             waits=plan.waits,
-            judges_islands=self._judges_islands,
+            decides_islands=plan.decides_islands,
             published=self.published,
             blocks={end: found.records for end, found in self.blocks.items()},
             torn=frozenset(end for end, found in self.blocks.items() if found.torn),
@@ -198,7 +194,7 @@ class Iteration:
         if block.publishes:
             ours = self.published.keys() | set(block.tiles)
             self.published = {tile: record for tile, record in self._records().items() if tile in ours}
-        if block.keeps and self._judges_islands:
+        if block.keeps and self.plan.decides_islands:
             self._settle(job)
         if block.keeps:
             self.blocks[block.stop] = _Checkpoints(self._at_end_of(block.stop))
@@ -254,7 +250,7 @@ class Iteration:
     def _check(self, block: int) -> _Checkpoints:
         """Look at the checkpoints of a block, and remove what is not as recorded."""
         records = read_block_records(self.files.ledger, block)
-        most_rounds = block + 2 if self._judges_islands else 1
+        most_rounds = block + 2 if self.plan.decides_islands else 1
         function = partial(sound_rounds, self.files, self.job.run_id, block, most_rounds)
         sound = self.stages.map_tiles(function, records, "checking checkpoints") if records else {}
         for tile, rounds in records.items():
