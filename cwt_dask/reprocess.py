@@ -68,6 +68,23 @@ def reprocess(
         If the earlier run is not finished, or as `run_survey`.
     RunError, InterruptedRun
         As `run_survey`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from astropy.io import fits
+    >>> from cwt_dask import run_survey
+    >>> from cwt_dask.reprocess import reprocess
+    >>> from cwt_dask.simulate import simulate
+    >>> folder = tempfile.mkdtemp()
+    >>> sources = simulate(f"{folder}/survey.fits", (120, 160), seed=1)
+    >>> settings = {"n_scale": 1, "min_scale": 1, "tile_size": 60, "margin": 8, "stopping": "fixed", "max_iter": 1}
+    >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", **settings, workers=0, no_report=True)
+    >>> with fits.open(f"{folder}/survey.fits", mode="update") as hdus:
+    ...     hdus["COUNTS"].data[0, 0] += 1
+    >>> new = reprocess(f"{folder}/survey.fits", f"{folder}/run", f"{folder}/new", workers=0, no_report=True)
+    >>> [run.certificate["digest_maps"] == each.certificate["digest_maps"] for each in (run, new)]
+    [True, False]
     """
     earlier, parsed = _prepare(old_run, options)
     if as_path(new_run).resolve() == earlier.files.path.resolve():

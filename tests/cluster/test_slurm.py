@@ -76,7 +76,7 @@ def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undist
     said(slurm, "scancel", "--batch", "--signal=TERM", job)
     log = finish(slurm, job, place)
     assert about(slurm, job, "Restarts") == "1"
-    assert "stopping: what is begun is ended first" in log
+    assert "stopping: tasks that have started are finished first" in log
     assert digest_of(place / "walltime") == undisturbed
 
 
@@ -118,7 +118,7 @@ def test_jobs_of_arrays_and_drivers_go_on_after_a_signal(slurm, survey, undistur
         said(slurm, "scancel", "--batch", "--signal=TERM", job)
     for run_dir, job in jobs.items():
         log = finish(slurm, job, place)
-        assert "stopping: what is begun is ended first" in log
+        assert "stopping: tasks that have started are finished first" in log
         assert about(slurm, job, "Restarts") == "1"
         assert digest_of(place / run_dir) == undisturbed
 

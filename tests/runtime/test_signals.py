@@ -160,7 +160,7 @@ def test_a_run_that_is_asked_to_stop_ends_with_75_and_the_same_command_ends_it(
             time.sleep(0.05)
         said, complained = run.communicate()
     assert run.returncode == 75
-    assert "stopping: what is begun is ended first" in said
+    assert "stopping: tasks that have started are finished first" in said
     assert complained == (
         "cwt-dask: interrupted: what was done is kept; give the same command again, it goes on with it\n"
     )
