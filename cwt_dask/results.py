@@ -172,7 +172,7 @@ class SurveyRun(Accessor):
             others = [] if is_map(found) else map_names(group)
         except (FileNotFoundError, *MALFORMED) as error:
             raise RunError(
-                f"{self.files.maps} is damaged ({shown(error)}): the run's own command repairs the metadata of its arrays"
+                f"{self.files.maps} is damaged ({shown(error)}): the same run command repairs the metadata"
             ) from error
         if not is_map(found):
             raise InputError(f"the run has no map {name}: there are {', '.join(others)}")
@@ -235,7 +235,7 @@ class SurveyRun(Accessor):
             return Table.read(self.files.catalogue.read_text(encoding="utf-8"), format="ascii.ecsv")
         except Exception as error:  # of astropy, or of YAML below it
             raise RunError(
-                f"{self.files.catalogue} is damaged ({shown(error)}): delete it, and the same run command makes it again"
+                f"{self.files.catalogue} is damaged ({shown(error)}): delete it: the same run command makes it again"
             ) from error
 
     @property
@@ -279,7 +279,7 @@ class SurveyRun(Accessor):
 
     def _damaged_certificate(self, reason: object) -> RunError:
         return RunError(
-            f"{self.files.certificate} is damaged ({reason}): delete it, and the same run command makes it again"
+            f"{self.files.certificate} is damaged ({reason}): delete it: the same run command makes it again"
         )
 
     @property

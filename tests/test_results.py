@@ -124,7 +124,7 @@ def test_a_damaged_certificate_is_named_and_made_again(survey, run, tmp_path, co
     path = shutil.copytree(run.files.path, tmp_path / "run")
     copy = SurveyRun.open(path)
     copy.files.certificate.write_text(content)
-    with pytest.raises(RunError, match=f"certificate.json is damaged {reason}.*: delete it, and the same run command"):
+    with pytest.raises(RunError, match=f"certificate.json is damaged {reason}.*: delete it: the same run command"):
         _ = copy.certificate
     assert run_survey(survey, path, fits="no", **OPTIONS).certificate["n_iter"] == run.certificate["n_iter"]
 
@@ -133,7 +133,7 @@ def test_a_damaged_catalogue_is_named_and_made_again(survey, run, tmp_path):
     path = shutil.copytree(run.files.path, tmp_path / "run")
     copy = SurveyRun.open(path)
     copy.files.catalogue.write_bytes(b"\xff")
-    with pytest.raises(RunError, match=r"catalogue\.ecsv is damaged \(.*\): delete it, and the same run command"):
+    with pytest.raises(RunError, match=r"catalogue\.ecsv is damaged \(.*\): delete it: the same run command"):
         _ = copy.catalogue
     assert len(run_survey(survey, path, fits="no", **OPTIONS).catalogue) == len(run.catalogue)
 

@@ -129,7 +129,7 @@ def _expected(share: float, n: int, radius: float) -> str:
 
 
 def associate(run: SurveyRun, found: Match) -> None:
-    """Write associations into a file of their own, and into all files of the catalogue: columns `assoc_name` and `assoc_sep`.
+    """Write associations into their own file, and as columns `assoc_name` and `assoc_sep` into all of the catalogue.
 
     Those of an earlier match are replaced. The certificate is sealed again: it covers these files, too.
     """

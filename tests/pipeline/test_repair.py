@@ -117,7 +117,7 @@ def test_who_only_reads_a_damaged_description_is_told_what_mends_it(capsys, run,
     path.write_bytes(sound)
     said = capsys.readouterr().err
     assert said.startswith(f"cwt-dask: {run.files.maps} is damaged (")
-    assert "the run's own command repairs the metadata of its arrays" in said
+    assert "the same run command repairs the metadata" in said
 
 
 @pytest.mark.parametrize("name", ["chunk_shape", "shape"])
