@@ -5,10 +5,10 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.inspection.verify import verify_run
-from cwt_dask.products.layers import plane_of
+from cwt_dask.products.layers import layer_of
 from cwt_dask.storage import schema
 from cwt_dask.storage.zarr_io import open_group
-from cwt_dask.tiles import task
+from cwt_dask.tiles import publish
 
 NEW = schema.MapSpec(
     "squared",
@@ -24,14 +24,14 @@ NEW = schema.MapSpec(
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A run with one map more: its row, and the code that computes it."""
-    computed = task.core_arrays
+    computed = publish._core_arrays
 
-    def with_the_new_map(job, tile, survey, window, state):
-        yield from computed(job, tile, survey, window, state)
-        yield NEW.name, state.model[tile.core.within(tile.box)] ** 2
+    def with_the_new_map(job, survey, result):
+        yield from computed(job, survey, result)
+        yield NEW.name, result.reached.state.model[result.tile.core.within(result.tile.box)] ** 2
 
     monkeypatch.setattr(schema, "MAPS", (*schema.MAPS, NEW))
-    monkeypatch.setattr(task, "core_arrays", with_the_new_map)
+    monkeypatch.setattr(publish, "_core_arrays", with_the_new_map)
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky((70, 90), seed=8))
     options = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 2, "tile_size": 40, "workers": 0}
     return run_survey(survey, tmp_path / "run", no_report=True, **options)
@@ -49,7 +49,7 @@ def test_a_new_map_is_one_row_and_the_code_that_computes_it(run):
     with fits.open(run.files.maps_fits) as hdus:
         np.testing.assert_array_equal(hdus["SQUARED"].data, squared)
     box = run.stored.plan.grid.map_box
-    assert plane_of(run, NEW.name).read_reduced(box, 100, ring=False) == squared.max()
+    assert layer_of(run, NEW.name).read_reduced(box, 100, ring=False) == squared.max()
     # Its chunks are among those that verify looks at.
     assert not any(check.broken for check in verify_run(run))
     (run.files.maps / NEW.name / "c" / "0" / "0").write_bytes(b"damaged")
