@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from common import MIB, apart, markdown, say, seconds, show
 
-from cwt_dask.runtime.clusters import local_client
+from cwt_dask.runtime.clusters.local import local_client
 from cwt_dask.runtime.executors import OnDask
 from cwt_dask.storage.provenance import peak_memory
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from typing import Any
 
 # It takes a second: while the process starts, not while the first tile waits.
-from cwt_dask.runtime.signals import SIGNALS
+import cwt_dask.tiles.task  # noqa: F401
+from cwt_dask.runtime.signals import ignore_signals
 
 
 def dask_setup(worker: Any) -> None:  # noqa: ARG001 - as Dask calls it
-    """Leave it to the driver what becomes of a signal: terminals and batch systems send it to its workers, too.
+    """Leave signals to the driver: terminals and batch systems send them to its workers, too.
 
-    Dask's nanny, who sends SIGTERM to a worker that takes too much memory, kills it when that does not help.
+    Dask's nanny sends SIGTERM to a worker that takes too much memory, and kills it when that does not help.
     """
     if threading.current_thread() is threading.main_thread():
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()

@@ -10,7 +10,7 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask.cwt.spectra import KernelSpectra
 from cwt_dask.report import report_is_current, write_report
-from cwt_dask.runtime.clusters import local_client
+from cwt_dask.runtime.clusters.local import local_client
 
 # The same examples on every machine, however slow it is.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)

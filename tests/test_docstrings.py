@@ -24,7 +24,16 @@ LEFT_OUT = {
 }
 MANY_PARAMETERS = 3
 PENDING = (
-    "cli inspection merge pipeline cwt_dask runtime clusters storage tiles run_survey SurveyRun plan_survey reprocess"
+    "cli",
+    "inspection",
+    "merge",
+    "pipeline",
+    "planning",
+    "report",
+    "run_survey",
+    "SurveyRun",
+    "plan_survey",
+    "reprocess",
 )
 
 

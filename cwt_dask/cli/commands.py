@@ -19,7 +19,7 @@ from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import scope, verify_run
 from cwt_dask.products.summary import describe_plan, describe_run
 from cwt_dask.report import write_report
-from cwt_dask.reprocess import point_to, what_would_be_reused
+from cwt_dask.reprocess import point_to, what_would_be_taken_over
 from cwt_dask.reprocess import reprocess as reprocess_survey
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
@@ -84,12 +84,12 @@ def run(survey: str, run_dir: str, **_: Any) -> int:
 @click.argument("survey")
 @click.argument("old_run")
 @click.argument("new_run")
-@click.option("--dry-run", is_flag=True, help="Show what would be reused and what computed; nothing is run.")
+@click.option("--dry-run", is_flag=True, help="Say what would be taken over and what computed; nothing is run.")
 @click.option("--current", metavar="LINK", help="Symbolic link to point to NEW_RUN, if every promise is kept.")
 @declared_options(SourceOptions, Execution)
 @_config
 def reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: str | None, **_: Any) -> int:
-    """Run on SURVEY, a new version of what OLD_RUN analysed, under its settings: unchanged tiles are reused.
+    """Run on SURVEY, a new version of what OLD_RUN analysed, under its settings: unchanged tiles are taken over.
 
     The result in NEW_RUN is that of a run from scratch.
 
@@ -99,7 +99,7 @@ def reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: s
         name: value for name, value in _given().items() if name not in ("old_run", "new_run", "dry_run", "current")
     }
     if dry_run:
-        for line in what_would_be_reused(survey, old_run, **given):
+        for line in what_would_be_taken_over(survey, old_run, **given):
             click.echo(line)
         return 0
     if current:

@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from cwt_dask.runtime.signals import SIGNALS, is_echo
+from cwt_dask.runtime.signals import SIGNALS, ignore_signals, is_echo
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -21,8 +21,7 @@ def main() -> int:
     status = _run_command()
     if status == 75:
         # Another copy of the signal, while Python ends, must not become the status.
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        ignore_signals()
     return status
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from dask.utils import format_bytes
 
 from cwt_dask.cwt.buffers import forget
-from cwt_dask.runtime.clusters import local_client
 from cwt_dask.runtime.clusters.environment import cores, dashboard
+from cwt_dask.runtime.clusters.local import local_client
 from cwt_dask.runtime.executors import InProcess, OnDask, ask_workers
 
 if TYPE_CHECKING:

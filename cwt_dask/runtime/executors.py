@@ -23,21 +23,20 @@ if TYPE_CHECKING:
 
 # Enough that no worker waits for the driver, few enough that the scheduler holds no queue.
 IN_FLIGHT_PER_THREAD = 2
-# Tasks that are begun when a run is asked to stop have so long to end.
+# How long started tasks may go on after a stop is requested.
 GRACE_SECONDS = 60.0
-# A worker that hangs keeps waiting what it holds besides: this often the deadline of one task is waited for.
+# Deadlines of one task until its worker is taken to hang: a worker holds this many tasks.
 DEADLINES = IN_FLIGHT_PER_THREAD
-# Waiting for futures can hang when a scheduler restarts, and does not end when a stop is asked: this often both are
+# Waiting for futures can hang when a scheduler restarts, and does not end when a stop is requested: how often both are
 # looked at in any case.
 WATCHDOG_SECONDS = 2.0
-# Workers have so long to say what they are at.
+# How long workers may take to answer, and to restart.
 ANSWER_SECONDS = 10.0
-# A worker that was told to start anew has so long to do so.
 RESTART_SECONDS = 30.0
 
 
 class Outcome(NamedTuple):
-    """What became of one item: its value, or the error that ended it."""
+    """Outcome of one item: its value, or the error that ended it."""
 
     item: int
     value: Any
@@ -50,7 +49,7 @@ class Executor(Protocol):
     stop: Stop
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
-        """Yield an outcome for every item, in order of arrival; only for those that were begun when a stop is asked."""
+        """Yield an outcome for every item, in order of arrival; after a request to stop, of started ones only."""
         ...
 
 
@@ -61,7 +60,7 @@ class InProcess:
         self.stop = stop or Stop()
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
-        """Yield an outcome for every item, in their order; only for those that were begun when a stop is asked."""
+        """Yield an outcome for every item, in their order; after a request to stop, of started ones only."""
         try:
             for item in items:
                 if self.stop.notice():
@@ -69,9 +68,9 @@ class InProcess:
                 try:
                     yield Outcome(item, function(item), None)
                 except InterruptedRun:
-                    # A second signal: nobody waits for this any more.
+                    # A second signal.
                     raise
-                except Exception as error:  # noqa: BLE001 - whatever ends one item must not end the others
+                except Exception as error:  # noqa: BLE001 - an error of one item must not end the others
                     yield Outcome(item, None, error)
         finally:
             forget()
@@ -84,14 +83,14 @@ class OnDask:
     ----------
     client : distributed.Client
     stop : Stop, optional
-        By whom to be asked to stop.
+        May hold a request to stop.
     grace : float, optional
-        Seconds that tasks that are begun have to end then.
+        Seconds that started tasks may go on then.
     deadline : float, optional
-        Seconds that a task may take. One that has been at a worker for `DEADLINES` times as long, its turn included, is
-        taken to hang, and its worker is started anew.
+        Seconds that a task may take. One that has been at a worker for `DEADLINES` times as long, with its wait there,
+        is taken to hang, and its worker is restarted.
     expected : int, optional
-        Threads that there may be: where workers are started as there is work, so much is given at once.
+        Threads that there may be later: clusters that start workers as there is work see work for all of them.
     """
 
     def __init__(
@@ -110,7 +109,7 @@ class OnDask:
         self.expected = expected
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
-        """Yield an outcome for every item, in order of arrival; only for those that were begun when a stop is asked.
+        """Yield an outcome for every item, in order of arrival; after a request to stop, of started ones only.
 
         These have the grace time to end.
         """
@@ -140,18 +139,17 @@ class OnDask:
             if time.monotonic() >= look:
                 look = time.monotonic() + max(WATCHDOG_SECONDS, self.deadline / 10)
                 for future in self._hanging(flying, seen):
-                    error = MachineError(
-                        f"it took more than {DEADLINES * self.deadline:.0f} s: its worker was taken to hang"
-                    )
+                    seconds = DEADLINES * self.deadline
+                    error = MachineError(f"no result after {seconds:.0f} s: its worker is taken to hang")
                     yield Outcome(flying.pop(future), None, error)
 
     def _hanging(
         self, flying: Mapping[distributed.Future, int], seen: dict[tuple[str, str], float]
     ) -> list[distributed.Future]:
-        """Take away what a worker has been at for too long, and start that worker anew.
+        """Cancel tasks that have been at a worker for too long, and restart that worker.
 
-        `seen` tells since when each key is known to be at a worker: what waits for one may wait as long as it takes,
-        and at another one it begins anew.
+        `seen` has the time since when each key is known to be at a worker: a task may wait for one without limit, and
+        its time starts again at another one.
         """
         try:
             holders = self.client.processing()
@@ -165,20 +163,20 @@ class OnDask:
         hanging = [future for future in flying if future.key in late]
         self.client.cancel(hanging)
         for where in [where for where, keys in holders.items() if late & set(keys)]:
-            # Without a nanny it cannot be started anew; it may have gone, or not come back in time.
+            # Without a nanny it cannot be restarted; it may have gone, or not come back in time.
             with suppress(ValueError, KeyError, TimeoutError):
                 self.client.restart_workers([where], timeout=RESTART_SECONDS)
         return hanging
 
     def _take_back(self, flying: dict[distributed.Future, int]) -> None:
-        """Cancel what waits for its turn at a worker."""
+        """Cancel tasks that no worker has started."""
         try:
             found = ask_workers(self.client, _executing).values()
         except TimeoutError:
-            # Then all that is anywhere is taken to have begun.
+            # Then any of them may have been started.
             return
-        begun = {key for keys in found if isinstance(keys, list) for key in keys}
-        waiting = [future for future in flying if future.key not in begun and future.status == "pending"]
+        started = {key for keys in found if isinstance(keys, list) for key in keys}
+        waiting = [future for future in flying if future.key not in started and future.status == "pending"]
         self.client.cancel(waiting)
         for future in waiting:
             flying.pop(future)
@@ -191,7 +189,7 @@ class OnDask:
         return IN_FLIGHT_PER_THREAD * max(threads, self.expected)
 
     def _landed(self, flying: dict[distributed.Future, int], seconds: float) -> list[distributed.Future]:
-        # Whatever ends the wait, only the futures themselves say what became of them.
+        # However the wait ends, the states of the futures decide.
         with suppress(TimeoutError, CancelledError), self.client.as_current():
             distributed.wait(list(flying), timeout=seconds, return_when="FIRST_COMPLETED")
         if self.client.status != "running":
@@ -200,28 +198,28 @@ class OnDask:
 
 
 def ask_workers(client: distributed.Client, function: Callable[..., Any]) -> dict[str, Any]:
-    """What a function says on each worker that can tell.
+    """Values of a function on each worker, without those where it raises.
 
     Raises
     ------
     TimeoutError
-        If one does not answer, as a worker that is stopped.
+        If one does not answer, such as a suspended worker.
     """
     answer: Future[dict[str, Any]] = Future()
 
     def ask() -> None:
         try:
             answer.set_result(client.run(function, on_error="ignore"))
-        except Exception as error:  # noqa: BLE001 - it is raised where it was asked
+        except Exception as error:  # noqa: BLE001 - it is raised in the calling thread
             answer.set_exception(error)
 
-    # Python waits at its end for the threads of pools, not for these.
+    # At its end Python waits for threads of pools, not for these.
     threading.Thread(target=ask, name="ask", daemon=True).start()
     return answer.result(ANSWER_SECONDS)
 
 
 def name_of(function: Any) -> str:
-    """Name of what is called in the end, for Dask's dashboard."""
+    """Name of the function within partial ones, for Dask's dashboard."""
     while isinstance(function, partial):
         function = function.args[0] if function.args and callable(function.args[0]) else function.func
     name: str = function.__name__
@@ -229,12 +227,12 @@ def name_of(function: Any) -> str:
 
 
 def _executing(dask_worker: Any) -> list[str]:
-    """Keys of the tasks that a worker is at; Dask hands it in by this name."""
+    """Keys of the tasks that a worker has started; Dask passes the worker by this name."""
     return [task.key for task in dask_worker.state.executing]
 
 
 def _lost() -> RunError:
-    return RunError("the Dask scheduler was lost: start the same command again, it goes on where this stopped")
+    return RunError("the Dask scheduler was lost: give the same command again to resume")
 
 
 def _outcome(future: distributed.Future, item: int) -> Outcome:
@@ -243,6 +241,6 @@ def _outcome(future: distributed.Future, item: int) -> Outcome:
     if future.status == "error":
         error = future.exception()
         if isinstance(error, distributed.KilledWorker):
-            error = MachineError(f"workers died under it, out of memory or killed ({error})")
+            error = MachineError(f"its workers died, out of memory or killed ({error})")
         return Outcome(item, None, error.with_traceback(future.traceback()))
     return Outcome(item, None, MachineError(f"its task was {future.status}"))

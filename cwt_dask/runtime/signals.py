@@ -1,4 +1,4 @@
-"""The graceful end: a first signal lets what is begun be finished, a second one ends at once."""
+"""The graceful end of a run: a first signal lets started tasks finish, a second one ends the run at once."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-# Job schedulers send the first before walltime, a terminal the second; the others are what Grid Engine and LSF warn
-# with, and all that mpirun hands on.
+# Job schedulers send the first before walltime, a terminal the second; Grid Engine and LSF warn with the others, which
+# are also all that mpirun forwards.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
-# A signal to the tasks of a job reaches each of them twice where SLURM sends it to processes and to their groups.
+# SLURM sends a signal to the processes of a job and to their groups, so that each of them gets it twice.
 ECHO_SECONDS = 1.0
 _heard: dict[int, float] = {}
 
 
 def is_echo(number: int) -> bool:
-    """Whether a signal that comes now is another copy of one that has just come."""
+    """Whether a signal that arrives now is another copy of the one before."""
     now = time.monotonic()
     if now - _heard.get(number, -math.inf) < ECHO_SECONDS:
         return True
@@ -33,61 +33,67 @@ def is_echo(number: int) -> bool:
     return False
 
 
+def ignore_signals() -> None:
+    """Ignore all signals, where another process decides what they mean; in the main thread only."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class Stop:
-    """Whether somebody has asked to stop.
+    """A request to stop, from a signal or from another thread.
 
     Parameters
     ----------
-    tell : callable, optional
-        Says so to the user.
+    announce : callable, optional
+        Called once, when the request is first noticed.
 
     Attributes
     ----------
     asked : bool
-        Whether a signal has come.
+        Whether there is a request.
     """
 
-    def __init__(self, tell: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, announce: Callable[[], None] = lambda: None) -> None:
         self.asked = False
         self._patient = False
-        self._tell = tell
+        self._announce = announce
         self._reason: CwtDaskError | None = None
 
     def ask(self) -> None:
-        """Ask to stop, as a signal does; from any thread."""
+        """Request to stop, as a signal does; from any thread."""
         self.asked = True
 
     def give_up(self, reason: CwtDaskError) -> None:
-        """Have the run end with an error that was found beside it; from any thread."""
+        """Request that the run ends with an error that was found in the background; from any thread."""
         self._reason = reason
-        self._tell = lambda: None
+        self._announce = lambda: None
         self.asked = True
 
     def notice(self) -> bool:
-        """Whether somebody has asked to stop; the first time that this is so, it is told."""
+        """Whether there is a request, which is announced the first time."""
         if self.asked:
-            self._tell()
-            self._tell = lambda: None
+            self._announce()
+            self._announce = lambda: None
         return self.asked
 
     def check(self) -> None:
-        """End here if somebody has asked to.
+        """Raise if there is a request.
 
         Raises
         ------
         InterruptedRun
-            If so.
+            For a signal, or `ask`.
         CwtDaskError
-            The reason, if there is one beside.
+            The reason that `give_up` has set.
         """
         if self._reason:
             raise self._reason
         if self.asked:
-            raise InterruptedRun("interrupted: what was done is kept; give the same command again, it goes on with it")
+            raise InterruptedRun("interrupted: finished tiles are kept; give the same command again to resume")
 
     @contextmanager
     def patience(self) -> Iterator[None]:
-        """For the length of a `with` block, a first signal is only noted: what is begun there looks for it itself."""
+        """Within a `with` block a first signal is only recorded: the block calls `notice` or `check` itself."""
         before, self._patient = self._patient, True
         try:
             yield
@@ -96,12 +102,12 @@ class Stop:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Listen to signals for the length of a `with` block; nothing outside the main thread, which alone can.
+        """Handle signals within a `with` block; does nothing outside the main thread, where Python has no handlers.
 
         Raises
         ------
         InterruptedRun
-            At a signal that nobody has patience for, or at a second one that is no copy of the first.
+            At a signal outside of `patience`, or at a second one that is no copy of the first.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

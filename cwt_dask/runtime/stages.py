@@ -1,4 +1,4 @@
-"""One function over many tiles: a stage of a run. Failures are tried again where that may help, and leave records."""
+"""One function over many tiles: a stage of a run. Failures are recorded, and tried again where that may help."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from cwt_dask.storage.provenance import peak_memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cwt_dask.runtime.executors import Executor, Outcome
+    from cwt_dask.runtime.executors import Executor
     from cwt_dask.runtime.progress import Reporter
     from cwt_dask.storage.layout import RunDir
 
-# What a machine did wrong, another may do right, or the same one later; what data or settings do wrong stays wrong.
+# Errors that another machine, or the same one later, may not have; errors of data and settings stay.
 OF_THE_MACHINE = (OSError, MemoryError, MachineError)
 TRIES = 3
-# What meets every tile alike: to go on would be in vain.
-NO_ROOM = {
+# Errors of the file system, which all tiles would have, and their remedies.
+REMEDIES = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
-    errno.EROFS: "have it mounted for writing",
-    errno.EACCES: "see to it that workers may read and write there",
-    errno.EPERM: "see to it that workers may read and write there",
+    errno.EROFS: "mount it for writing",
+    errno.EACCES: "give workers permission to read and write there",
+    errno.EPERM: "give workers permission to read and write there",
 }
 
 
@@ -39,11 +39,11 @@ class Stages:
     Attributes
     ----------
     executor : Executor
-        Where tasks run.
+        Runs tasks.
     progress : Reporter
-        Where to tell what goes on.
+        Receives messages and events.
     files : RunDir
-        In whose ledger failures are recorded.
+        Its ledger holds the failures.
     """
 
     executor: Executor
@@ -52,45 +52,51 @@ class Stages:
 
     @cached_property
     def run_id(self) -> str:
-        """Which run this is: of one that has replaced it nothing is touched."""
+        """Which run this is: nothing is written to another one that has replaced it."""
         return read_run_id(self.files)
 
     def map_tiles(self, function: Callable[[int], Any], tiles: Iterable[int], stage: str) -> dict[int, Any]:
-        """Run a function over tiles; the others go on when one fails.
+        """Run a function over tiles, also over those after one that fails.
+
+        Parameters
+        ----------
+        function : callable
+            Of a tile's number.
+        tiles : iterable of int
+            Their numbers.
+        stage : str
+            Name of the stage, for messages and records.
+
+        Returns
+        -------
+        dict
+            Values of the function by tile.
 
         Raises
         ------
         RunError
-            Naming the tiles that failed, after all others are done; at once where no disk takes what is written.
+            Naming the tiles that failed, after all others are done; at once where nothing can be written.
         InterruptedRun
-            If somebody asked to stop before all were begun.
+            If a stop was requested before all tiles were started.
         """
         tiles = list(tiles)
         values: dict[int, Any] = {}
         failed: dict[int, BaseException] = {}
-        wanted, attempts = tiles, 0
-        run_id = self.run_id
-        while wanted and attempts < TRIES:
-            attempts += 1
+        task = partial(_of_this_run, function, self.files, self.run_id)
+        wanted, attempt = tiles, 0
+        while wanted and attempt < TRIES:
+            attempt += 1
             again = []
-            outcomes = self.executor.map(partial(_of_this_run, function, self.files, run_id), wanted)
-            told = stage if attempts == 1 else f"{stage}, attempt {attempts} at what failed"
-            for outcome in self.progress.track(outcomes, told, len(wanted)):
+            title = stage if attempt == 1 else f"{stage}, attempt {attempt} at failed tiles"
+            for outcome in self.progress.track(self.executor.map(task, wanted), title, len(wanted)):
                 if outcome.error is None:
                     values[outcome.item], memory = outcome.value
                     failed.pop(outcome.item, None)
-                    self.progress.event("done", stage=stage, tile=outcome.item, attempt=attempts, memory=memory)
+                    self.progress.event("done", stage=stage, tile=outcome.item, attempt=attempt, memory=memory)
                     continue
                 failed[outcome.item] = outcome.error
-                self._note(outcome, stage, attempts)
-                # Object stores give no number with what they do not permit.
-                number = errno.EACCES if isinstance(outcome.error, PermissionError) else 0
-                remedy = NO_ROOM.get(getattr(outcome.error, "errno", None) or number)
-                if remedy:
-                    raise RunError(
-                        f"{stage}: tile {outcome.item} could not be done ({outcome.error}): {remedy}, and give the "
-                        "same command again"
-                    ) from outcome.error
+                self._record(outcome.item, stage, attempt, outcome.error)
+                _refuse_lasting(outcome.item, stage, outcome.error)
                 if isinstance(outcome.error, OF_THE_MACHINE):
                     again.append(outcome.item)
             if again or len(values.keys() | failed.keys()) < len(tiles):
@@ -105,22 +111,31 @@ class Stages:
             ) from failed[first]
         return values
 
-    def _note(self, outcome: Outcome, stage: str, attempt: int) -> None:
-        error = outcome.error
-        assert error is not None  # noqa: S101 - for the type checker
-        record_failure(self.files, outcome.item, stage, error)
+    def _record(self, tile: int, stage: str, attempt: int, error: BaseException) -> None:
+        record_failure(self.files, tile, stage, error)
         self.progress.event(
             "failed",
             stage=stage,
-            tile=outcome.item,
+            tile=tile,
             attempt=attempt,
-            failures=count_failures(self.files, outcome.item),
+            failures=count_failures(self.files, tile),
             error=f"{type(error).__name__}: {error}",
         )
 
 
+def _refuse_lasting(tile: int, stage: str, error: BaseException) -> None:
+    """End a stage at an error that all other tiles would have."""
+    # Object stores give no number with what they do not permit.
+    number = errno.EACCES if isinstance(error, PermissionError) else 0
+    remedy = REMEDIES.get(getattr(error, "errno", None) or number)
+    if remedy:
+        raise RunError(
+            f"{stage}: tile {tile} could not be done ({error}): {remedy}, and give the same command again"
+        ) from error
+
+
 def _of_this_run(function: Callable[[int], Any], files: RunDir, run_id: str, tile: int) -> tuple[Any, int]:
-    """Carry out a task, if its run has not been replaced by another meanwhile; its value, and the process's memory."""
+    """Carry out a task unless another run has replaced this one; its value, and the memory of this process."""
     with store_errors():
         refuse_another_run(files, run_id)
         return function(tile), peak_memory()

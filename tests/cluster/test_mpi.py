@@ -25,7 +25,7 @@ def test_tiles_in_hand_are_ended_when_mpirun_is_told(survey, undisturbed, place)
         os.kill(mpirun.pid, signal.SIGUSR1)
         said = mpirun.communicate(timeout=SECONDS)[0]
     assert mpirun.returncode == 75
-    assert "stopping: tasks that have started are finished first" in said
+    assert "stopping: what is begun is ended first" in said
     assert "Traceback" not in said
     with started(place, 4, *command) as mpirun:
         said = mpirun.communicate(timeout=SECONDS)[0]

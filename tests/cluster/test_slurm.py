@@ -11,7 +11,7 @@ from batch import end_jobs, said, wait_for
 from elsewhere import ENDLESS, LONG, OPTIONS, ROOT, assert_refuses_strangers, digest_of, tiles_done
 
 from cwt_dask.config.options import Options
-from cwt_dask.runtime.clusters import join
+from cwt_dask.runtime.clusters.choice import prepare_cluster
 from cwt_dask.runtime.clusters.private import remove_dead
 
 DEPLOY = ROOT / "deploy" / "slurm"
@@ -76,7 +76,7 @@ def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undist
     said(slurm, "scancel", "--batch", "--signal=TERM", job)
     log = finish(slurm, job, place)
     assert about(slurm, job, "Restarts") == "1"
-    assert "stopping: tasks that have started are finished first" in log
+    assert "stopping: what is begun is ended first" in log
     assert digest_of(place / "walltime") == undisturbed
 
 
@@ -118,7 +118,7 @@ def test_jobs_of_arrays_and_drivers_go_on_after_a_signal(slurm, survey, undistur
         said(slurm, "scancel", "--batch", "--signal=TERM", job)
     for run_dir, job in jobs.items():
         log = finish(slurm, job, place)
-        assert "stopping: tasks that have started are finished first" in log
+        assert "stopping: what is begun is ended first" in log
         assert about(slurm, job, "Restarts") == "1"
         assert digest_of(place / run_dir) == undisturbed
 
@@ -150,7 +150,7 @@ def test_jobs_that_have_nothing_to_do_end_and_strangers_are_refused(slurm, place
     table = {"kind": "slurm", "minimum": 0, "options": {"interface": "lo", "log_directory": str(place)}}
     execution = Options.parse({"cluster": table, "workers": 2, "memory_limit": "1GiB"}).execution
     before = set(workers_of(slurm))
-    with join(execution, place / "idle")() as client:
+    with prepare_cluster(execution, place / "idle")() as client:
         assert not set(workers_of(slurm)) - before
         assert client.submit(abs, -1).result(SECONDS) == 1
         assert_refuses_strangers(client.scheduler.address)

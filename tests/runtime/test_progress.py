@@ -91,7 +91,7 @@ def test_a_bar_shows_rate_time_left_and_memory_on_eighty_columns(monkeypatch):
     said = []
     for item in bar.track(range(3), "look-ahead tiles, iterations 1 to 10", 3):
         bar.event("done", stage="tiles", tile=item, attempt=1, memory=700 * 2**20)
-        said.append(bar._more(item + 1, 3, 60.0 * (item + 1)))
+        said.append(bar._pace(item + 1, 3, 60.0 * (item + 1)))
     assert said == [f"1.0/min{left}, 700 MiB" for left in (", 2 min left", ", 60 s left", "")]
     assert said[-1] in bar.console.file.getvalue()
     assert "…" not in bar.console.file.getvalue()

@@ -81,9 +81,9 @@ def test_what_data_did_wrong_is_not_tried_again(files, error):
     [
         (errno.ENOSPC, "make room"),
         (errno.EDQUOT, "make room"),
-        (errno.EROFS, "have it mounted for writing"),
-        (errno.EACCES, "see to it that workers may read and write there"),
-        (errno.EPERM, "see to it that workers may read and write there"),
+        (errno.EROFS, "mount it for writing"),
+        (errno.EACCES, "give workers permission to read and write there"),
+        (errno.EPERM, "give workers permission to read and write there"),
     ],
 )
 def test_where_no_disk_takes_what_is_written_nothing_more_is_tried(files, number, remedy):

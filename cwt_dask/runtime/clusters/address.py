@@ -23,7 +23,7 @@ CONNECT_SECONDS = 10
 # many share.
 WORKER_SECONDS = 60
 OWN_SECONDS = 600
-# A worker that is started anew as a run ends is there again so soon.
+# A worker that restarts as the run ends takes this long.
 LATE_SECONDS = 5
 
 
@@ -31,7 +31,16 @@ LATE_SECONDS = 5
 def existing_client(address: str | None, scheduler_file: str | None, **options: Any) -> Iterator[distributed.Client]:
     """A client of a scheduler that runs already; it and its workers run the same versions as this process.
 
-    `options` are those of `distributed.Client`; certificates are those of Dask's configuration, `distributed.comm.tls`.
+    Certificates are those of Dask's configuration, `distributed.comm.tls`.
+
+    Parameters
+    ----------
+    address : str or None
+        Of the scheduler; None to read it from the file.
+    scheduler_file : str or None
+        File with the address, written by the scheduler.
+    **options
+        Of `distributed.Client`.
 
     Raises
     ------
@@ -42,32 +51,45 @@ def existing_client(address: str | None, scheduler_file: str | None, **options: 
     if scheduler_file and not exists(Path(scheduler_file)):
         # distributed would wait for the file for ever.
         raise InputError(f"cannot reach {where}: there is no such file")
-    with _connected(address, scheduler_file, where, options) as client:
+    with _connected(address or address_in(scheduler_file), where, options) as client:
         await_workers(client, where, WORKER_SECONDS)
         yield client
 
 
+def address_in(scheduler_file: str | None) -> str:
+    """Address of a scheduler, from the file that it has written.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    try:
+        return str(json_load_robust(scheduler_file, timeout=CONNECT_SECONDS)["address"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"cannot reach the scheduler of file {scheduler_file} ({error!r}): it holds no address"
+        ) from error
+
+
 @contextmanager
-def own_client(
-    n_workers: int, *, address: str | None = None, scheduler_file: str | None = None
-) -> Iterator[distributed.Client]:
-    """A client of a scheduler that was started for this run alone with its workers; they end with it.
+def own_client(n_workers: int, address: str) -> Iterator[distributed.Client]:
+    """A client of a scheduler that was started with its workers for this run alone; they end with the run.
 
     Raises
     ------
     InputError
         As `existing_client`.
     """
-    with _connected(address, scheduler_file, "the scheduler of this run", {}) as client:
+    with _connected(address, "the scheduler of this run", {}) as client:
         first = time.monotonic()
         try:
             await_workers(client, "the scheduler of this run", OWN_SECONDS)
             first = time.monotonic()
             yield client
         finally:
-            # One that finds no scheduler any more would look for it for long; one that has not come a minute after the
-            # first is lost for good. Workers that a scheduler sends away leave tracebacks behind; those that their
-            # nannies end do not.
+            # A worker without its scheduler would look for it for a long time; one that has not come a minute after the
+            # first is lost. Workers that a scheduler closes print tracebacks; those that their nannies close do not.
             left = first + WORKER_SECONDS - time.monotonic()
             with suppress(OSError):
                 client.wait_for_workers(n_workers, timeout=max(left, LATE_SECONDS))
@@ -78,14 +100,8 @@ def own_client(
 
 
 @contextmanager
-def _connected(
-    address: str | None, scheduler_file: str | None, where: str, options: dict[str, Any]
-) -> Iterator[distributed.Client]:
+def _connected(address: str, where: str, options: dict[str, Any]) -> Iterator[distributed.Client]:
     ours = {"timeout": CONNECT_SECONDS, "set_as_default": False}
-    try:
-        address = address or str(json_load_robust(scheduler_file, timeout=CONNECT_SECONDS)["address"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"cannot reach {where} ({error!r}): it holds no address") from error
     _refuse_address(address, where, certified="security" in options)
     try:
         client = distributed.Client(address, **{**ours, **options})
@@ -98,7 +114,7 @@ def _connected(
 
 
 def _refuse_address(address: str, where: str, *, certified: bool) -> None:
-    """Refuse what Dask would not say clearly, leaving a client behind that nothing can close."""
+    """Refuse addresses for which Dask has no clear error, and leaves a client that nothing can close."""
     scheme = address.partition("://")[0] if "://" in address else "tcp"
     ours = distributed.Security()
     if scheme not in distributed.comm.registry.backends:
@@ -116,10 +132,10 @@ def _refuse_certificates(given: dict[str, str | None], where: str) -> None:
     for name, value in given.items():
         if not value:
             raise InputError(
-                f"cannot reach {where}: it speaks TLS, and Dask's configuration here (distributed.comm.tls.{name}) "
-                "names no certificate: give it that of the scheduler"
+                f"cannot reach {where}: it uses TLS, and Dask's configuration here (distributed.comm.tls.{name}) "
+                "names no certificate: set it to that of the scheduler"
             )
-        # It may be the certificate itself.
+        # The setting may hold the certificate itself.
         if "\n" not in value and not Path(value).is_file():
             raise InputError(
                 f"cannot reach {where}: there is no file {value}, which Dask's configuration here "
@@ -130,22 +146,31 @@ def _refuse_certificates(given: dict[str, str | None], where: str) -> None:
 def await_workers(client: distributed.Client, where: str, seconds: float) -> None:
     """Wait for a first worker, and refuse a cluster of other versions.
 
+    Parameters
+    ----------
+    client : distributed.Client
+        Of the cluster.
+    where : str
+        The cluster, in messages.
+    seconds : float
+        How long to wait.
+
     Raises
     ------
     InputError
         If none comes, or versions differ in a way that matters.
     """
     # Clusters that start workers as there is work have none before.
-    something = client.submit(os.getpid, pure=False)
+    task = client.submit(os.getpid, pure=False)
     try:
         client.wait_for_workers(1, timeout=seconds)
     except TimeoutError as error:
         raise InputError(f"{where} has no workers after {seconds} s: start some first") from error
     finally:
-        something.cancel()
+        task.cancel()
     refuse_other_versions(client, where)
 
 
 async def _end(dask_worker: Any) -> None:
-    """End a nanny and its worker; Dask hands it in by this name."""
+    """End a nanny and its worker; Dask passes it by this name."""
     await dask_worker.close()

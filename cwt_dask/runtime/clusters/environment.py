@@ -1,4 +1,4 @@
-"""What worker processes are told before they start, whoever starts them."""
+"""Settings of worker processes before they start, on every kind of cluster."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import dask
+
+from cwt_dask.runtime.signals import ignore_signals
 
 if TYPE_CHECKING:
     import distributed
@@ -26,23 +28,27 @@ WORKER_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "MALLOC_TRIM_THRESHOLD_": str(2**25),
-    # Dask tells of every coming and going: a run tells of its tiles.
+    # Dask logs every worker that comes or goes; a run reports its tiles.
     "DASK_LOGGING__DISTRIBUTED": "warning",
 }
 NANNY_SETTINGS = {
     # Only what is set before a process starts reaches its allocator and the libraries that it imports first.
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-    # It looks what the worker does a hundred times a second, for a page of the dashboard.
+    # It samples the worker a hundred times a second, for a page of the dashboard.
     "distributed.worker.profile.enabled": False,
     "distributed.worker.preload": ["cwt_dask.worker"],
     "distributed.dashboard.link": "http://127.0.0.1:{port}/status",
 }
-# Only on the machine itself, at any port: who sees a dashboard sees what is computed.
+# Only on the machine itself, at any port: a dashboard shows what is computed.
 DASHBOARD_ADDRESS = "127.0.0.1:0"
+# Batch systems kill a job or pod that takes more memory than it asks for, before Dask's nanny can do anything about it.
+# This many times the limit of its workers is asked for.
+MEMORY_OF_A_JOB = 1.2
 
 
-def be_quiet() -> None:
-    """Have Dask's log of a process that is scheduler or worker tell what goes wrong, and nothing else."""
+def follow_the_driver() -> None:
+    """In a process that is scheduler or worker: ignore signals, which the driver handles, and log warnings only."""
+    ignore_signals()
     logging.getLogger("distributed").setLevel(logging.WARNING)
 
 
@@ -52,7 +58,7 @@ def cores() -> int:
 
 
 def dashboard(client: distributed.Client) -> str:
-    """Where to see the cluster at work, as the end of a sentence; nothing where the scheduler has no dashboard."""
+    """Address of the dashboard, as the end of a sentence; empty where the scheduler has none."""
     link = urlsplit(client.dashboard_link)
     if not link.port:
         return ""
@@ -65,5 +71,5 @@ def dashboard(client: distributed.Client) -> str:
 
 
 def setting_of_dask() -> tuple[str, str]:
-    """Name and value of the variable by which workers that others start get these settings."""
+    """Name and value of the environment variable that gives these settings to workers of batch systems and pods."""
     return "DASK_INTERNAL_INHERIT_CONFIG", str(dask.config.serialize(NANNY_SETTINGS))

@@ -1,4 +1,4 @@
-"""Libraries that only some kinds of cluster need, and what users hand on to them."""
+"""Optional libraries of some kinds of cluster, and their errors in the user's terms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    # How to reach a cluster.
+    # How to connect to a cluster.
     Connect = Callable[[], AbstractContextManager[Client]]
 
 
@@ -26,22 +26,26 @@ def load(module: str, kind: str) -> Any:
     Raises
     ------
     InputError
-        Naming the extra that brings it, if it is not there.
+        Naming the extra that installs it, if it is missing.
     """
-    with _signals_kept():
-        try:
-            return importlib.import_module(module)
-        except (ImportError, RuntimeError) as error:  # mpi4py: that there is no MPI to load
-            raise InputError(
-                f"cluster is {kind}, which needs {module.partition('.')[0]} ({error}): pip install 'cwt_dask[{kind}]'"
-            ) from error
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return importlib.import_module(module)
+    except (ImportError, RuntimeError) as error:  # mpi4py: that there is no MPI to load
+        raise InputError(
+            f"cluster is {kind}, which needs {module.partition('.')[0]} ({error}): pip install 'cwt_dask[{kind}]'"
+        ) from error
+    finally:
+        # Importing dask_jobqueue has Ctrl-C end the process without a message.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
-def options_of(what: str) -> Iterator[threading.Event]:
-    """Say in the user's terms what a library does not take of `cluster.options`.
+def options_of(library: str) -> Iterator[threading.Event]:
+    """Translate errors of a library that is given `cluster.options`.
 
-    Yields an event to set once it has taken them, where it does more than that within.
+    Yields an event, to be set once it has accepted them, where the block does more than that.
 
     Raises
     ------
@@ -50,30 +54,16 @@ def options_of(what: str) -> Iterator[threading.Event]:
     RunError
         If it fails for another reason.
     """
-    taken = threading.Event()
+    accepted = threading.Event()
     try:
-        yield taken
+        yield accepted
     except (TypeError, ValueError, RuntimeError) as error:
         first: BaseException = error
         while first.__cause__:
             first = first.__cause__
-        said = " ".join(str(first).split())
-        if taken.is_set() or not isinstance(first, TypeError | ValueError):
+        text = " ".join(str(first).split())
+        if accepted.is_set() or not isinstance(first, TypeError | ValueError):
             raise RunError(
-                f"{what} has failed ({type(first).__name__}: {said}): give the same command again, a run goes on where "
-                "it stopped"
+                f"{library} has failed ({type(first).__name__}: {text}): give the same command again to resume"
             ) from error
-        raise SettingsError(f"{what} does not take these cluster.options: {said}") from error
-
-
-@contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Importing dask_jobqueue has Ctrl-C end the process without a word."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+        raise SettingsError(f"{library} does not take these cluster.options: {text}") from error

@@ -1,38 +1,36 @@
-"""Jobs of workers: told of while they wait, replaced when they end before a worker of theirs has come."""
+"""Jobs of workers: reported while they wait, replaced when they end before a worker of theirs has come."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import distributed
 
 from cwt_dask.errors import RunError
+from cwt_dask.runtime.clusters.queue import ask_slurm, jobs_in_queue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from cwt_dask.runtime.signals import Stop
 
 LOOK_SECONDS = 5.0
-# So long nothing is said of jobs that wait; then at twice the time, and so on.
+# Jobs that wait are first reported after this time, then after twice the time, and so on.
 QUIET_SECONDS = 60.0
-# A worker's job is submitted so often in vain, while none comes.
+# Submissions of each worker's job while no worker comes.
 TRIES = 3
-# SLURM answers late when it is busy: then nothing is known for now.
-ANSWER_SECONDS = 60
 
 
 def careful(kind: Any) -> Any:
-    """A `SLURMCluster` whose jobs mend two things.
+    """A `SLURMCluster` without two faults of its jobs.
 
-    What `sbatch` says that refuses one is raised where nobody hears it. A job that was closed does not say so, and an
-    assertion of Dask's about that would hide what ended a run.
+    It raises a refusal of `sbatch` where nothing catches it. A job that was closed keeps its status, and an assertion
+    of Dask's about that would hide the error that ended a run.
     """
 
     class Job(kind.job_cls):  # type: ignore[misc]
@@ -59,15 +57,15 @@ class Jobs:
     ----------
     cluster : dask_jobqueue.SLURMCluster
     most : int
-        Jobs that there may be at a time.
-    tell : callable
-        Says something to the user.
+        Largest number of jobs at a time.
+    report : callable
+        Receives messages for the user.
     """
 
-    def __init__(self, cluster: Any, most: int, tell: Callable[[str], None]) -> None:
+    def __init__(self, cluster: Any, most: int, report: Callable[[str], None]) -> None:
         self.cluster = cluster
         self.most = most
-        self.tell = tell
+        self.report = report
         # Numbers of the jobs of which a worker has come.
         self._come: set[str] = set()
         self._in_vain = 0
@@ -75,15 +73,15 @@ class Jobs:
         self._quiet = QUIET_SECONDS
 
     def look(self) -> None:
-        """Look once.
+        """Compare once, submit jobs in place of those that have ended, and report those that wait.
 
         Raises
         ------
         RunError
-            If no worker is there, and as many jobs as may be tried have ended without one.
+            If no worker is there, and all tries have ended without one.
         """
         submitted = dict(self.cluster.workers)
-        known = _known()
+        known = jobs_in_queue()
         if known is None:
             return
         there = {str(name) for name in self.cluster.observed}
@@ -96,32 +94,32 @@ class Jobs:
         if self._in_vain < TRIES * self.most:
             self._in_vain += len([job for job in gone.values() if job.job_id not in self._come])
             if gone:
-                # What keeps so many workers submits others in their place.
+                # Adaptive scaling, which keeps the number of workers, submits others in their place.
                 self.cluster.sync(self.cluster.scale_down, list(gone))
         elif gone and not there and not waiting:
             raise RunError(
                 f"{self._in_vain} jobs of workers have ended, one after the other, before a worker came: "
                 f"{_end_of(list(gone.values())[-1])}; then give the same command again"
             )
-        self._tell_of_waiting(there, waiting)
+        self._report_waiting(there, waiting)
 
-    def _tell_of_waiting(self, there: set[str], states: list[str]) -> None:
+    def _report_waiting(self, there: set[str], states: list[str]) -> None:
         now = time.monotonic()
         if there or not states:
             self._alone_since, self._quiet = now, QUIET_SECONDS
         elif now - self._alone_since >= self._quiet:
             self._quiet *= 2
             counted = ", ".join(f"{number} {state}" for state, number in Counter(states).most_common())
-            self.tell(f"no worker for {now - self._alone_since:.0f} s; its jobs in SLURM: {counted}")
+            self.report(f"no worker for {now - self._alone_since:.0f} s; its jobs in SLURM: {counted}")
 
 
 @contextmanager
 def watched(jobs: Jobs, stop: Stop) -> Iterator[None]:
-    """Look at jobs now and then for the length of a `with` block; `stop` is told what ends the run."""
+    """Look at jobs now and then for the length of a `with` block; `stop` receives the error that ends the run."""
     over = threading.Event()
 
     def watch() -> None:
-        told = ""
+        reported = ""
         while not over.wait(LOOK_SECONDS):
             try:
                 jobs.look()
@@ -129,8 +127,8 @@ def watched(jobs: Jobs, stop: Stop) -> Iterator[None]:
                 stop.give_up(error)
                 return
             except Exception as error:  # noqa: BLE001 - without a watcher a run could wait for ever
-                if told != (told := repr(error)):
-                    jobs.tell(f"jobs of workers could not be looked at ({told}): this is tried again")
+                if reported != (reported := repr(error)):
+                    jobs.report(f"jobs of workers could not be checked ({reported}): this is tried again")
 
     watcher = threading.Thread(target=watch, name="jobs", daemon=True)
     watcher.start()
@@ -146,33 +144,15 @@ def _has_come(name: str, there: set[str]) -> bool:
     return name in there or any(worker.startswith(f"{name}-") for worker in there)
 
 
-def _known() -> Mapping[str, str] | None:
-    """State and reason of each of the user's jobs that wait or run; None where SLURM does not say."""
-    said = _said("squeue", "--me", "--noheader", "--format=%A %T %r")
-    if said is None:
-        return None
-    # Sites have their commands say other things, too.
-    lines = re.findall(r"^ *(\d+) +([A-Z_]+) *(.*)$", said, re.MULTILINE)
-    return {
-        number: state.lower() if reason in ("", "None") else f"{state.lower()} ({reason})"
-        for number, state, reason in lines
-    }
-
-
 def _end_of(job: Any) -> str:
     """How a job has ended, and where to read why."""
     if job.job_id is None:
         return f"SLURM did not take the last one: {job.refusal}"
-    facts = dict(re.findall(r"\b(JobState|ExitCode|StdErr)=(\S+)", _said("scontrol", "show", "job", job.job_id) or ""))
-    if not facts:
-        return f"look at what the last one said, job {job.job_id}"
+    output = ask_slurm("scontrol", "show", "job", job.job_id) or ""
+    found = dict(re.findall(r"\b(JobState|ExitCode|StdErr)=(\S+)", output))
+    if not found:
+        return f"read the log of the last one, job {job.job_id}"
     return (
-        f"the last one, job {job.job_id}, is {facts.get('JobState')}, exit code {facts.get('ExitCode')}: look at "
-        f"what it said, {facts.get('StdErr')}"
+        f"the last one, job {job.job_id}, is {found.get('JobState')}, exit code {found.get('ExitCode')}: read its log, "
+        f"{found.get('StdErr')}"
     )
-
-
-def _said(*command: str) -> str | None:
-    with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS).stdout
-    return None

@@ -1,6 +1,6 @@
 """Pods of Kubernetes, through the operator of dask-kubernetes.
 
-Never run on a cluster by this project, which has none: `docs/clusters.md` says what was tried.
+Never run on a cluster by this project, which has none: `docs/clusters.md` names what was tried.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import distributed
 
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.runtime.clusters.address import OWN_SECONDS, await_workers
-from cwt_dask.runtime.clusters.environment import WORKER_ENVIRONMENT, setting_of_dask
+from cwt_dask.runtime.clusters.environment import MEMORY_OF_A_JOB, WORKER_ENVIRONMENT, setting_of_dask
 from cwt_dask.runtime.clusters.extras import load
 
 if TYPE_CHECKING:
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     from cwt_dask.config.execution import Execution
     from cwt_dask.runtime.clusters.extras import Connect
 
-# Kubernetes kills a pod that takes more than its limit, before Dask's nanny can do anything about it.
-MEMORY_OF_A_POD = 1.2
 
-
-def join(execution: Execution) -> Connect:
+def prepare_pods(execution: Execution) -> Connect:
     """Check what can be checked before a pod is started.
 
     Raises
@@ -34,15 +31,15 @@ def join(execution: Execution) -> Connect:
     InputError
         If dask-kubernetes is missing.
     SettingsError
-        If the user has not agreed to a scheduler that speaks without TLS, which dask-kubernetes cannot have otherwise,
-        or does not say how many pods there may be, and of which image.
+        If the user has not agreed to a scheduler without TLS, as dask-kubernetes starts it, or the largest number of
+        pods or their image is not given.
     """
     operator = load("dask_kubernetes.operator", "kubernetes")
     if not execution.cluster.plaintext:
         raise SettingsError(
-            "cluster is kubernetes, where dask-kubernetes can only start schedulers without TLS: who reaches them has "
-            "them execute anything. Take a DaskJob with certificates (deploy/kubernetes), or, where a network policy "
-            "keeps all others away, set cluster.plaintext to true"
+            "cluster is kubernetes, where dask-kubernetes can only start schedulers without TLS: these execute what "
+            "anyone sends them. Use a DaskJob with certificates (deploy/kubernetes), or, where a network policy keeps "
+            "all others away, set cluster.plaintext to true"
         )
     if not execution.workers or "image" not in execution.cluster.options:
         raise SettingsError(
@@ -55,7 +52,7 @@ def join(execution: Execution) -> Connect:
 @contextmanager
 def _pods(kind: Any, execution: Execution) -> Iterator[distributed.Client]:
     options = dict(execution.cluster.options)
-    memory = {"memory": str(int(execution.memory_limit * MEMORY_OF_A_POD))}
+    memory = {"memory": str(int(execution.memory_limit * MEMORY_OF_A_JOB))}
     ours = {
         "n_workers": execution.fewest_workers,
         "worker_command": ["dask", "worker", "--nthreads", "1", "--memory-limit", str(execution.memory_limit)],

@@ -18,15 +18,23 @@ if TYPE_CHECKING:
 
 @contextmanager
 def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[distributed.Client]:
-    """A cluster of worker processes on this machine for the length of a `with` block.
+    """A cluster of worker processes on this machine, for the length of a `with` block.
 
-    It listens on the loopback interface only, and even there it speaks TLS. `options` are those of
-    `distributed.LocalCluster`.
+    It listens on the loopback interface only, and uses TLS even there.
+
+    Parameters
+    ----------
+    workers : int
+        Number of processes, of one thread each.
+    memory_limit : int
+        Bytes of memory of each.
+    **options
+        Of `distributed.LocalCluster`.
 
     Raises
     ------
     SettingsError
-        If it does not take these options.
+        If it refuses these options.
     """
     ours = {
         "n_workers": workers,

@@ -14,10 +14,9 @@ import dask
 
 from cwt_dask.errors import InputError
 from cwt_dask.runtime.clusters.address import OWN_SECONDS, own_client
-from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, be_quiet
+from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, follow_the_driver
 from cwt_dask.runtime.clusters.extras import load, options_of
 from cwt_dask.runtime.clusters.tls import as_configuration, security
-from cwt_dask.runtime.signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
     from cwt_dask.runtime.clusters.extras import Connect
 
 SCHEDULER, DRIVER = NO_WORKERS = 0, 1
-# Processes of one call load their libraries at unlike speeds.
+# Processes of one call take different times to load their libraries.
 PATIENCE_SECONDS = 60
 
 
-def join(execution: Execution) -> Connect:
-    """Scheduler, driver, or worker, by the rank of this process; only the driver comes back.
+def prepare_rank(execution: Execution) -> Connect:
+    """Be scheduler, driver, or worker, by the rank of this process; only the driver returns.
 
     Raises
     ------
@@ -45,37 +44,37 @@ def join(execution: Execution) -> Connect:
     world = load("mpi4py.MPI", "mpi").COMM_WORLD
     n_workers = world.Get_size() - len(NO_WORKERS)
     with _together(world) if world.Get_size() > 1 else nullcontext():
-        # All would say so: one is enough.
+        # All ranks find this: one message is enough.
         if n_workers < 1 and world.Get_rank() == SCHEDULER:
             raise InputError(
                 f"cluster is mpi, and the number of processes is {world.Get_size()}: start at least 3, "
                 "for the scheduler, the driver and a worker, such as mpirun -n 4 cwt-dask run ..."
             )
-        is_driver = _take_part(dask_mpi, world, execution)
+        is_driver = _take_role(dask_mpi, world, execution)
     if not is_driver:
         sys.exit()
     return partial(_driver, world, n_workers, dask.config.get("scheduler_address"))
 
 
 def n_started() -> int:
-    """How many processes MPI has started together with this one, as Open MPI and others name it."""
+    """Number of processes that MPI has started with this one, by the variables of Open MPI and others."""
     named = next((os.environ[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in os.environ), "")
     return int(named) if named.isdecimal() else 1
 
 
 def wait_for_the_first() -> None:
-    """Before MPI has begun, all processes would say the same: `mpirun` ends the others when the first one ends.
+    """Keep all processes but the first from printing the same error, before MPI is initialized.
 
-    One that is still there then has something of its own to say.
+    `mpirun` ends the others when the first one ends: one that is still there after a while has an error of its own.
     """
     if "mpi4py.MPI" not in sys.modules and os.environ.get("OMPI_COMM_WORLD_RANK", "0") != "0":
-        # And mpirun's signal that ends it has nothing to interrupt any more.
+        # mpirun's signal has nothing to interrupt any more.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(PATIENCE_SECONDS)
 
 
-def _take_part(dask_mpi: Any, world: Any, execution: Execution) -> bool:
-    """Be what falls to this rank for as long as it lasts; whether that is the driver, who only begins."""
+def _take_role(dask_mpi: Any, world: Any, execution: Execution) -> bool:
+    """Be scheduler or worker until the cluster ends, and return False; as the driver, return True at once."""
     # The certificate is made by one, and goes to the others by MPI.
     certificate = world.bcast(as_configuration(security()) if world.Get_rank() == SCHEDULER else None)
     dask.config.set(NANNY_SETTINGS | certificate)
@@ -88,21 +87,18 @@ def _take_part(dask_mpi: Any, world: Any, execution: Execution) -> bool:
         "worker_options": {"dashboard_address": DASHBOARD_ADDRESS, "death_timeout": OWN_SECONDS},
     }
     if world.Get_rank() != DRIVER:
-        be_quiet()
-        # It is the driver's to decide what becomes of a signal that all processes get.
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-    with options_of("dask_mpi.initialize") as taken:
-        comm = _Comm(world, taken)
+        follow_the_driver()
+    with options_of("dask_mpi.initialize") as accepted:
+        comm = _Comm(world, accepted)
         return bool(dask_mpi.initialize(**{**ours, **execution.cluster.options}, comm=comm, exit=False))
 
 
 class _Comm:
-    """MPI's, which notices when the scheduler has begun: all meet then."""
+    """MPI's communicator, which sets an event when the scheduler has started: all ranks meet then."""
 
-    def __init__(self, world: Any, begun: Event) -> None:
+    def __init__(self, world: Any, started: Event) -> None:
         self._world = world
-        self._begun = begun
+        self._started = started
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._world, name)
@@ -110,23 +106,23 @@ class _Comm:
     def Barrier(self) -> None:  # noqa: N802 - MPI's name
         self._world.Barrier()
         if self._world.Get_rank() == SCHEDULER:
-            self._begun.set()
+            self._started.set()
 
 
 @contextmanager
 def _driver(world: Any, n_workers: int, address: str) -> Iterator[distributed.Client]:
     with ExitStack() as stack:
         with _together(world):
-            client = stack.enter_context(own_client(n_workers, address=address))
+            client = stack.enter_context(own_client(n_workers, address))
         yield client
 
 
 @contextmanager
 def _together(world: Any) -> Iterator[None]:
-    """End all ranks where one cannot begin: they would wait for each other for ever."""
+    """End all ranks where one has an error: they would wait for each other for ever."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - whatever it is
+    except Exception as error:  # noqa: BLE001 - any error
         sys.stderr.write(f"cwt-dask: {' '.join(str(error).split())}\n")
         sys.stderr.flush()
         world.Abort(getattr(error, "exit_status", 1))

@@ -1,4 +1,4 @@
-"""Directories beside RUN_DIR that hold the certificate of a cluster: its user's alone, and gone with the run."""
+"""Directories next to RUN_DIR that hold the certificate of a cluster: for the user alone, removed with the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from cwt_dask.runtime.clusters.queue import jobs_in_queue
 from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.driver import this_machine
 
@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PREFIX = ".cwt-dask-"
-# SLURM answers late when it is busy.
-ANSWER_SECONDS = 20
 
 
 @dataclass(frozen=True)
 class Maker:
-    """Who has made such a directory.
+    """The process that has made such a directory.
 
     Attributes
     ----------
@@ -56,12 +54,13 @@ class Maker:
         )
 
     def is_gone(self) -> bool:
-        """Whether it is known to have ended: on this machine, or by what SLURM says of its job."""
+        """Whether it is known to have ended: on this machine, or because SLURM no longer has its job."""
         this = Maker.this()
         if self.machine == this.machine != "":
             return not psutil.pid_exists(self.pid)
         # Another cluster that shares the files has jobs of the same numbers.
-        return bool(self.job) and self.cluster == this.cluster != "" and self.job not in _jobs(self.job)
+        known = jobs_in_queue() if self.job and self.cluster == this.cluster != "" else None
+        return known is not None and self.job not in known
 
 
 @contextmanager
@@ -75,27 +74,17 @@ def private_directory(shared: Path) -> Iterator[Path]:
 
 
 def sign(private: Path) -> None:
-    """Write down who has made a directory."""
+    """Record which process has made a directory."""
     write_atomically(private / "maker.json", json.dumps(asdict(Maker.this())).encode())
 
 
 def remove_dead(shared: Path) -> None:
-    """Remove what runs of this user left that were killed; where nothing tells that they were, it stays."""
+    """Remove directories of this user's runs that were killed; those of which this is not known stay."""
     for path in shared.glob(f"{PREFIX}*"):
-        # Another start may be at it, too.
+        # Another start may remove it at the same time.
         with suppress(OSError, ValueError, TypeError, RecursionError):
             about = path.lstat()
             if stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid():
                 maker = Maker(**json.loads((path / "maker.json").read_bytes()))
                 if maker.is_gone():
                     shutil.rmtree(path)
-
-
-def _jobs(number: str) -> list[str]:
-    """The user's jobs that wait or run; where SLURM does not say, the one that is asked for."""
-    with suppress(OSError, subprocess.SubprocessError):
-        command = ["squeue", "--me", "--noheader", "--format=%A"]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
-        ).stdout.split()
-    return [number]

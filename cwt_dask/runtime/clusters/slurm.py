@@ -1,4 +1,4 @@
-"""Jobs that are submitted to SLURM, one a group of workers, as many as there is work for."""
+"""Jobs that are submitted to SLURM, each with one or more workers, as many as there is work for."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ import distributed
 from dask.utils import parse_bytes
 
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.runtime.clusters import srun
-from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, setting_of_dask
+from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, MEMORY_OF_A_JOB, setting_of_dask
 from cwt_dask.runtime.clusters.extras import load, options_of
-from cwt_dask.runtime.clusters.jobs import ANSWER_SECONDS, Jobs, careful, watched
+from cwt_dask.runtime.clusters.jobs import Jobs, careful, watched
 from cwt_dask.runtime.clusters.private import private_directory
+from cwt_dask.runtime.clusters.queue import ANSWER_SECONDS
+from cwt_dask.runtime.clusters.srun import is_step, prepare_task
 from cwt_dask.runtime.clusters.tls import kept_in, security
 from cwt_dask.storage.paths import backend_of
 
@@ -33,36 +34,45 @@ if TYPE_CHECKING:
     from cwt_dask.runtime.progress import Reporter
     from cwt_dask.runtime.signals import Stop
 
-# SLURM kills a job that takes more memory than it asked for, before Dask's nanny can do anything about it.
-MEMORY_OF_A_JOB = 1.2
-# Workers end before their walltime, each at a time of its own, so that they are not all away at once.
+# Workers end before their walltime, at different times, so that some are always there.
 LIFETIME, STAGGER = 0.85, 0.1
 # Days, hours, minutes and seconds, as sbatch takes them; a number alone is minutes.
 _WALLTIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<first>\d+)(?::(?P<second>\d+))?(?::(?P<third>\d+))?")
 
 
-def join(execution: Execution, run_dir: Path, progress: Reporter, stop: Stop) -> Connect:
-    """Take part in what `srun` has started; outside of it, submit jobs.
+def prepare_slurm(execution: Execution, run_dir: Path, progress: Reporter, stop: Stop) -> Connect:
+    """Be one of the tasks of a step of `srun`; outside of one, check what can be checked before jobs are submitted.
+
+    Parameters
+    ----------
+    execution : Execution
+        Options of the cluster, and limits of its workers.
+    run_dir : Path
+        Certificates are kept next to it.
+    progress : Reporter
+        Receives messages about jobs that wait.
+    stop : Stop
+        Receives the error that ends the run if no job has a worker.
 
     Raises
     ------
     InputError
         If dask-jobqueue or SLURM is missing, or `srun` has started too few tasks.
     SettingsError
-        If dask-jobqueue does not take its options, or it is not said how many workers there may be.
+        If dask-jobqueue refuses its options, or the largest number of workers is not given.
     """
     jobqueue = load("dask_jobqueue.slurm", "slurm")
     shared = backend_of(run_dir).on_disk(run_dir.resolve().parent) or Path.cwd()
-    if srun.is_step():
-        return srun.join(jobqueue, execution, shared)
+    if is_step():
+        return prepare_task(execution, shared)
     if not execution.workers:
         raise SettingsError("cluster is slurm: give workers, as many as there may be at a time")
     if shlex.quote(str(shared)) != str(shared):
         raise InputError(
-            f"cluster is slurm, and job scripts cannot name {shared}: choose one without blanks and quotes"
+            f"cluster is slurm, and job scripts cannot name {shared}: choose a directory without blanks and quotes"
         )
     if shutil.which("sbatch") is None:
-        raise InputError("cluster is slurm, and there is no sbatch here: start it where jobs are submitted")
+        raise InputError("cluster is slurm, and there is no sbatch here: give the command where jobs are submitted")
     return partial(_submitted, careful(jobqueue.SLURMCluster), execution, shared, progress, stop)
 
 
@@ -85,7 +95,7 @@ def _submitted(
 
 
 def _refuse_no_job(script: str) -> None:
-    """Ask SLURM before the first job is submitted in the background, where nobody hears of a refusal."""
+    """Ask SLURM before the first job is submitted in the background, where a refusal is not seen."""
     try:
         asked = subprocess.run(
             ["sbatch", "--test-only"],  # noqa: S607 - wherever the site has it
@@ -97,15 +107,15 @@ def _refuse_no_job(script: str) -> None:
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"SLURM does not answer: sbatch --test-only has said nothing for {ANSWER_SECONDS} s; give the same command "
-            "again when it does"
+            f"SLURM does not answer: sbatch --test-only had no output for {ANSWER_SECONDS} s; give the same command "
+            "again when it answers"
         ) from error
     if asked.returncode:
         raise InputError(f"SLURM takes no job with these cluster.options: {' '.join(asked.stderr.split())}")
 
 
 def _with_defaults(given: Mapping[str, Any], memory_limit: int) -> dict[str, Any]:
-    """What a job asks for and its workers are told, where neither the user nor the site's configuration says it."""
+    """Options of `SLURMCluster`: the user's, else those of the site's configuration, else ours."""
     sites = {name: value for name, value in dask.config.get("jobqueue.slurm").items() if value}
     options: dict[str, Any] = {"cores": 1, "processes": 1} | {
         name: sites[name] for name in ("cores", "processes", "memory") if name in sites
@@ -129,12 +139,12 @@ def _with_defaults(given: Mapping[str, Any], memory_limit: int) -> dict[str, Any
 
 
 def lifetime_options(walltime: str) -> list[str]:
-    """How long workers live that SLURM would kill after `walltime`.
+    """Options of workers that SLURM would kill after `walltime`, by which they end before.
 
     Raises
     ------
     SettingsError
-        If it is no walltime of SLURM's.
+        If it is not in SLURM's format.
     """
     found = _WALLTIME.fullmatch(str(walltime))
     if not found:

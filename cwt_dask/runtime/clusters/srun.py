@@ -17,12 +17,11 @@ import dask
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from cwt_dask.errors import InputError
-from cwt_dask.runtime.clusters.address import own_client
-from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, be_quiet
-from cwt_dask.runtime.clusters.extras import options_of
+from cwt_dask.runtime.clusters.address import address_in, own_client
+from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, follow_the_driver
+from cwt_dask.runtime.clusters.extras import load, options_of
 from cwt_dask.runtime.clusters.private import PREFIX, remove_dead, sign
 from cwt_dask.runtime.clusters.tls import as_configuration, only_certificates, security
-from cwt_dask.runtime.signals import SIGNALS
 from cwt_dask.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from cwt_dask.runtime.clusters.extras import Connect
 
 SCHEDULER, DRIVER = NO_WORKERS = 0, 1
-# Tasks of a step start within seconds of each other; where files are shared, these are seen a little later.
+# Tasks of a step start within seconds of each other; on a shared file system, files are seen a little later.
 SHARED_SECONDS = 120.0
 
 
@@ -45,15 +44,15 @@ def is_step() -> bool:
     return "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
-def join(jobqueue: Any, execution: Execution, shared: Path) -> Connect:
-    """Scheduler, driver, or worker, by the number of this task; only the driver comes back.
+def prepare_task(execution: Execution, shared: Path) -> Connect:
+    """Be scheduler, driver, or worker, by the number of this task; only the driver returns.
 
     Raises
     ------
     InputError
         If there are too few tasks, or they share no files.
     SettingsError
-        If dask-jobqueue does not take its options.
+        If dask-jobqueue refuses its options.
     """
     n_workers = int(os.environ["SLURM_NTASKS"]) - len(NO_WORKERS)
     if n_workers < 1:
@@ -63,24 +62,22 @@ def join(jobqueue: Any, execution: Execution, shared: Path) -> Connect:
         )
     task, rendezvous = int(os.environ["SLURM_PROCID"]), _rendezvous(shared)
     if task == DRIVER:
-        # It has yet to listen to signals: it meets the others when it does.
+        # It connects to the others once it handles signals.
         return partial(_driver, rendezvous, n_workers)
-    # It is the driver's to decide what becomes of a signal that all tasks get; by SIGINT the runner ends itself.
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    follow_the_driver()
+    # The runner ends itself by SIGINT.
     signal.signal(signal.SIGINT, lambda *_: sys.exit())
-    be_quiet()
     if task == SCHEDULER:
         _make_certificate(rendezvous)
     dask.config.set(NANNY_SETTINGS | _certificate(rendezvous))
     options = dict(execution.cluster.options)
     hidden = {"dashboard_address": DASHBOARD_ADDRESS}
     workers = {"nthreads": 1, "memory_limit": execution.memory_limit, "death_timeout": SHARED_SECONDS}
-    # The runner puts the job's number in where it finds braces.
+    # The runner formats the name, with the job's number.
     file = str(rendezvous / "scheduler.json").replace("{", "{{").replace("}", "}}")
-    with options_of("SLURMRunner") as taken:
+    with options_of("SLURMRunner") as accepted:
         # It ends the process when the cluster ends.
-        _runner(jobqueue.SLURMRunner, taken)(
+        _careful(load("dask_jobqueue.slurm", "slurm").SLURMRunner, accepted)(
             worker_options=hidden | workers | options.pop("worker_options", {}),
             scheduler_options=hidden | {"protocol": "tls"} | options.pop("scheduler_options", {}),
             **{"scheduler_file": file, "worker_class": "distributed.Nanny"} | options,
@@ -94,14 +91,14 @@ def _driver(rendezvous: Path, n_workers: int) -> Iterator[distributed.Client]:
         with dask.config.set(NANNY_SETTINGS | _certificate(rendezvous)):
             file = rendezvous / "scheduler.json"
             _await(file)
-            with own_client(n_workers, scheduler_file=str(file)) as client:
+            with own_client(n_workers, address_in(str(file))) as client:
                 yield client
     finally:
         shutil.rmtree(rendezvous, ignore_errors=True)
 
 
 class EndsWithItsDriver(SchedulerPlugin):  # type: ignore[misc]
-    """A driver that is killed leaves nobody behind that holds the allocation."""
+    """A driver that is killed leaves no processes that hold the allocation."""
 
     name = "ends-with-its-driver"
 
@@ -111,31 +108,31 @@ class EndsWithItsDriver(SchedulerPlugin):  # type: ignore[misc]
             scheduler.loop.add_callback(scheduler.close)
 
 
-def _runner(kind: Any, taken: Event) -> Any:
-    """dask-jobqueue's runner, whose scheduler does not outlive the driver, and that says when it has begun."""
+def _careful(kind: Any, accepted: Event) -> Any:
+    """dask-jobqueue's runner, with a scheduler that ends with the driver; sets the event when it has started."""
 
     class Runner(kind):  # type: ignore[misc]
         async def on_scheduler_start(self, scheduler: Any) -> None:
-            taken.set()
+            accepted.set()
             scheduler.add_plugin(EndsWithItsDriver())
 
         async def on_worker_start(self, _: Any) -> None:
-            taken.set()
+            accepted.set()
 
     return Runner
 
 
 def _rendezvous(shared: Path) -> Path:
-    """Where the tasks of this step meet: of this step alone, also when its job is requeued."""
+    """Directory in which the tasks of this step meet: of this step alone, also when its job is requeued."""
     variables = ("SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     return shared / f"{PREFIX}{'.'.join(os.environ.get(name, '0') for name in variables)}"
 
 
 def _make_certificate(rendezvous: Path) -> None:
-    """Make the certificate of this step, for all its tasks; nobody else may read what is in there."""
+    """Make the certificate of this step, for all its tasks; only this user may read it."""
     rendezvous.parent.mkdir(parents=True, exist_ok=True)
     remove_dead(rendezvous.parent)
-    # What a job of that number left that was killed.
+    # From a job of that number that was killed.
     shutil.rmtree(rendezvous, ignore_errors=True)
     rendezvous.mkdir(mode=0o700)
     sign(rendezvous)
@@ -148,7 +145,7 @@ def _certificate(rendezvous: Path) -> dict[str, Any]:
     _await(file)
     about = rendezvous.lstat()
     if not (stat.S_ISDIR(about.st_mode) and about.st_uid == os.geteuid() and stat.S_IMODE(about.st_mode) == 0o700):
-        raise InputError(f"{rendezvous} is not this user's alone: somebody else has made it, remove it")
+        raise InputError(f"{rendezvous} belongs to another user, or others can read it: remove it")
     return only_certificates(json.loads(file.read_bytes()))
 
 
@@ -156,5 +153,5 @@ def _await(file: Path) -> None:
     patience = time.monotonic() + SHARED_SECONDS
     while not file.exists():
         if time.monotonic() > patience:
-            raise InputError(f"{file} does not appear, which one task makes for all: do they share that directory?")
+            raise InputError(f"{file}, which one task writes for all, does not appear: do they share that directory?")
         time.sleep(0.1)

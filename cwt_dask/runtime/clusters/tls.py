@@ -1,4 +1,4 @@
-"""Who may talk to a scheduler of ours: it executes whatever it is sent, so all speak TLS with a certificate of the run.
+"""Certificates of a scheduler: it executes all that it is sent, so its peers use TLS with a certificate of the run.
 
 A site that has certificates of its own names them in Dask's configuration, `distributed.comm.tls`: these are used then.
 """
@@ -13,7 +13,7 @@ import distributed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# As Dask's configuration calls what `distributed.Security` holds.
+# Names in Dask's configuration of attributes of `distributed.Security`.
 _NAMES = {
     "distributed.comm.require-encryption": "require_encryption",
     "distributed.comm.tls.ca-file": "tls_ca_file",
@@ -26,13 +26,13 @@ _NAMES = {
 
 
 def security() -> distributed.Security:
-    """The site's certificates, or some that are made for the run."""
+    """The site's certificates, or a new one."""
     sites = distributed.Security(require_encryption=True)
     return sites if sites.tls_ca_file else distributed.Security.temporary()
 
 
 def kept_in(directory: Path, security: distributed.Security) -> distributed.Security:
-    """The same with its texts in files, for those who take names of files only; the directory must be private."""
+    """The same certificates in files, for libraries that take names of files only; the directory must be private."""
     parts: dict[str, Any] = {name: getattr(security, name) for name in _NAMES.values()}
     for name, value in parts.items():
         if isinstance(value, str) and "\n" in value:
@@ -42,11 +42,11 @@ def kept_in(directory: Path, security: distributed.Security) -> distributed.Secu
 
 
 def as_configuration(security: distributed.Security) -> dict[str, Any]:
-    """Settings of Dask under which every scheduler, worker and client of a process has these certificates."""
+    """Settings of Dask by which every scheduler, worker and client of a process has these certificates."""
     settings = {name: getattr(security, attribute) for name, attribute in _NAMES.items()}
     return {name: value for name, value in settings.items() if value is not None}
 
 
 def only_certificates(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Of settings that were read from a file, those that `as_configuration` makes: others could execute anything."""
+    """The part of settings from a file that `as_configuration` makes: other settings could execute code."""
     return {name: value for name, value in settings.items() if name in _NAMES}

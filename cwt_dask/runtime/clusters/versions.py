@@ -1,4 +1,4 @@
-"""Whether a cluster runs what the driver runs."""
+"""Comparison of the versions of a cluster with those of the driver."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _OF_THE_RESULT = ("cwt_dask", "zarr", "numcodecs", "numpy", "scipy", "numba", "a
 
 
 def refuse_other_versions(client: Client, where: str) -> None:
-    """Refuse a cluster whose versions differ from this process's in a way that matters.
+    """Refuse a cluster if its versions differ from those of this process in a way that matters.
 
-    All of a scheduler's and its workers' Dask must be the same, and Python up to its second number; of the workers'
-    libraries also those that the result depends on. A scheduler needs no cwt_dask.
+    Scheduler and workers must have the same Dask, and the same first two numbers of Python; workers also the same
+    libraries that the result depends on. A scheduler needs no cwt_dask.
 
     Raises
     ------
@@ -41,14 +41,14 @@ def refuse_other_versions(client: Client, where: str) -> None:
         )
 
 
-def _versions(said: Mapping[str, Any]) -> dict[str, str]:
-    python = ".".join(str(said["host"]["python"]).split(".")[:2])
-    return {**said["packages"], "python": python}
+def _versions(found: Mapping[str, Any]) -> dict[str, str]:
+    python = ".".join(str(found["host"]["python"]).split(".")[:2])
+    return {**found["packages"], "python": python}
 
 
-def _differing(who: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
+def _differing(peer: str, theirs: Mapping[str, Any], ours: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
     return [
-        f"{who} has {name} {theirs[name]}, here it is {ours[name]}" if theirs.get(name) else f"{who} has no {name}"
+        f"{peer} has {name} {theirs[name]}, here it is {ours[name]}" if theirs.get(name) else f"{peer} has no {name}"
         for name in names
         if theirs.get(name) != ours.get(name)
     ]

@@ -1,4 +1,4 @@
-"""What is known of a cluster before there is one. How runs fare on real ones: tests/cluster."""
+"""What is checked of a cluster before it is there. Runs on real ones: tests/cluster."""
 
 import json
 import os
@@ -8,19 +8,22 @@ import sys
 from types import SimpleNamespace
 
 import dask
-import distributed
 import pytest
+from dask_kubernetes.operator import KubeCluster
 from skies import poisson_sky, write_survey
+from versions import Words
 
 from cwt_dask import run_survey
 from cwt_dask.config.execution import Cluster
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, RunError, SettingsError
-from cwt_dask.runtime.clusters import existing_client, join, kubernetes, local_client, mpi, slurm, srun
+from cwt_dask.runtime.clusters import choice, kubernetes, mpi, slurm, srun
+from cwt_dask.runtime.clusters.choice import prepare_cluster
 from cwt_dask.runtime.clusters.extras import load, options_of
-from cwt_dask.runtime.clusters.tls import as_configuration, security
-from cwt_dask.runtime.clusters.versions import refuse_other_versions
-from cwt_dask.runtime.progress import Reporter, reporter
+from cwt_dask.runtime.clusters.local import local_client
+from cwt_dask.runtime.progress import reporter
+
+PODS = {"kind": "kubernetes", "plaintext": True}
 
 
 def execution(**options):
@@ -50,7 +53,7 @@ def test_a_scheduler_is_a_cluster_by_its_address():
     assert execution().cluster == Cluster("local")
 
 
-def test_workers_that_stay_are_all_unless_said_otherwise():
+def test_all_workers_stay_unless_a_minimum_is_given():
     assert execution(cluster="slurm", workers=8).fewest_workers == 8
     assert execution(cluster={"kind": "slurm", "minimum": 0}, workers=8).fewest_workers == 0
     assert execution(cluster="slurm").fewest_workers == 0
@@ -61,7 +64,7 @@ def test_of_a_library_that_is_missing_the_extra_is_named():
         load("dask_no_mpi.core", "mpi")
 
 
-def test_what_the_library_does_not_take_is_said():
+def test_options_that_a_library_refuses_are_a_wrong_call():
     with (
         pytest.raises(SettingsError, match="LocalCluster does not take these cluster.options: .*colour"),
         local_client(1, 2**30, colour="red"),
@@ -69,20 +72,24 @@ def test_what_the_library_does_not_take_is_said():
         pass
 
 
-def fail(error, *, late=False):
-    with options_of("Runner") as taken:
+def fail(error, *, late):
+    with options_of("Runner") as accepted:
         if late:
-            taken.set()
+            accepted.set()
         raise error
 
 
-def test_what_fails_later_is_no_matter_of_options():
-    with pytest.raises(SettingsError, match="^Runner does not take these cluster.options: early"):
-        fail(ValueError("early"))
-    with pytest.raises(RunError, match="^Runner has failed .ValueError: late.: give the same command again"):
-        fail(ValueError("late"), late=True)
-    with pytest.raises(RunError, match="^Runner has failed .RuntimeError: Nanny failed to start"):
-        fail(RuntimeError("Nanny failed to start."))
+@pytest.mark.parametrize(
+    ("error", "late", "kind", "message"),
+    [
+        (ValueError("early"), False, SettingsError, "^Runner does not take these cluster.options: early"),
+        (ValueError("late"), True, RunError, "^Runner has failed .ValueError: late.: give the same command again"),
+        (RuntimeError("no nanny"), False, RunError, "^Runner has failed .RuntimeError: no nanny"),
+    ],
+)
+def test_errors_after_the_start_are_not_of_options(error, late, kind, message):
+    with pytest.raises(kind, match=message):
+        fail(error, late=late)
 
 
 # --- SLURM ------------------------------------------------------------------------------------------------------------
@@ -99,7 +106,7 @@ def test_workers_end_before_their_walltime(walltime, seconds):
     assert 0 < stagger < seconds - lifetime
 
 
-def test_a_walltime_that_is_none_is_refused():
+def test_what_is_no_walltime_is_refused():
     with pytest.raises(SettingsError, match="cluster.options.walltime is soon: it must look like 02:00:00"):
         slurm.lifetime_options("soon")
 
@@ -112,15 +119,17 @@ def outside(monkeypatch):
     return monkeypatch
 
 
-def test_without_slurm_no_jobs_are_submitted(outside, tmp_path):
+def test_what_jobs_need_is_checked_first(outside, tmp_path):
+    with pytest.raises(InputError, match="job scripts cannot name .*my runs: choose a directory without blanks"):
+        prepare_cluster(execution(cluster="slurm", workers=2), tmp_path / "my runs" / "run")
     outside.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="there is no sbatch here"):
-        join(execution(cluster="slurm", workers=2), tmp_path / "run")
+        prepare_cluster(execution(cluster="slurm", workers=2), tmp_path / "run")
 
 
 @pytest.fixture
 def refusing(outside, tmp_path):
-    """A SLURM that takes no jobs. A real one is in tests/cluster/test_slurm.py."""
+    """A SLURM that refuses all jobs; the script of the last one. A real one is in tests/cluster/test_slurm.py."""
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.parent.mkdir()
     sbatch.write_text("#!/bin/sh\ncat > $0.script\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
@@ -129,32 +138,45 @@ def refusing(outside, tmp_path):
     return sbatch.with_name("sbatch.script")
 
 
-def test_what_a_job_asks_for(refusing, tmp_path):
-    options = {"walltime": "00:10:00", "interface": "lo", "job_extra_directives": ["--constraint=cpu"]}
-    connect = join(
-        execution(cluster={"kind": "slurm", "options": options}, workers=2, memory_limit="1000MiB"), tmp_path / "run"
-    )
+def refused_script(refusing, tmp_path, **options):
+    connect = prepare_cluster(execution(**options), tmp_path / "run")
     with (
         pytest.raises(InputError, match="SLURM takes no job with these cluster.options: .*invalid partition"),
         connect(),
     ):
         pass
-    script = refusing.read_text()
+    return refusing.read_text()
+
+
+def test_what_a_job_asks_for(refusing, tmp_path):
+    options = {"walltime": "00:10:00", "interface": "lo", "job_extra_directives": ["--constraint=cpu"]}
+    cluster = {"kind": "slurm", "options": options}
+    script = refused_script(refusing, tmp_path, cluster=cluster, workers=2, memory_limit="1000MiB")
     for line in ("--mem=1200M", "-t 00:10:00", "--constraint=cpu", "--cpus-per-task=1"):
         assert f"#SBATCH {line}\n" in script
     for word in ("--memory-limit 0.98GiB", "--lifetime 510s", "--protocol tls://", "--dashboard-address 127.0.0.1:0"):
         assert word in script
     assert "export DASK_INTERNAL_INHERIT_CONFIG=" in script
-    # Of the run's key the name of its file is there, and that has gone.
+    # The script names the file of the run's key, which is removed.
     assert "PRIVATE KEY" not in script
     assert not list(tmp_path.glob(".*"))
+
+
+def test_what_the_site_has_configured_is_kept(refusing, tmp_path):
+    site = {"walltime": "01:00:00", "job-script-prologue": ["module load cwt"], "memory": "2000MiB"}
+    with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in site.items()}):
+        script = refused_script(refusing, tmp_path, cluster="slurm", workers=2)
+    for line in ("module load cwt", "#SBATCH --mem=2400M"):
+        assert f"\n{line}\n" in script
+    assert "--lifetime 3060s" in script
 
 
 # dask-jobqueue leaves a scheduler behind that it does not close.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("refusing")
-def test_what_slurm_clusters_do_not_take_is_said(tmp_path):
-    connect = join(execution(cluster={"kind": "slurm", "options": {"colour": "red"}}, workers=2), tmp_path / "run")
+def test_options_that_slurm_clusters_refuse_are_a_wrong_call(tmp_path):
+    cluster = {"kind": "slurm", "options": {"colour": "red"}}
+    connect = prepare_cluster(execution(cluster=cluster, workers=2), tmp_path / "run")
     with pytest.raises(SettingsError, match="SLURMCluster does not take these cluster.options: .*colour"), connect():
         pass
 
@@ -170,26 +192,26 @@ def step(outside):
 def test_two_tasks_are_too_few(step, tmp_path):
     step.setenv("SLURM_NTASKS", "2")
     with pytest.raises(InputError, match="srun has started 2 tasks: start at least 3"):
-        join(execution(cluster="slurm"), tmp_path / "run")
+        prepare_cluster(execution(cluster="slurm"), tmp_path / "run")
 
 
-def test_tasks_that_share_no_files_are_not_waited_for_for_ever(step, tmp_path):
-    step.setattr(srun, "SHARED_SECONDS", 0.3)
-    connect = join(execution(cluster="slurm"), tmp_path / "run")
-    refused = "certificate.json does not appear, which one task makes for all"
+def test_waiting_for_tasks_that_share_no_files_ends(step, tmp_path):
+    step.setattr(srun, "SHARED_SECONDS", 0.1)
+    connect = prepare_cluster(execution(cluster="slurm"), tmp_path / "run")
+    refused = "certificate.json, which one task writes for all, does not appear: do they share that directory"
     with pytest.raises(InputError, match=refused), connect():
         pass
 
 
 @pytest.fixture
 def rendezvous(step, tmp_path):  # noqa: ARG001 - of that step
-    """Where the tasks of this step meet, with the certificate that one has made."""
+    """The directory in which the tasks of this step meet, with the certificate that one has made."""
     found = srun._rendezvous(tmp_path)
     srun._make_certificate(found)
     return found
 
 
-def test_the_key_of_a_step_is_its_users_alone(rendezvous, step, tmp_path):
+def test_only_the_user_can_read_the_key_of_a_step(rendezvous, step, tmp_path):
     assert rendezvous == tmp_path / ".cwt-dask-0.7.0.0"
     assert stat.S_IMODE(rendezvous.stat().st_mode) == 0o700
     assert "PRIVATE KEY" in srun._certificate(rendezvous)["distributed.comm.tls.client.key"]
@@ -197,14 +219,14 @@ def test_the_key_of_a_step_is_its_users_alone(rendezvous, step, tmp_path):
     assert srun._rendezvous(tmp_path) != rendezvous
 
 
-def test_of_what_is_found_there_only_certificates_are_taken(rendezvous):
+def test_only_certificates_are_taken_from_its_file(rendezvous):
     file = rendezvous / "certificate.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"distributed.worker.preload": ["print('owned')"]}))
     assert all("comm" in name for name in srun._certificate(rendezvous))
 
 
 @pytest.mark.parametrize("wrong", ["mode", "owner", "link"])
-def test_what_somebody_else_may_have_put_there_is_not_read(rendezvous, wrong, monkeypatch):
+def test_files_that_others_may_have_written_are_not_read(rendezvous, wrong, monkeypatch):
     if wrong == "mode":
         rendezvous.chmod(0o755)
     elif wrong == "owner":
@@ -212,14 +234,8 @@ def test_what_somebody_else_may_have_put_there_is_not_read(rendezvous, wrong, mo
     else:
         moved = rendezvous.rename(rendezvous.with_name("elsewhere"))
         rendezvous.symlink_to(moved)
-    with pytest.raises(InputError, match="is not this user's alone: somebody else has made it, remove it"):
+    with pytest.raises(InputError, match="belongs to another user, or others can read it: remove it"):
         srun._certificate(rendezvous)
-
-
-def test_blanks_in_names_are_refused_where_job_scripts_hold_them(refusing, tmp_path):
-    assert refusing.parent.exists()
-    with pytest.raises(InputError, match="job scripts cannot name .*my runs: choose one without blanks and quotes"):
-        join(execution(cluster="slurm", workers=2), tmp_path / "my runs" / "run")
 
 
 # --- the others -------------------------------------------------------------------------------------------------------
@@ -230,236 +246,108 @@ def test_one_process_is_too_few_for_mpi(monkeypatch, tmp_path):
     one = SimpleNamespace(COMM_WORLD=SimpleNamespace(Get_size=lambda: 1, Get_rank=lambda: 0))
     monkeypatch.setattr(mpi, "load", lambda *_: one)
     with pytest.raises(InputError, match="cluster is mpi, and the number of processes is 1: start at least 3"):
-        join(execution(cluster="mpi"), tmp_path / "run")
+        prepare_cluster(execution(cluster="mpi"), tmp_path / "run")
 
 
-class Told(Reporter):
-    def __init__(self):
-        self.said = []
+@pytest.fixture
+def warnings_of(monkeypatch, tmp_path):
+    """Messages about a cluster that is prepared, with the variables of MPI."""
+    monkeypatch.setattr(choice, "prepare_rank", lambda _: None)
 
-    def message(self, text):
-        self.said.append(text)
+    def prepare(variables=(), **options):
+        for name, value in dict(variables).items():
+            monkeypatch.setenv(name, value)
+        progress = Words()
+        prepare_cluster(execution(**options), tmp_path / "run", progress)
+        return progress.lines
+
+    return prepare
 
 
 @pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
-@pytest.mark.parametrize(("size", "n_said"), [("4", 1), ("1", 0), ("", 0)])
-def test_who_forgets_that_mpi_has_started_many_is_told(monkeypatch, tmp_path, variable, size, n_said):
-    monkeypatch.setenv(variable, size)
-    told = Told()
-    assert join(execution(), tmp_path / "run", told) is None
-    assert len(told.said) == n_said
-    assert all("MPI has started 4 processes" in line and "--cluster mpi" in line for line in told.said)
+def test_processes_of_mpi_without_a_cluster_of_mpi_are_warned_of(warnings_of, variable):
+    (warning,) = warnings_of({variable: "4"})
+    assert "MPI has started 4 processes" in warning
+    assert "--cluster mpi" in warning
+    assert warnings_of({variable: "1"}) == warnings_of({variable: ""}) == []
 
 
-@pytest.mark.parametrize(("workers", "n_said"), [(4, 1), (None, 0)])
-def test_workers_that_are_not_the_users_to_count_are_warned_about(monkeypatch, tmp_path, workers, n_said):
-    monkeypatch.setattr(mpi, "join", lambda _: None)
-    for where in ({"scheduler": "tls://a:1"}, {"cluster": "mpi"}, {}):
-        told = Told()
-        join(execution(workers=workers, **where), tmp_path / "run", told)
-        assert len(told.said) == (n_said if where else 0)
-        assert all(line.startswith("warning: workers is 4, which has no part in it: ") for line in told.said)
+@pytest.mark.parametrize("where", [{"scheduler": "tls://a:1"}, {"cluster": "mpi"}])
+def test_a_number_of_workers_that_is_ignored_is_warned_of(warnings_of, where):
+    (warning,) = warnings_of(workers=4, **where)
+    assert warning.startswith("warning: workers is 4, which is ignored: workers are all ")
+    assert warnings_of(**where) == warnings_of(workers=4) == []
 
 
-def test_pods_run_an_image_and_there_are_so_many(tmp_path):
-    for given in ({"workers": 2}, {"workers": None}):
-        cluster = {"kind": "kubernetes", "plaintext": True}
-        with pytest.raises(
-            SettingsError, match="give workers, as many as there may be, and in cluster.options the image"
-        ):
-            join(execution(cluster=cluster, **given), tmp_path / "run")
+@pytest.mark.parametrize("workers", [None, 2])
+def test_what_pods_need_is_checked_first(tmp_path, workers):
+    with pytest.raises(SettingsError, match="give workers, as many as there may be, and in cluster.options the image"):
+        prepare_cluster(execution(cluster=PODS, workers=workers), tmp_path / "run")
 
 
-@pytest.mark.parametrize(
-    ("options", "fragment"),
-    [
-        (
-            "",
-            "cannot start pods (ValueError: Unable to find valid credentials): is there an operator",
-        ),
-        ("colour = 'red'", "KubeCluster does not take these cluster.options: "),
-    ],
-)
-def test_pods_that_cannot_be_started_are_a_wrong_call(tmp_path, options, fragment):
+def test_pods_that_cannot_be_started_are_a_wrong_call(tmp_path):
     # In a process of its own: dask-kubernetes leaves threads behind.
-    options = f"image = 'cwt-dask:0.1.0'\n{options}\n"
     (tmp_path / "pods.toml").write_text(
-        f"[cluster]\nkind = 'kubernetes'\nplaintext = true\n[cluster.options]\n{options}"
+        "[cluster]\nkind = 'kubernetes'\nplaintext = true\n[cluster.options]\nimage = 'cwt-dask:0.1.0'\n"
     )
-    command = [
-        sys.executable,
-        "-c",
-        "from cwt_dask.cli.commands import main; raise SystemExit(main())",
-        "run",
-        "absent.fits",
-        "run",
-    ]
-    here = os.environ | {"KUBECONFIG": str(tmp_path / "absent"), "HOME": str(tmp_path)}
+    python = "from cwt_dask.cli.commands import main; raise SystemExit(main())"
     done = subprocess.run(
-        [*command, "--config=pods.toml", "--workers=2"],
+        [sys.executable, "-c", python, "run", "absent.fits", "run", "--config=pods.toml", "--workers=2"],
         cwd=tmp_path,
-        env=here,
-        capture_output=True,
+        env=os.environ | {"KUBECONFIG": str(tmp_path / "absent"), "HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
     assert done.returncode == 2
-    assert fragment in done.stderr
-    # What dask-kubernetes says when a process ends that could not reach Kubernetes comes after.
-    assert done.stderr.startswith("cwt-dask: ")
+    # Text of dask-kubernetes, when a process ends that could not reach Kubernetes, comes after.
+    assert done.stderr.startswith(
+        "cwt-dask: cannot start pods (ValueError: Unable to find valid credentials): is there an operator"
+    )
     assert not (tmp_path / "run").exists()
 
 
-# --- who may talk to a scheduler, and which versions ------------------------------------------------------------------
-
-
-def test_certificates_are_the_runs_or_the_sites():
-    first, second = security(), security()
-    assert first.tls_client_key != second.tls_client_key
-    assert first.require_encryption
-    with dask.config.set({"distributed.comm.tls.ca-file": "/site/ca.pem"}):
-        assert security().tls_ca_file == "/site/ca.pem"
+def refuse(**_):
+    raise KeyError("no operator")
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("kind", "error", "message"),
     [
-        ({}, r"\(distributed.comm.tls.ca-file\) names no certificate"),
-        ({"ca-file": "pem\npem"}, r"\(distributed.comm.tls.client.cert\) names no certificate"),
-        ({"ca-file": "absent.pem"}, r"there is no file absent.pem, which .*\(distributed.comm.tls.ca-file\) names"),
-        ({"ca-file": "pem\npem", "client.cert": "absent.pem"}, "there is no file absent.pem"),
+        (KubeCluster, SettingsError, "KubeCluster does not take these cluster.options: .*colour"),
+        (refuse, InputError, r"cannot start pods \(KeyError: 'no operator'\): is there an operator"),
     ],
 )
-def test_a_certificate_that_is_missing_is_named_before_anybody_is_asked(given, message):
-    settings = dict.fromkeys(("ca-file", "client.cert"), None) | given
-    configuration = {f"distributed.comm.tls.{name}": value for name, value in settings.items()}
-    with (
-        dask.config.set(configuration),
-        pytest.raises(InputError, match=message),
-        existing_client("tls://127.0.0.1:1", None),
-    ):
+def test_errors_of_dask_kubernetes_are_a_wrong_call(kind, error, message):
+    cluster = PODS | {"options": {"colour": "red"}}
+    with pytest.raises(error, match=message), kubernetes._pods(kind, execution(cluster=cluster, workers=2)):
         pass
 
 
-def test_configuration_holds_the_whole_certificate():
-    made = security()
-    with dask.config.set(as_configuration(made)):
-        again = distributed.Security()
-    for role in ("client", "scheduler", "worker"):
-        assert again.get_tls_config_for_role(role) == made.get_tls_config_for_role(role)
-    assert again.require_encryption
+# --- secrets ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_cluster_of_the_same_versions_is_taken(client):
-    refuse_other_versions(client, "it")
-
-
-@pytest.mark.parametrize(
-    ("who", "name", "version", "fragment"),
-    [
-        ("scheduler", "dask", "1.0", "the scheduler has dask 1.0, here it is "),
-        ("scheduler", "zarr", None, ""),
-        ("worker", "zarr", None, "worker a has no zarr"),
-        ("worker", "numpy", "1.0", "worker a has numpy 1.0, here it is "),
-    ],
-)
-def test_versions_that_matter_are_compared(client, who, name, version, fragment):
-    # Workers that do run other versions are in tests/cluster/test_address.py.
-    found = client.get_versions(packages=["cwt_dask", "zarr", "numcodecs", "numpy", "scipy", "numba", "astropy"])
-    mine = found["client"]
-    other = {**mine, "packages": {**mine["packages"], name: version}}
-    said = {"client": mine, "scheduler": other if who == "scheduler" else mine, "workers": {}}
-    said["workers"] = dict.fromkeys("abcd", other) if who == "worker" else {}
-    if not fragment:
-        refuse_other_versions(SimpleNamespace(get_versions=lambda **_: said), "it")
-        return
-    with pytest.raises(InputError, match=f"^it runs other versions than this process: {fragment}"):
-        refuse_other_versions(SimpleNamespace(get_versions=lambda **_: said), "it")
-
-
-@pytest.mark.parametrize(("python", "taken"), [("3.11.99.final.0", True), ("2.7.18.final.0", False)])
-def test_python_may_differ_in_its_last_number_only(client, python, taken):
-    mine = client.get_versions()["client"]
-    mine["host"]["python"] = "3.11.7.final.0"
-    other = {**mine, "host": {**mine["host"], "python": python}}
-    said = {"client": mine, "scheduler": other, "workers": {}}
-    cluster = SimpleNamespace(get_versions=lambda **_: said)
-    if taken:
-        refuse_other_versions(cluster, "it")
-        return
-    with pytest.raises(InputError, match="the scheduler has python 2.7, here it is 3.11"):
-        refuse_other_versions(cluster, "it")
-
-
-def test_without_a_certificate_a_scheduler_that_speaks_tls_is_not_asked():
-    with (
-        pytest.raises(
-            InputError, match="cannot reach scheduler tls://127.0.0.1:9: it speaks TLS, and Dask's configuration"
-        ),
-        existing_client("tls://127.0.0.1:9", None),
-    ):
-        pass
-
-
-def test_a_file_without_an_address_is_a_wrong_call(tmp_path):
-    (tmp_path / "scheduler.json").write_text('{"id": "x"}')
-    with (
-        pytest.raises(InputError, match="cannot reach the scheduler of file .*'address'.*: it holds no address"),
-        existing_client(None, str(tmp_path / "scheduler.json")),
-    ):
-        pass
-
-
-def test_nothing_secret_is_written_down(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "whisper-1")
+def test_nothing_secret_is_written_to_files_or_logs(client, tmp_path, monkeypatch, capsys):
+    name, secret = "AWS_SECRET_ACCESS_KEY", "whisper-1"
+    monkeypatch.setenv(name, secret)
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky((60, 90), seed=1))
-    settings = {"n_scale": 1, "min_scale": 1.2, "tile_size": 45, "max_iter": 2, "workers": 1}
-    cluster = {"kind": "local", "options": {"name": "whisper-2"}}
-    run = run_survey(
-        survey, tmp_path / "run", cluster=cluster, progress=reporter(quiet=False, log_format="json"), **settings
-    )
+    settings = {"n_scale": 1, "min_scale": 1.2, "tile_size": 45, "max_iter": 2}
+    cluster = {"kind": "address", "options": {"name": "whisper-2", "security": client.security}}
+    client.run(os.environ.__setitem__, name, secret)
+    try:
+        run = run_survey(
+            survey,
+            tmp_path / "run",
+            cluster=cluster,
+            scheduler=client.scheduler.address,
+            progress=reporter(quiet=False, log_format="json"),
+            **settings,
+        )
+    finally:
+        client.run(os.environ.pop, name)
     files = [path for path in run.files.path.rglob("*") if path.is_file()]
     assert len(files) > 20
     assert not [path for path in files if b"whisper" in path.read_bytes()]
-    said = capsys.readouterr()
-    assert "whisper" not in said.out + said.err
-
-
-def test_where_encryption_is_required_plain_tcp_is_refused():
-    with (
-        dask.config.set({"distributed.comm.require-encryption": True}),
-        pytest.raises(InputError, match="requires encryption, and tcp:// has none"),
-        existing_client("tcp://127.0.0.1:9", None),
-    ):
-        pass
-
-
-def test_what_the_site_has_configured_is_kept(refusing, tmp_path):
-    site = {"walltime": "01:00:00", "job-script-prologue": ["module load cwt"], "memory": "2000MiB"}
-    connect = join(execution(cluster="slurm", workers=2), tmp_path / "run")
-    with (
-        dask.config.set({f"jobqueue.slurm.{name}": value for name, value in site.items()}),
-        pytest.raises(InputError, match="SLURM takes no job"),
-        connect(),
-    ):
-        pass
-    script = refusing.read_text()
-    assert "\nmodule load cwt\n" in script
-    assert "--lifetime 3060s" in script
-    assert "#SBATCH --mem=2400M" in script
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "fragment"),
-    [
-        (TypeError("colour"), SettingsError, "KubeCluster does not take these cluster.options: colour"),
-        (KeyError("no operator"), InputError, r"cannot start pods \(KeyError: 'no operator'\): is there an operator"),
-    ],
-)
-def test_what_dask_kubernetes_raises_is_a_wrong_call(error, kind, fragment):
-    # What it does raise: the test above, in a process of its own.
-    def refuse(**_):
-        raise error
-
-    with pytest.raises(kind, match=fragment), kubernetes._pods(refuse, execution(cluster="kubernetes", workers=2)):
-        pass
+    printed = capsys.readouterr()
+    assert '"event": "done"' in printed.out
+    assert "whisper" not in printed.out + printed.err

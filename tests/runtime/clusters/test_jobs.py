@@ -1,4 +1,4 @@
-"""Jobs of workers that never become workers, on a SLURM that is played. Real ones: tests/cluster."""
+"""Jobs of workers that end before a worker comes, on a simulated SLURM. Real ones: tests/cluster."""
 
 import os
 import threading
@@ -9,8 +9,7 @@ import pytest
 
 from cwt_dask import run_survey
 from cwt_dask.errors import InputError, RunError
-from cwt_dask.runtime.clusters import jobs, slurm
-from cwt_dask.runtime.progress import Reporter
+from cwt_dask.runtime.clusters import jobs, queue, slurm
 
 SETTINGS = {"n_scale": 1, "min_scale": 1.2, "tile_size": 65, "max_iter": 2, "workers": 2}
 # It takes jobs, and knows none of them any more when it is asked.
@@ -21,7 +20,7 @@ ENDED = "echo JobId=7 JobState=FAILED ExitCode=127:0; echo StdErr=/home/me/slurm
 
 @pytest.fixture
 def played(tmp_path, monkeypatch):
-    """Commands of SLURM that do as they are told."""
+    """Commands of SLURM as shell scripts."""
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
@@ -37,15 +36,14 @@ def played(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("sbatch", "scontrol", "fragment"),
+    ("sbatch", "fragment"),
     [
-        (TAKES, ENDED, r"is FAILED, exit code 127:0: look at what it said, /home/me/slurm-7\.out; then give the same"),
-        (TAKES, "exit 1", "look at what the last one said, job [0-9]+; then give the same"),
-        (REFUSES, "exit 1", "SLURM did not take the last one: .*sbatch: error: no room.*; then give the same"),
+        (TAKES, r"is FAILED, exit code 127:0: read its log, /home/me/slurm-7\.out; then give the same command again"),
+        (REFUSES, "SLURM did not take the last one: .*sbatch: error: no room.*; then give the same command again"),
     ],
 )
-def test_jobs_that_end_before_a_worker_comes_end_the_run(played, small_survey, tmp_path, sbatch, scontrol, fragment):
-    played(sbatch=sbatch, squeue="", scancel="", scontrol=scontrol)
+def test_jobs_that_end_before_a_worker_comes_end_the_run(played, small_survey, tmp_path, sbatch, fragment):
+    played(sbatch=sbatch, squeue="", scancel="", scontrol=ENDED)
     cluster = {"kind": "slurm", "options": {"interface": "lo"}}
     with (
         dask.config.set({"distributed.adaptive.interval": "50ms"}),
@@ -55,8 +53,13 @@ def test_jobs_that_end_before_a_worker_comes_end_the_run(played, small_survey, t
     assert not list(tmp_path.glob(".cwt-dask-*"))
 
 
+def test_where_slurm_has_forgotten_a_job_its_log_is_named(played):
+    played(scontrol="exit 1")
+    assert jobs._end_of(SimpleNamespace(job_id="7")) == "read the log of the last one, job 7"
+
+
 class PlayedCluster:
-    """Two jobs; what becomes of them is the test's to say."""
+    """Two jobs, which a test changes."""
 
     def __init__(self):
         self.workers = {"c-0": SimpleNamespace(job_id="1"), "c-10": SimpleNamespace(job_id="2")}
@@ -72,27 +75,27 @@ class PlayedCluster:
 
 @pytest.fixture
 def watcher(monkeypatch):
-    """Looks at two jobs; what it tells, and what SLURM knows."""
-    clock, known, told = [0.0], {}, []
+    """Looks at two jobs; its messages, and what SLURM knows."""
+    clock, known, lines = [0.0], {}, []
     monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr(jobs, "_known", lambda: known)
-    return SimpleNamespace(jobs=jobs.Jobs(PlayedCluster(), 2, told.append), clock=clock, known=known, told=told)
+    monkeypatch.setattr(jobs, "jobs_in_queue", lambda: known)
+    return SimpleNamespace(jobs=jobs.Jobs(PlayedCluster(), 2, lines.append), clock=clock, known=known, lines=lines)
 
 
-def test_while_no_worker_comes_it_is_said_what_slurm_does(watcher):
+def test_while_no_worker_comes_states_of_jobs_are_reported(watcher):
     watcher.known.update({"1": "pending (Resources)", "2": "pending (Resources)"})
     for watcher.clock[0] in range(0, 300, 5):
         watcher.jobs.look()
-    assert watcher.told == [
+    assert watcher.lines == [
         f"no worker for {seconds} s; its jobs in SLURM: 2 pending (Resources)" for seconds in (60, 120, 240)
     ]
     watcher.jobs.cluster.observed.add("c-10-0")
     watcher.clock[0] = 500
     watcher.jobs.look()
-    assert len(watcher.told) == 3
+    assert len(watcher.lines) == 3
 
 
-def test_a_job_is_its_worker_s_until_both_are_gone(watcher):
+def test_a_job_stays_until_its_worker_is_gone(watcher):
     cluster = watcher.jobs.cluster
     cluster.observed.add("c-10")
     watcher.known["1"] = "running"
@@ -105,7 +108,7 @@ def test_a_job_is_its_worker_s_until_both_are_gone(watcher):
     assert watcher.jobs._in_vain == 0
 
 
-def test_while_others_work_a_run_is_not_given_up(watcher):
+def test_while_other_workers_are_there_the_run_goes_on(watcher):
     cluster = watcher.jobs.cluster
     cluster.observed.add("c-10")
     for number in range(10):
@@ -117,7 +120,7 @@ def test_while_others_work_a_run_is_not_given_up(watcher):
         watcher.jobs.look()
 
 
-def test_what_goes_wrong_at_a_look_is_told_once_and_it_goes_on(watcher, monkeypatch):
+def test_an_error_of_a_look_is_reported_once_and_looking_goes_on(watcher, monkeypatch):
     monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.001)
     errors = iter([OSError("busy"), OSError("busy"), KeyError("c-0"), RunError("no worker came")])
     ended = threading.Event()
@@ -132,29 +135,25 @@ def test_what_goes_wrong_at_a_look_is_told_once_and_it_goes_on(watcher, monkeypa
     watcher.jobs.look = look
     with jobs.watched(watcher.jobs, SimpleNamespace(give_up=give_up)):
         assert ended.wait(60)
-    assert watcher.told == [
-        f"jobs of workers could not be looked at ({error}): this is tried again"
+    assert watcher.lines == [
+        f"jobs of workers could not be checked ({error}): this is tried again"
         for error in ("OSError('busy')", "KeyError('c-0')")
     ]
 
 
-def test_a_slurm_that_does_not_answer_says_nothing_of_jobs(played):
+def test_only_lines_of_jobs_count_and_no_answer_is_no_news(played):
+    odd = ["squeue: warning: maintenance on Monday", "", "1 RUNNING", " 2 PENDING Nodes required for job are DOWN", "3"]
+    played(squeue="; ".join(f"echo '{line}'" for line in [*odd, "4 RUNNING None"]))
+    nodes = "pending (Nodes required for job are DOWN)"
+    assert queue.jobs_in_queue() == {"1": "running", "2": nodes, "4": "running"}
     played(squeue="exit 1")
     cluster = PlayedCluster()
-    jobs.Jobs(cluster, 2, Reporter().message).look()
+    jobs.Jobs(cluster, 2, [].append).look()
     assert len(cluster.workers) == 2
-    played(squeue="echo 1 RUNNING None; echo 2 PENDING Resources")
-    assert jobs._known() == {"1": "running", "2": "pending (Resources)"}
 
 
-def test_what_else_slurm_says_is_no_job(played):
-    odd = ["squeue: warning: maintenance on Monday", "", "1 RUNNING", " 2 PENDING Nodes required for job are DOWN", "3"]
-    played(squeue="; ".join(f"echo '{line}'" for line in odd))
-    assert jobs._known() == {"1": "running", "2": "pending (Nodes required for job are DOWN)"}
-
-
-def test_a_slurm_that_does_not_answer_is_not_waited_for_for_ever(played, monkeypatch):
+def test_waiting_for_a_slurm_that_does_not_answer_ends(played, monkeypatch):
     monkeypatch.setattr(slurm, "ANSWER_SECONDS", 0.1)
     played(sbatch="exec sleep 60")
-    with pytest.raises(InputError, match="SLURM does not answer: sbatch --test-only has said nothing for 0.1 s"):
+    with pytest.raises(InputError, match="SLURM does not answer: sbatch --test-only had no output for 0.1 s"):
         slurm._refuse_no_job("#!/bin/sh")

@@ -1,4 +1,4 @@
-"""Certificates beside RUN_DIR: whose run is known to be dead, and whose is not."""
+"""Directories of certificates next to RUN_DIR: which ones belong to runs that are known to have ended."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from cwt_dask.runtime.clusters.private import Maker, private_directory, remove_d
 
 @pytest.fixture(autouse=True)
 def job(monkeypatch, tmp_path):
-    """A job of SLURM beside another one of the same user."""
+    """A job of SLURM, and another one of the same user."""
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "big")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     squeue = tmp_path / "bin" / "squeue"
     squeue.parent.mkdir()
-    squeue.write_text("#!/bin/sh\necho 7; echo 8\n")
+    squeue.write_text("#!/bin/sh\necho 7 RUNNING None; echo 8 PENDING Priority\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
     return squeue
@@ -39,8 +39,10 @@ def left_by(shared, maker):
     return path
 
 
-def test_a_directory_is_its_users_alone_and_gone_at_the_end(tmp_path):
-    with private_directory(tmp_path / "new") as path:
+def test_a_directory_is_for_its_user_alone_and_gone_at_the_end(tmp_path, dead):
+    left = left_by(tmp_path, replace(Maker.this(), pid=dead))
+    with private_directory(tmp_path) as path:
+        assert not left.exists()
         assert path.stat().st_mode & 0o777 == 0o700
         assert json.loads((path / "maker.json").read_text()) == asdict(Maker.this())
         remove_dead(path.parent)
@@ -48,36 +50,26 @@ def test_a_directory_is_its_users_alone_and_gone_at_the_end(tmp_path):
     assert not path.exists()
 
 
-def test_what_a_killed_process_of_this_machine_left_is_removed(tmp_path, dead):
-    path = left_by(tmp_path, replace(Maker.this(), pid=dead))
-    with private_directory(tmp_path):
-        assert not path.exists()
-
-
 @pytest.mark.parametrize(
-    ("changes", "stays"),
+    ("changes", "answers", "stays"),
     [
-        ({"job": "9"}, False),
-        ({"job": "8"}, True),
-        ({"job": "9", "cluster": "other"}, True),
-        ({"job": "", "cluster": ""}, True),
+        ({"job": "9"}, True, False),
+        ({"job": "9"}, False, True),
+        ({"job": "8"}, True, True),
+        ({"job": "9", "cluster": "other"}, True, True),
+        ({"job": "", "cluster": ""}, True, True),
     ],
 )
-def test_of_another_machine_its_jobs_tell(tmp_path, dead, changes, stays):
+def test_makers_on_another_machine_are_known_by_their_jobs(tmp_path, dead, job, changes, answers, stays):
+    if not answers:
+        job.write_text("#!/bin/sh\nexit 1\n")
     path = left_by(tmp_path, replace(Maker.this(), pid=dead, machine="another", **changes))
     remove_dead(tmp_path)
     assert path.exists() == stays
 
 
-def test_where_slurm_does_not_answer_nothing_is_removed(tmp_path, dead, job):
-    job.write_text("#!/bin/sh\nexit 1\n")
-    path = left_by(tmp_path, replace(Maker.this(), pid=dead, machine="another", job="9"))
-    remove_dead(tmp_path)
-    assert path.exists()
-
-
 @pytest.mark.parametrize("kind", ["unsigned", "of another user", "link"])
-def test_what_may_be_somebody_else_s_stays(tmp_path, dead, kind, monkeypatch):
+def test_directories_that_others_may_have_made_stay(tmp_path, dead, kind, monkeypatch):
     path = left_by(tmp_path, replace(Maker.this(), pid=dead))
     if kind == "unsigned":
         (path / "maker.json").write_text("[")

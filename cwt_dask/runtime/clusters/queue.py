@@ -1,0 +1,34 @@
+"""State of jobs in SLURM."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# SLURM answers late when it is busy.
+ANSWER_SECONDS = 60
+
+
+def jobs_in_queue() -> Mapping[str, str] | None:
+    """State and reason of each of the user's jobs that wait or run, by number; None where SLURM does not answer."""
+    output = ask_slurm("squeue", "--me", "--noheader", "--format=%A %T %r")
+    if output is None:
+        return None
+    # Sites have their commands print other lines, too.
+    lines = re.findall(r"^ *(\d+) +([A-Z_]+) *(.*)$", output, re.MULTILINE)
+    return {
+        number: state.lower() if reason in ("", "None") else f"{state.lower()} ({reason})"
+        for number, state, reason in lines
+    }
+
+
+def ask_slurm(*command: str) -> str | None:
+    """Output of one of SLURM's commands; None where it fails or does not answer."""
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS).stdout
+    return None
