@@ -34,7 +34,7 @@ def build_catalogue(run_dir: RunDir, plan: Plan, statistics: SurveyStatistics, w
     Parameters
     ----------
     run_dir : RunDir
-        Whose tiles were all measured.
+        With all tiles measured.
     plan : Plan
         Of the run.
     statistics : SurveyStatistics
@@ -82,7 +82,7 @@ def _add_positions(rows: Table, plan: Plan, statistics: SurveyStatistics, wcs: W
     if turn:
         # A centroid may lie beyond the edge that its peak is near.
         rows["x_centroid"] = _on_map(rows["x_centroid"], turn)
-    _take_back_off_sky(rows, wcs)
+    _reset_off_sky(rows, wcs)
     sky = SkyCoord(wcs.pixel_to_world(rows["x_centroid"], rows["y_centroid"]))
     rows["ra"], rows["dec"] = sky.icrs.ra.deg, sky.icrs.dec.deg
     rows["glon"], rows["glat"] = sky.galactic.l.deg, sky.galactic.b.deg
@@ -91,8 +91,8 @@ def _add_positions(rows: Table, plan: Plan, statistics: SurveyStatistics, wcs: W
     rows["scale_deg"] = rows["scale"] * pixel_scale
 
 
-def _take_back_off_sky(rows: Table, wcs: WCS) -> None:
-    """Take no centroid for one that the projection puts nowhere."""
+def _reset_off_sky(rows: Table, wcs: WCS) -> None:
+    """Put centroids that are off the sky back to their peaks."""
     off = ~has_position(wcs, rows["x_centroid"], rows["y_centroid"])
     for name in ("x", "y"):
         rows[f"{name}_centroid"][off] = rows[name][off]
@@ -115,7 +115,7 @@ def _position_error(rows: Table, wcs: WCS, pixel_scale: float, turn: int | None)
 def _pixel_sizes(
     rows: Table, wcs: WCS, half: tuple[float, float], pixel_scale: float, turn: int | None
 ) -> NDArray[np.float64]:
-    """Size on the sky, in degrees, of the pixels at the centroids; `pixel_scale` beside the edge of the sky."""
+    """Size on the sky, in degrees, of the pixels at the centroids; `pixel_scale` at the edge of the sky."""
     ends = [(rows["x_centroid"] + sign * half[0], rows["y_centroid"] + sign * half[1]) for sign in (-1, 1)]
     if turn:
         ends = [(_on_map(x, turn), y) for x, y in ends]
@@ -127,15 +127,15 @@ def _pixel_sizes(
 
 
 def _blended(rows: Table, plan: Plan) -> NDArray[np.int64]:
-    """Flags of those whose disc overlaps another's."""
+    """Flags of sources with overlapping discs."""
     flags = np.zeros(len(rows), dtype=np.int64)
     if len(rows) < 2:
         return flags
     y, x, radius = (np.asarray(rows[name], np.float64) for name in ("y", "x", "radius"))
-    # On a ring the peaks come again one turn further: its own copies are no other sources.
+    # On a ring the peaks come again one turn further: a peak's own copies are no other sources.
     turns = [0, plan.grid.x.length, -plan.grid.x.length] if plan.grid.ring else [0]
     kinds = [np.flatnonzero(radius == size) for size in np.unique(radius)]
-    # Nearest neighbours by kind take memory by the sources, all pairs by their square.
+    # Nearest neighbours by size take memory in proportion to the sources, all pairs to their square.
     for others in kinds:
         copies = np.tile(others, len(turns))
         tree = cKDTree(np.column_stack([y[copies], x[copies] + np.repeat(turns, len(others))]))

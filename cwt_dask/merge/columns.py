@@ -25,25 +25,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Heading:
-    """How the report's table shows a column.
-
-    Attributes
-    ----------
-    place : int
-        Order of the columns, the lowest first.
-    title : str
-        What heads it.
-    digits : int, optional
-        Digits after the point; four significant ones where not given.
-    """
-
-    place: int
-    title: str
-    digits: int | None = None
-
-
-@dataclass(frozen=True)
 class Column:
     """A column of the catalogue.
 
@@ -62,8 +43,9 @@ class Column:
         they are those of this name.
     exposure : int
         Power of the exposure's unit that it has as unit: such a column is there only if the exposure has a unit.
-    heading : Heading, optional
-        In the report, which leaves the column out where not given.
+    page : tuple, optional
+        In the report's table: place among the columns, heading, and digits after the point, or None for four
+        significant ones. Columns without one are left out there.
     """
 
     name: str
@@ -73,7 +55,7 @@ class Column:
     dtype: type = float
     values: Values | None = None
     exposure: int = 0
-    heading: Heading | None = None
+    page: tuple[int, str, int | None] | None = None
 
     def of(self, rows: Table) -> NDArray[Any]:
         """Its values for measured rows, rounded."""
@@ -103,21 +85,17 @@ COLUMNS = (
         dtype=int,
         values=lambda rows: np.arange(1, len(rows) + 1),
     ),
-    Column("name", "Name by position in ICRS, truncated", dtype=str, heading=Heading(1, "Name")),
-    Column(
-        "ra", "Right ascension of the centroid (ICRS)", deg, 7, values=_longitude("ra"), heading=Heading(14, "RA", 3)
-    ),
-    Column("dec", "Declination of the centroid (ICRS)", deg, 7, heading=Heading(15, "Dec", 3)),
-    Column(
-        "glon", "Galactic longitude of the centroid", deg, 7, values=_longitude("glon"), heading=Heading(12, "l", 3)
-    ),
-    Column("glat", "Galactic latitude of the centroid", deg, 7, heading=Heading(13, "b", 3)),
+    Column("name", "Name by position in ICRS, truncated", dtype=str, page=(1, "Name", None)),
+    Column("ra", "Right ascension of the centroid (ICRS)", deg, 7, values=_longitude("ra"), page=(14, "RA", 3)),
+    Column("dec", "Declination of the centroid (ICRS)", deg, 7, page=(15, "Dec", 3)),
+    Column("glon", "Galactic longitude of the centroid", deg, 7, values=_longitude("glon"), page=(12, "l", 3)),
+    Column("glat", "Galactic latitude of the centroid", deg, 7, page=(13, "b", 3)),
     Column(
         "pos_err",
         "Radius about the centroid that holds the source with 68 % probability, by counting; no systematics",
         deg,
         7,
-        heading=Heading(16, "Position error", 3),
+        page=(16, "Position error", 3),
     ),
     Column("x_peak", "Column of the peak pixel, 0-based", pix, dtype=int, values=lambda rows: rows["x"]),
     Column("y_peak", "Row of the peak pixel, 0-based", pix, dtype=int, values=lambda rows: rows["y"]),
@@ -127,31 +105,25 @@ COLUMNS = (
         "significance",
         "Largest T/E over scales and iterations; not a number of sigmas where counts are few",
         decimals=6,
-        heading=Heading(4, "T/E", 1),
+        page=(4, "T/E", 1),
     ),
-    Column("iteration", "Iteration of the largest significance", dtype=int, heading=Heading(19, "Iteration", 0)),
-    Column("scale", "Scale of the largest significance", pix, 9, heading=Heading(17, "Scale", 2)),
-    Column(
-        "scale_deg",
-        "The same in degrees, by the pixel size at the map's centre",
-        deg,
-        9,
-        heading=Heading(18, "Scale", 3),
-    ),
+    Column("iteration", "Iteration of the largest significance", dtype=int, page=(19, "Iteration", 0)),
+    Column("scale", "Scale of the largest significance", pix, 9, page=(17, "Scale", 2)),
+    Column("scale_deg", "The same in degrees, by the pixel size at the map's centre", deg, 9, page=(18, "Scale", 3)),
     Column("island_id", "Number of the island of the support that holds the peak", dtype=int),
-    Column("n_pixels", "Pixels of that island", pix, dtype=int, heading=Heading(20, "Island", 0)),
+    Column("n_pixels", "Pixels of that island", pix, dtype=int, page=(20, "Island", 0)),
     Column(
         "radius", "Radius of the disc around the peak in which counts are summed: sqrt(2) * scale * step_scale", pix, 9
     ),
-    Column("counts", "Counts in the disc", ct, heading=Heading(10, "Counts", 0)),
-    Column("background", "Expected background in the disc", ct, 6, heading=Heading(11, "Background", 1)),
+    Column("counts", "Counts in the disc", ct, page=(10, "Counts", 0)),
+    Column("background", "Expected background in the disc", ct, 6, page=(11, "Background", 1)),
     Column(
         "excess",
         "counts - background; not corrected for what lies outside the disc",
         ct,
         6,
         values=_excess,
-        heading=Heading(6, "Excess", 1),
+        page=(6, "Excess", 1),
     ),
     Column(
         "excess_errn",
@@ -159,7 +131,7 @@ COLUMNS = (
         ct,
         6,
         values=lambda rows: np.maximum(_excess(rows) - rows["low"], 0.0),
-        heading=Heading(7, "\N{MINUS SIGN}", 1),
+        page=(7, "\N{MINUS SIGN}", 1),
     ),
     Column(
         "excess_errp",
@@ -167,14 +139,14 @@ COLUMNS = (
         ct,
         6,
         values=lambda rows: rows["high"] - _excess(rows),
-        heading=Heading(8, "+", 1),
+        page=(8, "+", 1),
     ),
     Column(
         "sqrt_ts",
         "Square root of Cash's TS of the disc, background known; post-selection: its counts chose the disc",
         decimals=6,
         values=lambda rows: sqrt_ts(rows["counts"], rows["background"]),
-        heading=Heading(5, "√TS", 1),
+        page=(5, "√TS", 1),
     ),
     Column("exposure", "Exposure at the peak pixel", exposure=1),
     Column(
@@ -182,26 +154,20 @@ COLUMNS = (
         "excess / exposure; not corrected for containment: for what lies outside the disc",
         values=_photon_flux,
         exposure=-1,
-        heading=Heading(21, "Photon flux"),
+        page=(21, "Photon flux", None),
     ),
-    Column("flags", f"Sum of: {_FLAGS}", dtype=int, heading=Heading(9, "Flags", 0)),
+    Column("flags", f"Sum of: {_FLAGS}", dtype=int, page=(9, "Flags", 0)),
 )
 # Columns that `match` adds to a catalogue, which describes them as it knows the other catalogue.
 ASSOCIATIONS = (
-    Column("assoc_name", "", dtype=str, heading=Heading(2, "Associated with")),
-    Column("assoc_sep", "", deg, 7, heading=Heading(3, "Separation", 3)),
+    Column("assoc_name", "", dtype=str, page=(2, "Associated with", None)),
+    Column("assoc_sep", "", deg, 7, page=(3, "Separation", 3)),
 )
 
 
 def columns_of(exposure_unit: str) -> list[Column]:
-    """Columns of the catalogue of a survey whose exposure has this unit, or none where it is empty."""
+    """Columns of a catalogue where the exposure has this unit; without those of the exposure where it is empty."""
     there = [column for column in COLUMNS if exposure_unit or not column.exposure]
     return [
         replace(column, unit=Unit(exposure_unit) ** column.exposure) if column.exposure else column for column in there
     ]
-
-
-def headings() -> dict[str, Heading | None]:
-    """Headings in the report by column, in its order; None where the report leaves the column out."""
-    known = {column.name: column.heading for column in (*COLUMNS, *ASSOCIATIONS)}
-    return dict(sorted(known.items(), key=lambda item: item[1].place if item[1] else 0))

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Positions are whole numbers of a tenth of a milliarcsecond, of which all digits of names are multiples: truncation of
-# binary fractions would put 05h34m30.0s, which is 83.625 deg or a little less, into minute 34.4.
+# binary fractions would put 05h34m30.0s, which is 83.625 deg or slightly less, into minute 34.4.
 _PARTS = 3600 * 10**4
-# Pixels finer than this, in degrees, would share names that are given to the minute.
+# Sources on finer pixels, in degrees, would share names that are given to the minute.
 MINUTE = 1 / 60
 
 
@@ -25,9 +25,16 @@ def source_names(
     pixel_scale_deg: float,
     prefix: str = "CWT",
 ) -> list[str]:
-    """IAU-style names from ICRS positions in degrees, coordinates truncated; equal ones get a suffix a, b, ...
+    """Names by position, coordinates truncated; equal ones get a suffix a, b, ...
 
-    ``Jhhmm.m+ddmm``; ``Jhhmmss.s+ddmmss`` where pixels are finer than an arc minute.
+    Parameters
+    ----------
+    ra, dec : sequence of float
+        ICRS positions in degrees.
+    pixel_scale_deg : float
+        Side of a pixel: names are ``Jhhmm.m+ddmm``, or ``Jhhmmss.s+ddmmss`` where it is less than an arc minute.
+    prefix : str, optional
+        First word of the names.
     """
     names = []
     for lon, lat in zip(np.rint(np.multiply(ra, _PARTS)), np.rint(np.multiply(dec, _PARTS)), strict=True):

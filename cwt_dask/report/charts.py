@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from bokeh.models import (
@@ -28,6 +28,8 @@ from cwt_dask.report.data import relative_changes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bokeh.models import Tool
+
     from cwt_dask.report.data import Residuals, TileSummary
 
 INK, BLUE, RED, GREY = "#1c2733", "#0b5394", "#b3261e", "#5f6b76"
@@ -36,8 +38,9 @@ OUTSIDE = "#eef0f2"
 HEIGHT = 330
 
 
-def style(chart: figure) -> figure:
-    """Give a chart the look of the page."""
+def new_chart(name: str, tools: Sequence[Tool], **options: Any) -> figure:
+    """Make an empty chart with the look of the page, as wide as its element; `options` are those of `figure`."""
+    chart = figure(name=name, sizing_mode="stretch_width", tools=[*tools, SaveTool(), ResetTool()], **options)
     chart.toolbar.logo = None
     chart.toolbar_location = "above"
     chart.background_fill_color = OUTSIDE
@@ -60,10 +63,50 @@ def draw_tiles(tiles: Sequence[TileSummary], nx: int, ny: int) -> figure:
     nx, ny : int
         Columns and rows of the map.
     """
+    data = _tile_columns(tiles)
+    low, high = min(data["seconds"]), max(data["seconds"])
+    high = high if high > low else low + max(low, 1.0)
+    mapper = LinearColorMapper(palette=Viridis256, low=low, high=high, nan_color=OUTSIDE, name="tile-mapper")
+    chart = new_chart(
+        "tiles",
+        [PanTool(), WheelZoomTool()],
+        frame_height=HEIGHT - 90,
+        x_range=Range1d(-0.5, nx - 0.5, name="tiles-x"),
+        y_range=Range1d(-0.5, ny - 0.5, name="tiles-y"),
+        active_scroll=None,
+        x_axis_label="column (pixels)",
+        y_axis_label="row (pixels)",
+    )
+    chart.quad(
+        left="x0",
+        right="x1",
+        bottom="y0",
+        top="y1",
+        source=ColumnDataSource(data, name="tile-facts"),
+        fill_color={"field": "shown", "transform": mapper},
+        line_color="white",
+        line_width=1,
+    )
+    tooltips = [
+        ("tile", "@tile"),
+        ("iterations", "@n_iter"),
+        ("time", "@seconds{0.0} s"),
+        ("peak memory of its process", "@memory MiB"),
+        ("largest seam error", "@error"),
+        ("support pixels that differ", "@flips"),
+        ("done by", "@done_by"),
+    ]
+    bar = ColorBar(color_mapper=mapper, title="seconds", name="tile-bar", width=12, title_text_font_style="normal")
+    chart.add_tools(HoverTool(tooltips=tooltips))
+    chart.add_layout(bar, "right")
+    return chart
+
+
+def _tile_columns(tiles: Sequence[TileSummary]) -> dict[str, list[Any]]:
     errors = [tile.seam_error for tile in tiles]
     records = [tile.record for tile in tiles]
     seconds = [round(record.seconds, 3) for record in records]
-    data = {
+    return {
         **{edge: [record.core[i] - 0.5 for record in records] for i, edge in enumerate(("y0", "y1", "x0", "x1"))},
         "tile": [record.tile for record in records],
         "n_iter": [record.n_iter for record in records],
@@ -76,64 +119,15 @@ def draw_tiles(tiles: Sequence[TileSummary], nx: int, ny: int) -> figure:
         "flips": [tile.flips for tile in tiles],
         "done_by": ["an earlier run" if record.taken_from else "this run" for record in records],
     }
-    low, high = min(seconds, default=0.0), max(seconds, default=1.0)
-    mapper = LinearColorMapper(
-        palette=Viridis256,
-        low=low,
-        high=high if high > low else low + max(low, 1.0),
-        nan_color=OUTSIDE,
-        name="tile-mapper",
-    )
-    chart = figure(
-        name="tiles",
-        frame_height=HEIGHT - 90,
-        sizing_mode="stretch_width",
-        x_range=Range1d(-0.5, nx - 0.5, name="tiles-x"),
-        y_range=Range1d(-0.5, ny - 0.5, name="tiles-y"),
-        tools=[PanTool(), WheelZoomTool(), SaveTool(), ResetTool()],
-        active_scroll=None,
-        x_axis_label="column (pixels)",
-        y_axis_label="row (pixels)",
-    )
-    source = ColumnDataSource(data, name="tile-facts")
-    chart.quad(
-        left="x0",
-        right="x1",
-        bottom="y0",
-        top="y1",
-        source=source,
-        fill_color={"field": "shown", "transform": mapper},
-        line_color="white",
-        line_width=1,
-    )
-    chart.add_tools(
-        HoverTool(
-            tooltips=[
-                ("tile", "@tile"),
-                ("iterations", "@n_iter"),
-                ("time", "@seconds{0.0} s"),
-                ("peak memory of its process", "@memory MiB"),
-                ("largest seam error", "@error"),
-                ("support pixels that differ", "@flips"),
-                ("done by", "@done_by"),
-            ]
-        )
-    )
-    chart.add_layout(
-        ColorBar(color_mapper=mapper, title="seconds", name="tile-bar", width=12, title_text_font_style="normal"),
-        "right",
-    )
-    return style(chart)
 
 
 def draw_residuals(residuals: Residuals) -> figure:
     """Draw the histogram of the residuals, and the one of Poisson numbers."""
-    chart = figure(
-        name="residuals",
+    chart = new_chart(
+        "residuals",
+        [PanTool(), BoxZoomTool(), WheelZoomTool()],
         height=HEIGHT,
-        sizing_mode="stretch_width",
         y_axis_type="log",
-        tools=[PanTool(), BoxZoomTool(), WheelZoomTool(), SaveTool(), ResetTool()],
         active_scroll=None,
         x_axis_label="residual less background (counts per pixel)",
         y_axis_label="pixels per bin",
@@ -144,55 +138,40 @@ def draw_residuals(residuals: Residuals) -> figure:
     there = np.flatnonzero((pixels > 0) | (expected >= floor))
     shown = slice(there[0], there[-1] + 1) if there.size else slice(0, 1)
     left, right = edges[:-1][shown], edges[1:][shown]
-    chart.quad(
-        left=left,
-        right=right,
-        bottom=floor,
-        top=np.maximum(pixels[shown], floor),
-        fill_color=BLUE,
-        fill_alpha=0.35,
-        line_color=BLUE,
-        line_width=0.5,
-    )
-    outline = np.maximum(expected[shown], floor)
-    chart.step(
-        np.append(left, right[-1]),
-        np.append(outline, outline[-1]),
-        mode="after",
-        line_color=RED,
-        line_width=1.8,
-    )
+    top, outline = np.maximum(pixels[shown], floor), np.maximum(expected[shown], floor)
+    bars = {"fill_color": BLUE, "fill_alpha": 0.35, "line_color": BLUE, "line_width": 0.5}
+    chart.quad(left=left, right=right, bottom=floor, top=top, **bars)
+    steps = np.append(left, right[-1]), np.append(outline, outline[-1])
+    chart.step(*steps, mode="after", line_color=RED, line_width=1.8)
     chart.y_range = Range1d(floor, 2 * float(max(pixels.max(initial=1), expected.max(initial=1))))
-    return style(chart)
+    return chart
 
 
 def draw_convergence(variances: Sequence[float], tolerance: float) -> list[figure]:
     """Draw the variance by iteration, and its relative change."""
-    iterations = list(range(1, len(variances) + 1))
     charts = []
     for name, label, kind, points in (
-        ("variance", "variance of the residual", "linear", list(zip(iterations, variances, strict=True))),
+        ("variance", "variance of the residual", "linear", list(enumerate(variances, 1))),
         ("change", "relative change of the variance", "log", relative_changes(variances)),
     ):
-        chart = figure(
-            name=name,
+        chart = new_chart(
+            name,
+            [PanTool(), BoxZoomTool()],
             height=HEIGHT - 60,
-            sizing_mode="stretch_width",
             y_axis_type=kind,
             x_range=Range1d(0.5, max(len(variances), 2) + 0.5),
-            tools=[PanTool(), BoxZoomTool(), SaveTool(), ResetTool()],
             x_axis_label="iteration",
             y_axis_label=label,
         )
         chart.xaxis.ticker = BasicTicker(min_interval=1, num_minor_ticks=0)
-        if kind == "log":
-            chart.yaxis.ticker = LogTicker(mantissas=[1, 3])
-            chart.yaxis.formatter = BasicTickFormatter(use_scientific=True, power_limit_low=0, precision=0)
         x, y = [point[0] for point in points], [point[1] for point in points]
         chart.line(x, y, line_color=BLUE, line_width=2)
         chart.scatter(x, y, color=BLUE, size=7)
-        if kind == "log" and tolerance > 0:
-            chart.line([0.5, len(variances) + 0.5], [tolerance] * 2, line_color=RED, line_dash="dashed")
+        if kind == "log":
+            chart.yaxis.ticker = LogTicker(mantissas=[1, 3])
+            chart.yaxis.formatter = BasicTickFormatter(use_scientific=True, power_limit_low=0, precision=0)
+            if tolerance > 0:
+                chart.line([0.5, len(variances) + 0.5], [tolerance] * 2, line_color=RED, line_dash="dashed")
         chart.add_tools(HoverTool(mode="vline", tooltips=[("iteration", "@x"), (label, "@y{0.0000e+0}")]))
-        charts.append(style(chart))
+        charts.append(chart)
     return charts

@@ -8,20 +8,19 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.wcs.utils import proj_plane_pixel_scales
 
 from cwt_dask.measure.peaks import disc_radii
 from cwt_dask.merge.seams import compare_seams, seam_error
 from cwt_dask.merge.stopping import pooled_variances
 from cwt_dask.report.histogram import residual_edges
 from cwt_dask.report.pyramid import FLAGS
+from cwt_dask.report.sky import pixel_sizes, pixel_stretch
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.zarr_io import open_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from astropy.wcs import WCS
     from numpy.typing import NDArray
 
     from cwt_dask.merge.seams import Seam
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from cwt_dask.runtime.stages import Stages
     from cwt_dask.storage.ledger import TileRecord
     from cwt_dask.trust import Trust
-
-# Positions along each axis at which the shape of pixels on the sky is measured.
-SHAPES = 41
 
 
 @dataclass(frozen=True)
@@ -112,8 +108,6 @@ class Numbers:
 
 # With fewer expected counts in a kernel's disc T/E is far from a number of sigmas.
 FEW = 20.0
-STRETCHED = 2**0.5
-CYLINDRICAL = ("CAR", "CEA", "MER", "CYP")
 
 
 def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
@@ -189,41 +183,3 @@ def _counts_in_disc(background: NDArray[np.float32], used: NDArray[np.uint32], a
     n = used.astype(np.float64)
     in_disc = area * background / np.maximum(n, 1)
     return float(n[in_disc < FEW].sum() / n.sum()), float((in_disc * n).sum() / n.sum())
-
-
-def pixel_stretch(wcs: WCS, shape: tuple[int, int]) -> tuple[float, float]:
-    """Compare the sides of pixels on the sky, by their ratio over that of the header's steps.
-
-    Returns
-    -------
-    largest, share : float
-        The largest ratio; the share of the map's pixels where it is above `STRETCHED`, as beyond a latitude of 45 deg
-        of a plate carree.
-    """
-    y, x = (np.linspace(0, length - 1, SHAPES) for length in shape)
-    ratio = _side(wcs, *np.meshgrid(x, y), 0.5, 0) / _side(wcs, *np.meshgrid(x, y), 0, 0.5)
-    across, along = proj_plane_pixel_scales(wcs)
-    ratio = ratio[np.isfinite(ratio) & (ratio > 0)] * (along / across)
-    ratio = np.maximum(ratio, 1 / ratio)
-    return float(ratio.max(initial=1.0)), float(np.mean(ratio > STRETCHED)) if ratio.size else 0.0
-
-
-def pixel_sizes(wcs: WCS, shape: tuple[int, int]) -> float:
-    """Ratio of the largest to the smallest pixels of a cylindrical projection; 1 for others."""
-    if wcs.wcs.ctype[0][5:8] not in CYLINDRICAL:
-        return 1.0
-    y = np.linspace(0, shape[0] - 1, SHAPES)
-    x = np.full(SHAPES, (shape[1] - 1) / 2)
-    size = np.sqrt(_side(wcs, x, y, 0.5, 0) * _side(wcs, x, y, 0, 0.5))
-    size = size[np.isfinite(size) & (size > 0)]
-    return float(size.max() / size.min()) if size.size else 1.0
-
-
-def _side(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64], dx: float, dy: float) -> NDArray[np.float64]:
-    """Length of a pixel's side on the sky, in radians."""
-    ends = []
-    for sign in (-1, 1):
-        world = wcs.all_pix2world(x + sign * dx, y + sign * dy, 0)
-        lon, lat = np.radians(world[wcs.wcs.lng]), np.radians(world[wcs.wcs.lat])
-        ends.append(np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)]))
-    return np.asarray(np.linalg.norm(ends[1] - ends[0], axis=0), np.float64)

@@ -18,19 +18,18 @@ from bokeh.models import (
     LinearColorMapper,
     PanTool,
     Range1d,
-    ResetTool,
-    SaveTool,
     TapTool,
     WheelZoomTool,
 )
 from bokeh.palettes import Colorblind7, Inferno256, Magma256, RdBu11, Viridis256, interp_palette
-from bokeh.plotting import figure
 
-from cwt_dask.report.charts import HEIGHT, INK, draw_convergence, draw_residuals, draw_tiles, style
+from cwt_dask.report.charts import HEIGHT, INK, draw_convergence, draw_residuals, draw_tiles, new_chart
 from cwt_dask.report.rasters import MASKED, SCALES_IN_A_RASTER, VALUES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bokeh.plotting import figure
 
     from cwt_dask.report.data import Numbers
     from cwt_dask.report.pyramid import Pyramid
@@ -92,14 +91,13 @@ def draw(rasters: Sequence[Raster], pyramid: Pyramid, sources: Sources, numbers:
 
 
 def _sky_figure(name: str, x_range: Range1d, y_range: Range1d) -> figure:
-    drag, wheel = BoxZoomTool(match_aspect=True), WheelZoomTool()
-    chart = figure(
-        name=name,
+    drag = BoxZoomTool(match_aspect=True)
+    chart = new_chart(
+        name,
+        [PanTool(), drag, WheelZoomTool(), TapTool()],
         frame_height=HEIGHT - 90,
-        sizing_mode="stretch_width",
         x_range=x_range,
         y_range=y_range,
-        tools=[PanTool(), drag, wheel, SaveTool(), ResetTool(), TapTool()],
         active_drag=drag,
         active_scroll=None,
         # Frames of the same size, with and without a colour bar.
@@ -109,7 +107,7 @@ def _sky_figure(name: str, x_range: Range1d, y_range: Range1d) -> figure:
     for axis in chart.axis:
         # The page sets ticks where lines of coordinates meet the frame.
         axis.ticker = FixedTicker(ticks=[])
-    return style(chart)
+    return chart
 
 
 def _mapper(raster: Raster) -> LinearColorMapper:
@@ -184,17 +182,13 @@ def _draw_raster(
 def _mark_sources(chart: figure, marks: ColumnDataSource, view: CDSView, lines: ColumnDataSource) -> None:
     chart.multi_line("xs", "ys", source=lines, line_color="#7f8c99", line_alpha=0.55, line_width=0.8, name="sky-lines")
     # Black below white shows on any colour.
-    below = chart.scatter(
-        "x", "y", source=marks, view=view, size=11, fill_color=None, line_color="black", line_width=2.4, line_alpha=0.7
-    )
-    above = chart.scatter(
-        "x", "y", source=marks, view=view, size=11, fill_color=None, line_color="white", line_width=1.2
-    )
-    above.nonselection_glyph = above.glyph
-    below.nonselection_glyph = below.glyph
-    for glyph, width, colour in ((below, 6.0, "black"), (above, 3.0, "#00e5ff")):
-        glyph.selection_glyph = glyph.glyph.clone()
-        glyph.selection_glyph.update(size=22, line_color=colour, line_width=width, line_alpha=1.0)
+    circle = {"source": marks, "view": view, "size": 11, "fill_color": None}
+    below = chart.scatter("x", "y", **circle, line_color="black", line_width=2.4, line_alpha=0.7)
+    above = chart.scatter("x", "y", **circle, line_color="white", line_width=1.2)
+    for circles, width, colour in ((below, 6.0, "black"), (above, 3.0, "#00e5ff")):
+        circles.nonselection_glyph = circles.glyph
+        circles.selection_glyph = circles.glyph.clone()
+        circles.selection_glyph.update(size=22, line_color=colour, line_width=width, line_alpha=1.0)
     text = CustomJSHover(code="return window.cwtDask.source(value)")
     chart.add_tools(
         HoverTool(renderers=[above], tooltips=[("", "$index{custom}")], formatters={"$index": text}, visible=False)

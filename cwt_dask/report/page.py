@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cwt_dask.report.data import Numbers
     from cwt_dask.report.pyramid import Pyramid
     from cwt_dask.report.rasters import Raster
-    from cwt_dask.report.sky import Line, SkyGrid
+    from cwt_dask.report.sky import SkyGrid
     from cwt_dask.report.table import Sources
     from cwt_dask.results import SurveyRun
 
@@ -138,17 +138,14 @@ def _map(raster: Raster) -> dict[str, Any]:
 
 
 def _sky(sky: SkyGrid, pixel_deg: float) -> dict[str, Any]:
-    def plain(levels: list[list[Line]]) -> list[list[list[Any]]]:
-        return [[[line.label, line.x, line.y] for line in lines] for lines in levels]
-
     # To a tenth of a pixel, as far as interpolation allows.
     digits = min(max(math.ceil(1 - math.log10(math.radians(pixel_deg))), 4), 12)
     directions = np.round(np.nan_to_num(sky.directions), digits).ravel().tolist()
     return {
         "names": [sky.lon, sky.lat],
         "titles": [sky.longitude, sky.latitude],
-        "meridians": plain(sky.meridians),
-        "parallels": plain(sky.parallels),
+        "meridians": sky.meridians,
+        "parallels": sky.parallels,
         "x": sky.x.tolist(),
         "y": sky.y.tolist(),
         # A vector of zeros is no direction.

@@ -25,6 +25,24 @@ MASKED = "#a9adb3"
 SCALES_IN_A_RASTER = 7
 # Least distance of labels on a colour bar, in bytes.
 APART = 24
+# Title, unit and caption.
+TEXTS = {
+    "counts": ("Counts", "counts per pixel", "What was observed."),
+    "model": ("Model", "counts per pixel", "What the iteration has found so far. It is not flux."),
+    "residual": (
+        "Residual less background",
+        "counts per pixel",
+        "Counts less model, approximation and background. In maps.zarr the residual still holds the background.",
+    ),
+    "significance": (
+        "Significance (T/E)",
+        "T/E",
+        (
+            "The largest T/E over scales and iterations, and over each block of pixels. It is not a number of sigmas "
+            "where counts are few."
+        ),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -77,47 +95,18 @@ def read_rasters(run: SurveyRun, pyramid: Pyramid) -> list[Raster]:
     def as_stored(name: str) -> list[NDArray[np.float64]]:
         return [level[name][:].astype(np.float64) for level in levels]
 
-    left = [
-        residual - background for residual, background in zip(as_stored("residual"), mean("background"), strict=True)
-    ]
+    left = [total - background for total, background in zip(as_stored("residual"), mean("background"), strict=True)]
     return [
-        _encoded("counts", "Counts", "counts per pixel", "What was observed.", mean("counts"), used),
-        _encoded(
-            "model",
-            "Model",
-            "counts per pixel",
-            "What the iteration has found so far. It is not flux.",
-            mean("model"),
-            used,
-        ),
-        _encoded(
-            "residual",
-            "Residual less background",
-            "counts per pixel",
-            "Counts less model, approximation and background. In maps.zarr the residual still holds the background.",
-            left,
-            used,
-            diverging=True,
-        ),
-        _encoded(
-            "significance",
-            "Significance (T/E)",
-            "T/E",
-            "The largest T/E over scales and iterations, and over each block of pixels. It is not a number of sigmas "
-            "where counts are few.",
-            as_stored("significance"),
-            used,
-            scale=threshold,
-        ),
+        _encoded("counts", mean("counts"), used),
+        _encoded("model", mean("model"), used),
+        _encoded("residual", left, used, diverging=True),
+        _encoded("significance", as_stored("significance"), used, scale=threshold),
         *_support(levels, used, run.stored.plan.kernels.scales),
     ]
 
 
 def _encoded(
     name: str,
-    title: str,
-    unit: str,
-    caption: str,
     images: Sequence[NDArray[np.float64]],
     used: Sequence[NDArray[np.uint32]],
     *,
@@ -150,17 +139,8 @@ def _encoded(
         "robust": _linear(values, *_most(shown, 99.5, diverging)),
         "linear": _linear(values, float(values[0]), float(values[-1])),
     }
-    return Raster(
-        name=name,
-        title=title,
-        unit=unit,
-        caption=caption,
-        levels=levels,
-        values=[None, *(float(f"{value:.4g}") for value in values)],
-        stretches=stretches,
-        ticks=_ticks(values),
-        diverging=diverging,
-    )
+    rounded = [None, *(float(f"{value:.4g}") for value in values)]
+    return Raster(name, *TEXTS[name], levels, rounded, stretches, _ticks(values), diverging=diverging)
 
 
 def _noise(values: NDArray[np.float64], *, diverging: bool) -> float:

@@ -1,11 +1,12 @@
-"""The sky on a map: lines of coordinates in any projection, and directions that the page interpolates."""
+"""The sky on a map: lines of coordinates, directions that the page interpolates, and the shape of pixels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from astropy.wcs.utils import proj_plane_pixel_scales
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,9 @@ FEWEST, MOST = 4, 150
 # Points along a line, and how far it may be from one drawn through fewer, over the map's longer side.
 POINTS, STRAIGHT = 1001, 2e-4
 DIRECTIONS = 96
+# Positions along each axis at which the shape of pixels is measured; ratio of their sides that is worth a warning.
+SHAPES, STRETCHED = 41, 2**0.5
+CYLINDRICAL = ("CAR", "CEA", "MER", "CYP")
 
 NAMES = {
     "GLON": ("Galactic longitude", "l", "Galactic latitude", "b"),
@@ -28,8 +32,7 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """A piece of a line of equal longitude or latitude.
 
     Attributes
@@ -80,9 +83,9 @@ class SkyGrid:
         sky = _Projection(wcs, shape)
         names = NAMES.get(wcs.wcs.ctype[wcs.wcs.lng][:4], ("Longitude", "lon", "Latitude", "lat"))
         y, x = (np.linspace(-0.5, length - 0.5, min(DIRECTIONS, 4 * length + 1)) for length in shape)
-        lon, lat = sky.world(*np.meshgrid(x, y))
+        lon, lat = _world(wcs, *np.meshgrid(x, y))
         directions = _directions(lon, lat)
-        middle = _directions(*sky.world(*np.meshgrid((x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2)))
+        middle = _directions(*_world(wcs, *np.meshgrid((x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2)))
         west, east, south, north = _extent(sky, lon, lat)
         meridians = [
             [line for value in values for line in sky.pieces(np.full(POINTS, value), np.linspace(south, north, POINTS))]
@@ -108,16 +111,17 @@ def _error_between(directions: NDArray[np.float64], middle: NDArray[np.float64])
     return float(np.degrees(np.max(apart, initial=0.0, where=np.isfinite(apart))))
 
 
+def _world(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Longitude and latitude of pixels in degrees; NaN off the sky."""
+    world = wcs.all_pix2world(x, y, 0)
+    return world[wcs.wcs.lng], world[wcs.wcs.lat]
+
+
 class _Projection:
     """A map's WCS, with longitude and latitude in this order."""
 
     def __init__(self, wcs: WCS, shape: tuple[int, int]) -> None:
         self.wcs, self.shape = wcs, shape
-
-    def world(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Degrees of pixels; NaN off the sky."""
-        world = self.wcs.all_pix2world(x, y, 0)
-        return world[self.wcs.wcs.lng], world[self.wcs.wcs.lat]
 
     def pixels(
         self, lon: NDArray[np.float64], lat: NDArray[np.float64]
@@ -126,7 +130,7 @@ class _Projection:
         world: list[Any] = [lon, lat] if self.wcs.wcs.lng == 0 else [lat, lon]
         with np.errstate(all="ignore"):
             x, y = self.wcs.all_world2pix(*world, 0, quiet=True)
-            back_lon, back_lat = self.world(x, y)
+            back_lon, back_lat = _world(self.wcs, x, y)
             # Projections that show half a sky give the other half pixels, too.
             off = np.hypot(np.cos(np.radians(lat)) * ((back_lon - lon + 180) % 360 - 180), back_lat - lat)
             bad = ~(off < 1e-6)
@@ -201,3 +205,37 @@ def _bends(x: NDArray[np.float64], y: NDArray[np.float64], tolerance: float) -> 
             kept.add(middle)
             waiting += [(first, middle), (middle, last)]
     return sorted(kept)
+
+
+def pixel_stretch(wcs: WCS, shape: tuple[int, int]) -> tuple[float, float]:
+    """Compare the sides of pixels on the sky, by their ratio over that of the header's steps.
+
+    Returns
+    -------
+    largest, share : float
+        The largest ratio; the share of the map's pixels where it is above `STRETCHED`, as beyond a latitude of 45 deg
+        of a plate carree.
+    """
+    y, x = (np.linspace(0, length - 1, SHAPES) for length in shape)
+    ratio = _side(wcs, *np.meshgrid(x, y), 0.5, 0) / _side(wcs, *np.meshgrid(x, y), 0, 0.5)
+    across, along = proj_plane_pixel_scales(wcs)
+    ratio = ratio[np.isfinite(ratio) & (ratio > 0)] * (along / across)
+    ratio = np.maximum(ratio, 1 / ratio)
+    return float(ratio.max(initial=1.0)), float(np.mean(ratio > STRETCHED)) if ratio.size else 0.0
+
+
+def pixel_sizes(wcs: WCS, shape: tuple[int, int]) -> float:
+    """Ratio of the largest to the smallest pixels of a cylindrical projection; 1 for others."""
+    if wcs.wcs.ctype[0][5:8] not in CYLINDRICAL:
+        return 1.0
+    y = np.linspace(0, shape[0] - 1, SHAPES)
+    x = np.full(SHAPES, (shape[1] - 1) / 2)
+    size = np.sqrt(_side(wcs, x, y, 0.5, 0) * _side(wcs, x, y, 0, 0.5))
+    size = size[np.isfinite(size) & (size > 0)]
+    return float(size.max() / size.min()) if size.size else 1.0
+
+
+def _side(wcs: WCS, x: NDArray[np.float64], y: NDArray[np.float64], dx: float, dy: float) -> NDArray[np.float64]:
+    """Length of a pixel's side on the sky, in radians."""
+    ends = (_directions(*_world(wcs, x + sign * dx, y + sign * dy)) for sign in (-1, 1))
+    return np.asarray(np.linalg.norm(np.subtract(*ends), axis=-1), np.float64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cwt_dask.merge.columns import Heading, headings
+from cwt_dask.merge import columns
 from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
@@ -80,10 +80,10 @@ def read_sources(run: SurveyRun) -> Sources:
     table = run.catalogue
     significance, flags = np.asarray(table["significance"]), np.asarray(table["flags"])
     strongest = table[np.argsort(-significance, kind="stable")[:MOST_SOURCES]]
-    known = headings()
-    shown = {name: heading for name, heading in known.items() if heading and name in strongest.colnames}
+    known = {column.name: column.page for column in (*columns.COLUMNS, *columns.ASSOCIATIONS)}
     # Unknown columns come last, under their own names.
-    shown |= {name: Heading(len(known), name) for name in strongest.colnames if name not in known}
+    pages = {name: known.get(name, (len(known), name, None)) for name in strongest.colnames}
+    shown = sorted(((page, name) for name, page in pages.items() if page), key=lambda column: column[0][0])
     x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in table.colnames) for axis in "xy")
     return Sources(
         total=len(table),
@@ -91,22 +91,22 @@ def read_sources(run: SurveyRun) -> Sources:
         n_flagged=int(np.count_nonzero(flags & ~SourceFlag.CROSSES_SEAM)),
         n_negative=int(np.count_nonzero(np.asarray(table["excess"]) < 0)),
         by_flag={name: n for flag, name in FLAG_NAMES.items() if (n := int(np.count_nonzero(flags & flag)))},
-        columns=[_column(strongest[name], heading) for name, heading in shown.items()],
+        columns=[_column(strongest[name], heading, digits) for (_, heading, digits), name in shown],
         x=[round(float(value), 2) for value in strongest[x]],
         y=[round(float(value), 2) for value in strongest[y]],
         flagged=[int(value & ~SourceFlag.CROSSES_SEAM != 0) for value in strongest["flags"]],
     )
 
 
-def _column(column: Any, heading: Heading) -> TableColumn:
+def _column(column: Any, heading: str, digits: int | None) -> TableColumn:
     text = column.name == "flags" or column.dtype.kind in "USO"
     if column.name == "flags":
         values: list[Any] = [name_flags(int(value)) for value in column]
     elif text:
         values = ["" if np.ma.is_masked(value) else str(value) for value in column]
     else:
-        values = [_rounded(value, heading.digits) for value in column]
-    return TableColumn(column.name, heading.title, str(column.unit or ""), column.description or "", text, values)
+        values = [_rounded(value, digits) for value in column]
+    return TableColumn(column.name, heading, str(column.unit or ""), column.description or "", text, values)
 
 
 def name_flags(flags: int) -> str:

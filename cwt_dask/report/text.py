@@ -9,7 +9,8 @@ import numpy as np
 from dask.utils import format_bytes
 
 from cwt_dask.geometry.margins import TOLERANCE
-from cwt_dask.report.data import FEW, STRETCHED, relative_changes
+from cwt_dask.report.data import FEW, relative_changes
+from cwt_dask.report.sky import STRETCHED
 from cwt_dask.trust import Trust
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def slowest_tiles(tiles: Sequence[TileSummary]) -> list[list[str]]:
 
 
 def describe_tiles(tiles: Sequence[TileSummary]) -> str:
-    """Describe the map of the tiles for readers who do not see it."""
+    """Describe the map of the tiles for readers that do not see it."""
     n_iter = {tile.record.n_iter for tile in tiles}
     slowest = max((tile.record for tile in tiles), key=lambda record: record.seconds)
     iterations = f"{min(n_iter)}" if len(n_iter) == 1 else f"{min(n_iter)} to {max(n_iter)}"

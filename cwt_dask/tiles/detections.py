@@ -1,4 +1,4 @@
-"""What a tile keeps of its core's support, so that peaks are found without reading the maps again."""
+"""Pixels of a core's support with measurements, in a file from which peaks are found without reading the maps."""
 
 from __future__ import annotations
 
@@ -80,7 +80,17 @@ class Detections:
     def put(
         self, significance: NDArray[np.float64], best_scale: NDArray[np.int16], box: Box, turn: int | None = None
     ) -> None:
-        """Put both where images (y, x) of the pixels of `box` have them; on a ring of `turn` columns."""
+        """Write both into images of a box.
+
+        Parameters
+        ----------
+        significance, best_scale : ndarray
+            Images (y, x), changed in place.
+        box : Box
+            Of their pixels.
+        turn : int, optional
+            Columns of a ring.
+        """
         turns = [0] if turn is None else range((box.x0 - turn + 1) // turn, box.x1 // turn + 1)
         for columns in (self.x + n * (turn or 0) for n in turns):
             inside = (box.y0 <= self.y) & (self.y < box.y1) & (box.x0 <= columns) & (columns < box.x1)
@@ -89,7 +99,20 @@ class Detections:
 
 
 def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, window: Window, state: State) -> Detections:
-    """Collect the support of a tile's core, and measure counts and background around what may be peaks."""
+    """Collect the support of a tile's core, and measure around pixels that may be peaks.
+
+    Parameters
+    ----------
+    grid : TileGrid
+    kernels : CWTKernels
+    tile : Tile
+    survey : Survey
+        Read where the window is too small.
+    window : Window
+        Of the tile.
+    state : State
+        After the last iteration.
+    """
     core = tile.core.within(tile.box)
     shape = tile.core.shape
     pixels = np.flatnonzero(state.joined[(..., *core)].any(axis=0))
@@ -105,16 +128,16 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     around = grid.on_map(tile.core.grown(reach))
     if around.intersection(tile.window) == around:
         part = around.within(tile.box)
-        planes, valid = [window.counts[part], window.background[part]], window.valid[part]
+        images, valid = [window.counts[part], window.background[part]], window.valid[part]
     else:
-        # A margin narrower than what is looked at.
-        planes = [survey.read(name, around).astype(np.float64) for name in ("counts", "background")]
+        # The margin is narrower than the discs.
+        images = [survey.read(name, around).astype(np.float64) for name in ("counts", "background")]
         valid = survey.read("mask", around) > 0
     y, x = np.divmod(pixels, shape[1])
     y, x = y + tile.core.y0, x + tile.core.x0
     turn = grid.x.length if grid.ring else None
-    counts, background = disc_sums(planes, around, y[maxima], x[maxima], radius, turn=turn)
-    centroids = find_centroids(planes[0], planes[1], valid, around, y[maxima], x[maxima], scale, turn=turn)
+    counts, background = disc_sums(images, around, y[maxima], x[maxima], radius, turn=turn)
+    centroids = find_centroids(images[0], images[1], valid, around, y[maxima], x[maxima], scale, turn=turn)
     measured = Measured(
         state.best_iteration.ravel()[pixels[maxima]],
         counts,

@@ -1,4 +1,4 @@
-"""Peaks of the merged maps, found and measured one core at a time from what the tiles kept of the support."""
+"""Peaks of the merged maps, found one core at a time from the detections of the tiles."""
 
 from __future__ import annotations
 
@@ -68,7 +68,19 @@ FIELDS = tuple(field.name for field in fields(Peaks))
 
 
 def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int:
-    """Label the islands and find the peaks of one core, and keep them in a file; `survey` is the survey's store."""
+    """Label the islands and find the peaks of one core, and keep them in a file.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        With the detections of all tiles.
+    plan : Plan
+        Of the run.
+    survey : Path
+        Store of its survey.
+    tile_id : int
+        Of the core; it is returned.
+    """
     grid = plan.grid
     core = grid.tile(tile_id).core
     own = read_detections(run_dir.detections(tile_id))
@@ -97,7 +109,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
 def _peaks_of(
     run_dir: RunDir, plan: Plan, core: Box, tile_id: int, own: Detections
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Peaks that lie in a core, as pixels of the map, by what it and its neighbours kept."""
+    """Peaks in a core, as pixels of the map, from its detections and its neighbours'."""
     grid, scales = plan.grid, plan.kernels.scales
     near = grid.on_map(core.grown(math.ceil(scales[-1]) + 1))
     turn = grid.x.length if grid.ring else None

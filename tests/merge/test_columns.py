@@ -12,7 +12,7 @@ from astropy.table import Table
 from cwt_dask import SurveyRun
 from cwt_dask.merge import columns
 from cwt_dask.merge.catalogue import build_catalogue
-from cwt_dask.merge.columns import COLUMNS, Column, Heading
+from cwt_dask.merge.columns import COLUMNS, Column
 from cwt_dask.products.files import write_catalogue
 from cwt_dask.report.table import read_sources
 
@@ -49,7 +49,7 @@ def test_one_more_row_is_a_column_of_every_file_and_of_the_report(exposed_run, t
         u.ct / u.pix,
         decimals=3,
         values=lambda rows: (rows["counts"] - rows["background"]) / (np.pi * rows["radius"] ** 2),
-        heading=Heading(6, "Excess per pixel", 1),
+        page=(6, "Excess per pixel", 1),
     )
     monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, row))
     run = SurveyRun.open(shutil.copytree(exposed_run.files.path, tmp_path / "run"))

@@ -10,7 +10,7 @@ from reports import Parsed, numbers_of, page_of
 from skies import sky_header
 
 from cwt_dask import run_survey
-from cwt_dask.report import data, text
+from cwt_dask.report import data, sky, text
 from cwt_dask.report.pyramid import FLAGS
 from cwt_dask.report.table import name_flags, read_sources
 from cwt_dask.storage.ledger import read_records
@@ -46,7 +46,7 @@ def test_a_broken_promise_is_called_one(finished, numbers):
 def test_pixels_stretched_on_the_sky_are_warned_of(finished, numbers):
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.cdelt, wcs.wcs.crpix = ["GLON-CAR", "GLAT-CAR"], [-1, 1], [180.5, 90.5]
-    stretch, share = data.pixel_stretch(wcs, (180, 360))
+    stretch, share = sky.pixel_stretch(wcs, (180, 360))
     assert stretch > 50
     assert share == pytest.approx(0.5, abs=0.03)
     flagged = {flag: 40 * (flag == Trust.ERROR_UNDEFINED) for flag in FLAGS}
@@ -58,22 +58,22 @@ def test_pixels_stretched_on_the_sky_are_warned_of(finished, numbers):
     assert "Blind: at 40 used pixels" in found
     assert text.share(1e-5) == "less than 0.1 %"
     assert text.duration(7300) == "2.03 h"
-    assert data.pixel_stretch(WCS(fits.Header(sky_header((90, 130)))), (90, 130))[1] == 0
+    assert sky.pixel_stretch(WCS(fits.Header(sky_header((90, 130)))), (90, 130))[1] == 0
 
 
 def test_pixels_of_unlike_size_are_warned_of(finished, numbers):
     # A Mercator map to 62 deg of latitude, where its scale is 1 / cos(62 deg).
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.cdelt, wcs.wcs.crpix = ["GLON-MER", "GLAT-MER"], [-1, 1], [180.5, 80.5]
-    assert data.pixel_stretch(wcs, (160, 360))[1] == 0
-    uneven = data.pixel_sizes(wcs, (160, 360))
+    assert sky.pixel_stretch(wcs, (160, 360))[1] == 0
+    uneven = sky.pixel_sizes(wcs, (160, 360))
     top = wcs.all_pix2world(180, 159, 0)[1]
     assert uneven == pytest.approx(1 / np.cos(np.radians(top)), rel=0.03)
-    assert data.pixel_sizes(WCS(fits.Header(sky_header((90, 130)))), (90, 130)) < 1.1
+    assert sky.pixel_sizes(WCS(fits.Header(sky_header((90, 130)))), (90, 130)) < 1.1
     found = text.warnings(replace(numbers, uneven=uneven), read_sources(finished))
     assert any(re.match(r"Pixels are 2\..* in one latitude as in another", warning) for warning in found)
     wcs.wcs.ctype = ["GLON-TAN", "GLAT-TAN"]
-    assert data.pixel_sizes(wcs, (160, 360)) == 1
+    assert sky.pixel_sizes(wcs, (160, 360)) == 1
 
 
 def test_flags_are_named():
