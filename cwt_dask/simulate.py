@@ -165,18 +165,22 @@ def simulate(
     if Path(out).suffix != ".fits":
         raise InputError(f"{out} is no name of a plain FITS file: choose one that ends in .fits")
     with _draft(Path(out), overwrite) as survey_path:
-        needed, free = _PIXEL_BYTES * n_pixels, shutil.disk_usage(survey_path.parent).free
-        if needed > free:
-            raise InputError(
-                f"shape is {shape}: the file takes {format_bytes(needed)}, {Path(out).absolute().parent} has "
-                f"{format_bytes(free)} free: choose a smaller one or another place"
-            )
+        _refuse_what_does_not_fit(survey_path.parent, shape)
         if truth is None:
             return _simulate(survey_path, shape, seed, n_sources)
         with _draft(Path(truth), overwrite) as truth_path:
             sources = _simulate(survey_path, shape, seed, n_sources)
             sources.write(truth_path, format="ascii.ecsv")
             return sources
+
+
+def _refuse_what_does_not_fit(folder: Path, shape: tuple[int, int]) -> None:
+    needed, free = _PIXEL_BYTES * shape[0] * shape[1], shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"shape is {shape}: the file takes {format_bytes(needed)}, {folder.absolute()} has {format_bytes(free)} "
+            "free: choose a smaller one or another place"
+        )
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 import ast
 import graphlib
 import importlib
-import subprocess
-import sys
 from pathlib import Path
 
 import cwt_dask
@@ -142,11 +140,3 @@ def test_contributing_shows_the_floors():
             module = importlib.import_module("cwt_dask" if unit == "__init__" else f"cwt_dask.{unit}")
             rows.append(f"| {number} | `{unit}{'/' * folder}` | {module.__doc__.splitlines()[0]} |")
     assert "\n".join(rows) in CONTRIBUTING.read_text(encoding="utf-8"), "\n".join(rows)
-
-
-def test_one_image_needs_neither_dask_nor_zarr():
-    code = (
-        "import sys; from cwt_dask import CWT, CWTData, CWTKernels; "
-        "assert not {'dask', 'zarr', 'distributed'} & set(sys.modules), 'imported'"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

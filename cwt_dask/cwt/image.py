@@ -103,9 +103,7 @@ class SkyImage:
             data = data[0]
         image = cls(data, celestial_of(source), name)
         if data.ndim != 2:
-            raise InputError(
-                f"{image._label} has shape {data.shape}: give an image (y, x), for instance one plane of it"
-            )
+            raise InputError(f"{image._label} has shape {data.shape}: give an image (y, x), such as one of the cube")
         if getattr(source, "mask", None) is None:
             return image
         masked = np.broadcast_to(source.mask, np.shape(source.data)).reshape(data.shape).astype(bool)

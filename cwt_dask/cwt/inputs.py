@@ -14,6 +14,8 @@ from cwt_dask.errors import InputError
 if TYPE_CHECKING:
     from cwt_dask.cwt.image import SkyImage
 
+log = logging.getLogger(__name__)
+
 MAPS = ("counts", "background", "exposure", "mask")
 
 
@@ -66,9 +68,6 @@ def maps_of(dataset: Any) -> dict[str, Any]:
                 "regular WcsGeom"
             )
     return found
-
-
-log = logging.getLogger(__name__)
 
 
 def make_field(counts: SkyImage, background: SkyImage, mask: SkyImage | None) -> Field:

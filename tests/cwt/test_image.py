@@ -98,7 +98,7 @@ def test_the_celestial_axes_of_a_cube_are_kept():
 @pytest.mark.parametrize(
     ("source", "complaint"),
     [
-        (np.zeros((2, 3, 4)), r"counts has shape \(2, 3, 4\): give an image \(y, x\), for instance one plane"),
+        (np.zeros((2, 3, 4)), r"counts has shape \(2, 3, 4\): give an image \(y, x\), such as one of the cube"),
         (np.zeros(5), r"counts has shape \(5,\)"),
         (np.zeros((0, 5)), r"counts has shape \(0, 5\)"),
         (5, r"counts has shape \(\)"),

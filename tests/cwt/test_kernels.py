@@ -52,29 +52,22 @@ def assert_close_to(expected, found, largest):
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15 * largest)
 
 
-@settings(max_examples=40, deadline=None)
-@given(scales, steps)
-def test_kernels_are_sums_of_products(scale, step):
-    kernels = CWTKernels(1, scale, step)
-    base, approx = oracle.base_kernel(scale, step), oracle.approx_kernel(scale * step)
-    for factors, expected in [(kernels.base_factors[0], base), (kernels.approx_factors, approx)]:
+@settings(max_examples=80, deadline=None)
+@given(scales, steps, st.booleans())
+def test_kernels_are_sums_of_products(scale, step, old):
+    kernels = CWTKernels(1, scale, step, old=old)
+    base, approx = oracle.base_kernel(scale, step, old=old), oracle.approx_kernel(scale * step)
+    # A difference of two Gaussians is as exact as the larger of them, however little of it is left.
+    largest = oracle.gaussian(0.0, scale) if old else base.max()
+    for factors, expected, limit in [
+        (kernels.base_factors[0], base, largest),
+        (kernels.approx_factors, approx, approx.max()),
+    ]:
         assert factors.size == len(expected)
-        assert_close_to(expected, factors.image, expected.max())
-        assert_close_to(factors.image**2, factors.squared().image, expected.max() ** 2)
+        assert_close_to(expected, factors.image, limit)
+        assert_close_to(factors.image**2, factors.squared().image, limit**2)
     np.testing.assert_array_equal(kernels.kern_base[0], kernels.base_factors[0].image)
     np.testing.assert_array_equal(kernels.kern_approx, kernels.approx_factors.image)
-
-
-@settings(max_examples=40, deadline=None)
-@given(scales, steps)
-def test_kernels_as_first_published_are_sums_of_products(scale, step):
-    (factors,) = CWTKernels(1, scale, step, old=True).base_factors
-    expected = oracle.base_kernel(scale, step, old=True)
-    # As exact as the larger of two Gaussians, however little of it their difference leaves.
-    largest = oracle.gaussian(0.0, scale)
-    assert factors.size == len(expected)
-    assert_close_to(expected, factors.image, largest)
-    assert_close_to(factors.image**2, factors.squared().image, largest**2)
 
 
 @pytest.mark.parametrize(("scale", "step"), [(3.0, 2.6), (7.8, 2.6), (2.0, 1.5), (1.2, 1.5), (1.0, 1.6)])
