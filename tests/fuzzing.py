@@ -1,4 +1,4 @@
-"""What tests of whatever is handed in have in common."""
+"""What tests of input of any kind have in common."""
 
 import warnings
 from contextlib import contextmanager
@@ -10,6 +10,11 @@ SHAPE = (45, 50)
 settings = hypothesis.settings(
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
 )
+
+
+def tree(folder):
+    """Every path below a folder, with the content of files."""
+    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 @contextmanager

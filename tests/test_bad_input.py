@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 import pytest
+from click.core import ParameterSource
+from fuzzing import tree
 from mistakes import KERNELS, RECIPES, SHAPE
 from skies import poisson_sky, write_survey
 
@@ -16,7 +18,7 @@ from cwt_dask.cli import commands
 from cwt_dask.cli.commands import cli, main
 from cwt_dask.cli.options import flag_of
 from cwt_dask.config.declaration import option_names
-from cwt_dask.config.options import SourceOptions
+from cwt_dask.config.options import OPTION_NAMES, SourceOptions
 from cwt_dask.errors import InputError
 from cwt_dask.inspection.match import match_run
 from cwt_dask.inspection.verify import verify_run
@@ -70,14 +72,12 @@ def from_python(command, *words):
     """Make the call of a command line from Python; click may complain before."""
     with cli.commands[command].make_context(command, list(words)) as context:
         options = commands._given()
-        names = [each.name for each in context.command.params if isinstance(each, click.Argument)]
-    arguments = [context.params[name] for name in names]
-    IN_PYTHON[command](*arguments, **{name: value for name, value in options.items() if name not in names})
-
-
-def tree(folder):
-    """Every path below a folder, with the content of files."""
-    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+        arguments = [each.name for each in context.command.params if isinstance(each, click.Argument)]
+        for name, value in context.params.items():
+            typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            if typed and name not in (*arguments, *OPTION_NAMES, "config"):
+                options[name] = value
+    IN_PYTHON[command](*(context.params[name] for name in arguments), **options)
 
 
 @pytest.fixture(scope="module")

@@ -5,22 +5,22 @@ import math
 import shutil
 import tracemalloc
 from contextlib import suppress
-from dataclasses import fields
 from pathlib import Path
 
 import hypothesis
 import pytest
 import tomli_w
 from astropy.io import fits
-from fuzzing import SHAPE, as_for_users, settings
+from fuzzing import SHAPE, as_for_users, settings, tree
 from hypothesis import given
 from hypothesis import strategies as st
 from skies import poisson_sky, write_survey
 
 import cwt_dask
 from cwt_dask.cli.commands import main
+from cwt_dask.config.declaration import option_names
 from cwt_dask.config.execution import Execution
-from cwt_dask.config.options import SOURCE_OPTIONS
+from cwt_dask.config.options import OPTION_NAMES
 from cwt_dask.config.settings import Settings
 from cwt_dask.errors import InputError
 from cwt_dask.survey import SurveySource, ingest, scan
@@ -29,14 +29,9 @@ from cwt_dask.survey import SurveySource, ingest, scan
 MOST_MEMORY = 100 * 2**20
 
 
-def tree(folder):
-    """Every path below a folder, with the content of files."""
-    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
 # --- settings ---------------------------------------------------------------------------------------------------------
 
-NAMES = [field.name for kind in (Settings, Execution) for field in fields(kind)]
+NAMES = [*option_names(Settings), *option_names(Execution)]
 numbers = (
     st.integers()
     | st.floats()
@@ -86,7 +81,7 @@ def planned(survey, capsys):
 
 
 @settings
-@given(st.dictionaries(st.sampled_from([*NAMES, *SOURCE_OPTIONS]) | texts, values, min_size=1, max_size=4))
+@given(st.dictionaries(st.sampled_from(OPTION_NAMES) | texts, values, min_size=1, max_size=4))
 def test_whatever_a_configuration_file_holds(planned, tmp_path, content):
     with suppress(UnicodeEncodeError):  # half a character is no text
         (tmp_path / "config.toml").write_text(tomli_w.dumps(content), encoding="utf-8")
@@ -109,7 +104,7 @@ def test_whatever_bytes_a_configuration_file_is(planned, tmp_path, content):
 
 
 @settings
-@given(st.lists(st.tuples(st.sampled_from([*NAMES, *SOURCE_OPTIONS]), values), min_size=1, max_size=4))
+@given(st.lists(st.tuples(st.sampled_from(OPTION_NAMES), values), min_size=1, max_size=4))
 def test_whatever_is_typed(planned, options):
     planned(*(f"--{name.replace('_', '-')}={value}" for name, value in options))
 
@@ -235,17 +230,19 @@ def test_headers_that_harmed(sound, tmp_path_factory, keyword, value):
 
 # --- the source -------------------------------------------------------------------------------------------------------
 
-SOURCES = sorted(Path(cwt_dask.__file__).parent.rglob("*.py"))
+PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "yaml"}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_no_file_is_executed(path):
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    assert not {name.split(".")[0] for name in modules} & {"pickle", "cloudpickle", "dill", "marshal", "shelve", "yaml"}
-    assert not names & {"eval", "exec", "compile", "__import__"}
-    loads = [node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) == "np.load"]
-    refused = [node for node in nodes if isinstance(node, ast.keyword) and ast.unparse(node) == "allow_pickle=False"]
-    assert len(loads) == len(refused)
+def test_no_file_is_executed():
+    for path in Path(cwt_dask.__file__).parent.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+        assert not {name.split(".")[0] for name in modules} & PICKLES, path
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        assert not names & {"eval", "exec", "compile", "__import__"}, path
+        loads = [node for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) == "np.load"]
+        refused = [
+            node for node in nodes if isinstance(node, ast.keyword) and ast.unparse(node) == "allow_pickle=False"
+        ]
+        assert len(loads) == len(refused), path

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The commands: each calls what does its work, and prints what comes of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from cwt_dask import __version__
+from cwt_dask.cli.main import INTERRUPTED
 from cwt_dask.cli.options import declared_options
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.options import OPTION_NAMES, SourceOptions
@@ -19,20 +20,20 @@ from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import scope, verify_run
 from cwt_dask.products.summary import describe_plan, describe_run
 from cwt_dask.report import write_report
-from cwt_dask.reprocess import point_to, what_would_be_taken_over
-from cwt_dask.reprocess import reprocess as reprocess_survey
+from cwt_dask.reprocess import point_to, reprocess, what_would_be_taken_over
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
 from cwt_dask.runtime.clusters.mpi import wait_for_the_first
 from cwt_dask.runtime.progress import reporter
-from cwt_dask.simulate import simulate as simulate_survey
+from cwt_dask.simulate import simulate
 from cwt_dask.storage.driver import read_driver
 from cwt_dask.storage.ledger import latest_block, read_records, unresolved_failures
 from cwt_dask.storage.paths import as_path, backend_of, store_errors
-from cwt_dask.survey import SurveySource
-from cwt_dask.survey import ingest as ingest_survey
+from cwt_dask.survey import SurveySource, ingest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cwt_dask.runtime.progress import Reporter
 
 _config = click.option(
@@ -61,75 +62,71 @@ def cli() -> None:
     """  # noqa: D301 - click's mark of lines that it leaves as they are
 
 
-@cli.command()
+@cli.command("run")
 @click.argument("survey")
 @click.argument("run_dir")
 @declared_options(SourceOptions, Settings, Execution)
 @_config
-def run(survey: str, run_dir: str, **_: Any) -> int:
+def _run(survey: str, run_dir: str, **_: Any) -> int:
     """Find the sources of SURVEY: maps, catalogue, certificate and report go to RUN_DIR.
 
-    On an existing RUN_DIR of the same survey and settings it goes on where that stopped. Take as finest scale about the
+    On an existing RUN_DIR of the same survey and settings it resumes that run. Take as finest scale about the
     width (sigma) of the point spread function. Options from --n-scale to --source-prefix decide the result; the
     remaining options do not change the result.
 
     Example: cwt-dask run survey.fits run --n-scale 3 --min-scale 0.12deg --step-scale 1.5 --workers 4
     """
     given = _given()
-    progress = reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
+    progress = _reporter(given)
     return _conclude(run_survey(survey, run_dir, progress=progress, **given), progress, given)
 
 
-@cli.command()
+@cli.command("reprocess")
 @click.argument("survey")
 @click.argument("old_run")
 @click.argument("new_run")
-@click.option("--dry-run", is_flag=True, help="Say what would be taken over and what computed; nothing is run.")
+@click.option("--dry-run", is_flag=True, help="Print what would be reused and what computed; nothing is run.")
 @click.option("--current", metavar="LINK", help="Symbolic link to point to NEW_RUN, if every promise is kept.")
 @declared_options(SourceOptions, Execution)
 @_config
-def reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: str | None, **_: Any) -> int:
-    """Run on SURVEY, a new version of what OLD_RUN analysed, under its settings: unchanged tiles are taken over.
+def _reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: str | None, **_: Any) -> int:
+    """Run on SURVEY, a new version of what OLD_RUN analysed, under its settings: unchanged tiles are reused.
 
     The result in NEW_RUN is that of a run from scratch.
 
     Example: cwt-dask reprocess survey-v2.fits run-v1 run-v2 --current current
     """
-    given = {
-        name: value for name, value in _given().items() if name not in ("old_run", "new_run", "dry_run", "current")
-    }
+    given = _given()
     if dry_run:
-        for line in what_would_be_taken_over(survey, old_run, **given):
-            click.echo(line)
+        _print(what_would_be_taken_over(survey, old_run, **given))
         return 0
     if current:
         # Not only when all is computed.
         backend_of(link := as_path(current)).refuse_no_link(link)
-    progress = reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
-    result = reprocess_survey(survey, old_run, new_run, progress=progress, **given)
+    progress = _reporter(given)
+    result = reprocess(survey, old_run, new_run, progress=progress, **given)
     status = _conclude(result, progress, given)
     if current and not status:
         point_to(as_path(current), result)
     return status
 
 
-@cli.command()
+@cli.command("compare")
 @click.argument("run_a")
 @click.argument("run_b")
-def compare(run_a: str, run_b: str) -> None:
+def _compare(run_a: str, run_b: str) -> None:
     """Say what differs between two finished runs: sources gained, lost and changed, and the maps.
 
     Example: cwt-dask compare run-v1 run-v2
     """
-    for line in describe(compare_runs(SurveyRun.open(run_a), SurveyRun.open(run_b))):
-        click.echo(line)
+    _print(describe(compare_runs(SurveyRun.open(run_a), SurveyRun.open(run_b))))
 
 
-@cli.command()
+@cli.command("match")
 @click.argument("run_dir")
 @click.argument("catalogue")
 @click.option("--radius", type=float, default=0.1, show_default=True, metavar="DEG", help="Farthest counterpart.")
-def match(run_dir: str, catalogue: str, radius: float) -> None:
+def _match(run_dir: str, catalogue: str, radius: float) -> None:
     """Look for the sources of the finished run in RUN_DIR in CATALOGUE, any table that astropy reads, or FILE[HDU].
 
     Associations, nearest within the radius, become columns of the run's catalogue; how many there would be by chance is
@@ -140,18 +137,17 @@ def match(run_dir: str, catalogue: str, radius: float) -> None:
     result = SurveyRun.open(run_dir)
     found = match_run(result, catalogue, radius)
     associate(result, found)
-    for line in describe_match(found):
-        click.echo(line)
+    _print(describe_match(found))
     click.echo(f"written        {result.files.associations}, and columns assoc_name, assoc_sep of the catalogue")
     if result.files.report.exists():
         write_report(result)
 
 
-@cli.command()
+@cli.command("plan")
 @click.argument("survey")
 @declared_options(SourceOptions, Settings, Execution)
 @_config
-def plan(survey: str, **_: Any) -> None:
+def _plan(survey: str, **_: Any) -> None:
     """Say what `run` would do with SURVEY and what it would need; nothing is run or written.
 
     Example: cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5
@@ -159,42 +155,41 @@ def plan(survey: str, **_: Any) -> None:
     click.echo(describe_plan(plan_survey(survey, **_given())))
 
 
-@cli.command()
+@cli.command("ingest")
 @click.argument("survey")
 @click.argument("out")
 @declared_options(SourceOptions)
-def ingest(survey: str, out: str, **source: Any) -> None:
+def _ingest(survey: str, out: str, **source: Any) -> None:
     """Make of SURVEY a store OUT (.zarr) that workers read window by window; `run` takes it in place of SURVEY.
 
     Example: cwt-dask ingest counts.fits.gz survey.zarr --background model.fits
     """
-    statistics = ingest_survey(SurveySource.of(survey, **source), out).statistics
+    statistics = ingest(SurveySource.of(survey, **source), out).statistics
     click.echo(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
-    for warning in statistics.warnings:
-        click.echo(f"warning: {warning}")
+    _print(f"warning: {warning}" for warning in statistics.warnings)
 
 
-@cli.command()
+@cli.command("simulate")
 @click.argument("out")
 @click.option("--shape", type=int, nargs=2, required=True, metavar="NY NX", help="Pixels of the map.")
 @click.option("--seed", type=int, required=True, help="The same seed gives the same survey.")
 @click.option("--sources", type=int, metavar="N", help="Number of sources; default: by the area.")
 @click.option("--truth", metavar="T.ecsv", help="Write the true sources to this table.")
 @click.option("--overwrite", is_flag=True, help="Replace existing files.")
-def simulate(
+def _simulate(
     out: str, shape: tuple[int, int], seed: int, sources: int | None, truth: str | None, overwrite: bool
 ) -> None:
     """Simulate a survey: counts, their background and exposure go to OUT (.fits).
 
     Example: cwt-dask simulate survey.fits --shape 1500 3000 --seed 1 --truth truth.ecsv
     """
-    simulate_survey(out, shape, seed, n_sources=sources, truth=truth, overwrite=overwrite)
+    simulate(out, shape, seed, n_sources=sources, truth=truth, overwrite=overwrite)
     click.echo(f"{out}: {shape[0]} x {shape[1]} pixels")
 
 
-@cli.command()
+@cli.command("status")
 @click.argument("run_dir")
-def status(run_dir: str) -> None:
+def _status(run_dir: str) -> None:
     """Say how far the run in RUN_DIR is.
 
     Example: cwt-dask status run
@@ -216,12 +211,12 @@ def status(run_dir: str) -> None:
     click.echo(describe_run(result) if finished else "not finished")
 
 
-@cli.command()
+@cli.command("verify")
 @click.argument("run_dir")
 @click.option("--recompute", type=int, metavar="K", help="Make K tiles again, with wider margins, and compare.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides which tiles are made again.")
 @click.option("--against-whole", is_flag=True, help="Analyse the whole map at once, where memory allows, and compare.")
-def verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool) -> int:
+def _verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool) -> int:
     """Check every promise of the finished run in RUN_DIR again, from its files and, if asked to, by computing.
 
     It finds harm done by tiling, losses and changes. It cannot tell whether the mathematics or the background is right.
@@ -233,14 +228,13 @@ def verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool) 
         verdict = "BROKEN" if check.broken else "note" if check.fault else "ok"
         click.echo(f"{verdict:>6}  {check.promise}{': ' if check.fault else ''}{check.fault}")
         broken |= check.broken
-    for line in scope(result, recompute=recompute, against_whole=against_whole):
-        click.echo(line)
+    _print(scope(result, recompute=recompute, against_whole=against_whole))
     return 1 if broken else 0
 
 
-@cli.command()
+@cli.command("report")
 @click.argument("run_dir")
-def report(run_dir: str) -> None:
+def _report(run_dir: str) -> None:
     """Write the report of the finished run in RUN_DIR again: one page, report.html, that needs no network.
 
     Example: cwt-dask report run
@@ -262,11 +256,20 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _complain(f"{error}: mend that, and give the same command again: a run goes on where it stopped", 1)
     except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted: give the same command again; a run goes on where it stopped", 75)
+        return _complain(INTERRUPTED, 75)
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _reporter(given: dict[str, Any]) -> Reporter:
+    return reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
 
 
 def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> int:
-    """Say what came out of a run, and give its exit status."""
+    """Print the result of a run, and give its exit status."""
     if given.get("log_format") == "json":
         progress.event("summary", n_sources=len(result.catalogue), **result.certificate)
     elif not given.get("quiet"):
@@ -283,20 +286,17 @@ def _complain(message: str, exit_status: int) -> int:
 
 
 def _given() -> dict[str, Any]:
-    """Options of the configuration file, and over them those of the command line; defaults are not among them."""
+    """Declared options of the configuration files, and over them those typed; defaults are not among them."""
     context = click.get_current_context()
     typed = {
         name: value
         for name, value in context.params.items()
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE and name not in ("survey", "run_dir")
+        if name in OPTION_NAMES and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    paths = typed.pop("config", ())
-    if not paths:
-        return typed
-    stored = _stored(paths)
+    stored = _stored(context.params.get("config", ()))
     table, kind = stored.get("cluster"), typed.get("cluster")
     if isinstance(table, dict) and kind and table.get("kind", kind) == kind:
-        # Who says the kind again does not take back the rest.
+        # The kind given once more keeps the rest of the table.
         typed["cluster"] = table | {"kind": kind}
     if typed.keys() & _WHERE:
         stored = {name: value for name, value in stored.items() if name not in _WHERE}
@@ -325,5 +325,5 @@ def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return first | second | both
 
 
-# Whoever types one of them does not want what the file says of the others.
+# If one of them is typed, what the file says of the others does not count.
 _WHERE = {"cluster", "scheduler", "scheduler_file"}

@@ -11,6 +11,7 @@ import pytest
 import zarr
 from astropy.io import fits
 from astropy.table import Table
+from fuzzing import tree
 from skies import poisson_sky, write_survey
 
 from cwt_dask.cli import commands as cli
@@ -61,11 +62,6 @@ def finished(survey):
 @pytest.fixture
 def run_dir(finished, tmp_path):
     return Path(shutil.copytree(finished[1], tmp_path / "run"))
-
-
-def tree(folder):
-    """Every path below a folder, with the content of files."""
-    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def certificate_of(run_dir):

@@ -26,7 +26,9 @@ def example_of(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_an_example_that_it_understands(name):
+def test_every_command_explains_itself_with_an_example_that_it_understands(name, capsys):
+    assert main([name, "--help"]) == 0
+    assert f" {name} [OPTIONS] " in capsys.readouterr().out
     words = example_of(name)
     assert words[:2] == ["cwt-dask", name]
     with cli.commands[name].make_context(name, words[2:]) as context:
