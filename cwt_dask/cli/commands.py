@@ -9,7 +9,6 @@ import click
 from click.core import ParameterSource
 
 from cwt_dask import __version__
-from cwt_dask.cli.main import INTERRUPTED
 from cwt_dask.cli.options import declared_options
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.options import OPTION_NAMES, SourceOptions
@@ -256,7 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         return _complain(f"{error}: mend that, and give the same command again: a run goes on where it stopped", 1)
     except (KeyboardInterrupt, click.Abort):
-        return _complain(INTERRUPTED, 75)
+        return _complain("interrupted: give the same command again; a run goes on where it stopped", 75)
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ from cwt_dask.runtime.signals import SIGNALS, ignore_signals, is_echo
 if TYPE_CHECKING:
     from types import FrameType
 
-INTERRUPTED = "interrupted: give the same command again; a run goes on where it stopped"
+INTERRUPTED = "cwt-dask: interrupted: give the same command again; a run goes on where it stopped\n"
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def _run_command() -> int:
     try:
         from cwt_dask.cli.commands import main as run_command  # noqa: PLC0415 - it takes seconds
     except KeyboardInterrupt:
-        sys.stderr.write(f"cwt-dask: {INTERRUPTED}\n")
+        sys.stderr.write(INTERRUPTED)
         return 75
     return run_command()
 
