@@ -141,8 +141,12 @@ NUMBERS = ("CRPIX2", "CRVAL1", "CDELT2", "CROTA2", "CD1_2", "CD002001", "PC1_1",
            "A_2_0", "LONPOLE", "LATPOLE", "EQUINOX", "EPOCH")  # fmt: skip
 
 
-@pytest.mark.parametrize("value", ["NaN", "'oops'", "'184.5'", "184.5e", "1,5", "", "T", "(1.0, 2.0)"])
-@pytest.mark.parametrize("keyword", NUMBERS)
+NO_NUMBERS = ("'oops'", "'184.5'", "184.5e", "1,5", "", "T", "(1.0, 2.0)")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [*((name, "NaN") for name in NUMBERS), *(("CRVAL1", value) for value in NO_NUMBERS)]
+)
 def test_numbers_that_are_none_do_not_become_defaults(wcs_cards, keyword, value):
     header = spelled(wcs_cards("TAN", ICRS), keyword, value)
     message = rf"the WCS of COUNTS cannot be used \({keyword} is not a number\): correct its header"
