@@ -23,18 +23,7 @@ LEFT_OUT = {
     "SA01",  # see also: the page stands together
 }
 MANY_PARAMETERS = 3
-PENDING = (
-    "cli",
-    "inspection",
-    "merge",
-    "pipeline",
-    "planning",
-    "report",
-    "run_survey",
-    "SurveyRun",
-    "plan_survey",
-    "reprocess",
-)
+PENDING = ("cli", "inspection", "merge", "pipeline", "cwt_dask", "clusters", "runtime", "storage", "tiles")
 
 
 def is_described(value):
@@ -53,7 +42,7 @@ def shown():
         if isinstance(thing := getattr(import_module(module), name), EnumType):
             # What it takes is the business of Python's own.
             continue
-        yield full, LEFT_OUT | ({"EX01"} if name in PENDING else set())
+        yield full, LEFT_OUT
         if ":members:" in options:
             own = [kind for kind in thing.__mro__ if kind.__module__.startswith("cwt_dask")]
             members = {name for kind in own for name, value in vars(kind).items() if is_described(value)}
