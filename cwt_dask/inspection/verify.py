@@ -134,7 +134,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
     changed = [
         tile
         for tile in tiles
-        if tile in records and published_digests(run.files, plan.grid.tile(tile)) != records[tile].chunk_digests
+        if tile in records and published_digests(run.files, plan.grid, tile) != records[tile].chunk_digests
     ]
     other_input = [tile for tile in tiles if tile in records and _input_digest(run, tile) != records[tile].input_digest]
     seams, unreadable = _seams(run)

@@ -18,7 +18,7 @@ from cwt_dask.merge.stopping import look_ahead_tiles, scatter_by_chunk
 from cwt_dask.pipeline.next_block import Block, RunState, next_block
 from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.ledger import read_block_records, read_records, read_run_id
-from cwt_dask.storage.maps import digests_of_tile, has_history
+from cwt_dask.storage.maps import has_history, published_digests
 from cwt_dask.storage.paths import remove_tree
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
 from cwt_dask.tiles.task import contradicted_labels, mark_open_pixels, run_tile, settle_tile
@@ -122,7 +122,7 @@ class Iteration:
     def published(self) -> dict[int, TileRecord]:
         """Records of finished tiles whose pixels are in the maps as recorded."""
         records = self._records()
-        function = partial(digests_of_tile, self.files, self.plan.grid)
+        function = partial(published_digests, self.files, self.plan.grid)
         found = self.stages.map_tiles(function, records, "checking tiles") if records else {}
         return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
 

@@ -53,7 +53,7 @@ def why_compute(earlier: RunDir, job: Job, tile_id: int) -> str:
         return "it was done under other settings"
     if Survey.open(job.survey, ring=job.grid.ring).digest_window(tile.window) != record.input_digest:
         return "the survey has changed in its window"
-    if published_digests(earlier, tile) != record.chunk_digests:
+    if published_digests(earlier, job.grid, tile_id) != record.chunk_digests:
         return "its maps are not as they were recorded"
     return ""
 

@@ -1,4 +1,4 @@
-"""The back end of directories: new files are written beside the old ones and renamed; a run is held by a file lock.
+"""The back end of directories: new files are written under other names and renamed; a run is held by a file lock.
 
 See `cwt_dask.storage.paths.Backend` for what each function is for.
 """
@@ -21,6 +21,7 @@ from cwt_dask.storage.layout import RunDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from typing import Any, BinaryIO
 
@@ -52,7 +53,7 @@ def version_of(path: Path) -> Any:
 @contextmanager
 def atomic_file(path: Path, *, cached: bool) -> Iterator[BinaryIO]:
     """A file to write that appears when it is whole, and on the disk."""
-    temporary = _beside(path)
+    temporary = _draft_of(path)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -69,7 +70,7 @@ def atomic_file(path: Path, *, cached: bool) -> Iterator[BinaryIO]:
 @contextmanager
 def drafted_file(path: Path) -> Iterator[Path]:
     """A file to be written to by name, that is renamed when it is whole."""
-    draft = _beside(path)
+    draft = _draft_of(path)
     try:
         yield draft
         draft.replace(path)
@@ -80,7 +81,13 @@ def drafted_file(path: Path) -> Iterator[Path]:
 
 
 def replace(path: Path, content: bytes, _seen: object, /) -> None:
-    """Write a file; the lock keeps other drivers out, and of two tasks that write one record both write the same."""
+    """Write a file; the lock keeps other drivers out, and of two tasks that write one record both write the same.
+
+    Parameters
+    ----------
+    path, content, _seen
+        As of `Backend.replace`.
+    """
     with atomic_file(path, cached=True) as file:
         file.write(content)
 
@@ -102,7 +109,7 @@ def new_directory(path: Path, *, replaces: bool = False) -> Iterator[Path]:
     On any error what was there stays.
     """
     absent = [parent for parent in path.parents if not exists(parent)]
-    fresh = _beside(path)
+    fresh = _draft_of(path)
     try:
         fresh.mkdir(parents=True)
         yield fresh
@@ -118,14 +125,14 @@ def new_directory(path: Path, *, replaces: bool = False) -> Iterator[Path]:
         raise
 
 
-@contextmanager
-def hold(
-    files: RunDir, _lost: Callable[[], None] | None = None, /, *, moves_to: RunDir | None = None
-) -> Iterator[Driver | None]:
-    """Hold a run directory by a lock, which the system releases when the process ends, however it ends.
+def hold(files: RunDir, _lost: Callable[[], None] | None = None, /) -> AbstractContextManager[Driver | None]:
+    """Hold a run directory by a lock, which the system releases when the process ends, however it ends."""
+    return _hold(files, files)
 
-    The directory may be renamed meanwhile: to where it `moves_to`.
-    """
+
+@contextmanager
+def _hold(files: RunDir, later: RunDir) -> Iterator[Driver | None]:
+    """Hold a run directory that may be renamed meanwhile."""
     lock, this = FileLock(files.lock), Driver.this()
     try:
         lock.acquire(blocking=False)
@@ -151,10 +158,9 @@ def hold(
             raise
         yield before
     finally:
-        there = moves_to or files
-        if read_driver(there) == this:
+        if read_driver(later) == this:
             with suppress(OSError):
-                there.driver.unlink()
+                later.driver.unlink()
         lock.release()
 
 
@@ -172,7 +178,13 @@ def is_free(files: RunDir) -> bool:
 
 @contextmanager
 def new_run(files: RunDir, held: ExitStack, _lost: Callable[[], None], /, *, overwrite: bool) -> Iterator[RunDir]:
-    """A run directory that is filled beside its place, and renamed when it is whole; the old one stays until then."""
+    """A run directory that is filled under another name, and renamed when it is whole; the old one stays until then.
+
+    Parameters
+    ----------
+    files, held, _lost, overwrite
+        As of `Backend.new_run`.
+    """
     replaces = overwrite and not is_free(files)
     with hold(files) if replaces else nullcontext(), ExitStack() as stack:
         _remove_dead(files)
@@ -183,7 +195,7 @@ def new_run(files: RunDir, held: ExitStack, _lost: Callable[[], None], /, *, ove
                 f"cannot write to {files.path.parent} ({error.strerror}): choose another directory"
             ) from error
         new = RunDir(fresh)
-        held.enter_context(hold(new, moves_to=files))
+        held.enter_context(_hold(new, files))
         yield new
 
 
@@ -212,12 +224,12 @@ def refuse_no_link(link: Path) -> None:
 
 def point_to(link: Path, target: Path) -> None:
     """Make or replace a symbolic link."""
-    temporary = _beside(link)
+    temporary = _draft_of(link)
     temporary.symlink_to(os.path.relpath(target, link.parent.resolve()))
     temporary.replace(link)
 
 
-def _beside(path: Path) -> Path:
+def _draft_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
@@ -240,7 +252,7 @@ def _appear(fresh: Path, path: Path) -> None:
 
 
 def _swap(fresh: Path, path: Path) -> None:
-    old = path.with_name(f"{_beside(path).name}.old")
+    old = path.with_name(f"{_draft_of(path).name}.old")
     path.replace(old)
     try:
         fresh.replace(path)

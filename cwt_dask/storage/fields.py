@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def impossible_fields(record: Any) -> list[str]:
-    """Names of the fields of a dataclass whose values cannot be: of another type, infinite, or a negative count."""
+    """Names of the fields of a dataclass with values that cannot be: of another type, infinite, or a negative count."""
     return [field.name for field in fields(record) if not _IS[str(field.type)](getattr(record, field.name))]
 
 

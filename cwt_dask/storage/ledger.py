@@ -1,6 +1,7 @@
 """The ledger: one record a finished tile or block of iterations, written after its data. Only it says what is done.
 
-Failures leave records too, one each; they decide nothing.
+Failures leave records too, one each; they decide nothing. To read a record of another version raises RunError; where
+many are read, a damaged one counts as none.
 """
 
 from __future__ import annotations
@@ -91,13 +92,13 @@ class TileRecord(Record):
     empty : bool
         Whether no pixel of the core is in the support.
     near_threshold, undefined : int
-        Pixels of the core within rounding of a threshold; pixels of the core with an undefined expected error.
+        Pixels of the core within rounding of a threshold, and with an undefined expected error.
     chunk_digests : dict of str
         sha256 or CRC32C of what the tile wrote to each array of `maps.zarr` and `seams.zarr`, and of its detections.
     peak_memory : int
         Largest resident size of the process in bytes.
     taken_from : str
-        The run that this was taken over from, whose time and place the others tell; empty where it was done here.
+        The run that this was reused from, with its time and place; empty where it was done here.
     """
 
     core: list[int]
@@ -123,9 +124,9 @@ class BlockRecord(Record):
     block : int
         Last iteration of the block.
     round : int
-        How often fates of islands had been told.
+        How often the tile had been done again in this block, for decisions on islands.
     checkpoint : str
-        What tells whether the checkpoint is as it was written.
+        Digest of the checkpoint.
     """
 
     block: int
@@ -210,13 +211,7 @@ def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
 
 
 def read_records(ledger: Path) -> dict[int, TileRecord]:
-    """Records of finished tiles by number; what is damaged is no record.
-
-    Raises
-    ------
-    RunError
-        If a record is of another version.
-    """
+    """Records of finished tiles by number."""
     # Those of blocks and of failures have a second dot.
     paths = (path for path in sorted(ledger.glob("tile-*.json")) if path.name.count(".") == 1)
     return {record.tile: record for record in _undamaged(paths, TileRecord)}
@@ -234,13 +229,7 @@ def read_record(path: Path) -> TileRecord:
 
 
 def read_block_records(ledger: Path, block: int) -> dict[int, list[BlockRecord]]:
-    """Records of each tile in a block of iterations, round by round; what is damaged is no record.
-
-    Raises
-    ------
-    RunError
-        If a record is of another version.
-    """
+    """Records of each tile in a block of iterations, round by round."""
     found: dict[int, list[BlockRecord]] = {}
     for record in _undamaged(sorted(ledger.glob(f"tile-*.block-{block:05d}.round-*.json")), BlockRecord):
         found.setdefault(record.tile, []).append(record)
@@ -248,12 +237,16 @@ def read_block_records(ledger: Path, block: int) -> dict[int, list[BlockRecord]]
 
 
 def read_rounds(run_dir: RunDir, block: int, tile: int, most: int) -> list[BlockRecord]:
-    """Records of one tile in a block of iterations, of at most so many rounds.
+    """Records of one tile in a block of iterations.
 
-    Raises
-    ------
-    RunError
-        If a record is not one that this version writes.
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    block, tile : int
+        Last iteration of the block, and number of the tile.
+    most : int
+        Largest number of rounds.
     """
     # To list the ledger once a tile would take time by the square of their number.
     paths = (run_dir.block_record(block, tile, round_) for round_ in range(most))
@@ -261,8 +254,20 @@ def read_rounds(run_dir: RunDir, block: int, tile: int, most: int) -> list[Block
 
 
 def record_failure(run_dir: RunDir, tile: int, stage: str, error: BaseException) -> None:
-    """Keep why a tile could not be done."""
-    # Whatever broke the tile may break this: what is known of it is said all the same.
+    """Keep why a tile could not be done, if that is possible.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    tile : int
+        Number of the tile.
+    stage : str
+        What was being done with it.
+    error : BaseException
+        What was raised.
+    """
+    # What broke the tile may break this.
     with suppress(OSError, MachineError), store_errors():
         attempt = count_failures(run_dir, tile) + 1
         record = FailureRecord(
@@ -285,13 +290,7 @@ def count_failures(run_dir: RunDir, tile: int) -> int:
 
 
 def last_failures(run_dir: RunDir) -> dict[int, FailureRecord]:
-    """The last failure of each tile that failed.
-
-    Raises
-    ------
-    RunError
-        If a record is not one that this version writes.
-    """
+    """The last failure of each tile that failed."""
     paths = sorted(run_dir.ledger.glob("tile-*.failed-*.json"))
     return {record.tile: record for record in _undamaged(paths, FailureRecord)}
 

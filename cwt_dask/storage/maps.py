@@ -40,9 +40,18 @@ def create_maps(
 ) -> None:
     """Create the arrays that tiles write: `maps.zarr` with images (y, x) and cubes (scale, y, x), and seams.
 
-    The axes have coordinates: pixels from 0, and `scales` in pixels.
-
-    `history` is the number of iterations whose models can be kept.
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    grid : TileGrid
+        Its tiles; a core is a chunk.
+    scales : sequence of float
+        Scales of the kernels in pixels, coordinates of that axis; those of the others are pixels from 0.
+    header_text : str
+        FITS cards of the WCS, one a line.
+    history : int, optional
+        Number of iterations of which models can be kept.
     """
     _lay_out_maps(create_group(run_dir.maps, wcs_header=header_text), grid, scales, history)
     _lay_out_seams(create_group(run_dir.seams), grid, len(scales))
@@ -51,7 +60,13 @@ def create_maps(
 def describe_maps(
     run_dir: RunDir, grid: TileGrid, scales: Sequence[float], header_text: str, *, history: int = 0
 ) -> dict[Path, bytes]:
-    """What `create_maps` writes, by file."""
+    """What `create_maps` writes, by file.
+
+    Parameters
+    ----------
+    run_dir, grid, scales, header_text, history
+        As of `create_maps`.
+    """
     maps = described(lambda group: _lay_out_maps(group, grid, scales, history), wcs_header=header_text)
     seams = described(lambda group: _lay_out_seams(group, grid, len(scales)))
     return {
@@ -72,19 +87,26 @@ def _lay_out_maps(maps: zarr.Group, grid: TileGrid, scales: Sequence[float], his
 
 def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
     pixels = STRIP_WIDTH * max(grid.core_shape)
-    for whose in ("own", "beyond"):
+    for place in ("own", "beyond"):
         for name, dtype, strip in (("model", "float64", (pixels,)), ("support", "bool", (n_scale, pixels))):
             axes = ("tile", "side", *("scale",) * (len(strip) - 1), "pixel")
             sides = len(SIDES)
             _create(
-                seams, MapSpec(f"{whose}_{name}", dtype=dtype), (grid.n_tiles, sides, *strip), (1, sides, *strip), axes
+                seams, MapSpec(f"{place}_{name}", dtype=dtype), (grid.n_tiles, sides, *strip), (1, sides, *strip), axes
             )
 
 
 def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> dict[str, str]:
-    """Write a tile's core, images (y, x) and cubes (scale, y, x), each as the one chunk it owns; digests by name.
+    """Write a tile's core, each array as the one chunk that the tile owns; digests by name.
 
-    An array is done with when the next is taken.
+    Parameters
+    ----------
+    maps : Path
+        The store.
+    core : Box
+        Pixels of the map.
+    arrays : iterable of (str, ndarray)
+        Names, and images (y, x) or cubes (scale, y, x); each must last until the next is taken.
     """
     group = open_group(maps, writable=True)
     digests = {}
@@ -100,10 +122,24 @@ def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.g
 def publish_history(
     maps: Path, core: Box, iteration: int, model: NDArray[np.float64], *, onwards: bool = False
 ) -> None:
-    """Write the model of a tile's core (y, x) after an iteration; `onwards` if it will stay so in all later ones."""
+    """Write the model of a tile's core after an iteration.
+
+    Parameters
+    ----------
+    maps : Path
+        The store.
+    core : Box
+        Pixels of the map.
+    iteration : int
+        From 1.
+    model : ndarray
+        Pixels (y, x) of the core.
+    onwards : bool, optional
+        Whether it stays so in all later iterations.
+    """
     history = open_group(maps, writable=True)[HISTORY].with_config({"write_empty_chunks": True})
     n_kept = history.shape[0]
-    # Where a run that had ended is mended, nobody asks for more than it has.
+    # Where a run that had ended is repaired, it has no more than the iterations that were made.
     for kept in range(iteration, (n_kept if onwards else min(iteration, n_kept)) + 1):
         history[(kept - 1, *core.slices)] = model
 
@@ -143,27 +179,47 @@ def digest_pixels(values: NDArray[np.generic], name: str) -> str:
 
 
 def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dict[str, str]:
-    """Keep what a tile holds on both sides of its seams, of its own core and beyond it; digests by name."""
+    """Keep what a tile holds on both sides of its seams, of its own core and beyond it; digests by name.
+
+    Parameters
+    ----------
+    seams : Path
+        The store.
+    grid : TileGrid
+        The tiles.
+    tile : Tile
+        One of them.
+    state : State
+        What was computed in its box.
+    """
     group = open_group(seams, writable=True)
     digests = {}
     beyond = grid.strips(tile, STRIP_WIDTH)
     own = {
         side: grid.strips(neighbour, STRIP_WIDTH)[OPPOSITE[side]] for side, neighbour in grid.neighbours(tile).items()
     }
-    for whose, strips in (("own", own), ("beyond", beyond)):
+    for place, strips in (("own", own), ("beyond", beyond)):
         for name, values in (("model", state.model), ("support", state.joined)):
-            array = group[f"{whose}_{name}"]
+            array = group[f"{place}_{name}"]
             kept = np.zeros(array.shape[1:], dtype=array.dtype)
             for side, box in strips.items():
                 pixels = values[(..., *box.within(tile.box))]
                 kept[SIDES.index(side), ..., : box.area] = pixels.reshape(*pixels.shape[:-2], -1)
             array[tile.id] = kept
-            digests[f"{whose}_{name}"] = digest_pixels(kept, f"{whose}_{name}")
+            digests[f"{place}_{name}"] = digest_pixels(kept, f"{place}_{name}")
     return digests
 
 
 def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
-    """Copy what a tile kept of its seams from one store to another; digests by name."""
+    """Copy what a tile kept of its seams; digests by name.
+
+    Parameters
+    ----------
+    source, target : Path
+        The stores.
+    tile : int
+        Number of the tile.
+    """
     theirs, ours = open_group(source), open_group(target, writable=True)
     digests = {}
     for name in STRIPS:
@@ -193,14 +249,19 @@ def _create(
     )
 
 
-def published_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
-    """Digests by name of all that a tile published, as it is now; what cannot be read is not among them."""
-    digests = stored_digests(run_dir, tile)
+def published_digests(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
+    """Digests by name of all that a tile published, as it is now; what cannot be read is not among them.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    grid : TileGrid
+        Its tiles.
+    tile : int
+        Number of one.
+    """
+    digests = stored_digests(run_dir, grid.tile(tile))
     with suppress(OSError):
-        digests["detections"] = sha256_of_file(run_dir.detections(tile.id))
+        digests["detections"] = sha256_of_file(run_dir.detections(tile))
     return digests
-
-
-def digests_of_tile(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
-    """Those digests of a tile by its number."""
-    return published_digests(run_dir, grid.tile(tile))

@@ -73,14 +73,20 @@ def drafted_file(path: Path) -> Iterator[Path]:
 
 
 def replace(path: Path, content: bytes, seen: object) -> None:
-    """Put an object on the condition that it is still of the version that was seen."""
+    """Put an object on the condition that it is still of the version that was seen.
+
+    Parameters
+    ----------
+    path, content, seen
+        As of `Backend.replace`.
+    """
     target: Any = path
     condition = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen}
     try:
         target.fs.pipe_file(target.path, content, **condition)
     except OSError as error:
         reply = getattr(error.__cause__, "response", {})
-        # A request whose answer was lost is sent again, and then meets what it has written itself.
+        # A request with a lost answer is sent again, and then meets what it has written itself.
         if reply.get("Error", {}).get("Code") not in _CONFLICTS:
             raise
         if path.read_bytes() == content:
@@ -154,7 +160,13 @@ def is_free(files: RunDir) -> bool:
 
 @contextmanager
 def new_run(files: RunDir, held: ExitStack, lost: Callable[[], None], /, *, overwrite: bool) -> Iterator[RunDir]:
-    """A run where it will be, marked as unfinished until it is whole; what was there is removed first."""
+    """A run where it will be, marked as unfinished until it is whole; what was there is removed first.
+
+    Parameters
+    ----------
+    files, held, lost, overwrite
+        As of `Backend.new_run`.
+    """
     held.enter_context(hold(files, lost))
     if not is_free(files) and not overwrite:
         raise InputError(f"{files.path} holds another run by now: give the same command again to go on with that")
@@ -232,7 +244,7 @@ def _renew(files: RunDir, this: Driver, ended: threading.Event, lost: Callable[[
                 seen = version_of(files.driver)
                 ours = _same_lease(Driver(**json.loads(files.driver.read_bytes())), this)
                 if ours:
-                    # Of other content each time, so that its version tells one renewal from another.
+                    # Of other content each time, so that each renewal is another version.
                     replace(files.driver, with_fields(this, renewal=uuid.uuid4().hex).content, seen)
             except (FileExistsError, FileNotFoundError):
                 ours = False

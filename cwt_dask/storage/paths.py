@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Listings must not be remembered: other processes write, too.
 STORAGE_OPTIONS: dict[str, Any] = {"use_listings_cache": False}
-# Packages whose errors come from the way to an object store.
+# Packages with errors that come from the way to an object store.
 _CLIENTS = {"aiobotocore", "aiohttp", "botocore"}
 
 
@@ -78,7 +78,7 @@ class Backend(Protocol):
         """Whether something has that name."""
 
     def version_of(self, path: Path, /) -> Any:
-        """A value that tells one state of a file from another; None if it is not there."""
+        """A value that differs between two states of a file; None if it is not there."""
 
     def atomic_file(self, path: Path, /, *, cached: bool) -> AbstractContextManager[BinaryIO]:
         """A file to write that readers, now or after a crash, see whole under its name, or not at all.
@@ -90,7 +90,16 @@ class Backend(Protocol):
         """A file on disk to be written to by name, that appears at `path` when it is whole."""
 
     def replace(self, path: Path, content: bytes, seen: Any, /) -> None:
-        """Write a file if it is still as it was seen: of that version, or not there.
+        """Write a file if it is still as it was seen.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        content : bytes
+            What is to be in it.
+        seen : object
+            What `version_of` gave.
 
         Raises
         ------
@@ -114,7 +123,7 @@ class Backend(Protocol):
         """
 
     def hold(self, files: RunDir, lost: Callable[[], None], /) -> AbstractContextManager[Driver | None]:
-        """Hold a run for the length of a `with` block; yields who held it before and did not end by itself, if any.
+        """Hold a run for the length of a `with` block; yields the process that held it and was killed, if any.
 
         Parameters
         ----------

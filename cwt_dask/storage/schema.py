@@ -39,7 +39,7 @@ class MapSpec:
         Where it comes from: read from the ``survey``; published by each ``tile`` in `maps.zarr`; the ``history`` there,
         where it is kept; ``derived`` from `sources` when it is asked for; or made for the ``fits`` file alone.
     unit : str
-        As astropy and FITS write it; empty where it has none, and for exposure, whose unit the survey knows.
+        As astropy and FITS write it; empty where it has none, and for exposure: the survey has its unit.
     axis : str
         Axis before (y, x): scale, iteration, or empty for an image.
     dense : bool
@@ -97,22 +97,18 @@ class MapSpec:
 # The model after each iteration, by iteration - 1; only where the history is kept.
 HISTORY = "history_model"
 
+_REPORTED: tuple[Product, ...] = ("cutout", "fits", "report")
+
 MAPS = (
-    MapSpec("counts", "counts per pixel", origin="survey", unit="count", products=("cutout", "fits", "report")),
-    MapSpec(
-        "background",
-        "expected background counts per pixel",
-        origin="survey",
-        unit="count",
-        products=("cutout", "fits", "report"),
-    ),
+    MapSpec("counts", "counts per pixel", origin="survey", unit="count", products=_REPORTED),
+    MapSpec("background", "expected background counts per pixel", origin="survey", unit="count", products=_REPORTED),
     MapSpec("exposure", "exposure", origin="survey", products=("cutout",)),
     MapSpec(
         "model",
         "model: what was found significant, counts per pixel",
         unit="count",
         digested=True,
-        products=("cutout", "fits", "report", "compare"),
+        products=(*_REPORTED, "compare"),
         tolerance=TOLERANCE,
     ),
     MapSpec(
@@ -129,7 +125,7 @@ MAPS = (
         "counts minus model and approximation, counts per pixel",
         unit="count",
         dense=True,
-        products=("cutout", "fits", "report"),
+        products=_REPORTED,
         tolerance=TOLERANCE,
     ),
     MapSpec(
@@ -137,9 +133,9 @@ MAPS = (
         "largest T/E over scales and iterations, 0 where undefined",
         dense=True,
         reduced="largest",
-        products=("cutout", "fits", "report", "compare"),
+        products=(*_REPORTED, "compare"),
         # T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and
-        # beside blind rings (1.8e-7, docs/design/0004-margins.md).
+        # near blind rings (1.8e-7, docs/design/0004-margins.md).
         tolerance=1e-6,
     ),
     MapSpec(
@@ -165,10 +161,10 @@ MAPS = (
         axis="scale",
         digested=True,
         reduced="any",
-        products=("cutout", "fits", "report"),
+        products=_REPORTED,
     ),
     MapSpec("mask", "1 where a pixel takes part", "uint8", reduced="least", products=("cutout", "fits")),
-    MapSpec("trust", "flags of doubtful pixels", "uint8", reduced="any", products=("cutout", "fits", "report")),
+    MapSpec("trust", "flags of doubtful pixels", "uint8", reduced="any", products=_REPORTED),
     MapSpec(
         "approx_bkg",
         "approximation of the background, counts per pixel",
@@ -229,14 +225,24 @@ def maps_in(product: Product) -> list[MapSpec]:
 
 
 def lay_out_coordinates(maps: zarr.Group, shape: tuple[int, int], scales: Sequence[float]) -> None:
-    """Create the arrays `y`, `x` (int64, pixels) and `scale` (float64, pixels) in a group of maps."""
+    """Create the arrays `y`, `x` (int64, pixels) and `scale` (float64, pixels) in a group of maps.
+
+    Parameters
+    ----------
+    maps : zarr.Group
+        Where to create them.
+    shape : tuple of int
+        Rows and columns of the map.
+    scales : sequence of float
+        Scales of the kernels in pixels.
+    """
     axes: dict[str, tuple[str, NDArray[Any]]] = {
         "y": ("row, from 0; its centre is at its number", np.arange(shape[0])),
         "x": ("column, from 0; its centre is at its number", np.arange(shape[1])),
         "scale": ("scale of the kernel", np.asarray(scales, np.float64)),
     }
     for name, (long_name, values) in axes.items():
-        # Not compressed: what belongs into a damaged file is then known to the byte, whatever the library's version.
+        # Not compressed: what belongs into a damaged file is then known to the byte, for any version of the library.
         array = maps.create_array(
             name,
             shape=values.shape,
@@ -256,7 +262,7 @@ def _attributes(long_name: str, unit: str) -> dict[str, Any]:
 
 
 def is_map(array: Any) -> bool:
-    """Whether a member of a group is an array whose last axes are rows and columns; coordinates are none."""
+    """Whether a member of a group is an array with rows and columns as last axes; coordinates are none."""
     # Groups have other metadata.
     axes = getattr(array.metadata, "dimension_names", None) if array is not None else None
     return axes is not None and axes[-2:] == ("y", "x")

@@ -1,4 +1,4 @@
-"""Zarr groups in directories and buckets, whose chunks are safe before anybody records that they are done."""
+"""Zarr groups in directories and buckets; chunks are safe before any record says that they are done."""
 
 from __future__ import annotations
 
@@ -38,8 +38,14 @@ def create_group(path: Path, **attributes: Any) -> zarr.Group:
 def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey", "run"] = "") -> zarr.Group:
     """Open a group; what goes wrong is as `zarr.open_group` has it.
 
-    Of a `whole` one, to be read only, a chunk that is not there is lost: reading it raises SurveyError, or DamageError
-    where it is a run that wrote the group.
+    Parameters
+    ----------
+    path : Path
+        The group.
+    writable : bool, optional
+        Whether arrays can be written.
+    whole : str, optional
+        Of a survey or a run that is complete: reading a chunk that is not there raises SurveyError or DamageError.
     """
     # Without the version, files of older ones would be looked for, too.
     store = _store(path, read_only=not writable, whole=whole)

@@ -135,7 +135,7 @@ def test_a_directory_that_cannot_be_written_to_is_a_wrong_call(files, monkeypatc
 def test_the_lock_goes_with_the_directory_that_it_is_for(tmp_path):
     new, place = RunDir(tmp_path / "new"), RunDir(tmp_path / "run")
     new.path.mkdir()
-    with hold(new, moves_to=place):
+    with directory._hold(new, place):
         new.path.rename(place.path)
         assert read_driver(place).pid == os.getpid()
         with pytest.raises(InputError, match="in use by process"), hold(place):
