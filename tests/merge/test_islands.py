@@ -53,14 +53,14 @@ def assert_as_whole(mask, core, *, ring=False):
     np.testing.assert_array_equal(n_pixels, expected_pixels)
 
 
-@given(maps, cores)
-def test_tiles_find_the_islands_of_the_whole_map_numbered_alike(mask, core):
-    assert_as_whole(mask, core)
+@given(maps, cores, st.booleans())
+def test_tiles_find_the_islands_of_the_whole_map_numbered_alike(mask, core, ring):
+    assert_as_whole(mask, core, ring=ring)
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(0.4, 0.7), st.tuples(st.integers(2, 16), st.integers(2, 16)))
-def test_tangled_islands_near_the_percolation_threshold_too(seed, density, core):
-    assert_as_whole(np.random.default_rng(seed).random((24, 30)) < density, core)
+@given(st.integers(0, 2**32 - 1), st.floats(0.4, 0.7), st.tuples(st.integers(2, 16), st.integers(2, 40)), st.booleans())
+def test_tangled_islands_near_the_percolation_threshold_too(seed, density, core, ring):
+    assert_as_whole(np.random.default_rng(seed).random((24, 30)) < density, core, ring=ring)
 
 
 @pytest.mark.parametrize("core", [(1, 1), (3, 5), (7, 2), (30, 4), (30, 40)])
@@ -125,16 +125,6 @@ def test_parts_that_only_another_tile_connects_are_one_island():
     islands, n_pixels = label_in_tiles(mask, (5, 3))
     np.testing.assert_array_equal(islands, mask)
     assert n_pixels.tolist() == [mask.sum()]
-
-
-@given(maps, cores)
-def test_tiles_of_a_ring_find_the_islands_of_the_ring(mask, core):
-    assert_as_whole(mask, core, ring=True)
-
-
-@given(st.integers(0, 2**32 - 1), st.floats(0.4, 0.7), st.tuples(st.integers(2, 16), st.integers(2, 40)))
-def test_tangled_islands_over_the_edge_of_a_ring_too(seed, density, core):
-    assert_as_whole(np.random.default_rng(seed).random((24, 30)) < density, core, ring=True)
 
 
 @pytest.mark.parametrize("core", [(1, 1), (3, 5), (5, 4), (5, 8)])

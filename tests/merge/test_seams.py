@@ -23,12 +23,12 @@ def whole():
     return rng.random((23, 31)), rng.random((N_SCALE, 23, 31)) < 0.3
 
 
-def window_of(tile, whole):
+def window_of(tile, whole, grid=GRID):
     """What a tile would hold in its box had it computed the whole map's result."""
-    seen = tile.box.intersection(GRID.map_box)
+    seen = grid.on_map(tile.box)
     model, joined = np.zeros(tile.box.shape), np.zeros((N_SCALE, *tile.box.shape), dtype=np.uint16)
-    model[seen.within(tile.box)] = whole[0][seen.slices]
-    joined[(..., *seen.within(tile.box))] = whole[1][(..., *seen.slices)]
+    for held, image in zip((model, joined), whole, strict=True):
+        held[(..., *seen.within(tile.box))] = image[..., seen.y0 : seen.y1, np.arange(seen.x0, seen.x1) % 31]
     return SimpleNamespace(model=model, joined=joined)
 
 
@@ -100,7 +100,7 @@ def test_without_a_margin_nothing_is_compared(tmp_path, whole):
     grid = TileGrid.plan((23, 31), (9, 12), 0, 3, lambda length: length)
     run_dir = RunDir(tmp_path)
     create_maps(run_dir, grid, SCALES, "")
-    publish_strips(run_dir.seams, grid, grid.tile(4), window_of(grid.tile(4), whole))
+    publish_strips(run_dir.seams, grid, grid.tile(4), window_of(grid.tile(4), whole, grid))
     found = compare_seams(run_dir.seams, grid, 4)
     assert [seam.n_pixels for seam in found] == [0, 0, 0, 0]
     assert seam_model_error(found, dict.fromkeys(range(9), 1.0)) is None
@@ -122,17 +122,6 @@ def test_no_seams_no_error():
     assert seam_model_error([], {0: 1.0}) is None
 
 
-def on_ring(tile, whole):
-    """What a tile would hold in its box of a ring."""
-    rows = slice(max(tile.box.y0, 0), min(tile.box.y1, whole[0].shape[0]))
-    columns = np.arange(tile.box.x0, tile.box.x1) % whole[0].shape[1]
-    held = slice(rows.start - tile.box.y0, rows.stop - tile.box.y0)
-    model, joined = np.zeros(tile.box.shape), np.zeros((N_SCALE, *tile.box.shape), dtype=np.uint16)
-    model[held] = whole[0][rows][:, columns]
-    joined[:, held] = whole[1][:, rows][:, :, columns]
-    return SimpleNamespace(model=model, joined=joined)
-
-
 @pytest.mark.parametrize("core", [(9, 12), (9, 15), (23, 31), (40, 16)])
 @pytest.mark.parametrize("margin", [4, 50])
 def test_on_a_ring_seams_at_the_edge_are_compared_too(tmp_path, whole, core, margin):
@@ -140,7 +129,7 @@ def test_on_a_ring_seams_at_the_edge_are_compared_too(tmp_path, whole, core, mar
     run_dir = RunDir(tmp_path)
     create_maps(run_dir, grid, SCALES, "")
     for tile in grid.tiles():
-        publish_strips(run_dir.seams, grid, tile, on_ring(tile, whole))
+        publish_strips(run_dir.seams, grid, tile, window_of(tile, whole, grid))
 
     def compared():
         return [seam for tile in grid.tiles() for seam in compare_seams(run_dir.seams, grid, tile.id)]
