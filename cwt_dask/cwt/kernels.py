@@ -55,6 +55,27 @@ class Factors:
         along_y = [(1 if i == j else 2) * self.along_y[i] * self.along_y[j] for i, j in pairs]
         return Factors(np.array(along_y), np.array([self.along_x[i] * self.along_x[j] for i, j in pairs]))
 
+    def transform_y(self, wavenumbers: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Sums of `along_y` times ``exp(-i ky y)``, (ky, term), with y from the centre; ky in radians per pixel.
+
+        Times `transform_x` it is the kernel's Fourier transform (ky, kx).
+        """
+        transformed: NDArray[np.complex128] = np.exp(-1j * np.outer(wavenumbers, self._pixels)) @ self.along_y.T
+        return transformed
+
+    def transform_x(self, exponents: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Sums of `along_x` times ``exp(-kx x)``, (term, kx), for exponents kx per pixel.
+
+        i times a wavenumber is a plane wave, a real part lets it grow or fall.
+        """
+        transformed: NDArray[np.complex128] = self.along_x @ np.exp(-np.outer(self._pixels, exponents))
+        return transformed
+
+    @property
+    def _pixels(self) -> NDArray[np.int64]:
+        # The centre as 'same' convolution takes it.
+        return np.arange(self.size) - (self.size - 1) // 2
+
 
 # A residual error of frequency k is multiplied by 1 - gain(k) in each iteration: from 2 on it grows.
 GAIN_LIMIT = 2.0
@@ -185,8 +206,9 @@ class CWTKernels:
         near_peaks = [np.linspace(0, 4 / width, 65) for width in self.widths]
         k = np.unique(np.concatenate([np.linspace(0, np.pi, 129), *near_peaks]))
         k = k[k <= np.pi]
+        along_y = np.concatenate([k, -k])
         return float(
-            np.abs(sum(transform(factors, np.concatenate([k, -k]), 1j * k) for factors in self.base_factors)).max()
+            np.abs(sum(base.transform_y(along_y) @ base.transform_x(1j * k) for base in self.base_factors)).max()
         )
 
     @property
@@ -219,33 +241,6 @@ class CWTKernels:
 def _odd_size(width: float) -> int:
     size = math.ceil(8 * width)
     return size + 1 if size % 2 == 0 else size
-
-
-def transform(
-    factors: Factors, along_y: NDArray[np.float64], along_x: NDArray[np.complex128]
-) -> NDArray[np.complex128]:
-    """Sum of a kernel times ``exp(-i ky y - kx x)`` over its pixels, counted from its centre.
-
-    Parameters
-    ----------
-    factors : Factors
-        The kernel.
-    along_y : ndarray of float64
-        Wavenumbers ky, radians per pixel.
-    along_x : ndarray of complex128
-        Exponents kx per pixel; i times a wavenumber is a plane wave, a real part lets it grow or fall.
-
-    Returns
-    -------
-    ndarray of complex128
-        Shape (ky, kx).
-    """
-    # The centre as 'same' convolution takes it.
-    pixels = np.arange(factors.size) - (factors.size - 1) // 2
-    y = np.exp(-1j * np.outer(along_y, pixels)) @ factors.along_y.T
-    x = factors.along_x @ np.exp(-np.outer(pixels, along_x))
-    transformed: NDArray[np.complex128] = y @ x
-    return transformed
 
 
 def _centred(size: int) -> NDArray[np.float64]:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cwt_dask.cwt.kernels import transform
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -98,7 +96,7 @@ def growth(kernels: CWTKernels) -> float:
     they sit off their own centre and so return short waves with the wrong sign, and summed gains above some 1.5,
     since the approximation adds to them.
     """
-    return max(1.0, _wave_growth(kernels, 0.0))
+    return max(1.0, float(_wave_growth(kernels, np.zeros(1))[0]))
 
 
 def _rounding(brightest: float) -> float:
@@ -127,11 +125,11 @@ def _growth_by_tilt(kernels: CWTKernels) -> tuple[NDArray[np.float64], NDArray[n
     tilts = TILTS / kernels.reach
     # Differences of Gaussians sit off their own centre; Mexican hats carry as far to either side.
     sides = (-1, 1) if kernels.old else (1,)
-    return tilts, np.array([[_wave_growth(kernels, side * tilt) for tilt in tilts] for side in sides])
+    return tilts, np.array([_wave_growth(kernels, side * tilts) for side in sides])
 
 
-def _wave_growth(kernels: CWTKernels, tilt: float) -> float:
-    """Largest factor by which one iteration multiplies a wave that grows by `tilt` per pixel along x.
+def _wave_growth(kernels: CWTKernels, tilts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Largest factors by which one iteration multiplies waves that grow by a tilt per pixel along x.
 
     Plane waves exp(i k r) under an iteration where everything is support and no step is negative: an error m of the
     model obeys m' = (1 - k) m + k a m'' with the transforms k and a of base and approximation kernels, m'' being the
@@ -142,10 +140,15 @@ def _wave_growth(kernels: CWTKernels, tilt: float) -> float:
     along_x = along_x[along_x <= np.pi]
     # Along y both signs are taken: with those along x they cover all directions.
     along_y = np.concatenate([along_x, -along_x])
-    tilted = (1j * along_x - tilt).astype(np.complex128)
-    base = np.zeros((len(along_y), len(along_x)), dtype=np.complex128)
-    for factors in kernels.base_factors:
-        base += transform(factors, along_y, tilted)
-    approx = transform(kernels.approx_factors, along_y, tilted)
-    root = np.sqrt((1 - base) ** 2 + 4 * base * approx)
-    return float(np.maximum(np.abs(1 - base + root), np.abs(1 - base - root)).max()) / 2
+    base_y = [factors.transform_y(along_y) for factors in kernels.base_factors]
+    approx_y = kernels.approx_factors.transform_y(along_y)
+    largest = []
+    for tilt in tilts:
+        tilted = 1j * along_x - tilt
+        base = np.zeros((len(along_y), len(along_x)), dtype=np.complex128)
+        for of_y, factors in zip(base_y, kernels.base_factors, strict=True):
+            base += of_y @ factors.transform_x(tilted)
+        approx = approx_y @ kernels.approx_factors.transform_x(tilted)
+        root = np.sqrt((1 - base) ** 2 + 4 * base * approx)
+        largest.append(np.maximum(np.abs(1 - base + root), np.abs(1 - base - root)).max() / 2)
+    return np.array(largest)
