@@ -114,11 +114,6 @@ def test_an_unfinished_run_goes_on(unfinished, run, survey, monkeypatch):
     assert again.certificate["digest_maps"] == run.certificate["digest_maps"]
 
 
-def test_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(InputError, match="is not a run directory"):
-        SurveyRun.open(tmp_path)
-
-
 @pytest.mark.parametrize("change", [{"n_iter": "3"}, {"seam_model_error": 10**400}, {"tiling_exact": None}])
 def test_a_certificate_that_cannot_be_is_named_and_made_anew(survey, run, tmp_path, change):
     path = shutil.copytree(run.files.path, tmp_path / "run")

@@ -78,15 +78,9 @@ def test_the_file_says_what_was_asked_and_with_what(tmp_path):
     assert content["created"].endswith("+00:00")
 
 
-def test_a_directory_without_the_file_is_no_run(tmp_path):
-    with pytest.raises(InputError, match=r"is not a run directory: it has no readable run\.toml"):
-        read_run(RunDir(tmp_path))
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("[plan]", "[plan"),
         ("[settings]", "[setting]"),
         ("contract_margin = 44", ""),
         ("n_scale = 2", "n_scales = 2"),
