@@ -21,7 +21,7 @@ ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
-# A job that is requeued waits for as long as its old credential lives: two minutes, if nothing is said.
+# A job that is requeued waits for as long as its old credential lives: two minutes, if nothing is printed.
 AuthInfo=cred_expire=5
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -82,7 +82,7 @@ def slurm(place: Path):
             daemons.append(subprocess.Popen(as_munge, env=environment, **SILENT))
             wait_for(munge_answers, "munge")
         daemons += [subprocess.Popen([name, "-D"], env=environment, **SILENT) for name in ("slurmctld", "slurmd")]
-        wait_for(lambda: "idle" in said(environment, "sinfo", "--noheader", "--format=%t"), "SLURM")
+        wait_for(lambda: "idle" in output_of(environment, "sinfo", "--noheader", "--format=%t"), "SLURM")
         yield {"SLURM_CONF": str(configuration)}
     finally:
         default.unlink()
@@ -98,19 +98,19 @@ def slurm(place: Path):
 def end_jobs(environment):
     """Cancel what there is and wait until it has gone, killed after KillWait seconds."""
     subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, check=False)
-    wait_for(lambda: not said(environment, "squeue", "--noheader"), "the end of all jobs")
+    wait_for(lambda: not output_of(environment, "squeue", "--noheader"), "the end of all jobs")
 
 
 def munge_answers():
     return subprocess.run(["munge", "--no-input"], check=False, **SILENT).returncode == 0
 
 
-def said(environment, *command):
+def output_of(environment, *command):
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
 
 
 def wait_for(condition, what, seconds=START_SECONDS):
-    """Wait until something is so; whoever waits in vain is told for what."""
+    """Wait until a condition holds; the error names what was waited for."""
     patience = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < patience, f"{what} did not come in {seconds} s"

@@ -43,7 +43,7 @@ def workers_of(driver: int) -> list[psutil.Process]:
 
 
 def kill(victim: str, driver: subprocess.Popen[str], dice: random.Random) -> bool:
-    """Kill it, if it is still there; tell whether it was."""
+    """Kill it, if it is still there; whether it was."""
     try:
         if victim == "worker":
             dice.choice(sorted(workers_of(driver.pid), key=lambda process: process.pid)).kill()

@@ -16,8 +16,8 @@ WORKFLOWS = ROOT / "workflows"
 SECONDS = 280
 # Commands of the project are found as after an installation; those of SLURM's daemons, too.
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"}
-# All that a command says, to be read.
-SAID = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+# All output of a command.
+PRINTED = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
 # Small tiles, enough of them that workers have something to do, and a stop that is looked for.
 OPTIONS = ("--n-scale=2", "--min-scale=1.5", "--tile-size=128", "--fits=no")
 # Long enough that something can happen to it.
@@ -44,14 +44,14 @@ def console(page):
 
 
 def bash(directory, *lines, environment=ENVIRONMENT):
-    """Type lines into a shell that ends at the first error; its status and all that was said."""
+    """Type lines into a shell that ends at the first error; its status and all that was printed."""
     words = ["bash", "-c", "\n".join(["set -euo pipefail", *lines])]
-    done = subprocess.run(words, cwd=directory, env=environment, timeout=SECONDS, check=False, **SAID)
+    done = subprocess.run(words, cwd=directory, env=environment, timeout=SECONDS, check=False, **PRINTED)
     return done.returncode, done.stdout
 
 
 def assert_refuses_strangers(address):
-    """A scheduler hears neither who speaks plain TCP nor who has a certificate of its own."""
+    """A scheduler refuses clients that use plain TCP or a certificate of their own."""
     for scheme, security in (("tcp", None), ("tls", distributed.Security.temporary())):
         with pytest.raises(OSError, match="."):
             distributed.Client(

@@ -25,20 +25,20 @@ if [ -z "${run_dir:-}" ]; then
     exit 2
 fi
 
-# One worker a core, and room for the driver beside them.
+# One worker a core, and memory left for the driver.
 memory_limit="$((${SLURM_MEM_PER_CPU:?ask for --mem-per-cpu} * 75 / 100))MiB"
 export DASK_TEMPORARY_DIRECTORY="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}"
 
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" cwt-dask run "$survey" "$run_dir" "$@" --workers "$SLURM_CPUS_PER_TASK" --memory-limit "$memory_limit" &
 step=$!
 # Not by kill: srun ends its tasks at once when it gets SIGTERM itself.
-# Where the whole job was cancelled, SLURM has told it already, and says that there is no such step.
+# Where the whole job was cancelled, SLURM has sent it the signal, and answers that there is no such step.
 trap 'scancel --quiet --signal=TERM "$SLURM_JOB_ID.0" || true' TERM
 while status=0; wait "$step" || status=$?; kill -0 "$step" 2> /dev/null; do :; done
 # Where the signal came as it ended, this is its status.
 status=0; wait "$step" || status=$?
 
-# Interrupted, whole: the same job goes on in its next turn; not if it was cancelled, which SLURM calls it by then.
+# Interrupted, whole: the same job resumes when it is requeued, unless it was cancelled, which is then its state.
 if [ "$status" -eq 75 ] && [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
     scontrol requeue "$SLURM_JOB_ID" || true
 fi

@@ -19,7 +19,7 @@ while status=0; wait "$driver" || status=$?; kill -0 "$driver" 2> /dev/null; do 
 # Where the signal came as it ended, this is its status.
 status=0; wait "$driver" || status=$?
 
-# Interrupted, whole: the same job goes on in its next turn; not if it was cancelled, which SLURM calls it by then.
+# Interrupted, whole: the same job resumes when it is requeued, unless it was cancelled, which is then its state.
 if [ "$status" -eq 75 ] && [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
     scontrol requeue "$SLURM_JOB_ID" || true
 fi

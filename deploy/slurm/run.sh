@@ -15,23 +15,23 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 
-# Before SLURM kills a job for its memory, Dask's nanny has a worker start anew that comes near to its limit.
+# Before SLURM kills a job for its memory, Dask's nanny restarts a worker that comes near to its limit.
 memory_limit="$((${SLURM_MEM_PER_CPU:?ask for --mem-per-cpu} * 85 / 100))MiB"
 # Scratch files of workers stay on their node.
 export DASK_TEMPORARY_DIRECTORY="${SLURM_TMPDIR:-${TMPDIR:-/tmp}}"
 export OMP_NUM_THREADS=1
 
-# In the background, so that the signal before walltime is heard here and handed on: tiles that are begun are ended.
+# In the background, so that this shell gets the signal before walltime and forwards it: started tiles are finished.
 srun cwt-dask run "$@" --cluster slurm --memory-limit "$memory_limit" &
 step=$!
 # Not by kill: srun ends its tasks at once when it gets SIGTERM itself.
-# Where the whole job was cancelled, SLURM has told it already, and says that there is no such step.
+# Where the whole job was cancelled, SLURM has sent it the signal, and answers that there is no such step.
 trap 'scancel --quiet --signal=TERM "$SLURM_JOB_ID.0" || true' TERM
 while status=0; wait "$step" || status=$?; kill -0 "$step" 2> /dev/null; do :; done
 # Where the signal came as it ended, this is its status.
 status=0; wait "$step" || status=$?
 
-# Interrupted, whole: the same job goes on in its next turn; not if it was cancelled, which SLURM calls it by then.
+# Interrupted, whole: the same job resumes when it is requeued, unless it was cancelled, which is then its state.
 if [ "$status" -eq 75 ] && [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
     scontrol requeue "$SLURM_JOB_ID" || true
 fi

@@ -1,4 +1,4 @@
-"""A scheduler and workers that others have started, with certificates; workers that come and go."""
+"""A scheduler and workers that run already, with certificates; workers that come and go."""
 
 import json
 import os
@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 import distributed
 import pytest
 from batch import wait_for
-from elsewhere import ENVIRONMENT, LONG, OPTIONS, SAID, digest_of, tiles_done
+from elsewhere import ENVIRONMENT, LONG, OPTIONS, PRINTED, digest_of, tiles_done
 
 SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def certificates(place, name):
-    """A certificate of its own for each name: those who have it understand each other."""
+    """Make a certificate of that name; the settings of processes that use it."""
     key, certificate = place / f"{name}.key", place / f"{name}.pem"
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
     subprocess.run([*made, "-keyout", key, "-out", certificate], check=True, **SILENT)
@@ -60,7 +60,7 @@ def worker(file, known, *options, **environment):
 
 def drive(survey, run_dir, file, known, *options):
     command = ["cwt-dask", "run", survey, run_dir, "--scheduler-file", file, *options]
-    return subprocess.Popen(list(map(str, command)), env=ENVIRONMENT | known, **SAID)
+    return subprocess.Popen(list(map(str, command)), env=ENVIRONMENT | known, **PRINTED)
 
 
 def test_workers_that_come_and_go_change_nothing(site, survey, undisturbed, tmp_path):
@@ -88,16 +88,16 @@ def test_workers_that_come_and_go_change_nothing(site, survey, undisturbed, tmp_
     assert digest_of(run_dir) == undisturbed
 
 
-def test_who_has_no_certificate_or_another_is_refused(site, survey, tmp_path):
+def test_clients_without_the_certificate_are_refused(site, survey, tmp_path):
     file, known = site
     with worker(file, known):
-        for wrong, fragment in (({}, "it speaks TLS, and"), (certificates(tmp_path, "other"), "are these its certif")):
+        for wrong, fragment in (({}, "it uses TLS, and"), (certificates(tmp_path, "other"), "are these its certif")):
             with drive(survey, tmp_path / "run", file, wrong, *OPTIONS) as driver:
-                said = driver.communicate(timeout=SECONDS)[0]
+                printed = driver.communicate(timeout=SECONDS)[0]
             assert driver.returncode == 2
-            assert said.startswith("cwt-dask: cannot reach the scheduler of file")
-            assert fragment in said
-            assert said.count("\n") == 1
+            assert printed.startswith("cwt-dask: cannot reach the scheduler of file")
+            assert fragment in printed
+            assert printed.count("\n") == 1
         address = json.loads(file.read_text())["address"].replace("tls", "tcp")
         with pytest.raises(OSError, match="."):
             distributed.Client(address, timeout=3, set_as_default=False)
@@ -119,7 +119,7 @@ def test_other_versions_are_refused(site, survey, tmp_path, name):
     (elsewhere / "sitecustomize.py").write_text(PRETENDS.format(name=name))
     run_dir = tmp_path / "run"
     with worker(file, known, PYTHONPATH=str(elsewhere)), drive(survey, run_dir, file, known, *OPTIONS) as driver:
-        said = driver.communicate(timeout=SECONDS)[0]
+        printed = driver.communicate(timeout=SECONDS)[0]
     assert driver.returncode == 2
-    assert f"has {name} 0.0.1, here it is " in said
+    assert f"has {name} 0.0.1, here it is " in printed
     assert not run_dir.exists()

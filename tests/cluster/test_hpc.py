@@ -4,8 +4,8 @@ import shutil
 import subprocess
 
 from astropy.table import Table
-from batch import said, wait_for
-from elsewhere import ROOT, SAID, SECONDS, bash, console, digest_of, tiles_done
+from batch import output_of, wait_for
+from elsewhere import PRINTED, ROOT, SECONDS, bash, console, digest_of, tiles_done
 
 # As LONG of elsewhere.py.
 SETTINGS = 'n_scale = 2\nmin_scale = 1.5\ntile_size = 128\nstopping = "fixed"\nmax_iter = 75\nfits = "no"\n'
@@ -13,7 +13,7 @@ SETTINGS = 'n_scale = 2\nmin_scale = 1.5\ntile_size = 128\nstopping = "fixed"\nm
 
 def job_of(environment, field):
     """Number of the job that runs for a field."""
-    lines = said(environment, "squeue", "--noheader", "--states=RUNNING", "--format=%A %k").splitlines()
+    lines = output_of(environment, "squeue", "--noheader", "--states=RUNNING", "--format=%A %k").splitlines()
     (number,) = [line.split()[0] for line in lines if field in line]
     return number
 
@@ -25,7 +25,7 @@ def test_many_fields_on_slurm_of_which_one_loses_its_job(here, slurm, survey, sm
     (here / "settings.toml").write_text(SETTINGS)
     _, command = console("hpc/README.md")
     command = command.replace("snakemake", snakemake, 1)
-    with subprocess.Popen(["bash", "-c", command], cwd=here, env=slurm, **SAID) as running:
+    with subprocess.Popen(["bash", "-c", command], cwd=here, env=slurm, **PRINTED) as running:
         wait_for(lambda: tiles_done(here / "runs" / "crab") > 2, "some tiles", SECONDS)
         bash(here, f"scancel --signal=KILL {job_of(slurm, 'crab')}", environment=slurm)
         log = running.communicate(timeout=SECONDS)[0]

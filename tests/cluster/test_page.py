@@ -20,7 +20,7 @@ RUNS = {
     "SLURM, many surveys": ["run-field-1", "run-field-2"],
     "MPI": ["run-mpi"],
 }
-# Nobody but root needs these, who is not meant to run such things.
+# Only root needs these, which is not meant to run such commands.
 OF_ROOT = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe")
 
 

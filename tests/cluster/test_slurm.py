@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from batch import end_jobs, said, wait_for
+from batch import end_jobs, output_of, wait_for
 from elsewhere import ENDLESS, LONG, OPTIONS, ROOT, assert_refuses_strangers, digest_of, tiles_done
 
 from cwt_dask.config.options import Options
@@ -36,12 +36,12 @@ def submit(environment, place, *command):
 
 
 def about(environment, job, name):
-    """What SLURM says of a job."""
-    return re.search(rf"\b{name}=(\S+)", said(environment, "scontrol", "show", "job", job))[1]
+    """A property of a job."""
+    return re.search(rf"\b{name}=(\S+)", output_of(environment, "scontrol", "show", "job", job))[1]
 
 
 def finish(environment, job, place):
-    """Wait for a job's end, which must be a good one; what it said."""
+    """Wait for a job's end, which must be a good one; what it printed."""
     wait_for(lambda: about(environment, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
     log = (place / f"slurm-{job}.out").read_text()
     assert about(environment, job, "JobState") == "COMPLETED", log
@@ -61,26 +61,22 @@ def driver_of(job):
 
 def workers_of(environment):
     """Jobs of workers that run."""
-    return said(environment, "squeue", "--noheader", "--name=dask-worker", "--states=RUNNING", "--format=%i").split()
-
-
-def run(environment, place, *command):
-    words = list(map(str, command))
-    return subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    running = ("--name=dask-worker", "--states=RUNNING")
+    return output_of(environment, "squeue", "--noheader", *running, "--format=%i").split()
 
 
 def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undisturbed, place):
     job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", survey, "walltime", *LONG)
     wait_for(lambda: tiles_done(place / "walltime") > 2, "some tiles", SECONDS)
     # As --signal=B:TERM@180 does.
-    said(slurm, "scancel", "--batch", "--signal=TERM", job)
+    output_of(slurm, "scancel", "--batch", "--signal=TERM", job)
     log = finish(slurm, job, place)
     assert about(slurm, job, "Restarts") == "1"
-    assert "stopping: what is begun is ended first" in log
+    assert "stopping: " in log
     assert digest_of(place / "walltime") == undisturbed
 
 
-def test_nobody_else_reaches_the_scheduler_of_a_job_which_ends_with_its_driver(slurm, survey, place):
+def test_strangers_do_not_reach_the_scheduler_of_a_job_which_ends_with_its_driver(slurm, survey, place):
     job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", survey, "endless", *ENDLESS)
     wait_for(lambda: list(place.glob(".cwt-dask-*/scheduler.json")), "the scheduler", SECONDS)
     wait_for(lambda: "dashboard" in (place / f"slurm-{job}.out").read_text(), "the driver", SECONDS)
@@ -100,7 +96,7 @@ def test_workers_are_submitted_and_may_be_lost(slurm, survey, undisturbed, place
     job = submit(slurm, place, "--mem=1500M", DEPLOY / "driver.sh", survey, "submitted", *options, *LONG)
     wait_for(lambda: tiles_done(place / "submitted") > 2, "some tiles", SECONDS)
     # All of them: without others in their place the run cannot end.
-    said(slurm, "scancel", "--signal=KILL", *workers_of(slurm))
+    output_of(slurm, "scancel", "--signal=KILL", *workers_of(slurm))
     finish(slurm, job, place)
     assert digest_of(place / "submitted") == undisturbed
     wait_for(lambda: not workers_of(slurm), "the end of all workers")
@@ -115,10 +111,10 @@ def test_jobs_of_arrays_and_drivers_go_on_after_a_signal(slurm, survey, undistur
     jobs["driven"] = submit(slurm, place, *command, f"--config={DEPLOY / 'workers.toml'}")
     for run_dir, job in jobs.items():
         wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}", SECONDS)
-        said(slurm, "scancel", "--batch", "--signal=TERM", job)
+        output_of(slurm, "scancel", "--batch", "--signal=TERM", job)
     for run_dir, job in jobs.items():
         log = finish(slurm, job, place)
-        assert "stopping: what is begun is ended first" in log
+        assert "stopping: " in log
         assert about(slurm, job, "Restarts") == "1"
         assert digest_of(place / run_dir) == undisturbed
 
@@ -134,9 +130,10 @@ def test_jobs_that_are_cancelled_stay_so(slurm, survey, place):
         job = submit(slurm, place, *command, *LONG)
         jobs[run_dir] = f"{job}_1" if "array" in run_dir else job
         wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}", SECONDS)
-        said(slurm, "scancel", jobs[run_dir])
+        output_of(slurm, "scancel", jobs[run_dir])
     for job in jobs.values():
-        wait_for(lambda job=job: not said(slurm, "squeue", "--noheader", f"--jobs={job}"), f"the end of {job}", SECONDS)
+        command = ("squeue", "--noheader", f"--jobs={job}")
+        wait_for(lambda command=command: not output_of(slurm, *command), f"the end of {job}", SECONDS)
         assert about(slurm, job, "JobState") == "CANCELLED"
         assert about(slurm, job, "Restarts") == "0"
         log = (place / f"slurm-{job}.out").read_text()
@@ -166,26 +163,25 @@ def test_what_a_run_ends_with_is_what_its_job_ends_with(slurm, place):
     assert "absent.fits cannot be read" in (place / f"slurm-{job}.out").read_text()
 
 
-def test_two_tasks_are_too_few(slurm, survey, place):
-    done = run(slurm, place, "srun", "--ntasks=2", "cwt-dask", "run", survey, "two", *OPTIONS, "--cluster=slurm")
-    assert done.returncode == 2
-    assert "start at least 3, for the scheduler, the driver and a worker" in done.stderr
-    assert not (place / "two").exists()
+SRUN = ("srun", "--ntasks=2")
 
 
-def test_what_slurm_takes_no_job_for_is_said_before_anything_runs(slurm, survey, place):
-    wrong = place / "wrong.toml"
-    wrong.write_text('[cluster]\nkind = "slurm"\n[cluster.options]\nqueue = "nowhere"\n')
-    done = run(slurm, place, "cwt-dask", "run", survey, "wrong", *OPTIONS, f"--config={wrong}", "--workers=2")
-    assert done.returncode == 2
-    assert "SLURM takes no job with these cluster.options: sbatch: error: invalid partition" in done.stderr
-    assert not (place / "wrong").exists()
-
-
-def test_jobs_whose_workers_never_come_end_the_run(slurm, small_survey, place):
-    wrong = place / "prologue.toml"
-    wrong.write_text('[cluster]\nkind = "slurm"\n[cluster.options]\njob_script_prologue = ["exit 3"]\n')
-    done = run(slurm, place, "cwt-dask", "run", small_survey, "vain", *OPTIONS, f"--config={wrong}", "--workers=1")
-    assert done.returncode == 1
-    assert re.search(r"is FAILED, exit code 3:0: look at what it said, /\S+/slurm-\d+\.out", done.stderr)
+@pytest.mark.parametrize(
+    ("before", "option", "status", "message"),
+    [
+        (SRUN, "", 2, "start at least 3, for the scheduler, the driver and a worker"),
+        ((), 'queue = "absent"', 2, "SLURM takes no job with these cluster.options: sbatch: error: invalid partition"),
+        ((), 'job_script_prologue = ["exit 3"]', 1, r"is FAILED, exit code 3:0: read its log, /\S+/slurm-\d+\.out"),
+    ],
+    ids=["too few tasks", "SLURM takes no job", "workers never come"],
+)
+def test_a_cluster_that_never_is_ends_the_run(slurm, small_survey, place, before, option, status, message):
+    config = place / "wrong.toml"
+    config.write_text(f'workers = 1\n[cluster]\nkind = "slurm"\n[cluster.options]\n{option}\n')
+    words = [*before, "cwt-dask", "run", small_survey, "never", *OPTIONS, f"--config={config}"]
+    done = subprocess.run(words, cwd=place, env=slurm, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == status
+    assert re.search(message, done.stderr)
     assert "Traceback" not in done.stderr
+    # A refusal comes before the run is there.
+    assert (place / "never").exists() is (status == 1)

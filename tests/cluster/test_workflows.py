@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from astropy.io import fits
 from batch import wait_for
-from elsewhere import ENVIRONMENT, SAID, WORKFLOWS, bash, console, digest_of
+from elsewhere import ENVIRONMENT, PRINTED, WORKFLOWS, bash, console, digest_of
 
 SETTINGS = 'stopping = "fixed"\nn_scale = 2\nmin_scale = 1.5\ntile_size = 128\nmax_iter = 4\nfits = "no"\n'
 
@@ -19,19 +19,19 @@ SETTINGS = 'stopping = "fixed"\nn_scale = 2\nmin_scale = 1.5\ntile_size = 128\nm
 
 def test_a_full_sky(here):
     simulate, run = console("full_sky/README.md")
-    status, said = bash(here, simulate, f"{run} --tile-size 450 --max-iter 3")
-    assert status == 0, said
+    status, printed = bash(here, simulate, f"{run} --tile-size 450 --max-iter 3")
+    assert status == 0, printed
     certificate = json.loads((here / "sky" / "run" / "certificate.json").read_text())
     assert certificate["tiling_exact"]
-    assert "ring" in said
+    assert "ring" in printed
     again = re.findall(
-        r"^ +ok  tile \d+ again, .*: model \S+, approx \S+; support differs in 0 pixels$", said, re.MULTILINE
+        r"^ +ok  tile \d+ again, .*: model \S+, approx \S+; support differs in 0 pixels$", printed, re.MULTILINE
     )
     assert len(again) == 3
     # Started again, it does nothing but check.
-    status, said = bash(here, f"{run} --tile-size 450 --max-iter 3")
-    assert status == 0, said
-    assert "nothing to do" in said
+    status, printed = bash(here, f"{run} --tile-size 450 --max-iter 3")
+    assert status == 0, printed
+    assert "nothing to do" in printed
 
 
 # --- reprocessing -----------------------------------------------------------------------------------------------------
@@ -57,9 +57,9 @@ def current_of(directory):
 def test_a_new_version_is_reprocessed_checked_compared_and_made_current(pipeline):
     typed = console("reprocess/README.md")
     assert typed.count(REPROCESS) == 2
-    status, said = bash(pipeline, *typed)
-    assert status == 0, said
-    assert said.splitlines()[-1] == "runs/survey-2"
+    status, printed = bash(pipeline, *typed)
+    assert status == 0, printed
+    assert printed.splitlines()[-1] == "runs/survey-2"
     text = (pipeline / "pipeline" / "runs" / "survey-2.txt").read_text()
     assert "gained" in text
 
@@ -77,8 +77,8 @@ def test_nights_that_fail_leave_the_last_good_version_current(pipeline):
     assert bash(pipeline, REPROCESS) == (0, "survey-1 is current\n")
 
     (directory / "surveys" / "survey-2.fits").write_bytes((pipeline / "survey-2.fits").read_bytes()[:50_000])
-    status, said = bash(pipeline, REPROCESS)
-    assert status == 2, said
+    status, printed = bash(pipeline, REPROCESS)
+    assert status == 2, printed
     assert current_of(directory) == "runs/survey-1"
     assert "survey-2.fits" in (directory / "last.txt").read_text()
 
@@ -97,9 +97,9 @@ def test_starts_that_overlap_are_harmless(pipeline):
     (directory / "settings.toml").write_text(SETTINGS)
     packed = gzip.compress((pipeline / "survey-1.fits").read_bytes())
     (directory / "surveys" / "survey-1.fits.gz").write_bytes(packed)
-    status, said = bash(pipeline, f"{REPROCESS} & first=$!", "sleep 1", REPROCESS, "wait $first")
-    assert status == 0, said
-    assert "another start is at work" in said
+    status, printed = bash(pipeline, f"{REPROCESS} & first=$!", "sleep 1", REPROCESS, "wait $first")
+    assert status == 0, printed
+    assert "another start is at work" in printed
     assert current_of(directory) == "runs/survey-1"
 
 
@@ -107,15 +107,15 @@ def test_starts_that_overlap_are_harmless(pipeline):
     "script", ["reprocess/reprocess.sh", "reprocess/reprocess.sh absent", "full_sky/full_sky.sh a"]
 )
 def test_a_call_that_is_not_whole_is_told_how_it_goes(here, script):
-    status, said = bash(here, f"workflows/{script}")
+    status, printed = bash(here, f"workflows/{script}")
     assert status == 2
-    assert said.startswith("usage: workflows/")
+    assert printed.startswith("usage: workflows/")
 
 
 def test_units_are_what_systemd_takes():
     assert shutil.which("systemd-analyze"), "apt-get install systemd"
     units = [str(WORKFLOWS / "reprocess" / f"cwt-dask-reprocess.{kind}") for kind in ("service", "timer")]
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], check=False, **SAID)
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], check=False, **PRINTED)
     # All that is wrong with them is that the command of the user's home is not here.
     (complaint,) = [line for line in done.stdout.splitlines() if "cwt-dask-reprocess" in line]
     assert "reprocess.sh is not executable" in complaint, done.stdout
@@ -127,7 +127,7 @@ def test_a_night_that_is_told_to_end_has_the_run_end_by_itself(pipeline):
     (directory / "settings.toml").write_text(SETTINGS.replace("max_iter = 4", "max_iter = 3000"))
     shutil.copy(pipeline / "survey-1.fits", directory / "surveys" / "survey-1.fits")
     report = directory / "runs" / "survey-1.txt"
-    with subprocess.Popen(REPROCESS.split()[:2], cwd=pipeline, env=ENVIRONMENT, **SAID) as night:
+    with subprocess.Popen(REPROCESS.split()[:2], cwd=pipeline, env=ENVIRONMENT, **PRINTED) as night:
         wait_for(lambda: report.exists() and "workers" in report.read_text(), "the run", 120)
         night.terminate()
         assert night.wait(120) == 75

@@ -1,4 +1,4 @@
-"""What a site gets, checked against the schemas of those who read it. SLURM's part is run in tests/cluster."""
+"""What a site gets, checked against the schemas of the programs that read it. SLURM's part is run in tests/cluster."""
 
 import json
 import re

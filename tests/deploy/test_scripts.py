@@ -1,4 +1,4 @@
-"""Scripts of deploy/ and workflows/ whose commands are played. Whole ones: tests/cluster."""
+"""Scripts of deploy/ and workflows/ with simulated commands. Whole ones: tests/cluster."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def script(tmp_path):
-    """Runs a script in a directory where commands do as they are told; its status and what it said."""
+    """Runs a script with commands that are shell scripts; its status and output."""
     (tmp_path / "bin").mkdir()
 
     def run(name, *arguments, environment=None, **commands):
@@ -56,15 +56,15 @@ def field(script, tmp_path):
 )
 def test_each_line_that_is_not_blank_is_a_field(field, content):
     for number, name in (("1", "a"), ("2", "b")):
-        status, said = field(content, number)
-        assert status == 0, said
-        assert f"cwt-dask run {name}.fits run-{name} --fits=no --workers 2 --memory-limit 750MiB" in said
+        status, printed = field(content, number)
+        assert status == 0, printed
+        assert f"cwt-dask run {name}.fits run-{name} --fits=no --workers 2 --memory-limit 750MiB" in printed
 
 
 @pytest.mark.parametrize("content", ["a.fits run-a\n", "a.fits run-a\nb.fits\n"])
 def test_a_field_that_is_not_there_is_named(field, content):
-    status, said = field(content, "2")
-    assert (status, said) == (2, "fields.txt has no line SURVEY RUN_DIR of number 2 (blank lines do not count)\n")
+    status, printed = field(content, "2")
+    assert (status, printed) == (2, "fields.txt has no line SURVEY RUN_DIR of number 2 (blank lines do not count)\n")
 
 
 # --- many fields by Snakemake -----------------------------------------------------------------------------------------
@@ -120,9 +120,9 @@ def test_a_survey_that_was_replaced_is_not_taken_for_the_one_that_was_ingested(s
     # Another file, and an older one: a copy keeps the time of what it is a copy of.
     survey.write_text("another")
     os.utime(survey, (10**9, 10**9))
-    status, said = start()
+    status, printed = start()
     assert status == 2
-    assert said.startswith(
+    assert printed.startswith(
         "sky.fits is not the file any more that sky/sky.fits.zarr was made of: give another WORK_DIR"
     )
     # Whoever needs the room may remove what is ingested.

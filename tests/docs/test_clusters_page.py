@@ -1,4 +1,4 @@
-"""Other clusters of docs/clusters.md: its lines as they stand, where qsub, hosts and a gateway are played."""
+"""Other clusters of docs/clusters.md: its lines as they stand, where qsub, hosts and a gateway are simulated."""
 
 import gc
 import os
@@ -12,7 +12,7 @@ from pages import python_blocks
 
 
 @contextmanager
-def cluster_that_is_played(*_, **__):
+def simulated_cluster(*_, **__):
     yield SimpleNamespace(scale=lambda _: None, get_client=lambda: "client")
 
 
@@ -25,8 +25,8 @@ def test_clusters_of_all_kinds_give_a_client(tmp_path, monkeypatch):
         (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(dask.distributed, "SSHCluster", cluster_that_is_played)
-    gateway = SimpleNamespace(Gateway=lambda: SimpleNamespace(new_cluster=cluster_that_is_played))
+    monkeypatch.setattr(dask.distributed, "SSHCluster", simulated_cluster)
+    gateway = SimpleNamespace(Gateway=lambda: SimpleNamespace(new_cluster=simulated_cluster))
     monkeypatch.setitem(sys.modules, "dask_gateway", gateway)
     assert block.count("client = cluster.get_client()") == 3
     pbs, rest = block.replace("/home/me", str(tmp_path)).split("\n# SSH")

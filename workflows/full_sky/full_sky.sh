@@ -4,7 +4,7 @@
 #   workflows/full_sky/full_sky.sh SURVEY.fits WORK_DIR [options of cwt-dask run]
 #
 # The options say which cluster: --scheduler-file FILE, --config slurm.toml ...; without any, this machine.
-# It may be started again whenever it was interrupted (status 75) or failed: it goes on where it stopped.
+# It may be started again whenever it was interrupted (status 75) or failed: it resumes where it stopped.
 set -euo pipefail
 
 if [ $# -lt 2 ]; then

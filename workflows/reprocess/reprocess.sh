@@ -8,11 +8,11 @@
 #                       (survey-2026-11-25.fits)
 #   settings.toml       settings of the first run; stopping = "fixed", so that tiles do not depend on each other
 #   notify              optional, yours: called with the status and a file that says what happened
-#   runs/NAME           made here: a run a version, with what changed in NAME.txt beside it
+#   runs/NAME           made here: a run for each version, and its changes in NAME.txt
 #   current             made here: a symbolic link to the last good run; it is switched last, at once
 #
 # Starts that overlap are harmless: the second one ends. A night that failed leaves `current` where it was, and the next one
-# goes on with its work. Further arguments are options of `cwt-dask run` that say where: --cluster slurm --workers 64.
+# resumes its work. Further arguments are options of `cwt-dask run` that say where: --cluster slurm --workers 64.
 set -euo pipefail
 shopt -s nullglob
 
@@ -50,7 +50,7 @@ night() {
 }
 
 rm -f .current
-# In the background and a group of its own, so that a signal is heard here and handed on: tiles that are begun are ended.
+# In the background and a group of its own, so that this shell gets a signal and forwards it: started tiles are finished.
 set -m
 (trap '' TERM INT; set -e; night "$@") > "$report" 2>&1 9>&- &
 work=$!
@@ -58,6 +58,6 @@ set +m
 trap 'kill -TERM -- "-$work" || true' TERM INT
 while status=0; wait "$work" || status=$?; kill -0 "$work" 2> /dev/null; do :; done
 status=0; wait "$work" || status=$?
-# The status is the night's, whatever becomes of the message.
+# The status is the night's, also if the message fails.
 if [ -x notify ]; then ./notify "$status" "$report" 9>&- || echo "notify has failed (status $?)" >&2; fi
 exit "$status"
