@@ -13,8 +13,8 @@ def simulated(out, ny, nx):
 
 
 @pytest.fixture(scope="session")
-def as_path(tmp_path_factory):
-    """Where the survey is, and runs go."""
+def place(tmp_path_factory):
+    """Directory of the survey and of runs."""
     return tmp_path_factory.mktemp("runs")
 
 
