@@ -1,4 +1,4 @@
-"""What becomes of tiles that fail."""
+"""Stages of a run, and tiles that fail."""
 
 import errno
 import json
@@ -50,7 +50,7 @@ OF_MACHINES = [OSError(errno.EIO, "Input/output error"), MemoryError("no room"),
 
 
 @pytest.mark.parametrize("error", OF_MACHINES)
-def test_what_a_machine_did_wrong_is_tried_again_after_the_others(files, error):
+def test_errors_of_a_machine_are_tried_again_after_the_others(files, error):
     events, task = Events(), Fails(error, times=2)
     assert Stages(InProcess(), events, files).map_tiles(task, range(5), "tiles") == {n: n * 10 for n in range(5)}
     assert task.calls == {n: 3 if n == 3 else 1 for n in range(5)}
@@ -59,7 +59,7 @@ def test_what_a_machine_did_wrong_is_tried_again_after_the_others(files, error):
 
 
 @pytest.mark.parametrize("error", OF_MACHINES)
-def test_but_not_for_ever(files, error):
+def test_tries_are_limited(files, error):
     task = Fails(error)
     with pytest.raises(RunError, match="1 of 5 tiles failed .3.; tile 3: .*tracebacks are in the ledger"):
         Stages(InProcess(), Reporter(), files).map_tiles(task, range(5), "tiles")
@@ -67,7 +67,7 @@ def test_but_not_for_ever(files, error):
 
 
 @pytest.mark.parametrize("error", [ValueError("no number"), InputError("bad"), RunError("bad"), ZeroDivisionError()])
-def test_what_data_did_wrong_is_not_tried_again(files, error):
+def test_errors_of_data_are_not_tried_again(files, error):
     task = Fails(error)
     with pytest.raises(RunError, match="1 of 5 tiles failed"):
         Stages(InProcess(), Reporter(), files).map_tiles(task, range(5), "tiles")
@@ -86,14 +86,14 @@ def test_what_data_did_wrong_is_not_tried_again(files, error):
         (errno.EPERM, "give workers permission to read and write there"),
     ],
 )
-def test_where_no_disk_takes_what_is_written_nothing_more_is_tried(files, number, remedy):
+def test_where_nothing_can_be_written_the_stage_ends_at_once(files, number, remedy):
     task = Fails(OSError(number, "no"), tile=1)
     with pytest.raises(RunError, match=f"tiles: tile 1 could not be done .*: {remedy}, and give the same command"):
         Stages(InProcess(), Reporter(), files).map_tiles(task, range(5), "tiles")
     assert set(task.calls) == {0, 1}
 
 
-def test_a_failure_leaves_a_record_that_says_where_it_came_from(files):
+def test_a_failure_leaves_a_record_with_its_traceback(files):
     with pytest.raises(RunError):
         Stages(InProcess(), Reporter(), files).map_tiles(Fails(ValueError("no number")), [3, 4], "seams")
     record = last_failures(files)[3]
@@ -104,7 +104,7 @@ def test_a_failure_leaves_a_record_that_says_where_it_came_from(files):
     assert read_records(files.ledger) == {}
 
 
-def test_a_failure_that_cannot_be_recorded_is_told_all_the_same(files, monkeypatch):
+def test_a_failure_that_cannot_be_recorded_is_reported_all_the_same(files, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -113,7 +113,7 @@ def test_a_failure_that_cannot_be_recorded_is_told_all_the_same(files, monkeypat
         Stages(InProcess(), Reporter(), files).map_tiles(Fails(ValueError("no number")), [3], "tiles")
 
 
-def test_a_stage_that_was_asked_to_stop_says_so(files):
+def test_a_stage_that_stopped_early_is_interrupted(files):
     stop = Stop()
 
     def task(tile):
@@ -122,7 +122,7 @@ def test_a_stage_that_was_asked_to_stop_says_so(files):
 
     with pytest.raises(InterruptedRun):
         Stages(InProcess(stop), Reporter(), files).map_tiles(task, range(3), "tiles")
-    # What was asked for is done.
+    # Here all tiles are done.
     assert Stages(InProcess(Stop()), Reporter(), files).map_tiles(task, [1], "tiles") == {1: 1}
 
 
@@ -150,7 +150,7 @@ def test_a_second_signal_is_no_failure_of_the_tile_at_hand(files):
     assert count_failures(files, 0) == 0
 
 
-def test_no_task_works_for_a_run_that_was_replaced(files):
+def test_tasks_of_a_run_that_was_replaced_do_nothing(files):
     def task(tile):
         files.run_id.write_text("another")
         return tile
@@ -159,7 +159,7 @@ def test_no_task_works_for_a_run_that_was_replaced(files):
         Stages(InProcess(), Reporter(), files).map_tiles(task, [0, 1], "flags")
 
 
-def test_a_ledger_that_does_not_say_whose_it_is_is_refused(files):
+def test_a_ledger_without_its_run_id_is_refused(files):
     files.run_id.unlink()
     with pytest.raises(RunError, match="run-id cannot be read .*: run with --overwrite to start again"):
         read_run_id(files)
