@@ -1,4 +1,4 @@
-"""A server that speaks the protocol of S3 on the loopback interface, and can be told to misbehave."""
+"""A server that speaks the protocol of S3 on the loopback interface, and misbehaves on demand."""
 
 import os
 import socket
@@ -24,13 +24,13 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "nobody",
     "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_DEFAULT_REGION": "us-east-1",
-    # Nobody on the way answers for it.
+    # No proxy on the way answers for it.
     "NO_PROXY": "127.0.0.1",
 }
 
 
 class Misbehaving:
-    """In front of the store: does to requests what `fault` says of them, by method and path."""
+    """In front of the store: does to requests what `fault` returns for their method and path."""
 
     def __init__(self, store):
         self.store = store
@@ -67,7 +67,7 @@ def hang_up(environ):
 
 
 class Once:
-    """A fault that every so-manieth request meets once, only those of some methods."""
+    """A fault that one in `every` requests of some methods meets, once each."""
 
     def __init__(self, fault, *methods, every=1):
         self.fault = fault

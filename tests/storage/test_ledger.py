@@ -5,68 +5,43 @@ from dataclasses import asdict, replace
 import pytest
 
 from cwt_dask.errors import RunError
+from cwt_dask.storage import object_store
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import (
     SCHEMA,
     BlockRecord,
     TileRecord,
+    begin_ledger,
     last_failures,
     latest_block,
     read_block_records,
     read_record,
     read_records,
     read_rounds,
+    read_run_id,
     write_record,
 )
 
-RECORD = TileRecord(
-    schema=SCHEMA,
-    run="r",
-    tile=7,
-    core=[0, 5, 0, 5],
-    window=[-2, 7, -2, 7],
-    box=[-3, 8, -3, 8],
-    wrap=False,
-    settings_digest="a",
-    algorithm_version=3,
-    input_digest="b",
-    n_iter=2,
-    converged=False,
-    moments=[[25, 0.5, 1.5], [25, 0.25, 1.25]],
-    model_max=3.5,
-    empty=False,
-    near_threshold=1,
-    undefined=2,
-    chunk_digests={"model": "00"},
-    attempt=1,
-    host="here",
-    processor="some",
-    job="",
-    started="2026-01-01T00:00:00+00:00",
-    seconds=0.5,
-    peak_memory=100,
-)
-
-
-BLOCK = BlockRecord(
-    schema=SCHEMA,
-    run="r",
-    tile=7,
-    settings_digest="a",
-    algorithm_version=3,
-    n_iter=2,
-    converged=False,
-    moments=[[25, 0.5, 1.5], [25, 0.25, 1.25]],
-    attempt=1,
-    host="here",
-    processor="some",
-    job="",
-    started="2026-01-01T00:00:00+00:00",
-    seconds=0.5,
-    block=2,
-    round=0,
-    checkpoint="00",
-)
+DONE = {
+    "schema": SCHEMA,
+    "run": "r",
+    "tile": 7,
+    "settings_digest": "a",
+    "algorithm_version": 3,
+    "n_iter": 2,
+    "converged": False,
+    "moments": [[25, 0.5, 1.5], [25, 0.25, 1.25]],
+    "attempt": 1,
+    "host": "here",
+    "processor": "some",
+    "job": "",
+    "started": "2026-01-01T00:00:00+00:00",
+    "seconds": 0.5,
+}
+BOXES = {"core": [0, 5, 0, 5], "window": [-2, 7, -2, 7], "box": [-3, 8, -3, 8], "wrap": False}
+NUMBERS = {"model_max": 3.5, "empty": False, "near_threshold": 1, "undefined": 2, "peak_memory": 100}
+RECORD = TileRecord(**DONE, **BOXES, **NUMBERS, input_digest="b", chunk_digests={"model": "00"})
+BLOCK = BlockRecord(**DONE, block=2, round=0, checkpoint="00")
 
 
 @pytest.fixture
@@ -88,6 +63,7 @@ def test_records_round_trip_and_later_ones_replace_earlier_ones(run_dir):
 
 
 def test_records_of_blocks_come_by_tile_round_by_round(run_dir):
+    assert latest_block(run_dir.ledger) is None
     for tile, block, round_ in [(7, 2, 0), (7, 2, 1), (7, 3, 0), (1, 2, 0)]:
         write_record(run_dir, replace(BLOCK, tile=tile, block=block, round=round_))
     write_record(run_dir, RECORD)
@@ -95,11 +71,6 @@ def test_records_of_blocks_come_by_tile_round_by_round(run_dir):
     assert read_block_records(run_dir.ledger, 4) == {}
     assert latest_block(run_dir.ledger) == (3, 1)
     assert latest_block(run_dir.ledger, done={7}) == (2, 1)
-
-
-def test_without_blocks_there_is_no_latest(run_dir):
-    write_record(run_dir, RECORD)
-    assert latest_block(run_dir.ledger) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\0" * 100])
@@ -152,3 +123,24 @@ def test_rounds_of_one_tile_are_found_without_listing(run_dir):
         write_record(run_dir, replace(BLOCK, tile=tile, round=round_))
     assert [record.round for record in read_rounds(run_dir, 2, 7, 4)] == [0, 2]
     assert [record.round for record in read_rounds(run_dir, 2, 7, 2)] == [0]
+
+
+def test_of_two_that_write_one_record_at_once_one_is_refused(bucket, monkeypatch):
+    files = RunDir(bucket / "run")
+    begin_ledger(files)
+    record = replace(RECORD, run=read_run_id(files))
+    write_record(files, record)
+    seen = object_store.version_of(files.record(7))
+    object_store.replace(files.record(7), b"of another", seen)
+    monkeypatch.setattr(object_store, "version_of", lambda _: seen)
+    with pytest.raises(FileExistsError, match="another process has written it meanwhile"):
+        write_record(files, record)
+    assert files.record(7).read_bytes() == b"of another"
+    with pytest.raises(FileExistsError):
+        object_store.replace(files.record(7), b"new", None)
+
+
+def test_a_task_of_a_run_that_was_replaced_writes_no_record(run_dir):
+    with pytest.raises(RunError, match="holds another run by now: this task is of the one before"):
+        write_record(run_dir, replace(RECORD, run="earlier"))
+    assert read_records(run_dir.ledger) == {}

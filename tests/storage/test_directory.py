@@ -1,0 +1,234 @@
+"""Directories: files and runs appear whole or not at all, and one driver at a time holds a run, however it ends."""
+
+import errno
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from cwt_dask.errors import InputError
+from cwt_dask.storage import directory, driver
+from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.directory import hold, leftovers, new_directory, remove_leftovers
+from cwt_dask.storage.driver import Driver, read_driver, this_machine
+from cwt_dask.storage.layout import RunDir
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from cwt_dask.storage.directory import hold
+from cwt_dask.storage.layout import RunDir
+with hold(RunDir(Path(sys.argv[1]))):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def files(tmp_path):
+    return RunDir(tmp_path)
+
+
+def names(path):
+    return sorted(entry.name for entry in path.iterdir())
+
+
+def refused(files, expected, kind=InputError):
+    with pytest.raises(kind, match=expected), hold(files):
+        pass
+
+
+def test_another_process_that_holds_it_is_named_and_the_lock_is_free_when_it_was_killed(files):
+    with subprocess.Popen([sys.executable, "-c", HOLDS, str(files.path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        since = "since 20.*: wait until that has ended"
+        refused(files, f"in use by process {process.pid} of .* on {re.escape(socket.gethostname())}, {since}")
+        note = files.driver.read_bytes()
+        assert not read_driver(files).is_gone
+        files.driver.unlink()
+        refused(files, "in use by another process: wait")
+        files.driver.write_bytes(note)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert read_driver(files).is_gone
+    with hold(files) as before:
+        assert before.pid == process.pid
+        assert read_driver(files).pid == os.getpid()
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+def test_one_that_ends_by_itself_leaves_no_note(files, error):
+    with suppress(ZeroDivisionError), hold(files) as before:
+        assert before is None
+        if error:
+            raise error
+    assert read_driver(files) is None
+    with hold(files) as before:
+        assert before is None
+
+
+def test_what_happens_on_another_machine_is_not_known():
+    there = replace(Driver.this(), host="elsewhere", machine="another", pid=2**22 + 1)
+    assert not there.is_gone
+    assert replace(there, machine=this_machine()).is_gone
+    assert "on elsewhere, job 17, since" in str(replace(there, job="17"))
+
+
+CHANGES = ({"pid": "x"}, {"pid": -1}, {"pid": 0}, {"pid": 10**30}, {"host": None}, {"job": 3})
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[]", '{"pid": 1, "who": 2}', "[" * 10**5, *(asdict(Driver.this()) | change for change in CHANGES)],
+)
+def test_a_damaged_note_names_no_process(files, content):
+    files.driver.write_text(content if isinstance(content, str) else json.dumps(content))
+    assert read_driver(files) is None
+
+
+def test_a_user_without_a_name_has_a_number_and_the_batch_job_is_named(files, monkeypatch):
+    def nameless():
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(driver.getpass, "getuser", nameless)
+    monkeypatch.setenv("PBS_JOBID", "42.head")
+    with hold(files):
+        note = json.loads(files.driver.read_text())
+    assert (note["user"], note["job"]) == (str(os.getuid()), "42.head")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(number, "on a file system without locks .*: choose another place") for number in directory.NO_LOCKS]
+    + [(number, "cannot write to .*: have it made writable") for number in (errno.EACCES, errno.EROFS)],
+)
+@pytest.mark.parametrize("fails", ["lock", "note"])
+def test_a_directory_that_cannot_be_locked_or_written_to_is_a_wrong_call(files, monkeypatch, number, expected, fails):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    if fails == "lock":
+        monkeypatch.setattr(directory.FileLock, "acquire", fail)
+    else:
+        # The lock may be one that is there already.
+        monkeypatch.setattr(directory, "replace", fail)
+    if fails == "note" and number in directory.NO_LOCKS:
+        refused(files, os.strerror(number), OSError)
+    else:
+        refused(files, expected)
+
+
+def test_the_lock_goes_with_the_directory_that_it_is_for(tmp_path):
+    new, run = RunDir(tmp_path / "new"), RunDir(tmp_path / "run")
+    new.path.mkdir()
+    with directory._hold(new, run):
+        new.path.rename(run.path)
+        assert read_driver(run).pid == os.getpid()
+        refused(run, "in use by process")
+    assert read_driver(run) is None
+    # A note of another process is left alone.
+    with hold(run):
+        run.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=1))))
+    assert read_driver(run).pid == 1
+
+
+def test_only_what_killed_writers_left_is_removed(tmp_path):
+    (tmp_path / "c" / "0").mkdir(parents=True)
+    number = "0123456789abcdef" * 2
+    kept = [tmp_path / "c" / "0" / "0", tmp_path / ".hidden", tmp_path / f"file.{number}"]
+    lost = [tmp_path / f".file.{number}", tmp_path / "c" / "0" / f".0.{number}"]
+    for path in (*kept, *lost):
+        path.touch()
+    remove_leftovers(tmp_path)
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in lost)
+    with new_directory(tmp_path / "run") as fresh, new_directory(tmp_path / "run.b"):
+        assert leftovers(tmp_path, "run") == [fresh]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+def test_files_are_readable_as_the_users_mask_says(tmp_path):
+    write_atomically(tmp_path / "file", b"")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def make(path, name, **options):
+    with new_directory(path, **options) as fresh:
+        (fresh / name).touch()
+
+
+def test_a_directory_appears_at_the_end_with_all_its_parents_and_in_place_of_what_was_there(tmp_path):
+    path = tmp_path / "a" / "b"
+    with new_directory(path) as fresh:
+        (fresh / "old").touch()
+        assert not path.exists()
+    assert names(path) == ["old"]
+    make(path, "new", replaces=True)
+    assert names(path) == ["new"]
+    assert names(path.parent) == ["b"]
+    (tmp_path / "empty").mkdir()
+    make(tmp_path / "empty", "new")
+    assert names(tmp_path / "empty") == ["new"]
+
+
+@pytest.mark.parametrize("target", ["run", "x/y"])
+def test_an_error_leaves_what_was_there_and_no_new_parents(tmp_path, target):
+    make(tmp_path / "run", "old")
+    with pytest.raises(ZeroDivisionError), new_directory(tmp_path / target, replaces=True) as fresh:
+        (fresh / str(1 / 0)).touch()
+    assert names(tmp_path / "run") == ["old"]
+    assert names(tmp_path) == ["run"]
+
+
+def test_an_error_between_the_two_renames_brings_the_old_one_back(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    make(path, "old")
+    rename = Path.replace
+
+    def fail_for_the_new_one(self, target):
+        if target == path and (self / "new").exists():
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail_for_the_new_one)
+    with pytest.raises(KeyboardInterrupt):
+        make(path, "new", replaces=True)
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["run"]
+
+
+def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(InputError, match="run cannot be made .*: did another run appear there"), new_directory(path):
+        make(path, "other")
+    assert names(path) == ["other"]
+    assert names(tmp_path) == ["run"]
+
+
+def test_where_nothing_can_be_written_the_error_of_the_system_stays(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError), new_directory(tmp_path / "file" / "run"):
+        pass
+    assert names(tmp_path) == ["file"]

@@ -1,0 +1,272 @@
+"""Object stores: who holds a run where there are no locks, and what happens where a store misbehaves."""
+
+import json
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+
+import pytest
+from buckets import make_bucket
+from skies import poisson_sky, write_survey
+
+from cwt_dask import SurveyRun, run_survey
+from cwt_dask.cli.commands import main
+from cwt_dask.config.options import Options
+from cwt_dask.errors import InputError, InterruptedRun, SurveyError
+from cwt_dask.pipeline import create
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.runtime.signals import Stop
+from cwt_dask.storage import object_store
+from cwt_dask.storage.driver import Driver, read_driver, this_machine
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.object_store import hold, refuse_no_link, remove_tree
+from cwt_dask.survey import SurveySource, ingest
+
+OPTIONS = {"workers": 0, "n_scale": 1, "min_scale": 1.2, "max_iter": 2}
+ELSEWHERE = Driver(4711, "elsewhere", "somebody", "2026-11-25T12:00:00+00:00", lease="theirs")
+
+
+@pytest.fixture
+def files(bucket):
+    return RunDir(bucket / "run")
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    return write_survey(tmp_path_factory.mktemp("sky") / "survey.fits", *poisson_sky((45, 45), seed=3))
+
+
+@pytest.fixture(scope="module")
+def run(server, survey):
+    """A finished run in a bucket; tests leave it whole."""
+    server.fault = lambda *_: None
+    return run_survey(survey, make_bucket(__name__) / "run", **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def command(survey, run):
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+    return ["run", str(survey), str(run.files.path), *options]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The client gives up at once."""
+    monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
+
+
+def never():
+    pytest.fail("the lease was lost")
+
+
+def leave(files, driver):
+    files.driver.write_text(json.dumps(asdict(driver)))
+
+
+def refused(files, expected):
+    with pytest.raises(InputError, match=expected), hold(files, never):
+        pass
+
+
+def wait_for(condition):
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it has not come")
+
+
+def test_a_lease_is_held_for_the_length_of_the_block_by_one(files):
+    with hold(files, never) as before:
+        assert before is None
+        assert read_driver(files).host == socket.gethostname()
+        refused(files, "in use by process")
+    assert not files.driver.exists()
+
+
+def test_a_lease_of_another_driver_is_left_alone(files):
+    leave(files, ELSEWHERE)
+    refused(files, "in use by process 4711 of somebody on elsewhere.*one that has died holds it for 10 minutes")
+    assert read_driver(files) == ELSEWHERE
+    files.driver.write_text("nonsense")
+    refused(files, "in use by another process")
+
+
+@pytest.mark.parametrize(
+    ("driver", "stale"), [(replace(ELSEWHERE, machine=this_machine(), pid=2**22 + 1), 600.0), (ELSEWHERE, 0.0)]
+)
+def test_one_that_is_known_to_be_gone_or_was_not_heard_of_for_long_holds_nothing(files, monkeypatch, driver, stale):
+    leave(files, driver)
+    monkeypatch.setattr(object_store, "STALE_SECONDS", stale)
+    with hold(files, never) as before:
+        assert before == driver
+
+
+@pytest.fixture
+def taken_meanwhile(files, monkeypatch):
+    """Have another driver take the lease between the look at it and what is done then."""
+    version_of = object_store.version_of
+
+    def late(path):
+        seen = version_of(path)
+        leave(files, ELSEWHERE)
+        return seen
+
+    return lambda: monkeypatch.setattr(object_store, "version_of", late)
+
+
+def test_of_two_that_take_it_at_once_one_gets_it(files, monkeypatch, taken_meanwhile):
+    taken_meanwhile()
+    monkeypatch.setattr(object_store, "_age", lambda _: object_store.STALE_SECONDS)
+    refused(files, "was taken or left by process 4711 of somebody on elsewhere.* just now: give the same command again")
+
+
+def test_a_lease_is_renewed(files, server, monkeypatch):
+    monkeypatch.setattr(object_store, "RENEWAL_SECONDS", 0.01)
+
+    def wait_for_two_more(method):
+        before = server.requests[method]
+        wait_for(lambda: server.requests[method] > before + 2)
+
+    with hold(files, never):
+        holder = read_driver(files)
+        wait_for_two_more("PUT")
+        assert read_driver(files) != holder
+        assert read_driver(files).lease == holder.lease
+        # A store that does not answer for a while is no reason to give up.
+        server.fault = lambda method, _: "throttled" if method == "GET" else None
+        wait_for_two_more("GET")
+        server.fault = lambda *_: None
+        wait_for_two_more("PUT")
+
+
+@pytest.mark.parametrize("loss", ["taken", "gone", "taken while it is renewed"])
+def test_one_that_loses_its_lease_stops(files, monkeypatch, taken_meanwhile, loss):
+    monkeypatch.setattr(object_store, "RENEWAL_SECONDS", 0.01)
+    stop = Stop()
+    with hold(files, stop.ask):
+        if loss == "taken":
+            leave(files, ELSEWHERE)
+        elif loss == "gone":
+            files.driver.unlink()
+        else:
+            taken_meanwhile()
+        wait_for(lambda: stop.asked)
+    # It is the other's.
+    assert read_driver(files) == (None if loss == "gone" else ELSEWHERE)
+
+
+def test_one_that_loses_its_lease_while_making_a_run_leaves_it_to_the_other(files, survey, monkeypatch):
+    stop = Stop()
+
+    def taken(*_, **__):
+        leave(files, ELSEWHERE)
+        stop.ask()
+
+    monkeypatch.setattr(create, "_check_disk", taken)
+    with pytest.raises(InterruptedRun), ExitStack() as stack:
+        create.create(files, survey, Options.parse(OPTIONS), Reporter(), stack, stop)
+    assert read_driver(files) == ELSEWHERE
+    assert not files.run_id.exists()
+    assert files.survey.exists()
+
+
+def test_a_run_that_appeared_before_the_lease_was_had_is_left_alone(files, survey, monkeypatch):
+    look = create.statistics_of
+
+    def meanwhile(*arguments):
+        files.settings.write_text("of another")
+        return look(*arguments)
+
+    monkeypatch.setattr(create, "statistics_of", meanwhile)
+    with pytest.raises(InputError, match="holds another run by now: give the same command again"):
+        run_survey(survey, files.path, **OPTIONS)
+    assert files.settings.read_text() == "of another"
+
+
+def test_a_run_is_held_and_let_go(run, survey):
+    assert not run.files.driver.exists()
+    leave(run.files, ELSEWHERE)
+    for more in ({}, {"max_iter": 3, "overwrite": True}):
+        with pytest.raises(InputError, match="in use by process 4711"):
+            run_survey(survey, run.files.path, **OPTIONS | more)
+    run.files.driver.unlink()
+    assert run.files.certificate.exists()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_store_that_is_gone_is_a_fault_of_the_machine(bucket, server, capsys):
+    server.fault = lambda *_: "half"
+    assert main(["status", f"{bucket}/run"]) == 1
+    assert "the object store did not answer as it should" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("name", ["run.toml", "run-id"])
+def test_a_store_that_is_throttled_while_a_run_is_opened_is_no_wrong_directory(server, command, capsys, name):
+    server.fault = lambda method, path: "throttled" if method == "GET" and path.endswith(name) else None
+    assert main(command) == 1
+    server.fault = lambda *_: None
+    message = capsys.readouterr().err
+    assert "reduce your request rate" in message
+    assert "overwrite" not in message
+
+
+@pytest.mark.usefixtures("impatient")
+def test_other_errors_than_conflicts_stay_what_they_are(bucket, server):
+    server.fault = lambda method, _: "throttled" if method == "PUT" else None
+    with pytest.raises(OSError, match="reduce your request rate"):
+        object_store.replace(bucket / "object", b"", None)
+
+
+def test_what_cannot_be_removed_is_not_taken_for_removed(bucket, server):
+    (bucket / "run" / "object").write_text("there")
+    server.fault = lambda method, _: "denied" if method == "POST" else None
+    with pytest.raises(PermissionError, match="1 objects below .* could not be removed: see to your keys"):
+        remove_tree(bucket / "run")
+
+
+def test_nothing_is_left_of_a_survey_that_is_refused(bucket, tmp_path):
+    counts, background = poisson_sky((30, 40), seed=3)
+    counts[20, 20] = -1
+    bad = write_survey(tmp_path / "bad.fits", counts, background)
+    with pytest.raises(SurveyError, match="negative"):
+        ingest(SurveySource.of(bad), f"{bucket}/survey.zarr")
+    with pytest.raises(SurveyError, match="negative"):
+        run_survey(bad, f"{bucket}/run", **OPTIONS)
+    assert not bucket.exists()
+
+
+def test_of_two_that_ingest_to_one_name_the_first_stays(bucket, survey):
+    (bucket / "survey.zarr" / "unfinished").write_text("of another")
+    with pytest.raises(SurveyError, match="survey.zarr exists"):
+        ingest(SurveySource.of(survey), f"{bucket}/survey.zarr")
+    with pytest.raises(InputError, match="there is no bucket"):
+        ingest(SurveySource.of(survey), "s3://not-at-all/survey.zarr")
+
+
+def test_a_pointer_in_a_bucket_holds_a_url_and_nothing_else_is_replaced(bucket):
+    link = bucket / "current"
+    refuse_no_link(link)
+    link.write_text("s3://somewhere/run")
+    refuse_no_link(link)
+    link.write_text("notes of mine")
+    with pytest.raises(InputError, match="current holds something else than a URL: it is not replaced, choose another"):
+        refuse_no_link(link)
+
+
+def test_what_is_damaged_in_a_bucket_is_found_and_made_again(run, command, capsys):
+    files = SurveyRun.open(run.files.path).files
+    content = files.maps_fits.read_bytes()
+    damaged = [files.certificate, files.catalogue_fits, files.maps_fits, files.maps / "model" / "zarr.json"]
+    for path in damaged:
+        path.write_bytes(path.read_bytes().replace(b"e", b"f", 1).replace(b"S", b"T", 1))
+    assert main(["verify", str(files.path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    broken = "\n".join(line for line in lines if line.startswith("BROKEN"))
+    assert all(str(path) in broken for path in damaged[1:])
+    assert main(command) == 0
+    assert "model/zarr.json was damaged (" in capsys.readouterr().out
+    assert files.maps_fits.read_bytes() == content
+    assert main(["verify", str(files.path)]) == 0
