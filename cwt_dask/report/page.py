@@ -55,23 +55,19 @@ def render(
     mark : str
         Identifies the certificate that it belongs to.
     """
-    plan, certificate = run.stored.plan, numbers.certificate
-    document = draw(rasters, pyramid, sources, numbers, plan.settings.tol if plan.settings.stopping != "fixed" else 0.0)
-    figures = as_json(document)
+    plan = run.stored.plan
+    figures = as_json(draw(rasters, pyramid, sources, numbers, plan.settings.tol * (plan.settings.stopping != "fixed")))
     data = {
         "figures": figures,
         "roots": {root["id"]: f"figure-{root['attributes']['name']}" for root in figures["roots"]},
-        "shape": list(pyramid.shape),
-        "factors": list(pyramid.factors),
+        "shape": pyramid.shape,
+        "factors": pyramid.factors,
         "maps": {raster.name: _map(raster) for raster in rasters},
         "sky": _sky(sky, run.survey.statistics.pixel_scale_deg),
         "columns": [
-            {"name": column.name, "title": column.title, "text": column.text, "values": column.values}
-            for column in sources.columns
+            {name: getattr(column, name) for name in ("name", "title", "text", "values")} for column in sources.columns
         ],
-        "x": sources.x,
-        "y": sources.y,
-        "flagged": sources.flagged,
+        **{name: getattr(sources, name) for name in ("x", "y", "flagged")},
         "scale": float(plan.kernels.scales[-1]),
         "rows": ROWS,
     }
@@ -80,19 +76,9 @@ def render(
         mark=mark,
         mark_name=MARK,
         files=run.files,
-        certificate=certificate,
+        certificate=numbers.certificate,
         version=version("cwt_dask"),
-        conclusion=text.conclude(plan, numbers),
-        not_covered=text.NOT_COVERED,
-        evidence=text.evidence(numbers),
-        key_figures=text.key_figures(numbers, sources),
-        warnings=text.warnings(numbers, sources),
-        slowest=text.slowest_tiles(numbers.tiles),
-        tiles=text.describe_tiles(numbers.tiles),
-        residuals=text.describe_residuals(numbers.residuals),
-        change=text.describe_convergence(numbers.variances),
-        cost=text.cost(plan, numbers),
-        settings=text.setting_rows(run),
+        **_texts(run, sources, numbers),
         rasters=rasters,
         support_colours=support_colours,
         stretches=STRETCHES,
@@ -106,6 +92,23 @@ def render(
         script=Markup(_script(_file("page.js"))),  # noqa: S704 - it is ours
         data=Markup(_json(data)),  # noqa: S704 - nothing in it ends the element
     )
+
+
+def _texts(run: SurveyRun, sources: Sources, numbers: Numbers) -> dict[str, Any]:
+    plan = run.stored.plan
+    return {
+        "conclusion": text.conclude(plan, numbers),
+        "not_covered": text.NOT_COVERED,
+        "evidence": text.evidence(numbers),
+        "key_figures": text.key_figures(numbers, sources),
+        "warnings": text.warnings(numbers, sources),
+        "slowest": text.slowest_tiles(numbers.tiles),
+        "tiles": text.describe_tiles(numbers.tiles),
+        "residuals": text.describe_residuals(numbers.residuals),
+        "change": text.describe_convergence(numbers.variances),
+        "cost": text.cost(plan, numbers),
+        "settings": text.setting_rows(run),
+    }
 
 
 def _file(name: str) -> str:

@@ -1,5 +1,6 @@
 """Maps of a run on sky axes, and how large ones are drawn small."""
 
+import itertools
 import sys
 
 import matplotlib as mpl
@@ -174,25 +175,6 @@ def test_of_a_large_map_several_pixels_are_drawn_as_one(run, sky, monkeypatch):
     assert ax.images[0].get_extent() == [-0.5, 89.5, -0.5, 69.5]
 
 
-def test_of_pixels_drawn_as_one_only_those_that_are_used_take_part():
-    rng = np.random.default_rng(2)
-    mask, pixels = rng.random((23, 31)) > 0.4, rng.random((23, 31))
-    mask[:4, 4:8] = False
-    # Whatever is stored where a map is masked.
-    pixels[~mask] = np.nan
-    box, chunks = Box(0, 23, 0, 31), (10, 7)
-    used = Layer("mask", (Watched(mask, (6, 31)),))
-    for name, how in (("counts", np.mean), ("significance", np.max)):
-        found = Layer(name, (Watched(pixels, chunks),)).read_reduced(box, 4, ring=False, mask=used)
-        parts = [[pixels[y : y + 4, x : x + 4] for x in range(0, 31, 4)] for y in range(0, 23, 4)]
-        expected = [
-            [how(part[~np.isnan(part)]) if np.isfinite(part).any() else np.nan for part in row] for row in parts
-        ]
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
-        assert np.isnan(found[0, 1])
-        assert np.isnan(found).sum() == 1
-
-
 def test_a_block_of_a_large_map_that_is_masked_in_part_is_drawn_of_the_rest(run, sky, monkeypatch):
     monkeypatch.setattr(plots, "MOST_DRAWN", 10)
     parts = [[(slice(y, y + 9), slice(x, x + 9)) for x in range(0, 90, 9)] for y in range(0, 70, 9)]
@@ -219,25 +201,29 @@ class Watched:
     st.tuples(st.integers(3, 12), st.integers(3, 40)),
     st.integers(1, 9),
     st.booleans(),
+    st.sampled_from([0.0, 0.4, 0.97]),
 )
-def test_pixels_made_one_are_those_of_the_box_read_whole(name, corner, chunks, factor, ring):
+def test_blocks_are_those_of_the_used_pixels_of_the_box_read_whole(name, corner, chunks, factor, ring, masked):
     y0, height, x0, width = corner
     box = Box(y0, min(y0 + height, 23), x0, x0 + width)
     if not ring:
         box = box.intersection(Box(0, 23, 0, 31))
     if not box.area:
         return
-    array = Watched(np.random.default_rng(1).random((23, 31)), chunks)
-    found = Layer(name, (array,)).read_reduced(box, factor, ring=ring)
+    rng = np.random.default_rng(1)
+    pixels, used = rng.random((23, 31)), rng.random((23, 31)) >= masked
+    # Masked pixels may hold anything.
+    pixels[~used] = np.nan
+    array, mask = Watched(pixels, chunks), Layer("mask", (Watched(used, (6, 31)),))
+    found = Layer(name, (array,)).read_reduced(box, factor, ring=ring, mask=mask if masked else None)
     assert max(array.asked) <= chunks[0] * chunks[1]
     assert sum(array.asked) == box.area
-    pixels = read_box(array.array, box, ring=ring)
-    how = {"counts": np.mean, "significance": np.max, "mask": np.min}[name]
-    expected = [
-        [how(pixels[y : y + factor, x : x + factor]) for x in range(0, box.shape[1], factor)]
-        for y in range(0, box.shape[0], factor)
-    ]
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    whole = read_box(pixels, box, ring=ring)
+    how = {"counts": np.nanmean, "significance": np.nanmax, "mask": np.nanmin}[name]
+    starts = itertools.product(*(range(0, length, factor) for length in box.shape))
+    blocks = [whole[y : y + factor, x : x + factor] for y, x in starts]
+    expected = [how(block) if np.isfinite(block).any() else np.nan for block in blocks]
+    np.testing.assert_allclose(found.ravel(), expected, rtol=1e-12)
 
 
 def test_one_image_of_a_cube_is_read_by_its_chunks(run):
