@@ -37,8 +37,9 @@ def sky_header(shape, *, ring=False):
 EXPOSURE = 2.0**35
 
 
-def write_survey(path, counts, background, mask=None, *, exposure=None, ring=False):
+def write_survey(path, counts, background, mask=None, *, exposure=None, ring=False, **cards):
     header = sky_header(counts.shape, ring=ring)
+    header.update(cards)
     planes = {"COUNTS": counts, "BACKGROUND": background} | ({} if mask is None else {"MASK": mask.astype(np.uint8)})
     hdus = [fits.ImageHDU(plane, header, name) for name, plane in planes.items()]
     if exposure is not None:

@@ -4,9 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from astropy.io import fits
 from reports import Parsed, data_of, page_of
-from skies import poisson_sky, sky_header, write_survey
+from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.report import write_report
@@ -17,19 +16,22 @@ from cwt_dask.trust import SourceFlag
 def test_the_pages_figures_are_those_of_the_run(finished):
     page = Parsed(page_of(finished))
     catalogue, certificate = finished.catalogue, finished.certificate
-    assert f"sources {len(catalogue)}" in page.content
-    assert f"with T/E above 5 {np.count_nonzero(catalogue['significance'] > 5)}" in page.content
-    assert f"with a flag {np.count_nonzero(catalogue['flags'] & ~SourceFlag.CROSSES_SEAM)}" in page.content
-    assert f"with negative excess {np.count_nonzero(catalogue['excess'] < 0)}" in page.content
-    assert "The tiles did no harm" in page.content
-    assert "the contract asks for" in page.content
-    assert certificate["digest_maps"] in page.content
-    assert "not flux" in page.content
-    assert "not a number of sigmas" in page.content
-    assert "Few counts per kernel: on 100 % of the map" in page.content
-    assert "within the kernels' reach of the map's edge" in page.content
-    assert "within the kernels' reach of masked pixels" in page.content
-    assert str(finished.files.certificate) in page.content
+    expected = [
+        f"sources {len(catalogue)}",
+        f"with T/E above 5 {np.count_nonzero(catalogue['significance'] > 5)}",
+        f"with a flag {np.count_nonzero(catalogue['flags'] & ~SourceFlag.CROSSES_SEAM)}",
+        f"with negative excess {np.count_nonzero(catalogue['excess'] < 0)}",
+        "The tiles did no harm",
+        "the contract asks for",
+        "not flux",
+        "not a number of sigmas",
+        "Few counts per kernel: on 100 % of the map",
+        "within the kernels' reach of the map's edge",
+        "within the kernels' reach of masked pixels",
+        certificate["digest_maps"],
+        str(finished.files.certificate),
+    ]
+    assert [text for text in expected if text not in page.content] == []
     data = data_of(page_of(finished))
     strongest = catalogue[np.argsort(-catalogue["significance"])]
     names = next(column["values"] for column in data["columns"] if column["name"] == "name")
@@ -115,18 +117,10 @@ def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
     assert not any(sources.flagged)
 
 
-def all_sky(path):
-    counts, background = poisson_sky((45, 90), seed=2)
-    header = sky_header((45, 90))
-    header["CTYPE1"], header["CTYPE2"], header["CDELT1"], header["CDELT2"] = "GLON-AIT", "GLAT-AIT", -4.0, 4.0
-    hdus = [fits.ImageHDU(plane, header, name) for name, plane in (("COUNTS", counts), ("BACKGROUND", background))]
-    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
-    return path
-
-
+ALL_SKY = {"CTYPE1": "GLON-AIT", "CTYPE2": "GLAT-AIT", "CDELT1": -4.0, "CDELT2": 4.0}
 MAPS = {
     "a ring": lambda path: write_survey(path, *poisson_sky((40, 90), seed=1), ring=True),
-    "a sky with corners off it": all_sky,
+    "a sky with corners off it": lambda path: write_survey(path, *poisson_sky((45, 90), seed=2), **ALL_SKY),
     "nothing to find": lambda path: write_survey(path, np.zeros((40, 60)), np.ones((40, 60))),
     "a single row": lambda path: write_survey(path, *poisson_sky((1, 300), seed=1)),
 }
