@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -14,17 +16,12 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from dask.utils import format_bytes
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from cwt_dask.errors import InputError
 from cwt_dask.storage.atomic import drafted_file
 from cwt_dask.storage.paths import exists
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from os import PathLike
-
-    from numpy.typing import NDArray
 
 _LARGEST_PIXEL_DEG = 0.1
 _SOURCES_PER_PIXEL = 60e-6
@@ -53,21 +50,12 @@ _PSF, _EXTENDED, _EXTENDED_SHARE, _DRAWN = 1.5, (4.0, 8.0), 0.05, 6.0
 
 @dataclass(frozen=True)
 class Sky:
-    """What is simulated, up to Poisson noise.
+    """What is simulated, up to Poisson noise."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Rows and columns of a map in Galactic plate carree projection, centred on the Galactic centre.
-    pixel : float
-        Pixel size in degrees.
-    truth : Table
-        The sources.
-    """
-
+    # Rows and columns of a map in Galactic plate carree projection, centred on the Galactic centre.
     shape: tuple[int, int]
-    pixel: float
-    truth: Table
+    pixel: float  # Pixel size in degrees.
+    truth: Table  # The sources.
 
     def exposure(self, y0: int, y1: int) -> NDArray[np.float32]:
         """Exposure of rows y0 to y1 in cm2 s, (rows, columns)."""

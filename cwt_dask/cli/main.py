@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING
+from types import FrameType
 
 from cwt_dask.runtime.signals import SIGNALS, ignore_signals, is_echo
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 INTERRUPTED = "cwt-dask: interrupted: give the same command again; a run goes on where it stopped\n"
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
-from cwt_dask.config.declaration import options_of
+from cwt_dask.config.declaration import Option, options_of
 from cwt_dask.config.validation import Choice, Flag, Kind, Number, Whole
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from cwt_dask.config.declaration import Option
 
 
 def declared_options(*declared: type) -> Callable[..., Any]:

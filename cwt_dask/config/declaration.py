@@ -7,41 +7,26 @@ docstring of the class.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from cwt_dask.config.validation import Choice, Kind
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a field declares.
+    """What a field declares."""
 
-    Attributes
-    ----------
-    name, type : str
-        Name and annotation of the field.
-    default : Any
-        Where it is None, None is a value, too.
-    kind : Kind
-        What values it takes.
-    help : str
-        What it is for; names of other options stand between backticks.
-    metavar : str or None
-        What stands for the value in the help of the command line, if not the usual for its kind.
-    """
-
+    # Name and annotation of the field.
     name: str
     type: str
-    default: Any
-    kind: Kind
-    help: str
-    metavar: str | None
+    default: Any  # Where it is None, None is a value, too.
+    kind: Kind  # What values it takes.
+    help: str  # What it is for; names of other options stand between backticks.
+    metavar: str | None  # What stands for the value in the help of the command line, if not the usual for its kind.
 
     @property
     def type_text(self) -> str:

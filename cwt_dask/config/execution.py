@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
 from cwt_dask.config.settings import AutoYesNo
 from cwt_dask.config.validation import Choice, Flag, Instance, Size, Whole, shown
 from cwt_dask.errors import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ClusterKind = Literal["local", "address", "slurm", "mpi", "kubernetes"]
 LogFormat = Literal["text", "json"]

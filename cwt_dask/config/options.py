@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import Any
 
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.settings import Settings, kernels_of, refuse_unknown
 from cwt_dask.config.validation import Kind
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from os import PathLike
 
 
 @declaration
@@ -47,10 +45,7 @@ class Options:
     def parse(cls, given: Mapping[str, Any]) -> Options:
         """Sort options by what they are for.
 
-        Raises
-        ------
-        SettingsError
-            If one is unknown or impossible.
+        Raises SettingsError if one is unknown or impossible.
         """
         refuse_unknown(OPTION_NAMES, given)
         if given.get("scheduler") or given.get("scheduler_file"):

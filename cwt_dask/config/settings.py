@@ -8,8 +8,10 @@ import json
 import math
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 from astropy.units import Quantity
 
@@ -18,10 +20,6 @@ from cwt_dask.config.validation import Choice, Flag, Number, Pattern, Size, Whol
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.state import MOST_ITERATIONS
 from cwt_dask.errors import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 # Raised whenever the same settings and survey give another result than before.
 ALGORITHM_VERSION = 4
@@ -118,10 +116,7 @@ class Settings(Checked):
 def refuse_unknown(names: Iterable[str], given: Mapping[str, Any]) -> None:
     """Refuse options that do not exist.
 
-    Raises
-    ------
-    SettingsError
-        Naming the first unknown option and the nearest known one.
+    Raises SettingsError, naming the first unknown option and the nearest known one.
     """
     names = list(names)
     for name in given:
@@ -134,10 +129,7 @@ def refuse_unknown(names: Iterable[str], given: Mapping[str, Any]) -> None:
 def read_toml(path: Path) -> dict[str, Any]:
     """Options in a TOML file.
 
-    Raises
-    ------
-    SettingsError
-        If the file cannot be read or is not TOML.
+    Raises SettingsError if the file cannot be read or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import Any
 
 from dask.utils import parse_bytes
 
 from cwt_dask.errors import SettingsError
-
-if TYPE_CHECKING:
-    import re
-    from types import UnionType
 
 # What libraries in C take as a whole number, and as a size.
 LARGEST_WHOLE = 2**31 - 1
@@ -42,10 +40,7 @@ class Kind:
     def check(self, name: str, value: Any) -> Any:  # noqa: ARG002 - the others name what is wrong
         """The value in the form in which it is kept.
 
-        Raises
-        ------
-        SettingsError
-            If it is impossible.
+        Raises SettingsError if it is impossible.
         """
         return value
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
 _FREE: dict[np.dtype[Any], list[NDArray[Any]]] = {}
 _LOCK = threading.Lock()

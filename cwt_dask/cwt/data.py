@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.image import SkyImage, pyplot
 from cwt_dask.cwt.inputs import make_field, maps_of
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.tables import InfoTables, html_overview
 from cwt_dask.errors import InputError
-
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from numpy.typing import NDArray
 
 
 class CWTData(InfoTables):

@@ -6,22 +6,19 @@ import copy
 import logging
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cwt_dask.cwt.data import CWTData
+from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.state import MOST_ITERATIONS, Criteria, Field, State, rounding_level
 from cwt_dask.cwt.step import step
 from cwt_dask.cwt.stopping import relative_change, stops_at
 from cwt_dask.cwt.workspace import Workspace, smooth
 from cwt_dask.errors import InputError, SettingsError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.data import CWTData
-    from cwt_dask.cwt.kernels import CWTKernels
 
 log = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +12,13 @@ from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.nddata.utils import NoOverlapError
 from astropy.wcs import WCS, FITSFixedWarning
+from numpy.typing import NDArray
 
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from astropy.coordinates import SkyCoord
     from astropy.units import Quantity
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,10 +309,7 @@ def label_sky(ax: Any) -> None:
 def pyplot() -> Any:
     """Import matplotlib, which is an extra.
 
-    Raises
-    ------
-    InputError
-        If it is not installed, saying how to.
+    Raises InputError if it is not installed, saying how to.
     """
     try:
         import matplotlib.pyplot as plt  # noqa: PLC0415 (an optional extra)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cwt_dask.cwt.image import SkyImage
 from cwt_dask.cwt.state import Field
 from cwt_dask.errors import InputError
-
-if TYPE_CHECKING:
-    from cwt_dask.cwt.image import SkyImage
 
 log = logging.getLogger(__name__)
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.tables import html_overview
 from cwt_dask.errors import SettingsError
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -23,13 +20,9 @@ class Factors:
 
     Gaussians, and polynomials in r² times Gaussians, are such sums exactly, cut to a square too: so are their spectra,
     which then need no memory and hardly any time.
-
-    Attributes
-    ----------
-    along_y, along_x : ndarray of float64
-        Shape (term, size).
     """
 
+    # Shape (term, size).
     along_y: NDArray[np.float64]
     along_x: NDArray[np.float64]
 

@@ -6,16 +6,13 @@ Without permission to reorder sums or to fuse multiplications, so that they give
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numba
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 # T/E that are nearer than this, relative to the larger, differ by rounding alone: no iteration and no pixel exceeds
 # another by that.

@@ -6,23 +6,19 @@ Real FFTs of NumPy, done in place and axis by axis, in blocks that stay in the c
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.fft
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.buffers import borrow
+from cwt_dask.cwt.kernels import CWTKernels, Factors
 from cwt_dask.cwt.loops import compiled
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.kernels import CWTKernels, Factors
 
 # Bytes of an image's rows that are worked on at a time: some of them fit a core's second-level cache together.
 BLOCK_BYTES = 2**19
@@ -35,15 +31,10 @@ def fast_length(least: int) -> int:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Spectrum of a kernel as a short sum of products, as the kernel is.
+    """Spectrum of a kernel as a short sum of products, as the kernel is."""
 
-    Attributes
-    ----------
-    along_y, along_x : ndarray
-        Shape (term, y) and (term, x // 2 + 1). Float64 where the kernel is centred and symmetric; along x each value
-        stands twice then, for the real and the imaginary part of what it multiplies. Else complex128.
-    """
-
+    # Shape (term, y) and (term, x // 2 + 1). Float64 where the kernel is centred and symmetric; along x each value
+    # stands twice then, for the real and the imaginary part of what it multiplies. Else complex128.
     along_y: NDArray[Any]
     along_x: NDArray[Any]
 
@@ -98,28 +89,17 @@ class KernelSpectra:
 
     Convolution in the box is circular. It equals the linear one on every pixel from which the box's edge, or a rim
     of zeros at the far edge, is at least the kernels' reach away.
-
-    Attributes
-    ----------
-    shape : tuple of int
-        Shape (y, x) of the box.
-    base, base_squared : tuple of Spectrum
-        One a scale.
-    approx : Spectrum
-        Of the approximation kernel.
-    abs_sum, squared_sum : ndarray
-        Sums of the moduli and of the squares of each base kernel, float64 (scale,).
-    threads : int
-        Threads that work on an image; they do not change its bits.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # Shape (y, x) of the box.
+    # One a scale.
     base: tuple[Spectrum, ...]
     base_squared: tuple[Spectrum, ...]
-    approx: Spectrum
+    approx: Spectrum  # Of the approximation kernel.
+    # Sums of the moduli and of the squares of each base kernel, float64 (scale,).
     abs_sum: NDArray[np.float64]
     squared_sum: NDArray[np.float64]
-    threads: int
+    threads: int  # Threads that work on an image; they do not change its bits.
 
     def new_spectrum(self) -> NDArray[np.complex128]:
         """Buffer for a half-spectrum, complex128 (y, x // 2 + 1)."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.buffers import borrow, give_back
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # Rounding of one convolution, in units of machine epsilon times the brightest pixel. Measured:
 # tests/cwt/test_rounding.py; the reasoning: docs/design/0005-rounding.md.
@@ -30,41 +27,23 @@ def rounding_level(brightest: float) -> float:
 
 @dataclass(frozen=True)
 class Field:
-    """What is analysed, in a box: all arrays have the box's shape (y, x).
+    """What is analysed, in a box: all arrays have the box's shape (y, x)."""
 
-    Attributes
-    ----------
-    counts, background : ndarray
-        Counts per pixel, float64, 0 where not `valid`.
-    valid : ndarray of bool
-        Pixels that take part. Model and approximation stay zero on the others, which is the published zero border.
-    """
-
+    # Counts per pixel, float64, 0 where not `valid`.
     counts: NDArray[np.float64]
     background: NDArray[np.float64]
+    # Pixels that take part. Model and approximation stay zero on the others, which is the published zero border.
     valid: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """When a pixel joins the support.
+    """When a pixel joins the support."""
 
-    Attributes
-    ----------
-    significance_threshold : float
-        Smallest T/E, exclusive.
-    significance_island_threshold : float or None
-        Islands are dropped if their largest T/E is below it.
-    remove_isolated : bool
-        Drop islands of one pixel.
-    rounding : float
-        `rounding_level` of the whole map, counts per pixel.
-    """
-
-    significance_threshold: float
-    significance_island_threshold: float | None
-    remove_isolated: bool
-    rounding: float
+    significance_threshold: float  # Smallest T/E, exclusive.
+    significance_island_threshold: float | None  # Islands are dropped if their largest T/E is below it.
+    remove_isolated: bool  # Drop islands of one pixel.
+    rounding: float  # `rounding_level` of the whole map, counts per pixel.
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -77,68 +56,37 @@ class Criteria:
 
 @dataclass(frozen=True)
 class Detected:
-    """Pixels above the threshold at one scale; isolated ones are not among them where they are to be removed.
+    """Pixels above the threshold at one scale; isolated ones are not among them where they are to be removed."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Of the box (y, x).
-    pixels : ndarray of int64
-        Flat indices in the box, ascending.
-    ratio : ndarray of float64
-        T/E of each.
-    ring : bool
-        Whether the last column of the box is the neighbour of its first.
-    """
-
-    shape: tuple[int, int]
-    pixels: NDArray[np.int64]
-    ratio: NDArray[np.float64]
-    ring: bool = False
+    shape: tuple[int, int]  # Of the box (y, x).
+    pixels: NDArray[np.int64]  # Flat indices in the box, ascending.
+    ratio: NDArray[np.float64]  # T/E of each.
+    ring: bool = False  # Whether the last column of the box is the neighbour of its first.
 
 
 @dataclass(frozen=True)
 class State:
-    """What is known after `iteration` iterations. Images are (y, x), cubes (scale, y, x), float64 unless noted.
+    """What is known after `iteration` iterations. Images are (y, x), cubes (scale, y, x), float64 unless noted."""
 
-    Attributes
-    ----------
-    iteration : int
-        Iterations made.
-    core : tuple of slice
-        The pixels (y, x) of the box of which more is kept than an iteration needs.
-    model, approx : ndarray
-        Model M and approximation A in the box, counts per pixel.
-    joined : ndarray of uint16
-        Cube in the box: iteration at which each pixel joined the support of a scale, 0 where it has not.
-    transform_2d : ndarray
-        Sum of T over the supports in the box.
-    significance : ndarray
-        Largest T/E over scales and iterations so far, in the core; -inf where it was never defined.
-    best_scale : ndarray of int16
-        Index of the scale of that largest T/E, in the core; -1 where it was never defined.
-    best_iteration : ndarray of uint16
-        Iteration of that largest T/E, the first one within rounding of it, in the core; 0 where it was never defined.
-    undefined : ndarray of bool
-        Pixels of the core where, at some scale and iteration, the expected error was zero to rounding or not a number.
-    near_threshold : ndarray of bool
-        Pixels of the core where T/E, at some scale and iteration, lay within rounding of a threshold.
-    transform, error : ndarray
-        Cubes T and E of this iteration in the box, of no pixels where they are not wanted; E is NaN where its square
-        came out negative.
-    """
-
-    iteration: int
-    core: tuple[slice, slice]
+    iteration: int  # Iterations made.
+    core: tuple[slice, slice]  # The pixels (y, x) of the box of which more is kept than an iteration needs.
+    # Model M and approximation A in the box, counts per pixel.
     model: NDArray[np.float64]
     approx: NDArray[np.float64]
+    # Cube in the box: iteration at which each pixel joined the support of a scale, 0 where it has not.
     joined: NDArray[np.uint16]
-    transform_2d: NDArray[np.float64]
+    transform_2d: NDArray[np.float64]  # Sum of T over the supports in the box.
+    # Largest T/E over scales and iterations so far, in the core; -inf where it was never defined.
     significance: NDArray[np.float64]
-    best_scale: NDArray[np.int16]
+    best_scale: NDArray[np.int16]  # Index of the scale of that largest T/E, in the core; -1 where it was never defined.
+    # Iteration of that largest T/E, the first one within rounding of it, in the core; 0 where it was never defined.
     best_iteration: NDArray[np.uint16]
+    # Pixels of the core where, at some scale and iteration, the expected error was zero to rounding or not a number.
     undefined: NDArray[np.bool_]
+    # Pixels of the core where T/E, at some scale and iteration, lay within rounding of a threshold.
     near_threshold: NDArray[np.bool_]
+    # Cubes T and E of this iteration in the box, of no pixels where they are not wanted; E is NaN where its square came
+    # out negative.
     transform: NDArray[np.float64]
     error: NDArray[np.float64]
 

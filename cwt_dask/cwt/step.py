@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.loops import add_positive, mark_joined, sum_over_scales
+from cwt_dask.cwt.state import Criteria, Detected, State
 from cwt_dask.cwt.support import in_bright_islands
+from cwt_dask.cwt.workspace import Workspace
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.state import Criteria, Detected, State
-    from cwt_dask.cwt.workspace import Workspace
-
-    # Scale index, what is above the threshold: whether each pixel of it joins the support.
-    Judge = Callable[[int, Detected], NDArray[np.bool_]]
+Judge = Callable[[int, Detected], NDArray[np.bool_]]
 
 
 def step(state: State, workspace: Workspace, judge: Judge | None = None) -> State:

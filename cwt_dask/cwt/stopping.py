@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from numpy.typing import NDArray
 
+if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
 
 # The rule compares two iterations, so this is the first at which it can fire.
 FIRST_STOP = 2

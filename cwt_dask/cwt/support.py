@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.loops import label
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.state import Detected
+from cwt_dask.cwt.state import Detected
 
 
 def island_peaks(labels: NDArray[np.int32], ratio: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from astropy.table import MaskedColumn, Table
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.image import SkyImage
+from cwt_dask.cwt.state import Field
 from cwt_dask.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.state import Field
 
 
 class InfoTables(ABC):

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.cwt.loops import find_significant, keep_largest, not_isolated
-from cwt_dask.cwt.spectra import row_blocks, scratch
-from cwt_dask.cwt.state import Detected
+from cwt_dask.cwt.spectra import KernelSpectra, row_blocks, scratch
+from cwt_dask.cwt.state import Criteria, Detected, Field, State
 from cwt_dask.cwt.stopping import Moments
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.spectra import KernelSpectra
-    from cwt_dask.cwt.state import Criteria, Field, State
 
 
 class Workspace:

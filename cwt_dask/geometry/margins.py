@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.cwt.kernels import CWTKernels
 
 # Model error, over the tile's own model maximum, with which a tile counts as one with the whole map.
 TOLERANCE = 1e-9

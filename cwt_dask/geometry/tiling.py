@@ -9,13 +9,10 @@ of the map itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cwt_dask.errors import SettingsError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 @dataclass(frozen=True, order=True)
@@ -100,28 +97,15 @@ def parts(box: Box, shape: tuple[int, int], *, ring: bool) -> Iterator[tuple[Box
 
 @dataclass(frozen=True)
 class Tile:
-    """One unit of work.
+    """One unit of work."""
 
-    Attributes
-    ----------
-    id : int
-        Position in row-major order of the grid.
-    row, column : int
-        Position in the grid; on a ring columns count on beyond the grid, as those of pixels do.
-    core : Box
-        The pixels that this tile alone owns and writes.
-    window : Box
-        The pixels it reads, core plus margin; they may lie beyond the map.
-    box : Box
-        The pixels of the FFT box, the same shape for all tiles; those outside the window or the map are zero.
-    """
-
-    id: int
+    id: int  # Position in row-major order of the grid.
+    # Position in the grid; on a ring columns count on beyond the grid, as those of pixels do.
     row: int
     column: int
-    core: Box
-    window: Box
-    box: Box
+    core: Box  # The pixels that this tile alone owns and writes.
+    window: Box  # The pixels it reads, core plus margin; they may lie beyond the map.
+    box: Box  # The pixels of the FFT box, the same shape for all tiles; those outside the window or the map are zero.
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cwt_dask.geometry.tiling import on_map, parts
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cwt_dask.geometry.tiling import Box
+from cwt_dask.geometry.tiling import Box, on_map, parts
 
 
 def read_box(array: Any, box: Box, *, ring: bool) -> NDArray[Any]:

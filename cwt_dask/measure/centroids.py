@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.loops import compiled
+from cwt_dask.geometry.tiling import Box
 from cwt_dask.measure.poisson import ONE_SIGMA
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cwt_dask.geometry.tiling import Box
 
 # The window ends where it is 1 % of its maximum.
 _WIDTHS = 3.0
@@ -43,18 +40,12 @@ FAINT = 4.3
 
 @dataclass(frozen=True)
 class Centroids:
-    """Centroids of sources.
+    """Centroids of sources."""
 
-    Attributes
-    ----------
-    y, x : ndarray of float64
-        Positions in pixels of the map; those of the peaks where there is no centroid.
-    y_error, x_error : ndarray of float64
-        Their standard deviations as counting gives them, in pixels; infinite where there is no centroid.
-    """
-
+    # Positions in pixels of the map; those of the peaks where there is no centroid.
     y: NDArray[np.float64]
     x: NDArray[np.float64]
+    # Their standard deviations as counting gives them, in pixels; infinite where there is no centroid.
     y_error: NDArray[np.float64]
     x_error: NDArray[np.float64]
 

@@ -15,20 +15,16 @@ Where the ring is narrower than a neighbourhood or a disc, no pixel competes wit
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.spatial
+from numpy.typing import NDArray
 
+from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.loops import TIE
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.kernels import CWTKernels
-    from cwt_dask.geometry.tiling import Box
+from cwt_dask.geometry.tiling import Box
 
 
 def disc_radii(kernels: CWTKernels) -> NDArray[np.float64]:

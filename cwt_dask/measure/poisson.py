@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammaincc, gammainccinv, lambertw, ndtr, xlogy
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # Probability within one standard deviation of a normal distribution.
 ONE_SIGMA = float(ndtr(1.0) - ndtr(-1.0))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from cwt_dask.measure.centroids import radius_68
@@ -15,17 +16,14 @@ from cwt_dask.measure.peaks import disc_radii
 from cwt_dask.merge.columns import columns_of
 from cwt_dask.merge.islands import join_labels
 from cwt_dask.merge.names import source_names
-from cwt_dask.survey import has_position
+from cwt_dask.planning.plan import Plan
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.survey import SurveyStatistics, has_position
 from cwt_dask.tiles.sources import FIELDS, read_found
 from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
-    from numpy.typing import NDArray
-
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.storage.layout import RunDir
-    from cwt_dask.survey import SurveyStatistics
 
 
 def build_catalogue(run_dir: RunDir, plan: Plan, statistics: SurveyStatistics, wcs: WCS) -> Table:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cwt_dask.config.settings import digest
 from cwt_dask.errors import RunError
 from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.merge.islands import OpenIsland
-from cwt_dask.merge.seams import seam_model_error
+from cwt_dask.merge.seams import Seam, seam_model_error
 from cwt_dask.merge.stopping import stopping_iteration
+from cwt_dask.planning.plan import Plan
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import TileRecord
 from cwt_dask.storage.provenance import versions
 from cwt_dask.storage.schema import maps_from
-
-if TYPE_CHECKING:
-    from cwt_dask.merge.seams import Seam
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.storage.layout import RunDir
-    from cwt_dask.storage.ledger import TileRecord
-    from cwt_dask.survey import SurveyStatistics
+from cwt_dask.survey import SurveyStatistics
 
 # More of them are counted, not named.
 MOST_NAMED = 100
@@ -134,10 +131,7 @@ def is_as_sealed(certificate: dict[str, Any]) -> bool:
 def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:
     """Islands that were left open in any block of iterations.
 
-    Raises
-    ------
-    RunError
-        If a file that lists them is damaged.
+    Raises RunError if a file that lists them is damaged.
     """
     found = []
     for file in sorted(run_dir.islands.glob("open-block-*.json")):

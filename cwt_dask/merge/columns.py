@@ -5,56 +5,42 @@ A column that needs more than what is measured already is a field of `cwt_dask.t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.units import Unit, ct, deg, pix
+from numpy.typing import NDArray
 
 from cwt_dask.measure.poisson import sqrt_ts
 from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from astropy.table import Table
     from astropy.units import UnitBase
-    from numpy.typing import NDArray
 
-    Values = Callable[[Table], Any]
+Values = Callable[["Table"], Any]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the catalogue.
+    """A column of the catalogue."""
 
-    Attributes
-    ----------
-    name, text : str
-        Its name and its description.
-    unit : Unit, optional
-        None for pure numbers.
-    decimals : int, optional
-        Digits after the point that are kept: beyond them a digit means nothing, and rounding decides it.
-    dtype : type
-        Of its values.
-    values : callable, optional
-        Makes them of the measured rows: fields of `Peaks`, and what `cwt_dask.merge.catalogue` adds. Where not given
-        they are those of this name.
-    exposure : int
-        Power of the exposure's unit that it has as unit: such a column is there only if the exposure has a unit.
-    page : tuple, optional
-        In the report's table: place among the columns, heading, and digits after the point, or None for four
-        significant ones. Columns without one are left out there.
-    """
-
+    # Its name and its description.
     name: str
     text: str
-    unit: UnitBase | None = None
+    unit: UnitBase | None = None  # None for pure numbers.
+    # Digits after the point that are kept: beyond them a digit means nothing, and rounding decides it.
     decimals: int | None = None
-    dtype: type = float
+    dtype: type = float  # Of its values.
+    # Makes them of the measured rows: fields of `Peaks`, and what `cwt_dask.merge.catalogue` adds. Where not given they
+    # are those of this name.
     values: Values | None = None
+    # Power of the exposure's unit that it has as unit: such a column is there only if the exposure has a unit.
     exposure: int = 0
+    # In the report's table: place among the columns, heading, and digits after the point, or None for four significant
+    # ones. Columns without one are left out there.
     page: tuple[int, str, int | None] | None = None
 
     def of(self, rows: Table) -> NDArray[Any]:

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
+from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.planning.job import Job
 from cwt_dask.tiles.decisions import write_decisions
-from cwt_dask.tiles.islands import IslandLabel, StoredIslands, label_core
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.geometry.tiling import TileGrid
-    from cwt_dask.planning.job import Job
-    from cwt_dask.tiles.islands import Key, LocalLabels
+from cwt_dask.tiles.islands import IslandLabel, Key, LocalLabels, StoredIslands, label_core
 
 
 @dataclass(frozen=True)
 class Islands:
-    """Islands of the whole map, in row-major order of their first pixels, so that the tiling does not show.
+    """Islands of the whole map, in row-major order of their first pixels, so that the tiling does not show."""
 
-    Attributes
-    ----------
-    of_label : mapping of ndarray of int64
-        For each tile, the island of each of its labels, 0-based.
-    first, n_pixels : ndarray of int64
-        First pixel of each island as flat index of the map, and number of pixels.
-    """
-
-    of_label: Mapping[int, NDArray[np.int64]]
+    of_label: Mapping[int, NDArray[np.int64]]  # For each tile, the island of each of its labels, 0-based.
+    # First pixel of each island as flat index of the map, and number of pixels.
     first: NDArray[np.int64]
     n_pixels: NDArray[np.int64]
 
@@ -75,26 +63,16 @@ def _touching(face: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.i
 
 
 class OpenIsland(NamedTuple):
-    """An island on which tiles were not brought to agree.
+    """An island on which tiles were not brought to agree."""
 
-    Attributes
-    ----------
-    iteration, scale : int
-        Where: iteration, and index of the scale.
-    y, x : int
-        Its first pixel in row-major order of the map.
-    n_pixels : int
-        Its pixels.
-    significance : float
-        Its largest T/E.
-    """
-
+    # Where: iteration, and index of the scale.
     iteration: int
     scale: int
+    # Its first pixel in row-major order of the map.
     y: int
     x: int
-    n_pixels: int
-    significance: float
+    n_pixels: int  # Its pixels.
+    significance: float  # Its largest T/E.
 
 
 class Unsettled(NamedTuple):

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 # Positions are whole numbers of a tenth of a milliarcsecond, of which all digits of names are multiples: truncation of
 # binary fractions would put 05h34m30.0s, which is 83.625 deg or slightly less, into minute 34.4.

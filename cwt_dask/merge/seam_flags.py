@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.geometry.tiling import Box
-from cwt_dask.merge.seams import seam_error
-from cwt_dask.storage.ledger import read_record, write_record
+from cwt_dask.merge.seams import Seam, seam_error
+from cwt_dask.planning.plan import Plan
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import TileRecord, read_record, write_record
 from cwt_dask.storage.maps import OPPOSITE, digest_pixels
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.trust import Trust
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from cwt_dask.merge.seams import Seam
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.storage.layout import RunDir
-    from cwt_dask.storage.ledger import TileRecord
 
 
 def bad_sides(seams: Iterable[Seam], records: Mapping[int, TileRecord]) -> dict[int, set[str]]:

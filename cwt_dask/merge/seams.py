@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from cwt_dask.geometry.margins import STRIP_WIDTH
+from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.storage.maps import OPPOSITE, SIDES, STRIPS
 from cwt_dask.storage.zarr_io import open_group
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    from cwt_dask.geometry.tiling import TileGrid
-
 
 class Seam(NamedTuple):
-    """One tile's view of a neighbour's core, against the neighbour's own.
+    """One tile's view of a neighbour's core, against the neighbour's own."""
 
-    Attributes
-    ----------
-    tile, neighbour : int
-        The tile that looks, and the owner of the core.
-    side : str
-        On which side of the tile.
-    n_pixels : int
-        Pixels compared.
-    model_difference : float
-        Largest difference of the models, counts per pixel.
-    support_flips : int
-        Pixels of differing support, counted once a scale.
-    """
-
+    # The tile that looks, and the owner of the core.
     tile: int
     neighbour: int
-    side: str
-    n_pixels: int
-    model_difference: float
-    support_flips: int
+    side: str  # On which side of the tile.
+    n_pixels: int  # Pixels compared.
+    model_difference: float  # Largest difference of the models, counts per pixel.
+    support_flips: int  # Pixels of differing support, counted once a scale.
 
 
 def compare_seams(seams: Path, grid: TileGrid, tile_id: int) -> list[Seam]:

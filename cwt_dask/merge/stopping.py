@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.stopping import Moments, relative_change, stops_at
+from cwt_dask.geometry.tiling import Axis, TileGrid
+from cwt_dask.storage.ledger import Record
+from cwt_dask.survey import Survey
 from cwt_dask.survey.store import CHUNK
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.geometry.tiling import Axis, TileGrid
-    from cwt_dask.storage.ledger import Record
-    from cwt_dask.survey import Survey
 
 # Of the iterations that turn out to be needed, the share that may be made in vain, if the rule fires where it can harm
 # most; with the FFT that each beginning of a block costs, a run stays below 1.3 times the FFTs that were needed.

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes
 
+from cwt_dask.config.execution import Execution
 from cwt_dask.cwt.buffers import forget
+from cwt_dask.planning.plan import Plan
 from cwt_dask.runtime.clusters.environment import cores, dashboard
 from cwt_dask.runtime.clusters.local import local_client
-from cwt_dask.runtime.executors import InProcess, OnDask, ask_workers
+from cwt_dask.runtime.executors import Executor, InProcess, OnDask, ask_workers
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.runtime.signals import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from distributed import Client
-
-    from cwt_dask.config.execution import Execution
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.runtime.executors import Executor
-    from cwt_dask.runtime.progress import Reporter
-    from cwt_dask.runtime.signals import Stop
 
 
 @contextmanager

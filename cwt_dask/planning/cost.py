@@ -6,19 +6,15 @@ The constants are measured (docs/performance.md) and the same everywhere: the an
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 
+from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.geometry.margins import STRIP_WIDTH
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.storage.schema import maps_from
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cwt_dask.cwt.kernels import CWTKernels
 
 # Automatic tiles are chosen for this many, never for the workers that a run has.
 BALANCED_WORKERS = 8

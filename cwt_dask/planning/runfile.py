@@ -5,7 +5,8 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import tomli_w
 
@@ -14,29 +15,17 @@ from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.geometry.tiling import Axis, TileGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import as_path
 from cwt_dask.storage.provenance import versions
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cwt_dask.storage.layout import RunDir
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as its directory describes it.
+    """A run as its directory describes it."""
 
-    Attributes
-    ----------
-    plan : Plan
-        The plan it follows.
-    survey : Path
-        The survey's store.
-    """
-
-    plan: Plan
-    survey: Path
+    plan: Plan  # The plan it follows.
+    survey: Path  # The survey's store.
 
 
 def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
@@ -73,10 +62,7 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
 def read_run(run_dir: RunDir) -> StoredRun:
     """Read `run.toml`.
 
-    Raises
-    ------
-    InputError
-        If the directory is not a run's, or the file is damaged.
+    Raises InputError if the directory is not a run's, or the file is damaged.
     """
     try:
         text = run_dir.settings.read_bytes()

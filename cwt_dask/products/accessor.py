@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from cwt_dask.products.cutouts import gammapy_maps, write_cutout
 from cwt_dask.products.plots import plot_map
+from cwt_dask.products.source import MapSource
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from os import PathLike
-
     from astropy.coordinates import SkyCoord
     from astropy.table import Table
-
-    from cwt_dask.products.source import MapSource
 
 
 class Accessor:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from typing import Any
 
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from cwt_dask.errors import InputError
 from cwt_dask.products.files import SMALL_MAP_PIXELS, map_hdu
 from cwt_dask.products.layers import layer_of, region_of
+from cwt_dask.products.source import MapSource
 from cwt_dask.storage.schema import HISTORY, maps_in
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from os import PathLike
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.products.source import MapSource
-    from cwt_dask.survey import Region
+from cwt_dask.survey import Region
 
 
 def _cut_out(

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import smooth
 from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.atomic import drafted_file, write_atomically
 from cwt_dask.storage.checksum import sha256_of_file
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.schema import maps_in, spec_of
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
-
     from astropy.table import Table
-    from numpy.typing import NDArray
-
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.storage.layout import RunDir
 
 # Some fifteen images of up to 8 bytes a pixel: about 600 MB at this size.
 SMALL_MAP_PIXELS = 2**23

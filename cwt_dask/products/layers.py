@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError
 from cwt_dask.geometry.tiling import Box, parts
 from cwt_dask.geometry.windows import read_box
+from cwt_dask.products.source import MapSource
 from cwt_dask.storage.schema import maps_from, spec_of
 from cwt_dask.survey import Region
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.products.source import MapSource
 
 
 @dataclass(frozen=True)
 class Layer:
-    """An image or a cube of a run, not read yet.
-
-    Attributes
-    ----------
-    name : str
-    sources : tuple of array
-        Arrays (..., y, x) that it is made of.
-    """
+    """An image or a cube of a run, not read yet."""
 
     name: str
-    sources: tuple[Any, ...]
+    sources: tuple[Any, ...]  # Arrays (..., y, x) that it is made of.
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -6,19 +6,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.image import label_sky, pyplot
 from cwt_dask.errors import InputError
 from cwt_dask.products.layers import Layer, layer_of, region_of
+from cwt_dask.products.source import MapSource
 from cwt_dask.storage.schema import spec_of
+from cwt_dask.survey import Region
 
 if TYPE_CHECKING:
     from astropy.table import Table
-    from numpy.typing import NDArray
-
-    from cwt_dask.products.source import MapSource
-    from cwt_dask.survey import Region
 
 # About what a screen shows: larger rectangles are drawn in blocks of pixels.
 MOST_DRAWN = 2048

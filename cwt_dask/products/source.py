@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from cwt_dask.planning.runfile import StoredRun
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.survey import Survey
 
+if TYPE_CHECKING:
     import zarr
     from astropy.table import Table
-
-    from cwt_dask.planning.runfile import StoredRun
-    from cwt_dask.storage.layout import RunDir
-    from cwt_dask.survey import Survey
 
 
 class MapSource(Protocol):

@@ -5,19 +5,16 @@ from __future__ import annotations
 import html
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from dask.utils import format_bytes
 
 from cwt_dask.errors import CwtDaskError
+from cwt_dask.planning.plan import Plan
+from cwt_dask.products.source import MapSource
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.trust import SourceFlag
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.products.source import MapSource
 
 
 def describe_plan(plan: Plan) -> str:

@@ -5,25 +5,21 @@ It reads a run as `results` opens it. Bokeh and Jinja2 are imported here only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cwt_dask.merge.certificate import SEAL
 from cwt_dask.report.pyramid import ensure_pyramid
+from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.executors import InProcess
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import backend_of
 from cwt_dask.storage.zarr_io import DAMAGE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from cwt_dask.results import SurveyRun
-    from cwt_dask.storage.layout import RunDir
 
 # The mark stands in the first bytes of a page.
 _HEAD = 1024

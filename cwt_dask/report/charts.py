@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,14 +24,10 @@ from bokeh.models import (
 from bokeh.palettes import Viridis256
 from bokeh.plotting import figure
 
-from cwt_dask.report.data import relative_changes
+from cwt_dask.report.data import Residuals, TileSummary, relative_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bokeh.models import Tool
-
-    from cwt_dask.report.data import Residuals, TileSummary
 
 INK, BLUE, RED, GREY = "#1c2733", "#0b5394", "#b3261e", "#5f6b76"
 OUTSIDE = "#eef0f2"

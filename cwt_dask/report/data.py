@@ -2,108 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.measure.peaks import disc_radii
-from cwt_dask.merge.seams import compare_seams, seam_error
+from cwt_dask.merge.seams import Seam, compare_seams, seam_error
 from cwt_dask.merge.stopping import pooled_variances
 from cwt_dask.report.histogram import residual_edges
-from cwt_dask.report.pyramid import FLAGS
+from cwt_dask.report.pyramid import FLAGS, Pyramid
 from cwt_dask.report.sky import pixel_sizes, pixel_stretch
-from cwt_dask.storage.ledger import read_records
+from cwt_dask.results import SurveyRun
+from cwt_dask.runtime.stages import Stages
+from cwt_dask.storage.ledger import TileRecord, read_records
 from cwt_dask.storage.zarr_io import open_group
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.merge.seams import Seam
-    from cwt_dask.report.pyramid import Pyramid
-    from cwt_dask.results import SurveyRun
-    from cwt_dask.runtime.stages import Stages
-    from cwt_dask.storage.ledger import TileRecord
-    from cwt_dask.trust import Trust
+from cwt_dask.trust import Trust
 
 
 @dataclass(frozen=True)
 class TileSummary:
-    """One tile.
+    """One tile."""
 
-    Attributes
-    ----------
-    record : TileRecord
-        From the ledger.
-    seam_error : float or None
-        Largest error of its seams, over the model's maximum; None without seams.
-    flips : int
-        Pixels of the support that differ at its seams.
-    """
-
-    record: TileRecord
-    seam_error: float | None
-    flips: int
+    record: TileRecord  # From the ledger.
+    seam_error: float | None  # Largest error of its seams, over the model's maximum; None without seams.
+    flips: int  # Pixels of the support that differ at its seams.
 
 
 @dataclass(frozen=True)
 class Residuals:
-    """Histogram of the residual less background, and that of Poisson numbers.
+    """Histogram of the residual less background, and that of Poisson numbers."""
 
-    Attributes
-    ----------
-    edges : ndarray of float64
-        In counts a pixel.
-    pixels, expected : ndarray of float64
-        Pixels below the first edge, in each bin, and not below the last.
-    """
-
-    edges: NDArray[np.float64]
+    edges: NDArray[np.float64]  # In counts a pixel.
+    # Pixels below the first edge, in each bin, and not below the last.
     pixels: NDArray[np.float64]
     expected: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers of a finished run.
-
-    Attributes
-    ----------
-    certificate : mapping
-    tiles : list of TileSummary
-    variances : list of float
-        Of the whole map's residual, by iteration.
-    residuals : Residuals
-    flagged : dict of int
-        Used pixels by `Trust`.
-    n_used : int
-        Used pixels.
-    few_counts, disc_counts : float
-        Share of the used pixels with fewer than `FEW` expected counts in the finest kernel's disc; mean of the counts.
-    stretch, stretched : float
-        As of `pixel_stretch`.
-    plate_carree : bool
-        Whether the map has such a projection.
-    uneven : float
-        As of `pixel_sizes`.
-    """
+    """Numbers of a finished run."""
 
     certificate: Mapping[str, Any]
     tiles: list[TileSummary]
-    variances: list[float]
+    variances: list[float]  # Of the whole map's residual, by iteration.
     residuals: Residuals
-    flagged: dict[Trust, int]
-    n_used: int
+    flagged: dict[Trust, int]  # Used pixels by `Trust`.
+    n_used: int  # Used pixels.
+    # Share of the used pixels with fewer than `FEW` expected counts in the finest kernel's disc; mean of the counts.
     few_counts: float
     disc_counts: float
+    # As of `pixel_stretch`.
     stretch: float
     stretched: float
-    plate_carree: bool
-    uneven: float
+    plate_carree: bool  # Whether the map has such a projection.
+    uneven: float  # As of `pixel_sizes`.
 
 
 # With fewer expected counts in a kernel's disc T/E is far from a number of sigmas.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,17 +25,13 @@ from bokeh.models import (
 from bokeh.palettes import Colorblind7, Inferno256, Magma256, RdBu11, Viridis256, interp_palette
 
 from cwt_dask.report.charts import HEIGHT, INK, draw_convergence, draw_residuals, draw_tiles, new_chart
-from cwt_dask.report.rasters import MASKED, SCALES_IN_A_RASTER, VALUES
+from cwt_dask.report.data import Numbers
+from cwt_dask.report.pyramid import Pyramid
+from cwt_dask.report.rasters import MASKED, SCALES_IN_A_RASTER, VALUES, Raster
+from cwt_dask.report.table import Sources
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bokeh.plotting import figure
-
-    from cwt_dask.report.data import Numbers
-    from cwt_dask.report.pyramid import Pyramid
-    from cwt_dask.report.rasters import Raster
-    from cwt_dask.report.table import Sources
 
 DIVERGING = tuple(reversed(interp_palette(RdBu11, VALUES)))
 PALETTES = {"counts": Inferno256, "model": Viridis256, "significance": Magma256}

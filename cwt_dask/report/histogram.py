@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import pdtr
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cwt_dask.survey import SurveyStatistics
+from cwt_dask.survey import SurveyStatistics
 
 # In units of the square root of the mean counts of a pixel; the first and the last bin are open.
 FROM, TO, STEP = -8.0, 16.0, 0.25

@@ -8,17 +8,23 @@ are `used`. A chunk belongs to one task, which makes it at every level.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from cwt_dask.config.settings import digest
-from cwt_dask.geometry.tiling import Box
+from cwt_dask.geometry.tiling import Box, TileGrid
 from cwt_dask.report.histogram import N_BINS, Expectation, count_residuals, residual_edges
+from cwt_dask.results import SurveyRun
+from cwt_dask.runtime.stages import Stages
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import exists, remove_tree
 from cwt_dask.storage.schema import maps_in, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, create_group, flushing_behind, open_group
@@ -26,16 +32,7 @@ from cwt_dask.survey import Survey
 from cwt_dask.trust import Trust
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
     import zarr
-    from numpy.typing import NDArray
-
-    from cwt_dask.geometry.tiling import TileGrid
-    from cwt_dask.results import SurveyRun
-    from cwt_dask.runtime.stages import Stages
-    from cwt_dask.storage.layout import RunDir
 
 VERSION = 1
 # Bounds of the finest level: pixels that a page can hold, and sides that a browser can draw.
@@ -51,24 +48,13 @@ PIXELS_AT_ONCE = 2**21
 
 @dataclass(frozen=True)
 class Pyramid:
-    """Levels and chunks of the pyramid of a map.
+    """Levels and chunks of the pyramid of a map."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Rows and columns of the map.
-    factors : tuple of int
-        Pixels of the map along a side of a level's pixel, by level, the finest first; powers of two.
-    region : tuple of int
-        Rows and columns of the map that one chunk covers, at any level.
-    at_once : int
-        Pixels of the map that may be read at once.
-    """
-
-    shape: tuple[int, int]
+    shape: tuple[int, int]  # Rows and columns of the map.
+    # Pixels of the map along a side of a level's pixel, by level, the finest first; powers of two.
     factors: tuple[int, ...]
-    region: tuple[int, int]
-    at_once: int
+    region: tuple[int, int]  # Rows and columns of the map that one chunk covers, at any level.
+    at_once: int  # Pixels of the map that may be read at once.
 
     @classmethod
     def of(cls, grid: TileGrid) -> Pyramid:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cwt_dask.report.pyramid import Pyramid
+from cwt_dask.results import SurveyRun
 from cwt_dask.storage.zarr_io import open_group
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.report.pyramid import Pyramid
-    from cwt_dask.results import SurveyRun
 
 # Byte 0 is no value: the pixel is masked, or off the sky.
 VALUES = 255
@@ -47,38 +43,21 @@ TEXTS = {
 
 @dataclass(frozen=True)
 class Raster:
-    """A map on the page.
+    """A map on the page."""
 
-    Attributes
-    ----------
-    name, title, unit : str
-        For programs, for people, and of its values.
-    caption : str
-        What it shows.
-    levels : list of ndarray of uint8
-        (y, x), the finest first.
-    values : list of (float or None)
-        Value of each byte; None for byte 0.
-    stretches : dict of ndarray of float64
-        By name: position of each byte on the colour scale, from 0 to 1, without byte 0.
-    ticks : dict of str
-        Labels of the colour bar by byte.
-    scale_names : list of str
-        Of the support: its scales in pixels, each with a bit of a byte.
-    diverging : bool
-        Whether zero is the middle of the colour scale.
-    """
-
+    # For programs, for people, and of its values.
     name: str
     title: str
     unit: str
-    caption: str
-    levels: list[NDArray[np.uint8]]
-    values: list[float | None] = field(default_factory=list)
+    caption: str  # What it shows.
+    levels: list[NDArray[np.uint8]]  # (y, x), the finest first.
+    values: list[float | None] = field(default_factory=list)  # Value of each byte; None for byte 0.
+    # By name: position of each byte on the colour scale, from 0 to 1, without byte 0.
     stretches: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    ticks: dict[int, str] = field(default_factory=dict)
+    ticks: dict[int, str] = field(default_factory=dict)  # Labels of the colour bar by byte.
+    # Of the support: its scales in pixels, each with a bit of a byte.
     scale_names: list[str] = field(default_factory=list)
-    diverging: bool = False
+    diverging: bool = False  # Whether zero is the middle of the colour scale.
 
 
 def read_rasters(run: SurveyRun, pyramid: Pyramid) -> list[Raster]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from astropy.wcs import WCS
-    from numpy.typing import NDArray
 
 # Spacings of lines in degrees, the widest first.
 STEPS = (45.0, 30.0, 20.0, *(step * 10.0**power for power in range(1, -4, -1) for step in (1.0, 0.5, 0.2)))
@@ -33,48 +32,31 @@ NAMES = {
 
 
 class Line(NamedTuple):
-    """A piece of a line of equal longitude or latitude.
+    """A piece of a line of equal longitude or latitude."""
 
-    Attributes
-    ----------
-    label : str
-        Its degrees.
-    x, y : list of float
-        Pixels of the map.
-    """
-
-    label: str
+    label: str  # Its degrees.
+    # Pixels of the map.
     x: list[float]
     y: list[float]
 
 
 @dataclass(frozen=True)
 class SkyGrid:
-    """Coordinates over a map.
+    """Coordinates over a map."""
 
-    Attributes
-    ----------
-    longitude, lon, latitude, lat : str
-        Names of the coordinates, in full and in short.
-    meridians, parallels : list of list of Line
-        The widest spacing first, each finer.
-    x, y : ndarray of float64
-        Pixels between which directions are interpolated.
-    directions : ndarray of float64
-        Unit vectors (y, x, 3) there; NaN off the sky.
-    error : float
-        Largest distance in degrees, in the middle of four of them, between their mean direction and the true one.
-    """
-
+    # Names of the coordinates, in full and in short.
     longitude: str
     lon: str
     latitude: str
     lat: str
+    # The widest spacing first, each finer.
     meridians: list[list[Line]]
     parallels: list[list[Line]]
+    # Pixels between which directions are interpolated.
     x: NDArray[np.float64]
     y: NDArray[np.float64]
-    directions: NDArray[np.float64]
+    directions: NDArray[np.float64]  # Unit vectors (y, x, 3) there; NaN off the sky.
+    # Largest distance in degrees, in the middle of four of them, between their mean direction and the true one.
     error: float
 
     @classmethod

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cwt_dask.merge import columns
+from cwt_dask.results import SurveyRun
 from cwt_dask.trust import SourceFlag
-
-if TYPE_CHECKING:
-    from cwt_dask.results import SurveyRun
 
 # Sources on the page; the catalogue has all.
 MOST_SOURCES = 5000
@@ -22,52 +20,32 @@ INFINITE = "\N{INFINITY}"
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column of the table.
+    """A column of the table."""
 
-    Attributes
-    ----------
-    name, title, unit, description : str
-        Name in the catalogue, heading, unit of the values, and description.
-    text : bool
-        Whether it holds text.
-    values : list
-        Text, or numbers rounded as shown, or an infinity with its sign; None where there is none.
-    """
-
+    # Name in the catalogue, heading, unit of the values, and description.
     name: str
     title: str
     unit: str
     description: str
-    text: bool
-    values: list[Any]
+    text: bool  # Whether it holds text.
+    values: list[Any]  # Text, or numbers rounded as shown, or an infinity with its sign; None where there is none.
 
 
 @dataclass(frozen=True)
 class Sources:
-    """The strongest sources of a catalogue, the strongest first.
+    """The strongest sources of a catalogue, the strongest first."""
 
-    Attributes
-    ----------
-    total, n_strong, n_flagged, n_negative : int
-        Sources in the whole catalogue; with T/E above 5; flagged, not only for seams; with an excess below 0.
-    by_flag : dict of int
-        Sources in the whole catalogue by name of the flag.
-    columns : list of TableColumn
-    x, y : list of float
-        Pixels of the map.
-    flagged : list of int
-        1 where it has a flag other than that of crossing a seam, which is no fault.
-    """
-
+    # Sources in the whole catalogue; with T/E above 5; flagged, not only for seams; with an excess below 0.
     total: int
     n_strong: int
     n_flagged: int
     n_negative: int
-    by_flag: dict[str, int]
+    by_flag: dict[str, int]  # Sources in the whole catalogue by name of the flag.
     columns: list[TableColumn]
+    # Pixels of the map.
     x: list[float]
     y: list[float]
-    flagged: list[int]
+    flagged: list[int]  # 1 where it has a flag other than that of crossing a seam, which is no fault.
 
     @property
     def shown(self) -> int:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from dask.utils import format_bytes
+from numpy.typing import NDArray
 
 from cwt_dask.geometry.margins import TOLERANCE
-from cwt_dask.report.data import FEW, relative_changes
+from cwt_dask.planning.plan import Plan
+from cwt_dask.report.data import FEW, Numbers, Residuals, TileSummary, relative_changes
 from cwt_dask.report.sky import STRETCHED
+from cwt_dask.report.table import Sources
+from cwt_dask.results import SurveyRun
 from cwt_dask.trust import Trust
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.report.data import Numbers, Residuals, TileSummary
-    from cwt_dask.report.table import Sources
-    from cwt_dask.results import SurveyRun
 
 
 @dataclass(frozen=True)
@@ -35,19 +29,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """Whether the tiles did harm.
+    """Whether the tiles did harm."""
 
-    Attributes
-    ----------
-    kind : {"good", "bad", "open"}
-        No harm; a promise is broken; nothing was promised.
-    sentence : str
-        The same as text.
-    reasons : list of str
-    """
-
-    kind: str
-    sentence: str
+    kind: str  # No harm; a promise is broken; nothing was promised.
+    sentence: str  # The same as text.
     reasons: list[str]
 
 

@@ -7,19 +7,17 @@ import math
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import distributed
 
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.errors import InterruptedRun, MachineError, RunError
 from cwt_dask.runtime.signals import Stop
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 # Enough that no worker waits for the driver, few enough that the scheduler holds no queue.
 IN_FLIGHT_PER_THREAD = 2
@@ -200,10 +198,7 @@ class OnDask:
 def ask_workers(client: distributed.Client, function: Callable[..., Any]) -> dict[str, Any]:
     """Values of a function on each worker, without those where it raises.
 
-    Raises
-    ------
-    TimeoutError
-        If one does not answer, such as a suspended worker.
+    Raises TimeoutError if one does not answer, such as a suspended worker.
     """
     answer: Future[dict[str, Any]] = Future()
 

@@ -6,14 +6,11 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import FrameType
 
 from cwt_dask.errors import CwtDaskError, InterruptedRun
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
 
 # Job schedulers send the first before walltime, a terminal the second; Grid Engine and LSF warn with the others, which
 # are also all that mpirun forwards.
@@ -79,12 +76,7 @@ class Stop:
     def check(self) -> None:
         """Raise if there is a request.
 
-        Raises
-        ------
-        InterruptedRun
-            For a signal, or `ask`.
-        CwtDaskError
-            The reason that `give_up` has set.
+        Raises InterruptedRun: for a signal, or `ask`. Raises CwtDaskError: the reason that `give_up` has set.
         """
         if self._reason:
             raise self._reason
@@ -104,10 +96,7 @@ class Stop:
     def on_signals(self) -> Iterator[None]:
         """Handle signals within a `with` block; does nothing outside the main thread, where Python has no handlers.
 
-        Raises
-        ------
-        InterruptedRun
-            At a signal outside of `patience`, or at a second one that is no copy of the first.
+        Raises InterruptedRun: at a signal outside of `patience`, or at a second one that is no copy of the first.
         """
         if threading.current_thread() is not threading.main_thread():
             yield

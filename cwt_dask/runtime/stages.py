@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cwt_dask.errors import MachineError, RunError
+from cwt_dask.runtime.executors import Executor
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import count_failures, read_run_id, record_failure, refuse_another_run
 from cwt_dask.storage.paths import store_errors
 from cwt_dask.storage.provenance import peak_memory
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from cwt_dask.runtime.executors import Executor
-    from cwt_dask.runtime.progress import Reporter
-    from cwt_dask.storage.layout import RunDir
 
 # Errors that another machine, or the same one later, may not have; errors of data and settings stay.
 OF_THE_MACHINE = (OSError, MemoryError, MachineError)
@@ -34,21 +31,11 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Stages:
-    """Where the stages of a run are carried out.
+    """Where the stages of a run are carried out."""
 
-    Attributes
-    ----------
-    executor : Executor
-        Runs tasks.
-    progress : Reporter
-        Receives messages and events.
-    files : RunDir
-        Its ledger holds the failures.
-    """
-
-    executor: Executor
-    progress: Reporter
-    files: RunDir
+    executor: Executor  # Runs tasks.
+    progress: Reporter  # Receives messages and events.
+    files: RunDir  # Its ledger holds the failures.
 
     @cached_property
     def run_id(self) -> str:

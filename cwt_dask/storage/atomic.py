@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO
 
 from cwt_dask.storage.paths import backend_of
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-    from typing import BinaryIO
 
 
 def atomic_file(path: Path, *, cached: bool = True) -> AbstractContextManager[BinaryIO]:

@@ -10,20 +10,16 @@ import os
 import re
 import shutil
 import uuid
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from cwt_dask.errors import InputError
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.layout import RunDir
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-    from typing import Any, BinaryIO
 
 keeps_old = True
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)

@@ -10,42 +10,27 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
 from cwt_dask.config.validation import LARGEST_WHOLE
 from cwt_dask.storage.fields import impossible_fields
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.provenance import batch_job
-
-if TYPE_CHECKING:
-    from cwt_dask.storage.layout import RunDir
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The process that holds a run directory.
+    """The process that holds a run directory."""
 
-    Attributes
-    ----------
-    pid : int
-        Its number on its machine.
-    host, user, since : str
-        Where it runs, under which user, and since when (UTC).
-    job : str
-        Its number in a batch system; empty outside.
-    machine : str
-        Which start of which machine, and which of its spaces of process numbers.
-    lease, renewal : str
-        In object stores: which lease, and how often it was renewed.
-    """
-
-    pid: int
+    pid: int  # Its number on its machine.
+    # Where it runs, under which user, and since when (UTC).
     host: str
     user: str
     since: str
-    job: str = ""
-    machine: str = ""
+    job: str = ""  # Its number in a batch system; empty outside.
+    machine: str = ""  # Which start of which machine, and which of its spaces of process numbers.
+    # In object stores: which lease, and how often it was renewed.
     lease: str = ""
     renewal: str = ""
 

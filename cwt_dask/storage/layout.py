@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 # An object of this name lies where something is being made in an object store, in which nothing can be renamed.
 UNFINISHED = "unfinished"

@@ -10,21 +10,19 @@ import json
 import traceback
 import uuid
 from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from cwt_dask.errors import MachineError, RunError
 from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import backend_of, store_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
-    from pathlib import Path
 
 R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
 
@@ -33,134 +31,73 @@ SCHEMA = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a tile did.
+    """What a tile did."""
 
-    Attributes
-    ----------
-    schema, tile : int
-        Version of this layout, and number of the tile.
-    run : str
-        Which run this belongs to: `read_run_id`.
-    settings_digest : str
-        Of the settings as resolved.
-    algorithm_version : int
-        Of the mathematics.
-    n_iter : int
-        Iterations made.
-    converged : bool
-        Whether the tile stopped by its own variance (only where it may).
-    moments : list of [int, float, float]
-        Count, mean and sum of squared deviations of the core's residual after each iteration.
-    attempt : int
-        1, and one more for each failure that was recorded before.
-    host, processor, job : str
-        Where it ran, on what kind of processor, under which batch job (empty outside of one).
-    started, seconds : str, float
-        Start (UTC) of the last task, and wall time of all.
-    """
-
+    # Version of this layout, and number of the tile.
     schema: int
-    run: str
+    run: str  # Which run this belongs to: `read_run_id`.
     tile: int
-    settings_digest: str
-    algorithm_version: int
-    n_iter: int
-    converged: bool
+    settings_digest: str  # Of the settings as resolved.
+    algorithm_version: int  # Of the mathematics.
+    n_iter: int  # Iterations made.
+    converged: bool  # Whether the tile stopped by its own variance (only where it may).
+    # Count, mean and sum of squared deviations of the core's residual after each iteration.
     moments: list[tuple[int, float, float]]
-    attempt: int
+    attempt: int  # 1, and one more for each failure that was recorded before.
+    # Where it ran, on what kind of processor, under which batch job (empty outside of one).
     host: str
     processor: str
     job: str
+    # Start (UTC) of the last task, and wall time of all.
     started: str
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileRecord(Record):
-    """A finished tile.
+    """A finished tile."""
 
-    Attributes
-    ----------
-    core, window, box : list of int
-        Boxes y0, y1, x0, x1 in pixels of the map: what is published, what was seen, and what the FFTs were made of.
-    wrap : bool
-        Whether columns count modulo the map's width.
-    input_digest : str
-        Of all pixels of the window.
-    model_max : float
-        Largest model value in the core, counts per pixel.
-    empty : bool
-        Whether no pixel of the core is in the support.
-    near_threshold, undefined : int
-        Pixels of the core within rounding of a threshold, and with an undefined expected error.
-    chunk_digests : dict of str
-        sha256 or CRC32C of what the tile wrote to each array of `maps.zarr` and `seams.zarr`, and of its detections.
-    peak_memory : int
-        Largest resident size of the process in bytes.
-    taken_from : str
-        The run that this was reused from, with its time and place; empty where it was done here.
-    """
-
+    # Boxes y0, y1, x0, x1 in pixels of the map: what is published, what was seen, and what the FFTs were made of.
     core: list[int]
     window: list[int]
     box: list[int]
-    wrap: bool
-    input_digest: str
-    model_max: float
-    empty: bool
+    wrap: bool  # Whether columns count modulo the map's width.
+    input_digest: str  # Of all pixels of the window.
+    model_max: float  # Largest model value in the core, counts per pixel.
+    empty: bool  # Whether no pixel of the core is in the support.
+    # Pixels of the core within rounding of a threshold, and with an undefined expected error.
     near_threshold: int
     undefined: int
+    # Sha256 or CRC32C of what the tile wrote to each array of `maps.zarr` and `seams.zarr`, and of its detections.
     chunk_digests: dict[str, str]
-    peak_memory: int
-    taken_from: str = ""
+    peak_memory: int  # Largest resident size of the process in bytes.
+    taken_from: str = ""  # The run that this was reused from, with its time and place; empty where it was done here.
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockRecord(Record):
-    """A tile at the end of a block of iterations.
+    """A tile at the end of a block of iterations."""
 
-    Attributes
-    ----------
-    block : int
-        Last iteration of the block.
-    round : int
-        How often the tile had been done again in this block, for decisions on islands.
-    checkpoint : str
-        Digest of the checkpoint.
-    """
-
-    block: int
-    round: int
-    checkpoint: str
+    block: int  # Last iteration of the block.
+    round: int  # How often the tile had been done again in this block, for decisions on islands.
+    checkpoint: str  # Digest of the checkpoint.
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailureRecord:
-    """A tile that could not be done.
+    """A tile that could not be done."""
 
-    Attributes
-    ----------
-    schema, run, tile
-        As of `Record`.
-    stage : str
-        What was being done with it.
-    attempt : int
-        How many failures of this tile are recorded, with this one.
-    error, message, traceback : str
-        Class of the error, what it says, and where it came from.
-    when : str
-        Time (UTC).
-    """
-
+    # As of `Record`.
     schema: int
     run: str
     tile: int
-    stage: str
-    attempt: int
+    stage: str  # What was being done with it.
+    attempt: int  # How many failures of this tile are recorded, with this one.
+    # Class of the error, what it says, and where it came from.
     error: str
     message: str
     traceback: str
-    when: str
+    when: str  # Time (UTC).
 
 
 def begin_ledger(run_dir: RunDir) -> None:
@@ -172,10 +109,7 @@ def begin_ledger(run_dir: RunDir) -> None:
 def read_run_id(run_dir: RunDir) -> str:
     """Which run lies there: tasks of another one, which this has replaced, must not write here.
 
-    Raises
-    ------
-    RunError
-        If nothing says so.
+    Raises RunError if nothing says so.
     """
     try:
         return run_dir.run_id.read_text(encoding="ascii")
@@ -186,10 +120,7 @@ def read_run_id(run_dir: RunDir) -> str:
 def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
     """Refuse a task that was thought lost and came back when its run had been overwritten by a new one.
 
-    Raises
-    ------
-    RunError
-        If another run lies there by now.
+    Raises RunError if another run lies there by now.
     """
     if read_run_id(run_dir) != run_id:
         raise RunError(f"{run_dir.path} holds another run by now: this task is of the one before")
@@ -198,10 +129,7 @@ def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
 def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
     """Publish a record; a later one of the same kind replaces it.
 
-    Raises
-    ------
-    RunError, FileExistsError
-        If another run lies there, or another process writes the same record at once.
+    Raises RunError or FileExistsError if another run lies there, or another process writes the same record at once.
     """
     path, content = _path_of(run_dir, record), json.dumps(asdict(record), indent=1, allow_nan=False).encode()
     backend = backend_of(path)
@@ -220,10 +148,7 @@ def read_records(ledger: Path) -> dict[int, TileRecord]:
 def read_record(path: Path) -> TileRecord:
     """One record of a finished tile.
 
-    Raises
-    ------
-    RunError
-        If it is not one that this version writes.
+    Raises RunError if it is not one that this version writes.
     """
     return _read(path, TileRecord)
 

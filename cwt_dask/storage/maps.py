@@ -7,28 +7,26 @@ the others: only the ledger says what is done.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
+from cwt_dask.cwt.state import State
 from cwt_dask.geometry.margins import STRIP_WIDTH
+from cwt_dask.geometry.tiling import Box, Tile, TileGrid
 from cwt_dask.storage.checksum import crc32c, sha256_of_file
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import exists
 from cwt_dask.storage.schema import HISTORY, MapSpec, lay_out_coordinates, maps_from, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, create_group, described, flushing_behind, open_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
     import zarr
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.state import State
-    from cwt_dask.geometry.tiling import Box, Tile, TileGrid
-    from cwt_dask.storage.layout import RunDir
 
 OPPOSITE = {"south": "north", "north": "south", "west": "east", "east": "west"}
 SIDES = tuple(OPPOSITE)

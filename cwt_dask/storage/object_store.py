@@ -11,21 +11,17 @@ import io
 import json
 import threading
 import uuid
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace as with_fields
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
 from cwt_dask.errors import InputError
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.layout import UNFINISHED, RunDir
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-    from contextlib import ExitStack
-    from typing import BinaryIO
 
 keeps_old = False
 SCHEME = "s3://"
@@ -97,10 +93,7 @@ def replace(path: Path, content: bytes, seen: object) -> None:
 def remove_tree(path: Path, *, sparing: Collection[Path] = ()) -> None:
     """Remove all objects below a name, but for some.
 
-    Raises
-    ------
-    PermissionError
-        If objects cannot be removed.
+    Raises PermissionError if objects cannot be removed.
     """
     target: Any = path
     spared = {file.path for file in sparing}  # type: ignore[attr-defined] # of universal_pathlib

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError, MachineError
 from cwt_dask.storage import directory, object_store
+from cwt_dask.storage.driver import Driver
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.object_store import SCHEME
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager, ExitStack
-    from os import PathLike
-    from typing import BinaryIO
-
-    from cwt_dask.storage.driver import Driver
-    from cwt_dask.storage.layout import RunDir
 
 # Listings must not be remembered: other processes write, too.
 STORAGE_OPTIONS: dict[str, Any] = {"use_listings_cache": False}
@@ -61,15 +56,9 @@ def as_path(name: str | PathLike[str]) -> Path:
 
 
 class Backend(Protocol):
-    """What directories and object stores do differently; all else is done through paths, which behave alike.
+    """What directories and object stores do differently; all else is done through paths, which behave alike."""
 
-    Attributes
-    ----------
-    keeps_old : bool
-        Whether a run that is replaced stays until the new one is whole.
-    """
-
-    keeps_old: bool
+    keeps_old: bool  # Whether a run that is replaced stays until the new one is whole.
 
     def on_disk(self, path: Path, /) -> Path | None:
         """A path if it is on a disk, where temporary files may lie near it."""
@@ -116,10 +105,7 @@ class Backend(Protocol):
     def new_directory(self, path: Path, /) -> AbstractContextManager[Path]:
         """A new directory, whole or not at all: where to make it, until it appears at `path` at the end of the block.
 
-        Raises
-        ------
-        OSError
-            If it cannot be made there.
+        Raises OSError if it cannot be made there.
         """
 
     def hold(self, files: RunDir, lost: Callable[[], None], /) -> AbstractContextManager[Driver | None]:
@@ -141,10 +127,7 @@ class Backend(Protocol):
     def is_free(self, files: RunDir, /) -> bool:
         """Whether a run can be made there without replacing anything.
 
-        Raises
-        ------
-        InputError
-            If no run can be there.
+        Raises InputError if no run can be there.
         """
 
     def new_run(
@@ -175,10 +158,7 @@ class Backend(Protocol):
     def refuse_no_link(self, link: Path, /) -> None:
         """Refuse a name that no pointer to a run can have.
 
-        Raises
-        ------
-        InputError
-            If something else is there, or nothing can be.
+        Raises InputError if something else is there, or nothing can be.
         """
 
     def point_to(self, link: Path, target: Path, /) -> None:
@@ -214,10 +194,7 @@ def lies_in(path: Path, directory: Path) -> bool:
 def store_errors() -> Iterator[None]:
     """Within the block, what goes wrong on the way to an object store is named as what it is.
 
-    Raises
-    ------
-    MachineError
-        In place of errors of the libraries that speak to the store.
+    Raises MachineError: in place of errors of the libraries that speak to the store.
     """
     try:
         yield

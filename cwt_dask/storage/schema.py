@@ -6,72 +6,48 @@ comparisons follow from the row.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from cwt_dask.geometry.margins import TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import zarr
-    from numpy.typing import NDArray
 
-    Origin = Literal["survey", "tile", "history", "derived", "fits"]
-    Product = Literal["cutout", "fits", "report", "compare"]
+Origin = Literal["survey", "tile", "history", "derived", "fits"]
+Product = Literal["cutout", "fits", "report", "compare"]
 
 
 @dataclass(frozen=True)
 class MapSpec:
-    """What is known of a map.
+    """What is known of a map."""
 
-    Attributes
-    ----------
-    name, long_name : str
-        For machines, and for people.
-    dtype : str
-        Of its pixels.
-    origin : str
-        Where it comes from: read from the ``survey``; published by each ``tile`` in `maps.zarr`; the ``history`` there,
-        where it is kept; ``derived`` from `sources` when it is asked for; or made for the ``fits`` file alone.
-    unit : str
-        As astropy and FITS write it; empty where it has none, and for exposure: the survey has its unit.
-    axis : str
-        Axis before (y, x): scale, iteration, or empty for an image.
-    dense : bool
-        Whether pixels differ everywhere. Measured (docs/performance.md): such a map loses a tenth of its size under any
-        codec, so it gets the fastest; what is mostly one value nearly vanishes under zstd.
-    digested : bool
-        Whether `digest_maps` covers it, in the order of the table.
-    reduced : str
-        What one pixel in place of many is: their ``mean``, ``largest`` or ``least``, or ``any`` flag of them.
-    products : tuple of str
-        What it is part of: cutouts, `maps.fits`, the report, the comparison of two runs.
-    tolerance : float
-        How far it may differ, over its maximum, when it is computed again.
-    sources : tuple of str
-        Maps that it is derived from.
-    derive : callable or None
-        Makes it of the pixels of `sources`.
-    """
-
+    # For machines, and for people.
     name: str
     long_name: str = ""
-    dtype: str = "float64"
+    dtype: str = "float64"  # Of its pixels.
+    # Where it comes from: read from the ``survey``; published by each ``tile`` in `maps.zarr`; the ``history`` there,
+    # where it is kept; ``derived`` from `sources` when it is asked for; or made for the ``fits`` file alone.
     origin: Origin = "tile"
-    unit: str = ""
-    axis: Literal["", "scale", "iteration"] = ""
+    unit: str = ""  # As astropy and FITS write it; empty where it has none, and for exposure: the survey has its unit.
+    axis: Literal["", "scale", "iteration"] = ""  # Axis before (y, x): scale, iteration, or empty for an image.
+    # Whether pixels differ everywhere. Measured (docs/performance.md): such a map loses a tenth of its size under any
+    # codec, so it gets the fastest; what is mostly one value nearly vanishes under zstd.
     dense: bool = False
-    digested: bool = False
+    digested: bool = False  # Whether `digest_maps` covers it, in the order of the table.
+    # What one pixel in place of many is: their ``mean``, ``largest`` or ``least``, or ``any`` flag of them.
     reduced: Literal["mean", "largest", "least", "any"] = "mean"
+    # What it is part of: cutouts, `maps.fits`, the report, the comparison of two runs.
     products: tuple[Product, ...] = ()
-    tolerance: float = 0.0
-    sources: tuple[str, ...] = ()
-    derive: Callable[..., Any] | None = None
+    tolerance: float = 0.0  # How far it may differ, over its maximum, when it is computed again.
+    sources: tuple[str, ...] = ()  # Maps that it is derived from.
+    derive: Callable[..., Any] | None = None  # Makes it of the pixels of `sources`.
 
     @property
     def axes(self) -> tuple[str, ...]:

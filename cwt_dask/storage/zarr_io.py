@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import zarr
@@ -16,10 +18,6 @@ from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.paths import STORAGE_OPTIONS, is_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
-    from pathlib import Path
-
     from zarr.abc.store import Store
     from zarr.core.buffer import Buffer
 
@@ -62,10 +60,7 @@ def described(fill: Callable[[zarr.Group], None], **attributes: Any) -> dict[str
 def parsed(description: bytes) -> dict[str, Any]:
     """What Zarr takes from a file that describes a group or an array.
 
-    Raises
-    ------
-    Exception
-        One of `MALFORMED` if it describes none.
+    Raises Exception: one of `MALFORMED` if it describes none.
     """
     files = {"zarr.json": default_buffer_prototype().buffer.from_bytes(description)}
     found: dict[str, Any] = zarr.open(MemoryStore(files), mode="r", zarr_format=3).metadata.to_dict()

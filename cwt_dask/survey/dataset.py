@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.image import celestial_of
 from cwt_dask.cwt.inputs import is_dataset, maps_of
 from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.survey.wcs import celestial_header, same_sky
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
 log = logging.getLogger(__name__)
 

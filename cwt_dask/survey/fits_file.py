@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import warnings
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
@@ -14,13 +16,7 @@ from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.storage.paths import backend_of
 from cwt_dask.survey.headers import check_headers, damage_named
-from cwt_dask.survey.source import HDU_OR_BAND
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from cwt_dask.survey.source import PlaneSource
+from cwt_dask.survey.source import HDU_OR_BAND, PlaneSource
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _FITS_MAGIC = b"SIMPLE"
@@ -49,10 +45,7 @@ class FitsFile:
     def open(cls, path: Path) -> Iterator[FitsFile]:
         """Open a file and read the headers of all its HDUs.
 
-        Raises
-        ------
-        SurveyError
-            If it cannot be read, is empty, no FITS file, or shorter than its headers say.
+        Raises SurveyError if it cannot be read, is empty, no FITS file, or shorter than its headers say.
         """
         opened = _state(path)
         gzipped = _is_gzipped(path)
@@ -68,10 +61,7 @@ class FitsFile:
     def refuse_changed(self) -> None:
         """Refuse a file that was written to, or replaced, since it was opened: its content may be of two versions.
 
-        Raises
-        ------
-        SurveyError
-            If it was.
+        Raises SurveyError if it was.
         """
         if _state(self.path) != self._opened:
             raise SurveyError(f"{self.path} changed while it was read: wait until it is written, and start again")
@@ -79,10 +69,7 @@ class FitsFile:
     def find(self, plane: PlaneSource) -> Any:
         """Find the HDU of a plane; None where there is none and none is required.
 
-        Raises
-        ------
-        SurveyError
-            If there is none, or several images have its name.
+        Raises SurveyError if there is none, or several images have its name.
         """
         with damage_named(f"{self.path} is damaged"):
             hdu = self._named(plane)

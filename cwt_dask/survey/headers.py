@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from astropy.utils.exceptions import AstropyWarning
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _BLOCK, _CARD = 2880, 80
 # A hundred thousand cards.
@@ -35,10 +33,7 @@ def damage_named(what: str, remedy: str = "get the file again") -> Iterator[None
 
     Their warnings, one for every card that breaks the standard, are suppressed.
 
-    Raises
-    ------
-    SurveyError
-        Saying what is wrong, why, and what to do.
+    Raises SurveyError, saying what is wrong, why, and what to do.
     """
     try:
         with warnings.catch_warnings():
@@ -56,10 +51,7 @@ def check_headers(path: Path, handle: Any) -> None:
 
     Data that break off are not looked for.
 
-    Raises
-    ------
-    SurveyError
-        If a header has no end, or impossible numbers of axes, columns or bytes.
+    Raises SurveyError if a header has no end, or impossible numbers of axes, columns or bytes.
     """
     for number, cards in enumerate(_headers(path, handle)):
         for keyword, most in _MOST.items():

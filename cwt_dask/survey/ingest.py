@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import Any
 
 from astropy.units import Unit
 
@@ -18,17 +19,11 @@ from cwt_dask.survey.strips import OpenSurvey
 from cwt_dask.survey.wcs import closes_circle, pixel_scale, repeats_edge_column, wcs_from_text
 from cwt_dask.survey.writer import StoreWriter
 
-if TYPE_CHECKING:
-    from os import PathLike
-
 
 def scan(source: SurveySource) -> SurveyStatistics:
     """Check and measure a survey, as `ingest` does; nothing is written.
 
-    Raises
-    ------
-    SurveyError
-        If the survey cannot be analysed.
+    Raises SurveyError if the survey cannot be analysed.
     """
     with OpenSurvey.open(source) as survey:
         census = Census()

@@ -21,21 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle of a map.
+    """A rectangle of a map."""
 
-    Attributes
-    ----------
-    box : Box
-        Its pixels; where the columns of the map close the circle, they count on beyond its edge.
-    ring : bool
-        Whether they do.
-    header_text : str
-        FITS cards of the WCS of these pixels, one a line.
-    """
-
-    box: Box
-    ring: bool
-    header_text: str
+    box: Box  # Its pixels; where the columns of the map close the circle, they count on beyond its edge.
+    ring: bool  # Whether they do.
+    header_text: str  # FITS cards of the WCS of these pixels, one a line.
 
     @classmethod
     def of(

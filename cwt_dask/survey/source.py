@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
 
 from cwt_dask.config.options import SourceOptions
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.storage.paths import as_path, exists
 
-if TYPE_CHECKING:
-    from os import PathLike
-    from pathlib import Path
-
-    Band = int | Literal["sum"] | None
+Band = int | Literal["sum"] | None
 
 _FILE_AND_HDU = re.compile(r"(?P<file>.+)\[(?P<hdu>[^\[\]]+)\]")
 # No file has more of them.
@@ -24,24 +22,12 @@ HDU_OR_BAND = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True)
 class PlaneSource:
-    """Where one plane is found.
+    """Where one plane is found."""
 
-    Attributes
-    ----------
-    path : Path
-        The FITS file.
-    hdu : str
-        Name (EXTNAME, in any case) or number of the HDU.
-    only_image_will_do : bool
-        Whether the file's only image is meant where no HDU has that name.
-    required : bool
-        Whether its absence is an error.
-    """
-
-    path: Path
-    hdu: str
-    only_image_will_do: bool = False
-    required: bool = True
+    path: Path  # The FITS file.
+    hdu: str  # Name (EXTNAME, in any case) or number of the HDU.
+    only_image_will_do: bool = False  # Whether the file's only image is meant where no HDU has that name.
+    required: bool = True  # Whether its absence is an error.
 
     @classmethod
     def parse(cls, text: str | PathLike[str], name: str) -> PlaneSource:

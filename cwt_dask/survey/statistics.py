@@ -5,19 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.errors import SurveyError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.survey.strips import Strip
+from cwt_dask.survey.strips import Strip
 
 # Below this share of Poisson's, the scatter of neighbours is no chance: it is 10 standard deviations off for the least
 # number of counts that is judged.
@@ -30,49 +26,25 @@ _LARGEST = 2.0**53
 
 @dataclass(frozen=True)
 class SurveyStatistics:
-    """What is known of a survey before it is analysed.
+    """What is known of a survey before it is analysed."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Rows and columns.
-    n_valid : int
-        Pixels that are used.
-    n_masked : int
-        Pixels that are not used: ``n_off_sky``, ``n_nan`` and, the rest, those on the sky that MASK excludes.
-    n_off_sky : int
-        Pixels without a sky position in this projection, with any value and any MASK.
-    n_nan : int
-        Pixels on the sky that MASK would have used, with counts or background NaN.
-    brightest : float
-        Largest valid value of counts or background, in counts a pixel.
-    counts_sum, background_sum : float
-        Sums over the valid pixels, in counts.
-    digest : str
-        SHA-256 of the shape, the WCS cards, the exposure's unit and the values of all planes (masked pixels being 0);
-        independent of format, byte order and compression of the files.
-    pixel_scale_deg : float
-        Pixel size at the map's centre, in degrees.
-    wraps : bool
-        Whether the columns close a circle of 360 deg, so that the last is the first one's neighbour.
-    warnings : tuple of str
-        What a user should know of these data.
-    exposure_unit : str
-        Unit of the exposure, as astropy reads it; empty where there is no exposure, or none that says its unit.
-    """
-
-    shape: tuple[int, int]
-    n_valid: int
+    shape: tuple[int, int]  # Rows and columns.
+    n_valid: int  # Pixels that are used.
+    # Pixels that are not used: ``n_off_sky``, ``n_nan`` and, the rest, those on the sky that MASK excludes.
     n_masked: int
-    n_off_sky: int
-    n_nan: int
-    brightest: float
+    n_off_sky: int  # Pixels without a sky position in this projection, with any value and any MASK.
+    n_nan: int  # Pixels on the sky that MASK would have used, with counts or background NaN.
+    brightest: float  # Largest valid value of counts or background, in counts a pixel.
+    # Sums over the valid pixels, in counts.
     counts_sum: float
     background_sum: float
+    # SHA-256 of the shape, the WCS cards, the exposure's unit and the values of all planes (masked pixels being 0);
+    # independent of format, byte order and compression of the files.
     digest: str
-    pixel_scale_deg: float
-    wraps: bool
-    warnings: tuple[str, ...]
+    pixel_scale_deg: float  # Pixel size at the map's centre, in degrees.
+    wraps: bool  # Whether the columns close a circle of 360 deg, so that the last is the first one's neighbour.
+    warnings: tuple[str, ...]  # What a user should know of these data.
+    # Unit of the exposure, as astropy reads it; empty where there is no exposure, or none that says its unit.
     exposure_unit: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,10 +142,7 @@ class Census:
     def check(self, where: Mapping[str, str]) -> None:
         """Refuse what cannot be analysed; `where` is HDU and file of each plane, for messages.
 
-        Raises
-        ------
-        SurveyError
-            If a used pixel is negative, infinite or absurdly large, or no pixel is used.
+        Raises SurveyError if a used pixel is negative, infinite or absurdly large, or no pixel is used.
         """
         if self.faults:
             fault = next(iter(self.faults.values()))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask.array
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
-from cwt_dask.geometry.tiling import on_map
+from cwt_dask.geometry.tiling import Box, on_map
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.storage.paths import as_path, exists
 from cwt_dask.storage.zarr_io import MALFORMED, open_group
@@ -22,13 +25,7 @@ from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.wcs import wcs_from_text
 
 if TYPE_CHECKING:
-    from os import PathLike
-    from pathlib import Path
-
     from astropy.wcs import WCS
-    from numpy.typing import NDArray
-
-    from cwt_dask.geometry.tiling import Box
 
 CHUNK = 1024
 KIND = "cwt_dask survey"
@@ -38,22 +35,13 @@ VERSION = 5
 
 @dataclass(frozen=True)
 class Window:
-    """The pixels of one tile's box.
+    """The pixels of one tile's box."""
 
-    Attributes
-    ----------
-    counts, background : ndarray of float64
-        (y, x), counts a pixel; 0 where not valid.
-    valid : ndarray of bool
-        (y, x), whether the pixel lies in the window and the map and is not masked.
-    digest : str
-        SHA-256 of the pixels as read, as `Survey.digest_window` gives it; empty where it was not asked for.
-    """
-
+    # (y, x), counts a pixel; 0 where not valid.
     counts: NDArray[np.float64]
     background: NDArray[np.float64]
-    valid: NDArray[np.bool_]
-    digest: str
+    valid: NDArray[np.bool_]  # (y, x), whether the pixel lies in the window and the map and is not masked.
+    digest: str  # SHA-256 of the pixels as read, as `Survey.digest_window` gives it; empty where it was not asked for.
 
     def close(self) -> None:
         """Give back all arrays."""

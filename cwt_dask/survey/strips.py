@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.fits_plane import FitsPlane
+from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.wcs import celestial_header, on_sky, same_sky, wcs_from_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.survey.source import SurveySource
 
 # A strip takes some 8 MB a plane as float64, however wide the map is.
 _STRIP_PIXELS = 2**20
@@ -43,37 +39,20 @@ _COMBINE: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Strip:
-    """Some rows of all planes, free of NaN.
+    """Some rows of all planes, free of NaN."""
 
-    Attributes
-    ----------
-    y0 : int
-        The first row.
-    counts, background : ndarray
-        (rows, columns), counts a pixel, in the file's type; 0 where masked.
-    exposure : ndarray or None
-        (rows, columns), in the file's type and unit; 0 where it was NaN, infinite or negative.
-    mask : ndarray of uint8
-        (rows, columns), 1 where the pixel is used.
-    n_off_sky : int
-        Pixels off the sky, all of them masked.
-    counts_off_sky : ndarray of float64
-        (pixels,), what was above 0 of the counts that are masked because they lie off the sky, not by MASK.
-    n_nan : int
-        Pixels masked because counts or background are NaN, neither by MASK nor because they lie off the sky.
-    n_bad_exposure : int
-        Used pixels with an exposure that was NaN, infinite or negative.
-    """
-
-    y0: int
+    y0: int  # The first row.
+    # (rows, columns), counts a pixel, in the file's type; 0 where masked.
     counts: NDArray[Any]
     background: NDArray[Any]
+    # (rows, columns), in the file's type and unit; 0 where it was NaN, infinite or negative.
     exposure: NDArray[Any] | None
-    mask: NDArray[np.uint8]
-    n_off_sky: int
+    mask: NDArray[np.uint8]  # (rows, columns), 1 where the pixel is used.
+    n_off_sky: int  # Pixels off the sky, all of them masked.
+    # (pixels,), what was above 0 of the counts that are masked because they lie off the sky, not by MASK.
     counts_off_sky: NDArray[np.float64]
-    n_nan: int
-    n_bad_exposure: int
+    n_nan: int  # Pixels masked because counts or background are NaN, neither by MASK nor because they lie off the sky.
+    n_bad_exposure: int  # Used pixels with an exposure that was NaN, infinite or negative.
 
     @classmethod
     def clean(cls, y0: int, raw: Mapping[str, NDArray[Any]], sky: NDArray[np.bool_]) -> Strip:
@@ -119,31 +98,18 @@ class Strip:
 
 @dataclass(frozen=True)
 class OpenSurvey:
-    """A survey's planes, open at their first row.
+    """A survey's planes, open at their first row."""
 
-    Attributes
-    ----------
-    planes : mapping of FitsPlane
-        By name.
-    header_text : str
-        The WCS cards of the counts, one a line.
-    files : tuple of FitsFile
-        Where they are read from.
-    """
-
-    planes: Mapping[str, FitsPlane]
-    header_text: str
-    files: tuple[FitsFile, ...]
+    planes: Mapping[str, FitsPlane]  # By name.
+    header_text: str  # The WCS cards of the counts, one a line.
+    files: tuple[FitsFile, ...]  # Where they are read from.
 
     @classmethod
     @contextmanager
     def open(cls, source: SurveySource) -> Iterator[OpenSurvey]:
         """Open all planes of a survey.
 
-        Raises
-        ------
-        SurveyError
-            If one is missing or cannot be used, or they do not fit together.
+        Raises SurveyError if one is missing or cannot be used, or they do not fit together.
         """
         with ExitStack() as stack:
             files: dict[Path, FitsFile] = {}
@@ -182,10 +148,7 @@ class OpenSurvey:
     def strips(self) -> Iterator[Strip]:
         """Read the survey, once, from its first row to its last.
 
-        Raises
-        ------
-        SurveyError
-            If a file breaks off, or changed meanwhile.
+        Raises SurveyError if a file breaks off, or changed meanwhile.
         """
         n_rows, n_columns = self.shape
         wcs = wcs_from_text(self.header_text)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.storage.paths import backend_of
 from cwt_dask.storage.zarr_io import create_group, flushing_behind
+from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.survey.statistics import SurveyStatistics
-    from cwt_dask.survey.strips import Strip
+from cwt_dask.survey.strips import Strip
 
 
 class StoreWriter:

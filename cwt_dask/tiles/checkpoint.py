@@ -3,47 +3,31 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.stopping import Moments
+from cwt_dask.geometry.tiling import Tile
 from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_rounds
-from cwt_dask.tiles.islands import islands_to_arrays
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from cwt_dask.geometry.tiling import Tile
-    from cwt_dask.storage.layout import RunDir
-    from cwt_dask.tiles.islands import AboveThreshold, Key
+from cwt_dask.tiles.islands import AboveThreshold, Key, islands_to_arrays
 
 
 @dataclass(frozen=True)
 class TileState:
-    """A tile after some iterations.
+    """A tile after some iterations."""
 
-    Attributes
-    ----------
-    state : State
-        In the tile's box.
-    moments : tuple of Moments
-        Of the core's residual after each iteration.
-    converged : bool
-        Whether the tile has stopped by its own variance.
-    seconds : float
-        Time that the blocks before took.
-    """
-
-    state: State
-    moments: tuple[Moments, ...] = ()
-    converged: bool = False
-    seconds: float = 0.0
+    state: State  # In the tile's box.
+    moments: tuple[Moments, ...] = ()  # Of the core's residual after each iteration.
+    converged: bool = False  # Whether the tile has stopped by its own variance.
+    seconds: float = 0.0  # Time that the blocks before took.
 
     @classmethod
     def start(cls, n_scale: int, tile: Tile) -> TileState:

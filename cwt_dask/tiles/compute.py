@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.spectra import kernel_spectra
-from cwt_dask.cwt.state import Field
+from cwt_dask.cwt.state import Detected, Field, State
 from cwt_dask.cwt.step import step
 from cwt_dask.cwt.stopping import stops_at
 from cwt_dask.cwt.workspace import Workspace
+from cwt_dask.geometry.tiling import Tile
+from cwt_dask.planning.job import Job
+from cwt_dask.survey import Window
+from cwt_dask.tiles.checkpoint import TileState
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.state import Detected, State
-    from cwt_dask.geometry.tiling import Tile
-    from cwt_dask.planning.job import Job
-    from cwt_dask.survey import Window
-    from cwt_dask.tiles.checkpoint import TileState
-
-    # Iteration, the iteration at which each pixel joined (scale, y, x), scale index, what is above the threshold: which
-    # of these pixels join the support.
-    Select = Callable[[int, NDArray[np.uint16], int, Detected], NDArray[np.bool_]]
+Select = Callable[[int, NDArray[np.uint16], int, Detected], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
 class TileResult:
-    """What a tile was computed from, and how far.
+    """What a tile was computed from, and how far."""
 
-    Attributes
-    ----------
-    tile : Tile
-        The tile.
-    window : Window
-        The pixels of its box.
-    reached : TileState
-        After the last iteration.
-    """
-
-    tile: Tile
-    window: Window
-    reached: TileState
+    tile: Tile  # The tile.
+    window: Window  # The pixels of its box.
+    reached: TileState  # After the last iteration.
 
     def close(self) -> None:
         """Give back all arrays."""

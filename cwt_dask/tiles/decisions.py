@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cwt_dask.geometry.tiling import Tile, TileGrid
+from cwt_dask.planning.job import Job
 from cwt_dask.storage.atomic import atomic_file
-from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, IslandLabel, StoredIslands
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.geometry.tiling import Tile, TileGrid
-    from cwt_dask.planning.job import Job
-    from cwt_dask.tiles.islands import Key
+from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, IslandLabel, Key, StoredIslands
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """What is known of the islands in a tile's window, in one block of iterations.
+    """What is known of the islands in a tile's window, in one block of iterations."""
 
-    Attributes
-    ----------
-    grid : TileGrid
-        The tiles.
-    tile : Tile
-        The tile that looks.
-    islands : mapping of StoredIslands
-        Of the tiles that have cores in its window, by number.
-    kept : mapping of dict
-        Of the same tiles: by iteration and scale, whether the island of each label is kept.
-    """
-
-    grid: TileGrid
-    tile: Tile
-    islands: Mapping[int, StoredIslands]
+    grid: TileGrid  # The tiles.
+    tile: Tile  # The tile that looks.
+    islands: Mapping[int, StoredIslands]  # Of the tiles that have cores in its window, by number.
+    # Of the same tiles: by iteration and scale, whether the island of each label is kept.
     kept: Mapping[int, Mapping[Key, NDArray[np.bool_]]]
 
     @property

@@ -4,44 +4,32 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.buffers import borrow, give_back
+from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.cwt.state import State
+from cwt_dask.geometry.tiling import Box, Tile, TileGrid
 from cwt_dask.measure.centroids import find_centroids, reach_of
 from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
 from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.checksum import sha256_of_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.kernels import CWTKernels
-    from cwt_dask.cwt.state import State
-    from cwt_dask.geometry.tiling import Box, Tile, TileGrid
-    from cwt_dask.survey import Survey, Window
+from cwt_dask.survey import Survey, Window
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured around pixels that may be peaks, an element each.
+    """What is measured around pixels that may be peaks, an element each."""
 
-    Attributes
-    ----------
-    iteration : ndarray of uint16
-        Iteration of the largest T/E.
-    counts, background : ndarray of float64
-        Sums over their discs.
-    y_centroid, x_centroid, y_error, x_error : ndarray of float64
-        As in `Centroids`.
-    """
-
-    iteration: NDArray[np.uint16]
+    iteration: NDArray[np.uint16]  # Iteration of the largest T/E.
+    # Sums over their discs.
     counts: NDArray[np.float64]
     background: NDArray[np.float64]
+    # As in `Centroids`.
     y_centroid: NDArray[np.float64]
     x_centroid: NDArray[np.float64]
     y_error: NDArray[np.float64]
@@ -54,28 +42,15 @@ class Measured:
 
 @dataclass(frozen=True)
 class Detections:
-    """Pixels of the support of one core.
+    """Pixels of the support of one core."""
 
-    Attributes
-    ----------
-    y, x : ndarray of int64
-        Pixels of the map, in row-major order.
-    significance : ndarray of float64
-        Largest T/E.
-    best_scale : ndarray of int16
-        Index of its scale.
-    maxima : ndarray of int64
-        Which of them may be peaks, as far as this core shows.
-    measured : Measured
-        Around these.
-    """
-
+    # Pixels of the map, in row-major order.
     y: NDArray[np.int64]
     x: NDArray[np.int64]
-    significance: NDArray[np.float64]
-    best_scale: NDArray[np.int16]
-    maxima: NDArray[np.int64]
-    measured: Measured
+    significance: NDArray[np.float64]  # Largest T/E.
+    best_scale: NDArray[np.int16]  # Index of its scale.
+    maxima: NDArray[np.int64]  # Which of them may be peaks, as far as this core shows.
+    measured: Measured  # Around these.
 
     def put(
         self, significance: NDArray[np.float64], best_scale: NDArray[np.int16], box: Box, turn: int | None = None

@@ -7,23 +7,19 @@ joined over the faces of all cores (`merge/islands.py`) they are the islands of 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.loops import label
+from cwt_dask.cwt.state import Criteria, Detected
 from cwt_dask.cwt.step import by_own_peak
 from cwt_dask.cwt.support import island_peaks
+from cwt_dask.geometry.tiling import Box, Tile
 from cwt_dask.storage.maps import SIDES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.state import Criteria, Detected
-    from cwt_dask.geometry.tiling import Box, Tile
 
 # Iteration, and index of the scale.
 Key = tuple[int, int]
@@ -33,21 +29,11 @@ UNKNOWN, DROPPED, KEPT = 0, 1, 2
 
 @dataclass(frozen=True)
 class LocalLabels:
-    """The parts of islands in one core, labelled from 1.
+    """The parts of islands in one core, labelled from 1."""
 
-    Attributes
-    ----------
-    n_pixels : ndarray of int64
-        Pixels of each label.
-    first : ndarray of int64
-        First pixel of each label in row-major order of the whole map, as flat index.
-    faces : dict of ndarray of int32
-        Labels along the four edges of the core, by side; 0 where there is none.
-    """
-
-    n_pixels: NDArray[np.int64]
-    first: NDArray[np.int64]
-    faces: dict[str, NDArray[np.int32]]
+    n_pixels: NDArray[np.int64]  # Pixels of each label.
+    first: NDArray[np.int64]  # First pixel of each label in row-major order of the whole map, as flat index.
+    faces: dict[str, NDArray[np.int32]]  # Labels along the four edges of the core, by side; 0 where there is none.
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, to be stored."""
@@ -113,29 +99,14 @@ class AboveThreshold:
     """Pixels above the threshold in a tile's window, at one iteration and scale.
 
     Only pixels of the map with a window around them as far as the kernels reach are included.
-
-    Attributes
-    ----------
-    pixels : ndarray of int64
-        Flat indices in the tile's box, ascending.
-    kept : ndarray of bool
-        Whether the tile took them into the support.
-    fresh : ndarray of bool
-        Whether they were not in its support before.
-    label : ndarray of int32
-        Label of each pixel in the core, from 1; 0 outside the core.
-    peaks : ndarray of float64
-        Largest T/E of each label.
-    labels : LocalLabels
-        What joins the labels to those of other cores.
     """
 
-    pixels: NDArray[np.int64]
-    kept: NDArray[np.bool_]
-    fresh: NDArray[np.bool_]
-    label: NDArray[np.int32]
-    peaks: NDArray[np.float64]
-    labels: LocalLabels
+    pixels: NDArray[np.int64]  # Flat indices in the tile's box, ascending.
+    kept: NDArray[np.bool_]  # Whether the tile took them into the support.
+    fresh: NDArray[np.bool_]  # Whether they were not in its support before.
+    label: NDArray[np.int32]  # Label of each pixel in the core, from 1; 0 outside the core.
+    peaks: NDArray[np.float64]  # Largest T/E of each label.
+    labels: LocalLabels  # What joins the labels to those of other cores.
 
     def contradicting(self, decided: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Pixels of the box (y, x) where the tile's support is not what it is by decisions on the whole map."""
@@ -201,30 +172,15 @@ def _prefix(key: Key) -> str:
 
 @dataclass
 class WindowFilter:
-    """Decides on islands by a tile's window, and by what is known of the whole map; keeps what it has seen.
+    """Decides on islands by a tile's window, and by what is known of the whole map; keeps what it has seen."""
 
-    Attributes
-    ----------
-    tile : Tile
-        The tile.
-    sound : Box
-        Pixels of the map that are as far from the window's edge as the kernels reach.
-    map_width : int
-        Columns of the map.
-    criteria : Criteria
-        The thresholds.
-    decided : callable or None
-        What is decided on pixels of the box at an iteration and scale (UNKNOWN, DROPPED, KEPT), where anything is.
-    found : dict of AboveThreshold
-        By iteration and scale.
-    """
-
-    tile: Tile
-    sound: Box
-    map_width: int
-    criteria: Criteria
+    tile: Tile  # The tile.
+    sound: Box  # Pixels of the map that are as far from the window's edge as the kernels reach.
+    map_width: int  # Columns of the map.
+    criteria: Criteria  # The thresholds.
+    # What is decided on pixels of the box at an iteration and scale (UNKNOWN, DROPPED, KEPT), where anything is.
     decided: Callable[[Key], NDArray[np.uint8]] | None
-    found: dict[Key, AboveThreshold] = field(default_factory=dict)
+    found: dict[Key, AboveThreshold] = field(default_factory=dict)  # By iteration and scale.
 
     def select(self, iteration: int, joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
         """Select the pixels that join the support.

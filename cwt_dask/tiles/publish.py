@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.cwt.buffers import borrow, give_back
+from cwt_dask.planning.job import Job
 from cwt_dask.storage.ledger import (
     SCHEMA,
     BlockRecord,
@@ -22,19 +24,12 @@ from cwt_dask.storage.ledger import (
 )
 from cwt_dask.storage.maps import publish_core, publish_strips
 from cwt_dask.storage.provenance import batch_job, peak_memory, processor
+from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import write_checkpoint
+from cwt_dask.tiles.compute import TileResult
 from cwt_dask.tiles.detections import detect, write_detections
+from cwt_dask.tiles.islands import AboveThreshold, Key
 from cwt_dask.tiles.quality import trust_flags
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.planning.job import Job
-    from cwt_dask.survey import Survey
-    from cwt_dask.tiles.compute import TileResult
-    from cwt_dask.tiles.islands import AboveThreshold, Key
 
 
 def publish_tile(job: Job, survey: Survey, result: TileResult, began: float) -> None:

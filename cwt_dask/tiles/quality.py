@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
-from cwt_dask.geometry.tiling import Box
+from cwt_dask.geometry.tiling import Box, Tile, TileGrid
+from cwt_dask.survey import Survey
 from cwt_dask.trust import Trust
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cwt_dask.geometry.tiling import Tile, TileGrid
-    from cwt_dask.survey import Survey
 
 
 def trust_flags(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cwt_dask.geometry.tiling import Box
+from cwt_dask.geometry.tiling import Box, Tile
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.measure.peaks import find_peaks
 from cwt_dask.measure.poisson import excess_interval
+from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.detections import Detections, Measured, read_detections
@@ -21,47 +25,22 @@ from cwt_dask.tiles.islands import LocalLabels, label_core
 from cwt_dask.tiles.quality import near_any
 from cwt_dask.trust import SourceFlag, Trust
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.geometry.tiling import Tile
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.storage.layout import RunDir
-
 
 @dataclass(frozen=True)
 class Peaks(Measured):
-    """Peaks of one core, as columns.
+    """Peaks of one core, as columns."""
 
-    Attributes
-    ----------
-    y, x : ndarray of int64
-        Pixels of the map.
-    piece : ndarray of int64
-        Local label of the island that holds the peak, 0-based.
-    significance : ndarray of float64
-        Largest T/E.
-    best_scale : ndarray of int64
-        Index of its scale.
-    low, high : ndarray of float64
-        Interval of the excess: `cwt_dask.measure.poisson.excess_interval`.
-    exposure : ndarray of float64
-        Of the peak's pixel; 0 where the survey has none.
-    flags : ndarray of int64
-        Values of `SourceFlag` that follow from what lies nearby.
-    """
-
+    # Pixels of the map.
     y: NDArray[np.int64]
     x: NDArray[np.int64]
-    piece: NDArray[np.int64]
-    significance: NDArray[np.float64]
-    best_scale: NDArray[np.int64]
+    piece: NDArray[np.int64]  # Local label of the island that holds the peak, 0-based.
+    significance: NDArray[np.float64]  # Largest T/E.
+    best_scale: NDArray[np.int64]  # Index of its scale.
+    # Interval of the excess: `cwt_dask.measure.poisson.excess_interval`.
     low: NDArray[np.float64]
     high: NDArray[np.float64]
-    exposure: NDArray[np.float64]
-    flags: NDArray[np.int64]
+    exposure: NDArray[np.float64]  # Of the peak's pixel; 0 where the survey has none.
+    flags: NDArray[np.int64]  # Values of `SourceFlag` that follow from what lies nearby.
 
 
 FIELDS = tuple(field.name for field in fields(Peaks))

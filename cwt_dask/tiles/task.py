@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cwt_dask.cwt.state import State
 from cwt_dask.errors import InputError
+from cwt_dask.geometry.tiling import Tile
+from cwt_dask.planning.job import Job
 from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.ledger import refuse_another_run
 from cwt_dask.storage.maps import publish_history
@@ -17,25 +20,14 @@ from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import TileState, read_checkpoint
 from cwt_dask.tiles.compute import compute
 from cwt_dask.tiles.decisions import open_decisions
-from cwt_dask.tiles.islands import WindowFilter
+from cwt_dask.tiles.islands import IslandLabel, WindowFilter
 from cwt_dask.tiles.publish import publish_checkpoint, publish_tile
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from cwt_dask.cwt.state import State
-    from cwt_dask.geometry.tiling import Tile
-    from cwt_dask.planning.job import Job
-    from cwt_dask.tiles.islands import IslandLabel
 
 
 def run_tile(job: Job, tile_id: int) -> int:
     """Do one tile, and return its number.
 
-    Raises
-    ------
-    InputError
-        If the survey is not the one that the run began with.
+    Raises InputError if the survey is not the one that the run began with.
     """
     began = time.perf_counter()
     tile = job.grid.tile(tile_id)

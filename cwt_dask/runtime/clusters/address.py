@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import distributed
 from distributed.utils import json_load_robust
@@ -14,9 +15,6 @@ from distributed.utils import json_load_robust
 from cwt_dask.errors import InputError
 from cwt_dask.runtime.clusters.versions import refuse_other_versions
 from cwt_dask.storage.paths import exists
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CONNECT_SECONDS = 10
 # Batch systems take their time to start the first worker, and workers to load their libraries from a file system that
@@ -59,10 +57,7 @@ def existing_client(address: str | None, scheduler_file: str | None, **options: 
 def address_in(scheduler_file: str | None) -> str:
     """Address of a scheduler, from the file that it has written.
 
-    Raises
-    ------
-    InputError
-        If there is none.
+    Raises InputError if there is none.
     """
     try:
         return str(json_load_robust(scheduler_file, timeout=CONNECT_SECONDS)["address"])
@@ -76,10 +71,7 @@ def address_in(scheduler_file: str | None) -> str:
 def own_client(n_workers: int, address: str) -> Iterator[distributed.Client]:
     """A client of a scheduler that was started with its workers for this run alone; they end with the run.
 
-    Raises
-    ------
-    InputError
-        As `existing_client`.
+    Raises InputError, as `existing_client`.
     """
     with _connected(address, "the scheduler of this run", {}) as client:
         first = time.monotonic()

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from cwt_dask.config.execution import Execution
 from cwt_dask.runtime.clusters.address import existing_client
+from cwt_dask.runtime.clusters.extras import Connect
 from cwt_dask.runtime.clusters.kubernetes import prepare_pods
 from cwt_dask.runtime.clusters.mpi import n_started, prepare_rank
 from cwt_dask.runtime.clusters.slurm import prepare_slurm
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cwt_dask.config.execution import Execution
-    from cwt_dask.runtime.clusters.extras import Connect
 
 # Kinds that ignore the option `workers`, and what they take instead.
 _WORKERS_OF = {"address": "all workers of the scheduler", "mpi": "all processes of mpirun but two"}

@@ -5,28 +5,22 @@ from __future__ import annotations
 import importlib
 import signal
 import threading
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cwt_dask.errors import InputError, RunError, SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-
     from distributed import Client
 
-    # How to connect to a cluster.
-    Connect = Callable[[], AbstractContextManager[Client]]
+Connect = Callable[[], AbstractContextManager["Client"]]
 
 
 def load(module: str, kind: str) -> Any:
     """Import a library that a kind of cluster needs.
 
-    Raises
-    ------
-    InputError
-        Naming the extra that installs it, if it is missing.
+    Raises InputError, naming the extra that installs it, if it is missing.
     """
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -47,12 +41,7 @@ def options_of(library: str) -> Iterator[threading.Event]:
 
     Yields an event, to be set once it has accepted them, where the block does more than that.
 
-    Raises
-    ------
-    SettingsError
-        If it refuses them.
-    RunError
-        If it fails for another reason.
+    Raises SettingsError if it refuses them. Raises RunError if it fails for another reason.
     """
     accepted = threading.Event()
     try:

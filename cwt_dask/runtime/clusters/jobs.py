@@ -6,18 +6,15 @@ import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import distributed
 
 from cwt_dask.errors import RunError
 from cwt_dask.runtime.clusters.queue import ask_slurm, jobs_in_queue
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.signals import Stop
 
 LOOK_SECONDS = 5.0
 # Jobs that wait are first reported after this time, then after twice the time, and so on.
@@ -75,10 +72,7 @@ class Jobs:
     def look(self) -> None:
         """Compare once, submit jobs in place of those that have ended, and report those that wait.
 
-        Raises
-        ------
-        RunError
-            If no worker is there, and all tries have ended without one.
+        Raises RunError if no worker is there, and all tries have ended without one.
         """
         submitted = dict(self.cluster.workers)
         known = jobs_in_queue()

@@ -5,34 +5,25 @@ Never run on a cluster by this project, which has none: `docs/clusters.md` names
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import distributed
 
+from cwt_dask.config.execution import Execution
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.runtime.clusters.address import OWN_SECONDS, await_workers
 from cwt_dask.runtime.clusters.environment import MEMORY_OF_A_JOB, WORKER_ENVIRONMENT, setting_of_dask
-from cwt_dask.runtime.clusters.extras import load
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from cwt_dask.config.execution import Execution
-    from cwt_dask.runtime.clusters.extras import Connect
+from cwt_dask.runtime.clusters.extras import Connect, load
 
 
 def prepare_pods(execution: Execution) -> Connect:
     """Check what can be checked before a pod is started.
 
-    Raises
-    ------
-    InputError
-        If dask-kubernetes is missing.
-    SettingsError
-        If the user has not agreed to a scheduler without TLS, as dask-kubernetes starts it, or the largest number of
-        pods or their image is not given.
+    Raises InputError if dask-kubernetes is missing. Raises SettingsError if the user has not agreed to a scheduler
+    without TLS, as dask-kubernetes starts it, or the largest number of pods or their image is not given.
     """
     operator = load("dask_kubernetes.operator", "kubernetes")
     if not execution.cluster.plaintext:

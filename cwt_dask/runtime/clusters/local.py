@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import distributed
@@ -11,9 +12,6 @@ import distributed
 from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS
 from cwt_dask.runtime.clusters.extras import options_of
 from cwt_dask.runtime.clusters.tls import security
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @contextmanager

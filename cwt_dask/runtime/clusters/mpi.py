@@ -6,26 +6,23 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import dask
 
+from cwt_dask.config.execution import Execution
 from cwt_dask.errors import InputError
 from cwt_dask.runtime.clusters.address import OWN_SECONDS, own_client
 from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, follow_the_driver
-from cwt_dask.runtime.clusters.extras import load, options_of
+from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.tls import as_configuration, security
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from threading import Event
-
     import distributed
-
-    from cwt_dask.config.execution import Execution
-    from cwt_dask.runtime.clusters.extras import Connect
 
 SCHEDULER, DRIVER = NO_WORKERS = 0, 1
 # Processes of one call take different times to load their libraries.
@@ -35,10 +32,7 @@ PATIENCE_SECONDS = 60
 def prepare_rank(execution: Execution) -> Connect:
     """Be scheduler, driver, or worker, by the rank of this process; only the driver returns.
 
-    Raises
-    ------
-    InputError
-        If dask-mpi is missing, or there are too few processes.
+    Raises InputError if dask-mpi is missing, or there are too few processes.
     """
     dask_mpi = load("dask_mpi", "mpi")
     world = load("mpi4py.MPI", "mpi").COMM_WORLD

@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import psutil
 
@@ -18,28 +18,16 @@ from cwt_dask.runtime.clusters.queue import jobs_in_queue
 from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.driver import this_machine
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 PREFIX = ".cwt-dask-"
 
 
 @dataclass(frozen=True)
 class Maker:
-    """The process that has made such a directory.
+    """The process that has made such a directory."""
 
-    Attributes
-    ----------
-    machine : str
-        Which start of which machine, as `cwt_dask.storage.driver.this_machine` has it.
-    pid : int
-        Number of the process there.
-    cluster, job : str
-        Of SLURM; empty outside of a job.
-    """
-
-    machine: str
-    pid: int
+    machine: str  # Which start of which machine, as `cwt_dask.storage.driver.this_machine` has it.
+    pid: int  # Number of the process there.
+    # Of SLURM; empty outside of a job.
     cluster: str
     job: str
 

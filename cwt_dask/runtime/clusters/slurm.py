@@ -7,32 +7,28 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import distributed
 from dask.utils import parse_bytes
 
+from cwt_dask.config.execution import Execution
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, MEMORY_OF_A_JOB, setting_of_dask
-from cwt_dask.runtime.clusters.extras import load, options_of
+from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.jobs import Jobs, careful, watched
 from cwt_dask.runtime.clusters.private import private_directory
 from cwt_dask.runtime.clusters.queue import ANSWER_SECONDS
 from cwt_dask.runtime.clusters.srun import is_step, prepare_task
 from cwt_dask.runtime.clusters.tls import kept_in, security
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage.paths import backend_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from cwt_dask.config.execution import Execution
-    from cwt_dask.runtime.clusters.extras import Connect
-    from cwt_dask.runtime.progress import Reporter
-    from cwt_dask.runtime.signals import Stop
 
 # Workers end before their walltime, at different times, so that some are always there.
 LIFETIME, STAGGER = 0.85, 0.1
@@ -141,10 +137,7 @@ def _with_defaults(given: Mapping[str, Any], memory_limit: int) -> dict[str, Any
 def lifetime_options(walltime: str) -> list[str]:
     """Options of workers that SLURM would kill after `walltime`, by which they end before.
 
-    Raises
-    ------
-    SettingsError
-        If it is not in SLURM's format.
+    Raises SettingsError if it is not in SLURM's format.
     """
     found = _WALLTIME.fullmatch(str(walltime))
     if not found:

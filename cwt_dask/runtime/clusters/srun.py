@@ -9,30 +9,27 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import dask
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+from cwt_dask.config.execution import Execution
 from cwt_dask.errors import InputError
 from cwt_dask.runtime.clusters.address import address_in, own_client
 from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, follow_the_driver
-from cwt_dask.runtime.clusters.extras import load, options_of
+from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.private import PREFIX, remove_dead, sign
 from cwt_dask.runtime.clusters.tls import as_configuration, only_certificates, security
 from cwt_dask.storage.atomic import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-    from threading import Event
-
     import distributed
-
-    from cwt_dask.config.execution import Execution
-    from cwt_dask.runtime.clusters.extras import Connect
 
 SCHEDULER, DRIVER = NO_WORKERS = 0, 1
 # Tasks of a step start within seconds of each other; on a shared file system, files are seen a little later.
@@ -47,12 +44,8 @@ def is_step() -> bool:
 def prepare_task(execution: Execution, shared: Path) -> Connect:
     """Be scheduler, driver, or worker, by the number of this task; only the driver returns.
 
-    Raises
-    ------
-    InputError
-        If there are too few tasks, or they share no files.
-    SettingsError
-        If dask-jobqueue refuses its options.
+    Raises InputError if there are too few tasks, or they share no files. Raises SettingsError if dask-jobqueue refuses
+    its options.
     """
     n_workers = int(os.environ["SLURM_NTASKS"]) - len(NO_WORKERS)
     if n_workers < 1:

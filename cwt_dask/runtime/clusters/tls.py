@@ -5,13 +5,11 @@ A site that has certificates of its own names them in Dask's configuration, `dis
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import distributed
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # Names in Dask's configuration of attributes of `distributed.Security`.
 _NAMES = {

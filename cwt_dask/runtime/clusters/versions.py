@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from distributed import Client
 
 # What a scheduler and its clients must have in common to understand each other, ...
@@ -23,10 +22,7 @@ def refuse_other_versions(client: Client, where: str) -> None:
     Scheduler and workers must have the same Dask, and the same first two numbers of Python; workers also the same
     libraries that the result depends on. A scheduler needs no cwt_dask.
 
-    Raises
-    ------
-    InputError
-        Naming each that differs, where, and how.
+    Raises InputError, naming each that differs, where, and how.
     """
     found = client.get_versions(packages=list(_OF_THE_RESULT))
     ours = _versions(found["client"])
