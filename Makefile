@@ -17,7 +17,7 @@ demo: .venv/runtime
 
 # What only CI does for its time: each write of a tile fails once, each pixel that changes, damaged runs, measured memory,
 # runs that the version before has left (it needs the repository's history).
-LONG := $(addprefix tests/run/test_,faults.py damage.py memory.py taken_over.py previous_version.py)
+LONG := $(addprefix tests/run/test_,faults.py damage.py memory.py reuse.py previous_version.py)
 
 # What make test leaves out.
 APART := $(LONG) $(addprefix tests/,cluster gammapy browser docs)

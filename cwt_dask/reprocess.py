@@ -1,4 +1,4 @@
-"""A new version of a survey that was analysed before: what has not changed is taken over."""
+"""A new version of a survey that was analysed before: what has not changed is reused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cwt_dask.config.options import Options
 from cwt_dask.config.settings import Settings
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.pipeline.create import open_store
-from cwt_dask.pipeline.reuse import ISLANDS, told, why_compute
+from cwt_dask.pipeline.reuse import NOT_WITH_ISLANDS, reason_to_compute, summary
 from cwt_dask.planning.plan import make_plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import execute
@@ -40,7 +40,7 @@ def reprocess(
 ) -> SurveyRun:
     """Run the detector on a new version of a survey under the settings of an earlier run.
 
-    Tiles whose windows, settings and algorithm version have not changed are taken over without computing. The result
+    Tiles whose windows, settings and algorithm version have not changed are reused. The result
     has the `digest_maps` of a run of the new survey from scratch.
 
     Parameters
@@ -52,7 +52,7 @@ def reprocess(
     client : distributed.Client, optional
         Cluster to run on, as of `run_survey`.
     progress : cwt_dask.runtime.progress.Reporter, optional
-        Where to tell what goes on.
+        Receives messages and progress.
     **options
         Fields of `cwt_dask.execution.Execution`, and where the planes of the survey are found; settings are the old
         run's.
@@ -68,6 +68,23 @@ def reprocess(
         If the earlier run is not finished, or as `run_survey`.
     RunError, InterruptedRun
         As `run_survey`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from astropy.io import fits
+    >>> from cwt_dask import run_survey
+    >>> from cwt_dask.reprocess import reprocess
+    >>> from cwt_dask.simulate import simulate
+    >>> folder = tempfile.mkdtemp()
+    >>> sources = simulate(f"{folder}/survey.fits", (120, 160), seed=1)
+    >>> settings = {"n_scale": 1, "min_scale": 1, "tile_size": 60, "margin": 8, "stopping": "fixed", "max_iter": 1}
+    >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", **settings, workers=0, no_report=True)
+    >>> with fits.open(f"{folder}/survey.fits", mode="update") as hdus:
+    ...     hdus["COUNTS"].data[0, 0] += 1
+    >>> new = reprocess(f"{folder}/survey.fits", f"{folder}/run", f"{folder}/new", workers=0, no_report=True)
+    >>> [run.certificate["digest_maps"] == each.certificate["digest_maps"] for each in (run, new)]
+    [True, False]
     """
     earlier, parsed = _prepare(old_run, options)
     if as_path(new_run).resolve() == earlier.files.path.resolve():
@@ -76,8 +93,8 @@ def reprocess(
         return execute(as_path(path), as_path(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
 
 
-def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLike[str], **options: Any) -> list[str]:
-    """Tell what `reprocess` would take over, and why not the rest; nothing is run, and nothing of it stays.
+def what_would_be_reused(survey: str | PathLike[str], old_run: str | PathLike[str], **options: Any) -> list[str]:
+    """Find what `reprocess` would reuse, and why not the rest: lines of text. Nothing is run, and nothing is kept.
 
     Raises
     ------
@@ -86,17 +103,17 @@ def what_would_be_taken_over(survey: str | PathLike[str], old_run: str | PathLik
     """
     earlier, parsed = _prepare(old_run, options)
     # A disk that holds the earlier run has room for its survey.
-    beside = backend_of(earlier.files.path).on_disk(earlier.files.path.parent)
-    with TemporaryDirectory(prefix=".cwt-dask-", dir=beside) as scratch:
+    near = backend_of(earlier.files.path).on_disk(earlier.files.path.parent)
+    with TemporaryDirectory(prefix=".cwt-dask-", dir=near) as scratch:
         path = as_path(survey)
         if not is_store(path):
             path = ingest(SurveySource.of(path, **parsed.source), Path(scratch, "survey.zarr")).path
         plan = make_plan(parsed.settings, open_store(path, {}).statistics)
-        if plan.settings.significance_island_threshold is not None and plan.grid.has_seams:
-            return [f"nothing can be taken over: {ISLANDS}"]
+        if plan.decides_islands:
+            return [f"nothing can be reused: {NOT_WITH_ISLANDS}"]
         job = plan.job(earlier.files, read_run_id(earlier.files), path)
-        look = partial(why_compute, earlier.files, job)
-        return told({tile: look(tile) for tile in range(plan.grid.n_tiles)})
+        reason = partial(reason_to_compute, earlier.files, job)
+        return summary({tile: reason(tile) for tile in range(plan.grid.n_tiles)})
 
 
 def point_to(link: Path, run: SurveyRun) -> None:
@@ -121,8 +138,6 @@ def _prepare(old_run: str | PathLike[str], options: dict[str, Any]) -> tuple[Sur
     if given := sorted(options.keys() & set(option_names(Settings))):
         raise SettingsError(f"{', '.join(given)}: settings are those of the earlier run, leave them out")
     if options.get("keep_history"):
-        raise SettingsError(
-            "keep_history: tiles that are taken over have no history, leave it out, or run from scratch"
-        )
+        raise SettingsError("keep_history: tiles that are reused have no history, leave it out, or run from scratch")
     settings = {name: value for name, value in asdict(earlier.stored.plan.settings).items() if value is not None}
     return earlier, Options.parse(settings | options)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,6 @@ from cwt_dask.merge.certificate import is_as_sealed
 from cwt_dask.planning.runfile import StoredRun, read_run
 from cwt_dask.products.accessor import Accessor
 from cwt_dask.products.summary import Certificate, run_html
-from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import has_history
@@ -32,19 +29,6 @@ if TYPE_CHECKING:
 
     import zarr
     from astropy.wcs import WCS
-
-
-@dataclass(frozen=True)
-class _Stated:
-    """What readers of a certificate rely on."""
-
-    n_tiles: int
-    n_iter: int
-    coverage: float
-    tiling_exact: bool
-    converged: bool | None
-    seam_model_error: float | None
-    digest_maps: str | None
 
 
 class SurveyRun(Accessor):
@@ -61,6 +45,20 @@ class SurveyRun(Accessor):
     ----------
     files : RunDir
         Paths of the run's files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cwt_dask import SurveyRun, run_survey
+    >>> from cwt_dask.simulate import simulate
+    >>> folder = tempfile.mkdtemp()
+    >>> sources = simulate(f"{folder}/survey.fits", (60, 80), seed=1)
+    >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", max_iter=2, workers=0, no_report=True)
+    >>> run.model.shape, run.promises_kept
+    ((60, 80), True)
+    >>> again = SurveyRun.open(f"{folder}/run")
+    >>> again.certificate["n_tiles"], again.map("trust").dtype
+    (1, dtype('uint8'))
     """
 
     def __init__(self, files: RunDir, stored: StoredRun) -> None:
@@ -79,7 +77,7 @@ class SurveyRun(Accessor):
         Returns
         -------
         SurveyRun
-            The run, finished or not; what it has not got to yet is refused when it is asked for.
+            The run, finished or not: what it has not made yet raises an error when it is asked for.
 
         Raises
         ------
@@ -103,7 +101,7 @@ class SurveyRun(Accessor):
 
     @property
     def model(self) -> dask.array.Array:
-        """Model M in counts per pixel, float64 (y, x). It is not flux: it holds what the iteration has taken up."""
+        """Model M in counts per pixel, float64 (y, x). It is not flux: it holds what the iteration has found."""
         return self.map("model")
 
     @property
@@ -166,7 +164,7 @@ class SurveyRun(Accessor):
         RunError
             If what describes it is damaged; if a finished run has lost some of it, when that is read.
         """
-        # Before the run is finished a chunk that is not there is one that nobody has got to.
+        # Before the run is finished a chunk that is not there is one that is not made yet.
         finished = self.files.certificate.exists()
         try:
             group = open_group(self.files.maps, whole="run" if finished else "")
@@ -174,7 +172,7 @@ class SurveyRun(Accessor):
             others = [] if is_map(found) else map_names(group)
         except (FileNotFoundError, *MALFORMED) as error:
             raise RunError(
-                f"{self.files.maps} is damaged ({shown(error)}): the run's own command mends what describes its arrays"
+                f"{self.files.maps} is damaged ({shown(error)}): the same run command repairs the metadata"
             ) from error
         if not is_map(found):
             raise InputError(f"the run has no map {name}: there are {', '.join(others)}")
@@ -188,6 +186,18 @@ class SurveyRun(Accessor):
         ------
         InputError
             If the run is not finished or keeps no history.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from cwt_dask import run_survey
+        >>> from cwt_dask.simulate import simulate
+        >>> folder = tempfile.mkdtemp()
+        >>> sources = simulate(f"{folder}/survey.fits", (60, 80), seed=1)
+        >>> options = {"keep_history": True, "max_iter": 2, "workers": 0, "no_report": True}
+        >>> history = run_survey(f"{folder}/survey.fits", f"{folder}/run", **options).history
+        >>> len(history), float(history[0].model.sum()), history[2].model.shape
+        (3, 0.0, (60, 80))
         """
         if not has_history(self.files):
             raise InputError(f"{self.files.path} keeps no history: run with --keep-history")
@@ -223,9 +233,9 @@ class SurveyRun(Accessor):
             raise InputError(f"{self.files.path} has no catalogue yet: the run is not finished")
         try:
             return Table.read(self.files.catalogue.read_text(encoding="utf-8"), format="ascii.ecsv")
-        except Exception as error:  # whatever stumbles over the damage: astropy, or YAML below it
+        except Exception as error:  # of astropy, or of YAML below it
             raise RunError(
-                f"{self.files.catalogue} is damaged ({shown(error)}): delete it, and the same run command makes it anew"
+                f"{self.files.catalogue} is damaged ({shown(error)}): delete it: the same run command makes it again"
             ) from error
 
     @property
@@ -240,16 +250,12 @@ class SurveyRun(Accessor):
             If it is damaged.
         """
         certificate = self.read_certificate()
-        # NaN stands for what is missing: it is none of the types.
-        stated = _Stated(**{field.name: certificate.get(field.name, math.nan) for field in fields(_Stated)})
-        if wrong := impossible_fields(stated):
-            raise self._damaged_certificate(f"missing or impossible: {', '.join(wrong)}")
         if not is_as_sealed(certificate):
             raise self._damaged_certificate("it was changed since the run ended")
         return Certificate(certificate)
 
     def read_certificate(self) -> dict[str, Any]:
-        """Read whatever the certificate says; `verify` judges that.
+        """Read what the certificate says, unchecked: `verify` checks it.
 
         Returns
         -------
@@ -273,7 +279,7 @@ class SurveyRun(Accessor):
 
     def _damaged_certificate(self, reason: object) -> RunError:
         return RunError(
-            f"{self.files.certificate} is damaged ({reason}): delete it, and the same run command makes it anew"
+            f"{self.files.certificate} is damaged ({reason}): delete it: the same run command makes it again"
         )
 
     @property

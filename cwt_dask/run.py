@@ -58,6 +58,17 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
     ------
     InputError
         As `run_survey`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cwt_dask.run import plan_survey
+    >>> from cwt_dask.simulate import simulate
+    >>> survey = f"{tempfile.mkdtemp()}/survey.fits"
+    >>> sources = simulate(survey, (120, 160), seed=1)
+    >>> plan = plan_survey(survey, n_scale=1, min_scale=1, tile_size=60)
+    >>> plan.grid.n_tiles, plan.grid.margin, plan.exact
+    (6, 32, True)
     """
     parsed = Options.parse(options)
     with as_file(survey) as path:
@@ -77,7 +88,7 @@ def run_survey(
 ) -> SurveyRun:
     """Run the detector on a survey, tile by tile, and merge.
 
-    On an existing run directory of the same survey and settings it goes on where that stopped.
+    On an existing run directory of the same survey and settings it continues where that stopped.
 
     Parameters
     ----------
@@ -91,7 +102,7 @@ def run_survey(
     client : distributed.Client, optional
         Cluster to run on; its workers must see the same files. By default a local cluster is made for the call.
     progress : cwt_dask.runtime.progress.Reporter, optional
-        Where to tell what goes on; nowhere by default.
+        Receives messages and progress; by default there are none.
     **options
         Fields of `cwt_dask.config.Settings` and `cwt_dask.execution.Execution`, and where the planes of the survey are
         found (counts_hdu, background_hdu, exposure_hdu, mask_hdu, background, exposure, mask, band).
@@ -109,6 +120,18 @@ def run_survey(
         If tiles could not be done.
     InterruptedRun
         If it was asked to stop by a signal (`cwt_dask.runtime.signals.SIGNALS`); what was done is kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cwt_dask import run_survey
+    >>> from cwt_dask.simulate import simulate
+    >>> folder = tempfile.mkdtemp()
+    >>> truth = simulate(f"{folder}/survey.fits", (60, 80), seed=2, n_sources=1)
+    >>> options = {"min_scale": 1.5, "significance_threshold": 6, "workers": 0, "no_report": True}
+    >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", **options)
+    >>> run.certificate["tiling_exact"], run.catalogue["source_id", "x_peak", "y_peak"].as_array().tolist()
+    (True, [(1, 3, 42)])
     """
     if kernels is not None:
         of_kernels = {
@@ -133,9 +156,11 @@ def execute(
     progress: Reporter | None = None,
     earlier: RunDir | None = None,
 ) -> SurveyRun:
-    """Carry out a run; tiles that an earlier run has done and that would come out the same are taken over."""
+    """Carry out a run; tiles that an earlier run has done and that would come out the same are reused."""
     progress, execution = progress or Reporter(), options.execution
-    stop = Stop(lambda: progress.message("stopping: what is begun is ended first; another signal ends at once"))
+    stop = Stop(
+        lambda: progress.message("stopping: tasks that have started are finished first; another signal ends at once")
+    )
     connect = None if client else prepare_cluster(execution, run_dir, progress, stop)
     with store_errors(), ExitStack() as stack:
         stack.enter_context(stop.on_signals())

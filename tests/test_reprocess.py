@@ -1,4 +1,4 @@
-"""A new version of a survey: what has not changed is taken over, and nobody can tell."""
+"""A new version of a survey: what has not changed is reused, and the result is that of a run from scratch."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from cwt_dask import run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.inspection.compare import compare_runs, describe
-from cwt_dask.reprocess import point_to, reprocess, what_would_be_taken_over
+from cwt_dask.reprocess import point_to, reprocess, what_would_be_reused
 from cwt_dask.results import SurveyRun
 
 
@@ -48,8 +48,8 @@ def test_with_an_island_threshold_all_is_computed(sky, tmp_path):
     words = Words()
     again = reprocess(survey, tmp_path / "a", tmp_path / "b", progress=words, **HERE)
     assert digests(again) == digests(first)
-    assert any("nothing is taken over from" in line for line in words.lines)
-    assert "nothing can be taken over" in what_would_be_taken_over(survey, tmp_path / "a")[0]
+    assert any("nothing is reused from" in line for line in words.lines)
+    assert "nothing can be reused" in what_would_be_reused(survey, tmp_path / "a")[0]
 
 
 def test_what_is_damaged_in_the_earlier_run_is_computed(sky, tmp_path):
@@ -67,7 +67,7 @@ def test_what_is_damaged_in_the_earlier_run_is_computed(sky, tmp_path):
     again = reprocess(survey, files.path, tmp_path / "b", progress=words, **HERE)
     assert digests(again) == expected
     said = "\n".join(words.lines)
-    assert "3 of 6 tiles are taken over" in said
+    assert "3 of 6 tiles are reused" in said
     for reason in ("its maps are not as they were recorded", "no sound record of it", "done under other settings"):
         assert f"1 are computed, {reason}" in said or reason in said
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_reprocessed_is_refused(old, corner, tmp_path):
     survey = version(corner, tmp_path / "new.fits")
     with pytest.raises(SettingsError, match="max_iter, tol: settings are those of the earlier run, leave them out"):
         reprocess(survey, old.files.path, tmp_path / "new", tol=1, max_iter=2)
-    with pytest.raises(SettingsError, match="keep_history: tiles that are taken over have no history"):
+    with pytest.raises(SettingsError, match="keep_history: tiles that are reused have no history"):
         reprocess(survey, old.files.path, tmp_path / "new", keep_history=True)
     unfinished = old.files.certificate.rename(tmp_path / "certificate.json")
     try:
@@ -106,14 +106,14 @@ def test_on_the_command_line(old, corner, tmp_path, folder, capsys):
     arguments = ["reprocess", str(survey), str(old.files.path), str(tmp_path / "new"), "--workers=0", "--fits=no"]
     before = sorted(folder.iterdir())
     assert main([*arguments, "--dry-run"]) == 0
-    assert "15 of 16 tiles are taken over" in capsys.readouterr().out
+    assert "15 of 16 tiles are reused" in capsys.readouterr().out
     assert not (tmp_path / "new").exists()
     assert sorted(folder.iterdir()) == before
     # What cannot be pointed from is refused before anything is computed.
     assert main([*arguments, "--current", str(survey)]) == 2
     assert not (tmp_path / "new").exists()
     assert main([*arguments, "--current", str(tmp_path / "current")]) == 0
-    assert "15 of 16 tiles are taken over" in capsys.readouterr().out
+    assert "15 of 16 tiles are reused" in capsys.readouterr().out
     assert (tmp_path / "current").resolve() == tmp_path / "new"
     assert main(["compare", str(old.files.path), str(tmp_path / "current")]) == 0
     said = capsys.readouterr().out

@@ -19,7 +19,7 @@ from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import scope, verify_run
 from cwt_dask.products.summary import describe_plan, describe_run
 from cwt_dask.report import write_report
-from cwt_dask.reprocess import point_to, reprocess, what_would_be_taken_over
+from cwt_dask.reprocess import point_to, reprocess, what_would_be_reused
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
 from cwt_dask.runtime.clusters.mpi import wait_for_the_first
@@ -84,7 +84,7 @@ def _run(survey: str, run_dir: str, **_: Any) -> int:
 @click.argument("survey")
 @click.argument("old_run")
 @click.argument("new_run")
-@click.option("--dry-run", is_flag=True, help="Print what would be reused and what computed; nothing is run.")
+@click.option("--dry-run", is_flag=True, help="Show what would be reused and what computed; nothing is run.")
 @click.option("--current", metavar="LINK", help="Symbolic link to point to NEW_RUN, if every promise is kept.")
 @declared_options(SourceOptions, Execution)
 @_config
@@ -97,7 +97,7 @@ def _reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: 
     """
     given = _given()
     if dry_run:
-        _print(what_would_be_taken_over(survey, old_run, **given))
+        _print(what_would_be_reused(survey, old_run, **given))
         return 0
     if current:
         # Not only when all is computed.

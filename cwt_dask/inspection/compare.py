@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Columns by which a source that is in both may have changed, and how far they may differ by rounding alone.
 MEASURED = ("significance", "scale", "counts", "background")
 RELATIVE = 1e-6
-# In words, more sources than these are counted, not named.
+# More sources than these are counted, not named.
 MOST_NAMED = 20
 
 
@@ -75,7 +75,7 @@ def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
 
 
 def describe(found: RunComparison) -> list[str]:
-    """In words, a line each; of many sources the first."""
+    """Summarize a comparison in lines of text; of many sources the first."""
     lines = [f"maps     {'the same to the bit' if found.same_maps else 'differ'}"]
     if not found.same_maps:
         lines += [f"         {name}: at most {value:.1e} of the largest" for name, value in found.differences.items()]

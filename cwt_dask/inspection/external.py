@@ -1,4 +1,4 @@
-"""Positions and names of the sources of somebody else's catalogue, from any table that astropy reads."""
+"""An external catalogue: positions and names of its sources, from any table that astropy reads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WITH_HDU = re.compile(r"(?P<file>.+)\[(?P<hdu>[^\[\]]+)\]")
 
 
 @dataclass(frozen=True)
-class Counterparts:
+class ExternalCatalogue:
     """Sources of a catalogue that have a position.
 
     Attributes
@@ -59,13 +59,13 @@ class Counterparts:
     n_without_position: int
 
 
-def read_counterparts(catalogue: str | PathLike[str]) -> Counterparts:
+def read_external_catalogue(catalogue: str | PathLike[str]) -> ExternalCatalogue:
     """Read a catalogue.
 
     Parameters
     ----------
     catalogue : path-like
-        Table in any format that astropy tells by itself (FITS, VOTable, ECSV, CSV, ...), of a FITS file the first, or
+        Table in any format that astropy recognizes (FITS, VOTable, ECSV, CSV, ...), of a FITS file the first, or
         ``FILE[HDU]``. Positions are columns of coordinates, or two that are named as in `POSITIONS`.
 
     Raises
@@ -78,7 +78,7 @@ def read_counterparts(catalogue: str | PathLike[str]) -> Counterparts:
     known = np.isfinite(sky.ra.deg)
     if not known.any():
         raise InputError(f"{catalogue} has no source with a position in {columns}")
-    return Counterparts(
+    return ExternalCatalogue(
         label=str(catalogue).rpartition("/")[2],
         names=_names(table)[known],
         sky=sky[known],
@@ -95,7 +95,7 @@ def _read(path: str) -> Table:
             return Table.read(path) if part is None else _read_hdu(**part.groupdict())
     except InputError:
         raise
-    except Exception as error:  # whatever stumbles: each of astropy's readers has errors of its own
+    except Exception as error:  # each of astropy's readers has errors of its own
         raise InputError(
             f"{path} cannot be read as a table ({shown(error)}): give a catalogue, or FILE[HDU]"
         ) from error
@@ -154,7 +154,7 @@ def _degrees(columns: list[Any], frame: str) -> list[NDArray[np.float64]]:
     if len(columns) == 1:
         try:
             sky = columns[0].icrs
-        except Exception as error:  # whatever stumbles: frames that need a place and a time, such as the horizon's
+        except Exception as error:  # some frames need a place and a time, such as the horizon's
             raise ValueError(f"frame {columns[0].frame.name} cannot be turned into ICRS") from error
         return [angle.filled(np.nan) if isinstance(angle, Masked) else angle for angle in (sky.ra.deg, sky.dec.deg)]
     # Of longitudes, only those that go with the Earth's turning are written in hours.

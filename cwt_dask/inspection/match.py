@@ -1,4 +1,4 @@
-"""Sources of a run beside those of another catalogue: which belong together, and how many would by chance."""
+"""Sources of a run matched with an external catalogue: which belong together, and how many would by chance."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from cwt_dask.errors import InputError
-from cwt_dask.inspection.external import Counterparts, read_counterparts
+from cwt_dask.inspection.external import ExternalCatalogue, read_external_catalogue
 from cwt_dask.merge.certificate import sealed
 from cwt_dask.products.files import digest_catalogue, digest_products, write_associations, write_catalogue
 from cwt_dask.runtime.signals import Stop
@@ -42,24 +42,24 @@ class Match:
 
     Attributes
     ----------
-    counterparts : Counterparts
+    external : ExternalCatalogue
         The other catalogue.
     radius : float
         In degrees.
     inside : ndarray of bool
-        Which counterparts lie on pixels of the map that take part.
+        Which of its sources lie on pixels of the map that take part.
     nearest : ndarray of int64
-        Of each source of the run, the nearest counterpart; -1 where none is within the radius.
+        Of each source of the run, the nearest of the other catalogue; -1 where none is within the radius.
     separation : ndarray of float64
         Its distance in degrees, NaN where there is none.
     found : ndarray of bool
-        Which counterparts have a source within the radius.
+        Which of its sources have one of the run within the radius.
     chance_associated, chance_found : float
-        Share of the sources that are associated, and of the counterparts that are found, at those of their shifted
+        Share of the run's sources that are associated, and of the others that are found, at those of their shifted
         positions that lie inside; NaN where none does.
     """
 
-    counterparts: Counterparts
+    external: ExternalCatalogue
     radius: float
     inside: NDArray[np.bool_]
     nearest: NDArray[np.int64]
@@ -70,7 +70,16 @@ class Match:
 
 
 def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float) -> Match:
-    """Match a finished run's sources with a catalogue, nearest within a radius in degrees; nothing is written.
+    """Match a finished run's sources with a catalogue; nothing is written.
+
+    Parameters
+    ----------
+    run : SurveyRun
+        The run.
+    catalogue : path-like
+        As of `read_external_catalogue`.
+    radius : float
+        Largest distance in degrees; within it the nearest is taken.
 
     Raises
     ------
@@ -79,34 +88,34 @@ def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float) -> 
     """
     if not 0 < radius <= LARGEST_RADIUS:
         raise InputError(f"radius is {radius:g}: it must be an angle above 0 and of at most {LARGEST_RADIUS:g} deg")
-    counterparts = read_counterparts(catalogue)
+    external = read_external_catalogue(catalogue)
     rows = run.catalogue
     sky = SkyCoord(rows["ra"], rows["dec"], unit="deg")
-    nearest, separation = _nearest(sky, counterparts.sky)
+    nearest, separation = _nearest(sky, external.sky)
     within = separation <= radius
-    inside = _inside(run, counterparts.sky)
+    inside = _inside(run, external.sky)
     return Match(
-        counterparts=counterparts,
+        external=external,
         radius=radius,
         inside=inside,
         nearest=np.where(within, nearest, -1),
         separation=np.where(within, separation, np.nan),
-        found=_nearest(counterparts.sky, sky)[1] <= radius,
-        chance_associated=_by_chance(run, sky, counterparts.sky, radius),
-        chance_found=_by_chance(run, counterparts.sky, sky, radius),
+        found=_nearest(external.sky, sky)[1] <= radius,
+        chance_associated=_by_chance(run, sky, external.sky, radius),
+        chance_found=_by_chance(run, external.sky, sky, radius),
     )
 
 
 def describe_match(found: Match) -> list[str]:
-    """In words, a line each."""
+    """Summarize a match in lines of text."""
     n, n_associated = len(found.nearest), int((found.nearest >= 0).sum())
     n_inside, n_found = int(found.inside.sum()), int((found.found & found.inside).sum())
     by_chance = _expected(found.chance_associated, n, found.radius)
     found_by_chance = _expected(found.chance_found, n_inside, found.radius)
-    left_out = found.counterparts.n_without_position
+    left_out = found.external.n_without_position
     also = f"; {left_out} more have no position" if left_out else ""
     return [
-        f"catalogue      {found.counterparts.label}: {len(found.inside)} sources, {n_inside} inside the map{also}",
+        f"catalogue      {found.external.label}: {len(found.inside)} sources, {n_inside} inside the map{also}",
         f"radius         {found.radius:g} deg",
         f"associated     {n_associated} of {n} sources; by chance {by_chance}",
         f"found          {n_found} of the {n_inside} inside; by chance {found_by_chance}",
@@ -120,21 +129,21 @@ def _expected(share: float, n: int, radius: float) -> str:
 
 
 def associate(run: SurveyRun, found: Match) -> None:
-    """Write associations beside the catalogue, and into all its files: columns `assoc_name` and `assoc_sep`.
+    """Write associations into their own file, and as columns `assoc_name` and `assoc_sep` into all of the catalogue.
 
-    Those of an earlier match are replaced. The certificate is sealed anew: it vouches for these files, too.
+    Those of an earlier match are replaced. The certificate is sealed again: it covers these files, too.
     """
     files = run.files
     with backend_of(files.path).hold(files, Stop().ask):
         rows, certificate = run.catalogue, run.certificate
         associated = found.nearest >= 0
-        names, sky = found.counterparts.names[found.nearest], found.counterparts.sky[found.nearest]
+        names, sky = found.external.names[found.nearest], found.external.sky[found.nearest]
         rows["assoc_name"] = np.where(associated, names, "")
         rows["assoc_sep"] = np.round(found.separation, 7)
         rows["assoc_sep"].unit = units.deg
-        rows["assoc_name"].description = f"Nearest source within {found.radius:g} deg in {found.counterparts.label}"
+        rows["assoc_name"].description = f"Nearest source within {found.radius:g} deg in {found.external.label}"
         rows["assoc_sep"].description = "Its distance"
-        rows.meta |= {"ASSOC": found.counterparts.label, "ASSOCRAD": found.radius}
+        rows.meta |= {"ASSOC": found.external.label, "ASSOCRAD": found.radius}
         # Neither FITS headers nor JSON have a NaN; an earlier match may have left a number.
         rows.meta.pop("ASSOCBYC", None)
         if math.isfinite(found.chance_associated):

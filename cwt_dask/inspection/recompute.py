@@ -80,6 +80,13 @@ class Comparison:
 def draw_tiles(n_tiles: int, n_wanted: int, seed: int) -> list[int]:
     """Draw tiles at random without replacement; all, where there are no more than are wanted.
 
+    Parameters
+    ----------
+    n_tiles, n_wanted : int
+        How many there are and how many are wanted.
+    seed : int
+        Decides which.
+
     Raises
     ------
     SettingsError
@@ -104,6 +111,15 @@ def recompute_tile(run: SurveyRun, tile_id: int, n_iter: int) -> Comparison:
     """Make a tile again with a wider margin, to the iteration at which it ended, and compare its core.
 
     Islands with pixels beyond the window that the tile itself had are taken as published, unless their peak decides.
+
+    Parameters
+    ----------
+    run : SurveyRun
+        The run.
+    tile_id : int
+        The tile.
+    n_iter : int
+        At which iteration it ended.
     """
     plan = run.stored.plan
     grid = wider_grid(plan)

@@ -105,9 +105,9 @@ class Iteration:
         if not self._state().complete:
             # What it says is not so any more, and flags of tiles that are done again have to be set again.
             self.files.certificate.unlink(missing_ok=True)
-            self.blocks = {block: self._check(block) for block in self.files.begun_blocks}
+            self.blocks = {block: self._check(block) for block in reversed(self.files.begun_blocks)}
         n_ends = 0
-        while block := next_block(self._state()):
+        while block := self._next():
             n_ends += block.ends
             if n_ends > MOST_ENDS:
                 raise RunError(
@@ -137,30 +137,29 @@ class Iteration:
         return self.run.files
 
     @property
-    def _judges_islands(self) -> bool:
-        return self.plan.settings.significance_island_threshold is not None and self.plan.grid.has_seams
-
-    @property
     def _tiles(self) -> range:
         return range(self.plan.grid.n_tiles)
 
+    def _next(self) -> Block | None:
+        state = self._state()
+        if state.may_look_ahead:
+            tiles, scatter = self._look_ahead
+            state = replace(state, look_ahead=tuple(tiles), scatter=scatter)
+        return next_block(state)
+
     def _state(self) -> RunState:
         plan = self.plan
-        state = RunState(
+        return RunState(
             settings=plan.settings,
             n_tiles=plan.grid.n_tiles,
             waits=plan.waits,
-            judges_islands=self._judges_islands,
+            decides_islands=plan.decides_islands,
             published=self.published,
             blocks={end: found.records for end, found in self.blocks.items()},
             torn=frozenset(end for end, found in self.blocks.items() if found.torn),
             settled=self.settled.stop if self.settled else 0,
             lists_open_islands=self.files.open_islands(plan.settings.max_iter).exists(),
         )
-        if state.may_look_ahead:
-            tiles, scatter = self._look_ahead
-            return replace(state, look_ahead=tuple(tiles), scatter=scatter)
-        return state
 
     @cached_property
     def _look_ahead(self) -> tuple[list[int], float]:
@@ -195,7 +194,7 @@ class Iteration:
         if block.publishes:
             ours = self.published.keys() | set(block.tiles)
             self.published = {tile: record for tile, record in self._records().items() if tile in ours}
-        if block.keeps and self._judges_islands:
+        if block.keeps and self.plan.decides_islands:
             self._settle(job)
         if block.keeps:
             self.blocks[block.stop] = _Checkpoints(self._at_end_of(block.stop))
@@ -251,7 +250,7 @@ class Iteration:
     def _check(self, block: int) -> _Checkpoints:
         """Look at the checkpoints of a block, and remove what is not as recorded."""
         records = read_block_records(self.files.ledger, block)
-        most_rounds = block + 2 if self._judges_islands else 1
+        most_rounds = block + 2 if self.plan.decides_islands else 1
         function = partial(sound_rounds, self.files, self.job.run_id, block, most_rounds)
         sound = self.stages.map_tiles(function, records, "checking checkpoints") if records else {}
         for tile, rounds in records.items():

@@ -73,12 +73,12 @@ class RunState:
         How many there are.
     waits : bool
         Whether tiles stop where the whole map does.
-    judges_islands : bool
-        Whether an island may reach from one tile to another, or round a ring, and its peak decides.
+    decides_islands : bool
+        Whether tiles decide on islands together.
     published : mapping of Record
-        Of tiles that are published.
+        By tile, those that are published.
     blocks : mapping of mapping of Record
-        By block, which is called by its last iteration, those of tiles that have a checkpoint there.
+        By block, named by its last iteration, and tile: those with a checkpoint at its end.
     torn : set of int
         Blocks in which a tile has lost a later round of islands: it must begin where the block begins.
     settled : int
@@ -94,7 +94,7 @@ class RunState:
     settings: Settings
     n_tiles: int
     waits: bool
-    judges_islands: bool
+    decides_islands: bool
     published: Mapping[int, Record] = field(default_factory=dict)
     blocks: Mapping[int, Mapping[int, Record]] = field(default_factory=dict)
     torn: frozenset[int] = frozenset()
@@ -110,7 +110,7 @@ class RunState:
             return False
         if self.settings.stopping == "tile":
             # These tiles are published before it is known which islands they leave open.
-            return not self.judges_islands or self.lists_open_islands
+            return not self.decides_islands or self.lists_open_islands
         stop = self.stop_shown_by(self.published) or self.settings.max_iter
         return all(record.n_iter == stop for record in self.published.values())
 
@@ -128,7 +128,7 @@ class RunState:
     @property
     def may_look_ahead(self) -> bool:
         """Whether tiles that look ahead can show how long the first block may be, which is the next."""
-        can = self.waits and not self.judges_islands and self.next_end(0) < self.settings.max_iter
+        can = self.waits and not self.decides_islands and self.next_end(0) < self.settings.max_iter
         return can and not self.published and not self.whole_blocks[1]
 
     def stop_shown_by(self, records: Mapping[int, Record]) -> int | None:
@@ -140,8 +140,8 @@ class RunState:
         settings, earliest = self.settings, float(FIRST_STOP)
         if settings.stopping == "tile":
             return settings.max_iter
-        # Where islands are judged, blocks stay short: a tile that is contradicted does all of its block again.
-        if start and self.waits and not self.judges_islands:
+        # Where islands are decided, blocks stay short: a tile that is contradicted does all of its block again.
+        if start and self.waits and not self.decides_islands:
             earliest = earliest_stop(start, last_change(self.blocks[start]), settings.tol)
         return block_end(start, settings.max_iter, earliest)
 
@@ -156,7 +156,7 @@ def next_block(state: RunState) -> Block | None:
     settings, (_, last) = state.settings, state.whole_blocks
     if stop := _stop_of_published(state, last):
         return _end(state, last if last < stop else 0, stop)
-    if state.waits or state.judges_islands:
+    if state.waits or state.decides_islands:
         return _in_blocks(state)
     stops = settings.stopping != "fixed" and settings.tol > 0
     return _end(state, 0, settings.max_iter, settings.tol if stops else None)
@@ -167,7 +167,7 @@ def _in_blocks(state: RunState) -> Block:
     before, last = state.whole_blocks
     if last == 0:
         return _first_block(state)
-    if state.judges_islands and state.settled != last:
+    if state.decides_islands and state.settled != last:
         return _block(state, before, last)
     stop = state.stop_shown_by(state.blocks[last]) or (last if last == state.settings.max_iter else None)
     if stop is None:
@@ -178,7 +178,7 @@ def _in_blocks(state: RunState) -> Block:
 def _stop_of_published(state: RunState, last: int) -> int | None:
     """Where tiles stop, if published ones alone say so: islands that were decided are not kept so long."""
     settings = state.settings
-    if not state.published or state.judges_islands or settings.stopping != "global":
+    if not state.published or state.decides_islands or settings.stopping != "global":
         return None
     if len(state.published) == state.n_tiles:
         # They were published before it was known where the map stops. Tiles of an earlier run may even have stopped too
@@ -206,10 +206,10 @@ def _first_block(state: RunState) -> Block:
 
 
 def _block(state: RunState, start: int, stop: int) -> Block:
-    """All tiles from one iteration to another; the last block publishes, unless islands are to be judged before."""
+    """All tiles from one iteration to another; the last block publishes, unless islands are to be decided before."""
     last, own_stop = stop == state.settings.max_iter, state.settings.stopping == "tile"
     tol = state.settings.tol if own_stop else None
-    keeps, publishes = not last or state.judges_islands, last and (own_stop or not state.judges_islands)
+    keeps, publishes = not last or state.decides_islands, last and (own_stop or not state.decides_islands)
     tiles = range(state.n_tiles)
     missing = set(_without(tiles, state.blocks.get(stop, {}))) if keeps else set()
     if publishes:
@@ -230,7 +230,7 @@ def _published(state: RunState, stop: int, tol: float | None) -> set[int]:
 
 def _starts(state: RunState, tiles: Iterable[int], start: int, stop: int) -> dict[int, int]:
     """The last checkpoint of each tile that has one, where all others begin from the start."""
-    if start or state.judges_islands:
+    if start or state.decides_islands:
         return {}
     sound = {tile: end for end in sorted(state.blocks) if end <= stop for tile in state.blocks[end]}
     return {tile: sound[tile] for tile in tiles if tile in sound}

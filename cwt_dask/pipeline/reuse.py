@@ -1,4 +1,4 @@
-"""Tiles of an earlier run that would come out the same are taken over into a new one without computing."""
+"""Tiles of an earlier run that would come out the same are reused in a new one without computing."""
 
 from __future__ import annotations
 
@@ -30,19 +30,29 @@ if TYPE_CHECKING:
     from cwt_dask.runtime.stages import Stages
     from cwt_dask.storage.layout import RunDir
 
-# What became of seams and islands is found anew.
-OF_THE_MERGE = Trust.SEAM | Trust.OPEN_ISLAND
+# Seams and islands are compared again.
+_OF_THE_MERGE = Trust.SEAM | Trust.OPEN_ISLAND
 
 # Tiles are named up to here.
 MOST_NAMED = 20
-ISLANDS = "with an island threshold the fates of islands are found by all tiles together"
+_DAMAGED = "its maps are not as they were recorded"
+NOT_WITH_ISLANDS = "with an island threshold islands are decided by all tiles together"
 
 
-def why_compute(earlier: RunDir, job: Job, tile_id: int) -> str:
-    """Why a tile of the earlier run cannot be taken over; empty if it can.
+def reason_to_compute(earlier: RunDir, job: Job, tile_id: int) -> str:
+    """Why a tile of the earlier run cannot be reused; empty if it can.
 
     It would come out the same if its window, the settings and the mathematics are the same; what is there of it must be
     as it was recorded.
+
+    Parameters
+    ----------
+    earlier : RunDir
+        The earlier run.
+    job : Job
+        Of the new run.
+    tile_id : int
+        The tile.
     """
     tile = job.grid.tile(tile_id)
     try:
@@ -53,15 +63,45 @@ def why_compute(earlier: RunDir, job: Job, tile_id: int) -> str:
         return "it was done under other settings"
     if Survey.open(job.survey, ring=job.grid.ring).digest_window(tile.window) != record.input_digest:
         return "the survey has changed in its window"
-    if published_digests(earlier, job.grid, tile_id) != record.chunk_digests:
-        return "its maps are not as they were recorded"
-    return ""
+    return "" if published_digests(earlier, job.grid, tile_id) == record.chunk_digests else _DAMAGED
 
 
-def take_over(earlier: RunDir, job: Job, tile_id: int) -> str:
-    """Take a tile over, if it can be; else tell why not."""
-    reason = why_compute(earlier, job, tile_id)
-    if reason:
+def reuse_tiles(run: SurveyRun, earlier: RunDir, stages: Stages) -> None:
+    """Reuse all tiles that can be and are not done yet, and report why the others are computed.
+
+    Parameters
+    ----------
+    run : SurveyRun
+        The new run.
+    earlier : RunDir
+        The earlier run.
+    stages : Stages
+        Where tiles are done.
+    """
+    job = run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
+    wanted = [tile for tile in range(job.grid.n_tiles) if not run.files.record(tile).exists()]
+    if run.stored.plan.decides_islands:
+        stages.progress.message(f"nothing is reused from {earlier.path}: {NOT_WITH_ISLANDS}")
+        return
+    for line in summary(stages.map_tiles(partial(_reuse_tile, earlier, job), wanted, "reusing tiles")):
+        stages.progress.message(line)
+
+
+def summary(reasons: Mapping[int, str]) -> list[str]:
+    """How many tiles can be reused, and why the others cannot: a line for each reason."""
+    tiles: dict[str, list[int]] = {}
+    for tile, reason in sorted(reasons.items()):
+        tiles.setdefault(reason, []).append(tile)
+    lines = [f"{len(tiles.pop('', []))} of {len(reasons)} tiles are reused"]
+    for reason, numbers in tiles.items():
+        named = ", ".join(map(str, numbers[:MOST_NAMED])) + (", ..." if len(numbers) > MOST_NAMED else "")
+        lines.append(f"{len(numbers)} are computed, {reason}: {named}")
+    return lines
+
+
+def _reuse_tile(earlier: RunDir, job: Job, tile_id: int) -> str:
+    """Copy a tile, if it can be reused; else return why not."""
+    if reason := reason_to_compute(earlier, job, tile_id):
         return reason
     tile, record = job.grid.tile(tile_id), read_record(earlier.record(tile_id))
     digests = publish_core(job.run_dir.maps, tile.core, _cores(earlier, tile))
@@ -71,37 +111,13 @@ def take_over(earlier: RunDir, job: Job, tile_id: int) -> str:
     changed = {name for name, digest in digests.items() if digest != record.chunk_digests.get(name)}
     if changed - {"trust"}:
         # It was damaged since it was looked at.
-        return "its maps are not as they were recorded"
+        return _DAMAGED
     write_record(job.run_dir, replace(record, run=job.run_id, taken_from=record.run, chunk_digests=digests))
     return ""
-
-
-def reuse_tiles(run: SurveyRun, earlier: RunDir, stages: Stages) -> None:
-    """Take over all tiles that can be and are not done yet, and tell why the others are computed."""
-    job = run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
-    wanted = [tile for tile in range(job.grid.n_tiles) if not run.files.record(tile).exists()]
-    if run.stored.plan.settings.significance_island_threshold is not None and job.grid.has_seams:
-        stages.progress.message(f"nothing is taken over from {earlier.path}: {ISLANDS}")
-        return
-    reasons = stages.map_tiles(partial(take_over, earlier, job), wanted, "taking over")
-    for line in told(reasons):
-        stages.progress.message(line)
-
-
-def told(reasons: Mapping[int, str]) -> list[str]:
-    """In words, how many tiles can be taken over, and why the others cannot."""
-    tiles: dict[str, list[int]] = {}
-    for tile, reason in sorted(reasons.items()):
-        tiles.setdefault(reason, []).append(tile)
-    lines = [f"{len(tiles.pop('', []))} of {len(reasons)} tiles are taken over"]
-    for reason, numbers in tiles.items():
-        named = ", ".join(map(str, numbers[:MOST_NAMED])) + (", ..." if len(numbers) > MOST_NAMED else "")
-        lines.append(f"{len(numbers)} are computed, {reason}: {named}")
-    return lines
 
 
 def _cores(earlier: RunDir, tile: Tile) -> Iterator[tuple[str, NDArray[np.generic]]]:
     maps = open_group(earlier.maps)
     for name in (spec.name for spec in maps_from("tile")):
         pixels = np.asarray(maps[name][(..., *tile.core.slices)])
-        yield name, pixels & np.uint8(~OF_THE_MERGE & 0xFF) if name == "trust" else pixels
+        yield name, pixels & np.uint8(~_OF_THE_MERGE & 0xFF) if name == "trust" else pixels

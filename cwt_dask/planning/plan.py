@@ -115,6 +115,11 @@ class Plan:
         return self.settings.stopping == "global" and self.grid.n_tiles > 1 and self.settings.tol > 0
 
     @property
+    def decides_islands(self) -> bool:
+        """Whether tiles decide on islands together: one may reach from tile to tile, or round a ring."""
+        return self.settings.significance_island_threshold is not None and self.grid.has_seams
+
+    @property
     def decisive(self) -> dict[str, Any]:
         """All that decides the result, as plain data; two runs with the same give the same maps."""
         free = ("tile_size", "margin", "wrap", "memory_target")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
@@ -22,51 +22,36 @@ if TYPE_CHECKING:
     from cwt_dask.survey.fits_file import FitsFile
     from cwt_dask.survey.source import Band
 
+    # Gives the next rows of one plane of an image, (rows, columns), as stored: before BSCALE and BZERO.
+    Rows = Callable[[int], NDArray[Any]]
+
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 # zlib makes a thousandth of zeros, runs of a mask (PLIO) are 4095 pixels of up to 4 bytes in 2.
 _LARGEST_COMPRESSION = 2**13
 
 
-class _Rows(Protocol):
-    """Rows of one plane of an image as stored, before BSCALE and BZERO, read from the first to the last."""
-
-    def read(self, n_rows: int) -> NDArray[Any]:
-        """Read the next `n_rows` rows, an array (n_rows, columns)."""
-
-
-class _StreamedRows:
+def _streamed(handle: BufferedIOBase, offset: int, columns: int, dtype: np.dtype[Any]) -> Rows:
     """Rows of an uncompressed HDU, read with a file handle of its own.
 
     Not astropy's `section`: after each block it seeks back to where the file stood, and in a gzip file every step back
     starts again from the first byte. Planes taken in turns from one handle would do the same.
     """
-
-    def __init__(self, handle: BufferedIOBase, offset: int, columns: int, dtype: str) -> None:
-        handle.seek(offset)
-        self._handle = handle
-        self._columns = columns
-        self._dtype = np.dtype(dtype)
-
-    def read(self, n_rows: int) -> NDArray[Any]:
-        """Read the next `n_rows` rows."""
-        n_bytes = n_rows * self._columns * self._dtype.itemsize
-        return np.frombuffer(self._handle.read(n_bytes), self._dtype).reshape(n_rows, self._columns)
+    handle.seek(offset)
+    return lambda n_rows: np.frombuffer(handle.read(n_rows * columns * dtype.itemsize), dtype).reshape(n_rows, columns)
 
 
-class _CompressedRows:
+def _compressed(section: Any, band: tuple[int, ...]) -> Rows:
     """Rows of a tile-compressed HDU (``.fits.fz``); a block costs the tiles that it touches."""
+    first = 0
 
-    def __init__(self, section: Any, band: tuple[int, ...]) -> None:
-        self._section = section
-        self._band = band
-        self._next = 0
+    def read(n_rows: int) -> NDArray[Any]:
+        nonlocal first
+        rows = slice(first, first + n_rows)
+        first = rows.stop
+        return np.asarray(section[(*band, rows, slice(None))])
 
-    def read(self, n_rows: int) -> NDArray[Any]:
-        """Read the next `n_rows` rows."""
-        rows = slice(self._next, self._next + n_rows)
-        self._next = rows.stop
-        return np.asarray(self._section[(*self._band, rows, slice(None))])
+    return read
 
 
 class FitsPlane:
@@ -116,7 +101,7 @@ class FitsPlane:
         with damage_named(f"{self.where} is damaged"):
             self._rows = self._open(hdu, file, band, stack)
 
-    def _open(self, hdu: Any, file: FitsFile, band: Band, stack: ExitStack) -> list[_Rows]:
+    def _open(self, hdu: Any, file: FitsFile, band: Band, stack: ExitStack) -> list[Rows]:
         if not hdu.is_image:
             raise SurveyError(f"{self.where} is a table, not an image: name the HDU that holds the image")
         if not hdu.shape or 0 in hdu.shape:
@@ -161,7 +146,7 @@ class FitsPlane:
             raise SurveyError(f"{self.where} has no band {band}: its bands are 0 to {n_bands - 1}")
         return range(band, band + 1)
 
-    def _open_rows(self, hdu: Any, file: FitsFile, band: int, stack: ExitStack) -> _Rows:
+    def _open_rows(self, hdu: Any, file: FitsFile, band: int, stack: ExitStack) -> Rows:
         if isinstance(hdu, fits.CompImageHDU):
             if file.gzipped:
                 raise SurveyError(
@@ -169,10 +154,10 @@ class FitsPlane:
                 )
             # Without leading axes there is one band and no index to name it.
             index = np.unravel_index(band, hdu.shape[:-2]) if len(hdu.shape) > 2 else ()
-            return _CompressedRows(hdu.section, tuple(int(i) for i in index))
-        stored = _STORED[self.header["BITPIX"]]
-        offset = hdu.fileinfo()["datLoc"] + band * self.shape[0] * self.shape[1] * np.dtype(stored).itemsize
-        return _StreamedRows(file.new_handle(stack), offset, self.shape[1], stored)
+            return _compressed(hdu.section, tuple(int(i) for i in index))
+        stored = np.dtype(_STORED[self.header["BITPIX"]])
+        offset = hdu.fileinfo()["datLoc"] + band * self.shape[0] * self.shape[1] * stored.itemsize
+        return _streamed(file.new_handle(stack), offset, self.shape[1], stored)
 
     def read(self, n_rows: int) -> NDArray[Any]:
         """Read the next rows (y, x), in physical values of `dtype`; NaN where the file says BLANK.
@@ -183,7 +168,7 @@ class FitsPlane:
             If the file is truncated or damaged.
         """
         with damage_named(f"{self.where} is truncated or damaged"):
-            bands = [self._decode(rows.read(n_rows)) for rows in self._rows]
+            bands = [self._decode(rows(n_rows)) for rows in self._rows]
         return bands[0] if len(bands) == 1 else self._combine(bands, axis=0)
 
     def _decoder(self) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], np.dtype[Any]]:

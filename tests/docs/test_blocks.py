@@ -74,7 +74,7 @@ WITH_BLOCKS = [page for page in PAGES if blocks_of(page)]
 
 
 def run(directory, language, text):
-    """Run a block; fail with what it said."""
+    """Run a block; fail with its output."""
     if language == "console":
         commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
         words = ["bash", "-c", "\n".join(["set -euo pipefail", *commands])]

@@ -9,7 +9,7 @@ from astropy.table import Column, MaskedColumn, Table
 from astropy.utils.masked import Masked
 
 from cwt_dask.errors import InputError
-from cwt_dask.inspection.external import read_counterparts
+from cwt_dask.inspection.external import read_external_catalogue
 
 COLUMNS = {
     "icrs": {"RA": [10.0, 20.0], "Dec": [5.0, -5.0]},
@@ -22,7 +22,7 @@ COLUMNS = {
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_positions_are_found_in_columns_of_all_kinds(tmp_path, kind):
     Table(COLUMNS[kind]).write(tmp_path / "c.ecsv")
-    found = read_counterparts(tmp_path / "c.ecsv")
+    found = read_external_catalogue(tmp_path / "c.ecsv")
     assert SkyCoord([10.0, 20.0], [5.0, -5.0], unit="deg").separation(found.sky).max() < 0.1 * u.arcsec
     assert found.names.tolist() == ["1", "2"]
     assert found.label == "c.ecsv"
@@ -30,7 +30,7 @@ def test_positions_are_found_in_columns_of_all_kinds(tmp_path, kind):
 
 def test_galactic_positions_names_and_gaps(tmp_path):
     Table({"GLON": [10.0, np.nan, 30.0], "GLAT": [1.0, 2.0, 3.0], "ID": ["a", "b", "c"]}).write(tmp_path / "c.fits")
-    found = read_counterparts(tmp_path / "c.fits")
+    found = read_external_catalogue(tmp_path / "c.fits")
     np.testing.assert_allclose(found.sky.galactic.l.deg, [10, 30])
     assert found.names.tolist() == ["a", "c"]
 
@@ -40,7 +40,7 @@ def test_a_table_of_a_file_may_be_named(tmp_path):
     tables[1].name = "SECOND"
     fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(tmp_path / "c.fits")
     for part, ra in (("", 10.0), ("[1]", 10.0), ("[2]", 20.0), ("[SECOND]", 20.0)):
-        assert read_counterparts(f"{tmp_path / 'c.fits'}{part}").sky.ra.deg == pytest.approx([ra])
+        assert read_external_catalogue(f"{tmp_path / 'c.fits'}{part}").sky.ra.deg == pytest.approx([ra])
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_table_of_a_file_may_be_named(tmp_path):
 def test_catalogues_without_positions_are_refused(tmp_path, columns, message):
     Table(columns).write(tmp_path / "c.ecsv")
     with pytest.raises(InputError, match=message):
-        read_counterparts(tmp_path / "c.ecsv")
+        read_external_catalogue(tmp_path / "c.ecsv")
 
 
 TEXTS = {
@@ -94,7 +94,7 @@ def test_text_is_degrees_or_sexagesimal(tmp_path, kind, suffix):
     columns, frame = TEXTS[kind]
     path = tmp_path / f"c.{suffix}"
     Table(columns).write(path, **({"format": "votable"} if suffix == "vot" else {}))
-    sky = read_counterparts(path).sky.transform_to(frame).spherical
+    sky = read_external_catalogue(path).sky.transform_to(frame).spherical
     np.testing.assert_allclose(sky.lon.deg, (LONGITUDES | OTHER_LONGITUDES)[kind])
     np.testing.assert_allclose(sky.lat.deg, [5, -5])
 
@@ -113,7 +113,7 @@ GAPS = {
 def test_rows_without_a_position_are_left_out_and_counted(tmp_path, kind):
     table = Table(GAPS[kind])
     table.write(tmp_path / "c.ecsv")
-    found = read_counterparts(tmp_path / "c.ecsv")
+    found = read_external_catalogue(tmp_path / "c.ecsv")
     left = {"blank": ["1", "6"], "masked numbers": ["1", "3"]}.get(kind, ["1"])
     assert found.names.tolist() == left
     np.testing.assert_allclose(found.sky.ra.deg, [10.0, 20.0][: len(left)])
@@ -124,13 +124,13 @@ def test_rows_without_a_position_are_left_out_and_counted(tmp_path, kind):
 def test_a_source_without_a_name_has_the_number_of_its_row(tmp_path, suffix):
     names = MaskedColumn(["a", "b", " ", "d"], mask=[False, True, False, False])
     Table({"ra": [1.0, 2.0, 3.0, 4.0], "dec": [0.0] * 4, "name": names}).write(tmp_path / f"c.{suffix}")
-    assert read_counterparts(tmp_path / f"c.{suffix}").names.tolist() == ["a", "2", "3", "d"]
+    assert read_external_catalogue(tmp_path / f"c.{suffix}").names.tolist() == ["a", "2", "3", "d"]
 
 
 @pytest.mark.parametrize("names", [("_RA", "_DE"), ("_RA.icrs", "_DE.icrs"), ("_RA_icrs", "_DE_icrs")])
 def test_positions_of_vizier(tmp_path, names):
     Table(dict(zip(names, ([10.0], [5.0]), strict=True))).write(tmp_path / "c.fits")
-    sky = read_counterparts(tmp_path / "c.fits").sky
+    sky = read_external_catalogue(tmp_path / "c.fits").sky
     assert (sky.ra.deg, sky.dec.deg) == ([10.0], [5.0])
 
 
@@ -142,7 +142,7 @@ def test_a_table_that_is_not_there_is_refused(tmp_path, part):
     with pytest.raises(
         InputError, match=f"c.fits has no table {part}; its tables are 1 ONE: give one by number or name"
     ):
-        read_counterparts(f"{tmp_path / 'c.fits'}[{part}]")
+        read_external_catalogue(f"{tmp_path / 'c.fits'}[{part}]")
     fits.HDUList(hdus[:1]).writeto(tmp_path / "c.fits", overwrite=True)
     with pytest.raises(InputError, match="its tables are none"):
-        read_counterparts(f"{tmp_path / 'c.fits'}[{part}]")
+        read_external_catalogue(f"{tmp_path / 'c.fits'}[{part}]")

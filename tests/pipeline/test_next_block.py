@@ -25,7 +25,7 @@ class Run:
         self.variances = np.array(variances)
         n_tiles = len(self.variances)
         waits = settings.stopping == "global" and n_tiles > 1 and settings.tol > 0
-        self.state = RunState(settings, n_tiles, waits, judges_islands=islands)
+        self.state = RunState(settings, n_tiles, waits, decides_islands=islands)
         self.look_ahead, self.scatter = look_ahead, scatter
         self.done = []
 
@@ -68,7 +68,7 @@ class Run:
         """Do all that is to be done, and return the blocks."""
         blocks = []
         while block := self.next():
-            assert block.tiles or self.state.judges_islands
+            assert block.tiles or self.state.decides_islands
             blocks.append(block)
             self.do(block)
             assert sum(block.ends for block in blocks) <= 3
@@ -126,7 +126,7 @@ def test_a_run_that_died_anywhere_ends_there_too(run, deaths, data):
     # What is damaged meanwhile counts as not there.
     state = run.state
     blocks = {end: lose(records, data) for end, records in state.blocks.items()}
-    torn = frozenset(data.draw(st.sets(st.sampled_from(sorted(blocks))))) if blocks and state.judges_islands else ()
+    torn = frozenset(data.draw(st.sets(st.sampled_from(sorted(blocks))))) if blocks and state.decides_islands else ()
     run.state = replace(state, published=lose(state.published, data), blocks=blocks, torn=frozenset(torn), settled=0)
     run.finish()
     assert_right(run)
@@ -189,7 +189,7 @@ def test_what_follows_where_tiles_look_ahead(blocks, stage, tiles):
 
 
 @pytest.mark.parametrize(("blocks", "settled", "stage", "tiles"), ISLANDS.values(), ids=ISLANDS)
-def test_what_follows_where_islands_are_judged(blocks, settled, stage, tiles):
+def test_what_follows_where_islands_are_decided(blocks, settled, stage, tiles):
     run = falling(blocks, {}, islands=True)
     block = next_block(replace(run.state, settled=settled, torn=frozenset({3})))
     assert (block.stage, block.tiles) == (stage, tiles)

@@ -84,7 +84,7 @@ def test_what_describes_maps_and_seams_is_mended_before_anything_is_done(capsys,
     status, out, err = again(capsys, run, survey)
     assert (status, err) == (0, "")
     assert f"{path} was damaged (" in out
-    assert ": written anew, as the plan has it\n" in out
+    assert ": written again, as the plan has it\n" in out
     assert "checked, nothing to do" in out
     if path.name == "zarr.json":
         assert json.loads(path.read_bytes()) == json.loads(content)
@@ -117,7 +117,7 @@ def test_who_only_reads_a_damaged_description_is_told_what_mends_it(capsys, run,
     path.write_bytes(sound)
     said = capsys.readouterr().err
     assert said.startswith(f"cwt-dask: {run.files.maps} is damaged (")
-    assert "the run's own command mends what describes its arrays" in said
+    assert "the same run command repairs the metadata" in said
 
 
 @pytest.mark.parametrize("name", ["chunk_shape", "shape"])
@@ -131,7 +131,7 @@ def test_another_layout_of_chunks_is_no_layout_of_this_run(capsys, run, survey, 
     run.files.record(1).unlink()
     status, out, _ = again(capsys, run, survey)
     assert status == 0
-    assert f"{path} was damaged (it describes something else): written anew" in out
+    assert f"{path} was damaged (it describes something else): written again" in out
     assert not any(check.fault for check in verify_run(run))
 
 

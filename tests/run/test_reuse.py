@@ -25,7 +25,7 @@ def test_one_changed_pixel_is_four_tiles_at_most_and_the_result_that_of_a_full_r
     (computed,) = (line for line in words.lines if "are computed" in line)
     n_computed = int(computed.split()[0])
     assert 1 <= n_computed <= 4
-    assert f"{N_TILES - n_computed} of {N_TILES} tiles are taken over" in words.lines
+    assert f"{N_TILES - n_computed} of {N_TILES} tiles are reused" in words.lines
     assert "the survey has changed in its window" in computed
     per_tile = 2 * (FFTS_OF_A_STEP - 2) + FFTS_OF_A_START
     assert ffts.total() == n_computed * per_tile
@@ -34,11 +34,11 @@ def test_one_changed_pixel_is_four_tiles_at_most_and_the_result_that_of_a_full_r
     assert new.certificate["digest_maps"] == full.certificate["digest_maps"] != old.certificate["digest_maps"]
     assert new.files.catalogue.read_bytes() == full.files.catalogue.read_bytes()
     assert not [check for check in verify_run(new) if check.fault]
-    # One that was lost again is taken over again.
+    # One that was lost again is reused again.
     expected = digests(new)
     new.files.record(5).unlink()
     reprocess(survey, old.files.path, tmp_path / "new", progress=words, **HERE)
-    assert words.lines.count("1 of 1 tiles are taken over") == 1
+    assert words.lines.count("1 of 1 tiles are reused") == 1
     assert digests(new) == expected
     taken = {record.taken_from for record in read_records(new.files.ledger).values()}
     assert len(taken) == 2
