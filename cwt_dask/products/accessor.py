@@ -101,7 +101,7 @@ class Accessor:
             The middle, in any frame; that of the map where None.
         size : Angle, Quantity or str
             Angular size such as ``"4 deg"``, one for a square, or (height, width). A rectangle may lie across the edge
-            of a map whose columns close the circle.
+            of a map with columns that close the circle.
         filename : path-like, optional
             File to write it to, too.
         overwrite : bool, optional
