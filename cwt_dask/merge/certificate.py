@@ -32,7 +32,7 @@ def certify(
     seams: list[Seam],
     unsettled: list[OpenIsland],
 ) -> dict[str, Any]:
-    """Make the certificate of a run from the evidence.
+    """Make the certificate of a run from the evidence: plain data, without times.
 
     Parameters
     ----------
@@ -46,11 +46,6 @@ def certify(
         How far neighbours differ where both computed.
     unsettled : list of OpenIsland
         Islands on which tiles were not brought to agree.
-
-    Returns
-    -------
-    dict
-        The certificate, plain data, without times.
     """
     grid, settings = plan.grid, plan.settings
     seams = [seam for seam in seams if {seam.tile, seam.neighbour} <= records.keys()]

@@ -99,7 +99,7 @@ def read_checkpoint(path: Path, tile: Tile) -> TileState:
         return replace(
             begin,
             state=state,
-            moments=tuple(Moments(*(value.item() for value in row)) for row in stored["moments"]),
+            moments=tuple(Moments(*row) for row in stored["moments"].tolist()),
             converged=bool(stored["converged"]),
             seconds=float(stored["seconds"]),
         )

@@ -45,7 +45,7 @@ class Decisions:
         """Labels of islands on which the tile's support is not as decided."""
         found = set()
         for key in self.own.keys:
-            wrong = self.own.at(key).contradicting(self.of_pixels(key))
+            wrong = self.own.contradicting(key, self.of_pixels(key))
             if wrong.any():
                 for other, labels in self._in_window(key):
                     common = other.core.intersection(self.tile.window)

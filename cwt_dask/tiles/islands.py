@@ -108,13 +108,6 @@ class AboveThreshold:
     peaks: NDArray[np.float64]  # Largest T/E of each label.
     labels: LocalLabels  # What joins the labels to those of other cores.
 
-    def contradicting(self, decided: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Pixels of the box (y, x) where the tile's support is not what it is by decisions on the whole map."""
-        on_pixels = decided.ravel()[self.pixels]
-        wrong = np.zeros(decided.shape, dtype=bool)
-        wrong.ravel()[self.pixels] = self.fresh & (on_pixels != UNKNOWN) & (self.kept != (on_pixels == KEPT))
-        return wrong
-
 
 def islands_to_arrays(islands: Mapping[Key, AboveThreshold]) -> dict[str, NDArray[Any]]:
     """Plain arrays by name, to be stored; `StoredIslands` reads them."""
@@ -139,27 +132,33 @@ class StoredIslands:
         found = (re.fullmatch(r"candidates_(\d+)_(\d+)_pixels", name) for name in arrays)
         self.keys: list[Key] = sorted((int(match[1]), int(match[2])) for match in found if match)
 
-    def at(self, key: Key) -> AboveThreshold:
-        """All that is stored of an iteration and scale."""
-        parts = {name: self._arrays[f"{_prefix(key)}{stored}"] for name, stored in _STORED_AS.items()}
-        return AboveThreshold(**parts, labels=self.labels(key))
-
     def labels(self, key: Key) -> LocalLabels:
         """Labels in the core."""
         return LocalLabels.from_arrays(self._arrays, _prefix(key))
 
     def peaks(self, key: Key) -> NDArray[np.float64]:
         """Largest T/E of each label."""
-        return self._arrays[f"{_prefix(key)}peaks"]
+        return self._array(key, "peaks")
 
     def label_image(self, key: Key, tile: Tile) -> NDArray[np.int32]:
         """Label of each pixel of the tile's core, int32 (y, x); 0 where there is none."""
         image = np.zeros(tile.core.shape, dtype=np.int32)
-        labels = self._arrays[f"{_prefix(key)}piece"]
+        labels = self._array(key, "label")
         inside = labels > 0
-        y, x = np.divmod(self._arrays[f"{_prefix(key)}pixels"][inside], tile.box.shape[1])
+        y, x = np.divmod(self._array(key, "pixels")[inside], tile.box.shape[1])
         image[y + tile.box.y0 - tile.core.y0, x + tile.box.x0 - tile.core.x0] = labels[inside]
         return image
+
+    def contradicting(self, key: Key, decided: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Pixels of the box (y, x) where the tile's support is not what it is by decisions on the whole map."""
+        pixels, kept, fresh = (self._array(key, name) for name in ("pixels", "kept", "fresh"))
+        on_pixels = decided.ravel()[pixels]
+        wrong = np.zeros(decided.shape, dtype=bool)
+        wrong.ravel()[pixels] = fresh & (on_pixels != UNKNOWN) & (kept != (on_pixels == KEPT))
+        return wrong
+
+    def _array(self, key: Key, name: str) -> NDArray[Any]:
+        return self._arrays[f"{_prefix(key)}{_STORED_AS[name]}"]
 
 
 # Names in checkpoints are older than those here.

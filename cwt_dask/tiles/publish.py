@@ -14,14 +14,7 @@ from numpy.typing import NDArray
 from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.planning.job import Job
-from cwt_dask.storage.ledger import (
-    SCHEMA,
-    BlockRecord,
-    Record,
-    TileRecord,
-    count_failures,
-    write_record,
-)
+from cwt_dask.storage.ledger import SCHEMA, BlockRecord, Record, TileRecord, count_failures, write_record
 from cwt_dask.storage.maps import publish_core, publish_strips
 from cwt_dask.storage.provenance import batch_job, peak_memory, processor
 from cwt_dask.survey import Survey
