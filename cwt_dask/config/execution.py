@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
 from cwt_dask.config.settings import AutoYesNo
-from cwt_dask.config.validation import Choice, Flag, Instance, Size, Whole, shown
+from cwt_dask.config.validation import Choice, Flag, Size, Whole, instance, shown
 from cwt_dask.errors import SettingsError
 
 ClusterKind = Literal["local", "address", "slurm", "mpi", "kubernetes"]
@@ -48,7 +48,7 @@ class Cluster(Checked):
     )
     options: Mapping[str, Any] = option(
         dict,
-        Instance(dict, "a table"),
+        instance(dict, "a table"),
         "Passed as they are to what makes the cluster: `distributed.LocalCluster`, `distributed.Client`, "
         "`dask_jobqueue.SLURMCluster` or `SLURMRunner`, `dask_mpi.initialize`, "
         "`dask_kubernetes.operator.KubeCluster`.",
@@ -116,12 +116,12 @@ class Execution(Checked):
     )
     scheduler: str | None = option(
         None,
-        Instance(str, "an address such as tls://host:8786"),
+        instance(str, "an address such as tls://host:8786"),
         "Address of a Dask scheduler to use, such as tls://host:8786.",
         metavar="ADDRESS",
     )
     scheduler_file: str | None = option(
-        None, Instance(str | PathLike, "the name of a file"), "File with the scheduler's address.", metavar="FILE"
+        None, instance(str | PathLike, "the name of a file"), "File with the scheduler's address.", metavar="FILE"
     )
     keep_history: bool = option(False, Flag(), "Keep the model and support of every iteration.")
     fits: AutoYesNo = option(

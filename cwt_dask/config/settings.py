@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from astropy.units import Quantity
 
 from cwt_dask.config.declaration import Checked, declaration, option
-from cwt_dask.config.validation import Choice, Flag, Number, Pattern, Size, Whole, shown
+from cwt_dask.config.validation import Choice, Fitting, Flag, Number, Size, Whole, shown
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.state import MOST_ITERATIONS
 from cwt_dask.errors import SettingsError
@@ -88,7 +88,10 @@ class Settings(Checked):
     source_prefix: str = option(
         "CWT",
         # Names of sources stay short and fit files and tables.
-        Pattern(re.compile(r"[A-Za-z0-9+-]{1,16}"), "up to 16 letters, digits, - or +, such as CWT"),
+        Fitting(
+            lambda value: isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9+-]{1,16}", value),
+            "up to 16 letters, digits, - or +, such as CWT",
+        ),
         "What the names of sources begin with.",
     )
 

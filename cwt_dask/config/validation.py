@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -135,28 +135,19 @@ class Choice(Kind):
 
 
 @dataclass(frozen=True)
-class Instance(Kind):
-    """A value of some type of Python's, which the message calls `wanted`."""
+class Fitting(Kind):
+    """A value that passes a test; messages call it `wanted`."""
 
-    type: type | UnionType
+    fits: Callable[[Any], Any]
     wanted: str
 
     def check(self, name: str, value: Any) -> Any:
-        """Refuse other types."""
-        if not isinstance(value, self.type):
+        """Refuse other values."""
+        if not self.fits(value):
             raise _refusal(name, value, self.wanted)
         return value
 
 
-@dataclass(frozen=True)
-class Pattern(Kind):
-    """Text that a regular expression matches, which the message calls `wanted`."""
-
-    pattern: re.Pattern[str]
-    wanted: str
-
-    def check(self, name: str, value: Any) -> Any:
-        """Refuse other texts and values."""
-        if not (isinstance(value, str) and self.pattern.fullmatch(value)):
-            raise _refusal(name, value, self.wanted)
-        return value
+def instance(kind: type | UnionType, wanted: str) -> Fitting:
+    """A value of some type of Python's."""
+    return Fitting(lambda value: isinstance(value, kind), wanted)
