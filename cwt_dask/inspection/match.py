@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,10 +13,9 @@ from astropy.table import Table
 
 from cwt_dask.errors import InputError
 from cwt_dask.inspection.external import ExternalCatalogue, read_external_catalogue
-from cwt_dask.merge.certificate import sealed
-from cwt_dask.products.files import digest_catalogue, digest_products, write_associations, write_catalogue
+from cwt_dask.pipeline.merging import write_certificate
+from cwt_dask.products.files import write_associations, write_catalogue
 from cwt_dask.runtime.signals import Stop
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.paths import backend_of
 
 if TYPE_CHECKING:
@@ -132,9 +130,16 @@ def associate(run: SurveyRun, found: Match) -> None:
     """Write associations into their own file, and as columns `assoc_name` and `assoc_sep` into all of the catalogue.
 
     Those of an earlier match are replaced. The certificate is sealed again: it covers these files, too.
+
+    Raises
+    ------
+    InputError
+        If another process holds the run.
+    InterruptedRun
+        If another process has taken hold of it since, because this one was not heard of.
     """
-    files = run.files
-    with backend_of(files.path).hold(files, Stop().ask):
+    files, stop = run.files, Stop()
+    with backend_of(files.path).hold(files, stop.ask):
         rows, certificate = run.catalogue, run.certificate
         associated = found.nearest >= 0
         names, sky = found.external.names[found.nearest], found.external.sky[found.nearest]
@@ -153,10 +158,10 @@ def associate(run: SurveyRun, found: Match) -> None:
         )
         table["assoc_ra"], table["assoc_dec"] = sky[associated].ra, sky[associated].dec
         table.meta = dict(zip(("catalogue", "radius", "associated", "found"), describe_match(found), strict=True))
+        stop.check()
         write_catalogue(files, rows)
         write_associations(files, table)
-        renewed = certificate | {"digest_catalogue": digest_catalogue(files), "digest_products": digest_products(files)}
-        write_atomically(files.certificate, json.dumps(sealed(renewed), indent=1, allow_nan=False).encode())
+        write_certificate(files, certificate)
 
 
 def _nearest(sky: SkyCoord, others: SkyCoord) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

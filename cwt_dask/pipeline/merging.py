@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.merge.catalogue import build_catalogue
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cwt_dask.planning.plan import Plan
     from cwt_dask.results import SurveyRun
     from cwt_dask.runtime.stages import Stages
+    from cwt_dask.storage.layout import RunDir
 
 
 @dataclass
@@ -107,14 +108,12 @@ class Merging:
             cut_history(files, max(record.n_iter for record in records.values()))
         statistics, open_islands = self.run.survey.statistics, read_open_islands(files)
         certificate = certify(self._plan, statistics, records, self.seams, open_islands) | {
-            "digest_catalogue": digest_catalogue(files),
-            "digest_products": digest_products(files),
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": {"run": time.perf_counter() - self._clock, "tiles": sum(r.seconds for r in records.values())},
             "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
         }
-        write_atomically(files.certificate, json.dumps(sealed(certificate), indent=1, allow_nan=False).encode())
+        write_certificate(files, certificate)
 
     @property
     def _plan(self) -> Plan:
@@ -123,3 +122,10 @@ class Merging:
     @property
     def _tiles(self) -> range:
         return range(self._plan.grid.n_tiles)
+
+
+def write_certificate(files: RunDir, certificate: dict[str, Any]) -> None:
+    """Write a certificate that covers the catalogue and the FITS files as they are now, and seal it."""
+    digests = {"digest_catalogue": digest_catalogue(files), "digest_products": digest_products(files)}
+    content = sealed(certificate | digests)
+    write_atomically(files.certificate, json.dumps(content, indent=1, allow_nan=False).encode())

@@ -1,3 +1,6 @@
+import shutil
+from contextlib import contextmanager
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -10,20 +13,34 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
-from cwt_dask.errors import InputError
+from cwt_dask.errors import InputError, InterruptedRun
 from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.report import report_is_current, write_report
+from cwt_dask.runtime.signals import Stop
+from cwt_dask.storage.paths import backend_of
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "workers": 0, "fits": "no"}
 
 
-@pytest.fixture
-def run(tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run on a survey with a hole; to be copied, not changed."""
     mask = np.ones((90, 130), bool)
     mask[40:50, 60:70] = False
-    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((90, 130), seed=3), mask)
-    return run_survey(survey, tmp_path / "run", significance_threshold=5.0, tile_size=60, **OPTIONS)
+    survey = write_survey(tmp_path_factory.mktemp("match") / "survey.fits", *poisson_sky((90, 130), seed=3), mask)
+    return run_survey(survey, survey.with_name("run"), significance_threshold=5.0, tile_size=60, **OPTIONS)
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    return SurveyRun.open(shutil.copytree(finished.files.path, tmp_path / "run"))
+
+
+def again(finished, run):
+    """The command of the run, given again."""
+    survey = finished.files.path.with_name("survey.fits")
+    return run_survey(survey, run.files.path, significance_threshold=5.0, tile_size=60, **OPTIONS)
 
 
 def catalogue_of(run, path, *, offset=0.03, others=()):
@@ -152,7 +169,7 @@ def test_rows_without_a_position_are_counted(run, tmp_path):
     assert line == "catalogue      known.ecsv: 1 sources, 0 inside the map; 2 more have no position"
 
 
-def test_associations_go_into_all_files_and_promises_still_hold(run, tmp_path):
+def test_associations_go_into_all_files_and_promises_still_hold(finished, run, tmp_path):
     path = catalogue_of(run, tmp_path / "known.fits")
     associate(run, match_run(run, path, 0.05))
     n = len(run.catalogue)
@@ -164,12 +181,12 @@ def test_associations_go_into_all_files_and_promises_still_hold(run, tmp_path):
     pairs = Table.read(run.files.associations)
     assert pairs["source_id"].tolist() == list(range(1, n + 1, 2))
     assert pairs.meta["catalogue"].startswith("catalogue      known.fits")
-    again = SurveyRun.open(run.files.path)
-    assert again.catalogue.meta["ASSOC"] == "known.fits"
-    assert not [check for check in verify_run(again) if check.fault]
+    opened = SurveyRun.open(run.files.path)
+    assert opened.catalogue.meta["ASSOC"] == "known.fits"
+    assert not [check for check in verify_run(opened) if check.fault]
     # Nothing is to be done, and another match replaces this one.
     before = run.files.certificate.read_bytes()
-    run_survey(tmp_path / "survey.fits", run.files.path, significance_threshold=5.0, tile_size=60, **OPTIONS)
+    again(finished, run)
     assert run.files.certificate.read_bytes() == before
     associate(run, match_run(run, path, 0.01))
     assert set(np.ma.filled(np.ma.asarray(run.catalogue["assoc_name"]), "").tolist()) == {""}
@@ -189,11 +206,38 @@ def test_names_beyond_ascii_are_kept_but_in_fits(run, tmp_path):
     assert [table[name].description for name in table.colnames[:-2]] == descriptions
 
 
-def test_a_catalogue_that_is_made_again_has_no_associations(run, tmp_path):
+def test_a_catalogue_that_is_made_again_has_no_associations(finished, run, tmp_path):
     associate(run, match_run(run, catalogue_of(run, tmp_path / "known.fits"), 0.05))
     run.files.catalogue_fits.write_bytes(b"torn")
-    run_survey(tmp_path / "survey.fits", run.files.path, significance_threshold=5.0, tile_size=60, **OPTIONS)
+    again(finished, run)
     assert "assoc_name" not in run.catalogue.colnames
+    assert not run.files.associations.exists()
+
+
+@pytest.mark.parametrize("where", ["tmp_path", "bucket"])
+def test_a_run_that_another_process_holds_is_not_changed(finished, tmp_path, request, where):
+    folder = request.getfixturevalue(where)
+    run = run_survey(finished.files.path.with_name("survey.fits"), folder / "run", **OPTIONS | {"max_iter": 1})
+    found = match_run(run, catalogue_of(finished, tmp_path / "known.fits"), 0.05)
+    before = run.files.certificate.read_bytes()
+    with backend_of(run.files.path).hold(run.files, Stop().ask), pytest.raises(InputError, match="is in use by"):
+        associate(run, found)
+    assert run.files.certificate.read_bytes() == before
+    associate(run, found)
+    assert "assoc_name" in run.catalogue.colnames
+
+
+def test_a_run_that_is_lost_to_another_process_is_not_changed(run, tmp_path, monkeypatch):
+    @contextmanager
+    def lose(_files, lost):
+        lost()
+        yield
+
+    found, before = match_run(run, catalogue_of(run, tmp_path / "known.fits"), 0.05), run.files.certificate.read_bytes()
+    monkeypatch.setattr("cwt_dask.inspection.match.backend_of", lambda _: SimpleNamespace(hold=lose))
+    with pytest.raises(InterruptedRun):
+        associate(run, found)
+    assert run.files.certificate.read_bytes() == before
     assert not run.files.associations.exists()
 
 
