@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InterruptedRun, SettingsError
 from cwt_dask.pipeline.blocks import Iteration
-from cwt_dask.pipeline.create import check_stores, create, refuse_another, report_foreign_records, statistics_of
+from cwt_dask.pipeline.create import create, resume, statistics_of
 from cwt_dask.pipeline.executor import open_executor
 from cwt_dask.pipeline.merging import Merging
 from cwt_dask.pipeline.reuse import reuse_tiles
@@ -22,7 +22,6 @@ from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.paths import as_path, backend_of, store_errors
 from cwt_dask.survey import as_file
 
@@ -156,7 +155,19 @@ def execute(
     progress: Reporter | None = None,
     earlier: RunDir | None = None,
 ) -> SurveyRun:
-    """Carry out a run; tiles that an earlier run has done and that would come out the same are reused."""
+    """Carry out a run.
+
+    Parameters
+    ----------
+    survey, run_dir : Path
+        Survey, file or store, and directory of the results.
+    options : Options
+        All options of the call.
+    client, progress : optional
+        As of `run_survey`.
+    earlier : RunDir, optional
+        An earlier run: tiles that would come out the same are reused.
+    """
     progress, execution = progress or Reporter(), options.execution
     stop = Stop(
         lambda: progress.message("stopping: tasks that have started are finished first; another signal ends at once")
@@ -167,20 +178,8 @@ def execute(
         if connect:
             client = stack.enter_context(connect())
         files = RunDir(run_dir.resolve())
-        backend = backend_of(files.path)
-        if backend.is_free(files) or execution.overwrite:
-            create(files, survey, options, progress, stack, stop)
-        else:
-            refuse_another(files, survey, options)
-            lost = stack.enter_context(backend.hold(files, stop.ask))
-            if lost:
-                progress.message(f"going on for {lost}, which did not end by itself")
-            if lost and lost.is_gone:
-                backend.remove_leftovers(files.path)
-            check_stores(opened := SurveyRun.open(files.path), progress)
-            if 0 < (n_done := len(read_records(files.ledger))) < opened.stored.plan.grid.n_tiles:
-                progress.message(f"going on: {n_done} of {opened.stored.plan.grid.n_tiles} tiles are done")
-            report_foreign_records(files, progress)
+        begin = create if backend_of(files.path).is_free(files) or execution.overwrite else resume
+        begin(files, survey, options, progress, stack, stop)
         run = SurveyRun.open(files.path)
         executor = stack.enter_context(open_executor(client, execution, run.stored.plan, progress, stop))
         stages = Stages(executor, progress, files)

@@ -110,7 +110,13 @@ def verify_run(
 
 
 def scope(run: SurveyRun, *, recompute: int | None = None, against_whole: bool = False) -> list[str]:
-    """What these checks can and cannot show, a line each."""
+    """What these checks can and cannot show, a line each.
+
+    Parameters
+    ----------
+    run, recompute, against_whole
+        As of `verify_run`.
+    """
     n_tiles = run.stored.plan.grid.n_tiles
     again = f"{min(recompute or 0, n_tiles)} of {n_tiles} tiles made again"
     forged = "whether maps were changed together with their digests"

@@ -1,4 +1,4 @@
-"""A run directory: made whole or not at all, or opened to be gone on with."""
+"""A run directory: created, whole or not at all, or resumed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from cwt_dask.pipeline.repair import repair_metadata
 from cwt_dask.planning.cost import least_disk
 from cwt_dask.planning.plan import Plan, make_plan
 from cwt_dask.planning.runfile import read_run, refuse_differences, write_run
+from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import begin_ledger, read_block_records, read_records, read_run_id
 from cwt_dask.storage.maps import create_maps, has_history
 from cwt_dask.storage.paths import backend_of, lies_in
@@ -21,37 +22,31 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cwt_dask.config.options import Options
-    from cwt_dask.results import SurveyRun
     from cwt_dask.runtime.progress import Reporter
     from cwt_dask.runtime.signals import Stop
     from cwt_dask.storage.layout import RunDir
     from cwt_dask.survey import SurveyStatistics
 
 
-def refuse_another(files: RunDir, survey: Path, options: Options) -> None:
-    """Refuse to go on with a run that is not the one that was asked for.
-
-    Raises
-    ------
-    InputError
-        Naming what differs.
-    """
-    stored = read_run(files)
-    plan = make_plan(options.settings, statistics_of(survey, options.source))
-    refuse_differences(files, stored.plan, plan)
-    stored.plan.check_memory(options.execution.memory_limit)
-    if options.execution.keep_history and not has_history(files):
-        raise SettingsError(
-            f"{files.path} holds a run that keeps no history: leave out keep_history, choose another directory, or "
-            "--overwrite"
-        )
-
-
 def create(files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, stop: Stop) -> None:
     """Make a run directory, with the survey's store in it unless it is one; nothing is there if that fails.
 
-    From its first moment on it is held for the length of `hold`; `stop` is asked if another takes it over. A run that
-    is there already is replaced.
+    A run that is there already is replaced.
+
+    Parameters
+    ----------
+    files : RunDir
+        The directory.
+    survey : Path
+        File or store.
+    options : Options
+        All options of the call.
+    progress : Reporter
+        Receives messages.
+    hold : ExitStack
+        The directory is held from its first moment on to the end of this.
+    stop : Stop
+        Asked if another process takes hold of it.
 
     Raises
     ------
@@ -73,6 +68,50 @@ def create(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
         make_plan(options.settings, statistics_of(survey, options.source)).check_memory(options.execution.memory_limit)
     with backend.new_run(files, hold, stop.ask, overwrite=options.execution.overwrite) as new:
         _fill(new, files, survey, options, progress, stop)
+
+
+def resume(files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, stop: Stop) -> None:
+    """Open a run directory to continue its run, and repair the metadata of its maps.
+
+    Parameters
+    ----------
+    files, survey, options, progress, hold, stop
+        As of `create`.
+
+    Raises
+    ------
+    InputError
+        If it holds another run, or its survey is damaged or another.
+    """
+    _refuse_another(files, survey, options)
+    backend = backend_of(files.path)
+    lost = hold.enter_context(backend.hold(files, stop.ask))
+    if lost:
+        progress.message(f"continuing for {lost}, which did not end by itself")
+    if lost and lost.is_gone:
+        backend.remove_leftovers(files.path)
+    run = SurveyRun.open(files.path)
+    if run.survey.statistics.digest != run.stored.plan.survey_digest:
+        raise InputError(f"{run.stored.survey} is not the survey that {files.path} began with: choose another RUN_DIR")
+    run.survey.refuse_damage()
+    for repaired in repair_metadata(run):
+        progress.message(repaired)
+    if 0 < (n_done := len(read_records(files.ledger))) < run.stored.plan.grid.n_tiles:
+        progress.message(f"continuing: {n_done} of {run.stored.plan.grid.n_tiles} tiles are done")
+    _report_foreign_records(files, progress)
+
+
+def _refuse_another(files: RunDir, survey: Path, options: Options) -> None:
+    """Refuse to continue a run that is not the one that was asked for."""
+    stored = read_run(files)
+    plan = make_plan(options.settings, statistics_of(survey, options.source))
+    refuse_differences(files, stored.plan, plan)
+    stored.plan.check_memory(options.execution.memory_limit)
+    if options.execution.keep_history and not has_history(files):
+        raise SettingsError(
+            f"{files.path} holds a run that keeps no history: leave out keep_history, choose another directory, or "
+            "--overwrite"
+        )
 
 
 def _fill(new: RunDir, files: RunDir, survey: Path, options: Options, progress: Reporter, stop: Stop) -> None:
@@ -108,7 +147,7 @@ def _check_disk(path: Path, statistics: SurveyStatistics, plan: Plan, progress: 
 
 
 def statistics_of(survey: Path, source: dict[str, Any]) -> SurveyStatistics:
-    """What a survey, file or store, is like."""
+    """Statistics of a survey, file or store."""
     return open_store(survey, source).statistics if is_store(survey) else scan(SurveySource.of(survey, **source))
 
 
@@ -118,7 +157,7 @@ def open_store(survey: Path, source: dict[str, Any]) -> Survey:
     Raises
     ------
     SettingsError
-        If it is to be told where its planes are: they were chosen when it was made.
+        If the call names its images: they were chosen when it was made.
     SurveyError
         If it is damaged.
     """
@@ -132,22 +171,11 @@ def open_store(survey: Path, source: dict[str, Any]) -> Survey:
     return opened
 
 
-def check_stores(run: SurveyRun, progress: Reporter) -> None:
-    """Refuse a survey that is damaged or another, and mend what describes the arrays of maps and seams."""
-    if run.survey.statistics.digest != run.stored.plan.survey_digest:
-        raise InputError(
-            f"{run.stored.survey} is not the survey that {run.files.path} began with: choose another RUN_DIR"
-        )
-    run.survey.refuse_damage()
-    for mended in repair_metadata(run):
-        progress.message(mended)
-
-
-def report_foreign_records(files: RunDir, progress: Reporter) -> None:
-    """Say why tiles are done again whose records do not name this run."""
+def _report_foreign_records(files: RunDir, progress: Reporter) -> None:
+    """Report that tiles are done again because their records name another run."""
     run_id = read_run_id(files)
     blocks = [read_block_records(files.ledger, block) for block in files.begun_blocks]
-    begun = [record for tiles in blocks for rounds in tiles.values() for record in rounds]
-    others = {record.tile for record in (*read_records(files.ledger).values(), *begun) if record.run != run_id}
+    of_blocks = [record for tiles in blocks for rounds in tiles.values() for record in rounds]
+    others = {record.tile for record in (*read_records(files.ledger).values(), *of_blocks) if record.run != run_id}
     if others:
         progress.message(f"{len(others)} tiles are done again: their records name another run than {files.run_id} does")
