@@ -23,7 +23,7 @@ LEFT_OUT = {
     "SA01",  # see also: the page stands together
 }
 MANY_PARAMETERS = 3
-PENDING = ("cli", "inspection", "merge", "pipeline", "cwt_dask", "clusters", "runtime", "storage", "tiles")
+PENDING = ("cli", "merge", "cwt_dask", "clusters", "runtime", "storage", "tiles")
 
 
 def is_described(value):

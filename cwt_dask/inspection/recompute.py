@@ -207,7 +207,15 @@ class WiderFilter:
     joined: NDArray[np.int32]
 
     def select(self, iteration: int, _joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
-        """Which pixels join the support."""
+        """Which pixels join the support.
+
+        Parameters
+        ----------
+        iteration, scale : int
+            Iteration, and index of the scale.
+        detected : Detected
+            Pixels above the threshold.
+        """
         trusted = self.trusted.ravel()[detected.pixels]
         joined = self.joined[scale].ravel()[detected.pixels]
         published = (joined > 0) & (joined <= iteration)
