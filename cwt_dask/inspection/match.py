@@ -158,6 +158,7 @@ def associate(run: SurveyRun, found: Match) -> None:
         )
         table["assoc_ra"], table["assoc_dec"] = sky[associated].ra, sky[associated].dec
         table.meta = dict(zip(("catalogue", "radius", "associated", "found"), describe_match(found), strict=True))
+        # Another driver may have taken the lease meanwhile.
         stop.check()
         write_catalogue(files, rows)
         write_associations(files, table)

@@ -185,14 +185,20 @@ def test_a_run_that_appeared_before_the_lease_was_had_is_left_alone(files, surve
     assert files.settings.read_text() == "of another"
 
 
-def test_a_run_is_held_and_let_go(run, survey):
+def test_a_run_is_held_and_let_go(run, survey, tmp_path, capsys):
+    catalogue = tmp_path / "others.ecsv"
+    run.catalogue.write(catalogue)
     assert not run.files.driver.exists()
     leave(run.files, ELSEWHERE)
     for more in ({}, {"max_iter": 3, "overwrite": True}):
         with pytest.raises(InputError, match="in use by process 4711"):
             run_survey(survey, run.files.path, **OPTIONS | more)
+    match = ["match", str(run.files.path), str(catalogue)]
+    assert main(match) == 2
+    assert "in use by process 4711" in capsys.readouterr().err
     run.files.driver.unlink()
-    assert run.files.certificate.exists()
+    assert main(match) == 0
+    assert not run.files.driver.exists()
 
 
 @pytest.mark.usefixtures("impatient")
