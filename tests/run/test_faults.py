@@ -15,7 +15,6 @@ from cwt_dask import run_survey
 from cwt_dask.errors import RunError
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.runtime.progress import Reporter
-from cwt_dask.storage import atomic
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import last_failures
 from cwt_dask.storage.zarr_io import DurableStore
@@ -77,7 +76,7 @@ def test_every_write_of_a_tile_fails_once(store, tmp_path, monkeypatch, torn, ki
     options = OPTIONS | KINDS[kind]
     expected = digests(run_survey(store, tmp_path / "undisturbed", **options))
     fails = FailsOnce(torn=torn)
-    monkeypatch.setattr(atomic.os, "fsync", fails)
+    monkeypatch.setattr(os, "fsync", fails)
     for _ in range(100):
         try:
             run = run_survey(store, tmp_path / "run", **options)
@@ -103,7 +102,7 @@ class FillsUp(Reporter):
         def no_room(_):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        self.monkeypatch.setattr(atomic.os, "fsync", no_room)
+        self.monkeypatch.setattr(os, "fsync", no_room)
         return items
 
 
@@ -120,12 +119,12 @@ def test_chunks_that_are_flushed_behind_are_there_in_the_end_or_raise(tmp_path, 
     store = DurableStore(tmp_path)
     array = zarr.create_array(store, shape=(4, 2), chunks=(1, 2), dtype="int16")
     flush = Mock()
-    monkeypatch.setattr(atomic.os, "fsync", flush)
+    monkeypatch.setattr(os, "fsync", flush)
     with store.flushing_behind():
         array[:3] = 7
     assert flush.call_count == 3
     assert all((tmp_path / "c" / str(row) / "0").exists() for row in range(3))
-    monkeypatch.setattr(atomic.os, "fsync", FailsOnce(torn=False))
+    monkeypatch.setattr(os, "fsync", FailsOnce(torn=False))
     with pytest.raises(OSError, match="Input/output error"), store.flushing_behind():
         array[3] = 7
     assert not (tmp_path / "c" / "3" / "0").exists()
