@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,16 +18,13 @@ from cwt_dask.pipeline.reuse import NOT_WITH_ISLANDS, reason_to_compute, summary
 from cwt_dask.planning.plan import make_plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import execute
+from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.ledger import read_run_id
 from cwt_dask.storage.paths import as_path, backend_of
 from cwt_dask.survey import SurveySource, as_file, ingest, is_store
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     from distributed import Client
-
-    from cwt_dask.runtime.progress import Reporter
 
 
 def reprocess(
@@ -96,10 +94,7 @@ def reprocess(
 def what_would_be_reused(survey: str | PathLike[str], old_run: str | PathLike[str], **options: Any) -> list[str]:
     """Find what `reprocess` would reuse, and why not the rest: lines of text. Nothing is run, and nothing is kept.
 
-    Raises
-    ------
-    InputError
-        As `reprocess`.
+    Raises InputError, as `reprocess`.
     """
     earlier, parsed = _prepare(old_run, options)
     # A disk that holds the earlier run has room for its survey.
@@ -121,10 +116,7 @@ def point_to(link: Path, run: SurveyRun) -> None:
 
     In a directory it is a symbolic link, in an object store an object that holds the run's URL.
 
-    Raises
-    ------
-    InputError
-        If something else is there, or nothing can be.
+    Raises InputError if something else is there, or nothing can be.
     """
     backend = backend_of(link)
     backend.refuse_no_link(link)

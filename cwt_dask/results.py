@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import dask.array
@@ -25,8 +26,6 @@ from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey import Survey, wcs_from_text
 
 if TYPE_CHECKING:
-    from os import PathLike
-
     import zarr
     from astropy.wcs import WCS
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cwt_dask.config.execution import Execution
 from cwt_dask.config.options import Options
+from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.errors import InterruptedRun, SettingsError
 from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.pipeline.create import create, resume, statistics_of
@@ -26,14 +31,7 @@ from cwt_dask.storage.paths import as_path, backend_of, store_errors
 from cwt_dask.survey import as_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from os import PathLike
-    from pathlib import Path
-
     from distributed import Client
-
-    from cwt_dask.config.execution import Execution
-    from cwt_dask.cwt.kernels import CWTKernels
 
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
 
@@ -191,21 +189,11 @@ def execute(
 
 
 class Stage(NamedTuple):
-    """A stage of a run.
+    """A stage of a run."""
 
-    Attributes
-    ----------
-    name : str
-        What it makes.
-    carry_out : callable
-        Makes it.
-    is_needed : callable
-        Whether it must be made, given whether anything was made before.
-    """
-
-    name: str
-    carry_out: Callable[[], None]
-    is_needed: Callable[[bool], bool] = bool
+    name: str  # What it makes.
+    carry_out: Callable[[], None]  # Makes it.
+    is_needed: Callable[[bool], bool] = bool  # Whether it must be made, given whether anything was made before.
 
 
 def _stages_of(run: SurveyRun, stages: Stages, execution: Execution) -> tuple[Stage, ...]:

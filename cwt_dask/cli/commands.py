@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -23,17 +24,12 @@ from cwt_dask.reprocess import point_to, reprocess, what_would_be_reused
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
 from cwt_dask.runtime.clusters.mpi import wait_for_the_first
-from cwt_dask.runtime.progress import reporter
+from cwt_dask.runtime.progress import Reporter, reporter
 from cwt_dask.simulate import simulate
 from cwt_dask.storage.driver import read_driver
 from cwt_dask.storage.ledger import latest_block, read_records, unresolved_failures
 from cwt_dask.storage.paths import as_path, backend_of, store_errors
 from cwt_dask.survey import SurveySource, ingest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from cwt_dask.runtime.progress import Reporter
 
 _config = click.option(
     "--config",

@@ -9,13 +9,12 @@ import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
 
+from cwt_dask.results import SurveyRun
 from cwt_dask.storage.schema import maps_in
 from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
     from astropy.table import Row, Table
-
-    from cwt_dask.results import SurveyRun
 
 # Columns by which a source that is in both may have changed, and how far they may differ by rounding alone.
 MEASURED = ("significance", "scale", "counts", "background")
@@ -26,28 +25,16 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Two runs.
+    """Two runs."""
 
-    Attributes
-    ----------
-    same_maps : bool
-        Whether their `digest_maps` is the same.
-    gained, lost : astropy.table.Table
-        Rows of the second run's catalogue that are not in the first, and of the first's that are not in the second.
-    changed : list of tuple
-        Rows of both catalogues that are the same source, and differ.
-    differences : dict of float
-        Largest difference of each map over its largest absolute value in the first run; empty where the shapes differ.
-    support_flips : int
-        Pixels, counted once a scale, that are in one support only.
-    """
-
-    same_maps: bool
+    same_maps: bool  # Whether their `digest_maps` is the same.
+    # Rows of the second run's catalogue that are not in the first, and of the first's that are not in the second.
     gained: Table
     lost: Table
-    changed: list[tuple[Row, Row]]
+    changed: list[tuple[Row, Row]]  # Rows of both catalogues that are the same source, and differ.
+    # Largest difference of each map over its largest absolute value in the first run; empty where the shapes differ.
     differences: dict[str, float]
-    support_flips: int
+    support_flips: int  # Pixels, counted once a scale, that are in one support only.
 
 
 def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
@@ -57,12 +44,7 @@ def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
     finest scale. A source has changed if its peak is another pixel, one of `MEASURED` differs by more than rounding, or
     it has other flags but for that of seams.
 
-    Raises
-    ------
-    InputError
-        If a run is not finished.
-    RunError
-        If one is damaged.
+    Raises InputError if a run is not finished. Raises RunError if one is damaged.
     """
     ours, theirs = first.catalogue, second.catalogue
     pairs = _same_sources(ours, theirs, _finest(first))

@@ -7,7 +7,8 @@ import re
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import Any
 
 import numpy as np
 from astropy import units
@@ -15,14 +16,10 @@ from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.utils.masked import Masked
+from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError
-
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from numpy.typing import NDArray
 
 # As catalogues call them, in lower case; the first that are there are taken.
 POSITIONS = (
@@ -39,23 +36,12 @@ _WITH_HDU = re.compile(r"(?P<file>.+)\[(?P<hdu>[^\[\]]+)\]")
 
 @dataclass(frozen=True)
 class ExternalCatalogue:
-    """Sources of a catalogue that have a position.
+    """Sources of a catalogue that have a position."""
 
-    Attributes
-    ----------
-    label : str
-        The file's name.
-    names : ndarray of str
-        Of each source; its row, from 1, where it has no name.
-    sky : SkyCoord
-        Positions, ICRS.
-    n_without_position : int
-        How many rows are left out: their positions are blank, masked, unreadable or none on the sky.
-    """
-
-    label: str
-    names: NDArray[np.str_]
-    sky: SkyCoord
+    label: str  # The file's name.
+    names: NDArray[np.str_]  # Of each source; its row, from 1, where it has no name.
+    sky: SkyCoord  # Positions, ICRS.
+    # How many rows are left out: their positions are blank, masked, unreadable or none on the sky.
     n_without_position: int
 
 

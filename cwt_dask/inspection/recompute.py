@@ -3,63 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import psutil
 from dask.utils import format_bytes
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.cwt.data import CWTData
 from cwt_dask.cwt.detector import CWT
 from cwt_dask.cwt.spectra import fast_length
+from cwt_dask.cwt.state import Detected, State
 from cwt_dask.cwt.support import in_bright_islands, in_open_islands
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.geometry.tiling import Axis, TileGrid
+from cwt_dask.geometry.tiling import Axis, Box, Tile, TileGrid
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.planning.cost import PROCESS_MEMORY
-from cwt_dask.storage.ledger import read_run_id
+from cwt_dask.planning.plan import Plan
+from cwt_dask.results import SurveyRun
+from cwt_dask.storage.ledger import TileRecord, read_run_id
 from cwt_dask.storage.schema import spec_of
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import TileState
 from cwt_dask.tiles.compute import compute
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.cwt.state import Detected, State
-    from cwt_dask.geometry.tiling import Box, Tile
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.results import SurveyRun
-    from cwt_dask.storage.ledger import TileRecord
-
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was published, against the same pixels computed again.
+    """What was published, against the same pixels computed again."""
 
-    Attributes
-    ----------
-    errors : dict of float
-        By image, the largest difference: that of model and significance over their maximum, that of the others over
-        the largest value of theirs or of the model in all pixels computed. Significance is compared where the
-        expected error was never undefined or zero to rounding: elsewhere T/E is good to fewer digits.
-    support_flips : int
-        Pixels, counted once a scale, whose support differs.
-    n_iter : int
-        Iterations made again.
-    n_iter_published : tuple of int
-        Iterations of the tiles that published these pixels.
-    """
-
+    # By image, the largest difference: that of model and significance over their maximum, that of the others over the
+    # largest value of theirs or of the model in all pixels computed. Significance is compared where the expected error
+    # was never undefined or zero to rounding: elsewhere T/E is good to fewer digits.
     errors: Mapping[str, float]
-    support_flips: int
-    n_iter: int
-    n_iter_published: tuple[int, ...]
+    support_flips: int  # Pixels, counted once a scale, whose support differs.
+    n_iter: int  # Iterations made again.
+    n_iter_published: tuple[int, ...]  # Iterations of the tiles that published these pixels.
 
     @property
     def agrees(self) -> bool:
@@ -172,10 +155,7 @@ def whole_grid(plan: Plan) -> TileGrid:
 def refuse_what_does_not_fit(plan: Plan) -> None:
     """Refuse to analyse a map at once that is too large for this machine.
 
-    Raises
-    ------
-    InputError
-        If the memory that is available does not suffice.
+    Raises InputError if the memory that is available does not suffice.
     """
     # With what a tile takes, copies of the map and, on a plane, T and E of every scale; measured 243 with two scales.
     per_pixel = 190 + 50 * plan.kernels.n_scale
@@ -190,20 +170,11 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class WiderFilter:
-    """Decides on islands in a window that is wider than the one its tile had.
+    """Decides on islands in a window that is wider than the one its tile had."""
 
-    Attributes
-    ----------
-    threshold : float
-        Islands whose largest T/E is below it are dropped.
-    trusted : ndarray of bool
-        Pixels of the box whose T/E is as good as in the whole map (y, x).
-    joined : ndarray of int32
-        Iteration at which each pixel joined the published support, 0 where it never did (scale, y, x).
-    """
-
-    threshold: float
-    trusted: NDArray[np.bool_]
+    threshold: float  # Islands whose largest T/E is below it are dropped.
+    trusted: NDArray[np.bool_]  # Pixels of the box whose T/E is as good as in the whole map (y, x).
+    # Iteration at which each pixel joined the published support, 0 where it never did (scale, y, x).
     joined: NDArray[np.int32]
 
     def select(self, iteration: int, _joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:

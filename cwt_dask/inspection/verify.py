@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cwt_dask.inspection.recompute import (
+    Comparison,
     draw_tiles,
     recompute_tile,
     recompute_whole,
@@ -15,23 +17,16 @@ from cwt_dask.inspection.recompute import (
     wider_grid,
 )
 from cwt_dask.merge.certificate import certify, is_as_sealed, read_open_islands
-from cwt_dask.merge.seams import compare_seams
+from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
+from cwt_dask.planning.plan import Plan
 from cwt_dask.products.files import changed_products
-from cwt_dask.storage.ledger import read_records
+from cwt_dask.results import SurveyRun
+from cwt_dask.storage.ledger import TileRecord, read_records
 from cwt_dask.storage.maps import has_history, published_digests
 from cwt_dask.storage.schema import HISTORY, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, open_group
 from cwt_dask.survey import Survey
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from cwt_dask.inspection.recompute import Comparison
-    from cwt_dask.merge.seams import Seam
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.results import SurveyRun
-    from cwt_dask.storage.ledger import TileRecord
 
 # What the certificate states and the files must still give.
 RECOMPUTED = (
@@ -50,21 +45,11 @@ RECOMPUTED = (
 
 
 class Check(NamedTuple):
-    """One promise.
+    """One promise."""
 
-    Attributes
-    ----------
-    promise : str
-        What it is, or what was looked at.
-    fault : str
-        What is wrong with it; empty if it holds.
-    promised : bool
-        Whether it was one: a fault where nothing was promised breaks nothing.
-    """
-
-    promise: str
-    fault: str
-    promised: bool = True
+    promise: str  # What it is, or what was looked at.
+    fault: str  # What is wrong with it; empty if it holds.
+    promised: bool = True  # Whether it was one: a fault where nothing was promised breaks nothing.
 
     @property
     def broken(self) -> bool:

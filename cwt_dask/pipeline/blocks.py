@@ -7,31 +7,27 @@ before that. A tile continues from its checkpoint bit for bit.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from cwt_dask.errors import RunError
 from cwt_dask.merge.islands import Unsettled, decide_islands, open_islands
 from cwt_dask.merge.stopping import look_ahead_tiles, scatter_by_chunk
 from cwt_dask.pipeline.next_block import Block, RunState, next_block
+from cwt_dask.planning.job import Job
+from cwt_dask.planning.plan import Plan
+from cwt_dask.results import SurveyRun
+from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.atomic import write_atomically
-from cwt_dask.storage.ledger import read_block_records, read_records, read_run_id
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import Record, TileRecord, read_block_records, read_records, read_run_id
 from cwt_dask.storage.maps import has_history, published_digests
 from cwt_dask.storage.paths import remove_tree
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
 from cwt_dask.tiles.task import contradicted_labels, mark_open_pixels, run_tile, settle_tile
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cwt_dask.planning.job import Job
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.results import SurveyRun
-    from cwt_dask.runtime.stages import Stages
-    from cwt_dask.storage.layout import RunDir
-    from cwt_dask.storage.ledger import Record, TileRecord
 
 # Rounds in which the islands of a block are decided; None is as many as can be needed. What is right in all cores after
 # one iteration makes the local labels of the next right: one round an iteration, and one to see that all is well.
@@ -51,27 +47,14 @@ class _Checkpoints(NamedTuple):
 
 @dataclass
 class Iteration:
-    """The iteration of all tiles of one run.
+    """The iteration of all tiles of one run."""
 
-    Attributes
-    ----------
-    run : SurveyRun
-        Which run.
-    stages : Stages
-        Where tiles are done.
-    job : Job
-        What all tasks share.
-    blocks : dict
-        By block, its checkpoints. They are looked at once: what was written since is as it was written.
-    settled : Job
-        With the block and the round in which islands were decided last.
-    """
-
-    run: SurveyRun
-    stages: Stages
-    job: Job
+    run: SurveyRun  # Which run.
+    stages: Stages  # Where tiles are done.
+    job: Job  # What all tasks share.
+    # By block, its checkpoints. They are looked at once: what was written since is as it was written.
     blocks: dict[int, _Checkpoints] = field(default_factory=dict)
-    settled: Job | None = None
+    settled: Job | None = None  # With the block and the round in which islands were decided last.
 
     @classmethod
     def of(cls, run: SurveyRun, stages: Stages, *, threads: int) -> Iteration:
@@ -97,10 +80,7 @@ class Iteration:
     def carry_out(self) -> None:
         """Do all tiles that are not done.
 
-        Raises
-        ------
-        RunError
-            If tiles could not be done, or do not stop where they did before.
+        Raises RunError if tiles could not be done, or do not stop where they did before.
         """
         if not self._state().complete:
             # What it says is not so any more, and flags of tiles that are done again have to be set again.

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 from dask.utils import format_bytes
 
+from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.pipeline.repair import repair_metadata
 from cwt_dask.planning.cost import least_disk
 from cwt_dask.planning.plan import Plan, make_plan
 from cwt_dask.planning.runfile import read_run, refuse_differences, write_run
 from cwt_dask.results import SurveyRun
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.runtime.signals import Stop
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import begin_ledger, read_block_records, read_records, read_run_id
 from cwt_dask.storage.maps import create_maps, has_history
 from cwt_dask.storage.paths import backend_of, lies_in
-from cwt_dask.survey import Survey, SurveySource, ingest, is_store, scan
-
-if TYPE_CHECKING:
-    from contextlib import ExitStack
-    from pathlib import Path
-
-    from cwt_dask.config.options import Options
-    from cwt_dask.runtime.progress import Reporter
-    from cwt_dask.runtime.signals import Stop
-    from cwt_dask.storage.layout import RunDir
-    from cwt_dask.survey import SurveyStatistics
+from cwt_dask.survey import Survey, SurveySource, SurveyStatistics, ingest, is_store, scan
 
 
 def create(files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, stop: Stop) -> None:
@@ -154,12 +150,8 @@ def statistics_of(survey: Path, source: dict[str, Any]) -> SurveyStatistics:
 def open_store(survey: Path, source: dict[str, Any]) -> Survey:
     """Open a survey's store.
 
-    Raises
-    ------
-    SettingsError
-        If the call names its images: they were chosen when it was made.
-    SurveyError
-        If it is damaged.
+    Raises SettingsError if the call names its images: they were chosen when it was made. Raises SurveyError if it is
+    damaged.
     """
     if source:
         raise SettingsError(

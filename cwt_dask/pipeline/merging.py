@@ -7,13 +7,14 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.merge.catalogue import build_catalogue
 from cwt_dask.merge.certificate import certify, read_open_islands, sealed
 from cwt_dask.merge.seam_flags import bad_sides, flag_tile, tiles_to_flag
-from cwt_dask.merge.seams import compare_seams
+from cwt_dask.merge.seams import Seam, compare_seams
+from cwt_dask.planning.plan import Plan
 from cwt_dask.products.files import (
     changed_products,
     digest_catalogue,
@@ -21,38 +22,24 @@ from cwt_dask.products.files import (
     write_catalogue,
     write_maps_fits,
 )
+from cwt_dask.results import SurveyRun
+from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import cut_history, has_history
 from cwt_dask.storage.paths import backend_of
 from cwt_dask.storage.provenance import peak_memory
 from cwt_dask.tiles.sources import measure_tile
 
-if TYPE_CHECKING:
-    from cwt_dask.merge.seams import Seam
-    from cwt_dask.planning.plan import Plan
-    from cwt_dask.results import SurveyRun
-    from cwt_dask.runtime.stages import Stages
-    from cwt_dask.storage.layout import RunDir
-
 
 @dataclass
 class Merging:
-    """The merge of all tiles of one run.
+    """The merge of all tiles of one run."""
 
-    Attributes
-    ----------
-    run : SurveyRun
-        Which run.
-    stages : Stages
-        Where tiles are done.
-    seams : list of Seam
-        What neighbours found where both computed, once it is compared.
-    """
-
-    run: SurveyRun
-    stages: Stages
-    seams: list[Seam] = field(default_factory=list)
+    run: SurveyRun  # Which run.
+    stages: Stages  # Where tiles are done.
+    seams: list[Seam] = field(default_factory=list)  # What neighbours found where both computed, once it is compared.
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _clock: float = field(default_factory=time.perf_counter)
 

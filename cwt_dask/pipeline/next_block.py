@@ -7,49 +7,30 @@ may be. What is decided depends on records of tiles only: a run that was interru
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from cwt_dask.config.settings import Settings
 from cwt_dask.cwt.stopping import FIRST_STOP
 from cwt_dask.merge.stopping import block_end, earliest_stop, last_change, least_change, stopping_iteration
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from cwt_dask.config.settings import Settings
-    from cwt_dask.storage.ledger import Record
+from cwt_dask.storage.ledger import Record
 
 
 @dataclass(frozen=True)
 class Block:
-    """Iterations that some tiles are to make.
+    """Iterations that some tiles are to make."""
 
-    Attributes
-    ----------
-    start, stop : int
-        Iterations after which they begin and end.
-    tiles : tuple of int
-        Which tiles: those that have not made these iterations yet.
-    tol : float or None
-        Tolerance by which each tile stops by its own variance, where it does.
-    keeps, publishes : bool
-        Whether tiles leave a checkpoint, and whether they publish.
-    looks_ahead : bool
-        Whether these are the look-ahead tiles only.
-    ends : bool
-        Whether all tiles are published with it.
-    starts : mapping of int
-        Iterations after which tiles begin that have a later checkpoint than `start`.
-    """
-
+    # Iterations after which they begin and end.
     start: int
     stop: int
-    tiles: tuple[int, ...]
-    tol: float | None = None
+    tiles: tuple[int, ...]  # Which tiles: those that have not made these iterations yet.
+    tol: float | None = None  # Tolerance by which each tile stops by its own variance, where it does.
+    # Whether tiles leave a checkpoint, and whether they publish.
     keeps: bool = False
     publishes: bool = False
-    looks_ahead: bool = False
-    ends: bool = False
+    looks_ahead: bool = False  # Whether these are the look-ahead tiles only.
+    ends: bool = False  # Whether all tiles are published with it.
+    # Iterations after which tiles begin that have a later checkpoint than `start`.
     starts: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -63,45 +44,21 @@ class Block:
 
 @dataclass(frozen=True)
 class RunState:
-    """How far the tiles of a run are.
+    """How far the tiles of a run are."""
 
-    Attributes
-    ----------
-    settings : Settings
-        Stopping rule, tolerance and largest number of iterations.
-    n_tiles : int
-        How many there are.
-    waits : bool
-        Whether tiles stop where the whole map does.
-    decides_islands : bool
-        Whether tiles decide on islands together.
-    published : mapping of Record
-        By tile, those that are published.
-    blocks : mapping of mapping of Record
-        By block, named by its last iteration, and tile: those with a checkpoint at its end.
-    torn : set of int
-        Blocks in which a tile has lost a later round of islands: it must begin where the block begins.
-    settled : int
-        Block whose islands were settled last, by this process; 0 for none.
-    lists_open_islands : bool
-        Whether it is recorded which islands were left open by the last block.
-    look_ahead : tuple of int
-        The look-ahead tiles, where `may_look_ahead`.
-    scatter : float
-        Sum of squared deviations of all counts, then.
-    """
-
-    settings: Settings
-    n_tiles: int
-    waits: bool
-    decides_islands: bool
-    published: Mapping[int, Record] = field(default_factory=dict)
+    settings: Settings  # Stopping rule, tolerance and largest number of iterations.
+    n_tiles: int  # How many there are.
+    waits: bool  # Whether tiles stop where the whole map does.
+    decides_islands: bool  # Whether tiles decide on islands together.
+    published: Mapping[int, Record] = field(default_factory=dict)  # By tile, those that are published.
+    # By block, named by its last iteration, and tile: those with a checkpoint at its end.
     blocks: Mapping[int, Mapping[int, Record]] = field(default_factory=dict)
+    # Blocks in which a tile has lost a later round of islands: it must begin where the block begins.
     torn: frozenset[int] = frozenset()
-    settled: int = 0
-    lists_open_islands: bool = False
-    look_ahead: tuple[int, ...] = ()
-    scatter: float = 0.0
+    settled: int = 0  # Block whose islands were settled last, by this process; 0 for none.
+    lists_open_islands: bool = False  # Whether it is recorded which islands were left open by the last block.
+    look_ahead: tuple[int, ...] = ()  # The look-ahead tiles, where `may_look_ahead`.
+    scatter: float = 0.0  # Sum of squared deviations of all counts, then.
 
     @property
     def complete(self) -> bool:

@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from cwt_dask.config.validation import shown
+from cwt_dask.results import SurveyRun
 from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import describe_maps, has_history
 from cwt_dask.storage.schema import HISTORY
 from cwt_dask.storage.zarr_io import MALFORMED, parsed
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from cwt_dask.results import SurveyRun
-
 
 class DamagedMetadata(NamedTuple):
-    """A file that does not describe what the plan has there.
+    """A file that does not describe what the plan has there."""
 
-    Attributes
-    ----------
-    path : Path
-        Which file.
-    reason : str
-        What is wrong with it.
-    content : bytes
-        What belongs into it.
-    """
-
-    path: Path
-    reason: str
-    content: bytes
+    path: Path  # Which file.
+    reason: str  # What is wrong with it.
+    content: bytes  # What belongs into it.
 
 
 def damaged_metadata(run: SurveyRun) -> list[DamagedMetadata]:
     """Find files of maps and seams that do not describe what the plan has there: each `zarr.json`, and coordinates.
 
-    Raises
-    ------
-    SurveyError
-        If the survey cannot be read: the maps have its WCS.
+    Raises SurveyError if the survey cannot be read: the maps have its WCS.
     """
     plan, kept = run.stored.plan, _kept_iterations(run)
     scales = plan.kernels.scales.tolist()

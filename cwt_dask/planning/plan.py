@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from dask.utils import format_bytes
 
 from cwt_dask.config.settings import ALGORITHM_VERSION, Settings, digest, kernels_of
+from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.cwt.state import Criteria, rounding_level
 from cwt_dask.errors import SettingsError
@@ -17,13 +19,8 @@ from cwt_dask.geometry.margins import bounded, contract_margin, expected_error, 
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.cost import LATE, LEAST_DEADLINE, automatic_grid, disk, tile_seconds, worker_memory
 from cwt_dask.planning.job import Job
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from cwt_dask.cwt.kernels import CWTKernels
-    from cwt_dask.storage.layout import RunDir
-    from cwt_dask.survey import SurveyStatistics
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.survey import SurveyStatistics
 
 # Growth an iteration that a run would show: a tenth in a hundred of them.
 UNSTABLE = 1.001
@@ -35,33 +32,15 @@ FEW_COUNTS = 5.0
 
 @dataclass(frozen=True)
 class Plan:
-    """All that is decided before a run.
+    """All that is decided before a run."""
 
-    Attributes
-    ----------
-    settings : Settings
-        As given, with `min_scale` in pixels.
-    grid : TileGrid
-        The tiles.
-    brightest : float
-        Largest pixel of counts or background in this survey.
-    contract_margin : int
-        Least margin in pixels at which tiles are promised to do no harm.
-    survey_digest : str
-        Of the survey's pixels and WCS.
-    warnings : tuple of str
-        What the user should know.
-    algorithm_version : int
-        Of the mathematics that the plan was made for.
-    """
-
-    settings: Settings
-    grid: TileGrid
-    brightest: float
-    contract_margin: int
-    survey_digest: str
-    warnings: tuple[str, ...]
-    algorithm_version: int = ALGORITHM_VERSION
+    settings: Settings  # As given, with `min_scale` in pixels.
+    grid: TileGrid  # The tiles.
+    brightest: float  # Largest pixel of counts or background in this survey.
+    contract_margin: int  # Least margin in pixels at which tiles are promised to do no harm.
+    survey_digest: str  # Of the survey's pixels and WCS.
+    warnings: tuple[str, ...]  # What the user should know.
+    algorithm_version: int = ALGORITHM_VERSION  # Of the mathematics that the plan was made for.
 
     @cached_property
     def kernels(self) -> CWTKernels:
@@ -187,10 +166,7 @@ class Plan:
     def check_memory(self, limit: int) -> None:
         """Refuse a plan that does not fit.
 
-        Raises
-        ------
-        SettingsError
-            If a worker needs more than `limit` bytes.
+        Raises SettingsError if a worker needs more than `limit` bytes.
         """
         if self.worker_memory > limit:
             y, x = self.grid.box_shape

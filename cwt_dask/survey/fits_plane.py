@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from cwt_dask.errors import SurveyError
+from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.headers import damage_named
+from cwt_dask.survey.source import Band
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import ExitStack
     from io import BufferedIOBase
 
-    from numpy.typing import NDArray
-
-    from cwt_dask.survey.fits_file import FitsFile
-    from cwt_dask.survey.source import Band
-
-    # Gives the next rows of one plane of an image, (rows, columns), as stored: before BSCALE and BZERO.
     Rows = Callable[[int], NDArray[Any]]
 
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
@@ -162,10 +159,7 @@ class FitsPlane:
     def read(self, n_rows: int) -> NDArray[Any]:
         """Read the next rows (y, x), in physical values of `dtype`; NaN where the file says BLANK.
 
-        Raises
-        ------
-        SurveyError
-            If the file is truncated or damaged.
+        Raises SurveyError if the file is truncated or damaged.
         """
         with damage_named(f"{self.where} is truncated or damaged"):
             bands = [self._decode(rows(n_rows)) for rows in self._rows]
