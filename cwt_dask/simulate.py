@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,6 +19,7 @@ from dask.utils import format_bytes
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from cwt_dask.cwt.arrays import Floats
 from cwt_dask.errors import InputError
 from cwt_dask.storage.atomic import drafted_file
 from cwt_dask.storage.paths import exists
@@ -73,7 +74,7 @@ class Sky:
         intensity = _ISOTROPIC + _PLANE * np.outer(across, along) + _HALO * np.outer(halo, along)
         return (intensity * self._relative_exposure(latitude)[:, np.newaxis]).astype(np.float32)
 
-    def expected(self, y0: int, y1: int) -> NDArray[np.float64]:
+    def expected(self, y0: int, y1: int) -> Floats:
         """Expected counts a pixel of rows y0 to y1, diffuse and sources, (rows, columns)."""
         expected = self.diffuse(y0, y1).astype(np.float64)
         radius = _DRAWN * self.truth["sigma"]
@@ -84,11 +85,11 @@ class Sky:
             expected[y.start - y0 : y.stop - y0, x] += source["counts"] * np.outer(y_share, x_share)
         return expected
 
-    def _latitude(self, y0: int, y1: int) -> NDArray[np.float64]:
+    def _latitude(self, y0: int, y1: int) -> Floats:
         return np.asarray(self.pixel * (np.arange(y0, y1) - (self.shape[0] - 1) / 2), np.float64)
 
     @staticmethod
-    def _relative_exposure(latitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _relative_exposure(latitude: Floats) -> Floats:
         # The mean of the square of the sine over the sphere is a third.
         return np.asarray(1 + _EXPOSURE_RISE * (np.sin(np.radians(latitude)) ** 2 - 1 / 3), np.float64)
 
@@ -152,23 +153,19 @@ def simulate(
         raise InputError(f"n_sources is {n_sources}: it must be 0 or more, and at most one a pixel")
     if Path(out).suffix != ".fits":
         raise InputError(f"{out} is no name of a plain FITS file: choose one that ends in .fits")
-    with _draft(Path(out), overwrite) as survey_path:
-        _refuse_what_does_not_fit(survey_path.parent, shape)
-        if truth is None:
-            return _simulate(survey_path, shape, seed, n_sources)
-        with _draft(Path(truth), overwrite) as truth_path:
-            sources = _simulate(survey_path, shape, seed, n_sources)
+    truth_draft = nullcontext() if truth is None else _draft(Path(truth), overwrite)
+    with _draft(Path(out), overwrite) as survey_path, truth_draft as truth_path:
+        folder = survey_path.parent
+        needed, free = _PIXEL_BYTES * n_pixels, shutil.disk_usage(folder).free
+        if needed > free:
+            raise InputError(
+                f"shape is {shape}: the file takes {format_bytes(needed)}, {folder.absolute()} has "
+                f"{format_bytes(free)} free: choose a smaller one or another place"
+            )
+        sources = _simulate(survey_path, shape, seed, n_sources)
+        if truth_path:
             sources.write(truth_path, format="ascii.ecsv")
-            return sources
-
-
-def _refuse_what_does_not_fit(folder: Path, shape: tuple[int, int]) -> None:
-    needed, free = _PIXEL_BYTES * shape[0] * shape[1], shutil.disk_usage(folder).free
-    if needed > free:
-        raise InputError(
-            f"shape is {shape}: the file takes {format_bytes(needed)}, {folder.absolute()} has {format_bytes(free)} "
-            "free: choose a smaller one or another place"
-        )
+        return sources
 
 
 @contextmanager
@@ -189,7 +186,10 @@ def _draft(path: Path, overwrite: bool) -> Iterator[Path]:
 
 def _simulate(path: Path, shape: tuple[int, int], seed: int, n_sources: int) -> Table:
     pixel = min(_LARGEST_PIXEL_DEG, 360 / shape[1], 180 / shape[0])
-    wcs_header = _wcs_header(shape, pixel)
+    wcs_header: dict[str, Any] = {}
+    for axis, name, length, step in ((1, "GLON", shape[1], -pixel), (2, "GLAT", shape[0], pixel)):
+        wcs_header |= {f"CTYPE{axis}": f"{name}-CAR", f"CUNIT{axis}": "deg", f"CRPIX{axis}": (length + 1) / 2}
+        wcs_header |= {f"CRVAL{axis}": 0.0, f"CDELT{axis}": step}
     starts = range(0, shape[0], _BLOCK_ROWS)
     source_seed, *block_seeds = np.random.SeedSequence(seed).spawn(1 + len(starts))
     sources = _draw_sources(np.random.default_rng(source_seed), shape, pixel, n_sources, wcs_header)
@@ -205,11 +205,9 @@ def _simulate(path: Path, shape: tuple[int, int], seed: int, n_sources: int) -> 
         ("EXPOSURE", -32, "cm2 s", sky.exposure),
     ]
     for name, bitpix, unit, rows in images:
-        header = fits.Header([("SIMPLE", True), ("BITPIX", bitpix), ("NAXIS", 2)])
-        header["NAXIS1"], header["NAXIS2"] = shape[1], shape[0]
-        header["EXTNAME"], header["BUNIT"] = name, unit
-        header.update(wcs_header)
-        header["CREATOR"], header["SEED"] = "cwt-dask simulate", seed
+        size = {"NAXIS": 2, "NAXIS1": shape[1], "NAXIS2": shape[0]}
+        header = fits.Header({"SIMPLE": True, "BITPIX": bitpix} | size | {"EXTNAME": name, "BUNIT": unit})
+        header.update(wcs_header | {"CREATOR": "cwt-dask simulate", "SEED": seed})
         # As text: of a Path, astropy looks for the last part only, and takes an existing file for a new one.
         with fits.StreamingHDU(str(path), header) as hdu:
             for y0 in starts:
@@ -217,19 +215,8 @@ def _simulate(path: Path, shape: tuple[int, int], seed: int, n_sources: int) -> 
     return sources
 
 
-def _wcs_header(shape: tuple[int, int], pixel: float) -> fits.Header:
-    header = fits.Header()
-    for axis, name, length, step in ((1, "GLON", shape[1], -pixel), (2, "GLAT", shape[0], pixel)):
-        header[f"CTYPE{axis}"] = f"{name}-CAR"
-        header[f"CUNIT{axis}"] = "deg"
-        header[f"CRPIX{axis}"] = (length + 1) / 2
-        header[f"CRVAL{axis}"] = 0.0
-        header[f"CDELT{axis}"] = step
-    return header
-
-
 def _draw_sources(
-    rng: np.random.Generator, shape: tuple[int, int], pixel: float, n_sources: int, wcs_header: fits.Header
+    rng: np.random.Generator, shape: tuple[int, int], pixel: float, n_sources: int, wcs_header: dict[str, Any]
 ) -> Table:
     """Draw the true sources, brightest first."""
     # Inverse of the cumulative distribution of a power law between two ends.
@@ -266,9 +253,9 @@ def _draw_sources(
     return table
 
 
-def _profile(centre: float, sigma: float, start: int, stop: int) -> tuple[slice, NDArray[np.float64]]:
+def _profile(centre: float, sigma: float, start: int, stop: int) -> tuple[slice, Floats]:
     """Shares of a Gaussian that fall on each of the pixels start to stop that it reaches."""
     first = min(max(start, int(np.floor(centre - _DRAWN * sigma))), stop)
     last = max(first, min(stop, int(np.ceil(centre + _DRAWN * sigma)) + 1))
-    shares: NDArray[np.float64] = np.diff(ndtr((np.arange(first, last + 1) - 0.5 - centre) / sigma))
+    shares: Floats = np.diff(ndtr((np.arange(first, last + 1) - 0.5 - centre) / sigma))
     return slice(first, last), shares

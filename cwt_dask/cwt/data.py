@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Floats
 from cwt_dask.cwt.image import SkyImage, pyplot
 from cwt_dask.cwt.inputs import make_field, maps_of
 from cwt_dask.cwt.state import State
@@ -112,7 +113,7 @@ class CWTData(InfoTables):
         shape = self.field.counts.shape
         self.update(State.start(self.n_scale, shape, with_cubes=True), np.zeros(shape), converged=False)
 
-    def update(self, state: State, background_approx: NDArray[np.float64], *, converged: bool) -> None:
+    def update(self, state: State, background_approx: Floats, *, converged: bool) -> None:
         """Hold what an iteration computed.
 
         Parameters

@@ -140,20 +140,16 @@ class CWT:
 
     def _iterate(self, data: CWTData) -> None:
         # Zeros as wide as the kernels reach make circular convolution linear.
-        shape = data.field.counts.shape
-        box = (fast_length(shape[0] + self.kernels.reach), fast_length(shape[1] + self.kernels.reach))
-        padded = _in_box(data.field, box)
+        field, shape = data.field, data.field.counts.shape
+        box = fast_length(shape[0] + self.kernels.reach), fast_length(shape[1] + self.kernels.reach)
+        rim = [(0, box[0] - shape[0]), (0, box[1] - shape[1])]
+        padded = Field(np.pad(field.counts, rim), np.pad(field.background, rim), np.pad(field.valid, rim))
         spectra = kernel_spectra(self.kernels, box)
-        criteria = Criteria(
-            significance_threshold=self.significance_threshold,
-            significance_island_threshold=self.significance_island_threshold,
-            remove_isolated=self.remove_isolated,
-            rounding=rounding_level(float(max(padded.counts.max(), padded.background.max()))),
-        )
+        rounding = rounding_level(float(max(padded.counts.max(), padded.background.max())))
+        thresholds = self.significance_threshold, self.significance_island_threshold
         # Before the workspace: its spectra use the buffers that this gives back.
         background_approx = _corner(smooth(padded.background, padded.valid, spectra), shape)
-        workspace = Workspace(padded, spectra, criteria)
-
+        workspace = Workspace(padded, spectra, Criteria(*thresholds, self.remove_isolated, rounding))
         core = slice(0, shape[0]), slice(0, shape[1])
         state = State.start(self.kernels.n_scale, box, core, with_cubes=True)
         variances: list[float] = []
@@ -161,36 +157,22 @@ class CWT:
             state = step(state, workspace)
             variances.append(workspace.residual_moments(state).variance)
             kept = _state_in_corner(state, shape)
-            data.update(
-                copy.deepcopy(kept) if self.keep_history else kept,
-                background_approx,
-                converged=stops_at(variances, self.tol) is not None,
-            )
+            if self.keep_history:
+                kept = copy.deepcopy(kept)
+            data.update(kept, background_approx, converged=stops_at(variances, self.tol) is not None)
             if self.keep_history:
                 self.history.append(copy.copy(data))
             _log_iteration(state, variances)
-        if data.converged:
-            log.info("stopped after iteration %d: the relative change is below tol = %g", data.n_iter, self.tol)
-        else:
-            log.info("stopped after iteration %d: max_iter reached before tol = %g", data.n_iter, self.tol)
+        reason = "the relative change is below" if data.converged else "max_iter reached before"
+        log.info("stopped after iteration %d: %s tol = %g", data.n_iter, reason, self.tol)
 
 
 def _log_iteration(state: State, variances: list[float]) -> None:
     change = relative_change(*variances[-2:]) if len(variances) > 1 else math.inf
     log.info(
         "iteration %d: residual variance %.6g, relative change %.3g, model sum %.6g, support pixels %d",
-        state.iteration,
-        variances[-1],
-        change,
-        state.model.sum(),
-        np.count_nonzero(state.support),
+        *(state.iteration, variances[-1], change, state.model.sum(), np.count_nonzero(state.support)),
     )
-
-
-def _in_box(field: Field, box: tuple[int, int]) -> Field:
-    """Lay a field into the corner of a larger box; the rest takes no part."""
-    rim = [(0, length - size) for length, size in zip(box, field.counts.shape, strict=True)]
-    return Field(np.pad(field.counts, rim), np.pad(field.background, rim), np.pad(field.valid, rim))
 
 
 def _corner(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

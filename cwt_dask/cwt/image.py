@@ -307,10 +307,7 @@ def label_sky(ax: Any) -> None:
 
 
 def pyplot() -> Any:
-    """Import matplotlib, which is an extra.
-
-    Raises InputError if it is not installed, saying how to.
-    """
+    """Import matplotlib; InputError says how to install it where it is missing."""
     try:
         import matplotlib.pyplot as plt  # noqa: PLC0415 (an optional extra)
     except ImportError as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Complexes, Floats, Ints
 from cwt_dask.cwt.tables import html_overview
 from cwt_dask.errors import SettingsError
 
@@ -23,8 +25,8 @@ class Factors:
     """
 
     # Shape (term, size).
-    along_y: NDArray[np.float64]
-    along_x: NDArray[np.float64]
+    along_y: Floats
+    along_x: Floats
 
     @property
     def size(self) -> int:
@@ -32,7 +34,7 @@ class Factors:
         return int(self.along_x.shape[1])
 
     @property
-    def image(self) -> NDArray[np.float64]:
+    def image(self) -> Floats:
         """The kernel, float64 (y, x)."""
         return np.asarray(sum(np.outer(*term) for term in zip(self.along_y, self.along_x, strict=True)))
 
@@ -48,24 +50,22 @@ class Factors:
         along_y = [(1 if i == j else 2) * self.along_y[i] * self.along_y[j] for i, j in pairs]
         return Factors(np.array(along_y), np.array([self.along_x[i] * self.along_x[j] for i, j in pairs]))
 
-    def transform_y(self, wavenumbers: NDArray[np.float64]) -> NDArray[np.complex128]:
+    def transform_y(self, wavenumbers: Floats) -> Complexes:
         """Sums of `along_y` times ``exp(-i ky y)``, (ky, term), with y from the centre; ky in radians per pixel.
 
         Times `transform_x` it is the kernel's Fourier transform (ky, kx).
         """
-        transformed: NDArray[np.complex128] = np.exp(-1j * np.outer(wavenumbers, self._pixels)) @ self.along_y.T
-        return transformed
+        return np.asarray(np.exp(-1j * np.outer(wavenumbers, self._pixels)) @ self.along_y.T)
 
-    def transform_x(self, exponents: NDArray[np.complex128]) -> NDArray[np.complex128]:
+    def transform_x(self, exponents: Complexes) -> Complexes:
         """Sums of `along_x` times ``exp(-kx x)``, (term, kx), for exponents kx per pixel.
 
         i times a wavenumber is a plane wave, a real part lets it grow or fall.
         """
-        transformed: NDArray[np.complex128] = self.along_x @ np.exp(-np.outer(self._pixels, exponents))
-        return transformed
+        return np.asarray(self.along_x @ np.exp(-np.outer(self._pixels, exponents)))
 
     @property
-    def _pixels(self) -> NDArray[np.int64]:
+    def _pixels(self) -> Ints:
         # The centre as 'same' convolution takes it.
         return np.arange(self.size) - (self.size - 1) // 2
 
@@ -154,12 +154,12 @@ class CWTKernels:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
-    def scales(self) -> NDArray[np.float64]:
+    def scales(self) -> Floats:
         """Scales in pixels, shape (n_scale,)."""
         return np.array([self.min_scale * self.step_scale**i for i in range(self.n_scale)], dtype=np.float64)
 
     @cached_property
-    def widths(self) -> NDArray[np.float64]:
+    def widths(self) -> Floats:
         """Widths of the base kernels in pixels, shape (n_scale,)."""
         return self.scales * self.step_scale
 
@@ -173,15 +173,15 @@ class CWTKernels:
     def approx_factors(self) -> Factors:
         """Approximation kernel, as a product."""
         width = self.min_scale * self.step_scale**self.n_scale
-        return _gaussian(_centred(_odd_size(width)), width)
+        return _gaussian(_pixels_across(width), width)
 
     @cached_property
-    def kern_base(self) -> dict[int, NDArray[np.float64]]:
+    def kern_base(self) -> dict[int, Floats]:
         """Base kernels by scale index: square arrays, float64."""
         return {i: factors.image for i, factors in enumerate(self.base_factors)}
 
     @cached_property
-    def kern_approx(self) -> NDArray[np.float64]:
+    def kern_approx(self) -> Floats:
         """Approximation kernel: a square array, float64."""
         return self.approx_factors.image
 
@@ -196,13 +196,10 @@ class CWTKernels:
 
         It is the largest share of a source that one iteration adds to the model; from 2 on the iteration diverges.
         """
-        near_peaks = [np.linspace(0, 4 / width, 65) for width in self.widths]
-        k = np.unique(np.concatenate([np.linspace(0, np.pi, 129), *near_peaks]))
-        k = k[k <= np.pi]
+        k = wavenumbers(self.widths, 128)
         along_y = np.concatenate([k, -k])
-        return float(
-            np.abs(sum(base.transform_y(along_y) @ base.transform_x(1j * k) for base in self.base_factors)).max()
-        )
+        summed = sum(base.transform_y(along_y) @ base.transform_x(1j * k) for base in self.base_factors)
+        return float(np.abs(summed).max())
 
     @property
     def info_table(self) -> Table:
@@ -231,16 +228,20 @@ class CWTKernels:
         return html_overview(repr(self), f"reach {self.reach} pixels, gain {self.gain:.3g}", table)
 
 
-def _odd_size(width: float) -> int:
-    size = math.ceil(8 * width)
-    return size + 1 if size % 2 == 0 else size
+def wavenumbers(widths: Floats, n: int) -> NDArray[Any]:
+    """Radians per pixel from 0 to pi: n even steps, and n // 2 around the peak of each kernel's transform."""
+    near_peaks = [np.linspace(0, 4 / width, n // 2 + 1) for width in widths]
+    k = np.unique(np.concatenate([np.linspace(0, np.pi, n + 1), *near_peaks]))
+    return k[k <= np.pi]
 
 
-def _centred(size: int) -> NDArray[np.float64]:
+def _pixels_across(width: float) -> Floats:
+    """Pixels of a kernel, from its centre; their number is odd."""
+    size = math.ceil(8 * width) | 1
     return np.arange(size, dtype=np.float64) - (size - 1) / 2
 
 
-def _gaussian(x: NDArray[np.float64], width: float) -> Factors:
+def _gaussian(x: Floats, width: float) -> Factors:
     # Not astropy's Gaussian2DKernel: today's renormalises to sum 1, the published kernel does not.
     profile = np.exp(-(x**2) / (2 * width**2))
     return Factors(profile[np.newaxis] / (2 * np.pi * width**2), profile[np.newaxis])
@@ -248,7 +249,7 @@ def _gaussian(x: NDArray[np.float64], width: float) -> Factors:
 
 def _mexican_hat(scale: float, step: float) -> Factors:
     width = scale * step
-    u = _centred(_odd_size(width)) ** 2 / (2 * width**2)
+    u = _pixels_across(width) ** 2 / (2 * width**2)
     profile = np.exp(-u)
     # (1 - uy - ux) exp(-uy - ux)
     return Factors(np.array([profile, -u * profile]) / (np.pi * width**4), np.array([(1 - u) * profile, profile]))

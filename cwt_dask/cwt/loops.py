@@ -14,6 +14,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats, Ints
+
 # T/E that are nearer than this, relative to the larger, differ by rounding alone: no iteration and no pixel exceeds
 # another by that.
 TIE = 1e-9
@@ -31,17 +33,17 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @compiled
 def find_significant(
-    transform: NDArray[np.float64],
-    variance: NDArray[np.float64],
-    valid: NDArray[np.bool_],
+    transform: Floats,
+    variance: Floats,
+    valid: Bools,
     joined: NDArray[np.uint16],
     floor: float,
     rounding: float,
     thresholds: tuple[float, float],
-    ratio: NDArray[np.float64],
-    above: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-    near: NDArray[np.bool_],
+    ratio: Floats,
+    above: Bools,
+    wanted: Bools,
+    near: Bools,
 ) -> None:
     """Compare T with E; all arrays are (y, x).
 
@@ -80,14 +82,14 @@ def find_significant(
 
 @compiled
 def keep_largest(
-    ratio: NDArray[np.float64],
-    valid: NDArray[np.bool_],
+    ratio: Floats,
+    valid: Bools,
     scale: int,
     iteration: int,
-    significance: NDArray[np.float64],
+    significance: Floats,
     best_scale: NDArray[np.int16],
     best_iteration: NDArray[np.uint16],
-    undefined: NDArray[np.bool_],
+    undefined: Bools,
 ) -> None:
     """Update the largest T/E so far; all arrays are (y, x).
 
@@ -113,7 +115,7 @@ def keep_largest(
 
 
 @compiled
-def mark_joined(joined: NDArray[np.uint16], pixels: NDArray[np.int64], iteration: int) -> None:
+def mark_joined(joined: NDArray[np.uint16], pixels: Ints, iteration: int) -> None:
     """Record the iteration at which pixels join the support of a scale, unless they joined before.
 
     Parameters
@@ -132,11 +134,7 @@ def mark_joined(joined: NDArray[np.uint16], pixels: NDArray[np.int64], iteration
 
 @compiled
 def sum_over_scales(
-    joined: NDArray[np.uint16],
-    scale: int,
-    pixels: NDArray[np.int64],
-    transform: NDArray[np.float64],
-    transform_2d: NDArray[np.float64],
+    joined: NDArray[np.uint16], scale: int, pixels: Ints, transform: Floats, transform_2d: Floats
 ) -> None:
     """Add T of one scale to the sum over the supports; scales come in their order.
 
@@ -161,13 +159,7 @@ def sum_over_scales(
 
 
 @compiled
-def add_positive(
-    joined: NDArray[np.uint16],
-    scale: int,
-    pixels: NDArray[np.int64],
-    transform_2d: NDArray[np.float64],
-    model: NDArray[np.float64],
-) -> None:
+def add_positive(joined: NDArray[np.uint16], scale: int, pixels: Ints, transform_2d: Floats, model: Floats) -> None:
     """Add the sum over scales, where it is positive, to the model, at pixels that have this as their first scale.
 
     Parameters
@@ -192,7 +184,7 @@ def _is_first(joined: NDArray[np.uint16], scale: int, pixel: int) -> bool:
 
 
 @compiled
-def not_isolated(mask: NDArray[np.bool_], pixels: NDArray[np.int64], ring: bool) -> NDArray[np.bool_]:
+def not_isolated(mask: Bools, pixels: Ints, ring: bool) -> Bools:
     """Whether pixels have a 4-connected neighbour in a mask.
 
     Parameters
@@ -219,7 +211,7 @@ def not_isolated(mask: NDArray[np.bool_], pixels: NDArray[np.int64], ring: bool)
 
 
 @compiled
-def label(pixels: NDArray[np.int64], width: int, ring: bool) -> tuple[NDArray[np.int32], int]:
+def label(pixels: Ints, width: int, ring: bool) -> tuple[NDArray[np.int32], int]:
     """Number 4-connected islands, by union-find over their pixels alone: the size of the image costs nothing.
 
     Parameters
@@ -266,14 +258,14 @@ def label(pixels: NDArray[np.int64], width: int, ring: bool) -> tuple[NDArray[np
 
 
 @compiled
-def _unite(parent: NDArray[np.int64], i: int, j: int) -> None:
+def _unite(parent: Ints, i: int, j: int) -> None:
     one, other = _root(parent, i), _root(parent, j)
     # The root of an island is its first pixel.
     parent[max(one, other)] = min(one, other)
 
 
 @compiled
-def _root(parent: NDArray[np.int64], i: int) -> int:
+def _root(parent: Ints, i: int) -> int:
     while parent[i] != i:
         parent[i] = parent[parent[i]]
         i = parent[i]

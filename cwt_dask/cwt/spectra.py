@@ -16,6 +16,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Complexes, Floats
 from cwt_dask.cwt.buffers import borrow
 from cwt_dask.cwt.kernels import CWTKernels, Factors
 from cwt_dask.cwt.loops import compiled
@@ -38,13 +39,7 @@ class Spectrum:
     along_y: NDArray[Any]
     along_x: NDArray[Any]
 
-    def multiply(
-        self,
-        rows: slice,
-        spectrum: NDArray[np.complex128],
-        out: NDArray[np.complex128],
-        minus: NDArray[np.complex128] | None = None,
-    ) -> None:
+    def multiply(self, rows: slice, spectrum: Complexes, out: Complexes, minus: Complexes | None = None) -> None:
         """Multiply rows of a half-spectrum by the kernel's.
 
         Parameters
@@ -59,17 +54,13 @@ class Spectrum:
         other = None if minus is None else self._as_factors(minus)
         _multiply(self._as_factors(spectrum), other, self.along_y[:, rows], self.along_x, self._as_factors(out))
 
-    def _as_factors(self, spectrum: NDArray[np.complex128]) -> NDArray[Any]:
+    def _as_factors(self, spectrum: Complexes) -> NDArray[Any]:
         return spectrum.view(self.along_x.dtype)
 
 
 @compiled
 def _multiply(
-    spectrum: NDArray[Any],
-    minus: NDArray[Any] | None,
-    along_y: NDArray[Any],
-    along_x: NDArray[Any],
-    out: NDArray[Any],
+    spectrum: NDArray[Any], minus: NDArray[Any] | None, along_y: NDArray[Any], along_x: NDArray[Any], out: NDArray[Any]
 ) -> None:
     kernel = np.empty(spectrum.shape[1], along_x.dtype)
     for y in range(spectrum.shape[0]):
@@ -97,17 +88,15 @@ class KernelSpectra:
     base_squared: tuple[Spectrum, ...]
     approx: Spectrum  # Of the approximation kernel.
     # Sums of the moduli and of the squares of each base kernel, float64 (scale,).
-    abs_sum: NDArray[np.float64]
-    squared_sum: NDArray[np.float64]
+    abs_sum: Floats
+    squared_sum: Floats
     threads: int  # Threads that work on an image; they do not change its bits.
 
-    def new_spectrum(self) -> NDArray[np.complex128]:
+    def new_spectrum(self) -> Complexes:
         """Buffer for a half-spectrum, complex128 (y, x // 2 + 1)."""
         return borrow((self.shape[0], self.shape[1] // 2 + 1), np.complex128)
 
-    def forward(
-        self, *spectra: NDArray[np.complex128], images: Callable[[slice], Iterator[NDArray[np.float64]]]
-    ) -> None:
+    def forward(self, *spectra: Complexes, images: Callable[[slice], Iterator[Floats]]) -> None:
         """Fill half-spectra with the transforms of images of the box's shape.
 
         `images` yields, for a slice of rows, those rows of each image; they are used up before the next is asked for.
@@ -121,9 +110,7 @@ class KernelSpectra:
         for spectrum in spectra:
             self._over_columns(np.fft.fft, spectrum)
 
-    def backward(
-        self, *spectra: NDArray[np.complex128], take: Callable[..., Any], into: NDArray[np.float64] | None = None
-    ) -> list[Any]:
+    def backward(self, *spectra: Complexes, take: Callable[..., Any], into: Floats | None = None) -> list[Any]:
         """Transform half-spectra back, which are lost: `take` gets a slice of rows and those rows of each image.
 
         The rows given to `take` may be written to, and are lost when it returns; those of the first image stay where
@@ -147,7 +134,7 @@ class KernelSpectra:
         """Results of a function of slices of rows that are worked on at a time, in their order."""
         return self._over(function, row_blocks(self.shape))
 
-    def _over_columns(self, transform: Callable[..., Any], spectrum: NDArray[np.complex128]) -> None:
+    def _over_columns(self, transform: Callable[..., Any], spectrum: Complexes) -> None:
         width = spectrum.shape[1]
         # Whole cache lines of 64 bytes to each thread.
         step = -(-width // self.threads // 4) * 4
@@ -169,22 +156,16 @@ def row_blocks(shape: tuple[int, int]) -> list[slice]:
     return [slice(start, min(start + height, shape[0])) for start in range(0, shape[0], height)]
 
 
-class _Scratch(threading.local):
-    """Each thread's own buffers."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[int, NDArray[np.float64]] = {}
+# Each thread's own buffers, by number.
+_SCRATCH = threading.local()
 
 
-_SCRATCH = _Scratch()
-
-
-def scratch(number: int, shape: tuple[int, int]) -> NDArray[np.float64]:
+def scratch(number: int, shape: tuple[int, int]) -> Floats:
     """Buffer of this thread for some rows of an image, the same one at each call with the same number."""
-    buffers, size = _SCRATCH.buffers, shape[0] * shape[1]
-    if number not in buffers or buffers[number].size < size:
-        buffers[number] = np.empty(size)
-    return buffers[number][:size].reshape(shape)
+    buffers, name, size = vars(_SCRATCH), str(number), shape[0] * shape[1]
+    if name not in buffers or buffers[name].size < size:
+        buffers[name] = np.empty(size)
+    return np.asarray(buffers[name][:size].reshape(shape))
 
 
 @lru_cache(maxsize=1)
@@ -229,7 +210,7 @@ def _spectrum_of(factors: Factors, shape: tuple[int, int], *, real: bool) -> Spe
     return Spectrum(np.ascontiguousarray(along_y.real), np.repeat(along_x.real, 2, axis=1))
 
 
-def _centred_on_origin(profiles: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+def _centred_on_origin(profiles: Floats, length: int) -> Floats:
     """Lay profiles (term, size) into lines of `length` with their centre at 0."""
     lines = np.zeros((len(profiles), length))
     size = profiles.shape[1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats, Ints
 from cwt_dask.cwt.buffers import borrow, give_back
 
 # Rounding of one convolution, in units of machine epsilon times the brightest pixel. Measured:
@@ -30,10 +31,10 @@ class Field:
     """What is analysed, in a box: all arrays have the box's shape (y, x)."""
 
     # Counts per pixel, float64, 0 where not `valid`.
-    counts: NDArray[np.float64]
-    background: NDArray[np.float64]
+    counts: Floats
+    background: Floats
     # Pixels that take part. Model and approximation stay zero on the others, which is the published zero border.
-    valid: NDArray[np.bool_]
+    valid: Bools
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Detected:
     """Pixels above the threshold at one scale; isolated ones are not among them where they are to be removed."""
 
     shape: tuple[int, int]  # Of the box (y, x).
-    pixels: NDArray[np.int64]  # Flat indices in the box, ascending.
-    ratio: NDArray[np.float64]  # T/E of each.
+    pixels: Ints  # Flat indices in the box, ascending.
+    ratio: Floats  # T/E of each.
     ring: bool = False  # Whether the last column of the box is the neighbour of its first.
 
 
@@ -71,24 +72,24 @@ class State:
     iteration: int  # Iterations made.
     core: tuple[slice, slice]  # The pixels (y, x) of the box of which more is kept than an iteration needs.
     # Model M and approximation A in the box, counts per pixel.
-    model: NDArray[np.float64]
-    approx: NDArray[np.float64]
+    model: Floats
+    approx: Floats
     # Cube in the box: iteration at which each pixel joined the support of a scale, 0 where it has not.
     joined: NDArray[np.uint16]
-    transform_2d: NDArray[np.float64]  # Sum of T over the supports in the box.
+    transform_2d: Floats  # Sum of T over the supports in the box.
     # Largest T/E over scales and iterations so far, in the core; -inf where it was never defined.
-    significance: NDArray[np.float64]
+    significance: Floats
     best_scale: NDArray[np.int16]  # Index of the scale of that largest T/E, in the core; -1 where it was never defined.
     # Iteration of that largest T/E, the first one within rounding of it, in the core; 0 where it was never defined.
     best_iteration: NDArray[np.uint16]
     # Pixels of the core where, at some scale and iteration, the expected error was zero to rounding or not a number.
-    undefined: NDArray[np.bool_]
+    undefined: Bools
     # Pixels of the core where T/E, at some scale and iteration, lay within rounding of a threshold.
-    near_threshold: NDArray[np.bool_]
+    near_threshold: Bools
     # Cubes T and E of this iteration in the box, of no pixels where they are not wanted; E is NaN where its square came
     # out negative.
-    transform: NDArray[np.float64]
-    error: NDArray[np.float64]
+    transform: Floats
+    error: Floats
 
     def minus(self, other: State) -> State:
         """Differences of what was computed, exclusive or of the supports; the rest is of this state."""
@@ -138,7 +139,7 @@ class State:
         give_back(self.best_iteration, self.undefined, self.near_threshold)
 
     @property
-    def support(self) -> NDArray[np.bool_]:
+    def support(self) -> Bools:
         """Pixels that were ever significant, by scale, bool cube in the box."""
         return self.joined > 0
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools
 from cwt_dask.cwt.loops import add_positive, mark_joined, sum_over_scales
 from cwt_dask.cwt.state import Criteria, Detected, State
 from cwt_dask.cwt.support import in_bright_islands
 from cwt_dask.cwt.workspace import Workspace
 
-Judge = Callable[[int, Detected], NDArray[np.bool_]]
+Judge = Callable[[int, Detected], Bools]
 
 
 def step(state: State, workspace: Workspace, judge: Judge | None = None) -> State:
@@ -52,7 +52,7 @@ def by_own_peak(criteria: Criteria) -> Judge:
     """Judge islands by their largest T/E in the box, if there is a threshold for it."""
     threshold = criteria.significance_island_threshold
 
-    def judge(_: int, detected: Detected) -> NDArray[np.bool_]:
+    def judge(_: int, detected: Detected) -> Bools:
         if threshold is None:
             return np.ones(len(detected.pixels), dtype=bool)
         return in_bright_islands(detected, threshold)

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
 
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    import numpy as np
+from cwt_dask.cwt.arrays import Floats
 
 # The rule compares two iterations, so this is the first at which it can fire.
 FIRST_STOP = 2
@@ -30,7 +26,7 @@ class Moments:
     sum_squared_deviations: float
 
     @classmethod
-    def of(cls, values: NDArray[np.float64]) -> Moments:
+    def of(cls, values: Floats) -> Moments:
         """Moments of an array of any shape."""
         if values.size == 0:
             return cls(0, 0.0, 0.0)

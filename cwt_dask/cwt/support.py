@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.cwt.loops import label
 from cwt_dask.cwt.state import Detected
 
 
-def island_peaks(labels: NDArray[np.int32], ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+def island_peaks(labels: NDArray[np.int32], ratio: Floats) -> Floats:
     """Largest T/E of each island, of T/E and labels by pixel; index 0, outside all islands, holds -inf."""
     peaks = np.full(labels.max(initial=0) + 1, -np.inf)
     inside = labels > 0
@@ -17,14 +18,13 @@ def island_peaks(labels: NDArray[np.int32], ratio: NDArray[np.float64]) -> NDArr
     return peaks
 
 
-def in_bright_islands(detected: Detected, threshold: float) -> NDArray[np.bool_]:
+def in_bright_islands(detected: Detected, threshold: float) -> Bools:
     """Whether the largest T/E of a pixel's 4-connected island reaches the threshold."""
-    labels = _labels(detected)
-    bright: NDArray[np.bool_] = (island_peaks(labels, detected.ratio) >= threshold)[labels]
-    return bright
+    labels = label(detected.pixels, detected.shape[1], detected.ring)[0]
+    return np.asarray((island_peaks(labels, detected.ratio) >= threshold)[labels])
 
 
-def in_open_islands(detected: Detected, threshold: float, trusted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def in_open_islands(detected: Detected, threshold: float, trusted: Bools) -> Bools:
     """Whether a pixel's island is open: it leaves the trusted pixels and has not reached the threshold on them.
 
     A window cannot decide about such an island: its peak may lie outside.
@@ -38,14 +38,8 @@ def in_open_islands(detected: Detected, threshold: float, trusted: NDArray[np.bo
     trusted : ndarray of bool
         By pixel, whether its T/E is as good as in the whole map.
     """
-    labels = _labels(detected)
+    labels = label(detected.pixels, detected.shape[1], detected.ring)[0]
     peaks = island_peaks(labels, np.where(trusted, detected.ratio, -np.inf))
     leaves = np.zeros(len(peaks), dtype=bool)
     leaves[labels[~trusted]] = True
-    found: NDArray[np.bool_] = (leaves & (peaks < threshold))[labels]
-    return found
-
-
-def _labels(detected: Detected) -> NDArray[np.int32]:
-    labels: NDArray[np.int32] = label(detected.pixels, detected.shape[1], detected.ring)[0]
-    return labels
+    return np.asarray((leaves & (peaks < threshold))[labels])

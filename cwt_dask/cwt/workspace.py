@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Complexes, Floats, Ints
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.cwt.loops import find_significant, keep_largest, not_isolated
 from cwt_dask.cwt.spectra import KernelSpectra, row_blocks, scratch
@@ -53,7 +54,7 @@ class Workspace:
         """Transform the excess over the model; replace the approximation by that of this iteration."""
         field, spectra, spectrum = self.field, self.spectra, self._buffers[0]
 
-        def images(rows: slice) -> Iterator[NDArray[np.float64]]:
+        def images(rows: slice) -> Iterator[Floats]:
             counts = field.counts[rows]
             image = np.subtract(counts, state.model[rows], out=scratch(0, counts.shape))
             image -= field.background[rows]
@@ -64,7 +65,7 @@ class Workspace:
         spectra.forward(spectrum, self._excess_hat, images=images)
         _approximate(spectrum, spectra, None if self._all_valid else field.valid, state.approx)
 
-    def detect(self, state: State, scale: int) -> tuple[Detected, NDArray[np.int64], NDArray[np.float64]]:
+    def detect(self, state: State, scale: int) -> tuple[Detected, Ints, Floats]:
         """What is above the threshold at a scale.
 
         Also keeps in `state` what is kept of all pixels of the core.
@@ -92,9 +93,7 @@ class Workspace:
         rounding = criteria.rounding * spectra.abs_sum[scale] if criteria.rounding else -math.inf
         thresholds = criteria.thresholds[0], criteria.thresholds[-1]
 
-        def look(
-            rows: slice, transform: NDArray[np.float64], variance: NDArray[np.float64]
-        ) -> tuple[NDArray[Any], ...]:
+        def look(rows: slice, transform: Floats, variance: Floats) -> tuple[NDArray[Any], ...]:
             ratio = scratch(2, transform.shape)
             wanted, near = np.empty(ratio.shape, dtype=bool), np.empty(ratio.shape, dtype=bool)
             images = transform, variance, self.field.valid[rows], state.joined[scale, rows]
@@ -128,7 +127,7 @@ class Workspace:
 
         return Moments.pooled(map(moments, row_blocks((y.stop - y.start, x.stop - x.start))))
 
-    def _keep(self, state: State, scale: int, rows: slice, ratio: NDArray[np.float64], near: NDArray[np.bool_]) -> None:
+    def _keep(self, state: State, scale: int, rows: slice, ratio: Floats, near: Bools) -> None:
         """Keep what is wanted of the core, from some rows of the box."""
         y, x = state.core
         start, stop = max(rows.start, y.start), min(rows.stop, y.stop)
@@ -141,7 +140,7 @@ class Workspace:
         state.near_threshold[there] |= near[here, x]
 
 
-def smooth(image: NDArray[np.float64], valid: NDArray[np.bool_], spectra: KernelSpectra) -> NDArray[np.float64]:
+def smooth(image: Floats, valid: Bools, spectra: KernelSpectra) -> Floats:
     """Convolve an image with the approximation kernel.
 
     Parameters
@@ -160,15 +159,10 @@ def smooth(image: NDArray[np.float64], valid: NDArray[np.bool_], spectra: Kernel
     return smoothed
 
 
-def _approximate(
-    spectrum: NDArray[np.complex128],
-    spectra: KernelSpectra,
-    valid: NDArray[np.bool_] | None,
-    image: NDArray[np.float64],
-) -> None:
+def _approximate(spectrum: Complexes, spectra: KernelSpectra, valid: Bools | None, image: Floats) -> None:
     """Fill an image with what a half-spectrum, which is used up, gives with the approximation kernel."""
 
-    def mask(rows: slice, values: NDArray[np.float64]) -> None:
+    def mask(rows: slice, values: Floats) -> None:
         if valid is not None:
             values[~valid[rows]] = 0.0
 

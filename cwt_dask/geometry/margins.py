@@ -7,9 +7,9 @@ from bisect import bisect_left
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.cwt.arrays import Floats
+from cwt_dask.cwt.kernels import CWTKernels, wavenumbers
 
 # Model error, over the tile's own model maximum, with which a tile counts as one with the whole map.
 TOLERANCE = 1e-9
@@ -117,7 +117,7 @@ def _influence(kernels: CWTKernels, n_iter: int, brightest: float, margin: int) 
 
 
 @lru_cache(maxsize=16)
-def _growth_by_tilt(kernels: CWTKernels) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _growth_by_tilt(kernels: CWTKernels) -> tuple[Floats, Floats]:
     """Tilts per pixel, shape (n,), and the growth of waves so tilted, (1, n), or (2, n) where the sign matters."""
     tilts = TILTS / kernels.reach
     # Differences of Gaussians sit off their own centre; Mexican hats carry as far to either side.
@@ -125,16 +125,14 @@ def _growth_by_tilt(kernels: CWTKernels) -> tuple[NDArray[np.float64], NDArray[n
     return tilts, np.array([_wave_growth(kernels, side * tilts) for side in sides])
 
 
-def _wave_growth(kernels: CWTKernels, tilts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _wave_growth(kernels: CWTKernels, tilts: Floats) -> Floats:
     """Largest factors by which one iteration multiplies waves that grow by a tilt per pixel along x.
 
     Plane waves exp(i k r) under an iteration where everything is support and no step is negative: an error m of the
     model obeys m' = (1 - k) m + k a m'' with the transforms k and a of base and approximation kernels, m'' being the
     error one iteration before. The factor is the larger root of z² = (1 - k) z + k a.
     """
-    near_peaks = [np.linspace(0, 4 / width, 17) for width in kernels.widths]
-    along_x = np.unique(np.concatenate([np.linspace(0, np.pi, 33), *near_peaks]))
-    along_x = along_x[along_x <= np.pi]
+    along_x = wavenumbers(kernels.widths, 32)
     # Along y both signs are taken: with those along x they cover all directions.
     along_y = np.concatenate([along_x, -along_x])
     base_y = [factors.transform_y(along_y) for factors in kernels.base_factors]

@@ -134,14 +134,7 @@ class Axis:
 
     @classmethod
     def plan(
-        cls,
-        length: int,
-        core: int,
-        margin: int,
-        reach: int,
-        fast_length: Callable[[int], int],
-        *,
-        ring: bool = False,
+        cls, length: int, core: int, margin: int, reach: int, fast_length: Callable[[int], int], *, ring: bool = False
     ) -> Axis:
         """Lay out one axis.
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats, Ints
 from cwt_dask.cwt.loops import compiled
 from cwt_dask.geometry.tiling import Box
 from cwt_dask.measure.poisson import ONE_SIGMA
@@ -43,11 +44,11 @@ class Centroids:
     """Centroids of sources."""
 
     # Positions in pixels of the map; those of the peaks where there is no centroid.
-    y: NDArray[np.float64]
-    x: NDArray[np.float64]
+    y: Floats
+    x: Floats
     # Their standard deviations as counting gives them, in pixels; infinite where there is no centroid.
-    y_error: NDArray[np.float64]
-    x_error: NDArray[np.float64]
+    y_error: Floats
+    x_error: Floats
 
 
 def reach_of(scale: float) -> int:
@@ -55,9 +56,7 @@ def reach_of(scale: float) -> int:
     return math.ceil(_WIDTHS * scale)
 
 
-def radius_68(
-    y_error: NDArray[np.float64], x_error: NDArray[np.float64], significance: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def radius_68(y_error: Floats, x_error: Floats, significance: Floats) -> Floats:
     """Radius that holds a source with 68 % probability, in the unit of the errors.
 
     Parameters
@@ -73,13 +72,13 @@ def radius_68(
 
 
 def find_centroids(
-    counts: NDArray[np.float64],
-    background: NDArray[np.float64],
-    valid: NDArray[np.bool_],
+    counts: Floats,
+    background: Floats,
+    valid: Bools,
     box: Box,
-    y: NDArray[np.int64],
-    x: NDArray[np.int64],
-    scale: NDArray[np.float64],
+    y: Ints,
+    x: Ints,
+    scale: Floats,
     *,
     turn: int | None = None,
 ) -> Centroids:
@@ -114,9 +113,7 @@ def find_centroids(
     return found
 
 
-def _patches(
-    image: NDArray[Any], box: Box, y: NDArray[np.int64], x: NDArray[np.int64], reach: int, turn: int | None
-) -> NDArray[np.float64]:
+def _patches(image: NDArray[Any], box: Box, y: Ints, x: Ints, reach: int, turn: int | None) -> Floats:
     """Pixels of an image around peaks (peak, y, x), 0 outside of it."""
     offsets = np.arange(-reach, reach + 1)
     rows, columns = y[:, None, None] + offsets[:, None] - box.y0, x[:, None, None] + offsets - box.x0
@@ -131,7 +128,7 @@ def _patches(
 
 
 @compiled
-def _sees(valid: NDArray[np.float64], y: float, x: float, far: float) -> bool:
+def _sees(valid: Floats, y: float, x: float, far: float) -> bool:
     """Whether all pixels of a patch (y, x) that are no farther than `far` from a position are valid."""
     for i in range(valid.shape[0]):
         for j in range(valid.shape[1]):
@@ -141,14 +138,7 @@ def _sees(valid: NDArray[np.float64], y: float, x: float, far: float) -> bool:
 
 
 @compiled
-def _follow(
-    counts: NDArray[np.float64],
-    background: NDArray[np.float64],
-    valid: NDArray[np.float64],
-    width: float,
-    moved: NDArray[np.float64],
-    variance: NDArray[np.float64],
-) -> None:
+def _follow(counts: Floats, background: Floats, valid: Floats, width: float, moved: Floats, variance: Floats) -> None:
     """Move windows from the centres of patches (peak, y, x) until they rest; their ways, and variances of these.
 
     A window that finds no excess, goes farther than its width, or does not see what is near leaves no trace.

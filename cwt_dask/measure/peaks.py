@@ -22,20 +22,18 @@ import numpy as np
 import scipy.spatial
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats, Ints
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.loops import TIE
 from cwt_dask.geometry.tiling import Box
 
 
-def disc_radii(kernels: CWTKernels) -> NDArray[np.float64]:
+def disc_radii(kernels: CWTKernels) -> Floats:
     """Radius in pixels, by scale, of the disc in which counts are summed: where a Mexican hat is positive."""
-    radii: NDArray[np.float64] = np.sqrt(2) * kernels.widths
-    return radii
+    return np.asarray(np.sqrt(2) * kernels.widths)
 
 
-def find_peaks(
-    significance: NDArray[np.float64], separation: NDArray[np.float64] | float, *, turn: int | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def find_peaks(significance: Floats, separation: Floats | float, *, turn: int | None = None) -> tuple[Ints, Ints]:
     """Peaks of an image by the rule of this module: rows and columns.
 
     Peaks within the largest separation + 1 of the image's edge are right only where that is the map's edge.
@@ -79,21 +77,14 @@ def find_peaks(
     return y[kept], x[kept]
 
 
-def _exceeds(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _exceeds(one: Floats, other: Floats) -> Bools:
     """Whether one finite significance is larger than another by more than rounding."""
-    exceeds: NDArray[np.bool_] = one - other > TIE * np.abs(one)
-    return exceeds
+    return np.asarray(one - other > TIE * np.abs(one))
 
 
 def disc_sums(
-    images: Sequence[NDArray[Any]],
-    box: Box,
-    y: NDArray[np.int64],
-    x: NDArray[np.int64],
-    radius: NDArray[np.float64],
-    *,
-    turn: int | None = None,
-) -> list[NDArray[np.float64]]:
+    images: Sequence[NDArray[Any]], box: Box, y: Ints, x: Ints, radius: Floats, *, turn: int | None = None
+) -> list[Floats]:
     """Sums of images within `radius` of each pixel (y, x) of the map, each of its pixels once.
 
     Parameters

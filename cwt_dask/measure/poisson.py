@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaincc, gammainccinv, lambertw, ndtr, xlogy
+
+from cwt_dask.cwt.arrays import Floats
 
 # Probability within one standard deviation of a normal distribution.
 ONE_SIGMA = float(ndtr(1.0) - ndtr(-1.0))
@@ -15,9 +16,7 @@ _TINY = 1e-280
 _HALVINGS = 60
 
 
-def excess_interval(
-    counts: NDArray[np.float64], background: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def excess_interval(counts: Floats, background: Floats) -> tuple[Floats, Floats]:
     """Shortest 68 % interval of a source's counts, which are not negative, on a known background.
 
     Parameters
@@ -40,7 +39,7 @@ def excess_interval(
     n, b = np.asarray(counts, np.float64), np.asarray(background, np.float64)
     total = gammaincc(n + 1, b)
 
-    def start_of(end: NDArray[np.float64]) -> NDArray[np.float64]:
+    def start_of(end: Floats) -> Floats:
         """Where the density of s + b is what it is at `end`, before its maximum at n; b if that is farther on."""
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio: Any = end / n
@@ -61,7 +60,7 @@ def excess_interval(
     return low, high
 
 
-def sqrt_ts(counts: NDArray[np.float64], background: NDArray[np.float64]) -> NDArray[np.float64]:
+def sqrt_ts(counts: Floats, background: Floats) -> Floats:
     """Square root of the test statistic of a source on a known background, with the sign of the excess.
 
     TS = 2 (n log(n / b) - (n - b)), the likelihood ratio of Cash (1979, ApJ 228, 939). Infinite where there are counts

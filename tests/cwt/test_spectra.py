@@ -39,8 +39,7 @@ def forward(spectra, *images):
 def backward(spectra, *half_spectra):
     """Images with these half-spectra, which stay."""
     blocks = spectra.backward(
-        *(spectrum.copy() for spectrum in half_spectra),
-        take=lambda _rows, *images: [image.copy() for image in images],
+        *(spectrum.copy() for spectrum in half_spectra), take=lambda _rows, *images: [image.copy() for image in images]
     )
     return tuple(np.concatenate(image) for image in zip(*blocks, strict=True))
 

@@ -228,10 +228,7 @@ def test_parts_are_the_pixels_of_a_box_that_the_map_has(box, shape, ring):
     assert pixels_of(on_map(box, shape, ring=ring)) == wanted.keys()
 
 
-@pytest.mark.parametrize(
-    ("core", "margin", "message"),
-    [((0, 5), 3, "tile_size is 0"), ((5, 5), -1, "margin is -1")],
-)
+@pytest.mark.parametrize(("core", "margin", "message"), [((0, 5), 3, "tile_size is 0"), ((5, 5), -1, "margin is -1")])
 def test_impossible_grids_are_refused(core, margin, message):
     with pytest.raises(SettingsError, match=message):
         TileGrid.plan((10, 10), core, margin, 3, fast_length)
