@@ -13,17 +13,14 @@ def nothing_free():
     forget()
 
 
-def test_what_was_given_back_is_used_again():
-    first = borrow((20, 30))
-    give_back(first)
-    assert np.shares_memory(borrow((20, 30)), first)
-
-
-def test_no_array_is_lent_twice_at_once():
+def test_no_array_is_lent_twice_at_once_nor_after_it_was_forgotten():
     first = borrow((20, 30))
     give_back(first)
     second, third = borrow((20, 30)), borrow((20, 30))
     assert not np.shares_memory(second, third)
+    give_back(second)
+    forget()
+    assert not np.shares_memory(borrow((20, 30)), second)
 
 
 def test_a_smaller_array_takes_the_smallest_buffer_that_holds_it():
@@ -41,10 +38,3 @@ def test_types_are_kept_apart():
     give_back(borrow((4, 4), np.float64))
     assert borrow((4, 4), np.uint16).dtype == np.uint16
     np.testing.assert_array_equal(borrow((2, 3), fill=-np.inf), np.full((2, 3), -np.inf))
-
-
-def test_what_is_forgotten_is_not_used():
-    first = borrow((20, 30))
-    give_back(first)
-    forget()
-    assert not np.shares_memory(borrow((20, 30)), first)

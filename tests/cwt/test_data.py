@@ -11,8 +11,7 @@ from cwt_dask.cwt.image import SkyImage
 from cwt_dask.errors import InputError
 
 COMPUTED = ["model", "approx", "approx_bkg", "transform_2d"]
-DERIVED = ["model_plus_approx", "residual", "maximal", "support_2d"]
-IMAGES = ["counts", "background", *COMPUTED, *DERIVED]
+IMAGES = ["counts", "background", *COMPUTED, "model_plus_approx", "residual", "maximal", "support_2d"]
 CUBES = ["transform_3d", "error", "support"]
 SHAPE = (25, 30)
 
@@ -69,18 +68,10 @@ def test_what_follows_from_what(data):
     )
 
 
-def test_significance_and_best_scale_are_additional(data):
-    assert data.significance.data[12, 12] == data.significance.data.max() > 3
-    assert data.best_scale.data.dtype == np.int16
-    assert data.best_scale.data[12, 12] == 0
-    assert data.best_iteration.data[12, 12] == 1
-    assert np.isfinite(data.significance.data).all()
-
-
 def test_before_the_analysis_all_that_is_computed_is_zero():
     data = CWTData(poisson_counts(), blank(0.5), n_scale=2)
     assert (data.n_iter, data.converged) == (0, False)
-    for name in ["model", "approx", "approx_bkg", "transform_2d", "maximal", "support_2d", *CUBES, "significance"]:
+    for name in [*COMPUTED, "maximal", "support_2d", *CUBES, "significance"]:
         assert not getattr(data, name).data.any()
     np.testing.assert_array_equal(data.residual.data, data.counts.data)
     assert (data.best_scale.data == -1).all()
@@ -118,9 +109,7 @@ def test_masked_pixels_take_no_part(caplog):
     np.testing.assert_array_equal(data.background.data, np.where(masked, 0.0, 1.0))
     # The numbers of the tables are those of the pixels that take part.
     assert data.image_info("counts")["Source"][2:].tolist() == [0.0, 3.0, 3.0, 3.0, 3.0 * 745]
-
-
-def test_a_complete_map_is_not_warned_about(caplog):
+    caplog.clear()
     CWTData(blank(), blank(), n_scale=1, mask=np.ones(SHAPE, dtype=bool))
     assert not caplog.records
 
@@ -139,13 +128,10 @@ def one_bad(value):
         ((one_bad(-1), blank(), 1), r"counts is negative or infinite in 1 pixels, first -1.0 at \(y, x\) = \(3, 4\)"),
         ((blank(), one_bad(-1e-3), 1), "background is negative or infinite in 1 pixels, first -0.001 at"),
         ((one_bad(np.inf), blank(), 1), "counts is negative or infinite in 1 pixels, first inf at"),
-        ((blank(-np.inf), blank(), 1), "counts is negative or infinite in 750 pixels, first -inf at"),
         ((blank(np.nan), blank(), 1), "all pixels are masked or not a number"),
         ((blank(), blank(), 1, np.zeros(SHAPE)), "all pixels are masked or not a number"),
         ((blank(), blank(), 0), "n_scale is 0: it must be a whole number of at least 1"),
         ((blank(), blank(), 1.5), "n_scale is 1.5: it must be a whole number"),
-        ((None, blank(), 1), "counts holds object values"),
-        ((blank(), np.ones((2, *SHAPE)), 1), r"background has shape \(2, 25, 30\): give an image \(y, x\)"),
     ],
 )
 def test_bad_input_is_refused(arguments, complaint):
@@ -157,7 +143,7 @@ def test_a_difference_of_iterations(data):
     early = analyzed(1)
     before = {name: image.data.copy() for name, image in {**data.images(), **data.cubes()}.items()}
     difference = data - early
-    for name in ["model", "approx", "approx_bkg", "transform_2d", "transform_3d", "error", "model_plus_approx"]:
+    for name in [*COMPUTED, "transform_3d", "error", "model_plus_approx"]:
         expected = getattr(data, name).data - getattr(early, name).data
         np.testing.assert_allclose(getattr(difference, name).data, expected, rtol=0, atol=1e-14)
     np.testing.assert_array_equal(difference.support.data, data.support.data ^ early.support.data)
@@ -190,13 +176,6 @@ def test_tables_leave_out_what_is_not_a_number():
     assert np.isnan(data.cube_info("error")["Source"][2:].astype(float)).all()
 
 
-def test_the_info_table_has_a_row_for_everything(data):
-    table = data.info_table
-    assert list(table["Name"]) == IMAGES + CUBES
-    assert list(table["Shape"]) == ["2D image"] * 10 + ["3D cube"] * 3
-    assert {table[name].dtype for name in table.colnames[2:]} == {np.dtype(float)}
-
-
 def test_info_of_what_there_is_not():
     data = CWTData(blank(), blank(), 1)
     with pytest.raises(InputError, match="there is no 'flux': choose one of counts, background, model"):
@@ -205,9 +184,8 @@ def test_info_of_what_there_is_not():
         data.cube_info("model")
 
 
-@pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
-def test_write(data, tmp_path, suffix):
-    path = tmp_path / f"cwt.{suffix}"
+def test_write(data, tmp_path):
+    path = tmp_path / "cwt.fits.gz"
     data.write(path)
     with fits.open(path) as hdus:
         names = [hdu.name.lower() for hdu in hdus]
@@ -231,10 +209,5 @@ def test_a_file_that_exists_is_left_alone(data, tmp_path):
     with pytest.raises(InputError, match=r"cwt\.fits is not written: .*overwrite=True"):
         data.write(path)
     assert path.read_text() == "precious"
-    data.write(path, overwrite=True)
+    data.write(path, True)
     np.testing.assert_array_equal(SkyImage.read(path, "model").data, data.model.data)
-
-
-def test_a_file_that_cannot_be_written(tmp_path):
-    with pytest.raises(InputError, match="is not written"):
-        CWTData(blank(), blank(), 1).write(tmp_path / "absent" / "cwt.fits")

@@ -34,49 +34,40 @@ def assert_same(a, b):
         np.testing.assert_array_equal(image.data, getattr(b, name).data, err_msg=name)
 
 
-def assert_as_oracle(data, **settings):
-    expected = oracle.analyze(data.counts.data, data.background.data, **SCALES, **settings)
+def assert_as_oracle(data, scales=SCALES, **settings):
+    expected = oracle.analyze(data.counts.data, data.background.data, **scales, **settings)
     assert (data.n_iter, data.converged) == (expected.n_iter, expected.converged)
     np.testing.assert_array_equal(data.support.data, expected.support)
     np.testing.assert_array_equal(data.best_scale.data, expected.best_scale)
     np.testing.assert_array_equal(data.best_iteration.data, expected.best_iteration)
     for ours, theirs in [("transform_3d", "transform"), *((name, name) for name in ("model", "approx", "approx_bkg"))]:
         array = getattr(expected, theirs)
-        np.testing.assert_allclose(getattr(data, ours).data, array, rtol=0, atol=1e-13 * array.max(), err_msg=ours)
+        np.testing.assert_allclose(
+            getattr(data, ours).data, array, rtol=0, atol=5e-14 * np.abs(array).max(), err_msg=ours
+        )
     np.testing.assert_allclose(data.significance.data, expected.significance, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("scales", "masked", "settings"),
     [
-        {},
-        {"tol": 1e-2, "max_iter": 50},
-        {"significance_threshold": 2.0, "significance_island_threshold": 6.0},
-        {"remove_isolated": False},
+        (SCALES, 0.0, {"tol": 1e-2, "max_iter": 50, "remove_isolated": False}),
+        (SCALES, 0.1, {"significance_threshold": 2.0, "significance_island_threshold": 6.0}),
+        ({"n_scale": 2, "min_scale": 3.0, "step_scale": 2.6, "old": True}, 0.0, {"max_iter": 3}),
     ],
-    ids=str,
 )
-@pytest.mark.parametrize("masked", [0.0, 0.1])
-def test_it_does_what_the_oracle_does(settings, masked):
+def test_it_does_what_the_oracle_does(scales, masked, settings):
     mask = np.random.default_rng(9).random(SHAPE) >= masked
     data = poisson_data(mask=mask)
-    CWT(KERNELS, **settings).analyze(data)
+    CWT(CWTKernels(**scales), **settings).analyze(data)
     assert data.support.data.any()
-    assert_as_oracle(data, mask=mask, **settings)
+    assert_as_oracle(data, scales, mask=mask, **settings)
 
 
 def test_an_image_smaller_than_the_kernels_where_most_would_wrap_around():
     data = CWTData(np.full((1, 3), 9), np.full((1, 3), 1.0), n_scale=2)
     CWT(KERNELS).analyze(data)
     assert_as_oracle(data)
-
-
-def test_kernels_as_first_published():
-    scales, data = {"n_scale": 2, "min_scale": 3.0, "step_scale": 2.6, "old": True}, poisson_data()
-    CWT(CWTKernels(**scales), max_iter=3).analyze(data)
-    expected = oracle.analyze(data.counts.data, data.background.data, max_iter=3, **scales)
-    np.testing.assert_array_equal(data.support.data, expected.support)
-    np.testing.assert_allclose(data.model.data, expected.model, rtol=0, atol=1e-13 * expected.model.max())
 
 
 def test_it_stops_when_the_residual_variance_has_settled(caplog):
@@ -138,30 +129,27 @@ def test_nothing_leaks_from_one_analysis_into_the_next():
     assert_same(first, again)
 
 
-@pytest.mark.parametrize("keep_history", [True, False])
-def test_an_analysis_that_is_broken_off_leaves_no_results(monkeypatch, keep_history):
+def test_an_analysis_that_is_broken_off_leaves_no_results(monkeypatch):
     def interrupted(state, workspace):
         after = step(state, workspace)
         if after.iteration == 3:
             raise KeyboardInterrupt
         return after
 
-    data, untouched, cwt = poisson_data(), poisson_data(), CWT(KERNELS, keep_history=keep_history)
+    data, untouched, cwt = poisson_data(), poisson_data(), CWT(KERNELS, keep_history=True)
     monkeypatch.setattr("cwt_dask.cwt.detector.step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cwt.analyze(data)
     assert data.n_iter == 0
     assert cwt.history == []
-    np.testing.assert_array_equal(data.model.data, untouched.model.data)
-    np.testing.assert_array_equal(data.support.data, untouched.support.data)
+    assert_same(data, untouched)
     monkeypatch.undo()
     cwt.analyze(data)
     CWT(KERNELS).analyze(untouched)
     assert_same(data, untouched)
 
 
-@pytest.mark.parametrize(("island_threshold", "passes"), [(None, 0), (1.5, 1)])
-def test_islands_cost_one_pass_a_scale_and_iteration_however_many_there_are(monkeypatch, island_threshold, passes):
+def test_islands_cost_one_pass_a_scale_and_iteration_however_many_there_are(monkeypatch):
     # The original made a pass over the whole map for each island.
     labelled = []
 
@@ -171,10 +159,9 @@ def test_islands_cost_one_pass_a_scale_and_iteration_however_many_there_are(monk
 
     monkeypatch.setattr(support, "label", counting_label)
     data = poisson_data(level=5.0)
-    thresholds = {"significance_threshold": 1.0, "significance_island_threshold": island_threshold}
-    CWT(KERNELS, max_iter=3, tol=0.0, **thresholds).analyze(data)
+    CWT(KERNELS, 3, 0.0, significance_threshold=1.0, significance_island_threshold=1.5).analyze(data)
     assert scipy.ndimage.label(data.support.data[0])[1] > 10
-    assert len(labelled) == passes * 2 * 3
+    assert len(labelled) == 2 * 3
 
 
 @pytest.mark.parametrize(
@@ -185,7 +172,6 @@ def test_islands_cost_one_pass_a_scale_and_iteration_however_many_there_are(monk
         ({"max_iter": 65536}, "max_iter is 65536: it must be at most 65535"),
         ({"tol": -1e-5}, "tol is -1e-05: it must be a number of at least 0"),
         ({"tol": math.nan}, "tol is nan: it must be a number"),
-        ({"tol": math.inf}, "tol is inf: it must be a number"),
         ({"significance_threshold": math.nan}, "significance_threshold is nan: it must be a number"),
         ({"significance_island_threshold": math.inf}, "significance_island_threshold is inf: it must be a number or"),
     ],
@@ -220,12 +206,9 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
     assert not imported & {"dask", "distributed", "zarr", "matplotlib"}
 
 
-def test_the_package_has_its_version_and_no_other_names():
+def test_the_package_has_its_version_and_names_that_are_imported_when_asked_for():
     assert cwt_dask.__version__.count(".") == 2
+    for name in ("run_survey", "SurveyRun"):
+        assert getattr(cwt_dask, name) is getattr(sys.modules["cwt_dask.run"], name)
     with pytest.raises(AttributeError, match="module 'cwt_dask' has no attribute 'detect'"):
         _ = cwt_dask.detect
-
-
-@pytest.mark.parametrize("name", ["run_survey", "SurveyRun"])
-def test_surveys_are_imported_when_asked_for(name):
-    assert getattr(cwt_dask, name) is getattr(sys.modules["cwt_dask.run"], name)

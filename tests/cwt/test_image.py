@@ -119,9 +119,8 @@ def test_a_wcs_of_another_kind_is_refused(wcs):
         SkyImage(PIXELS, wcs)
 
 
-@pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
-def test_read(tmp_path, suffix, image):
-    path = tmp_path / f"map.{suffix}"
+def test_read(tmp_path, image):
+    path = tmp_path / "map.fits.gz"
     fits.HDUList([fits.PrimaryHDU(), image.to_hdu()]).writeto(path)
     for hdu in (1, "counts", "COUNTS"):
         found = SkyImage.read(path, hdu)
@@ -152,27 +151,6 @@ def test_read_of_a_truncated_file(tmp_path, image):
         SkyImage.read(path, 1)
 
 
-def test_hdu_holds_booleans_as_bytes():
-    hdu = SkyImage(PIXELS > 5, None, "support_2d").to_hdu()
-    assert hdu.name == "SUPPORT_2D"
-    assert hdu.data.dtype == np.uint8
-    np.testing.assert_array_equal(hdu.data, PIXELS > 5)
-
-
-def test_cutout_by_position_and_size(image):
-    cut = image.cutout(degrees(0.45, -0.35), Angle([0.6, 1.0], "deg"))
-    # The position lies between pixels 14 and 15 in x, 10 and 11 in y.
-    np.testing.assert_array_equal(cut.data, image.data[8:14, 10:20])
-    assert cut.name == "counts"
-    assert cut.center.separation(degrees(0.5, -0.4)).deg < 1e-9
-
-
-def test_cutout_takes_any_frame_and_one_size(image):
-    cut = image.cutout(degrees(1.05, 0.55).icrs, 30 * u.arcmin)
-    assert cut.data.shape == (5, 5)
-    assert cut.center.separation(degrees(1.05, 0.55)).deg < 1e-9
-
-
 @pytest.mark.parametrize("ny", [29, 30])
 @pytest.mark.parametrize("nx", [40, 41])
 def test_cutout_around_the_centre_starts_where_it_should_for_all_parities(nx, ny):
@@ -182,15 +160,24 @@ def test_cutout_around_the_centre_starts_where_it_should_for_all_parities(nx, ny
     np.testing.assert_array_equal(image.cutout(image.center, [1, 2] * u.deg).data, data[y : y + 10, x : x + 20])
 
 
-def test_cutout_of_a_cube_keeps_its_scales(image):
-    cube = SkyImage(np.stack([image.data, -image.data]), image.wcs)
-    cut = cube.cutout(cube.center, 1 * u.deg)
-    np.testing.assert_array_equal(cut.data, cube.data[:, 10:20, 15:25])
-
-
-def test_cutout_is_trimmed_at_the_border(image):
-    corner = image.wcs.pixel_to_world(0, 0)
-    np.testing.assert_array_equal(image.cutout(corner, 0.5 * u.deg).data, image.data[:3, :3])
+@pytest.mark.parametrize(
+    ("position", "size", "rows", "columns"),
+    [
+        # Between pixels 14 and 15 in x, 10 and 11 in y.
+        (degrees(0.45, -0.35), Angle([0.6, 1.0], "deg"), slice(8, 14), slice(10, 20)),
+        # In another frame.
+        (degrees(1.05, 0.55).icrs, 30 * u.arcmin, slice(18, 23), slice(7, 12)),
+        # At the corner.
+        (degrees(1.95, -1.45), 0.5 * u.deg, slice(0, 3), slice(0, 3)),
+    ],
+)
+def test_cutout_of_a_cube_by_position_and_size(image, position, size, rows, columns):
+    cube = SkyImage(np.stack([image.data, -image.data]), image.wcs, "counts")
+    cut = cube.cutout(position, size)
+    np.testing.assert_array_equal(cut.data, cube.data[:, rows, columns])
+    assert cut.name == "counts"
+    start = image.wcs.pixel_to_world(columns.start, rows.start)
+    assert cut.wcs.pixel_to_world(0, 0).separation(start).deg < 1e-9
 
 
 @pytest.mark.parametrize(
@@ -207,19 +194,13 @@ def test_impossible_cutouts_are_refused(image, position, size, complaint):
         image.cutout(position, size)
 
 
-def test_a_position_behind_the_projection_is_refused():
+def test_behind_the_projection_and_without_a_wcs_there_is_no_sky():
     wcs = galactic()
     wcs.wcs.ctype = ["GLON-TAN", "GLAT-TAN"]
     with pytest.raises(InputError, match="180 0 is not one position on the projection of the image"):
         SkyImage(np.zeros((30, 40)), wcs).cutout(degrees(180, 0), 1 * u.deg)
-
-
-def test_without_a_wcs_there_is_no_sky():
-    bare = SkyImage(PIXELS, name="counts")
     with pytest.raises(InputError, match="counts has no celestial WCS: make it with one"):
-        _ = bare.center
-    with pytest.raises(InputError, match="counts has no celestial WCS: make it with one"):
-        bare.cutout(degrees(0, 0), 1 * u.deg)
+        _ = SkyImage(PIXELS, name="counts").center
 
 
 @pytest.fixture
@@ -232,31 +213,23 @@ def test_plot_on_sky_axes(image, pyplot):
     axes = image.plot(vmin=1, vmax=10, cmap="gray")
     assert isinstance(axes, WCSAxes)
     assert axes.figure is pyplot.gcf()
-    assert axes.wcs.wcs.ctype[0] == "GLON-CAR"
     assert axes.get_title() == "counts"
     (picture,) = axes.images
     np.testing.assert_array_equal(picture.get_array(), image.data)
     assert picture.origin == "lower"
     assert picture.get_clim() == (1, 10)
     assert picture.get_cmap().name == "gray"
-    axes.figure.canvas.draw()
-    # Longitude grows to the left: the pixels of the left edge are at larger longitudes.
-    assert image.wcs.pixel_to_world(0, 15).l.deg > 0 > image.wcs.pixel_to_world(39, 15).l.wrap_at("180d").deg
 
 
 def test_plot_on_the_axes_or_figure_given(image, pyplot):
     figure = pyplot.figure()
-    axes = figure.add_subplot(1, 2, 1, projection=image.wcs)
-    assert image.plot(ax=axes, fig=figure) is axes
-    assert image.plot(fig=figure).figure is figure
-    assert len(figure.axes) == 2
-
-
-def test_plot_of_booleans_without_a_wcs(pyplot):
-    axes = SkyImage(PIXELS > 5).plot()
-    assert not isinstance(axes, WCSAxes)
+    axes = figure.add_subplot(1, 2, 1)
+    plain = SkyImage(PIXELS > 5)
+    assert plain.plot(ax=axes, fig=figure) is axes
     np.testing.assert_array_equal(axes.images[0].get_array(), PIXELS > 5)
-    assert axes.figure is pyplot.gcf()
+    assert image.plot(fig=figure).figure is figure
+    assert not isinstance(plain.plot(fig=figure), WCSAxes)
+    assert len(figure.axes) == 3
 
 
 def test_a_cube_is_not_plotted():

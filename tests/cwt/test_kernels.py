@@ -37,14 +37,6 @@ def test_kernels_as_first_published():
     assert np.unravel_index(kernels.kern_base[0].argmax(), (61, 61)) == (31, 31)
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_kernels_are_those_of_the_oracle(old):
-    kernels = CWTKernels(n_scale=3, min_scale=1.2, step_scale=1.5, old=old)
-    for i, kernel in kernels.kern_base.items():
-        np.testing.assert_allclose(kernel, oracle.base_kernel(1.2 * 1.5**i, 1.5, old=old), rtol=1e-13, atol=1e-18)
-    np.testing.assert_allclose(kernels.kern_approx, oracle.approx_kernel(1.2 * 1.5**3), rtol=1e-13)
-
-
 scales, steps = st.floats(0.8, 12.0), st.floats(1.05, 3.0)
 
 
@@ -78,12 +70,6 @@ def test_a_difference_of_gaussians_is_a_sum_of_products_to_rounding_of_its_own_m
     assert_close_to(factors.image**2, factors.squared().image, expected.max() ** 2)
 
 
-def test_gain_of_one_mexican_hat_is_the_peak_of_its_transform():
-    # k² exp(-k² w²/2) is largest at k² = 2/w².
-    kernels = CWTKernels(n_scale=1, min_scale=4.0, step_scale=1.5)
-    assert kernels.gain == pytest.approx(2 / math.e / kernels.widths[0] ** 2, rel=1e-3)
-
-
 @pytest.mark.parametrize("old", [False, True])
 def test_gain_is_the_largest_value_of_the_summed_transforms(old):
     kernels = CWTKernels(n_scale=2, min_scale=1.1, step_scale=1.4, old=old)
@@ -111,11 +97,8 @@ def test_info_table_names_what_identifies_the_kernels():
     [
         ((0, 6.0, 1.3), "n_scale is 0: it must be a whole number"),
         ((1.5, 6.0, 1.3), "n_scale is 1.5: it must be a whole number"),
-        ((2.0, 6.0, 1.3), "n_scale is 2.0: it must be a whole number"),
-        ((math.nan, 6.0, 1.3), "n_scale is nan: it must be a whole number"),
         ((2, 0.0, 1.3), "min_scale is 0.0: it must be a positive"),
         ((2, math.nan, 1.3), "min_scale is nan: it must be a positive"),
-        ((2, math.inf, 1.3), "min_scale is inf: it must be a positive"),
         ((2, 6.0, 1.0), "step_scale is 1.0: it must be above 1"),
         ((2, 6.0, math.nan), "step_scale is nan: it must be above 1"),
         ((1, 0.1, 1.2), "the finest kernel is less than 3 pixels; raise min_scale"),

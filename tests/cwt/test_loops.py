@@ -13,7 +13,6 @@ from cwt_dask.cwt.loops import (
     find_significant,
     keep_largest,
     label,
-    mark_joined,
     not_isolated,
     sum_over_scales,
 )
@@ -107,13 +106,6 @@ def test_significance_is_transform_over_error(seed, thresholds):
     assert not found["near"].all()
 
 
-def test_without_rounding_nothing_is_near_a_threshold():
-    ones = np.ones((1, 1))
-    arrays = 3 * ones, ones, ones > 0, np.zeros((1, 1), dtype=np.uint16)
-    assert significant(*arrays, 0.0, 0.0, (3.0, 3.0))["near"].all()
-    assert not significant(*arrays, 0.0, -np.inf, (3.0, 3.0))["near"].any()
-
-
 @given(seeds)
 def test_the_largest_significance_is_kept_with_its_scale_and_iteration(seed):
     rng = np.random.default_rng(seed)
@@ -138,12 +130,6 @@ def test_the_iteration_is_the_first_within_rounding_of_the_largest():
         keep_largest(value * one, one > 0, 0, iteration, *known)
     assert known[0].item() == 5.0 + 1e-12
     assert known[2].item() == 2
-
-
-def test_a_pixel_joins_once():
-    joined = np.array([0, 2, 0, 1, 0], dtype=np.uint16)
-    mark_joined(joined, np.array([1, 2, 3]), 3)
-    assert joined.tolist() == [0, 2, 3, 1, 0]
 
 
 @given(seeds, st.integers(1, 4))

@@ -1,12 +1,10 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cwt_dask.cwt.stopping import Moments, relative_change, stops_at
+from cwt_dask.cwt.stopping import Moments, stops_at
 
 samples = arrays(np.float64, st.integers(1, 50), elements=st.floats(-1e6, 1e6))
 
@@ -29,11 +27,6 @@ def test_moments_of_nothing():
 def test_moments_of_an_image_far_from_zero_keep_their_digits():
     image = 1e8 + np.array([[0.0, 1.0], [2.0, 3.0]])
     assert Moments.of(image).variance == 1.25
-
-
-def test_relative_change():
-    assert relative_change(2.0, 1.5) == relative_change(2.0, 2.5) == 0.25
-    assert relative_change(0.0, 0.0) == math.inf
 
 
 @given(st.lists(st.sampled_from([1.0, 1.05, 1.2, 2.0]), max_size=8), st.sampled_from([0.0, 0.06, 0.3]))

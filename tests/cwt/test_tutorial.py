@@ -35,25 +35,17 @@ def cwt(cutout):
     return cwt
 
 
-def close(value):
-    return pytest.approx(value, rel=1e-12)
-
-
 def test_the_cutout(cutout, shared_data):
     counts, background = cutout
     whole = SkyImage.read(shared_data / "fermi_survey.fits.gz")
     assert whole.data.shape == (101, 2001)
     np.testing.assert_array_equal(counts.data, whole.data[0:100, 900:1100])
     assert counts.data.sum() == 8889
-    assert background.data.sum() == close(9065.991225468248)
+    assert background.data.sum() == pytest.approx(9065.991225468248, rel=1e-12)
 
 
 def test_ten_iterations_are_kept_and_the_start(cwt):
-    assert len(cwt.history) - 1 == 10
     assert [data.n_iter for data in cwt.history] == list(range(11))
-    start = cwt.history[0]
-    for image in (start.model, start.approx, start.approx_bkg, start.transform_2d, *start.cubes().values()):
-        assert not image.data.any()
 
 
 @pytest.mark.parametrize("iteration", [1, 10])
@@ -87,12 +79,6 @@ def test_sums(cwt, name, after_1, after_10):
     for iteration, expected in ((1, after_1), (10, after_10)):
         image = getattr(cwt.history[iteration], name).data
         assert image.sum() == pytest.approx(expected, rel=1e-12, abs=1e-14 * np.abs(image).sum())
-
-
-def test_other_figures(cwt):
-    assert cwt.history[1].model.data.max() == close(0.015432799337676485)
-    assert cwt.history[10].model.data.max() == close(0.12122072180903608)
-    assert cwt.history[1].support.data.sum(axis=(1, 2)).tolist() == [2262, 2860]
 
 
 def printed(value):
@@ -148,14 +134,8 @@ def test_info_table_of_a_difference(cwt):
         "transform_3d": (1.51986805876e-06, 5.31896150515e-06, 0.0111684652858, -0.00859049127385, 0.212758460206),
     }
     assert rows.keys() == expected.keys()
+    assert {table[name].dtype for name in table.colnames[2:]} == {np.dtype(float)}
     for name, figures in expected.items():
         shape, found = rows[name]
         assert shape == ("3D cube" if name in {"error", "support", "transform_3d"} else "2D image")
         assert found == printed(list(figures)), name
-
-
-def test_it_ends_with_the_file_written(cwt, tmp_path):
-    cwt.history[-1].write(tmp_path / "test-cwt.fits", True)
-    model = SkyImage.read(tmp_path / "test-cwt.fits", "model")
-    np.testing.assert_array_equal(model.data, cwt.history[-1].model.data)
-    assert model.center.separation(cwt.history[-1].model.center).deg < 1e-9

@@ -65,13 +65,6 @@ def test_no_measured_error_is_above_the_expected_and_the_contract_holds(measured
     assert kept > len(measured) / 8
 
 
-def test_pixels_of_the_support_differ_only_where_no_exactness_is_promised(measured):
-    flipped = [(case, expected) for case, row, expected in measured if row["flips"]]
-    assert flipped
-    for case, expected in flipped:
-        assert expected is None or expected > TOLERANCE, case
-
-
 def test_the_file_has_the_true_figures_of_the_kernels(measured):
     for (kernels, *_), row, _ in measured:
         assert row["reach"] == kernels.reach
@@ -98,8 +91,8 @@ brightest = st.floats(0, 4e7)
 @given(st.sampled_from(KERNELS), iterations, brightest, st.integers(0, 1000))
 def test_the_expected_error_falls_as_the_margin_grows(kernels, n_iter, brightest, margin):
     narrow, wide = (expected_error(kernels, n_iter, brightest, m) for m in (margin, margin + 1))
-    if narrow is not None:
-        assert 1e-15 <= wide <= narrow <= 1
+    assert narrow is None or 1e-15 <= wide <= narrow <= 1
+    assert narrow is None or margin >= kernels.reach
 
 
 @given(st.sampled_from(KERNELS), iterations, brightest, st.integers(-3, 3))
@@ -116,27 +109,6 @@ def test_the_contract_grows_with_iterations_and_brightness_within_what_can_matte
     assert kernels.reach <= contract <= n_iter * (kernels.reach + 1) + STRIP_WIDTH
     assert contract_margin(kernels, n_iter + 1, brightest) >= contract
     assert contract_margin(kernels, n_iter, 2 * brightest) >= contract
-
-
-@pytest.mark.parametrize("kernels", KERNELS)
-def test_below_the_reach_there_is_no_bound(kernels):
-    assert expected_error(kernels, 10, 100.0, kernels.reach - 1) is None
-    assert expected_error(kernels, 10, 100.0, kernels.reach) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("kernels", "expected"),
-    [
-        (CWTKernels(2, 6.0, 1.3), 1.0),
-        (CWTKernels(3, 1.2, 1.5), 1.0001),
-        # Its gain of 1.67 with the approximation's share is above 2.
-        (CWTKernels(3, 0.8, 1.2), 1.0863),
-        # Off its own centre by a pixel: of short waves it takes the wrong sign.
-        (CWTKernels(2, 0.6, 1.5, old=True), 1.389),
-    ],
-)
-def test_growth_is_above_1_for_kernels_with_which_the_model_grows_for_ever(kernels, expected):
-    assert growth(kernels) == pytest.approx(expected, abs=1e-4)
 
 
 def test_growth_of_a_wave_is_what_an_iteration_does_to_it():
@@ -173,17 +145,14 @@ def test_where_rounding_alone_can_spoil_a_tile_nothing_is_promised(kernels, n_it
     assert contract_margin(kernels, n_iter, brightest) > kernels.reach
 
 
-def test_a_margin_that_nothing_can_cross_is_enough():
-    kernels = CWTKernels(2, 6.0, 1.3)
-    assert contract_margin(kernels, 1, 1e6) == kernels.reach + 1 + STRIP_WIDTH
-
-
 @pytest.mark.parametrize(
     ("kernels", "n_iter", "brightest", "margin"),
     [
         (CWTKernels(2, 6.0, 1.3), 10, 200.0, 151),
         (CWTKernels(3, 1.2, 1.5), 10, 200.0, 77),
         (CWTKernels(2, 0.6, 1.5, old=True), 40, 7e4, 92),
+        # Nothing can cross more than the reach, the strip and a pixel.
+        (CWTKernels(2, 6.0, 1.3), 1, 1e6, 44),
     ],
 )
 def test_what_is_promised_does_not_change_unnoticed(kernels, n_iter, brightest, margin):

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,10 +25,3 @@ def test_without_a_ring_a_box_is_a_slice(box):
     array = np.arange(2 * 6 * 9).reshape(2, 6, 9)
     for ring in (False, True):
         np.testing.assert_array_equal(read_box(array, box, ring=ring), array[(..., *box.slices)])
-
-
-def test_pixels_come_from_zarr_as_from_memory(tmp_path):
-    array = np.arange(2 * 6 * 9, dtype="int16").reshape(2, 6, 9)
-    stored = zarr.create_array(tmp_path / "a.zarr", data=array, chunks=(1, 4, 4))
-    for box in (Box(1, 5, -13, 25), Box(0, 6, 8, 10)):
-        np.testing.assert_array_equal(read_box(stored, box, ring=True), read_box(array, box, ring=True))

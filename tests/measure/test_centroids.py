@@ -109,9 +109,3 @@ def test_many_are_measured_in_parts_and_of_all_scales():
     for some in (slice(0, n, 2), slice(1, n, 2)):
         assert len(set(found.x[some])) == 1
     assert found.x[0] != found.x[1]
-
-
-def test_none_of_none():
-    nothing = np.empty(0, dtype=np.int64)
-    found = find_centroids(np.zeros(SHAPE), np.zeros(SHAPE), np.ones(SHAPE, bool), ALL, nothing, nothing, np.empty(0))
-    assert found.y.shape == found.x_error.shape == (0,)

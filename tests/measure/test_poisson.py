@@ -55,11 +55,6 @@ def test_of_far_too_few_counts_the_interval_is_that_of_an_exponential():
     assert excess_interval(np.array([10.0]), np.array([500.0]))[1] == pytest.approx(1.148 / (1 - 10 / 500), rel=1e-2)
 
 
-def test_no_sources_no_intervals():
-    low, high = excess_interval(np.empty(0), np.empty(0))
-    assert low.shape == high.shape == (0,)
-
-
 def test_the_test_statistic_is_cashs():
     def cash(n, mean):
         return 2 * (mean - n * math.log(mean))
@@ -74,7 +69,3 @@ def test_the_test_statistic_of_nothing_and_on_nothing():
     assert sqrt_ts(np.array([4.0]), np.array([4.0])) == 0
     assert sqrt_ts(np.array([0.0]), np.array([2.0])) == pytest.approx(-2.0)
     assert sqrt_ts(np.array([3.0]), np.array([0.0])) == np.inf
-
-
-def test_for_many_counts_it_is_the_excess_over_its_scatter():
-    assert sqrt_ts(1e6 + 3000, 1e6) == pytest.approx(3.0, rel=1e-3)

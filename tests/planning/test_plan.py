@@ -49,11 +49,12 @@ def test_automatic_tiles_fit_the_memory_target_and_give_eight_workers_something_
             assert grid.n_tiles * math.prod(grid.box_shape) <= 4 * math.prod(shape)
 
 
-def test_kernels_too_large_for_the_target_are_planned_with_more_memory():
+@pytest.mark.parametrize("target", [MEMORY_TARGET, MEMORY_TARGET // 16])
+def test_wide_kernels_get_more_memory_where_nothing_fits_or_that_saves_half_of_the_work(target):
     kernels = CWTKernels(2, 60.0, 1.3)
-    grid = automatic_grid((6000, 6000), contract_margin(kernels, 10, 100.0), kernels, 10, memory_target=MEMORY_TARGET)
-    assert kernels.reach == 406
+    grid = automatic_grid((4096, 4096), 997, kernels, 10, memory_target=target)
     assert MEMORY_TARGET < worker_memory(grid, 2) <= 4 * MEMORY_TARGET
+    assert grid.n_tiles < 81
 
 
 def test_a_small_map_is_one_tile():
@@ -73,26 +74,13 @@ def test_what_auto_resolves_to_is_the_setting_it_resolves_to():
     assert explicit.settings_digest == automatic.settings_digest
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"n_scale": 3},
-        {"min_scale": 1.3},
-        {"step_scale": 1.4},
-        {"old_kernels": True},
-        {"max_iter": 9},
-        {"tol": 1e-4},
-        {"significance_threshold": 4.0},
-        {"significance_island_threshold": 5.0},
-        {"keep_isolated": True},
-        {"stopping": "fixed"},
-        {"tile_size": 500},
-        {"margin": 200},
-    ],
-)
-def test_every_setting_that_decides_the_result_is_in_the_digest(change):
+def test_every_setting_that_decides_the_result_is_in_the_digest():
     settings = Settings(n_scale=2, min_scale=1.2, step_scale=1.5)
-    assert make_plan(replace(settings, **change), FACTS).settings_digest != make_plan(settings, FACTS).settings_digest
+    changes = {"n_scale": 3, "min_scale": 1.3, "step_scale": 1.4, "old_kernels": True, "max_iter": 9, "tol": 1e-4}
+    changes |= {"significance_threshold": 4.0, "significance_island_threshold": 5.0, "keep_isolated": True}
+    changes |= {"stopping": "fixed", "tile_size": 500, "margin": 200}
+    changed = [replace(settings, **{name: value}) for name, value in changes.items()]
+    assert len({make_plan(one, FACTS).settings_digest for one in [settings, *changed]}) == 1 + len(changes)
 
 
 def test_the_brightest_pixel_decides_through_the_rounding_level():
@@ -108,33 +96,20 @@ UNBOUNDED = {"min_scale": 0.6, "step_scale": 1.5, "old_kernels": True, "max_iter
 @pytest.mark.parametrize(
     ("settings", "statistics", "expected"),
     [
-        (
-            {"margin": 50, "tile_size": 300},
-            {},
-            "margin of 50 pixels is below the contract's 151: its error may reach 1e+00",
-        ),
-        ({"margin": 130, "tile_size": 300}, {}, "below the contract's 151: its error may reach 1e-08 of the model"),
+        ({"margin": 130, "tile_size": 300}, {}, "130 pixels is below the contract's 151: its error may reach 1e-08 of"),
         ({"margin": 10, "tile_size": 300}, {}, "no bound exists"),
         (
             UNBOUNDED,
             {"brightest": 1e5},
-            "no margin bounds what tiles do with these kernels, 80 iterations and pixels of 100000 c",
+            "no margin bounds what tiles do with these kernels, 80 iterations and pixels",
         ),
         (UNBOUNDED | {"max_iter": 10}, {}, "the model can grow 1.39-fold an iteration, also without tiles"),
         ({"tile_size": 20}, {}, "tiles of 20 x 20 pixels are computed in boxes of "),
         ({"stopping": "tile", "tile_size": 300}, {}, "tiles stop at iterations of their own"),
-        (
-            {"significance_island_threshold": 3.0},
-            {},
-            "threshold 3 is not above significance_threshold: it has no effect",
-        ),
+        ({"significance_island_threshold": 3.0}, {}, "threshold 3 is not above significance_threshold: it has no"),
         ({"wrap": "no"}, {"wraps": True}, "wrap is no, but by its WCS the map closes the circle"),
         ({"wrap": "yes"}, {}, "wrap is yes, but by its WCS the map does not close the circle: it is assumed that"),
-        (
-            {"stopping": "tile", "significance_island_threshold": 5.0, "tile_size": 300},
-            {},
-            "islands that leave a tile's",
-        ),
+        ({"stopping": "tile", "significance_island_threshold": 5.0, "tile_size": 300}, {}, "islands that leave a"),
         ({}, {"warnings": ("counts are not whole numbers",)}, "counts are not whole numbers"),
     ],
 )
@@ -183,9 +158,8 @@ def test_a_survey_without_a_count_is_warned_about(tmp_path):
     ("wrap", "wraps", "ring"),
     [("auto", True, True), ("auto", False, False), ("yes", False, True), ("yes", True, True), ("no", True, False)],
 )
-@pytest.mark.parametrize("tile_size", ["auto", 300])
-def test_a_map_that_closes_the_circle_is_a_ring_unless_told_otherwise(wrap, wraps, ring, tile_size):
-    plan = make_plan(Settings(wrap=wrap, tile_size=tile_size), replace(FACTS, wraps=wraps))
+def test_a_map_that_closes_the_circle_is_a_ring_unless_told_otherwise(wrap, wraps, ring):
+    plan = make_plan(Settings(wrap=wrap), replace(FACTS, wraps=wraps))
     assert plan.grid.ring is ring
     assert not plan.grid.y.ring
     assert bool(plan.warnings) == (wrap != "auto" and ring != wraps)
@@ -235,13 +209,6 @@ def test_the_memory_target_decides_the_tiles_and_through_them_the_digest():
     assert small.settings_digest != default.settings_digest
     same = Settings(memory_target=2**31, tile_size=default.grid.core_shape[0])
     assert make_plan(same, statistics).settings_digest == default.settings_digest
-
-
-def test_wide_kernels_get_more_memory_where_that_saves_half_of_the_work():
-    kernels = CWTKernels(2, 60.0, 1.3)
-    grid = automatic_grid((4096, 4096), 997, kernels, 10, memory_target=MEMORY_TARGET)
-    assert MEMORY_TARGET < worker_memory(grid, 2) <= 4 * MEMORY_TARGET
-    assert grid.n_tiles < 81
 
 
 @pytest.mark.parametrize(("level", "warned"), [(0.1, True), (0.5, False)])

@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwt_dask.config.settings import Settings, kernels_of
@@ -15,16 +15,16 @@ from cwt_dask.planning.runfile import read_run, refuse_differences, write_run
 from cwt_dask.storage.layout import RunDir
 
 
-def plan_of(settings, shape=(90, 130), core=(40, 50), margin=44, warnings=(), ring=False):
-    grid = TileGrid.plan(shape, core, margin, kernels_of(settings).reach, fast_length, ring=ring)
-    return Plan(settings, grid, 100.0, 44, "ab" * 32, tuple(warnings))
+def plan_of(chosen, core=(40, 50), margin=44, warnings=(), ring=False):
+    grid = TileGrid.plan((90, 130), core, margin, kernels_of(chosen).reach, fast_length, ring=ring)
+    return Plan(chosen, grid, 100.0, 44, "ab" * 32, tuple(warnings))
 
 
 PLAN = plan_of(Settings(n_scale=2, min_scale=1.2, step_scale=1.5))
 
 plans = st.builds(
     plan_of,
-    settings=st.builds(
+    chosen=st.builds(
         Settings,
         n_scale=st.integers(1, 2),
         min_scale=st.floats(1.2, 3),
@@ -44,6 +44,7 @@ plans = st.builds(
 )
 
 
+@settings(max_examples=15)
 @given(plans)
 def test_a_plan_survives_the_file_to_the_last_bit(tmp_path_factory, plan):
     run_dir = RunDir(tmp_path_factory.mktemp("run"))
@@ -87,7 +88,6 @@ def test_the_file_says_what_was_asked_and_with_what(tmp_path):
         ("n_scale = 2", 'n_scale = "2"'),
         ("n_scale = 2", "n_scale = 0"),
         ("length = 90", ""),
-        ("length = 90", "length = 90\nextra = 1"),
         ("digest = ", "digests = "),
     ],
 )
@@ -111,10 +111,6 @@ def test_bytes_that_are_no_text_are_damage(tmp_path):
     ("wanted", "said"),
     [
         (plan_of(replace(PLAN.settings, tol=1e-3)), "that differs: tol was 1e-05, is 0.001. Choose"),
-        (
-            plan_of(replace(PLAN.settings, significance_island_threshold=5.0)),
-            "differs: significance_island_threshold was None, is 5.0. Choose",
-        ),
         (plan_of(replace(PLAN.settings, n_scale=1, max_iter=9)), "n_scale was 2, is 1; max_iter was 10, is 9. Choose"),
         (plan_of(PLAN.settings, core=(40, 51)), "differs: this version lays out its tiles in another way"),
         (plan_of(replace(PLAN.settings, tile_size=51), core=(40, 51)), "differs: tile_size was auto, is 51. Choose"),
