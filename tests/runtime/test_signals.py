@@ -159,7 +159,9 @@ def test_interrupted_runs_end_with_75_and_the_same_command_resumes(tmp_path):
             printed, errors = run.communicate()
         assert run.returncode == 75
         assert "stopping: " in printed
-        assert errors == "cwt-dask: interrupted: finished tiles are kept; give the same command again to resume\n"
+        # On a busy machine Dask's nannies warn that workers end slowly.
+        lines = [line for line in errors.splitlines() if "distributed.nanny - WARNING" not in line]
+        assert lines == ["cwt-dask: interrupted: finished tiles are kept; give the same command again to resume"]
         left = SurveyRun.open(tmp_path / "run")
         assert read_driver(left.files) is None
         assert n_done < len(digests(left)) < len(undisturbed)
