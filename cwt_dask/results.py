@@ -15,7 +15,8 @@ from cwt_dask.errors import InputError, RunError
 from cwt_dask.history import History, IterationMaps
 from cwt_dask.merge.certificate import is_as_sealed
 from cwt_dask.planning.runfile import StoredRun, read_run
-from cwt_dask.products.accessor import Accessor
+from cwt_dask.products.cutouts import Cutouts
+from cwt_dask.products.plots import Plots
 from cwt_dask.products.summary import Certificate, run_html
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 
-class SurveyRun(Accessor):
+class SurveyRun(Plots, Cutouts):
     """A run directory: maps as Dask arrays, catalogue, certificate. `open` and `run_survey` give one.
 
     Parameters

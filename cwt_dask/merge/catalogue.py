@@ -31,14 +31,8 @@ def build_catalogue(run_dir: RunDir, plan: Plan, statistics: SurveyStatistics, w
 
     Parameters
     ----------
-    run_dir : RunDir
-        With all tiles measured.
-    plan : Plan
-        Of the run.
-    statistics : SurveyStatistics
-        Of the survey.
-    wcs : astropy.wcs.WCS
-        Of the map.
+    run_dir, plan, statistics, wcs
+        Of a run with all tiles measured, and of its survey.
 
     Returns
     -------
@@ -80,21 +74,17 @@ def _add_positions(rows: Table, plan: Plan, statistics: SurveyStatistics, wcs: W
     if turn:
         # A centroid may lie beyond the edge that its peak is near.
         rows["x_centroid"] = _on_map(rows["x_centroid"], turn)
-    _reset_off_sky(rows, wcs)
+    # Centroids that are off the sky go back to their peaks.
+    off = ~has_position(wcs, rows["x_centroid"], rows["y_centroid"])
+    for name in ("x", "y"):
+        rows[f"{name}_centroid"][off] = rows[name][off]
+        rows[f"{name}_error"][off] = np.inf
     sky = SkyCoord(wcs.pixel_to_world(rows["x_centroid"], rows["y_centroid"]))
     rows["ra"], rows["dec"] = sky.icrs.ra.deg, sky.icrs.dec.deg
     rows["glon"], rows["glat"] = sky.galactic.l.deg, sky.galactic.b.deg
     rows["name"] = np.array(source_names(rows["ra"], rows["dec"], pixel_scale, plan.settings.source_prefix), dtype=str)
     rows["pos_err"] = _position_error(rows, wcs, pixel_scale, turn)
     rows["scale_deg"] = rows["scale"] * pixel_scale
-
-
-def _reset_off_sky(rows: Table, wcs: WCS) -> None:
-    """Put centroids that are off the sky back to their peaks."""
-    off = ~has_position(wcs, rows["x_centroid"], rows["y_centroid"])
-    for name in ("x", "y"):
-        rows[f"{name}_centroid"][off] = rows[name][off]
-        rows[f"{name}_error"][off] = np.inf
 
 
 def _on_map(x: NDArray[np.float64], turn: int) -> NDArray[np.float64]:

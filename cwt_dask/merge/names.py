@@ -36,24 +36,21 @@ def source_names(
     for lon, lat in zip(np.rint(np.multiply(ra, _PARTS)), np.rint(np.multiply(dec, _PARTS)), strict=True):
         ra_parts, dec_parts = int(lon) % (360 * _PARTS), abs(int(lat))
         sign = "-" if lat < 0 else "+"
-        if pixel_scale_deg < MINUTE:
-            tenths, seconds = ra_parts * 2400 // _PARTS, dec_parts * 3600 // _PARTS
-            clock = f"{_sexagesimal(tenths // 10, 3)}.{tenths % 10}"
-            names.append(f"{prefix} J{clock}{sign}{_sexagesimal(seconds, 3)}")
-        else:
-            tenths, minutes = ra_parts * 40 // _PARTS, dec_parts * 60 // _PARTS
-            clock = f"{_sexagesimal(tenths // 10, 2)}.{tenths % 10}"
-            names.append(f"{prefix} J{clock}{sign}{_sexagesimal(minutes, 2)}")
+        n_fields, last = (3, 3600) if pixel_scale_deg < MINUTE else (2, 60)
+        # An hour is 15 deg.
+        whole, tenth = divmod(ra_parts * last * 10 // 15 // _PARTS, 10)
+        clock, degrees = _sexagesimal(whole, n_fields), _sexagesimal(dec_parts * last // _PARTS, n_fields)
+        names.append(f"{prefix} J{clock}.{tenth}{sign}{degrees}")
     return _distinct(names)
 
 
 def _sexagesimal(number: int, n_fields: int) -> str:
     """Hhmm or hhmmss of a number of the last field's units."""
-    fields: list[str] = []
+    text = ""
     for _ in range(n_fields - 1):
         number, field = divmod(number, 60)
-        fields.insert(0, f"{field:02d}")
-    return f"{number:02d}{''.join(fields)}"
+        text = f"{field:02d}{text}"
+    return f"{number:02d}{text}"
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -53,12 +53,9 @@ def _in_ascii(catalogue: Table) -> Table:
         if table[name].dtype.kind == "U":
             table[name] = np.char.encode(table[name], "ascii", "backslashreplace").astype(str)
             table[name].description = catalogue[name].description
-    table.meta = {key: _ascii(value) if isinstance(value, str) else value for key, value in table.meta.items()}
+    for key, value in table.meta.items():
+        table.meta[key] = value.encode("ascii", "backslashreplace").decode() if isinstance(value, str) else value
     return table
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _votable(catalogue: Table) -> Any:
@@ -114,9 +111,8 @@ def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Pa
     """Catalogues and FITS files that differ from the digests of a certificate: damaged, lost or unknown to it."""
     known = certificate.get("digest_products")
     known = (known if isinstance(known, dict) else {}) | {run_dir.catalogue.name: certificate.get("digest_catalogue")}
-    found: dict[Path, str | None] = {}
-    for file in (run_dir.catalogue, *_other_files(run_dir)):
-        found[file] = None
+    found: dict[Path, str | None] = dict.fromkeys((run_dir.catalogue, *_other_files(run_dir)))
+    for file in found:
         with suppress(OSError):
             found[file] = sha256_of_file(file)
     return [file for file, digest in found.items() if digest != known.get(file.name)]
@@ -171,12 +167,8 @@ def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
 
     Parameters
     ----------
-    run_dir : RunDir
+    run_dir, plan, survey
         Of a run with all maps.
-    plan : Plan
-        Of the run.
-    survey : Survey
-        That was analysed.
     """
     scales = plan.kernels.scales.tolist()
     with drafted_file(run_dir.maps_fits) as draft:

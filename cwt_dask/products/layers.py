@@ -77,9 +77,8 @@ class Layer:
             used = np.ones(pixels.shape) if mask is None else (mask.read(inside, ring=False) != 0).astype(np.float64)
             pixels[used == 0] = start
             for values, whole, how in ((pixels, reduced, ufunc), (used, counted, np.add)):
-                one = values
-                for axis, groups in enumerate((rows, columns)):
-                    one = how.reduceat(one, np.flatnonzero(np.diff(groups, prepend=-1)), axis=axis)
+                by_rows = how.reduceat(values, np.flatnonzero(np.diff(rows, prepend=-1)), axis=0)
+                one = how.reduceat(by_rows, np.flatnonzero(np.diff(columns, prepend=-1)), axis=1)
                 target = whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
                 how(target, one, out=target)
         if ufunc is np.add:
@@ -96,31 +95,15 @@ class Layer:
                     yield chunk.shifted(piece.x0 - inside.x0), chunk
 
 
-@dataclass(frozen=True)
 class _ImageOfCube:
     """One image of a cube, not read yet."""
 
-    cube: Any
-    index: int
+    def __init__(self, cube: Any, index: int) -> None:
+        self.cube, self.index = cube, index
+        self.shape, self.chunks, self.dtype = cube.shape[-2:], cube.chunks[-2:], cube.dtype
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        shape: tuple[int, int] = self.cube.shape[-2:]
-        return shape
-
-    @property
-    def chunks(self) -> tuple[int, int]:
-        chunks: tuple[int, int] = self.cube.chunks[-2:]
-        return chunks
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = self.cube.dtype
-        return dtype
-
-    def __getitem__(self, pixels: tuple[Any, ...]) -> NDArray[Any]:
-        image: NDArray[Any] = self.cube[(self.index, *pixels[-2:])]
-        return image
+    def __getitem__(self, pixels: tuple[Any, ...]) -> Any:
+        return self.cube[(self.index, *pixels[-2:])]
 
 
 def layer_of(run: MapSource, name: str, index: int | None = None) -> Layer:

@@ -1,4 +1,4 @@
-"""Maps of a run on sky axes."""
+"""Maps of a run on sky axes: `SurveyRun.plot`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cwt_dask.storage.schema import spec_of
 from cwt_dask.survey import Region
 
 if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
     from astropy.table import Table
 
 # About what a screen shows: larger rectangles are drawn in blocks of pixels.
@@ -25,55 +26,102 @@ MOST_DRAWN = 2048
 _BRIGHT = 99.8
 
 
-def plot_map(
-    run: MapSource,
-    name: str,
-    *,
-    center: Any,
-    size: Any,
-    index: int | None,
-    sources: bool | Table,
-    ax: Any,
-    fig: Any,
-    colorbar: bool,
-    **imshow: Any,
-) -> Any:
-    """Draw a map of a run.
+class Plots:
+    """Pictures of a run: a part of `SurveyRun`."""
 
-    Parameters
-    ----------
-    run : MapSource
-    name, center, size, index, sources, ax, fig, colorbar, **imshow
-        As of `SurveyRun.plot`.
-    """
-    layer = layer_of(run, name, index)
-    if layer.is_cube:
-        last = layer.sources[0].shape[0] - 1
-        raise InputError(f"{name} is a cube: choose one image of it with index, 0 to {last}")
-    region = region_of(run, center, size)
-    peaks = None if sources is False else _peaks(run.catalogue if sources is True else sources)
-    plt = pyplot()
-    from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 - a part of matplotlib, an extra
+    def plot(
+        self: MapSource,
+        name: str = "significance",
+        *,
+        center: SkyCoord | None = None,
+        size: Any = None,
+        index: int | None = None,
+        sources: bool | Table = False,
+        ax: Any = None,
+        fig: Any = None,
+        colorbar: bool = True,
+        **imshow: Any,
+    ) -> Any:
+        """Draw a map, or a rectangle of it, on sky axes; only chunks with pixels in it are read.
 
-    if ax is None:
-        fig = plt.figure() if fig is None else fig
-        ax = fig.add_subplot(projection=region.wcs)
-    height, width = region.box.shape
-    factor = math.ceil(max(height, width) / MOST_DRAWN)
-    drawn = _pixels(run, layer, region, factor)
-    # The last row and column may be made of fewer pixels than the others.
-    extent = (-0.5, drawn.shape[1] * factor - 0.5, -0.5, drawn.shape[0] * factor - 0.5)
-    if not imshow.keys() & {"vmax", "norm"} and spec_of(name).is_amount:
-        imshow["vmax"] = _bright(drawn)
-    image = ax.imshow(drawn, **{"origin": "lower", "extent": extent, "interpolation": "nearest"} | imshow)
-    ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), title=_title(name, index, factor))
-    label_sky(ax)
-    if colorbar:
-        cax = make_axes_locatable(ax).append_axes("right", size=0.12, pad=0.1, axes_class=plt.Axes)
-        ax.figure.colorbar(image, cax=cax, label=_label(run, name))
-    if peaks:
-        _mark(ax, *peaks, region, run.survey.shape[1])
-    return ax
+        Parameters
+        ----------
+        name : str, optional
+            One of counts, background and exposure of the survey, a map of `maps.zarr`, support_2d or
+            model_plus_approx.
+        center : SkyCoord, optional
+            The middle, in any frame; that of the map where not given.
+        size : Angle, Quantity or str, optional
+            Angular size such as ``"4 deg"``, one for a square, or (height, width); the whole map where neither it nor
+            `center` is given. Where a side has more than `cwt_dask.products.plots.MOST_DRAWN` pixels, blocks of pixels
+            are drawn as one: by their mean, or the largest value of maps that mark pixels (significance, support, ...);
+            masked pixels are left out. Memory stays that of one chunk.
+        index : int, optional
+            Which image of a cube (support, joined), from 0.
+        sources : bool or Table, optional
+            Whether to mark the catalogue's sources, or which rows of it.
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw on; made in `fig` where not given.
+        fig : matplotlib.figure.Figure or SubFigure, optional
+            Where to make axes; a new figure where not given.
+        colorbar : bool, optional
+            Whether to draw the colour scale.
+        **imshow
+            Passed on to `matplotlib.axes.Axes.imshow`. By default ``vmax`` leaves out the brightest 0.2 per cent.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            WCSAxes if made here; their pixels count from the first one drawn, as those of `cutout` do. Masked pixels
+            are blank.
+
+        Raises
+        ------
+        InputError
+            If there is no such map or rectangle, `sources` are none, or matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from astropy.coordinates import SkyCoord
+        >>> from cwt_dask import run_survey
+        >>> from cwt_dask.simulate import simulate
+        >>> folder = tempfile.mkdtemp()
+        >>> sources = simulate(f"{folder}/survey.fits", (60, 80), seed=1)
+        >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", max_iter=2, workers=0, no_report=True)
+        >>> center = SkyCoord(0, 0, unit="deg", frame="galactic")
+        >>> ax = run.plot("model", center=center, size="2 deg", sources=True)
+        >>> ax.get_title(), ax.images[0].get_array().shape
+        ('model', (20, 20))
+        """
+        layer = layer_of(self, name, index)
+        if layer.is_cube:
+            last = layer.sources[0].shape[0] - 1
+            raise InputError(f"{name} is a cube: choose one image of it with index, 0 to {last}")
+        region = region_of(self, center, size)
+        peaks = None if sources is False else _peaks(self.catalogue if sources is True else sources)
+        plt = pyplot()
+        from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 - a part of matplotlib, an extra
+
+        if ax is None:
+            fig = plt.figure() if fig is None else fig
+            ax = fig.add_subplot(projection=region.wcs)
+        height, width = region.box.shape
+        factor = math.ceil(max(height, width) / MOST_DRAWN)
+        drawn = _pixels(self, layer, region, factor)
+        # The last row and column may be made of fewer pixels than the others.
+        extent = (-0.5, drawn.shape[1] * factor - 0.5, -0.5, drawn.shape[0] * factor - 0.5)
+        if not imshow.keys() & {"vmax", "norm"} and spec_of(name).is_amount:
+            imshow["vmax"] = _bright(drawn)
+        image = ax.imshow(drawn, **{"origin": "lower", "extent": extent, "interpolation": "nearest"} | imshow)
+        ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), title=_title(name, index, factor))
+        label_sky(ax)
+        if colorbar:
+            cax = make_axes_locatable(ax).append_axes("right", size=0.12, pad=0.1, axes_class=plt.Axes)
+            ax.figure.colorbar(image, cax=cax, label=_label(self, name))
+        if peaks:
+            _mark(ax, *peaks, region, self.survey.shape[1])
+        return ax
 
 
 def _pixels(run: MapSource, layer: Layer, region: Region, factor: int) -> NDArray[np.float64]:

@@ -54,10 +54,8 @@ def write_report(run: SurveyRun, stages: Stages | None = None) -> Path:
     RunError
         If its files are damaged, or the maps cannot be reduced.
     """
-    mark = run.certificate[SEAL]
     with _held(run.files) if stages is None else nullcontext(stages) as held:
-        page = _render(run, held, mark)
-        write_atomically(run.files.report, page.encode())
+        write_atomically(run.files.report, _render(run, held).encode())
     return run.files.report
 
 
@@ -69,13 +67,11 @@ def _held(files: RunDir) -> Iterator[Stages]:
         yield Stages(InProcess(stop), Reporter(), files)
 
 
-def _render(run: SurveyRun, stages: Stages, mark: str) -> str:
+def _render(run: SurveyRun, stages: Stages) -> str:
     # Imported here: Bokeh takes a second, and nothing else needs it.
     from cwt_dask.report.data import gather  # noqa: PLC0415
     from cwt_dask.report.page import render  # noqa: PLC0415
     from cwt_dask.report.rasters import read_rasters  # noqa: PLC0415
-    from cwt_dask.report.sky import SkyGrid  # noqa: PLC0415
-    from cwt_dask.report.table import read_sources  # noqa: PLC0415
 
     pyramid = ensure_pyramid(run, stages)
     try:
@@ -83,4 +79,4 @@ def _render(run: SurveyRun, stages: Stages, mark: str) -> str:
     except DAMAGE:
         pyramid = ensure_pyramid(run, stages, rebuild=True)
         rasters, numbers = read_rasters(run, pyramid), gather(run, pyramid, stages)
-    return render(run, rasters, pyramid, SkyGrid.of(run.wcs, run.survey.shape), read_sources(run), numbers, mark)
+    return render(run, rasters, pyramid, numbers)

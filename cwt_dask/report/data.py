@@ -33,6 +33,11 @@ class TileSummary:
     flips: int  # Pixels of the support that differ at its seams.
 
 
+def error_text(error: float | None) -> str:
+    """A seam error as text."""
+    return "no seam" if error is None else f"{error:.1e}"
+
+
 @dataclass(frozen=True)
 class Residuals:
     """Histogram of the residual less background, and that of Poisson numbers."""
@@ -72,22 +77,17 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
 
     Parameters
     ----------
-    run : SurveyRun
-        Finished.
-    pyramid : Pyramid
-        Of the run, as `ensure_pyramid` made it.
+    run, pyramid
+        Finished; as `ensure_pyramid` made it.
     stages : Stages
         Where seams are compared.
     """
     plan, survey = run.stored.plan, run.survey
     records = read_records(run.files.ledger)
-    found = stages.map_tiles(
-        partial(compare_seams, run.files.seams, plan.grid), sorted(records), "seams for the report"
-    )
+    compare = partial(compare_seams, run.files.seams, plan.grid)
+    found = stages.map_tiles(compare, sorted(records), "seams for the report")
     group = open_group(run.files.pyramid, whole="run")
-    flagged = group["flagged_pixels"][:].sum(axis=0)
-    level = group[str(pyramid.factors[0])]
-    radius = float(disc_radii(plan.kernels)[0])
+    level, radius = group[str(pyramid.factors[0])], float(disc_radii(plan.kernels)[0])
     few, mean = _counts_in_disc(level["background"][:], level["used"][:], np.pi * radius**2)
     stretch, stretched = pixel_stretch(run.wcs, survey.shape)
     return Numbers(
@@ -99,7 +99,7 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
             group["residual_pixels"][:].sum(axis=0).astype(np.float64),
             group["expected_pixels"][:].sum(axis=0),
         ),
-        flagged={flag: int(n) for flag, n in zip(FLAGS, flagged, strict=True)},
+        flagged={flag: int(n) for flag, n in zip(FLAGS, group["flagged_pixels"][:].sum(axis=0), strict=True)},
         n_used=survey.statistics.n_valid,
         few_counts=few,
         disc_counts=mean,

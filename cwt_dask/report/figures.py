@@ -6,22 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from bokeh import models
 from bokeh.document import Document
-from bokeh.models import (
-    BoxZoomTool,
-    CDSView,
-    ColorBar,
-    ColumnDataSource,
-    CustomJSHover,
-    FixedTicker,
-    HoverTool,
-    IndexFilter,
-    LinearColorMapper,
-    PanTool,
-    Range1d,
-    TapTool,
-    WheelZoomTool,
-)
 from bokeh.palettes import Colorblind7, Inferno256, Magma256, RdBu11, Viridis256, interp_palette
 
 from cwt_dask.report.charts import HEIGHT, INK, draw_convergence, draw_residuals, draw_tiles, new_chart
@@ -34,6 +20,7 @@ if TYPE_CHECKING:
     from bokeh.plotting import figure
 
 DIVERGING = tuple(reversed(interp_palette(RdBu11, VALUES)))
+SUPPORT_COLOURS = Colorblind7[:SCALES_IN_A_RASTER]  # By scale, the finest first.
 PALETTES = {"counts": Inferno256, "model": Viridis256, "significance": Magma256}
 
 
@@ -60,24 +47,26 @@ def draw(rasters: Sequence[Raster], pyramid: Pyramid, sources: Sources, numbers:
     """
     document = Document()
     ny, nx = pyramid.shape
-    ranges = Range1d(-0.5, nx - 0.5, name="x-range"), Range1d(-0.5, ny - 0.5, name="y-range")
-    closer = Range1d(-0.5, nx - 0.5, name="close-x"), Range1d(-0.5, ny - 0.5, name="close-y")
-    marks = ColumnDataSource({"x": sources.x, "y": sources.y}, name="sources")
-    view = CDSView(filter=IndexFilter(indices=[], name="marked"))
-    lines = ColumnDataSource({"xs": [], "ys": []}, name="lines")
-    images = {raster.name: [ColumnDataSource({"image": [level]}) for level in raster.levels] for raster in rasters}
-    mappers = {raster.name: _mapper(raster) for raster in rasters}
-    charts = []
+    ranges, closer = (
+        [models.Range1d(-0.5, n - 0.5, name=name) for n, name in zip((nx, ny), names, strict=True)]
+        for names in (("x-range", "y-range"), ("close-x", "close-y"))
+    )
+    marks = models.ColumnDataSource({"x": sources.x, "y": sources.y}, name="sources")
+    view = models.CDSView(filter=models.IndexFilter(indices=[], name="marked"))
+    lines = models.ColumnDataSource({"xs": [], "ys": []}, name="lines")
+    close_up, charts = _sky_figure("close-up", *closer), []
     for raster in rasters:
+        images = [models.ColumnDataSource({"image": [level]}) for level in raster.levels]
+        first = next(iter(palettes(raster).values()))
+        # Colours by byte.
+        mapper = models.LinearColorMapper(palette=first, low=-0.5, high=VALUES + 0.5, name=f"mapper-{raster.name}")
         chart = _sky_figure(f"map-{raster.name}", *ranges)
-        _draw_raster(chart, raster, images[raster.name], pyramid, mappers[raster.name])
+        charts.append(chart)
+        _draw_raster(chart, raster, images, pyramid, mapper)
+        _draw_raster(close_up, raster, images, pyramid, mapper, visible=raster is rasters[0])
         _mark_sources(chart, marks, view, lines)
         if raster.ticks:
-            _colour_bar(chart, raster, mappers[raster.name])
-        charts.append(chart)
-    close_up = _sky_figure("close-up", *closer)
-    for raster in rasters:
-        _draw_raster(close_up, raster, images[raster.name], pyramid, mappers[raster.name], visible=raster is rasters[0])
+            _colour_bar(chart, raster, mapper)
     _mark_sources(close_up, marks, view, lines)
     others = draw_tiles(numbers.tiles, nx, ny), draw_residuals(numbers.residuals)
     # Bokeh looks for all models once, not after each root.
@@ -87,30 +76,15 @@ def draw(rasters: Sequence[Raster], pyramid: Pyramid, sources: Sources, numbers:
     return document
 
 
-def _sky_figure(name: str, x_range: Range1d, y_range: Range1d) -> figure:
-    drag = BoxZoomTool(match_aspect=True)
-    chart = new_chart(
-        name,
-        [PanTool(), drag, WheelZoomTool(), TapTool()],
-        frame_height=HEIGHT - 90,
-        x_range=x_range,
-        y_range=y_range,
-        active_drag=drag,
-        active_scroll=None,
-        # Frames of the same size, with and without a colour bar.
-        min_border_left=74,
-        min_border_right=18 if name == "close-up" else 84,
-    )
+def _sky_figure(name: str, x_range: models.Range1d, y_range: models.Range1d) -> figure:
+    tools = [models.PanTool(), models.BoxZoomTool(match_aspect=True), models.WheelZoomTool(), models.TapTool()]
+    # Frames of the same size, with and without a colour bar.
+    size = {"frame_height": HEIGHT - 90, "min_border_left": 74, "min_border_right": 18 if name == "close-up" else 84}
+    chart = new_chart(name, tools, x_range=x_range, y_range=y_range, active_drag=tools[1], active_scroll=None, **size)
     for axis in chart.axis:
         # The page sets ticks where lines of coordinates meet the frame.
-        axis.ticker = FixedTicker(ticks=[])
+        axis.ticker = models.FixedTicker(ticks=[])
     return chart
-
-
-def _mapper(raster: Raster) -> LinearColorMapper:
-    """Colours by byte."""
-    first = next(iter(palettes(raster).values()))
-    return LinearColorMapper(palette=first, low=-0.5, high=VALUES + 0.5, name=f"mapper-{raster.name}")
 
 
 def palettes(raster: Raster) -> dict[str, list[str]]:
@@ -118,38 +92,32 @@ def palettes(raster: Raster) -> dict[str, list[str]]:
     if raster.scale_names:
         return _support_palettes(len(raster.scale_names))
     colours = DIVERGING if raster.diverging else PALETTES[raster.name]
-    found = {}
-    for name, places in raster.stretches.items():
-        index = np.rint(places * (len(colours) - 1)).astype(int)
-        found[name] = [MASKED, *(colours[i] for i in index)]
-    return found
-
-
-def support_colours(n_scales: int) -> list[str]:
-    """Colours of the scales, the finest first."""
-    return list(Colorblind7[:SCALES_IN_A_RASTER][:n_scales])
+    return {
+        name: [MASKED, *(colours[i] for i in np.rint(places * (len(colours) - 1)).astype(int))]
+        for name, places in raster.stretches.items()
+    }
 
 
 def _support_palettes(n_scales: int) -> dict[str, list[str]]:
-    colours = support_colours(n_scales)
-    empty = "#ffffff"
+    colours, empty = SUPPORT_COLOURS[:n_scales], "#ffffff"
 
     def coarsest(byte: int) -> str:
         scales = [scale for scale in range(n_scales) if byte >> (scale + 1) & 1]
         return colours[scales[-1]] if scales else empty
 
-    found = {"any": [MASKED, *(coarsest(byte) for byte in range(1, VALUES + 1))]}
-    for scale, colour in enumerate(colours):
-        found[str(scale)] = [MASKED, *(colour if byte >> (scale + 1) & 1 else empty for byte in range(1, VALUES + 1))]
-    return found
+    used = range(1, VALUES + 1)
+    return {"any": [MASKED, *map(coarsest, used)]} | {
+        str(scale): [MASKED, *(colour if byte >> (scale + 1) & 1 else empty for byte in used)]
+        for scale, colour in enumerate(colours)
+    }
 
 
 def _draw_raster(
     chart: figure,
     raster: Raster,
-    images: Sequence[ColumnDataSource],
+    images: Sequence[models.ColumnDataSource],
     pyramid: Pyramid,
-    mapper: LinearColorMapper,
+    mapper: models.LinearColorMapper,
     *,
     visible: bool = True,
 ) -> None:
@@ -157,26 +125,22 @@ def _draw_raster(
     renderers = []
     for factor, source, level in zip(pyramid.factors, images, raster.levels, strict=True):
         rows, columns = level.shape
-        image = chart.image(
-            "image",
-            source=source,
-            x=-0.5,
-            y=-0.5,
-            dw=columns * factor,
-            dh=rows * factor,
-            color_mapper=mapper,
-            visible=visible and factor == pyramid.factors[-1],
-            level="image",
-            name=f"{chart.name}/{raster.name}/{factor}",
-        )
-        renderers.append(image)
-    text = CustomJSHover(code=f"return window.cwtDask.describe('{raster.name}', value, special_vars)")
-    chart.add_tools(
-        HoverTool(renderers=renderers, tooltips=[("", "@image{custom}")], formatters={"@image": text}, visible=False)
-    )
+        place = {"x": -0.5, "y": -0.5, "dw": columns * factor, "dh": rows * factor, "level": "image"}
+        shown, name = visible and factor == pyramid.factors[-1], f"{chart.name}/{raster.name}/{factor}"
+        renderers.append(chart.image("image", source=source, color_mapper=mapper, visible=shown, name=name, **place))
+    _describe(chart, renderers, "@image", f"describe('{raster.name}', value, special_vars)")
 
 
-def _mark_sources(chart: figure, marks: ColumnDataSource, view: CDSView, lines: ColumnDataSource) -> None:
+def _describe(chart: figure, renderers: Sequence[Any], field: str, call: str) -> None:
+    """Describe what is under the pointer, by a function of the page's script."""
+    tooltips = {"tooltips": [("", field + "{custom}")]}
+    text = models.CustomJSHover(code=f"return window.cwtDask.{call}")
+    chart.add_tools(models.HoverTool(renderers=renderers, formatters={field: text}, visible=False, **tooltips))
+
+
+def _mark_sources(
+    chart: figure, marks: models.ColumnDataSource, view: models.CDSView, lines: models.ColumnDataSource
+) -> None:
     chart.multi_line("xs", "ys", source=lines, line_color="#7f8c99", line_alpha=0.55, line_width=0.8, name="sky-lines")
     # Black below white shows on any colour.
     circle = {"source": marks, "view": view, "size": 11, "fill_color": None}
@@ -186,28 +150,15 @@ def _mark_sources(chart: figure, marks: ColumnDataSource, view: CDSView, lines: 
         circles.nonselection_glyph = circles.glyph
         circles.selection_glyph = circles.glyph.clone()
         circles.selection_glyph.update(size=22, line_color=colour, line_width=width, line_alpha=1.0)
-    text = CustomJSHover(code="return window.cwtDask.source(value)")
-    chart.add_tools(
-        HoverTool(renderers=[above], tooltips=[("", "$index{custom}")], formatters={"$index": text}, visible=False)
-    )
-    chart.select_one(TapTool).renderers = [above]
+    _describe(chart, [above], "$index", "source(value)")
+    chart.select_one(models.TapTool).renderers = [above]
 
 
-def _colour_bar(chart: figure, raster: Raster, mapper: LinearColorMapper) -> None:
-    bar = ColorBar(
-        color_mapper=mapper,
-        display_low=0.5,
-        display_high=VALUES + 0.5,
-        ticker=FixedTicker(ticks=list(raster.ticks)),
-        major_label_overrides=raster.ticks,
-        title=raster.unit,
-        title_text_font_style="normal",
-        title_text_color=INK,
-        major_label_text_color=INK,
-        width=12,
-        label_standoff=5,
-        padding=4,
-    )
+def _colour_bar(chart: figure, raster: Raster, mapper: models.LinearColorMapper) -> None:
+    ticks = {"ticker": models.FixedTicker(ticks=list(raster.ticks)), "major_label_overrides": raster.ticks}
+    shown = {"display_low": 0.5, "display_high": VALUES + 0.5, "width": 12, "label_standoff": 5, "padding": 4}
+    text = {"title_text_font_style": "normal", "title_text_color": INK, "major_label_text_color": INK}
+    bar = models.ColorBar(color_mapper=mapper, title=raster.unit, **ticks, **shown, **text)
     chart.add_layout(bar, "right")
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,25 +71,12 @@ class Pyramid:
         rows, columns = (-(-max(core, LEAST_CHUNK * finest) // coarsest) * coarsest for core in grid.core_shape)
         return cls(shape, tuple(factors), (rows, columns), min(PIXELS_AT_ONCE, math.prod(grid.box_shape)))
 
-    def level_shape(self, factor: int) -> tuple[int, int]:
-        """Rows and columns of a level; the last ones may stand for fewer pixels."""
-        return _reduced(self.shape, factor)
-
     @property
-    def n_chunks(self) -> int:
-        """Number of chunks of each level."""
-        rows, columns = self._chunks
-        return rows * columns
-
-    @property
-    def _chunks(self) -> tuple[int, int]:
-        return -(-self.shape[0] // self.region[0]), -(-self.shape[1] // self.region[1])
-
-    def covered(self, number: int) -> Box:
-        """Pixels of the map that a chunk stands for."""
-        row, column = divmod(number, self._chunks[1])
-        y0, x0 = row * self.region[0], column * self.region[1]
-        return Box(y0, min(y0 + self.region[0], self.shape[0]), x0, min(x0 + self.region[1], self.shape[1]))
+    def chunks(self) -> list[Box]:
+        """Pixels of the map that each chunk stands for, at any level."""
+        (height, width), (ny, nx) = self.region, self.shape
+        starts = product(range(0, ny, height), range(0, nx, width))
+        return [Box(y0, min(y0 + height, ny), x0, min(x0 + width, nx)) for y0, x0 in starts]
 
     def strips(self, box: Box) -> Iterator[Box]:
         """Cut what a chunk covers into rows that are read at once, whole blocks of every level each."""
@@ -99,6 +87,7 @@ class Pyramid:
 
 
 def _reduced(shape: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Rows and columns of a level; the last ones may stand for fewer pixels."""
     return -(-shape[0] // factor), -(-shape[1] // factor)
 
 
@@ -119,21 +108,18 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> 
     RunError, InterruptedRun
         As `Stages.map_tiles`.
     """
-    pyramid, wanted = Pyramid.of(run.stored.plan.grid), _identity(run.certificate)
+    pyramid = Pyramid.of(run.stored.plan.grid)
+    # Digest that identifies the maps of a run.
+    wanted = digest([VERSION, *(run.certificate[name] for name in ("digest_maps", "input_digest", "settings_digest"))])
     if not rebuild and _identity_of_stored(run.files) == wanted:
         return pyramid
     remove_tree(run.files.pyramid)
     _lay_out(create_group(run.files.pyramid), pyramid, run.stored.plan.kernels.n_scale)
     reduce = partial(reduce_chunk, run.files, run.stored.survey, pyramid)
-    stages.map_tiles(reduce, range(pyramid.n_chunks), "maps reduced for the report")
+    stages.map_tiles(reduce, range(len(pyramid.chunks)), "maps reduced for the report")
     # Last: it marks a complete pyramid.
     open_group(run.files.pyramid, writable=True).attrs["of"] = wanted
     return pyramid
-
-
-def _identity(certificate: Mapping[str, Any]) -> str:
-    """Digest that identifies the maps of a run."""
-    return digest([VERSION, *(certificate[name] for name in ("digest_maps", "input_digest", "settings_digest"))])
 
 
 def _identity_of_stored(files: RunDir) -> str | None:
@@ -147,14 +133,14 @@ def _identity_of_stored(files: RunDir) -> str | None:
 def _lay_out(group: zarr.Group, pyramid: Pyramid, n_scale: int) -> None:
     for factor in pyramid.factors:
         level = group.create_group(str(factor), attributes={"factor": factor})
-        shape = pyramid.level_shape(factor)
+        shape = _reduced(pyramid.shape, factor)
         chunk = tuple(min(side // factor, most) for side, most in zip(pyramid.region, shape, strict=True))
         for spec in maps_in("report"):
             depth = (n_scale,) if spec.axis else ()
             dtype = "float32" if spec.is_amount else spec.dtype
             _create(level, spec.name, (*depth, *shape), (*depth, *chunk), dtype, spec.axes)
         _create(level, "used", shape, chunk, "uint32", ("y", "x"))
-    n = pyramid.n_chunks
+    n = len(pyramid.chunks)
     _create(group, "residual_pixels", (n, N_BINS), (1, N_BINS), "int64", ("chunk", "bin"))
     _create(group, "expected_pixels", (n, N_BINS), (1, N_BINS), "float64", ("chunk", "bin"))
     _create(group, "flagged_pixels", (n, len(FLAGS)), (1, len(FLAGS)), "int64", ("chunk", "flag"))
@@ -177,17 +163,13 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
 
     Parameters
     ----------
-    files : RunDir
-        Of the run.
-    survey_path : Path
-        Store of its survey.
-    pyramid : Pyramid
+    files, survey_path, pyramid
         Of the run.
     number : int
         Of the chunk.
     """
     survey, maps = Survey.open(survey_path), open_group(files.maps, whole="run")
-    covered, finest = pyramid.covered(number), pyramid.factors[0]
+    covered, finest = pyramid.chunks[number], pyramid.factors[0]
     edges, expectation = residual_edges(survey.statistics), Expectation()
     residuals, flagged = np.zeros(len(edges) + 1, np.int64), np.zeros(len(FLAGS), np.int64)
     strips = []
@@ -210,14 +192,12 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
             y, x = covered.y0 // factor, covered.x0 // factor
             for name, values in level.items():
                 place = (..., slice(y, y + values.shape[-2]), slice(x, x + values.shape[-1]))
-                written = _mean(values, level["used"]) if name == "residual" else values
+                # 0 where no pixel is used.
+                written = values / np.maximum(level["used"], 1) if name == "residual" else values
                 _write(group[str(factor)][name], place, written)
-        for name, counted in (
-            ("residual_pixels", residuals),
-            ("expected_pixels", expectation.histogram(edges)),
-            ("flagged_pixels", flagged),
-        ):
-            _write(group[name], number, counted)
+        _write(group["residual_pixels"], number, residuals)
+        _write(group["expected_pixels"], number, expectation.histogram(edges))
+        _write(group["flagged_pixels"], number, flagged)
     return number
 
 
@@ -228,13 +208,13 @@ def _write(array: zarr.Array, place: Any, values: NDArray[Any]) -> None:
 
 def _read(survey: Survey, maps: zarr.Group, box: Box) -> dict[str, NDArray[Any]]:
     """Pixels of some rows, by name of the level's array."""
-    pixels = {
-        spec.name: survey.read(spec.name, box).astype(np.float64)
-        if spec.origin == "survey"
-        else maps[spec.name][(..., *box.slices)]
-        for spec in maps_in("report")
-    }
-    return pixels | {"used": survey.read("mask", box) != 0}
+    pixels = {"used": survey.read("mask", box) != 0}
+    for spec in maps_in("report"):
+        of_survey = spec.origin == "survey"
+        pixels[spec.name] = (
+            survey.read(spec.name, box).astype(float) if of_survey else maps[spec.name][(..., *box.slices)]
+        )
+    return pixels
 
 
 def reduced(pixels: Mapping[str, NDArray[Any]], factor: int) -> dict[str, NDArray[Any]]:
@@ -252,7 +232,7 @@ def reduced(pixels: Mapping[str, NDArray[Any]], factor: int) -> dict[str, NDArra
     dict of ndarray
         As `MapSpec.reduced` has it; what is drawn by its mean is summed.
     """
-    how: dict[str, np.ufunc] = {"mean": np.add, "largest": np.maximum, "least": np.minimum, "any": np.bitwise_or}
+    how = {"mean": np.add, "largest": np.maximum, "least": np.minimum, "any": np.bitwise_or}
     return {name: _blocks(values, factor, how[spec_of(name).reduced]) for name, values in pixels.items()}
 
 
@@ -265,9 +245,3 @@ def _blocks(values: NDArray[Any], factor: int, combine: np.ufunc) -> NDArray[Any
     by_rows = combine.reduceat(values, rows, axis=-2)
     whole: NDArray[Any] = combine.reduceat(by_rows, columns, axis=-1)
     return whole
-
-
-def _mean(total: NDArray[Any], n: NDArray[Any]) -> NDArray[np.float64]:
-    """Sums over numbers; 0 where there are none."""
-    mean: NDArray[np.float64] = np.divide(total, n, out=np.zeros(total.shape), where=n > 0)
-    return mean

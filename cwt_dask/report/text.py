@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.planning.plan import Plan
-from cwt_dask.report.data import FEW, Numbers, Residuals, TileSummary, relative_changes
+from cwt_dask.report.data import FEW, Numbers, Residuals, TileSummary, error_text, relative_changes
 from cwt_dask.report.sky import STRETCHED
 from cwt_dask.report.table import Sources
 from cwt_dask.results import SurveyRun
@@ -83,39 +83,26 @@ def evidence(numbers: Numbers) -> list[Row]:
     """Evidence of the certificate."""
     found = numbers.certificate
     rows, columns = found["tile_size"]
-    margin, error = found["margin_effective"], found["seam_model_error"]
+    margin = found["margin_effective"]
     converged = {True: "yes", False: "no, the largest number of iterations was made", None: "not asked for"}
+    # fmt: off
     return [
         Row("Tiles", f"{found['n_tiles']}", f"cores of {rows} \N{MULTIPLICATION SIGN} {columns} pixels"),
         Row("Coverage", f"{found['coverage']:g}", "1: every pixel was written exactly once"),
-        Row(
-            "Margin",
-            "no seam" if margin is None else f"{margin} pixels",
-            f"the contract asks for {found['margin_contract']}; the kernels reach {found['reach']}",
-        ),
-        Row(
-            "Largest seam error",
-            "no seam" if error is None else f"{error:.1e}",
-            f"difference of the models over their maximum; at most {TOLERANCE:.0e}",
-        ),
+        Row("Margin", "no seam" if margin is None else f"{margin} pixels",
+            f"the contract asks for {found['margin_contract']}; the kernels reach {found['reach']}"),
+        Row("Largest seam error", error_text(found["seam_model_error"]),
+            f"difference of the models over their maximum; at most {TOLERANCE:.0e}"),
         Row("Support pixels that differ at seams", f"{found['seam_support_flips']}", "must be none"),
         Row("Islands left open", f"{found['open_islands']}", "islands that tiles decided differently; must be none"),
-        Row(
-            "Pixels within rounding of a threshold",
-            f"{found['near_threshold_pixels']}",
-            "these may differ on other processors",
-        ),
-        Row(
-            "Iterations",
-            f"{found['n_iter']}",
-            f"converged: {converged[found['converged']]}; that means small steps, not a complete model",
-        ),
-        Row(
-            "Pixels left out",
-            f"{found['masked_pixels']}",
-            f"of these {found['off_sky_pixels']} off the sky, {found['nan_pixels']} NaN, the rest masked",
-        ),
+        Row("Pixels within rounding of a threshold", f"{found['near_threshold_pixels']}",
+            "these may differ on other processors"),
+        Row("Iterations", f"{found['n_iter']}",
+            f"converged: {converged[found['converged']]}; that means small steps, not a complete model"),
+        Row("Pixels left out", f"{found['masked_pixels']}",
+            f"of these {found['off_sky_pixels']} off the sky, {found['nan_pixels']} NaN, the rest masked"),
     ]
+    # fmt: on
 
 
 def key_figures(numbers: Numbers, sources: Sources) -> list[Row]:
@@ -193,34 +180,26 @@ def cost(plan: Plan, numbers: Numbers) -> list[Row]:
     reused = sum(bool(record.taken_from) for record in records)
     notes = "sum over the tiles; the plan is rough, and counts all iterations"
     notes += f"; {reused} tiles were reused, with their times" if reused else ""
+    # fmt: off
     return [
-        Row(
-            "Time of the tiles on one core",
-            f"{duration(seconds['tiles'])}, planned {duration(plan.core_seconds)}",
-            notes,
-        ),
+        Row("Time of the tiles on one core", f"{duration(seconds['tiles'])}, planned {duration(plan.core_seconds)}",
+            notes),
         Row("Time of the run", duration(seconds["run"]), "of the last call, if there were several; without the report"),
         Row("Slowest tile", duration(of_tiles[-1]), f"median {duration(of_tiles[len(of_tiles) // 2])}"),
-        Row(
-            "Memory of a worker",
+        Row("Memory of a worker",
             f"at most {format_bytes(memory['worker'])}, planned {format_bytes(plan.worker_memory)}",
-            "of whole processes, with all that ran in them; the plan is an upper bound",
-        ),
+            "of whole processes, with all that ran in them; the plan is an upper bound"),
         Row("Memory of the driver", f"at most {format_bytes(memory['driver'])}", "until the certificate was written"),
     ]
+    # fmt: on
 
 
 def slowest_tiles(tiles: Sequence[TileSummary]) -> list[list[str]]:
     """Number, iterations, time, memory and seam error of the slowest tiles, the slowest first."""
+    slowest = sorted(tiles, key=lambda tile: -tile.record.seconds)[:MOST_TILES]
     return [
-        [
-            f"{tile.record.tile}",
-            f"{tile.record.n_iter}",
-            duration(tile.record.seconds),
-            format_bytes(tile.record.peak_memory),
-            "no seam" if tile.seam_error is None else f"{tile.seam_error:.1e}",
-        ]
-        for tile in sorted(tiles, key=lambda tile: -tile.record.seconds)[:MOST_TILES]
+        [f"{record.tile}", f"{record.n_iter}", duration(record.seconds), format_bytes(record.peak_memory), error]
+        for record, error in ((tile.record, error_text(tile.seam_error)) for tile in slowest)
     ]
 
 
@@ -264,19 +243,14 @@ def describe_convergence(variances: Sequence[float]) -> str:
 def setting_rows(run: SurveyRun) -> list[Row]:
     """Survey and settings."""
     plan, statistics = run.stored.plan, run.survey.statistics
-    settings = {name: value for name, value in asdict(plan.settings).items() if value is not None}
-    grid = plan.grid
+    grid, ring = plan.grid, "a ring: its columns close the circle" * plan.grid.ring
     return [
         Row("Survey", f"{run.stored.survey}"),
-        Row(
-            "Map",
-            f"{grid.y.length} \N{MULTIPLICATION SIGN} {grid.x.length} pixels",
-            "a ring: its columns close the circle" * grid.ring,
-        ),
+        Row("Map", f"{grid.y.length} \N{MULTIPLICATION SIGN} {grid.x.length} pixels", ring),
         Row("Pixel", f"{statistics.pixel_scale_deg:g}°", "at the map's centre"),
         Row("Counts", f"{statistics.counts_sum:.10g}", f"background expected: {statistics.background_sum:.10g}"),
         Row("Scales", ", ".join(f"{scale:g}" for scale in plan.kernels.scales), "pixels"),
-        *(Row(name, f"{value}") for name, value in settings.items()),
+        *(Row(name, f"{value}") for name, value in asdict(plan.settings).items() if value is not None),
     ]
 
 

@@ -78,13 +78,10 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
 
     Parameters
     ----------
-    grid : TileGrid
-    kernels : CWTKernels
-    tile : Tile
+    grid, kernels, tile, window
+        The tile's window, and what it is a part of.
     survey : Survey
         Read where the window is too small.
-    window : Window
-        Of the tile.
     state : State
         After the last iteration.
     """
@@ -113,15 +110,8 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     turn = grid.x.length if grid.ring else None
     counts, background = disc_sums(images, around, y[maxima], x[maxima], radius, turn=turn)
     centroids = find_centroids(images[0], images[1], valid, around, y[maxima], x[maxima], scale, turn=turn)
-    measured = Measured(
-        state.best_iteration.ravel()[pixels[maxima]],
-        counts,
-        background,
-        centroids.y,
-        centroids.x,
-        centroids.y_error,
-        centroids.x_error,
-    )
+    at = centroids.y, centroids.x, centroids.y_error, centroids.x_error
+    measured = Measured(state.best_iteration.ravel()[pixels[maxima]], counts, background, *at)
     return Detections(y, x, significance, best_scale, maxima, measured)
 
 

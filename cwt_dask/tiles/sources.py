@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +15,7 @@ from cwt_dask.geometry.windows import read_box
 from cwt_dask.measure.peaks import find_peaks
 from cwt_dask.measure.poisson import excess_interval
 from cwt_dask.planning.plan import Plan
-from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
@@ -51,12 +50,8 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
 
     Parameters
     ----------
-    run_dir : RunDir
-        With the detections of all tiles.
-    plan : Plan
-        Of the run.
-    survey : Path
-        Store of its survey.
+    run_dir, plan, survey
+        Of a run with the detections of all tiles; the survey's store.
     tile_id : int
         Of the core; it is returned.
     """
@@ -81,7 +76,9 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
         flags=_flags(run_dir, plan, grid.tile(tile_id), y, x),
         **measured,
     )
-    _write_found(run_dir, tile_id, labels, peaks)
+    arrays: dict[str, Any] = labels.to_arrays() | {f"peak_{name}": getattr(peaks, name) for name in FIELDS}
+    with atomic_file(_found_file(run_dir, tile_id)) as file:
+        np.savez(file, **arrays)
     return tile_id
 
 
@@ -119,21 +116,13 @@ def _flags(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: NDA
     trust = read_box(open_group(run_dir.maps)["trust"], near, ring=plan.grid.ring)
     at = y - near.y0, x - near.x0
     flags = trust[at].astype(np.int64)
-    undefined = (trust & np.uint8(Trust.ERROR_UNDEFINED)) != 0
-    if undefined.any():
+    if (undefined := (trust & np.uint8(Trust.ERROR_UNDEFINED)) != 0).any():
         flags[near_any(undefined, reach)[at]] |= SourceFlag.BLIND_NEARBY
     return flags
 
 
 def _found_file(run_dir: RunDir, tile_id: int) -> Path:
     return run_dir.islands / f"tile-{tile_id:07d}.npz"
-
-
-def _write_found(run_dir: RunDir, tile_id: int, labels: LocalLabels, peaks: Peaks) -> None:
-    arrays: dict[str, Any] = labels.to_arrays() | {f"peak_{name}": getattr(peaks, name) for name in FIELDS}
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    write_atomically(_found_file(run_dir, tile_id), content.getvalue())
 
 
 def read_found(run_dir: RunDir, tile_id: int) -> tuple[LocalLabels, Peaks]:

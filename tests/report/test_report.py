@@ -106,7 +106,7 @@ def test_no_report_leaves_it_out_and_one_that_fails_spoils_nothing(survey, tmp_p
     assert main([*command, "--no-report"]) == 0
     assert "nothing to do" in capsys.readouterr().out
     with monkeypatch.context() as broken:
-        broken.setattr("cwt_dask.report.table.read_sources", lambda _: 1 / 0)
+        broken.setattr("cwt_dask.report.page.read_sources", lambda _: 1 / 0)
         assert main(command) == 0
     out = capsys.readouterr().out
     assert "warning: the report could not be written (ZeroDivisionError: division by zero); all else is done" in out
