@@ -1,4 +1,4 @@
-"""Files that describe arrays, damaged: those of maps and seams are mended, those of surveys named."""
+"""Damaged metadata: that of maps and seams is repaired, that of surveys named."""
 
 import json
 import shutil
@@ -72,12 +72,18 @@ FILES = (
 )
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.parametrize("name", FILES)
-def test_what_describes_maps_and_seams_is_mended_before_anything_is_done(capsys, run, survey, name, damage):
+# All are read by one function: each damage of one file, and each file in another state or lost.
+CASES = [
+    *(("maps.zarr/model/zarr.json", damage) for damage in DAMAGES),
+    *((name, damage) for name in FILES if name != "maps.zarr/model/zarr.json" for damage in ("a flip", "lost")),
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), CASES)
+def test_metadata_of_maps_and_seams_is_repaired_before_anything_is_done(capsys, run, survey, name, damage):
     path, before = run.files.path / name, starts(run)
     content = path.read_bytes()
-    damage(path)
+    DAMAGES[damage](path)
     assert [found.path for found in damaged_metadata(run)] == [path]
     broken = {check.promise: check.fault for check in verify_run(run, recompute=1) if check.broken}
     assert broken[DESCRIBED].startswith(f"{path}: ")
@@ -96,7 +102,7 @@ def test_what_describes_maps_and_seams_is_mended_before_anything_is_done(capsys,
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(FILES), where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_whatever_bit_is_flipped_in_a_description(finished, run, name, where, bit):
+def test_any_flipped_bit_is_repaired_or_harmless(finished, run, name, where, bit):
     path, sound = run.files.path / name, finished.files.path / name
     content = bytearray(sound.read_bytes())
     content[int(where * len(content))] ^= 1 << bit
@@ -109,7 +115,7 @@ def test_whatever_bit_is_flipped_in_a_description(finished, run, name, where, bi
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "model/zarr.json", "support/zarr.json"])
-def test_who_only_reads_a_damaged_description_is_told_what_mends_it(capsys, run, name):
+def test_a_reader_of_damaged_metadata_is_told_the_remedy(capsys, run, name):
     path = run.files.maps / name
     sound = path.read_bytes()
     path.write_text("x")
