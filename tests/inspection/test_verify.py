@@ -111,22 +111,6 @@ def test_another_seed_draws_other_tiles(verify, finished):
     assert verify(finished, "--recompute", 2).out == said[0].out
 
 
-@pytest.mark.parametrize(
-    ("options", "fragment"),
-    [
-        (("--recompute", "0"), "recompute is 0: it must be at least 1 tile"),
-        (("--recompute", "-2"), "recompute is -2: it must be at least 1 tile"),
-        (("--recompute", "1", "--seed", "-1"), "seed is -1: it must be 0 or more"),
-        (("--recompute", "all"), "Invalid value for '--recompute'"),
-    ],
-)
-def test_impossible_wishes_are_refused(verify, finished, options, fragment):
-    said = verify(finished, *options)
-    assert (said.status, said.out) == (2, "")
-    assert said.err.startswith("cwt-dask: ")
-    assert fragment in said.err
-
-
 # --- good runs --------------------------------------------------------------------------------------------------------
 
 

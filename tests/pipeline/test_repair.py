@@ -12,7 +12,6 @@ from work import digests
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
-from cwt_dask.errors import SurveyError
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.pipeline.repair import damaged_metadata, repair_metadata
 from cwt_dask.storage.ledger import read_records
@@ -176,17 +175,6 @@ def test_a_survey_whose_planes_cannot_be_opened_is_refused_by_name(capsys, run, 
     assert err.endswith("): ingest the survey again\n")
     checks = {check.promise: check.fault for check in verify_run(run, recompute=1) if check.broken}
     assert checks["the survey can be read"].startswith(f"{path} is damaged (")
-
-
-def test_a_plane_of_another_shape_is_refused(run):
-    path = run.files.survey / "background" / "zarr.json"
-    found = json.loads(path.read_text())
-    found["shape"][1] += 1
-    path.write_text(json.dumps(found))
-    with pytest.raises(
-        SurveyError, match=r"background/zarr\.json is damaged \(its shape is \(60, 81\), not \(60, 80\)\): ingest"
-    ):
-        run.survey.refuse_damage()
 
 
 def test_a_survey_that_is_no_group_is_a_broken_promise(capsys, run):

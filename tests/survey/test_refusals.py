@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import zarr
 from astropy.io import fits
 from astropy.table import Table
 
@@ -125,6 +126,20 @@ def test_damaged_tiles(refused, write, two, tmp_path):
     refused(r"HDU COUNTS of .* is truncated or damaged \(.*\): get the file again", path)
     path.write_bytes(whole[:-2880])
     refused("truncated", path)
+
+
+def test_a_plane_of_a_store_has_the_shape_of_all(write, two, tmp_path):
+    store = ingest(SurveySource.of(write(**two)), tmp_path / "survey.zarr")
+    zarr.open_array(store.path / "background", mode="r+").resize((40, 61))
+    with pytest.raises(SurveyError, match=r"damaged \(its shape is \(40, 61\), not \(40, 60\)\): ingest the survey"):
+        Survey.open(store.path).refuse_damage()
+
+
+def test_a_header_says_one_thing_twice(refused, write, two):
+    path = write(**two)
+    # Of two cards of one keyword some of astropy takes the first, some the last.
+    path.write_bytes(path.read_bytes().replace(b"CRPIX1  ", b"NAXIS1  ", 1))
+    refused("HDU 0 of .* has NAXIS1 = 60 and 30: get the file again", path)
 
 
 def test_tiles_inside_gzip(refused, write, two, tmp_path):
