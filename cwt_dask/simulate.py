@@ -28,23 +28,18 @@ _LARGEST_PIXEL_DEG = 0.1
 _SOURCES_PER_PIXEL = 60e-6
 # Three images of four bytes.
 _PIXEL_BYTES = 12
-
 # Rows drawn from one generator: a constant of the simulated sky, like the seed.
 _BLOCK_ROWS = 64
-
 # Diffuse emission in counts a pixel, with its widths in degrees: what is left far from the plane, the plane towards the
 # centre and its share at all longitudes, and a halo.
 _ISOTROPIC = 0.3
 _PLANE, _PLANE_HEIGHT, _PLANE_LENGTH, _PLANE_EVERYWHERE = 4.0, 1.5, 40.0, 0.25
 _HALO, _HALO_HEIGHT = 0.3, 8.0
-
 # Mean exposure in cm2 s, as of some years of Fermi-LAT above 10 GeV, and its rise from the equator to the poles.
 _EXPOSURE, _EXPOSURE_RISE = 1e11, 0.2
-
 # Sources: dN/dS ~ S**-2.2 between these counts; the share near the plane, and its scale height in degrees.
 _FAINTEST, _BRIGHTEST, _SLOPE = 20.0, 2e4, 2.2
 _IN_PLANE, _IN_PLANE_HEIGHT = 0.6, 2.0
-
 # Gaussian widths in pixels, and how many of them a source is drawn to.
 _PSF, _EXTENDED, _EXTENDED_SHARE, _DRAWN = 1.5, (4.0, 8.0), 0.05, 6.0
 
@@ -60,8 +55,8 @@ class Sky:
 
     def exposure(self, y0: int, y1: int) -> NDArray[np.float32]:
         """Exposure of rows y0 to y1 in cm2 s, (rows, columns)."""
-        rows = _EXPOSURE * self._relative_exposure(self._latitude(y0, y1))
-        return np.broadcast_to(rows[:, np.newaxis], (y1 - y0, self.shape[1])).astype(np.float32)
+        rows = _EXPOSURE * self._relative_exposure(self._latitude(y0, y1))[:, np.newaxis]
+        return np.broadcast_to(rows, (y1 - y0, self.shape[1])).astype(np.float32)
 
     def diffuse(self, y0: int, y1: int) -> NDArray[np.float32]:
         """Expected diffuse counts a pixel of rows y0 to y1, (rows, columns)."""

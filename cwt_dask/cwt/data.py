@@ -10,7 +10,6 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from cwt_dask.cwt.arrays import Floats
 from cwt_dask.cwt.image import SkyImage, pyplot
 from cwt_dask.cwt.inputs import make_field, maps_of
 from cwt_dask.cwt.state import State
@@ -43,7 +42,9 @@ class CWTData(InfoTables):
     n_scale : int
         Number of scales.
     state : State
-        All that the last iteration left.
+        All that the last iteration left, in the shape of the counts.
+    background_approx : ndarray
+        Background convolved with the approximation kernel: the data of `approx_bkg`.
     converged : bool
         True if the residual variance changed by less than the tolerance in the last iteration. It says that the
         steps have become small, not that all flux is in the model.
@@ -110,24 +111,9 @@ class CWTData(InfoTables):
 
     def reset(self) -> None:
         """Forget what was computed."""
-        shape = self.field.counts.shape
-        self.update(State.start(self.n_scale, shape, with_cubes=True), np.zeros(shape), converged=False)
-
-    def update(self, state: State, background_approx: Floats, *, converged: bool) -> None:
-        """Hold what an iteration computed.
-
-        Parameters
-        ----------
-        state : State
-            In the shape of the counts.
-        background_approx : ndarray
-            Background convolved with the approximation kernel, float64 (y, x), counts per pixel.
-        converged : bool
-            Whether the stopping rule is met.
-        """
-        self.state = state
-        self._approx_bkg = background_approx
-        self.converged = converged
+        self.state = State.start(self.n_scale, self.field.counts.shape, with_cubes=True)
+        self.background_approx = np.zeros(self.field.counts.shape)
+        self.converged = False
 
     @property
     def n_iter(self) -> int:
@@ -162,7 +148,7 @@ class CWTData(InfoTables):
     @property
     def approx_bkg(self) -> SkyImage:
         """Approximation of the background, counts per pixel."""
-        return self._image("approx_bkg", self._approx_bkg)
+        return self._image("approx_bkg", self.background_approx)
 
     @property
     def transform_2d(self) -> SkyImage:
@@ -304,7 +290,8 @@ class CWTData(InfoTables):
                 f"no difference of {a.support.shape} and {b.support.shape} (scale, y, x): shapes and n_scale must agree"
             )
         difference = copy.copy(self)
-        difference.update(a.minus(b), self._approx_bkg - other._approx_bkg, converged=self.converged)
+        difference.state = a.minus(b)
+        difference.background_approx = self.background_approx - other.background_approx
         return difference
 
     def write(self, filename: str | PathLike[str], overwrite: bool = False) -> None:

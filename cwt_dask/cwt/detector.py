@@ -156,11 +156,10 @@ class CWT:
         while len(variances) < self.max_iter and not data.converged:
             state = step(state, workspace)
             variances.append(workspace.residual_moments(state).variance)
-            kept = _state_in_corner(state, shape)
+            data.state, data.background_approx = _state_in_corner(state, shape), background_approx
+            data.converged = stops_at(variances, self.tol) is not None
             if self.keep_history:
-                kept = copy.deepcopy(kept)
-            data.update(kept, background_approx, converged=stops_at(variances, self.tol) is not None)
-            if self.keep_history:
+                data.state = copy.deepcopy(data.state)
                 self.history.append(copy.copy(data))
             _log_iteration(state, variances)
         reason = "the relative change is below" if data.converged else "max_iter reached before"

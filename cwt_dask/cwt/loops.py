@@ -115,24 +115,6 @@ def keep_largest(
 
 
 @compiled
-def mark_joined(joined: NDArray[np.uint16], pixels: Ints, iteration: int) -> None:
-    """Record the iteration at which pixels join the support of a scale, unless they joined before.
-
-    Parameters
-    ----------
-    joined : ndarray of uint16
-        Updated: that iteration by pixel, 0 outside the support.
-    pixels : ndarray of int64
-        Those that join.
-    iteration : int
-        The current one.
-    """
-    for pixel in pixels:
-        if joined[pixel] == 0:
-            joined[pixel] = iteration
-
-
-@compiled
 def sum_over_scales(
     joined: NDArray[np.uint16], scale: int, pixels: Ints, transform: Floats, transform_2d: Floats
 ) -> None:

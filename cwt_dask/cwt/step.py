@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from cwt_dask.cwt.arrays import Bools
-from cwt_dask.cwt.loops import add_positive, mark_joined, sum_over_scales
-from cwt_dask.cwt.state import Criteria, Detected, State
+from cwt_dask.cwt.loops import add_positive, sum_over_scales
+from cwt_dask.cwt.state import Detected, State
 from cwt_dask.cwt.support import in_bright_islands
 from cwt_dask.cwt.workspace import Workspace
 
@@ -33,28 +31,17 @@ def step(state: State, workspace: Workspace, judge: Judge | None = None) -> Stat
     ----------
     R. Terrier et al. 2001, "Wavelet analysis of EGRET data", ICRC 27, 2923.
     """
-    judge = judge or by_own_peak(workspace.criteria)
     workspace.begin(state)
-    iteration = state.iteration + 1
+    iteration, island_threshold = state.iteration + 1, workspace.criteria.significance_island_threshold
     joined, transform_2d = state.joined.reshape(len(state.joined), -1), state.transform_2d.reshape(-1)
     found = []
     for scale in range(len(joined)):
         detected, pixels, transform = workspace.detect(state, scale)
-        mark_joined(joined[scale], detected.pixels[judge(scale, detected)], iteration)
+        kept = judge(scale, detected) if judge else in_bright_islands(detected, island_threshold)
+        joining = detected.pixels[kept]
+        joined[scale, joining[joined[scale, joining] == 0]] = iteration
         sum_over_scales(joined, scale, pixels, transform, transform_2d)
         found.append(pixels)
     for scale, pixels in enumerate(found):
         add_positive(joined, scale, pixels, transform_2d, state.model.reshape(-1))
     return replace(state, iteration=iteration)
-
-
-def by_own_peak(criteria: Criteria) -> Judge:
-    """Judge islands by their largest T/E in the box, if there is a threshold for it."""
-    threshold = criteria.significance_island_threshold
-
-    def judge(_: int, detected: Detected) -> Bools:
-        if threshold is None:
-            return np.ones(len(detected.pixels), dtype=bool)
-        return in_bright_islands(detected, threshold)
-
-    return judge

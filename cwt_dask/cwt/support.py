@@ -18,8 +18,10 @@ def island_peaks(labels: NDArray[np.int32], ratio: Floats) -> Floats:
     return peaks
 
 
-def in_bright_islands(detected: Detected, threshold: float) -> Bools:
-    """Whether the largest T/E of a pixel's 4-connected island reaches the threshold."""
+def in_bright_islands(detected: Detected, threshold: float | None) -> Bools:
+    """Whether the largest T/E of a pixel's 4-connected island reaches the threshold, if there is one."""
+    if threshold is None:
+        return np.ones(len(detected.pixels), dtype=bool)
     labels = label(detected.pixels, detected.shape[1], detected.ring)[0]
     return np.asarray((island_peaks(labels, detected.ratio) >= threshold)[labels])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,28 +18,20 @@ from cwt_dask.cwt.state import Criteria, Detected, Field, State
 from cwt_dask.cwt.stopping import Moments
 
 
+@dataclass(eq=False)
 class Workspace:
     """What the iterations of one field share: the spectrum of its counts, and buffers for those of an iteration.
 
     Seven real FFTs make an iteration with two scales: everything else is linear in spectra that are known.
-
-    Parameters
-    ----------
-    field : Field
-        What is analysed.
-    spectra : KernelSpectra
-        The kernels, in the field's box.
-    criteria : Criteria
-        When a pixel joins the support.
-    ring : bool, optional
-        Whether the last column of the box is the neighbour of its first.
     """
 
-    def __init__(self, field: Field, spectra: KernelSpectra, criteria: Criteria, *, ring: bool = False) -> None:
-        self.field = field
-        self.spectra = spectra
-        self.criteria = criteria
-        self.ring = ring
+    field: Field
+    spectra: KernelSpectra  # In the field's box.
+    criteria: Criteria
+    ring: bool = False  # Whether the last column of the box is the neighbour of its first.
+
+    def __post_init__(self) -> None:
+        field, spectra = self.field, self.spectra
         self._all_valid = bool(field.valid.all())
         self._above = borrow(spectra.shape, np.bool_)
         self._counts_hat = spectra.new_spectrum()
@@ -66,18 +59,9 @@ class Workspace:
         _approximate(spectrum, spectra, None if self._all_valid else field.valid, state.approx)
 
     def detect(self, state: State, scale: int) -> tuple[Detected, Ints, Floats]:
-        """What is above the threshold at a scale.
+        """What is above the threshold at a scale; all pixels that are, or are in the support, ascending; T of these.
 
         Also keeps in `state` what is kept of all pixels of the core.
-
-        Returns
-        -------
-        detected : Detected
-            Pixels above the threshold.
-        pixels : ndarray of int64
-            Flat indices of all pixels that are above the threshold or in the support, ascending.
-        transform : ndarray of float64
-            T of these.
         """
         spectra, (for_transform, for_variance) = self.spectra, self._buffers
 

@@ -11,9 +11,6 @@ from cwt_dask.cwt.arrays import Floats
 
 # Probability within one standard deviation of a normal distribution.
 ONE_SIGMA = float(ndtr(1.0) - ndtr(-1.0))
-_TINY = 1e-280
-# Halvings until an interval is known to the last bit.
-_HALVINGS = 60
 
 
 def excess_interval(counts: Floats, background: Floats) -> tuple[Floats, Floats]:
@@ -47,14 +44,15 @@ def excess_interval(counts: Floats, background: Floats) -> tuple[Floats, Floats]
         return np.where(n > b, np.fmax(before, b), b)
 
     least, most = np.maximum(n, b), gammainccinv(n + 1, total * (1 - ONE_SIGMA) / 2)
-    for _ in range(_HALVINGS):
+    # Until it is known to the last bit.
+    for _ in range(60):
         end = (least + most) / 2
         short = gammaincc(n + 1, start_of(end)) - gammaincc(n + 1, end) < ONE_SIGMA * total
         least, most = np.where(short, end, least), np.where(short, most, end)
     end = (least + most) / 2
     low, high = start_of(end) - b, end - b
     # Counts so far below the background that floats cannot hold the probability: the density falls exponentially there.
-    lost = total < _TINY
+    lost = total < 1e-280
     if lost.any():
         high = np.where(lost, -np.log(1 - ONE_SIGMA) * b / np.where(lost, b - n, 1.0), high)
     return low, high

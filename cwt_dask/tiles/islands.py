@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from cwt_dask.cwt.loops import label
 from cwt_dask.cwt.state import Criteria, Detected
-from cwt_dask.cwt.step import by_own_peak
-from cwt_dask.cwt.support import island_peaks
+from cwt_dask.cwt.support import in_bright_islands, island_peaks
 from cwt_dask.geometry.tiling import Box, Tile
 from cwt_dask.storage.maps import SIDES
 
@@ -195,7 +194,7 @@ class WindowFilter:
         detected : Detected
             What is above the threshold in the box.
         """
-        kept = by_own_peak(self.criteria)(scale, detected)
+        kept = in_bright_islands(detected, self.criteria.significance_island_threshold)
         if self.decided is not None:
             decided = self.decided((iteration, scale)).ravel()[detected.pixels]
             kept = (decided == KEPT) | (kept & (decided != DROPPED))

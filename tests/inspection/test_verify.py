@@ -19,8 +19,8 @@ from skies import poisson_sky, write_survey
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.cwt.loops import not_isolated
-from cwt_dask.cwt.state import Criteria, Detected
-from cwt_dask.cwt.step import by_own_peak
+from cwt_dask.cwt.state import Detected
+from cwt_dask.cwt.support import in_bright_islands
 from cwt_dask.inspection.recompute import WiderFilter, draw_tiles
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.merge.certificate import digest_maps, sealed
@@ -403,6 +403,6 @@ def test_islands_of_a_ring_are_judged_as_by_the_oracle(seed, shape, island_thres
         pixels = pixels[not_isolated(above, pixels, True)]
     detected = Detected(shape, pixels, ratio.ravel()[pixels], ring=True)
     found = np.zeros(shape, dtype=bool)
-    found.ravel()[pixels] = by_own_peak(Criteria(3.0, island_threshold, remove_isolated, 0.0))(0, detected)
+    found.ravel()[pixels] = in_bright_islands(detected, island_threshold)
     expected = oracle.detected(ratio, 3.0, island_threshold, remove_isolated=remove_isolated, wrap=True)
     np.testing.assert_array_equal(found, expected)
