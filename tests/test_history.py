@@ -1,13 +1,11 @@
 """The whole maps after every iteration, against those of the single image."""
 
-import shutil
-
 import numpy as np
 import pytest
 import zarr
 from skies import poisson_sky, write_survey
 
-from cwt_dask import CWT, CWTData, CWTKernels, SurveyRun, run_survey
+from cwt_dask import CWT, CWTData, CWTKernels, run_survey
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.storage.schema import HISTORY
 
@@ -79,13 +77,6 @@ def test_the_history_does_not_change_the_result(run, survey, tmp_path):
         _ = plain.history
     with pytest.raises(SettingsError, match="holds a run that keeps no history: leave out keep_history"):
         run_survey(survey, tmp_path / "plain", tol=9.5e-3, keep_history=True, **OPTIONS)
-
-
-def test_an_unfinished_run_has_no_history_yet(run, tmp_path):
-    shutil.copytree(run.files.path, tmp_path / "run")
-    (tmp_path / "run" / "certificate.json").unlink()
-    with pytest.raises(InputError, match="has no certificate yet"):
-        _ = SurveyRun.open(tmp_path / "run").history
 
 
 def test_tiles_that_stopped_by_themselves_stay_as_they_are(survey, tmp_path):

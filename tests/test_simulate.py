@@ -109,8 +109,7 @@ def test_a_seed_decides_everything(tmp_path):
 
 def test_number_of_sources_follows_the_area(tmp_path):
     assert len(simulate(tmp_path / "a.fits", (400, 500), 1)) == 12
-    assert len(simulate(tmp_path / "b.fits", (4, 5), 1)) == 0
-    assert len(simulate(tmp_path / "c.fits", (1, 1), 1, n_sources=1)) == 1
+    assert len(simulate(tmp_path / "b.fits", (1, 1), 1, n_sources=1)) == 1
 
 
 @pytest.mark.parametrize(("shape", "pixel"), [((3600, 4), 0.05), ((3, 7200), 0.05), ((1800, 3600), 0.1)])

@@ -204,52 +204,20 @@ def test_an_island_threshold_decides_nothing_unless_it_is_above_that_of_pixels()
     assert criteria(3.0, 3.0).thresholds == criteria(3.0).thresholds == (3.0,)
 
 
-@pytest.mark.parametrize("ring", [False, True], ids=["image", "ring"])
-@pytest.mark.parametrize("remove_isolated", [False, True])
-def test_what_is_above_the_threshold_is_detected_but_isolated_pixels(ring, remove_isolated):
-    field = ring_field(4)
-    workspace = Workspace(field, RING_SPECTRA, criteria(1.5, remove_isolated=remove_isolated), ring=ring)
-    state = State.start(KERNELS.n_scale, RING, with_cubes=True)
-    workspace.begin(state)
-    for scale in range(KERNELS.n_scale):
-        state.joined[scale, 3:5, 4:20] = 1
-        detected, pixels, values = workspace.detect(state, scale)
-        ratio = np.where(field.valid, state.transform[scale] / state.error[scale], -np.inf)
-        above = ratio > 1.5
-        rim = np.pad(above, ((1, 1), (0, 0))), np.pad(above, ((0, 0), (1, 1)), mode="wrap" if ring else "constant")
-        neighbours = rim[0][2:] | rim[0][:-2] | rim[1][:, 2:] | rim[1][:, :-2]
-        assert (above & ~neighbours).any()
-        expected = np.flatnonzero(above & neighbours if remove_isolated else above)
-        np.testing.assert_array_equal(detected.pixels, expected)
-        np.testing.assert_array_equal(detected.ratio, ratio.ravel()[expected])
-        assert (detected.shape, detected.ring) == (RING, ring)
-        np.testing.assert_array_equal(pixels, np.flatnonzero(above | state.support[scale]))
-        np.testing.assert_array_equal(values, state.transform[scale].ravel()[pixels])
-
-
-RING = (BOX[0], fast_length(SHAPE[1]))
-RING_SPECTRA = kernel_spectra(KERNELS, RING)
-
-
-def ring_field(seed):
-    """Counts with a few sources, one of them on the edge, in a box that is a ring: only below is a rim of zeros."""
-    rng = np.random.default_rng(seed)
-    valid = np.zeros(RING, dtype=bool)
-    valid[: SHAPE[0]] = True
-    expected = np.full(RING, 0.5)
-    expected[rng.integers(SHAPE[0], size=3), rng.integers(RING[1], size=3)] += 60
-    expected[12, 0] += 60
-    return Field(np.where(valid, rng.poisson(expected), 0.0), np.where(valid, 0.5, 0.0), valid)
-
-
 def test_a_ring_has_no_first_column():
     def shifted(image):
         return np.roll(image, 17, axis=-1)
 
-    field, states = ring_field(8), []
+    # Only below is a rim of zeros.
+    box, rng, states = (BOX[0], fast_length(SHAPE[1])), np.random.default_rng(8), []
+    valid, expected = np.zeros(box, dtype=bool), np.full(box, 0.5)
+    valid[: SHAPE[0]] = True
+    expected[rng.integers(SHAPE[0], size=3), rng.integers(box[1], size=3)] += 60
+    expected[12, 0] += 60
+    field = Field(np.where(valid, rng.poisson(expected), 0.0), np.where(valid, 0.5, 0.0), valid)
     for turned in (field, Field(*(shifted(getattr(field, f.name)) for f in fields(field)))):
-        workspace = Workspace(turned, RING_SPECTRA, criteria(2.0, 4.0, rounding=1e-12), ring=True)
-        state = State.start(KERNELS.n_scale, RING, with_cubes=True)
+        workspace = Workspace(turned, kernel_spectra(KERNELS, box), criteria(2.0, 4.0, rounding=1e-12), ring=True)
+        state = State.start(KERNELS.n_scale, box, with_cubes=True)
         for _ in range(4):
             state = step(state, workspace)
         states.append(state)

@@ -75,17 +75,6 @@ def test_peaks_are_those_of_the_rule(sky):
     assert pixels(find_peaks(image, scale)) == naive_peaks(image, scale)
 
 
-def test_the_fainter_of_two_peaks_within_the_finer_of_their_scales_falls():
-    image = np.full((5, 12), -np.inf)
-    image[2, 2], image[2, 5] = 4.0, 5.0
-    assert pixels(find_peaks(image, 3.0)) == [(2, 5)]
-    assert pixels(find_peaks(image, 2.9)) == [(2, 2), (2, 5)]
-    scale = np.full(image.shape, 9.0)
-    assert pixels(find_peaks(image, scale)) == [(2, 5)]
-    scale[2, 2] = 2.9
-    assert pixels(find_peaks(image, scale)) == [(2, 2), (2, 5)]
-
-
 @given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 14)), st.booleans())
 def test_cores_with_a_rim_find_each_peak_of_the_whole_once(sky, core_shape, ring):
     image, scale = sky
