@@ -6,6 +6,7 @@ import gzip
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,14 @@ _FITS_MAGIC = b"SIMPLE"
 _BLOCK = 2**20
 
 
+@dataclass(eq=False)
 class FitsFile:
-    """An open FITS file.
+    """An open FITS file."""
 
-    Attributes
-    ----------
-    path : Path
-    gzipped : bool
-        Whether the whole file is compressed with gzip.
-    hdus : astropy.io.fits.HDUList
-    """
-
-    def __init__(self, path: Path, hdus: Any, opened: tuple[Any, ...], *, gzipped: bool) -> None:
-        self.path = path
-        self.hdus = hdus
-        self.gzipped = gzipped
-        self._opened = opened
+    path: Path
+    hdus: Any  # astropy's HDUList.
+    gzipped: bool  # Whether the whole file is compressed with gzip.
+    version: Any  # When it was opened.
 
     @classmethod
     @contextmanager
@@ -47,23 +40,18 @@ class FitsFile:
 
         Raises SurveyError if it cannot be read, is empty, no FITS file, or shorter than its headers say.
         """
-        opened = _state(path)
-        gzipped = _is_gzipped(path)
+        opened, gzipped = _version(path), _is_gzipped(path)
         with ExitStack() as stack:
-            handle = _open_bytes(path, gzipped, stack)
-            hdus = stack.enter_context(_read_headers(path, handle))
-            yield cls(path, hdus, opened, gzipped=gzipped)
+            hdus = stack.enter_context(_read_headers(path, _open_bytes(path, gzipped, stack)))
+            yield cls(path, hdus, gzipped, opened)
 
     def new_handle(self, stack: ExitStack) -> Any:
         """Open the file once more, unpacked, for the length of `stack`."""
         return _open_bytes(self.path, self.gzipped, stack)
 
     def refuse_changed(self) -> None:
-        """Refuse a file that was written to, or replaced, since it was opened: its content may be of two versions.
-
-        Raises SurveyError if it was.
-        """
-        if _state(self.path) != self._opened:
+        """Raise SurveyError if the file was written to, or replaced, since it was opened: it may hold two versions."""
+        if _version(self.path) != self.version:
             raise SurveyError(f"{self.path} changed while it was read: wait until it is written, and start again")
 
     def find(self, plane: PlaneSource) -> Any:
@@ -73,10 +61,8 @@ class FitsFile:
         """
         with damage_named(f"{self.path} is damaged"):
             hdu = self._named(plane)
-        if hdu is not None:
+        if hdu is not None or not plane.required:
             return hdu
-        if not plane.required:
-            return None
         present = ", ".join(f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.hdus))
         raise SurveyError(
             f"{self.path} has no HDU {shown(plane.hdu)}; it has {present}: name the one to use, such as --counts-hdu 0"
@@ -105,7 +91,7 @@ def _open_bytes(path: Path, gzipped: bool, stack: ExitStack) -> Any:
     return stack.enter_context(gzip.open(handle)) if gzipped else handle
 
 
-def _state(path: Path) -> Any:
+def _version(path: Path) -> Any:
     with suppress(OSError, ValueError):
         return backend_of(path).version_of(path)
     return None

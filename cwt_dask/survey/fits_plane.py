@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -17,10 +17,7 @@ from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.headers import damage_named
 from cwt_dask.survey.source import Band
 
-if TYPE_CHECKING:
-    from io import BufferedIOBase
-
-    Rows = Callable[[int], NDArray[Any]]
+Rows = Callable[[int], NDArray[Any]]
 
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
@@ -28,7 +25,7 @@ _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _LARGEST_COMPRESSION = 2**13
 
 
-def _streamed(handle: BufferedIOBase, offset: int, columns: int, dtype: np.dtype[Any]) -> Rows:
+def _streamed(handle: Any, offset: int, columns: int, dtype: np.dtype[Any]) -> Rows:
     """Rows of an uncompressed HDU, read with a file handle of its own.
 
     Not astropy's `section`: after each block it seeks back to where the file stood, and in a gzip file every step back
@@ -59,7 +56,6 @@ class FitsPlane:
     hdu : astropy HDU
         An image HDU of the file.
     file : FitsFile
-        The file.
     band : int, "sum" or None
         What to take of a cube.
     combine : callable
@@ -67,33 +63,15 @@ class FitsPlane:
     stack : ExitStack
         Closes the handles opened here.
 
-    Attributes
-    ----------
-    where : str
-        HDU and file, for messages.
-    header : astropy.io.fits.Header
-    shape : tuple of int
-        Rows and columns.
-    dtype : numpy.dtype
-        Of the rows that `read` gives: that of the file in native byte order; float64 with BSCALE, BZERO or BLANK.
-
     Raises
     ------
     SurveyError
         If the HDU holds no two-dimensional image, or a cube and `band` does not say what to take of it.
     """
 
-    def __init__(
-        self,
-        hdu: Any,
-        file: FitsFile,
-        *,
-        band: Band,
-        combine: Callable[..., Any],
-        stack: ExitStack,
-    ) -> None:
+    def __init__(self, hdu: Any, file: FitsFile, *, band: Band, combine: Any, stack: ExitStack) -> None:
         self.header = hdu.header
-        self.where = f"HDU {hdu.name} of {file.path}"
+        self.where = f"HDU {hdu.name} of {file.path}"  # For messages.
         self._combine = combine
         with damage_named(f"{self.where} is damaged"):
             self._rows = self._open(hdu, file, band, stack)
@@ -106,10 +84,11 @@ class FitsPlane:
         if len(hdu.shape) < 2:
             raise SurveyError(f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}: an image of two axes is needed")
         self._refuse_missing_pixels(hdu)
-        self.shape: tuple[int, int] = hdu.shape[-2:]
+        self.shape: tuple[int, int] = hdu.shape[-2:]  # Rows and columns.
         self.band = band
         self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))
         bands = self._choose_bands(hdu.shape[:-2], band)
+        # Of the rows that `read` gives: that of the file in native byte order; float64 with BSCALE, BZERO or BLANK.
         self._decode, self.dtype = self._decoder()
         if len(bands) > 1:
             self.dtype = self._combine(np.zeros((1, 1), self.dtype), axis=0).dtype

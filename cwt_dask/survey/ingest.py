@@ -80,7 +80,7 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
             new = stack.enter_context(backend.new_directory(out))
         except OSError as error:
             raise SurveyError(f"{out} cannot be written ({error.strerror or error}): choose another place") from error
-        writer = stack.enter_context(StoreWriter(new, survey.shape, survey.dtypes))
+        writer = StoreWriter(new, survey.shape, survey.dtypes, stack)
         census = Census()
         for strip in survey.strips():
             census.add(strip)

@@ -41,43 +41,22 @@ class PlaneSource:
 
 @dataclass(frozen=True)
 class SurveySource:
-    """The FITS images that make up a survey.
-
-    Attributes
-    ----------
-    counts, background, exposure, mask : PlaneSource
-        Where each plane is found; exposure and mask may turn out to be absent.
-    band : int or "sum", optional
-        What to take of cubes with more planes than one: the plane of this number, from 0 on, or all together.
-    """
+    """The FITS images that make up a survey; exposure and mask may turn out to be absent."""
 
     counts: PlaneSource
     background: PlaneSource
     exposure: PlaneSource
     mask: PlaneSource
-    band: Band = None
+    band: Band = None  # What to take of a cube: the plane of this number, from 0 on, or "sum", all together.
 
     @classmethod
     def of(cls, survey: str | PathLike[str], **options: Any) -> SurveySource:
-        """Describe a survey by the options of the command line; no file is opened.
+        """Describe a survey by the options of the command line, `SourceOptions`; no file is opened.
 
-        Parameters
-        ----------
-        survey : path-like
-            FITS file (``.fits``, ``.fits.gz``, ``.fits.fz``) of the counts and of all planes without a file of their
-            own.
-        **options
-            Fields of `cwt_dask.config.options.SourceOptions`. Exposure and mask may be absent, unless another name
-            than the usual one is asked for.
+        `survey` is the file of the counts and of all planes without a file of their own. Exposure and mask may be
+        absent, unless another name than the usual one is asked for.
 
-        Returns
-        -------
-        SurveySource
-
-        Raises
-        ------
-        SurveyError
-            If `band` is neither "sum" nor a whole number from 0 on.
+        Raises SurveyError if `band` is neither "sum" nor a whole number from 0 on.
         """
         path, given = as_path(survey), SourceOptions(**options)
 

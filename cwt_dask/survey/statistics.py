@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.strips import Strip
 
@@ -58,18 +59,6 @@ class SurveyStatistics:
 
 
 @dataclass
-class _Fault:
-    """Impossible values of a plane: how many, and the first of them."""
-
-    plane: str
-    kind: str
-    n: int
-    value: float
-    y: int
-    x: int
-
-
-@dataclass
 class Census:
     """Sums over strips, taken in order from the first row to the last.
 
@@ -90,13 +79,15 @@ class Census:
     n_bad_exposure: int = 0
     scatter: float = 0.0
     expected_scatter: float = 0.0
-    faults: dict[tuple[str, str], _Fault] = field(default_factory=dict)
+    # Impossible values by plane and kind: how many, and the text of the first.
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter)
+    first_faults: dict[tuple[str, str], str] = field(default_factory=dict)
     row_sums: dict[str, list[float]] = field(default_factory=lambda: {"counts": [], "background": []})
     hashes: dict[str, Any] = field(default_factory=dict)
 
     def add(self, strip: Strip) -> None:
         """Measure the next rows."""
-        valid = strip.mask.astype(bool)
+        valid = strip.planes["mask"].astype(bool)
         self.n_valid += int(np.count_nonzero(valid))
         self.n_masked += int(np.count_nonzero(~valid))
         self.n_off_sky += strip.n_off_sky
@@ -104,13 +95,17 @@ class Census:
         self.counts_off_sky += float(strip.counts_off_sky.sum())
         self.n_nan += strip.n_nan
         self.n_bad_exposure += strip.n_bad_exposure
-        values = {name: plane.astype("<f8") for name, plane in strip.planes().items()}
+        values = {name: plane.astype("<f8") for name, plane in strip.planes.items()}
         for name, plane in values.items():
             self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(plane).data)
         for name in self.row_sums:
-            self._find(name, "negative", values[name], values[name] < 0, strip.y0)
-            self._find(name, "infinite", values[name], np.isinf(values[name]), strip.y0)
-            self._find(name, "absurdly large", values[name], values[name] > _LARGEST, strip.y0)
+            plane = values[name]
+            bad = {"negative": plane < 0, "infinite": np.isinf(plane), "absurdly large": plane > _LARGEST}
+            for kind, where in bad.items():
+                if n := int(np.count_nonzero(where)):
+                    y, x = np.unravel_index(np.argmax(where), where.shape)
+                    self.faults[name, kind] += n
+                    self.first_faults.setdefault((name, kind), f"{plane[y, x]:g} at x = {x}, y = {y + strip.y0}")
         if self.faults:
             return  # refused in the end; sums no longer matter
         for name, rows in self.row_sums.items():
@@ -118,16 +113,7 @@ class Census:
             self.brightest = max(self.brightest, float(values[name].max()))
         self._judge_counts(values["counts"], values["background"], valid)
 
-    def _find(self, plane: str, kind: str, values: NDArray[np.float64], bad: NDArray[np.bool_], y0: int) -> None:
-        n = int(np.count_nonzero(bad))
-        if n:
-            y, x = (int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))
-            fault = self.faults.setdefault((plane, kind), _Fault(plane, kind, 0, float(values[y, x]), y + y0, x))
-            fault.n += n
-
-    def _judge_counts(
-        self, counts: NDArray[np.float64], background: NDArray[np.float64], valid: NDArray[np.bool_]
-    ) -> None:
+    def _judge_counts(self, counts: Floats, background: Floats, valid: Bools) -> None:
         self.n_fractional += int(np.count_nonzero(counts != np.rint(counts)))
         unexplained = (counts > 0) & (background == 0)
         self.n_without_background += int(np.count_nonzero(unexplained))
@@ -145,10 +131,10 @@ class Census:
         Raises SurveyError if a used pixel is negative, infinite or absurdly large, or no pixel is used.
         """
         if self.faults:
-            fault = next(iter(self.faults.values()))
+            (plane, kind), n = next(iter(self.faults.items()))
             raise SurveyError(
-                f"{where[fault.plane]} has {fault.n} {fault.kind} value{'s' if fault.n > 1 else ''}, the first one "
-                f"{fault.value:g} at x = {fault.x}, y = {fault.y} (from 0): correct or mask them"
+                f"{where[plane]} has {n} {kind} value{'s' if n > 1 else ''}, the first one "
+                f"{self.first_faults[plane, kind]} (from 0): correct or mask them"
             )
         if self.n_valid == 0:
             raise SurveyError(
@@ -158,35 +144,22 @@ class Census:
 
     def warnings(self) -> tuple[str, ...]:
         """What may be wrong with the data without making them useless."""
-        found = []
-        if not self.total("counts"):
-            found.append(
-                f"counts are 0 on all {self.n_valid} pixels that are used, so nothing can be found: check that "
-                "this is the counts map, and that its mask is right"
-            )
-        if self.n_counts_off_sky:
-            found.append(
-                f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels without a sky position in this "
-                "projection are not used"
-            )
-        if self.n_fractional:
-            found.append(
-                f"counts are not whole numbers at {self.n_fractional} pixels: significances assume Poisson counts"
-            )
-        if self.expected_scatter >= _LEAST_COUNTS and self.scatter < _SMOOTH_SCATTER * self.expected_scatter:
-            found.append(
-                "counts look smoothed: the variance between neighbouring pixels is "
-                f"{self.scatter / self.expected_scatter:.2g} of Poisson's, so significances will be wrong"
-            )
-        if self.n_without_background:
-            found.append(
-                f"background is 0 at {self.n_without_background} pixels with {self.counts_without_background:g} counts"
-            )
-        if self.n_bad_exposure:
-            found.append(
-                f"exposure is NaN, infinite or negative at {self.n_bad_exposure} used pixels: taken as 0 there"
-            )
-        return tuple(found)
+        scatter = self.scatter / self.expected_scatter if self.expected_scatter >= _LEAST_COUNTS else 1
+        found = {
+            f"counts are 0 on all {self.n_valid} pixels that are used, so nothing can be found: check that this is the "
+            "counts map, and that its mask is right": not self.total("counts"),
+            f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels without a sky position in this "
+            "projection are not used": self.n_counts_off_sky,
+            f"counts are not whole numbers at {self.n_fractional} pixels: significances assume Poisson "
+            "counts": self.n_fractional,
+            f"counts look smoothed: the variance between neighbouring pixels is {scatter:.2g} of Poisson's, so "
+            "significances will be wrong": scatter < _SMOOTH_SCATTER,
+            f"background is 0 at {self.n_without_background} pixels with {self.counts_without_background:g} "
+            "counts": self.n_without_background,
+            f"exposure is NaN, infinite or negative at {self.n_bad_exposure} used pixels: taken as 0 "
+            "there": self.n_bad_exposure,
+        }
+        return tuple(text for text, applies in found.items() if applies)
 
     def total(self, name: str) -> float:
         """Sum of a plane over the valid pixels."""

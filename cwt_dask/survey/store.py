@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
+from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
@@ -31,6 +32,8 @@ CHUNK = 1024
 KIND = "cwt_dask survey"
 MOMENTS = "counts_moments"
 VERSION = 5
+# What a tile reads, and its types there.
+_WINDOW: dict[str, Any] = {"counts": np.float64, "background": np.float64, "mask": np.bool_}
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,9 @@ class Window:
     """The pixels of one tile's box."""
 
     # (y, x), counts a pixel; 0 where not valid.
-    counts: NDArray[np.float64]
-    background: NDArray[np.float64]
-    valid: NDArray[np.bool_]  # (y, x), whether the pixel lies in the window and the map and is not masked.
+    counts: Floats
+    background: Floats
+    valid: Bools  # (y, x), whether the pixel lies in the window and the map and is not masked.
     digest: str  # SHA-256 of the pixels as read, as `Survey.digest_window` gives it; empty where it was not asked for.
 
     def close(self) -> None:
@@ -49,42 +52,21 @@ class Window:
 
 
 class Survey:
-    """A survey store, open for reading; its planes are Dask arrays with the chunks of the store.
-
-    Attributes
-    ----------
-    path : Path
-    statistics : SurveyStatistics
-    header_text : str
-        FITS cards of the WCS, one a line.
-    wcs : astropy.wcs.WCS
-    ring : bool
-        Whether the last column is the neighbour of the first: columns of boxes count modulo the map's width then.
-    """
+    """A survey store, open for reading; its planes are Dask arrays with the chunks of the store."""
 
     def __init__(self, path: Path, group: Any, *, ring: bool = False) -> None:
         self.path = path
-        self.ring = ring
+        self.ring = ring  # Whether the last column is the neighbour of the first: boxes count columns modulo the width.
         self._group = group
         self._planes: dict[str, Any] = {}
-        self.header_text: str = group.attrs["wcs"]
+        self.header_text: str = group.attrs["wcs"]  # FITS cards of the WCS, one a line.
         self.statistics = SurveyStatistics.from_dict(group.attrs["facts"])
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, ring: bool = False) -> Survey:
         """Open a store that `ingest` made.
 
-        Parameters
-        ----------
-        path : path
-            The store.
-        ring : bool, optional
-            Whether its last column is the neighbour of its first.
-
-        Raises
-        ------
-        SurveyError
-            If it is no survey store, damaged, or of a version that this release does not know.
+        Raises SurveyError if it is no survey store, damaged, or of a version that this release does not know.
         """
         path = as_path(path)
         if not is_store(path):
@@ -144,13 +126,9 @@ class Survey:
     def refuse_damage(self) -> None:
         """Check that every plane can be opened; damage in its chunks is found when they are read.
 
-        Raises
-        ------
-        SurveyError
-            Naming the file that is damaged.
+        Raises SurveyError naming the file that is damaged.
         """
-        optional = ["exposure"] if exists(self.path / "exposure") else []
-        for name in ("counts", "background", "mask", MOMENTS, *optional):
+        for name in (*_WINDOW, MOMENTS, *(["exposure"] if exists(self.path / "exposure") else [])):
             file = self.path / name / "zarr.json"
             try:
                 shape = self._group[name].shape
@@ -198,22 +176,21 @@ class Survey:
         seen = on_map(box.intersection(window), self.shape, ring=self.ring)
         digested = hashlib.sha256() if digest else None
 
-        def in_box(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        planes = []
+        for name, dtype in _WINDOW.items():
             pixels = self.read(name, seen)
             if digested:
                 digested.update(_little_endian(pixels))
-            plane = borrow(box.shape, dtype, None if seen == box else 0)
-            plane[seen.within(box)] = pixels
-            return plane
-
-        planes = in_box("counts", np.float64), in_box("background", np.float64), in_box("mask", np.bool_)
-        return Window(*planes, digest=digested.hexdigest() if digested else "")
+            planes.append(borrow(box.shape, dtype, None if seen == box else 0))
+            planes[-1][seen.within(box)] = pixels
+        counts, background, valid = planes
+        return Window(counts, background, valid, digested.hexdigest() if digested else "")
 
     def digest_window(self, window: Box) -> str:
         """SHA-256 of counts, background and mask of the map's pixels in `window`, in their own types, little-endian."""
         seen = on_map(window, self.shape, ring=self.ring)
         digest = hashlib.sha256()
-        for name in ("counts", "background", "mask"):
+        for name in _WINDOW:
             digest.update(_little_endian(self.read(name, seen)))
         return digest.hexdigest()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.fits_plane import FitsPlane
@@ -23,18 +24,13 @@ _STRIP_PIXELS = 2**20
 MOST_ROWS = 64
 
 
-def _used_in_all(masks: Any, axis: int) -> NDArray[np.bool_]:
-    used: NDArray[np.bool_] = np.all(np.nan_to_num(masks), axis=axis)
+def _used_in_all(masks: Any, axis: int) -> Bools:
+    used: Bools = np.all(np.nan_to_num(masks), axis=axis)
     return used
 
 
 # Planes of a cube, made one. Exposure is no sum: every band saw the same sky for its own effective time and area.
-_COMBINE: dict[str, Callable[..., Any]] = {
-    "counts": np.sum,
-    "background": np.sum,
-    "exposure": np.mean,
-    "mask": _used_in_all,
-}
+_COMBINE: dict[str, Any] = {"counts": np.sum, "background": np.sum, "exposure": np.mean, "mask": _used_in_all}
 
 
 @dataclass(frozen=True)
@@ -42,58 +38,32 @@ class Strip:
     """Some rows of all planes, free of NaN."""
 
     y0: int  # The first row.
-    # (rows, columns), counts a pixel, in the file's type; 0 where masked.
-    counts: NDArray[Any]
-    background: NDArray[Any]
-    # (rows, columns), in the file's type and unit; 0 where it was NaN, infinite or negative.
-    exposure: NDArray[Any] | None
-    mask: NDArray[np.uint8]  # (rows, columns), 1 where the pixel is used.
+    # (rows, columns): counts and background, 0 where masked; exposure, if there is any, 0 where it was NaN, infinite or
+    # negative, all in the file's type and unit; and mask, uint8, 1 where the pixel is used.
+    planes: dict[str, NDArray[Any]]
     n_off_sky: int  # Pixels off the sky, all of them masked.
     # (pixels,), what was above 0 of the counts that are masked because they lie off the sky, not by MASK.
-    counts_off_sky: NDArray[np.float64]
+    counts_off_sky: Floats
     n_nan: int  # Pixels masked because counts or background are NaN, neither by MASK nor because they lie off the sky.
     n_bad_exposure: int  # Used pixels with an exposure that was NaN, infinite or negative.
 
-    @classmethod
-    def clean(cls, y0: int, raw: Mapping[str, NDArray[Any]], sky: NDArray[np.bool_]) -> Strip:
-        """Mask and clear what the files give.
 
-        Parameters
-        ----------
-        y0 : int
-            The first row.
-        raw : mapping of ndarray
-            (rows, columns), planes by name.
-        sky : ndarray of bool
-            (rows, columns), True where the pixel lies on the sky.
-        """
-        counts, background, exposure = raw["counts"], raw["background"], raw.get("exposure")
-        used = np.nan_to_num(raw["mask"]) != 0 if "mask" in raw else np.ones(counts.shape, bool)
-        lost = counts[used & ~sky & (counts > 0)]
-        used &= sky
-        nan = used & (np.isnan(counts) | np.isnan(background))
-        valid = used & ~nan
-        n_bad_exposure = 0
-        if exposure is not None:
-            bad = ~(np.isfinite(exposure) & (exposure >= 0))
-            exposure = np.where(bad, exposure.dtype.type(0), exposure)
-            n_bad_exposure = int(np.count_nonzero(bad & valid))
-        return cls(
-            y0,
-            np.where(valid, counts, counts.dtype.type(0)),
-            np.where(valid, background, background.dtype.type(0)),
-            exposure,
-            valid.astype(np.uint8),
-            int(np.count_nonzero(~sky)),
-            lost.astype(np.float64),
-            int(np.count_nonzero(nan)),
-            n_bad_exposure,
-        )
-
-    def planes(self) -> dict[str, NDArray[Any]]:
-        """Give the planes by name."""
-        planes = {"counts": self.counts, "background": self.background, "exposure": self.exposure, "mask": self.mask}
-        return {name: plane for name, plane in planes.items() if plane is not None}
+def _clean(y0: int, raw: Mapping[str, NDArray[Any]], sky: Bools) -> Strip:
+    """Mask and clear planes (rows, columns) as the files give them; `sky` is True where a pixel lies on the sky."""
+    counts, background = raw["counts"], raw["background"]
+    used = np.nan_to_num(raw["mask"]) != 0 if "mask" in raw else np.ones(counts.shape, bool)
+    lost = counts[used & ~sky & (counts > 0)]
+    used &= sky
+    nan = used & (np.isnan(counts) | np.isnan(background))
+    valid = used & ~nan
+    kept, n_bad_exposure = {"counts": valid, "background": valid}, 0
+    if (exposure := raw.get("exposure")) is not None:
+        kept["exposure"] = np.isfinite(exposure) & (exposure >= 0)
+        n_bad_exposure = int(np.count_nonzero(valid & ~kept["exposure"]))
+    planes = {name: np.where(good, raw[name], raw[name].dtype.type(0)) for name, good in kept.items()}
+    n_off_sky, n_nan = int(np.count_nonzero(~sky)), int(np.count_nonzero(nan))
+    planes["mask"] = valid.astype(np.uint8)
+    return Strip(y0, planes, n_off_sky, lost.astype(np.float64), n_nan, n_bad_exposure)
 
 
 @dataclass(frozen=True)
@@ -119,8 +89,7 @@ class OpenSurvey:
                 if plane.path not in files:
                     files[plane.path] = stack.enter_context(FitsFile.open(plane.path))
                 file = files[plane.path]
-                hdu = file.find(plane)
-                if hdu is not None:
+                if (hdu := file.find(plane)) is not None:
                     planes[name] = FitsPlane(hdu, file, band=source.band, combine=combine, stack=stack)
             yield cls(planes, _check_together(planes), tuple(files.values()))
 
@@ -156,7 +125,7 @@ class OpenSurvey:
         for y0 in range(0, n_rows, height):
             rows = range(y0, min(y0 + height, n_rows))
             raw = {name: plane.read(len(rows)) for name, plane in self.planes.items()}
-            yield Strip.clean(y0, raw, on_sky(wcs, rows, n_columns))
+            yield _clean(y0, raw, on_sky(wcs, rows, n_columns))
         for file in self.files:
             file.refuse_changed()
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.headers import damage_named
 
@@ -58,17 +57,11 @@ _SAME_SKY_PIXELS = 1e-3
 _GRID_POINTS = 33
 
 
-@contextmanager
-def _quiet_fixes() -> Iterator[None]:
-    """Suppress warnings about old spellings that astropy reads all the same."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        yield
-
-
 def wcs_from_text(text: str) -> WCS:
     """Build the WCS, of two axes, from the cards that `celestial_header` kept."""
-    with _quiet_fixes():
+    with warnings.catch_warnings():
+        # About old spellings that astropy reads all the same.
+        warnings.simplefilter("ignore", FITSFixedWarning)
         return WCS(fits.Header.fromstring(text, sep="\n"))
 
 
@@ -97,11 +90,7 @@ def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | N
     for keyword in header:
         if _LOOKUP_TABLE.fullmatch(keyword):
             raise SurveyError(f"{where} has {keyword}: distortions by lookup table cannot be kept; resample the maps")
-    with (
-        _quiet_fixes(),
-        np.errstate(all="ignore"),
-        damage_named(f"the WCS of {where} cannot be used", "correct its header"),
-    ):
+    with np.errstate(all="ignore"), damage_named(f"the WCS of {where} cannot be used", "correct its header"):
         return _celestial_cards(_with_plain_numbers(header, where), shape, where)
 
 
@@ -180,7 +169,8 @@ def centred(text: str, shape: tuple[int, int]) -> str:
     step = np.sign(wcs.pixel_scale_matrix[0, 0]) * (middle - wcs.wcs.crpix[0]) * 360 / circle
     header = fits.Header.fromstring(text, sep="\n")
     header["CRPIX1"] = middle
-    if abs(wcs.wcs.latpole) == _POLE and _in_degrees(header):
+    in_degrees = str(header.get("CUNIT1", "")).strip().lower() in ("", "deg", "degree", "degrees")
+    if abs(wcs.wcs.latpole) == _POLE and in_degrees:
         header["CRVAL1"] = float((wcs.wcs.crval[0] + np.sign(wcs.wcs.latpole) * step) % 360)
     else:
         # The same point of the sky stays the reference, but is no longer that of CRPIX.
@@ -191,12 +181,7 @@ def centred(text: str, shape: tuple[int, int]) -> str:
     return "\n".join(card.image.rstrip() for card in header.cards)
 
 
-def _in_degrees(header: fits.Header) -> bool:
-    """Whether CRVAL1 is in degrees, the unit where there is no CUNIT1."""
-    return str(header.get("CUNIT1", "")).strip().lower() in ("", "deg", "degree", "degrees")
-
-
-def _grid(shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _grid(shape: tuple[int, int]) -> tuple[Floats, Floats]:
     """Pixels spread over the map from edge to edge: x and y."""
     y, x = (np.linspace(0, length - 1, _GRID_POINTS) for length in shape)
     return np.meshgrid(x, y)
@@ -256,8 +241,8 @@ def repeats_edge_column(wcs: WCS, shape: tuple[int, int]) -> bool:
     return abs(shape[1] - 1 - _columns_of_circle(wcs)) < _COLUMN_TOLERANCE
 
 
-def on_sky(wcs: WCS, rows: range, n_columns: int) -> NDArray[np.bool_]:
-    """Find the pixels with a sky position in this projection.
+def on_sky(wcs: WCS, rows: range, n_columns: int) -> Bools:
+    """Find the pixels (rows, columns) whose centre has a sky position in this projection.
 
     Parameters
     ----------
@@ -267,26 +252,20 @@ def on_sky(wcs: WCS, rows: range, n_columns: int) -> NDArray[np.bool_]:
         Rows of the map, from 0.
     n_columns : int
         Of the map.
-
-    Returns
-    -------
-    ndarray of bool
-        (rows, columns), True where the WCS gives the pixel's centre a position.
     """
     if np.isinf(_columns_of_circle(wcs)):
         # A row at a time: astropy holds ten numbers a pixel while it works.
         return np.stack([has_position(wcs, np.arange(n_columns), y) for y in rows])
-    return np.logical_and.outer(
-        has_position(wcs, wcs.wcs.crpix[0] - 1, np.array(rows)), _columns_on_sky(wcs, n_columns)
-    )
+    rows_on_sky = has_position(wcs, wcs.wcs.crpix[0] - 1, np.array(rows))
+    return np.logical_and.outer(rows_on_sky, _columns_on_sky(wcs, n_columns))
 
 
-def _columns_on_sky(wcs: WCS, n_columns: int) -> NDArray[np.bool_]:
+def _columns_on_sky(wcs: WCS, n_columns: int) -> Bools:
     """Which columns of a cylindrical map get a position where they cross the row of the reference pixel."""
     return has_position(wcs, np.arange(n_columns), wcs.wcs.crpix[1] - 1)
 
 
-def has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> NDArray[np.bool_]:
+def has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> Bools:
     """Whether pixels have a sky position.
 
     Parameters
@@ -295,7 +274,7 @@ def has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> 
     x, y : ndarray or float
         Columns and rows, from 0.
     """
-    has: NDArray[np.bool_] = ~np.isnan(wcs.all_pix2world(x, y, 0)).any(axis=0)
+    has: Bools = ~np.isnan(wcs.all_pix2world(x, y, 0)).any(axis=0)
     return has
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,13 @@ class StoreWriter:
         Rows and columns.
     dtypes : mapping
         Types of the planes by name.
+    stack : ExitStack
+        Removes what is on disk besides the store.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]]) -> None:
+    def __init__(
+        self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]], stack: ExitStack
+    ) -> None:
         self._group = create_group(path)
         self._arrays = {
             name: self._group.create_array(
@@ -48,20 +53,15 @@ class StoreWriter:
             for name, dtype in dtypes.items()
         }
         self._moments: list[list[tuple[float, ...]]] = []
-        self._spools = {name: _Spool(path, shape[1], dtype) for name, dtype in dtypes.items()}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for spool in self._spools.values():
-            spool.close()
+        on_disk = backend_of(path).on_disk(path)
+        files = {name: stack.enter_context(tempfile.TemporaryFile(dir=on_disk)) for name in dtypes}  # noqa: SIM115
+        self._spools = {name: _Spool(files[name], shape[1], dtype) for name, dtype in dtypes.items()}
 
     def add(self, strip: Strip) -> None:
         """Write the next rows; strips never straddle two rows of chunks."""
         first = strip.y0 % CHUNK
-        end = strip.y0 + len(strip.mask)
-        for name, plane in strip.planes().items():
+        end = strip.y0 + len(strip.planes["mask"])
+        for name, plane in strip.planes.items():
             self._spools[name].add(first, plane)
         if end % CHUNK == 0 or end == self._arrays["counts"].shape[0]:
             self._write_chunks(strip.y0 - first, end)
@@ -80,29 +80,16 @@ class StoreWriter:
         """Write the attributes, and the moments of the counts by chunk."""
         # Axes: row of chunks, column of chunks; count, mean, sum of squared deviations.
         self._group.create_array(
-            MOMENTS,
-            data=np.array(self._moments),
-            compressors=[Crc32cCodec()],
-            dimension_names=("y", "x", "moment"),
+            MOMENTS, data=np.array(self._moments), compressors=[Crc32cCodec()], dimension_names=("y", "x", "moment")
         )
         self._group.attrs.update({"kind": KIND, "version": VERSION, "wcs": header_text, "facts": statistics.to_dict()})
 
 
 class _Spool:
-    """A row of chunks of one plane, on disk until it is whole: so memory does not grow with the map's width.
+    """A row of chunks of one plane, on disk until it is whole: so memory does not grow with the map's width."""
 
-    Parameters
-    ----------
-    directory : Path
-        Where the file is made, without a name.
-    width : int
-        Columns of the map.
-    dtype : dtype
-        Type of the plane.
-    """
-
-    def __init__(self, directory: Path, width: int, dtype: np.dtype[Any]) -> None:
-        self._file = tempfile.TemporaryFile(dir=backend_of(directory).on_disk(directory))  # noqa: SIM115 - it is closed with the writer
+    def __init__(self, file: Any, width: int, dtype: np.dtype[Any]) -> None:
+        self._file = file
         self._columns = [slice(start, min(start + CHUNK, width)) for start in range(0, width, CHUNK)]
         self._dtype = dtype
 
@@ -112,10 +99,6 @@ class _Spool:
             width = columns.stop - columns.start
             self._file.seek((columns.start * CHUNK + first * width) * self._dtype.itemsize)
             self._file.write(np.ascontiguousarray(rows[:, columns], self._dtype).data)
-
-    def close(self) -> None:
-        """Remove what is on disk."""
-        self._file.close()
 
     def chunks(self, n_rows: int) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Give the first rows of each chunk: its columns, and the pixels (y, x)."""
