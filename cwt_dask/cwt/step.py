@@ -11,10 +11,8 @@ from cwt_dask.cwt.state import Detected, State
 from cwt_dask.cwt.support import in_bright_islands
 from cwt_dask.cwt.workspace import Workspace
 
-Judge = Callable[[int, Detected], Bools]
 
-
-def step(state: State, workspace: Workspace, judge: Judge | None = None) -> State:
+def step(state: State, workspace: Workspace, select: Callable[[int, Detected], Bools] | None = None) -> State:
     """One iteration, as published; it reuses the arrays of `state`: copy what is to be kept.
 
     Parameters
@@ -23,9 +21,9 @@ def step(state: State, workspace: Workspace, judge: Judge | None = None) -> Stat
         After the iteration before.
     workspace : Workspace
         What is analysed, with which kernels and criteria.
-    judge : callable, optional
-        Given scale index and the pixels above the threshold: which of them join the support. By default islands are
-        judged by their own peak, as published.
+    select : callable, optional
+        Given scale index and the pixels above the threshold: which of them join the support. By default islands
+        are selected by their own peak, as published.
 
     References
     ----------
@@ -37,7 +35,7 @@ def step(state: State, workspace: Workspace, judge: Judge | None = None) -> Stat
     found = []
     for scale in range(len(joined)):
         detected, pixels, transform = workspace.detect(state, scale)
-        kept = judge(scale, detected) if judge else in_bright_islands(detected, island_threshold)
+        kept = select(scale, detected) if select else in_bright_islands(detected, island_threshold)
         joining = detected.pixels[kept]
         joined[scale, joining[joined[scale, joining] == 0]] = iteration
         sum_over_scales(joined, scale, pixels, transform, transform_2d)

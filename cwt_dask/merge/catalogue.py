@@ -58,7 +58,7 @@ def _measured(run_dir: RunDir, plan: Plan) -> Table:
     # An island comes once for each tile that has a part of it.
     n_tiles = np.bincount(np.concatenate([np.unique(island) for island in islands.of_label.values()]))
     rows = Table({name: np.concatenate([getattr(p, name) for _, p in found.values()]) for name in FIELDS})
-    island = np.concatenate([islands.of_label[tile][peaks.piece] for tile, (_, peaks) in found.items()])
+    island = np.concatenate([islands.of_label[tile][peaks.label] for tile, (_, peaks) in found.items()])
     rows["island_id"], rows["n_pixels"] = island + 1, islands.n_pixels[island]
     rows["scale"] = plan.kernels.scales[rows["best_scale"]]
     rows["radius"] = disc_radii(plan.kernels)[rows["best_scale"]]

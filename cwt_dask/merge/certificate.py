@@ -52,8 +52,18 @@ def certify(
     error = seam_model_error(seams, {tile: record.model_max for tile, record in records.items()})
     flips = sum(seam.support_flips for seam in seams)
     n_iter = max((record.n_iter for record in records.values()), default=0)
-    coverage = sum(grid.tile(tile).core.area for tile in records) / grid.map_box.area
-    broken = _broken(plan, records, coverage, error, flips, len(unsettled))
+    done = set(records) == set(range(grid.n_tiles))
+    conditions = {
+        f"{len(records)} of {grid.n_tiles} tiles are done": done,
+        f"the margin of {grid.margin} pixels is below the contract's {plan.contract_margin}": plan.margin_suffices,
+        "no margin bounds the error of tiles for these kernels and iterations": plan.bounded,
+        "tiles did not stop where the whole map stops": done and _stopped_right(plan, records),
+        f"{len(unsettled)} islands were left open": not unsettled,
+        # NaN does not pass.
+        f"the models differ by {error} of their maximum at a seam": (error or 0.0) <= TOLERANCE,
+        f"{flips} pixels of the support differ at seams": not flips,
+    }
+    broken = [fault for fault, holds in conditions.items() if not holds]
     return {
         "n_tiles": grid.n_tiles,
         "tile_size": list(grid.core_shape),
@@ -65,7 +75,7 @@ def certify(
         "n_iter": n_iter,
         "stopping": settings.stopping,
         "converged": _converged(plan, records, n_iter),
-        "coverage": coverage,
+        "coverage": sum(grid.tile(tile).core.area for tile in records) / grid.map_box.area,
         "expected_model_error": plan.expected_error,
         "seam_model_error": error,
         "seam_support_flips": flips,
@@ -79,34 +89,12 @@ def certify(
         "rounding_level": plan.rounding,
         "tiling_exact": not broken,
         "not_exact_because": broken,
-        "digest_maps": digest_maps(records) if _all_done(plan, records) else None,
+        "digest_maps": digest_maps(records) if done else None,
         "input_digest": statistics and statistics.digest,
         "settings_digest": plan.settings_digest,
         "versions": versions(),
         "warnings": list(plan.warnings),
     }
-
-
-def _broken(
-    plan: Plan, records: dict[int, TileRecord], coverage: float, error: float | None, flips: int, n_open: int
-) -> list[str]:
-    """What keeps the tiling from being exact."""
-    grid, done = plan.grid, _all_done(plan, records)
-    conditions = {
-        f"{len(records)} of {grid.n_tiles} tiles are done": done and coverage == 1.0,
-        f"the margin of {grid.margin} pixels is below the contract's {plan.contract_margin}": plan.margin_suffices,
-        "no margin bounds the error of tiles for these kernels and iterations": plan.bounded,
-        "tiles did not stop where the whole map stops": done and _stopped_right(plan, records),
-        f"{n_open} islands were left open": not n_open,
-        # NaN does not pass.
-        f"the models differ by {error} of their maximum at a seam": (error or 0.0) <= TOLERANCE,
-        f"{flips} pixels of the support differ at seams": not flips,
-    }
-    return [fault for fault, holds in conditions.items() if not holds]
-
-
-def _all_done(plan: Plan, records: dict[int, TileRecord]) -> bool:
-    return set(records) == set(range(plan.grid.n_tiles))
 
 
 def sealed(certificate: dict[str, Any]) -> dict[str, Any]:
@@ -155,15 +143,13 @@ def digest_maps(records: dict[int, TileRecord]) -> str | None:
 def _converged(plan: Plan, records: dict[int, TileRecord], n_iter: int) -> bool | None:
     if plan.settings.stopping == "fixed":
         return None
-    if plan.settings.stopping == "tile":
+    if not records or plan.settings.stopping == "tile":
         return bool(records) and all(record.converged for record in records.values())
-    return bool(records) and stopping_iteration(records, plan.settings.tol) == n_iter
+    return stopping_iteration(records, plan.settings.tol) == n_iter
 
 
 def _stopped_right(plan: Plan, records: dict[int, TileRecord]) -> bool:
     """Whether all tiles stopped at the iteration at which the whole map does."""
-    iterations = {record.n_iter for record in records.values()}
-    if plan.settings.stopping == "fixed":
-        return iterations == {plan.settings.max_iter}
     # All moments up to the largest common iteration are there: a stop before or after it would show.
-    return iterations == {stopping_iteration(records, plan.settings.tol) or plan.settings.max_iter}
+    stop = None if plan.settings.stopping == "fixed" else stopping_iteration(records, plan.settings.tol)
+    return {record.n_iter for record in records.values()} == {stop or plan.settings.max_iter}

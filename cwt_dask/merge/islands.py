@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats, Ints
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.job import Job
 from cwt_dask.tiles.decisions import write_decisions
@@ -21,10 +22,10 @@ from cwt_dask.tiles.islands import IslandLabel, Key, LocalLabels, StoredIslands,
 class Islands:
     """Islands of the whole map, in row-major order of their first pixels, so that the tiling does not show."""
 
-    of_label: Mapping[int, NDArray[np.int64]]  # For each tile, the island of each of its labels, 0-based.
+    of_label: Mapping[int, Ints]  # For each tile, the island of each of its labels, 0-based.
     # First pixel of each island as flat index of the map, and number of pixels.
-    first: NDArray[np.int64]
-    n_pixels: NDArray[np.int64]
+    first: Ints
+    n_pixels: Ints
 
 
 def join_labels(labels: Mapping[int, LocalLabels], grid: TileGrid) -> Islands:
@@ -55,7 +56,7 @@ def join_labels(labels: Mapping[int, LocalLabels], grid: TileGrid) -> Islands:
     return Islands(dict(enumerate(islands)), first[order], n_pixels[order])
 
 
-def _touching(face: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.int64]:
+def _touching(face: NDArray[np.int32], other: NDArray[np.int32]) -> Ints:
     """Pairs of labels that meet along a face, 0-based, shape (2, n)."""
     both = (face > 0) & (other > 0)
     pairs = np.stack([face[both], other[both]]).astype(np.int64) - 1
@@ -89,7 +90,7 @@ def decide_islands(job: Job) -> None:
     """
     threshold = job.criteria.significance_island_threshold
     assert threshold is not None  # noqa: S101 - for the type checker
-    kept: dict[int, dict[Key, NDArray[np.bool_]]] = {tile: {} for tile in range(job.grid.n_tiles)}
+    kept: dict[int, dict[Key, Bools]] = {tile: {} for tile in range(job.grid.n_tiles)}
     for key, islands, peaks in joined_islands(job):
         for tile, of_label in islands.of_label.items():
             kept[tile][key] = peaks[of_label] >= threshold
@@ -103,9 +104,7 @@ def open_islands(job: Job, contradicted: Iterable[IslandLabel]) -> Unsettled:
     named: list[OpenIsland] = []
     labels: dict[int, list[IslandLabel]] = {}
     for key, islands, peaks in joined_islands(job):
-        found = sorted(
-            {int(islands.of_label[tile][label - 1]) for *at, tile, label in contradicted if tuple(at) == key}
-        )
+        found = sorted({int(islands.of_label[tile][n - 1]) for *at, tile, n in contradicted if tuple(at) == key})
         for island in found:
             y, x = divmod(int(islands.first[island]), job.grid.x.length)
             named.append(OpenIsland(*key, y, x, int(islands.n_pixels[island]), float(peaks[island])))
@@ -116,7 +115,7 @@ def open_islands(job: Job, contradicted: Iterable[IslandLabel]) -> Unsettled:
     return Unsettled(named, labels)
 
 
-def joined_islands(job: Job) -> Iterator[tuple[Key, Islands, NDArray[np.float64]]]:
+def joined_islands(job: Job) -> Iterator[tuple[Key, Islands, Floats]]:
     """Islands of each iteration and scale of a block, and the largest T/E of each; as of the rounds before."""
     tiles = range(job.grid.n_tiles)
     paths = [job.run_dir.latest_checkpoint(job.decisions_block, tile, before=job.round) for tile in tiles]
@@ -124,19 +123,20 @@ def joined_islands(job: Job) -> Iterator[tuple[Key, Islands, NDArray[np.float64]
     for path in paths:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             keys |= set(StoredIslands(stored).keys)
+    nothing = np.empty(0, dtype=np.int64)
     # One iteration and scale, and one file at a time: there may be more files than a process can have open.
     for key in sorted(keys):
-        labels, peaks_of_labels = {}, []
+        labels, peaks_of_labels = {}, {}
         for tile, path in enumerate(paths):
             with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 found = StoredIslands(stored)
-                # A tile that had stopped before has none.
-                has = key in found.keys
-                nothing = np.empty(0, dtype=np.int64)
-                labels[tile] = found.labels(key) if has else label_core(nothing, job.grid.tile(tile).core, 1)[1]
-                peaks_of_labels.append(found.peaks(key) if has else np.empty(0))
+                if key in found.keys:
+                    labels[tile], peaks_of_labels[tile] = found.labels(key), found.peaks(key)
+                else:
+                    # A tile that had stopped before has none.
+                    labels[tile] = label_core(nothing, job.grid.tile(tile).core, 1)[1]
         islands = join_labels(labels, job.grid)
         peaks = np.full(len(islands.first), -np.inf)
-        for tile in tiles:
-            np.maximum.at(peaks, islands.of_label[tile], peaks_of_labels[tile])
+        for tile, of_tile in peaks_of_labels.items():
+            np.maximum.at(peaks, islands.of_label[tile], of_tile)
         yield key, islands, peaks

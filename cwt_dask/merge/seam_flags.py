@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from cwt_dask.geometry.margins import TOLERANCE
-from cwt_dask.geometry.tiling import Box
 from cwt_dask.merge.seams import Seam, seam_error
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
@@ -32,7 +31,7 @@ def bad_sides(seams: Iterable[Seam], records: Mapping[int, TileRecord]) -> dict[
 
 def tiles_to_flag(run_dir: RunDir, bad: Mapping[int, set[str]]) -> list[int]:
     """Tiles with something to flag."""
-    return sorted(bad.keys() | {tile for path in run_dir.all_open_pixels() for tile in [run_dir.tile_of(path)]})
+    return sorted(bad.keys() | set(map(run_dir.tile_of, run_dir.all_open_pixels())))
 
 
 def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id: int) -> int:
@@ -54,14 +53,9 @@ def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id:
     trust = np.asarray(array[core.slices])
     used = open_group(run_dir.maps)["mask"][core.slices] != 0
     reach = plan.kernels.reach
-    near = {
-        "south": Box(core.y0, core.y0 + reach, core.x0, core.x1),
-        "north": Box(core.y1 - reach, core.y1, core.x0, core.x1),
-        "west": Box(core.y0, core.y1, core.x0, core.x0 + reach),
-        "east": Box(core.y0, core.y1, core.x1 - reach, core.x1),
-    }
+    near = {"south": np.s_[:reach, :], "north": np.s_[-reach:, :], "west": np.s_[:, :reach], "east": np.s_[:, -reach:]}
     for side in bad.get(tile_id, ()):
-        trust[near[side].intersection(core).within(core)] |= np.uint8(Trust.SEAM)
+        trust[near[side]] |= np.uint8(Trust.SEAM)
     for path in run_dir.all_open_pixels(tile_id):
         with path.open("rb") as file:
             open_pixels = np.load(file, allow_pickle=False)

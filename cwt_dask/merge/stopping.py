@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Floats
 from cwt_dask.cwt.stopping import Moments, relative_change, stops_at
 from cwt_dask.geometry.tiling import Axis, TileGrid
 from cwt_dask.storage.ledger import Record
@@ -83,7 +83,7 @@ def last_change(records: Mapping[int, Record]) -> float:
 ONE_IN = 8
 
 
-def scatter_by_chunk(survey: Survey) -> NDArray[np.float64]:
+def scatter_by_chunk(survey: Survey) -> Floats:
     """Sum of squared deviations of the counts on used pixels from their mean, by chunk of the survey (y, x)."""
     mean = Moments.pooled(chain.from_iterable(survey.moments)).mean
     return np.array(
@@ -91,17 +91,10 @@ def scatter_by_chunk(survey: Survey) -> NDArray[np.float64]:
     )
 
 
-def look_ahead_tiles(grid: TileGrid, scatter: NDArray[np.float64]) -> list[int]:
+def look_ahead_tiles(grid: TileGrid, scatter: Floats) -> list[int]:
     """Look-ahead tiles, those with most scatter first; none of a grid of less than `ONE_IN`.
 
-    Cores smaller than a chunk of the survey share its scatter by their pixels.
-
-    Parameters
-    ----------
-    grid : TileGrid
-        The tiles.
-    scatter : ndarray
-        As `scatter_by_chunk` gives it.
+    Cores smaller than a chunk of the survey share its scatter, that of `scatter_by_chunk`, by their pixels.
     """
     by_tile = (_shares(grid.y) @ scatter @ _shares(grid.x).T).ravel()
     order = np.argsort(-by_tile, kind="stable")
@@ -113,22 +106,17 @@ def look_ahead_tiles(grid: TileGrid, scatter: NDArray[np.float64]) -> list[int]:
 def least_change(records: Sequence[Record], scatter: float) -> float:
     """Least relative change of the whole map's variance in the last iteration that some tiles have made.
 
-    Parameters
-    ----------
-    records : sequence of Record
-        Of these tiles.
-    scatter : float
-        Sum of squared deviations of all counts.
+    By the records of these tiles, and the sum of squared deviations of all counts.
     """
     before, after = (sum(Moments(*record.moments[n]).sum_squared_deviations for record in records) for n in (-2, -1))
     return max(before - after, 0.0) / scatter if scatter else 0.0
 
 
-def _shares(axis: Axis) -> NDArray[np.float64]:
+def _shares(axis: Axis) -> Floats:
     """Share of each chunk's pixels that lie in each core, (core, chunk)."""
     core = np.arange(axis.n_tiles)[:, np.newaxis] * axis.core
     start = np.arange(0, axis.length, CHUNK)
     end = np.minimum(start + CHUNK, axis.length)
     inside = np.minimum(core + axis.core, end) - np.maximum(core, start)
-    shares: NDArray[np.float64] = np.maximum(inside, 0) / (end - start)
+    shares: Floats = np.maximum(inside, 0) / (end - start)
     return shares

@@ -97,13 +97,7 @@ def least_disk(n_pixels: int) -> int:
 
 
 def automatic_grid(
-    map_shape: tuple[int, int],
-    margin: int,
-    kernels: CWTKernels,
-    n_iter: int,
-    *,
-    memory_target: int,
-    ring: bool = False,
+    map_shape: tuple[int, int], margin: int, kernels: CWTKernels, n_iter: int, *, memory_target: int, ring: bool = False
 ) -> TileGrid:
     """The grid that costs least among those that fit the memory target, by the work and by the time of eight workers.
 

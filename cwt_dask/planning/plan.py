@@ -164,10 +164,7 @@ class Plan:
         )
 
     def check_memory(self, limit: int) -> None:
-        """Refuse a plan that does not fit.
-
-        Raises SettingsError if a worker needs more than `limit` bytes.
-        """
+        """Raise SettingsError if a worker needs more than `limit` bytes."""
         if self.worker_memory > limit:
             y, x = self.grid.box_shape
             raise SettingsError(
@@ -178,20 +175,7 @@ class Plan:
 
 
 def make_plan(settings: Settings, statistics: SurveyStatistics) -> Plan:
-    """Resolve settings for a survey.
-
-    Parameters
-    ----------
-    settings : Settings
-        As the user gave them.
-    statistics : SurveyStatistics
-        What was measured of the survey.
-
-    Raises
-    ------
-    SettingsError
-        If the settings are impossible for this survey.
-    """
+    """Resolve settings for a survey; raise SettingsError if they are impossible for it."""
     settings = settings.in_pixels(statistics.pixel_scale_deg)
     kernels = kernels_of(settings)
     # A single column is no neighbour of itself.
@@ -208,11 +192,6 @@ def make_plan(settings: Settings, statistics: SurveyStatistics) -> Plan:
     return replace(plan, warnings=(*statistics.warnings, *_warnings(plan, statistics)))
 
 
-def _disc_area(kernels: CWTKernels) -> float:
-    """Pixels of the disc on which the finest kernel is positive."""
-    return float(2 * math.pi * kernels.widths[0] ** 2)
-
-
 def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:
     found = []
     if not plan.bounded:
@@ -226,7 +205,9 @@ def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:
         found.append(
             f"the margin of {plan.settings.margin} pixels is below the contract's {plan.contract_margin}: {bound}"
         )
-    in_disc = _disc_area(plan.kernels) * statistics.background_sum / max(statistics.n_valid, 1)
+    # The finest kernel is positive on a disc of that many pixels.
+    disc_area = 2 * math.pi * plan.kernels.widths[0] ** 2
+    in_disc = disc_area * statistics.background_sum / max(statistics.n_valid, 1)
     if in_disc < FEW_COUNTS:
         found.append(
             f"few counts: the finest kernel's disc is expected to hold {in_disc:.2g} of background on average: T/E is "

@@ -103,7 +103,7 @@ def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
 
 
 def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
-    """Refuse to resume a run under other settings or on another survey.
+    """Refuse to resume a run under other settings or on another survey, by a SettingsError that names what differs.
 
     Parameters
     ----------
@@ -111,11 +111,6 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
         The run.
     stored, wanted : Plan
         Its plan, and the one that is asked for.
-
-    Raises
-    ------
-    SettingsError
-        Naming what differs.
     """
     old, new = stored.decisive, wanted.decisive
     pairs = [(name, old.get(name), new.get(name)) for name in {**old, **new} if name != "grid"]

@@ -38,6 +38,8 @@ class TileState:
 def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, AboveThreshold]) -> str:
     """Store a tile's state; model and support as values on the support's pixels, dense images in a second file.
 
+    Returns the digest by which the checkpoint is recognised.
+
     Parameters
     ----------
     path : Path
@@ -46,11 +48,6 @@ def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, Above
         The state.
     islands : mapping of AboveThreshold
         Of the block that ends here, by iteration and scale.
-
-    Returns
-    -------
-    str
-        The digest by which the checkpoint is recognised.
     """
     state = reached.state
     pixels = np.flatnonzero(state.joined.any(axis=0))
@@ -80,14 +77,10 @@ def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, Above
 
 def read_checkpoint(path: Path, tile: Tile) -> TileState:
     """Read a tile's state."""
-    with (
-        path.open("rb") as sparse,
-        np.load(sparse, allow_pickle=False) as stored,
-        _dense_images(path).open("rb") as file,
-    ):
+    dense = _dense_images(path)
+    with path.open("rb") as sparse, np.load(sparse, allow_pickle=False) as stored, dense.open("rb") as file:
         pixels, joined = stored["pixels"], stored["joined"]
-        begin = TileState.start(len(joined), tile)
-        state = replace(begin.state, iteration=int(stored["iteration"]))
+        state = replace(TileState.start(len(joined), tile).state, iteration=int(stored["iteration"]))
         for name in _DENSE:
             image = getattr(state, name)
             np.lib.format.read_magic(file)
@@ -96,13 +89,8 @@ def read_checkpoint(path: Path, tile: Tile) -> TileState:
         state.joined.reshape(len(joined), -1)[:, pixels] = joined
         for name in _ON_SUPPORT:
             getattr(state, name).ravel()[pixels] = stored[name]
-        return replace(
-            begin,
-            state=state,
-            moments=tuple(Moments(*row) for row in stored["moments"].tolist()),
-            converged=bool(stored["converged"]),
-            seconds=float(stored["seconds"]),
-        )
+        moments = tuple(Moments(*row) for row in stored["moments"].tolist())
+        return TileState(state, moments, bool(stored["converged"]), float(stored["seconds"]))
 
 
 def sound_rounds(files: RunDir, run_id: str, block: int, most_rounds: int, tile: int) -> int:
@@ -130,10 +118,11 @@ def sound_rounds(files: RunDir, run_id: str, block: int, most_rounds: int, tile:
 
 def _is_sound(path: Path, digest: str) -> bool:
     """Whether both files of a checkpoint are as `write_checkpoint` left them."""
-    if not path.exists() or not _dense_images(path).exists() or sha256_of_file(path) != digest:
+    dense = _dense_images(path)
+    if not path.exists() or not dense.exists() or sha256_of_file(path) != digest:
         return False
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return crc32c_of_file(_dense_images(path)) == int(stored["checksum"])
+        return crc32c_of_file(dense) == int(stored["checksum"])
 
 
 def remove_checkpoint(path: Path) -> None:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cwt_dask.cwt.arrays import Bools
 from cwt_dask.cwt.spectra import kernel_spectra
-from cwt_dask.cwt.state import Detected, Field, State
+from cwt_dask.cwt.state import Field, State
 from cwt_dask.cwt.step import step
 from cwt_dask.cwt.stopping import stops_at
 from cwt_dask.cwt.workspace import Workspace
@@ -18,8 +16,6 @@ from cwt_dask.geometry.tiling import Tile
 from cwt_dask.planning.job import Job
 from cwt_dask.survey import Window
 from cwt_dask.tiles.checkpoint import TileState
-
-Select = Callable[[int, NDArray[np.uint16], int, Detected], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -30,18 +26,13 @@ class TileResult:
     window: Window  # The pixels of its box.
     reached: TileState  # After the last iteration.
 
-    def close(self) -> None:
-        """Give back all arrays."""
-        self.window.close()
-        self.reached.state.close()
-
 
 def compute(
     job: Job,
     tile: Tile,
     window: Window,
     begin: TileState,
-    select: Select | None = None,
+    select: Callable[..., Bools] | None = None,
     *,
     ring: bool = False,
     observe: Callable[[State, bool], None] | None = None,
@@ -59,7 +50,7 @@ def compute(
     begin : TileState
         The state before; its arrays are reused.
     select : callable, optional
-        What decides on islands; by default their own peaks in the box do.
+        What decides on islands, as `WindowFilter.select`; by default their own peaks in the box do.
     ring : bool
         Whether the tile's box is the whole of a ring.
     observe : callable, optional

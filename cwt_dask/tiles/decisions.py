@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools
 from cwt_dask.geometry.tiling import Tile, TileGrid
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.atomic import atomic_file
@@ -25,7 +26,7 @@ class Decisions:
     tile: Tile  # The tile that looks.
     islands: Mapping[int, StoredIslands]  # Of the tiles that have cores in its window, by number.
     # Of the same tiles: by iteration and scale, whether the island of each label is kept.
-    kept: Mapping[int, Mapping[Key, NDArray[np.bool_]]]
+    kept: Mapping[int, Mapping[Key, Bools]]
 
     @property
     def own(self) -> StoredIslands:
@@ -35,10 +36,9 @@ class Decisions:
     def of_pixels(self, key: Key) -> NDArray[np.uint8]:
         """Decision on each pixel (UNKNOWN, DROPPED, KEPT), uint8 in the tile's box (y, x)."""
         decided = np.full(self.tile.box.shape, UNKNOWN, dtype=np.uint8)
-        for other, labels in self._in_window(key):
-            of_label = np.where(self.kept[other.id][key], KEPT, DROPPED)
-            common = other.core.intersection(self.tile.window)
-            decided[common.within(self.tile.box)] = np.append(UNKNOWN, of_label)[labels[common.within(other.core)]]
+        for other, labels, common in self._in_window(key):
+            of_label = np.where(self.kept[other][key], KEPT, DROPPED)
+            decided[common] = np.append(UNKNOWN, of_label)[labels]
         return decided
 
     def contradicted(self) -> list[IslandLabel]:
@@ -47,17 +47,21 @@ class Decisions:
         for key in self.own.keys:
             wrong = self.own.contradicting(key, self.of_pixels(key))
             if wrong.any():
-                for other, labels in self._in_window(key):
-                    common = other.core.intersection(self.tile.window)
-                    here = labels[common.within(other.core)][wrong[common.within(self.tile.box)]]
-                    found |= {IslandLabel(*key, other.id, number) for number in np.unique(here[here > 0]).tolist()}
+                for other, labels, common in self._in_window(key):
+                    here = labels[wrong[common]]
+                    found |= {IslandLabel(*key, other, number) for number in np.unique(here[here > 0]).tolist()}
         return sorted(found)
 
-    def _in_window(self, key: Key) -> Iterator[tuple[Tile, NDArray[np.int32]]]:
-        """Tiles with cores in the window, and the labels in these; without tiles that had stopped before."""
+    def _in_window(self, key: Key) -> Iterator[tuple[int, NDArray[np.int32], tuple[slice, slice]]]:
+        """Tiles with cores in the window, labels where these lie in it, and where that is in the box.
+
+        Tiles that had stopped before have none.
+        """
         for other in self.grid.overlapping(self.tile.window):
             if key in self.islands[other.id].keys:
-                yield other, self.islands[other.id].label_image(key, other)
+                common = other.core.intersection(self.tile.window)
+                labels = self.islands[other.id].label_image(key, other)[common.within(other.core)]
+                yield other.id, labels, common.within(self.tile.box)
 
 
 @contextmanager
@@ -76,14 +80,14 @@ def open_decisions(job: Job, tile: Tile) -> Iterator[Decisions]:
         yield Decisions(job.grid, tile, islands, kept)
 
 
-def write_decisions(path: Path, kept: Mapping[Key, NDArray[np.bool_]]) -> None:
+def write_decisions(path: Path, kept: Mapping[Key, Bools]) -> None:
     """Store whether the island of each label of a core is kept, by iteration and scale."""
     arrays: dict[str, Any] = {f"keep_{iteration}_{scale}": values for (iteration, scale), values in kept.items()}
     with atomic_file(path) as file:
         np.savez(file, **arrays)
 
 
-def _read_decisions(path: Path) -> dict[Key, NDArray[np.bool_]]:
+def _read_decisions(path: Path) -> dict[Key, Bools]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         names = {name: name.split("_") for name in stored.files}
         return {(int(iteration), int(scale)): stored[name] for name, (_, iteration, scale) in names.items()}

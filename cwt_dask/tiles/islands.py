@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import Bools, Floats, Ints
 from cwt_dask.cwt.loops import label
 from cwt_dask.cwt.state import Criteria, Detected
 from cwt_dask.cwt.support import in_bright_islands, island_peaks
@@ -30,8 +31,8 @@ UNKNOWN, DROPPED, KEPT = 0, 1, 2
 class LocalLabels:
     """The parts of islands in one core, labelled from 1."""
 
-    n_pixels: NDArray[np.int64]  # Pixels of each label.
-    first: NDArray[np.int64]  # First pixel of each label in row-major order of the whole map, as flat index.
+    n_pixels: Ints  # Pixels of each label.
+    first: Ints  # First pixel of each label in row-major order of the whole map, as flat index.
     faces: dict[str, NDArray[np.int32]]  # Labels along the four edges of the core, by side; 0 where there is none.
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -54,8 +55,8 @@ class IslandLabel(NamedTuple):
     label: int
 
 
-def label_core(pixels: NDArray[np.int64], core: Box, map_width: int) -> tuple[NDArray[np.int32], LocalLabels]:
-    """Label 4-connected pixels of one core.
+def label_core(pixels: Ints, core: Box, map_width: int) -> tuple[NDArray[np.int32], LocalLabels]:
+    """Label 4-connected pixels of one core: the label of each pixel, and what joins them to those of other cores.
 
     Parameters
     ----------
@@ -65,31 +66,16 @@ def label_core(pixels: NDArray[np.int64], core: Box, map_width: int) -> tuple[ND
         The core.
     map_width : int
         Columns of the map.
-
-    Returns
-    -------
-    of_pixels : ndarray of int32
-        Label of each pixel.
-    labels : LocalLabels
-        What joins them to those of other cores.
     """
     height, width = core.shape
     of_pixels, count = label(pixels, width, False)
     y, x = np.divmod(pixels, width)
     first = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(first, of_pixels - 1, (y + core.y0) * map_width + (x + core.x0))
-
-    def face(on_it: NDArray[np.bool_], along: NDArray[np.int64], length: int) -> NDArray[np.int32]:
-        labels = np.zeros(length, dtype=np.int32)
-        labels[along[on_it]] = of_pixels[on_it]
-        return labels
-
-    faces = {
-        "south": face(y == 0, x, width),
-        "north": face(y == height - 1, x, width),
-        "west": face(x == 0, y, height),
-        "east": face(x == width - 1, y, height),
-    }
+    edges = {"south": (y == 0, x), "north": (y == height - 1, x), "west": (x == 0, y), "east": (x == width - 1, y)}
+    faces = {side: np.zeros(width if along is x else height, dtype=np.int32) for side, (_, along) in edges.items()}
+    for side, (on_it, along) in edges.items():
+        faces[side][along[on_it]] = of_pixels[on_it]
     return of_pixels, LocalLabels(np.bincount(of_pixels - 1, minlength=count), first, faces)
 
 
@@ -100,11 +86,11 @@ class AboveThreshold:
     Only pixels of the map with a window around them as far as the kernels reach are included.
     """
 
-    pixels: NDArray[np.int64]  # Flat indices in the tile's box, ascending.
-    kept: NDArray[np.bool_]  # Whether the tile took them into the support.
-    fresh: NDArray[np.bool_]  # Whether they were not in its support before.
+    pixels: Ints  # Flat indices in the tile's box, ascending.
+    kept: Bools  # Whether the tile took them into the support.
+    fresh: Bools  # Whether they were not in its support before.
     label: NDArray[np.int32]  # Label of each pixel in the core, from 1; 0 outside the core.
-    peaks: NDArray[np.float64]  # Largest T/E of each label.
+    peaks: Floats  # Largest T/E of each label.
     labels: LocalLabels  # What joins the labels to those of other cores.
 
 
@@ -113,18 +99,12 @@ def islands_to_arrays(islands: Mapping[Key, AboveThreshold]) -> dict[str, NDArra
     arrays: dict[str, NDArray[Any]] = {}
     for key, found in islands.items():
         parts = {stored: getattr(found, name) for name, stored in _STORED_AS.items()} | found.labels.to_arrays()
-        arrays |= {f"{_prefix(key)}{name}": values for name, values in parts.items()}
+        arrays |= {_prefix(key) + name: values for name, values in parts.items()}
     return arrays
 
 
 class StoredIslands:
-    """Above-threshold islands in a tile's checkpoint, read when they are asked for.
-
-    Parameters
-    ----------
-    arrays : mapping of ndarray
-        The open checkpoint.
-    """
+    """Above-threshold islands in a tile's open checkpoint, read when they are asked for."""
 
     def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         self._arrays = arrays
@@ -135,7 +115,7 @@ class StoredIslands:
         """Labels in the core."""
         return LocalLabels.from_arrays(self._arrays, _prefix(key))
 
-    def peaks(self, key: Key) -> NDArray[np.float64]:
+    def peaks(self, key: Key) -> Floats:
         """Largest T/E of each label."""
         return self._array(key, "peaks")
 
@@ -148,7 +128,7 @@ class StoredIslands:
         image[y + tile.box.y0 - tile.core.y0, x + tile.box.x0 - tile.core.x0] = labels[inside]
         return image
 
-    def contradicting(self, key: Key, decided: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    def contradicting(self, key: Key, decided: NDArray[np.uint8]) -> Bools:
         """Pixels of the box (y, x) where the tile's support is not what it is by decisions on the whole map."""
         pixels, kept, fresh = (self._array(key, name) for name in ("pixels", "kept", "fresh"))
         on_pixels = decided.ravel()[pixels]
@@ -180,7 +160,7 @@ class WindowFilter:
     decided: Callable[[Key], NDArray[np.uint8]] | None
     found: dict[Key, AboveThreshold] = field(default_factory=dict)  # By iteration and scale.
 
-    def select(self, iteration: int, joined: NDArray[np.uint16], scale: int, detected: Detected) -> NDArray[np.bool_]:
+    def select(self, iteration: int, joined: NDArray[np.uint16], scale: int, detected: Detected) -> Bools:
         """Select the pixels that join the support.
 
         Parameters
@@ -201,16 +181,15 @@ class WindowFilter:
         self.found[iteration, scale] = self._seen(detected, kept, joined[scale].ravel()[detected.pixels] == 0)
         return kept
 
-    def _seen(self, detected: Detected, kept: NDArray[np.bool_], fresh: NDArray[np.bool_]) -> AboveThreshold:
+    def _seen(self, detected: Detected, kept: Bools, fresh: Bools) -> AboveThreshold:
         shape, core = self.tile.box.shape, self.tile.core.within(self.tile.box)
         looked_at = np.zeros(shape, dtype=bool)
         looked_at[self.sound.within(self.tile.box)] = True
         # A margin below the reach does not even show the core soundly; its islands are decided on all the same.
         looked_at[core] = True
         seen = looked_at.ravel()[detected.pixels]
-        y, x = (
-            position - part.start for position, part in zip(np.divmod(detected.pixels, shape[1]), core, strict=True)
-        )
+        y, x = np.divmod(detected.pixels, shape[1])
+        y, x = y - core[0].start, x - core[1].start
         height, width = self.tile.core.shape
         inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
         of_pixels = np.zeros(len(detected.pixels), dtype=np.int32)

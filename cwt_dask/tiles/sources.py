@@ -32,7 +32,7 @@ class Peaks(Measured):
     # Pixels of the map.
     y: NDArray[np.int64]
     x: NDArray[np.int64]
-    piece: NDArray[np.int64]  # Local label of the island that holds the peak, 0-based.
+    label: NDArray[np.int64]  # Local label of the island that holds the peak, 0-based.
     significance: NDArray[np.float64]  # Largest T/E.
     best_scale: NDArray[np.int64]  # Index of its scale.
     # Interval of the excess: `cwt_dask.measure.poisson.excess_interval`.
@@ -43,6 +43,8 @@ class Peaks(Measured):
 
 
 FIELDS = tuple(field.name for field in fields(Peaks))
+# Names in files are older than those here.
+_STORED_AS = {name: "peak_piece" if name == "label" else f"peak_{name}" for name in FIELDS}
 
 
 def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int:
@@ -67,7 +69,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
     peaks = Peaks(
         y=y,
         x=x,
-        piece=of_pixels[found].astype(np.int64) - 1,
+        label=of_pixels[found].astype(np.int64) - 1,
         significance=own.significance[found],
         best_scale=own.best_scale[found].astype(np.int64),
         low=low,
@@ -76,7 +78,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
         flags=_flags(run_dir, plan, grid.tile(tile_id), y, x),
         **measured,
     )
-    arrays: dict[str, Any] = labels.to_arrays() | {f"peak_{name}": getattr(peaks, name) for name in FIELDS}
+    arrays: dict[str, Any] = labels.to_arrays() | {stored: getattr(peaks, name) for name, stored in _STORED_AS.items()}
     with atomic_file(_found_file(run_dir, tile_id)) as file:
         np.savez(file, **arrays)
     return tile_id
@@ -128,4 +130,4 @@ def _found_file(run_dir: RunDir, tile_id: int) -> Path:
 def read_found(run_dir: RunDir, tile_id: int) -> tuple[LocalLabels, Peaks]:
     """What `measure_tile` found in a core."""
     with _found_file(run_dir, tile_id).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return LocalLabels.from_arrays(arrays), Peaks(**{name: arrays[f"peak_{name}"] for name in FIELDS})
+        return LocalLabels.from_arrays(arrays), Peaks(**{name: arrays[stored] for name, stored in _STORED_AS.items()})

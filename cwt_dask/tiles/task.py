@@ -44,7 +44,8 @@ def run_tile(job: Job, tile_id: int) -> int:
         publish_checkpoint(job, result, islands.found if islands else {}, began)
     if job.publishes:
         publish_tile(job, survey, result, began)
-    result.close()
+    window.close()
+    result.reached.state.close()
     return tile_id
 
 

@@ -232,7 +232,7 @@ def test_a_ring_has_no_first_column():
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max(), err_msg=name)
 
 
-def test_a_judge_decides_which_of_the_pixels_detected_join():
+def test_a_selection_decides_which_of_the_pixels_detected_join():
     seen = []
 
     def every_other(scale, detected):

@@ -196,8 +196,7 @@ def test_the_history_is_that_of_one_go(survey, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"stopping": "tile"}, {"stopping": "fixed"}, {"significance_island_threshold": 8.0}, {"max_iter": 2}],
+    "settings", [{"stopping": "tile"}, {"stopping": "fixed"}, {"significance_island_threshold": 8.0}, {"max_iter": 2}]
 )
 def test_no_tile_looks_ahead_where_it_tells_nothing(survey, tmp_path, monkeypatch, settings):
     monkeypatch.setattr("cwt_dask.pipeline.blocks.look_ahead_tiles", lambda *_: pytest.fail("a tile looks ahead"))
