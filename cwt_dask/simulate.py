@@ -21,8 +21,7 @@ from scipy.special import ndtr
 
 from cwt_dask.cwt.arrays import Floats
 from cwt_dask.errors import InputError
-from cwt_dask.storage.atomic import drafted_file
-from cwt_dask.storage.paths import exists
+from cwt_dask.storage.paths import drafted_file, exists
 
 _LARGEST_PIXEL_DEG = 0.1
 _SOURCES_PER_PIXEL = 60e-6

@@ -21,11 +21,10 @@ from cwt_dask.planning.job import Job
 from cwt_dask.planning.plan import Plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import Record, TileRecord, read_block_records, read_records, read_run_id
 from cwt_dask.storage.maps import has_history, published_digests
-from cwt_dask.storage.paths import remove_tree
+from cwt_dask.storage.paths import remove_tree, write_atomically
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
 from cwt_dask.tiles.task import contradicted_labels, mark_open_pixels, run_tile, settle_tile
 

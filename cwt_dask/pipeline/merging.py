@@ -24,11 +24,10 @@ from cwt_dask.products.files import (
 )
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import cut_history, has_history
-from cwt_dask.storage.paths import backend_of
+from cwt_dask.storage.paths import backend_of, write_atomically
 from cwt_dask.storage.provenance import peak_memory
 from cwt_dask.tiles.sources import measure_tile
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from cwt_dask.config.validation import shown
 from cwt_dask.results import SurveyRun
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import describe_maps, has_history
+from cwt_dask.storage.paths import write_atomically
 from cwt_dask.storage.schema import HISTORY
 from cwt_dask.storage.zarr_io import MALFORMED, parsed
 

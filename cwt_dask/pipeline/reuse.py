@@ -15,11 +15,11 @@ from cwt_dask.geometry.tiling import Tile
 from cwt_dask.planning.job import Job
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_record, read_run_id, write_record
 from cwt_dask.storage.maps import copy_strips, publish_core, published_digests
+from cwt_dask.storage.paths import write_atomically
 from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey

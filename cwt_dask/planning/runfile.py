@@ -14,9 +14,8 @@ from cwt_dask.config.settings import ALGORITHM_VERSION, Settings
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.geometry.tiling import Axis, TileGrid
 from cwt_dask.planning.plan import Plan
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import as_path
+from cwt_dask.storage.paths import as_path, write_atomically
 from cwt_dask.storage.provenance import versions
 
 

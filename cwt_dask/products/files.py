@@ -20,9 +20,9 @@ from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import smooth
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.plan import Plan
-from cwt_dask.storage.atomic import drafted_file, write_atomically
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.paths import drafted_file, write_atomically
 from cwt_dask.storage.schema import maps_in, spec_of
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey

@@ -16,9 +16,8 @@ from cwt_dask.runtime.executors import InProcess
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import backend_of
+from cwt_dask.storage.paths import backend_of, write_atomically
 from cwt_dask.storage.zarr_io import DAMAGE
 
 # The mark stands in the first bytes of a page.

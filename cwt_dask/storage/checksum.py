@@ -34,7 +34,4 @@ def crc32c_of_file(path: Path) -> int:
 def sha256_of_file(path: Path) -> str:
     """sha256 of a file's content."""
     with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -76,14 +76,8 @@ def drafted_file(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
-def replace(path: Path, content: bytes, _seen: object, /) -> None:
-    """Write a file; the lock keeps other drivers out, and of two tasks that write one record both write the same.
-
-    Parameters
-    ----------
-    path, content, _seen
-        As of `Backend.replace`.
-    """
+def replace(path: Path, content: bytes, *_seen: object) -> None:
+    """Write a file; the lock keeps other drivers out, and of two tasks that write one record both write the same."""
     with atomic_file(path, cached=True) as file:
         file.write(content)
 
@@ -100,19 +94,13 @@ def free_space(path: Path) -> float:
 
 @contextmanager
 def new_directory(path: Path, *, replaces: bool = False) -> Iterator[Path]:
-    """A directory that appears at `path` at the end, in place of what was there if it `replaces` that.
-
-    On any error what was there stays.
-    """
+    """A directory that appears at `path`, in place of what it `replaces`, at the end; on any error all is as before."""
     absent = [parent for parent in path.parents if not exists(parent)]
     fresh = _draft_of(path)
     try:
         fresh.mkdir(parents=True)
         yield fresh
-        if replaces:
-            _swap(fresh, path)
-        else:
-            _appear(fresh, path)
+        _appear(fresh, path, replaces=replaces)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         for parent in absent:
@@ -131,7 +119,8 @@ def _hold(files: RunDir, later: RunDir) -> Iterator[Driver | None]:
     """Hold a run directory that may be renamed meanwhile."""
     lock, this = FileLock(files.lock), Driver.this()
     try:
-        lock.acquire(blocking=False)
+        with _writing_to(files):
+            lock.acquire(blocking=False)
     except Timeout:
         holder = read_driver(files) or "another process"
         raise InputError(
@@ -139,7 +128,6 @@ def _hold(files: RunDir, later: RunDir) -> Iterator[Driver | None]:
         ) from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            _refuse_not_writable(files, error)
             raise
         raise InputError(
             f"{files.path} lies on a file system without locks ({error.strerror}): choose another place, or have it "
@@ -147,11 +135,8 @@ def _hold(files: RunDir, later: RunDir) -> Iterator[Driver | None]:
         ) from error
     try:
         before = read_driver(files)
-        try:
-            replace(files.driver, this.content, None)
-        except OSError as error:
-            _refuse_not_writable(files, error)
-            raise
+        with _writing_to(files):
+            replace(files.driver, this.content)
         yield before
     finally:
         if read_driver(later) == this:
@@ -160,8 +145,13 @@ def _hold(files: RunDir, later: RunDir) -> Iterator[Driver | None]:
         lock.release()
 
 
-def _refuse_not_writable(files: RunDir, error: OSError) -> None:
-    if error.errno in _NOT_WRITABLE:
+@contextmanager
+def _writing_to(files: RunDir) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
         raise InputError(
             f"cannot write to {files.path} ({error.strerror}): have it made writable, or choose another directory"
         ) from error
@@ -237,22 +227,19 @@ def _remove_dead(files: RunDir) -> None:
             remove_tree(path)
 
 
-def _appear(fresh: Path, path: Path) -> None:
+def _appear(fresh: Path, path: Path, *, replaces: bool) -> None:
+    old = path.with_name(f"{_draft_of(path).name}.old")
+    if replaces:
+        path.replace(old)
     try:
         # An empty directory is replaced.
         fresh.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be made ({error.strerror}): did another run appear there meanwhile?"
-        ) from error
-
-
-def _swap(fresh: Path, path: Path) -> None:
-    old = path.with_name(f"{_draft_of(path).name}.old")
-    path.replace(old)
-    try:
-        fresh.replace(path)
-    except BaseException:
-        old.replace(path)
+    except BaseException as error:
+        if replaces:
+            old.replace(path)
+        elif isinstance(error, OSError):
+            raise InputError(
+                f"{path} cannot be made ({error.strerror}): did another run appear there meanwhile?"
+            ) from error
         raise
     shutil.rmtree(old, ignore_errors=True)

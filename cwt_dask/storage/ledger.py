@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cwt_dask.errors import MachineError, RunError
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import backend_of, store_errors
+from cwt_dask.storage.paths import backend_of, store_errors, write_atomically
 
 R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
 
@@ -83,7 +82,7 @@ class BlockRecord(Record):
     checkpoint: str  # Digest of the checkpoint.
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FailureRecord:
     """A tile that could not be done."""
 
@@ -107,10 +106,7 @@ def begin_ledger(run_dir: RunDir) -> None:
 
 
 def read_run_id(run_dir: RunDir) -> str:
-    """Which run lies there: tasks of another one, which this has replaced, must not write here.
-
-    Raises RunError if nothing says so.
-    """
+    """Which run lies there: tasks of another one, which this has replaced, must not write here."""
     try:
         return run_dir.run_id.read_text(encoding="ascii")
     except (FileNotFoundError, ValueError) as error:
@@ -118,10 +114,7 @@ def read_run_id(run_dir: RunDir) -> str:
 
 
 def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
-    """Refuse a task that was thought lost and came back when its run had been overwritten by a new one.
-
-    Raises RunError if another run lies there by now.
-    """
+    """Refuse a task that was thought lost and came back when its run had been overwritten by a new one."""
     if read_run_id(run_dir) != run_id:
         raise RunError(f"{run_dir.path} holds another run by now: this task is of the one before")
 
@@ -129,7 +122,7 @@ def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
 def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
     """Publish a record; a later one of the same kind replaces it.
 
-    Raises RunError or FileExistsError if another run lies there, or another process writes the same record at once.
+    Raises FileExistsError if another process writes the same record at once.
     """
     path, content = _path_of(run_dir, record), json.dumps(asdict(record), indent=1, allow_nan=False).encode()
     backend = backend_of(path)
@@ -146,10 +139,7 @@ def read_records(ledger: Path) -> dict[int, TileRecord]:
 
 
 def read_record(path: Path) -> TileRecord:
-    """One record of a finished tile.
-
-    Raises RunError if it is not one that this version writes.
-    """
+    """One record of a finished tile; raises RunError if it is not one that this version writes."""
     return _read(path, TileRecord)
 
 
@@ -195,17 +185,9 @@ def record_failure(run_dir: RunDir, tile: int, stage: str, error: BaseException)
     # What broke the tile may break this.
     with suppress(OSError, MachineError), store_errors():
         attempt = count_failures(run_dir, tile) + 1
-        record = FailureRecord(
-            schema=SCHEMA,
-            run=read_run_id(run_dir),
-            tile=tile,
-            stage=stage,
-            attempt=attempt,
-            error=type(error).__name__,
-            message=str(error),
-            traceback="".join(traceback.format_exception(error)),
-            when=datetime.now(UTC).isoformat(timespec="seconds"),
-        )
+        origin, now = "".join(traceback.format_exception(error)), datetime.now(UTC).isoformat(timespec="seconds")
+        kind, run = type(error).__name__, read_run_id(run_dir)
+        record = FailureRecord(SCHEMA, run, tile, stage, attempt, kind, str(error), origin, now)
         write_atomically(run_dir.failure(tile, attempt), json.dumps(asdict(record), indent=1).encode())
 
 
@@ -232,10 +214,7 @@ def unresolved_failures(run_dir: RunDir) -> dict[int, FailureRecord]:
 
 
 def latest_block(ledger: Path, done: Container[int] = ()) -> tuple[int, int] | None:
-    """The last block of iterations that tiles have made that are not `done`, by its end, and how many have.
-
-    None without such tiles.
-    """
+    """The last block of iterations that tiles not `done` have made, by its end, and how many have; None without any."""
     parts = (path.name.split(".") for path in ledger.glob("tile-*.block-*.round-00000.json"))
     blocks = Counter(int(block[6:]) for tile, block, *_ in parts if int(tile[5:]) not in done)
     return max(blocks.items(), default=None)

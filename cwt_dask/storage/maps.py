@@ -7,10 +7,10 @@ the others: only the ledger says what is done.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from cwt_dask.geometry.tiling import Box, Tile, TileGrid
 from cwt_dask.storage.checksum import crc32c, sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import exists
-from cwt_dask.storage.schema import HISTORY, MapSpec, lay_out_coordinates, maps_from, spec_of
+from cwt_dask.storage.schema import HISTORY, MapSpec, maps_from, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, create_group, described, flushing_behind, open_group
 
 if TYPE_CHECKING:
@@ -76,22 +76,49 @@ def describe_maps(
 
 def _lay_out_maps(maps: zarr.Group, grid: TileGrid, scales: Sequence[float], history: int) -> None:
     shape, core, n_scale = grid.map_box.shape, grid.core_shape, len(scales)
-    lay_out_coordinates(maps, shape, scales)
+    for axis, long_name, pixels in (
+        ("y", "row, from 0; its centre is at its number", np.arange(shape[0])),
+        ("x", "column, from 0; its centre is at its number", np.arange(shape[1])),
+        ("scale", "scale of the kernel", np.asarray(scales, np.float64)),
+    ):
+        spec = MapSpec(axis, long_name, str(pixels.dtype), unit="pixel")
+        # Not compressed: what belongs into a damaged file is then known to the byte, for any version of the library.
+        array = _create(maps, spec, pixels.shape, pixels.shape, (axis,), ())
+        # A file that is not there would be one that is lost.
+        array.with_config({"write_empty_chunks": True})[:] = pixels
     lengths = {"": ((), ()), "scale": ((n_scale,), (n_scale,)), "iteration": ((history,), (1,))}
     for spec in maps_from("tile", "history") if history else maps_from("tile"):
         length, chunk = lengths[spec.axis]
-        _create(maps, spec, (*length, *shape), (*chunk, *core), spec.axes, spec.attributes)
+        _create(maps, spec, (*length, *shape), (*chunk, *core), spec.axes, (spec.codec,))
 
 
 def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
-    pixels = STRIP_WIDTH * max(grid.core_shape)
-    for place in ("own", "beyond"):
-        for name, dtype, strip in (("model", "float64", (pixels,)), ("support", "bool", (n_scale, pixels))):
-            axes = ("tile", "side", *("scale",) * (len(strip) - 1), "pixel")
-            sides = len(SIDES)
-            _create(
-                seams, MapSpec(f"{place}_{name}", dtype=dtype), (grid.n_tiles, sides, *strip), (1, sides, *strip), axes
-            )
+    pixels, sides = STRIP_WIDTH * max(grid.core_shape), len(SIDES)
+    for name in STRIPS:
+        spec = MapSpec(name, dtype="bool" if name.endswith("support") else "float64")
+        axes, strip = (("scale", "pixel"), (n_scale, pixels)) if spec.dtype == "bool" else (("pixel",), (pixels,))
+        shape, chunk = (grid.n_tiles, sides, *strip), (1, sides, *strip)
+        _create(seams, spec, shape, chunk, ("tile", "side", *axes), (spec.codec,))
+
+
+def _create(
+    group: zarr.Group,
+    spec: MapSpec,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    axes: tuple[str, ...],
+    codecs: tuple[Any, ...],
+) -> zarr.Array:
+    return group.create_array(
+        spec.name,
+        shape=shape,
+        chunks=chunks,
+        dtype=spec.dtype,
+        fill_value=0,
+        compressors=[*codecs, Crc32cCodec()],
+        dimension_names=axes,
+        attributes=spec.attributes,
+    )
 
 
 def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> dict[str, str]:
@@ -154,19 +181,6 @@ def cut_history(run_dir: RunDir, n_iter: int) -> None:
     history.resize((n_iter, *history.shape[1:]))
 
 
-def stored_digests(run_dir: RunDir, tile: Tile) -> dict[str, str]:
-    """Digests by name of what a tile wrote, as it lies in the stores; what cannot be read is not among them."""
-    digests = {}
-    for name in (spec.name for spec in maps_from("tile")):
-        with suppress(*DAMAGE):
-            maps = open_group(run_dir.maps, whole="run")
-            digests[name] = digest_pixels(maps[name][(..., *tile.core.slices)], name)
-    for name in STRIPS:
-        with suppress(*DAMAGE):
-            digests[name] = digest_pixels(open_group(run_dir.seams)[name][tile.id], name)
-    return digests
-
-
 def digest_pixels(values: NDArray[np.generic], name: str) -> str:
     """Digest an array's pixels as little-endian bytes in C order.
 
@@ -227,26 +241,6 @@ def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
     return digests
 
 
-def _create(
-    group: zarr.Group,
-    spec: MapSpec,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    axes: tuple[str, ...],
-    attributes: Mapping[str, str] | None = None,
-) -> None:
-    group.create_array(
-        spec.name,
-        shape=shape,
-        chunks=chunks,
-        dtype=spec.dtype,
-        fill_value=0,
-        compressors=[spec.codec, Crc32cCodec()],
-        dimension_names=axes,
-        attributes=attributes,
-    )
-
-
 def published_digests(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
     """Digests by name of all that a tile published, as it is now; what cannot be read is not among them.
 
@@ -259,7 +253,14 @@ def published_digests(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, s
     tile : int
         Number of one.
     """
-    digests = stored_digests(run_dir, grid.tile(tile))
+    digests, core = {}, grid.tile(tile).core
+    for name in (spec.name for spec in maps_from("tile")):
+        with suppress(*DAMAGE):
+            maps = open_group(run_dir.maps, whole="run")
+            digests[name] = digest_pixels(maps[name][(..., *core.slices)], name)
+    for name in STRIPS:
+        with suppress(*DAMAGE):
+            digests[name] = digest_pixels(open_group(run_dir.seams)[name][tile], name)
     with suppress(OSError):
         digests["detections"] = sha256_of_file(run_dir.detections(tile))
     return digests

@@ -91,10 +91,7 @@ def replace(path: Path, content: bytes, seen: object) -> None:
 
 
 def remove_tree(path: Path, *, sparing: Collection[Path] = ()) -> None:
-    """Remove all objects below a name, but for some.
-
-    Raises PermissionError if objects cannot be removed.
-    """
+    """Remove all objects below a name, but for some; raises PermissionError if objects cannot be removed."""
     target: Any = path
     spared = {file.path for file in sparing}  # type: ignore[attr-defined] # of universal_pathlib
     keys = [key for key in target.fs.find(target.path) if key not in spared]

@@ -23,18 +23,7 @@ _CLIENTS = {"aiobotocore", "aiohttp", "botocore"}
 
 
 def as_path(name: str | PathLike[str]) -> Path:
-    """Path of a file or directory, or of an object, which does what is asked of a path here.
-
-    Parameters
-    ----------
-    name : path-like
-        A path, or a URL ``s3://bucket/key``.
-
-    Raises
-    ------
-    InputError
-        If it is neither text nor a path, a URL of another kind, or packages for object stores are not installed.
-    """
+    """Path of a file or directory, or of an object, ``s3://bucket/key``, which does what is asked of a path here."""
     text = str(name)
     if "://" not in text:
         try:
@@ -103,32 +92,16 @@ class Backend(Protocol):
         """Bytes that can be written below a directory."""
 
     def new_directory(self, path: Path, /) -> AbstractContextManager[Path]:
-        """A new directory, whole or not at all: where to make it, until it appears at `path` at the end of the block.
-
-        Raises OSError if it cannot be made there.
-        """
+        """A new directory, whole or not at all: where to make it until it appears, at the end of the block."""
 
     def hold(self, files: RunDir, lost: Callable[[], None], /) -> AbstractContextManager[Driver | None]:
         """Hold a run for the length of a `with` block; yields the process that held it and was killed, if any.
 
-        Parameters
-        ----------
-        files : RunDir
-            The run.
-        lost : callable
-            Called, from another thread, when another driver has it because this one was not heard of for long.
-
-        Raises
-        ------
-        InputError
-            If another process holds it, or it cannot be held.
+        `lost` is called, from another thread, when another driver has it because this one was not heard of for long.
         """
 
     def is_free(self, files: RunDir, /) -> bool:
-        """Whether a run can be made there without replacing anything.
-
-        Raises InputError if no run can be there.
-        """
+        """Whether a run can be made there without replacing anything; raises InputError if no run can be there."""
 
     def new_run(
         self, files: RunDir, held: ExitStack, lost: Callable[[], None], /, *, overwrite: bool
@@ -156,10 +129,7 @@ class Backend(Protocol):
         """Remove files that killed writers left in a directory and below it."""
 
     def refuse_no_link(self, link: Path, /) -> None:
-        """Refuse a name that no pointer to a run can have.
-
-        Raises InputError if something else is there, or nothing can be.
-        """
+        """Refuse a name that no pointer to a run can have: something else is there, or nothing can be."""
 
     def point_to(self, link: Path, target: Path, /) -> None:
         """Have a pointer name a run from now on: readers see the one before or this one, never neither."""
@@ -180,6 +150,22 @@ def exists(path: Path) -> bool:
     return backend_of(path).exists(path)
 
 
+def atomic_file(path: Path, *, cached: bool = True) -> AbstractContextManager[BinaryIO]:
+    """A file to write; see `Backend.atomic_file`."""
+    return backend_of(path).atomic_file(path, cached=cached)
+
+
+def drafted_file(path: Path) -> AbstractContextManager[Path]:
+    """A file on disk to be written to by name; see `Backend.drafted_file`."""
+    return backend_of(path).drafted_file(path)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers, now or after a crash, see all of it or what was there before."""
+    with atomic_file(path) as file:
+        file.write(content)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a directory and all below it; see `Backend.remove_tree`."""
     backend_of(path).remove_tree(path)
@@ -192,10 +178,7 @@ def lies_in(path: Path, directory: Path) -> bool:
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Within the block, what goes wrong on the way to an object store is named as what it is.
-
-    Raises MachineError: in place of errors of the libraries that speak to the store.
-    """
+    """Within the block, MachineError is raised in place of errors of the libraries that speak to an object store."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The maps of a run, a row each: all that is known of a map by its name. And the coordinates of their axes.
+"""The maps of a run, a row each: all that is known of a map by its name.
 
 A new map is a row here and the code that computes it; layout, attributes, digests, cutouts, pictures, files and
 comparisons follow from the row.
@@ -6,14 +6,13 @@ comparisons follow from the row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+from zarr.codecs import BloscCodec, ZstdCodec
 
 from cwt_dask.geometry.margins import TOLERANCE
 
@@ -61,8 +60,8 @@ class MapSpec:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Attributes of its array: ``long_name`` and, where there is one, ``units``."""
-        return _attributes(self.long_name, self.unit)
+        """Attributes of its array: ``long_name`` and ``units``, where it has them."""
+        return {key: text for key, text in (("long_name", self.long_name), ("units", self.unit)) if text}
 
     @property
     def codec(self) -> BloscCodec | ZstdCodec:
@@ -75,114 +74,43 @@ HISTORY = "history_model"
 
 _REPORTED: tuple[Product, ...] = ("cutout", "fits", "report")
 
+# fmt: off
 MAPS = (
     MapSpec("counts", "counts per pixel", origin="survey", unit="count", products=_REPORTED),
     MapSpec("background", "expected background counts per pixel", origin="survey", unit="count", products=_REPORTED),
     MapSpec("exposure", "exposure", origin="survey", products=("cutout",)),
-    MapSpec(
-        "model",
-        "model: what was found significant, counts per pixel",
-        unit="count",
-        digested=True,
-        products=(*_REPORTED, "compare"),
-        tolerance=TOLERANCE,
-    ),
-    MapSpec(
-        "approx",
-        "approximation: the smooth rest, counts per pixel",
-        unit="count",
-        dense=True,
-        digested=True,
-        products=("cutout", "fits", "compare"),
-        tolerance=TOLERANCE,
-    ),
-    MapSpec(
-        "residual",
-        "counts minus model and approximation, counts per pixel",
-        unit="count",
-        dense=True,
-        products=_REPORTED,
-        tolerance=TOLERANCE,
-    ),
-    MapSpec(
-        "significance",
-        "largest T/E over scales and iterations, 0 where undefined",
-        dense=True,
-        reduced="largest",
-        products=(*_REPORTED, "compare"),
-        # T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and
-        # near blind rings (1.8e-7, docs/design/0004-margins.md).
-        tolerance=1e-6,
-    ),
-    MapSpec(
-        "transform_2d",
-        "sum of the transforms over the supports of their scales, counts per pixel",
-        unit="count",
-        products=("fits",),
-    ),
-    MapSpec(
-        "best_scale",
-        "index of the scale of the largest T/E, -1 where none",
-        "int16",
-        reduced="largest",
-        products=("fits",),
-    ),
-    MapSpec(
-        "best_iteration", "iteration of the largest T/E, 0 where none", "uint16", reduced="largest", products=("fits",)
-    ),
-    MapSpec(
-        "support",
-        "pixels that were significant, by scale",
-        "bool",
-        axis="scale",
-        digested=True,
-        reduced="any",
-        products=_REPORTED,
-    ),
+    MapSpec("model", "model: what was found significant, counts per pixel", unit="count", digested=True,
+            products=(*_REPORTED, "compare"), tolerance=TOLERANCE),
+    MapSpec("approx", "approximation: the smooth rest, counts per pixel", unit="count", dense=True, digested=True,
+            products=("cutout", "fits", "compare"), tolerance=TOLERANCE),
+    MapSpec("residual", "counts minus model and approximation, counts per pixel", unit="count", dense=True,
+            products=_REPORTED, tolerance=TOLERANCE),
+    # T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and near
+    # blind rings (1.8e-7, docs/design/0004-margins.md).
+    MapSpec("significance", "largest T/E over scales and iterations, 0 where undefined", dense=True, reduced="largest",
+            products=(*_REPORTED, "compare"), tolerance=1e-6),
+    MapSpec("transform_2d", "sum of the transforms over the supports of their scales, counts per pixel", unit="count",
+            products=("fits",)),
+    MapSpec("best_scale", "index of the scale of the largest T/E, -1 where none", "int16", reduced="largest",
+            products=("fits",)),
+    MapSpec("best_iteration", "iteration of the largest T/E, 0 where none", "uint16", reduced="largest",
+            products=("fits",)),
+    MapSpec("support", "pixels that were significant, by scale", "bool", axis="scale", digested=True, reduced="any",
+            products=_REPORTED),
     MapSpec("mask", "1 where a pixel takes part", "uint8", reduced="least", products=("cutout", "fits")),
     MapSpec("trust", "flags of doubtful pixels", "uint8", reduced="any", products=_REPORTED),
-    MapSpec(
-        "approx_bkg",
-        "approximation of the background, counts per pixel",
-        origin="fits",
-        unit="count",
-        products=("fits",),
-    ),
-    MapSpec(
-        "model_plus_approx",
-        "model plus approximation, counts per pixel",
-        origin="derived",
-        unit="count",
-        products=("fits",),
-        sources=("model", "approx"),
-        derive=np.add,
-    ),
-    MapSpec(
-        "support_2d",
-        "pixels that were significant at any scale",
-        "bool",
-        origin="derived",
-        reduced="any",
-        products=("fits",),
-        sources=("support",),
-        derive=partial(np.any, axis=0),
-    ),
-    MapSpec(
-        "joined",
-        "iteration at which a pixel joined the support, 0 where it never did",
-        "uint16",
-        axis="scale",
-        reduced="largest",
-    ),
-    MapSpec(
-        HISTORY,
-        "model after iteration index + 1, counts per pixel",
-        origin="history",
-        unit="count",
-        axis="iteration",
-        dense=True,
-    ),
+    MapSpec("approx_bkg", "approximation of the background, counts per pixel", origin="fits", unit="count",
+            products=("fits",)),
+    MapSpec("model_plus_approx", "model plus approximation, counts per pixel", origin="derived", unit="count",
+            products=("fits",), sources=("model", "approx"), derive=np.add),
+    MapSpec("support_2d", "pixels that were significant at any scale", "bool", origin="derived", reduced="any",
+            products=("fits",), sources=("support",), derive=partial(np.any, axis=0)),
+    MapSpec("joined", "iteration at which a pixel joined the support, 0 where it never did", "uint16", axis="scale",
+            reduced="largest"),
+    MapSpec(HISTORY, "model after iteration index + 1, counts per pixel", origin="history", unit="count",
+            axis="iteration", dense=True),
 )
+# fmt: on
 
 
 def spec_of(name: str) -> MapSpec:
@@ -198,43 +126,6 @@ def maps_from(*origins: Origin) -> list[MapSpec]:
 def maps_in(product: Product) -> list[MapSpec]:
     """Maps that are part of a product, in the order of the table."""
     return [spec for spec in MAPS if product in spec.products]
-
-
-def lay_out_coordinates(maps: zarr.Group, shape: tuple[int, int], scales: Sequence[float]) -> None:
-    """Create the arrays `y`, `x` (int64, pixels) and `scale` (float64, pixels) in a group of maps.
-
-    Parameters
-    ----------
-    maps : zarr.Group
-        Where to create them.
-    shape : tuple of int
-        Rows and columns of the map.
-    scales : sequence of float
-        Scales of the kernels in pixels.
-    """
-    axes: dict[str, tuple[str, NDArray[Any]]] = {
-        "y": ("row, from 0; its centre is at its number", np.arange(shape[0])),
-        "x": ("column, from 0; its centre is at its number", np.arange(shape[1])),
-        "scale": ("scale of the kernel", np.asarray(scales, np.float64)),
-    }
-    for name, (long_name, values) in axes.items():
-        # Not compressed: what belongs into a damaged file is then known to the byte, for any version of the library.
-        array = maps.create_array(
-            name,
-            shape=values.shape,
-            chunks=values.shape,
-            dtype=values.dtype,
-            fill_value=0,
-            compressors=[Crc32cCodec()],
-            dimension_names=(name,),
-            attributes=_attributes(long_name, "pixel"),
-        )
-        # A file that is not there would be one that is lost.
-        array.with_config({"write_empty_chunks": True})[:] = values
-
-
-def _attributes(long_name: str, unit: str) -> dict[str, Any]:
-    return {"long_name": long_name} | ({"units": unit} if unit else {})
 
 
 def is_map(array: Any) -> bool:

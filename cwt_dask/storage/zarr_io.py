@@ -14,8 +14,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
 from cwt_dask.errors import DamageError, SurveyError
-from cwt_dask.storage.atomic import atomic_file
-from cwt_dask.storage.paths import STORAGE_OPTIONS, is_object
+from cwt_dask.storage.paths import STORAGE_OPTIONS, atomic_file, is_object
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -69,9 +68,11 @@ def parsed(description: bytes) -> dict[str, Any]:
 
 @contextmanager
 def flushing_behind(group: zarr.Group) -> Iterator[None]:
-    """Wait for the disk at the end of the block, not after each chunk that is written to a group."""
-    store = group.store
-    with store.flushing_behind() if isinstance(store, DurableStore) else nullcontext():
+    """Wait for the disk at the end of the block, not after each chunk that is written to a group.
+
+    Chunks come in sight one after the other meanwhile; at the end all are on the disk, or their error is raised.
+    """
+    with group.store.flushing_behind() if isinstance(group.store, DurableStore) else nullcontext():
         yield
 
 
@@ -88,10 +89,7 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
 
     @contextmanager
     def flushing_behind(self) -> Iterator[None]:
-        """Wait for the disk at the end of the block, not after each chunk.
-
-        Chunks come in sight one after the other meanwhile; at the end all are on the disk, or their error is raised.
-        """
+        """See the function of that name."""
         try:
             with ThreadPoolExecutor(1) as self._flusher:
                 yield

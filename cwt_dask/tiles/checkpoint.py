@@ -13,10 +13,10 @@ import numpy as np
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.geometry.tiling import Tile
-from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_rounds
+from cwt_dask.storage.paths import atomic_file
 from cwt_dask.tiles.islands import AboveThreshold, Key, islands_to_arrays
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cwt_dask.cwt.arrays import Bools
 from cwt_dask.geometry.tiling import Tile, TileGrid
 from cwt_dask.planning.job import Job
-from cwt_dask.storage.atomic import atomic_file
+from cwt_dask.storage.paths import atomic_file
 from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, IslandLabel, Key, StoredIslands
 
 

@@ -16,8 +16,8 @@ from cwt_dask.cwt.state import State
 from cwt_dask.geometry.tiling import Box, Tile, TileGrid
 from cwt_dask.measure.centroids import find_centroids, reach_of
 from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
-from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.checksum import sha256_of_file
+from cwt_dask.storage.paths import atomic_file
 from cwt_dask.survey import Survey, Window
 
 

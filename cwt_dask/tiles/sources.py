@@ -15,8 +15,8 @@ from cwt_dask.geometry.windows import read_box
 from cwt_dask.measure.peaks import find_peaks
 from cwt_dask.measure.poisson import excess_interval
 from cwt_dask.planning.plan import Plan
-from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.paths import atomic_file
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.detections import Detections, Measured, read_detections

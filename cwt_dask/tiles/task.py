@@ -13,9 +13,9 @@ from cwt_dask.cwt.state import State
 from cwt_dask.errors import InputError
 from cwt_dask.geometry.tiling import Tile
 from cwt_dask.planning.job import Job
-from cwt_dask.storage.atomic import atomic_file
 from cwt_dask.storage.ledger import refuse_another_run
 from cwt_dask.storage.maps import publish_history
+from cwt_dask.storage.paths import atomic_file
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import TileState, read_checkpoint
 from cwt_dask.tiles.compute import compute

@@ -16,10 +16,10 @@ import pytest
 
 from cwt_dask.errors import InputError
 from cwt_dask.storage import directory, driver
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.directory import hold, leftovers, new_directory, remove_leftovers
 from cwt_dask.storage.driver import Driver, read_driver, this_machine
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.paths import write_atomically
 
 HOLDS = """
 import sys, time

@@ -21,7 +21,7 @@ from cwt_dask.storage.maps import (
     publish_core,
     publish_history,
     publish_strips,
-    stored_digests,
+    published_digests,
 )
 from cwt_dask.storage.schema import HISTORY, map_names, maps_from
 
@@ -93,7 +93,8 @@ def test_chunks_are_the_cores(shape, core):
 
 
 def of_core(run_dir, tile):
-    return {name: digest for name, digest in stored_digests(run_dir, tile).items() if name not in STRIPS}
+    digests = published_digests(run_dir, grid_of(), tile.id)
+    return {name: digest for name, digest in digests.items() if name not in STRIPS}
 
 
 def test_digests_of_the_store_are_those_of_what_was_published_last(run_dir):
@@ -141,10 +142,10 @@ def test_the_strips_of_a_tile_are_digested_as_they_were_written(run_dir):
     )
     digests = publish_strips(run_dir.seams, grid, tile, state)
     assert digests.keys() == set(STRIPS)
-    stored = stored_digests(run_dir, tile)
+    stored = published_digests(run_dir, grid_of(), tile.id)
     assert {name: stored[name] for name in STRIPS} == digests
     shutil.rmtree(run_dir.seams / "beyond_model" / "c" / "4")
-    assert stored_digests(run_dir, tile)["beyond_model"] != digests["beyond_model"]
+    assert published_digests(run_dir, grid_of(), tile.id)["beyond_model"] != digests["beyond_model"]
 
 
 @pytest.mark.parametrize("name", ["model", "residual"])

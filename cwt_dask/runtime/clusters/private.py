@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from cwt_dask.runtime.clusters.queue import jobs_in_queue
-from cwt_dask.storage.atomic import write_atomically
 from cwt_dask.storage.driver import this_machine
+from cwt_dask.storage.paths import write_atomically
 
 PREFIX = ".cwt-dask-"
 

@@ -26,7 +26,7 @@ from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTI
 from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.private import PREFIX, remove_dead, sign
 from cwt_dask.runtime.clusters.tls import as_configuration, only_certificates, security
-from cwt_dask.storage.atomic import write_atomically
+from cwt_dask.storage.paths import write_atomically
 
 if TYPE_CHECKING:
     import distributed
