@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cwt_dask.cwt.data import CWTData
 from cwt_dask.cwt.kernels import CWTKernels
@@ -148,7 +147,7 @@ class CWT:
         rounding = rounding_level(float(max(padded.counts.max(), padded.background.max())))
         thresholds = self.significance_threshold, self.significance_island_threshold
         # Before the workspace: its spectra use the buffers that this gives back.
-        background_approx = _corner(smooth(padded.background, padded.valid, spectra), shape)
+        background_approx = smooth(padded.background, padded.valid, spectra)[: shape[0], : shape[1]]
         workspace = Workspace(padded, spectra, Criteria(*thresholds, self.remove_isolated, rounding))
         core = slice(0, shape[0]), slice(0, shape[1])
         state = State.start(self.kernels.n_scale, box, core, with_cubes=True)
@@ -174,12 +173,7 @@ def _log_iteration(state: State, variances: list[float]) -> None:
     )
 
 
-def _corner(image: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """View of the map in the corner of the box of an image or cube."""
-    return image[..., : shape[0], : shape[1]]
-
-
 def _state_in_corner(state: State, shape: tuple[int, int]) -> State:
     names = ("model", "approx", "joined", "transform_2d", "transform", "error")
-    arrays: dict[str, Any] = {name: _corner(getattr(state, name), shape) for name in names}
+    arrays: dict[str, Any] = {name: getattr(state, name)[..., : shape[0], : shape[1]] for name in names}
     return replace(state, **arrays)

@@ -51,11 +51,9 @@ class Spectrum:
         minus : ndarray of complex128, optional
             The same rows of another spectrum, which is subtracted first.
         """
-        other = None if minus is None else self._as_factors(minus)
-        _multiply(self._as_factors(spectrum), other, self.along_y[:, rows], self.along_x, self._as_factors(out))
-
-    def _as_factors(self, spectrum: Complexes) -> NDArray[Any]:
-        return spectrum.view(self.along_x.dtype)
+        dtype = self.along_x.dtype
+        other = None if minus is None else minus.view(dtype)
+        _multiply(spectrum.view(dtype), other, self.along_y[:, rows], self.along_x, out.view(dtype))
 
 
 @compiled

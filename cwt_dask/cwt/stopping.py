@@ -44,14 +44,9 @@ class Moments:
         count = self.count + other.count
         if count == 0:
             return self
-        delta = other.mean - self.mean
-        return Moments(
-            count,
-            self.mean + delta * (other.count / count),
-            self.sum_squared_deviations
-            + other.sum_squared_deviations
-            + delta * delta * (self.count * (other.count / count)),
-        )
+        delta, share = other.mean - self.mean, other.count / count
+        within = self.sum_squared_deviations + other.sum_squared_deviations
+        return Moments(count, self.mean + delta * share, within + delta * delta * (self.count * share))
 
     @property
     def variance(self) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -16,18 +15,13 @@ from cwt_dask.cwt.state import Field
 from cwt_dask.errors import InputError
 
 
-class InfoTables(ABC):
+class InfoTables:
     """Tables of numbers over the pixels of images and cubes that take part, NaN left out."""
 
     field: Field
-
-    @abstractmethod
-    def images(self) -> dict[str, SkyImage]:
-        """Images by name."""
-
-    @abstractmethod
-    def cubes(self) -> dict[str, SkyImage]:
-        """Cubes by name."""
+    # By name.
+    images: Callable[[], dict[str, SkyImage]]
+    cubes: Callable[[], dict[str, SkyImage]]
 
     def image_info(self, name: str) -> Table:
         """Sum one image up in numbers.

@@ -313,14 +313,5 @@ class TileGrid:
 
         A strip is `width` pixels wide where margin and neighbour have as many.
         """
-        core = tile.core
-        beyond = {
-            "south": Box(core.y0 - width, core.y0, core.x0, core.x1),
-            "north": Box(core.y1, core.y1 + width, core.x0, core.x1),
-            "west": Box(core.y0, core.y1, core.x0 - width, core.x0),
-            "east": Box(core.y0, core.y1, core.x1, core.x1 + width),
-        }
-        return {
-            side: beyond[side].intersection(neighbour.core).intersection(tile.window)
-            for side, neighbour in self.neighbours(tile).items()
-        }
+        near = tile.core.grown(width).intersection(tile.window)
+        return {side: near.intersection(neighbour.core) for side, neighbour in self.neighbours(tile).items()}

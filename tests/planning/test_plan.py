@@ -57,13 +57,6 @@ def test_wide_kernels_get_more_memory_where_nothing_fits_or_that_saves_half_of_t
     assert grid.n_tiles < 81
 
 
-def test_a_small_map_is_one_tile():
-    plan = make_plan(Settings(), replace(FACTS, shape=(101, 2001)))
-    assert plan.grid.n_tiles == 1
-    assert plan.margin_suffices
-    assert plan.exact
-
-
 def test_what_auto_resolves_to_is_the_setting_it_resolves_to():
     automatic = make_plan(Settings(n_scale=1, min_scale=1.2), FACTS)
     margin = contract_margin(automatic.kernels, 10, FACTS.brightest)

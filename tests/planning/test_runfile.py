@@ -1,3 +1,4 @@
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -56,17 +57,14 @@ def test_a_plan_survives_the_file_to_the_last_bit(tmp_path_factory, plan):
     refuse_differences(run_dir, stored.plan, plan)
 
 
-def test_a_store_of_its_own_is_remembered_by_its_absolute_path(tmp_path, monkeypatch):
+def test_a_store_inside_moves_with_the_run_and_another_is_remembered_by_its_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_run(RunDir(tmp_path), PLAN, Path("store.zarr"))
-    assert read_run(RunDir(tmp_path)).survey == tmp_path / "store.zarr"
-
-
-def test_a_run_that_was_moved_finds_the_store_inside_it(tmp_path):
-    (tmp_path / "old").mkdir()
-    write_run(RunDir(tmp_path / "old"), PLAN, None)
-    (tmp_path / "old").rename(tmp_path / "new")
-    assert read_run(RunDir(tmp_path / "new")).survey == tmp_path / "new" / "survey.zarr"
+    for store, expected in ((None, tmp_path / "new" / "survey.zarr"), (Path("store.zarr"), tmp_path / "store.zarr")):
+        (tmp_path / "old").mkdir()
+        write_run(RunDir(tmp_path / "old"), PLAN, store)
+        (tmp_path / "old").rename(tmp_path / "new")
+        assert read_run(RunDir(tmp_path / "new")).survey == expected
+        shutil.rmtree(tmp_path / "new")
 
 
 def test_the_file_says_what_was_asked_and_with_what(tmp_path):
