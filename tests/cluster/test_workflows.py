@@ -106,7 +106,7 @@ def test_starts_that_overlap_are_harmless(pipeline):
 @pytest.mark.parametrize(
     "script", ["reprocess/reprocess.sh", "reprocess/reprocess.sh absent", "full_sky/full_sky.sh a"]
 )
-def test_a_call_that_is_not_whole_is_told_how_it_goes(here, script):
+def test_an_incomplete_call_prints_the_usage(here, script):
     status, printed = bash(here, f"workflows/{script}")
     assert status == 2
     assert printed.startswith("usage: workflows/")
@@ -121,7 +121,7 @@ def test_units_are_what_systemd_takes():
     assert "reprocess.sh is not executable" in complaint, done.stdout
 
 
-def test_a_night_that_is_told_to_end_has_the_run_end_by_itself(pipeline):
+def test_a_night_that_is_terminated_lets_the_run_end_by_itself(pipeline):
     directory = pipeline / "pipeline"
     (directory / "surveys").mkdir(parents=True)
     (directory / "settings.toml").write_text(SETTINGS.replace("max_iter = 4", "max_iter = 3000"))
@@ -131,5 +131,5 @@ def test_a_night_that_is_told_to_end_has_the_run_end_by_itself(pipeline):
         wait_for(lambda: report.exists() and "workers" in report.read_text(), "the run", 120)
         night.terminate()
         assert night.wait(120) == 75
-    assert "interrupted: what was done is kept" in report.read_text()
+    assert "interrupted: finished tiles are kept" in report.read_text()
     assert not (directory / "current").is_symlink()
