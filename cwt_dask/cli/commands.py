@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from click.core import ParameterSource
 from cwt_dask import __version__
 from cwt_dask.cli.options import declared_options
 from cwt_dask.config.execution import Execution
-from cwt_dask.config.options import OPTION_NAMES, SourceOptions
-from cwt_dask.config.settings import Settings, read_toml, refuse_unknown
-from cwt_dask.errors import CwtDaskError, InputError
+from cwt_dask.config.options import OPTION_NAMES, SourceOptions, refuse_unknown
+from cwt_dask.config.settings import Settings
+from cwt_dask.errors import CwtDaskError, SettingsError
 from cwt_dask.inspection.compare import compare_runs, describe
 from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import scope, verify_run
@@ -302,11 +303,15 @@ def _stored(paths: tuple[str, ...]) -> dict[str, Any]:
     """Options of files, of which later ones win; of tables, such as [cluster], key by key."""
     stored: dict[str, Any] = {}
     for path in paths:
-        content = read_toml(Path(path))
         try:
-            refuse_unknown(OPTION_NAMES, content)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+            content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            refuse_unknown(content)
+        except OSError as error:
+            raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise SettingsError(f"{path} is not TOML: {error}") from error
         stored = _merged(stored, content)
     return stored
 

@@ -50,36 +50,26 @@ class Cluster(Checked):
         dict,
         instance(dict, "a table"),
         "Passed as they are to what makes the cluster: `distributed.LocalCluster`, `distributed.Client`, "
-        "`dask_jobqueue.SLURMCluster` or `SLURMRunner`, `dask_mpi.initialize`, "
-        "`dask_kubernetes.operator.KubeCluster`.",
+        "`dask_jobqueue.SLURMCluster` or `SLURMRunner`, `dask_mpi.initialize`, `KubeCluster` of dask_kubernetes.",
     )
 
-    @classmethod
-    def parse(cls, given: Any) -> Cluster:
-        """A cluster as a user gives it: its kind, or a table of the fields above.
 
-        Raises
-        ------
-        SettingsError
-            If a field is unknown or impossible.
-        """
-        table = {"kind": given} if isinstance(given, str) else given
+class _OfCluster(Choice):
+    """A kind of cluster, or a table of the fields above."""
+
+    def check(self, _: str, value: Any) -> Cluster:
+        if isinstance(value, Cluster):
+            return value
+        table = {"kind": value} if isinstance(value, str) else value
         if not isinstance(table, dict):
-            raise SettingsError(f"cluster is {shown(given)}: it must be a kind of cluster, or a table with its kind")
-        names = option_names(cls)
+            raise SettingsError(f"cluster is {shown(value)}: it must be a kind of cluster, or a table with its kind")
+        names = option_names(Cluster)
         if unknown := [name for name in table if name not in names]:
             raise SettingsError(
                 f"unknown key {shown(unknown[0])} in cluster: it takes {', '.join(names)}; what the cluster takes "
                 "itself stands in cluster.options"
             )
-        return cls(**table)
-
-
-class _OfCluster(Choice):
-    """A kind of cluster, or all that is known of one."""
-
-    def check(self, _: str, value: Any) -> Cluster:
-        return value if isinstance(value, Cluster) else Cluster.parse(value)
+        return Cluster(**table)
 
     def text(self, value: Any) -> str:
         return str(value.kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -9,8 +10,11 @@ from typing import Any
 
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
 from cwt_dask.config.execution import Execution
-from cwt_dask.config.settings import Settings, kernels_of, refuse_unknown
-from cwt_dask.config.validation import Kind
+from cwt_dask.config.settings import Settings, kernels_of
+from cwt_dask.config.validation import Kind, shown
+from cwt_dask.errors import SettingsError
+
+_FILE = "FILE[HDU]"
 
 
 @declaration
@@ -21,16 +25,23 @@ class SourceOptions(Checked):
     background_hdu: str = option("BACKGROUND", Kind(), "HDU of the background.")
     exposure_hdu: str = option("EXPOSURE", Kind(), "HDU of the exposure, if there is one.")
     mask_hdu: str = option("MASK", Kind(), "HDU of the mask (nonzero = use), if there is one.")
-    background: str | PathLike[str] | None = option(
-        None, Kind(), "Background from a file of its own.", metavar="FILE[HDU]"
-    )
-    exposure: str | PathLike[str] | None = option(None, Kind(), "Exposure from a file of its own.", metavar="FILE[HDU]")
-    mask: str | PathLike[str] | None = option(None, Kind(), "Mask from a file of its own.", metavar="FILE[HDU]")
+    background: str | PathLike[str] | None = option(None, Kind(), "Background from a file of its own.", metavar=_FILE)
+    exposure: str | PathLike[str] | None = option(None, Kind(), "Exposure from a file of its own.", metavar=_FILE)
+    mask: str | PathLike[str] | None = option(None, Kind(), "Mask from a file of its own.", metavar=_FILE)
     band: int | str | None = option(None, Kind(), "Plane of a cube, from 0 on, or the sum of all.", metavar="I|sum")
 
 
 _DECLARED = (Settings, Execution, SourceOptions)
 OPTION_NAMES = tuple(name for declared in _DECLARED for name in option_names(declared))
+
+
+def refuse_unknown(given: Mapping[str, Any]) -> None:
+    """Raise SettingsError about the first option that does not exist, with the nearest one that does."""
+    for name in given:
+        if name not in OPTION_NAMES:
+            near = difflib.get_close_matches(name, OPTION_NAMES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(OPTION_NAMES)}"
+            raise SettingsError(f"unknown option {shown(name)}: {hint}")
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class Options:
 
         Raises SettingsError if one is unknown or impossible.
         """
-        refuse_unknown(OPTION_NAMES, given)
+        refuse_unknown(given)
         if given.get("scheduler") or given.get("scheduler_file"):
             given = {"cluster": "address", **given}
         settings, execution, source = (

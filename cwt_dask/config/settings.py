@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
 import re
-import tomllib
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from astropy.units import Quantity
@@ -114,32 +110,6 @@ class Settings(Checked):
                 f'min_scale is "{shown(self.min_scale)}": it must be pixels (6.0) or an angle ("0.6deg")'
             )
         return replace(self, min_scale=degrees / pixel_scale)
-
-
-def refuse_unknown(names: Iterable[str], given: Mapping[str, Any]) -> None:
-    """Refuse options that do not exist.
-
-    Raises SettingsError, naming the first unknown option and the nearest known one.
-    """
-    names = list(names)
-    for name in given:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(names)}"
-            raise SettingsError(f"unknown option {shown(name)}: {hint}")
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Options in a TOML file.
-
-    Raises SettingsError if the file cannot be read or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}") from error
 
 
 def digest(content: Any) -> str:

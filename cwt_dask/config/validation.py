@@ -38,10 +38,7 @@ class Kind:
     """What values an option takes. This one takes all: they are checked where they are used."""
 
     def check(self, name: str, value: Any) -> Any:  # noqa: ARG002 - the others name what is wrong
-        """The value in the form in which it is kept.
-
-        Raises SettingsError if it is impossible.
-        """
+        """The value in the form in which it is kept; SettingsError if it is impossible."""
         return value
 
     def text(self, value: Any) -> str:
@@ -111,16 +108,6 @@ class Size(Kind):
         return f"{value // 2**30}GiB"
 
 
-class Flag(Kind):
-    """True or false."""
-
-    def check(self, name: str, value: Any) -> bool:
-        """Refuse other values."""
-        if not isinstance(value, bool):
-            raise _refusal(name, value, "true or false")
-        return value
-
-
 @dataclass(frozen=True)
 class Choice(Kind):
     """One of some words."""
@@ -151,3 +138,10 @@ class Fitting(Kind):
 def instance(kind: type | UnionType, wanted: str) -> Fitting:
     """A value of some type of Python's."""
     return Fitting(lambda value: isinstance(value, kind), wanted)
+
+
+class Flag(Fitting):
+    """True or false."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda value: isinstance(value, bool), "true or false")

@@ -8,7 +8,7 @@ import pytest
 
 from cwt_dask.cli.commands import cli
 from cwt_dask.cli.options import declared_options, flag_of
-from cwt_dask.config.declaration import declaration, option, option_names, options_of
+from cwt_dask.config.declaration import declaration, option, option_names
 from cwt_dask.config.execution import Cluster, Execution
 from cwt_dask.config.options import OPTION_NAMES
 from cwt_dask.config.settings import Settings
@@ -67,16 +67,10 @@ def test_all_options_are_those_of_run():
     )
 
 
-@pytest.mark.parametrize(
-    ("kind", "declared"),
-    [
-        pytest.param(kind, declared, id=declared.name)
-        for kind in (Settings, Execution, Cluster)
-        for declared in options_of(kind)
-    ],
-)
-def test_no_option_takes_anything(kind, declared):
+@pytest.mark.parametrize("kind", [Settings, Execution, Cluster])
+def test_no_option_takes_anything(kind):
     thing = object()
-    with pytest.raises(SettingsError) as refused:
-        kind(**{declared.name: thing})
-    assert str(refused.value).startswith(f"{kind.prefix}{declared.name} is {thing}: it must be ")
+    for name in option_names(kind):
+        with pytest.raises(SettingsError) as refused:
+            kind(**{name: thing})
+        assert str(refused.value).startswith(f"{kind.prefix}{name} is {thing}: it must be ")
