@@ -75,8 +75,17 @@ def column(browser, title):
     return [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, f"#catalogue td:nth-child({at})")]
 
 
-def middle(browser, axis="x"):
-    return (model(browser, f"{axis}-range", "start") + model(browser, f"{axis}-range", "end")) / 2
+def extent(browser, axis="x"):
+    """The middle of the view, and its length."""
+    start, end = (model(browser, f"{axis}-range", at) for at in ("start", "end"))
+    return (start + end) / 2, end - start
+
+
+def sort_by(browser, title):
+    """Press enter on a heading, and give it."""
+    button = browser.find_element(By.XPATH, f"//table[@id='catalogue']//button[starts-with(., '{title}')]")
+    scroll_to(browser, button).send_keys(Keys.ENTER)
+    return button
 
 
 def scroll_to(browser, element):
@@ -91,27 +100,23 @@ def test_every_figure_is_drawn(page):
     assert len(drawn) == 10
     assert min(drawn) > 100
     # The view has no fewer pixels than the map, and pixels are square.
-    across = model(page, "x-range", "end") - model(page, "x-range", "start")
-    up = model(page, "y-range", "end") - model(page, "y-range", "start")
+    across, up = extent(page)[1], extent(page, "y")[1]
     width, height = model(page, "map-counts", "inner_width"), model(page, "map-counts", "inner_height")
     assert across >= 400
     assert up >= 250
     assert across / width == pytest.approx(up / height, rel=0.01)
-    assert len(model(page, "map-counts", "below[0].ticker.ticks")) >= 2
-    assert len(model(page, "map-counts", "left[0].ticker.ticks")) >= 2
+    assert all(len(model(page, "map-counts", f"{side}[0].ticker.ticks")) >= 2 for side in ("below", "left"))
 
 
 def test_the_table_sorts(page):
     strengths = [float(text) for text in column(page, "T/E")]
     assert strengths == sorted(strengths, reverse=True)
-    button = page.find_element(By.XPATH, "//table[@id='catalogue']//button[starts-with(., 'Excess')]")
-    scroll_to(page, button).click()
+    button = sort_by(page, "Excess")
     assert [float(text) for text in column(page, "Excess")] == sorted(map(float, column(page, "Excess")), reverse=True)
     button.click()
     assert [float(text) for text in column(page, "Excess")] == sorted(map(float, column(page, "Excess")))
     assert button.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
-    name = page.find_element(By.XPATH, "//table[@id='catalogue']//button[starts-with(., 'Name')]")
-    name.send_keys(Keys.ENTER)
+    sort_by(page, "Name")
     assert column(page, "Name") == sorted(column(page, "Name"))
 
 
@@ -126,8 +131,7 @@ def test_what_has_no_end_sorts_before_all_numbers_and_what_is_missing_last(brows
     page.write_text(text[:start] + json.dumps(data) + text[end:], encoding="utf-8")
     browser.get(page.as_uri())
     wait(browser, "return document.documentElement.dataset.drawn")
-    button = browser.find_element(By.XPATH, "//table[@id='catalogue']//button[starts-with(., '√TS')]")
-    scroll_to(browser, button).click()
+    button = sort_by(browser, "√TS")
     first, *others = column(browser, "√TS")
     assert first == "∞"
     assert [float(text) for text in others] == sorted(map(float, others), reverse=True)
@@ -168,8 +172,7 @@ def test_a_row_moves_the_maps_to_its_source(page, how):
     x, y = page.execute_script(
         "const d = JSON.parse(document.getElementById('data').textContent); return [d.x[7], d.y[7]]"
     )
-    assert middle(page) == pytest.approx(x)
-    assert middle(page, "y") == pytest.approx(y)
+    assert (extent(page)[0], extent(page, "y")[0]) == pytest.approx((x, y))
     assert model(page, "close-x", "start") < x < model(page, "close-x", "end")
     assert model(page, "sources", "selected.indices") == [7]
     wait(page, "return Bokeh.documents[0].get_model_by_name('marked').indices.includes(7)")
@@ -188,15 +191,14 @@ def test_buttons_move_the_maps(page):
     def press(what):
         scroll_to(page, page.find_element(By.CSS_SELECTOR, f"[data-move={what}]")).click()
 
-    width = model(page, "x-range", "end") - model(page, "x-range", "start")
+    before, width = extent(page)
     press("in")
-    assert model(page, "x-range", "end") - model(page, "x-range", "start") == pytest.approx(width / 2)
-    before = middle(page)
+    assert extent(page) == pytest.approx((before, width / 2))
     press("right")
-    assert middle(page) > before
+    assert extent(page)[0] > before
     press("up")
     press("whole")
-    assert middle(page) == pytest.approx(199.5)
+    assert extent(page)[0] == pytest.approx(199.5)
 
 
 def test_colours_scales_and_tiles_can_be_chosen(page):
@@ -237,23 +239,18 @@ def test_a_telephone_shows_all_of_it(page):
 
 def printed(page, tmp_path):
     content = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})["data"])
-    pdf = tmp_path / "report.pdf"
-    pdf.write_bytes(content)
+    (pdf := tmp_path / "report.pdf").write_bytes(content)
     return subprocess.run(["pdftotext", pdf, "-"], check=True, capture_output=True, text=True).stdout
 
 
 def test_it_is_printed_with_its_figures_and_its_table(page, tmp_path):
     total = page.find_element(By.ID, "count").text
     assert not page.find_element(By.ID, "in-print").is_displayed()
-    text = printed(page, tmp_path)
-    pictures = page.execute_script("return document.querySelectorAll('img.printed[alt]').length")
-    assert pictures == 10
-    assert f"50 of {total}" in text
-    assert "filter:" not in text
-    assert "Largest seam error" in text
-    assert "The tiles did no harm" in text
-    assert column(page, "Name")[49] in text
-    assert "Zoom" not in text
+    printed_text = printed(page, tmp_path)
+    assert page.execute_script("return document.querySelectorAll('img.printed[alt]').length") == 10
+    expected = (f"50 of {total}", "Largest seam error", "The tiles did no harm", column(page, "Name")[49])
+    assert [text for text in expected if text not in printed_text] == []
+    assert [text for text in ("filter:", "Zoom") if text in printed_text] == []
 
 
 def test_a_print_names_the_filter_and_leaves_the_readers_page(page, tmp_path):

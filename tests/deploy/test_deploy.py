@@ -18,18 +18,13 @@ from astropy.table import Table
 from dask.utils import parse_bytes
 from distributed.cli import dask_scheduler, dask_worker
 
-from cwt_dask.cli.commands import run
+from cwt_dask.cli.commands import cli
 from cwt_dask.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 # The oldest that is still looked after, about, and the newest that the package knows.
 VERSIONS = ("1.31", kubernetes_validate.latest_version())
-
-
-def manifests():
-    texts = [path.read_text(encoding="utf-8") for path in sorted(KUBERNETES.glob("*.yaml"))]
-    return [document for text in texts for document in yaml.safe_load_all(text)]
 
 
 def pods(document):
@@ -42,29 +37,20 @@ def pods(document):
     return []
 
 
-MANIFESTS = manifests()
+TEXTS = [path.read_text(encoding="utf-8") for path in sorted(KUBERNETES.glob("*.yaml"))]
+MANIFESTS = [document for text in TEXTS for document in yaml.safe_load_all(text)]
 CORE = [document for document in MANIFESTS if "dask.org" not in document["apiVersion"]]
 PODS = [pod for document in MANIFESTS for pod in pods(document)]
 # On a volume, and in buckets.
 IN_BUCKETS, ON_VOLUME = JOBS = [document for document in MANIFESTS if document["kind"] == "DaskJob"]
 
 
-def test_there_is_what_a_run_needs():
-    kinds = sorted(document["kind"] for document in MANIFESTS)
-    assert kinds == ["CronJob", "DaskJob", "DaskJob", "NetworkPolicy", "PersistentVolumeClaim"]
-
-
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("document", CORE, ids=lambda document: document["kind"])
-def test_manifests_are_what_kubernetes_publishes(document, version):
-    kubernetes_validate.validate(document, version, strict=True)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
-def test_pods_are_what_kubernetes_publishes(pod, version):
-    whole = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": pod}
-    kubernetes_validate.validate(whole, version, strict=True)
+def test_manifests_and_their_pods_are_what_kubernetes_publishes(version):
+    pods = [{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "any"}, "spec": pod} for pod in PODS]
+    assert {document["kind"] for document in CORE} == {"CronJob", "NetworkPolicy", "PersistentVolumeClaim"}
+    for document in CORE + pods:
+        kubernetes_validate.validate(document, version, strict=True)
 
 
 def test_runs_are_what_the_operator_defines():
@@ -101,9 +87,8 @@ def test_everything_speaks_tls_by_the_same_secret(job):
         variables = {variable["name"]: variable["value"] for variable in container["env"]}
         assert variables["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] == "true"
         named = {name.rpartition("TLS__")[2] for name in variables if "__TLS__" in name}
-        assert named == {"CA_FILE"} | {
-            f"{role}__{part}" for role in ("CLIENT", "SCHEDULER", "WORKER") for part in ("CERT", "KEY")
-        }
+        roles = ("CLIENT", "SCHEDULER", "WORKER")
+        assert named == {"CA_FILE"} | {f"{role}__{part}" for role in roles for part in ("CERT", "KEY")}
         assert any(mount["mountPath"] == "/tls" for mount in container["volumeMounts"])
     driver, scheduler, worker = (container["args"] for container in containers(job))
     assert "--scheduler=tls://cwt-dask-scheduler:8786" in driver
@@ -127,24 +112,20 @@ def test_but_for_where_its_files_are_a_run_in_buckets_is_the_same():
 
 
 @pytest.mark.parametrize("job", JOBS)
-@pytest.mark.parametrize(
-    ("number", "words", "command"),
-    [(0, 2, run), (1, 2, dask_scheduler.main), (2, 2, dask_worker.main)],
-)
-def test_commands_have_the_options_that_they_are_given(number, words, command, job):
-    known = {option for parameter in command.params for option in parameter.opts}
-    given = {word.partition("=")[0] for word in containers(job)[number]["args"][words:] if word.startswith("--")}
-    assert given <= known
+def test_commands_have_the_options_that_they_are_given(job):
+    for container, command in zip(
+        containers(job), (cli.commands["run"], dask_scheduler.main, dask_worker.main), strict=True
+    ):
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word.partition("=")[0] for word in container["args"][2:] if word.startswith("--")} <= known
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_workers_have_the_memory_that_the_planner_aims_at(job):
     worker = containers(job)[2]
     (limit,) = [word.partition("=")[2] for word in worker["args"] if word.startswith("--memory-limit")]
-    assert parse_bytes(limit) == Settings().memory_target
-    for kind in ("requests", "limits"):
-        pod = parse_bytes(f"{worker['resources'][kind]['memory']}B")
-        assert pod >= 1.2 * Settings().memory_target
+    of_pod = [parse_bytes(f"{worker['resources'][kind]['memory']}B") for kind in ("requests", "limits")]
+    assert parse_bytes(limit) == Settings().memory_target <= min(of_pod) / 1.2
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("deploy/**/*.sh")) + sorted(ROOT.glob("workflows/**/*.sh")), ids=str)
@@ -157,10 +138,8 @@ def test_scripts_are_bash_and_end_at_the_first_error(path):
 @pytest.mark.parametrize("name", ["Containerfile", "cwt_dask.def"])
 def test_images_are_made_of_what_is_there(name):
     text = (ROOT / "deploy" / "container" / name).read_text(encoding="utf-8")
-    copied = re.findall(r"^COPY (.*) \./", text, re.MULTILINE) + re.findall(
-        r"^    (\S+) /opt/cwt_dask/", text, re.MULTILINE
-    )
-    names = {word for line in copied for word in line.split()}
+    copied = re.findall(r"^(?:COPY (.*) \./|    (\S+) /opt/cwt_dask/)", text, re.MULTILINE)
+    names = {word for pair in copied for line in pair for word in line.split()}
     assert {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "cwt_dask", "workflows"} <= names
     assert all((ROOT / word).exists() for word in names)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]

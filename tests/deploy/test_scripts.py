@@ -20,15 +20,9 @@ def script(tmp_path):
             path = tmp_path / "bin" / command.replace("_", "-")
             path.write_text(f"#!/bin/sh\n{does}\n")
             path.chmod(0o755)
-        done = subprocess.run(
-            ["/bin/bash", ROOT / name, *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"} | (environment or {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        env = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"} | (environment or {})
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(["/bin/bash", ROOT / name, *arguments], cwd=tmp_path, env=env, check=False, **both)
         return done.returncode, done.stdout
 
     return run
@@ -49,11 +43,8 @@ def field(script, tmp_path):
     return run
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["a.fits run-a\nb.fits run-b\n", "a.fits run-a\nb.fits run-b", "\na.fits run-a\n \t\n\nb.fits run-b\n\n"],
-    ids=["plain", "without the end of the last line", "with blank lines"],
-)
+# Without the end of the last line, and with blank lines.
+@pytest.mark.parametrize("content", ["a.fits run-a\nb.fits run-b", "\na.fits run-a\n \t\n\nb.fits run-b\n\n"])
 def test_each_line_that_is_not_blank_is_a_field(field, content):
     for number, name in (("1", "a"), ("2", "b")):
         status, printed = field(content, number)
@@ -70,25 +61,19 @@ def test_a_field_that_is_not_there_is_named(field, content):
 # --- many fields by Snakemake -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("content", "is_right"),
-    [
-        ("field\tsurvey\na\ta.fits\n", True),
-        ("field,survey\na,a.fits\n", False),
-        ("field\tsurvey\na\n", False),
-        ("field\tsurvey\n", False),
-    ],
-)
-def test_fields_that_are_not_separated_by_tabs_are_named(tmp_path, monkeypatch, content, is_right):
+RIGHT = "field\tsurvey\na\ta.fits\n"
+
+
+@pytest.mark.parametrize("content", [RIGHT, "field,survey\na,a.fits\n", "field\tsurvey\na\n", "field\tsurvey\n"])
+def test_fields_that_are_not_separated_by_tabs_are_named(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fields.tsv").write_text(content)
     head = (ROOT / "workflows" / "hpc" / "Snakefile").read_text(encoding="utf-8").partition("\nrule all:")[0]
     names = {}
-    with (
-        nullcontext() if is_right else pytest.raises(SystemExit, match="must have columns field and survey, separated")
-    ):
+    refused = pytest.raises(SystemExit, match="must have columns field and survey, separated")
+    with nullcontext() if content == RIGHT else refused:
         exec(compile(head, "Snakefile", "exec"), names)  # noqa: S102 - what Snakemake does with it
-    assert not is_right or names["FIELDS"] == {"a": "a.fits"}
+    assert content != RIGHT or names["FIELDS"] == {"a": "a.fits"}
 
 
 # --- a night of a scheduled pipeline ----------------------------------------------------------------------------------
@@ -122,9 +107,7 @@ def test_a_survey_that_was_replaced_is_not_taken_for_the_one_that_was_ingested(s
     os.utime(survey, (10**9, 10**9))
     status, printed = start()
     assert status == 2
-    assert printed.startswith(
-        "sky.fits is not the file any more that sky/sky.fits.zarr was made of: give another WORK_DIR"
-    )
+    assert "sky.fits is not the file any more that sky/sky.fits.zarr was made of: give another WORK_DIR" in printed
     # Whoever needs the room may remove what is ingested.
     survey.unlink()
     assert start() == (0, "plan\nrun\nverify\n")

@@ -12,7 +12,6 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import CWTData, run_survey
 from cwt_dask.errors import InputError
-from cwt_dask.products import cutouts
 from cwt_dask.survey import ingest
 
 # A report takes as long as such a run.
@@ -30,9 +29,8 @@ def make_dataset(n_bins):
     counts, background = poisson_sky(SHAPE, seed=8)
     mask = np.ones(SHAPE, dtype=bool)
     mask[30:40, 50:60] = False
-    dataset.counts.data = np.stack([counts] * n_bins)
-    dataset.background.data = np.stack([background] * n_bins)
-    dataset.mask_safe.data = np.stack([mask] * n_bins)
+    for each, plane in ((dataset.counts, counts), (dataset.background, background), (dataset.mask_safe, mask)):
+        each.data = np.stack([plane] * n_bins)
     dataset.exposure.data += 2e10
     return dataset
 
@@ -49,9 +47,8 @@ def run(folder):
 
 def test_a_run_on_a_dataset_is_the_run_on_its_fits_file(run, folder):
     dataset = make_dataset(1)
-    file = write_survey(
-        folder / "survey.fits", dataset.counts.data[0], dataset.background.data[0], dataset.mask_safe.data[0]
-    )
+    planes = (each.data[0] for each in (dataset.counts, dataset.background, dataset.mask_safe))
+    file = write_survey(folder / "survey.fits", *planes)
     assert run_survey(file, folder / "file", **OPTIONS).certificate["digest_maps"] == run.certificate["digest_maps"]
     assert run.certificate["tiling_exact"]
     assert len(run.catalogue) > 0
@@ -72,9 +69,8 @@ def test_maps_may_come_by_name_with_exposure_interpolated_to_their_pixels(folder
 
 def test_energy_bins_are_summed_when_asked_or_by_gammapy(folder):
     dataset = make_dataset(3)
-    with pytest.raises(
-        InputError, match='HDU COUNTS of the dataset is a cube of 3 planes: choose one with band .* "sum"'
-    ):
+    message = 'HDU COUNTS of the dataset is a cube of 3 planes: choose one with band .* "sum"'
+    with pytest.raises(InputError, match=message):
         run_survey(dataset, folder / "cube", **OPTIONS)
     summed = ingest(dataset, folder / "summed.zarr", band="sum").statistics
     image = ingest(dataset.to_image(), folder / "image.zarr").statistics
@@ -119,12 +115,6 @@ def test_a_rectangle_of_a_run_is_that_of_gammapy(run):
     theirs = run.to_gammapy()["model"].cutout(center, 2 * u.deg)
     np.testing.assert_array_equal(ours["model"].data, theirs.data)
     assert ours["best_scale"].geom == theirs.geom
-
-
-def test_of_huge_maps_a_rectangle_is_needed(run, monkeypatch):
-    monkeypatch.setattr(cutouts, "SMALL_MAP_PIXELS", 1000)
-    with pytest.raises(InputError, match="70 x 90 pixels .* give a center and a smaller size"):
-        run.to_gammapy()
 
 
 def test_one_scale_and_a_history_have_axes_too(folder):

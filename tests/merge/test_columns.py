@@ -43,14 +43,11 @@ def test_the_contract_has_the_same_columns():
 
 
 def test_one_more_row_is_a_column_of_every_file_and_of_the_report(exposed_run, tmp_path, monkeypatch):
-    row = Column(
-        "excess_per_pixel",
-        "Excess over the area of the disc",
-        u.ct / u.pix,
-        decimals=3,
-        values=lambda rows: (rows["counts"] - rows["background"]) / (np.pi * rows["radius"] ** 2),
-        page=(6, "Excess per pixel", 1),
-    )
+    def values(rows):
+        return (rows["counts"] - rows["background"]) / (np.pi * rows["radius"] ** 2)
+
+    page = (6, "Excess per pixel", 1)
+    row = Column("excess_per_pixel", "Excess over the area", u.ct / u.pix, decimals=3, values=values, page=page)
     monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, row))
     run = SurveyRun.open(shutil.copytree(exposed_run.files.path, tmp_path / "run"))
     write_catalogue(run.files, build_catalogue(run.files, run.stored.plan, run.survey.statistics, run.wcs))

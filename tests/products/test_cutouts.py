@@ -1,5 +1,6 @@
 """Rectangles of a run by sky position: their pixels, and where these lie on the sky."""
 
+import shutil
 import warnings
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from skies import sky_header
 
+from cwt_dask import SurveyRun
 from cwt_dask.errors import InputError
 from cwt_dask.products import cutouts
 from cwt_dask.products.files import map_hdu
@@ -23,6 +25,14 @@ mpl.use("Agg")
 # Pixel (46, 34) of a map of 70 x 90 pixels of 0.1 deg.
 CENTER = SkyCoord(11.05, 1.15, unit="deg", frame="galactic")
 IMAGES = ("MODEL", "APPROX", "RESIDUAL", "SIGNIFICANCE", "SUPPORT", "MASK", "TRUST")
+
+
+def header_text(shape, **cards):
+    header = sky_header(shape)
+    if any(card.startswith("CD") for card in cards):
+        del header["CDELT1"], header["CDELT2"]
+    header.update(cards)
+    return "\n".join(card.image.rstrip() for card in header.cards)
 
 
 def whole(run, name):
@@ -52,51 +62,36 @@ def test_a_cutout_has_the_pixels_and_their_sky(run):
     plt.close("all")
 
 
-def test_any_frame_and_any_kind_of_size_will_do(run):
-    first = run.cutout(CENTER, "1 deg")
-    for center, size in ((CENTER.icrs, 1 * u.deg), (CENTER.fk5, ["60 arcmin", "3600 arcsec"])):
-        again = run.cutout(center, size)
-        np.testing.assert_array_equal(again["COUNTS"].data, first["COUNTS"].data)
-
-
-def test_without_a_center_it_is_that_of_the_map_and_beyond_the_map_there_is_nothing(run):
+def test_any_frame_and_any_kind_of_size_will_do_and_beyond_the_map_there_is_nothing(run):
+    first, *others = (
+        run.cutout(center, size)["COUNTS"].data
+        for center, size in ((CENTER, "1 deg"), (CENTER.icrs, 1 * u.deg), (CENTER.fk5, ["60 arcmin", "3600 arcsec"]))
+    )
+    assert all(np.array_equal(first, other) for other in others)
     assert run.cutout(None, ["2 deg", "4 deg"])["MODEL"].data.shape == (20, 40)
     np.testing.assert_array_equal(run.cutout(None, None)["MODEL"].data, run.model.compute())
     corner = run.cutout(run.wcs.pixel_to_world(0, 0), "2 deg")["MODEL"]
     np.testing.assert_array_equal(corner.data, run.model[:10, :10].compute())
 
 
-def test_only_chunks_of_the_cutout_are_read(run):
-    chunks = [path for path in run.files.maps.glob("*/c/**/1/*") if path.is_file()]
+def test_only_chunks_of_the_cutout_are_read(run, tmp_path):
+    copy = SurveyRun.open(shutil.copytree(run.files.path, tmp_path / "run"))
+    chunks = [path for path in copy.files.maps.glob("*/c/**/1/*") if path.is_file()]
     assert chunks
-    kept = {path: path.read_bytes() for path in chunks}
-    try:
-        for path in chunks:
-            path.write_bytes(b"damaged")
-        found = run.cutout(run.wcs.pixel_to_world(20, 20), "2 deg")
-        assert found["MODEL"].data.shape == (20, 20)
-    finally:
-        for path, content in kept.items():
-            path.write_bytes(content)
+    for path in chunks:
+        path.write_bytes(b"damaged")
+    assert copy.cutout(run.wcs.pixel_to_world(20, 20), "2 deg")["MODEL"].data.shape == (20, 20)
 
 
-def test_a_cutout_over_the_edge_of_a_ring_is_one_piece(ring):
-    edge = ring.wcs.pixel_to_world(0, 30)
-    cutout = read(ring.cutout(edge, ["1 deg", "40 deg"]))
-    columns = np.arange(-5, 5)
-    for name, (pixels, wcs) in cutout.items():
+@pytest.mark.parametrize(("size", "n"), [("40 deg", 10), ("500 deg", 90)])
+def test_a_cutout_over_the_edge_of_a_ring_is_one_piece_without_a_column_twice(ring, size, n):
+    columns = np.arange(-n // 2, n // 2)
+    for name, (pixels, wcs) in read(ring.cutout(ring.wcs.pixel_to_world(0, 30), ["1 deg", size])).items():
         np.testing.assert_array_equal(pixels, whole(ring, name)[..., 25:35, columns % 90])
-        sky = ring.wcs.pixel_to_world(columns % 90, np.full(10, 27))
-        assert (wcs.celestial.pixel_to_world(np.arange(10), np.full(10, 2)).separation(sky).arcsec < 1e-6).all()
+        sky = ring.wcs.pixel_to_world(columns % 90, np.full(n, 27))
+        assert (wcs.celestial.pixel_to_world(np.arange(n), np.full(n, 2)).separation(sky).arcsec < 1e-6).all()
         # Positions come back as the pixels of the cutout.
-        np.testing.assert_allclose(wcs.celestial.world_to_pixel(sky)[0], np.arange(10), atol=1e-6)
-
-
-def test_no_column_of_a_ring_is_there_twice(ring):
-    edge = ring.wcs.pixel_to_world(0, 30)
-    pixels, wcs = read(ring.cutout(edge, ["1 deg", "500 deg"]))["COUNTS"]
-    np.testing.assert_array_equal(pixels, np.roll(whole(ring, "COUNTS"), 45, axis=1)[25:35])
-    assert np.isfinite(wcs.pixel_to_world(np.arange(90), np.zeros(90)).l.deg).all()
+        np.testing.assert_allclose(wcs.celestial.world_to_pixel(sky)[0], np.arange(n), atol=1e-6)
 
 
 def test_a_cutout_is_a_survey_itself_and_a_file(run, tmp_path):
@@ -129,9 +124,7 @@ def test_what_is_no_rectangle_of_the_map_is_refused(run, center, size, message):
 
 
 def test_a_center_nowhere_on_the_projection_is_refused():
-    header = sky_header((20, 20))
-    header["CTYPE1"], header["CTYPE2"] = "GLON-TAN", "GLAT-TAN"
-    text = "\n".join(card.image.rstrip() for card in header.cards)
+    text = header_text((20, 20), CTYPE1="GLON-TAN", CTYPE2="GLAT-TAN")
     with pytest.raises(InputError, match="has no pixel in the map's projection: choose another center"):
         Region.of(text, (20, 20), ring=False, center=SkyCoord(190, 0, unit="deg", frame="galactic"), size="1 deg")
 
@@ -165,14 +158,10 @@ MATRICES = {
 }
 
 
-@pytest.mark.parametrize("scales", [[1.5], [1.2, 1.8], [6.0, 7.8, 10.14]])
+@pytest.mark.parametrize("scales", [[1.5], [6.0, 7.8, 10.14]])
 @pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
 def test_a_cube_has_an_axis_of_scales_whatever_the_steps_of_the_sky_are_written_as(matrix, scales):
-    header = sky_header((20, 30))
-    if any(card.startswith("CD") for card in matrix):
-        del header["CDELT1"], header["CDELT2"]
-    header.update(matrix)
-    text = "\n".join(card.image.rstrip() for card in header.cards)
+    text = header_text((20, 30), **matrix)
     hdu = map_hdu("support", np.ones((len(scales), 20, 30), dtype=bool), text, scales)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)  # of old spellings
@@ -186,9 +175,6 @@ def test_a_cube_has_an_axis_of_scales_whatever_the_steps_of_the_sky_are_written_
 
 
 def test_a_cube_on_distorted_sky_can_be_read():
-    header = sky_header((20, 30))
-    header.update({"CTYPE1": "GLON-TAN-SIP", "CTYPE2": "GLAT-TAN-SIP", "A_ORDER": 2, "A_2_0": 1e-4, "B_ORDER": 2})
-    header.update({"B_0_2": 1e-4})
-    text = "\n".join(card.image.rstrip() for card in header.cards)
-    hdu = map_hdu("support", np.ones((2, 20, 30), dtype=bool), text, [1.2, 1.8])
+    sip = {"CTYPE1": "GLON-TAN-SIP", "CTYPE2": "GLAT-TAN-SIP", "A_ORDER": 2, "A_2_0": 1e-4, "B_ORDER": 2, "B_0_2": 1e-4}
+    hdu = map_hdu("support", np.ones((2, 20, 30), dtype=bool), header_text((20, 30), **sip), [1.2, 1.8])
     assert WCS(hdu.header, naxis=2).sip is not None

@@ -31,14 +31,11 @@ def test_images_are_those_of_the_run(run, sky, maps):
     assert all(np.isfinite(data).all() for data, _ in maps.values() if data is not None)
 
 
-def test_images_are_those_of_the_whole_map(sky, maps):
+def test_the_smoothed_background_is_that_of_the_whole_map(sky, maps):
     counts, background, mask = sky
-    expected = oracle.analyze(
-        counts, background, n_scale=2, min_scale=1.2, step_scale=1.5, max_iter=3, mask=mask, rounding=1e-12
-    )
+    settings = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 1}
+    expected = oracle.analyze(counts, background, mask=mask, rounding=1e-12, **settings)
     np.testing.assert_allclose(maps["APPROX_BKG"][0], expected.approx_bkg, atol=1e-12 * expected.approx_bkg.max())
-    np.testing.assert_allclose(maps["MODEL"][0], expected.model, atol=1e-9 * expected.model.max())
-    np.testing.assert_array_equal(maps["SUPPORT"][0], expected.support)
 
 
 def test_large_maps_get_no_fits_unless_asked_and_small_ones_may_leave_it_out(run, ring, options, tmp_path, monkeypatch):

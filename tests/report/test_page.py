@@ -64,16 +64,13 @@ def test_the_page_can_be_read_without_seeing_it(finished):
     assert levels[0] == 1
     assert all(after - before <= 1 for before, after in pairwise(levels))
     charts = [attributes for _, attributes in page.elements if attributes.get("class") == "chart"]
-    assert len(charts) == 10
+    labels = {chart["aria-label"] for chart in charts}
+    assert len(charts) == len(labels) == 10
+    assert all(len(label.split()) > 5 for label in labels)
     # A chart holds buttons, so it is no picture.
     assert {chart["role"] for chart in charts} == {"group"}
-    assert not [attributes for _, attributes in page.elements if attributes.get("role") == "img"]
-    assert "at most the 200 strongest in view" in charts[0]["aria-label"]
-    assert all(len(chart["aria-label"].split()) > 5 for chart in charts)
-    assert len({chart["aria-label"] for chart in charts}) == 10
-    controls = [attributes for tag, attributes in page.elements if tag in ("select", "input")]
-    labels = [tag for tag, _ in page.elements if tag == "label"]
-    assert len(controls) <= len(labels)
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("select") + tags.count("input") <= tags.count("label")
 
 
 def test_names_are_text_and_of_many_sources_the_strongest_are_shown(finished, tmp_path, monkeypatch):
@@ -110,35 +107,30 @@ def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
     assert columns["assoc_name"].values[:2] == ["3FHL J1", ""]
     assert columns["assoc_sep"].values[:2] == [0.1, None]
     assert columns["note"].values[0] == 7.25
-    assert sorted({str(value) for value in columns["sqrt_ts"].values}) == ["4", "None", "∞"]
     assert columns["sqrt_ts"].values[0] == "∞"
+    assert set(columns["sqrt_ts"].values) == {4, None, "∞"}
     assert columns["flags"].values[0] == "crosses seam"
-    assert sources.n_flagged == 0
-    assert not any(sources.flagged)
+    assert not any([sources.n_flagged, *sources.flagged])
 
 
 ALL_SKY = {"CTYPE1": "GLON-AIT", "CTYPE2": "GLAT-AIT", "CDELT1": -4.0, "CDELT2": 4.0}
 MAPS = {
-    "a ring": lambda path: write_survey(path, *poisson_sky((40, 90), seed=1), ring=True),
-    "a sky with corners off it": lambda path: write_survey(path, *poisson_sky((45, 90), seed=2), **ALL_SKY),
-    "nothing to find": lambda path: write_survey(path, np.zeros((40, 60)), np.ones((40, 60))),
-    "a single row": lambda path: write_survey(path, *poisson_sky((1, 300), seed=1)),
+    "a ring": (poisson_sky((40, 90), seed=1), {"ring": True}, ["a ring: its columns close the circle"]),
+    "a sky with corners off it": (poisson_sky((45, 90), seed=2), ALL_SKY, ["off the sky"]),
+    "nothing to find": ((np.zeros((40, 60)), np.ones((40, 60))), {}, ["No source was found.", "counts are 0 on all"]),
+    "a single row": (poisson_sky((1, 300), seed=1), {}, ["The figures need a script"]),
 }
 
 
 @pytest.mark.parametrize("kind", MAPS)
 def test_every_kind_of_map_has_a_report(options, tmp_path, kind):
-    options = options | {"significance_threshold": 50.0 if kind == "nothing to find" else 3.0}
-    run = run_survey(MAPS[kind](tmp_path / "survey.fits"), tmp_path / "run", tile_size=45, **options)
+    planes, cards, expected = MAPS[kind]
+    survey = write_survey(tmp_path / "survey.fits", *planes, **cards)
+    options = options | {"significance_threshold": 3.0 if planes[0].any() else 50.0}
+    run = run_survey(survey, tmp_path / "run", tile_size=45, **options)
     write_report(run)
-    page = Parsed(page_of(run))
-    assert "The figures need a script" in page.content
-    if kind == "nothing to find":
-        assert "No source was found." in page.content
-        assert "counts are 0 on all" in page.content
-    if kind == "a ring":
-        assert "a ring: its columns close the circle" in page.content
-    if kind == "a sky with corners off it":
-        assert f"{run.certificate['off_sky_pixels']} off the sky" in page.content
-        data = data_of(page_of(run))
-        assert data["sky"]["directions"][:3] == [0, 0, 0]
+    page = page_of(run)
+    assert [text for text in expected if text not in Parsed(page).content] == []
+    if cards is ALL_SKY:
+        assert f"{run.certificate['off_sky_pixels']} off the sky" in Parsed(page).content
+        assert data_of(page)["sky"]["directions"][:3] == [0, 0, 0]

@@ -94,9 +94,7 @@ def test_an_expectation_below_zero_is_one_of_no_counts():
 
 
 def test_the_maps_stay_what_other_tools_open(finished):
-    names = map_names(open_group(finished.files.maps))
-    assert "model" in names
-    assert "counts" not in names
+    assert {"model", "counts"} & set(map_names(open_group(finished.files.maps))) == {"model"}
     assert not [check for check in verify_run(finished) if check.fault]
 
 
@@ -109,18 +107,15 @@ def cut_short(path):
     [
         ("1/model/c/0/0", cut_short),
         ("residual_pixels/c/0/0", Path.unlink),
-        ("flagged_pixels/c/0/0", cut_short),
         ("expected_pixels/zarr.json", Path.unlink),
         ("zarr.json", cut_short),
     ],
 )
 def test_reduced_maps_that_were_damaged_are_made_again(run, path, damage):
-    arrays = ("1/model", "residual_pixels", "flagged_pixels", "expected_pixels")
-    before = {name: open_group(run.files.pyramid)[name][:] for name in arrays}
+    before = (run.files.pyramid / path).read_bytes()
     damage(run.files.pyramid / path)
     write_report(run)
-    after = open_group(run.files.pyramid, whole="run")
-    assert all(np.array_equal(after[name][:], values) for name, values in before.items())
+    assert (run.files.pyramid / path).read_bytes() == before
 
 
 def test_workers_reduce_the_maps(run, client):

@@ -17,22 +17,15 @@ from cwt_dask.storage.directory import hold
 from cwt_dask.storage.ledger import read_records
 
 
-class Messages(Reporter):
-    def __init__(self):
-        self.texts = []
-
-    def message(self, text):
-        self.texts.append(text)
-
-
 @pytest.fixture
-def again(run, survey, options):
+def again(run, survey, options, monkeypatch):
     """Run it again, and give the messages."""
 
     def again(**more):
-        progress = Messages()
-        run_survey(survey, run.files.path, progress=progress, tile_size=45, **options | more)
-        return "\n".join(progress.texts)
+        texts = []
+        monkeypatch.setattr(Reporter, "message", lambda _, text: texts.append(text))
+        run_survey(survey, run.files.path, tile_size=45, **{"progress": Reporter()} | options | more)
+        return "\n".join(texts)
 
     return again
 
@@ -73,22 +66,19 @@ def test_what_is_certified_again_is_reported_again(run, again):
 
 
 @pytest.mark.usefixtures("reported")
-def test_a_run_that_was_killed_in_its_report_goes_on(run, survey, options, again):
-    class Killed(BaseException):
-        pass
-
+def test_a_run_that_was_killed_in_its_report_goes_on(run, again):
     class KilledAt(Reporter):
         def track(self, items, stage, total):  # noqa: ARG002 - as the reporter's
             for item in items:
                 yield item
                 if stage.startswith("maps reduced"):
-                    raise Killed
+                    raise KeyboardInterrupt
 
     run.files.report.unlink()
     shutil.rmtree(run.files.pyramid)
     before = starts(run)
-    with pytest.raises(Killed):
-        run_survey(survey, run.files.path, progress=KilledAt(), tile_size=45, **options)
+    with pytest.raises(KeyboardInterrupt):
+        again(progress=KilledAt())
     assert not run.files.report.exists()
     assert run.certificate["tiling_exact"]
     again()
@@ -100,11 +90,11 @@ def test_a_run_that_was_killed_in_its_report_goes_on(run, survey, options, again
 def test_no_report_leaves_it_out_and_one_that_fails_spoils_nothing(survey, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     command = ["run", str(survey), str(folder), "--workers", "0", "--fits", "no", "--max-iter", "2"]
-    assert main([*command, "--no-report"]) == 0
-    assert "report " not in capsys.readouterr().out
-    assert not (folder / "report.html").exists()
-    assert main([*command, "--no-report"]) == 0
-    assert "nothing to do" in capsys.readouterr().out
+    for expected in ("", "nothing to do"):
+        assert main([*command, "--no-report"]) == 0
+        assert expected in (out := capsys.readouterr().out)
+        assert "report " not in out
+        assert not (folder / "report.html").exists()
     with monkeypatch.context() as broken:
         broken.setattr("cwt_dask.report.page.read_sources", lambda _: 1 / 0)
         assert main(command) == 0

@@ -6,13 +6,13 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 from dask.utils import format_bytes
-from reports import Parsed, numbers_of, page_of
+from reports import Parsed, page_of
 from skies import sky_header
 
-from cwt_dask import run_survey
 from cwt_dask.report import data, sky, text
 from cwt_dask.report.pyramid import FLAGS
 from cwt_dask.report.table import name_flags, read_sources
+from cwt_dask.run import plan_survey
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.trust import Trust
 
@@ -28,24 +28,24 @@ def test_seams_count_for_both_tiles(finished):
     assert data.summarise_tiles(records, [])[0].seam_error is None
 
 
-def test_what_was_not_promised_is_not_called_harmless(survey, options, tmp_path):
-    run = run_survey(survey, tmp_path / "run", tile_size=45, margin=0, **options)
-    conclusion = text.conclude(run.stored.plan, numbers_of(run))
-    assert conclusion.kind == "open"
-    assert conclusion.sentence == "It is not shown that the tiles did no harm, and it was not promised."
-    assert any("is below the contract" in reason for reason in conclusion.reasons)
+def test_what_was_not_promised_is_not_called_harmless_and_a_broken_promise_is_called_one(survey, finished, numbers):
+    changed = replace(numbers, certificate=numbers.certificate | {"tiling_exact": False, "not_exact_because": ["so"]})
+    unpromised = plan_survey(survey, tile_size=45, margin=0, n_scale=2, min_scale=1.2, step_scale=1.5)
+    broken, open_ = (text.conclude(plan, changed) for plan in (finished.stored.plan, unpromised))
+    assert (broken.kind, open_.kind, open_.reasons) == ("bad", "open", ["so"])
+    assert broken.sentence.startswith("It was promised that the tiles do no harm")
+    assert open_.sentence == "It is not shown that the tiles did no harm, and it was not promised."
 
 
-def test_a_broken_promise_is_called_one(finished, numbers):
-    changed = replace(numbers, certificate=numbers.certificate | {"tiling_exact": False})
-    conclusion = text.conclude(finished.stored.plan, changed)
-    assert conclusion.kind == "bad"
-    assert "It was promised" in conclusion.sentence
+def whole_sky(projection, middle):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cdelt = [f"GLON-{projection}", f"GLAT-{projection}"], [-1, 1]
+    wcs.wcs.crpix = [180.5, middle]
+    return wcs
 
 
 def test_pixels_stretched_on_the_sky_are_warned_of(finished, numbers):
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.cdelt, wcs.wcs.crpix = ["GLON-CAR", "GLAT-CAR"], [-1, 1], [180.5, 90.5]
+    wcs = whole_sky("CAR", 90.5)
     stretch, share = sky.pixel_stretch(wcs, (180, 360))
     assert stretch > 50
     assert share == pytest.approx(0.5, abs=0.03)
@@ -63,8 +63,7 @@ def test_pixels_stretched_on_the_sky_are_warned_of(finished, numbers):
 
 def test_pixels_of_unlike_size_are_warned_of(finished, numbers):
     # A Mercator map to 62 deg of latitude, where its scale is 1 / cos(62 deg).
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.cdelt, wcs.wcs.crpix = ["GLON-MER", "GLAT-MER"], [-1, 1], [180.5, 80.5]
+    wcs = whole_sky("MER", 80.5)
     assert sky.pixel_stretch(wcs, (160, 360))[1] == 0
     uneven = sky.pixel_sizes(wcs, (160, 360))
     top = wcs.all_pix2world(180, 159, 0)[1]
@@ -72,31 +71,24 @@ def test_pixels_of_unlike_size_are_warned_of(finished, numbers):
     assert sky.pixel_sizes(WCS(fits.Header(sky_header((90, 130)))), (90, 130)) < 1.1
     found = text.warnings(replace(numbers, uneven=uneven), read_sources(finished))
     assert any(re.match(r"Pixels are 2\..* in one latitude as in another", warning) for warning in found)
-    wcs.wcs.ctype = ["GLON-TAN", "GLAT-TAN"]
-    assert sky.pixel_sizes(wcs, (160, 360)) == 1
+    assert sky.pixel_sizes(whole_sky("TAN", 80.5), (160, 360)) == 1
 
 
 def test_flags_are_named():
-    assert name_flags(0) == ""
-    assert name_flags(1 | 4) == "map edge, error undefined"
-    assert name_flags(2 | 1024) == "masked neighbour, 1024"
+    named = {0: "", 1 | 4: "map edge, error undefined", 2 | 1024: "masked neighbour, 1024"}
+    assert {flags: name_flags(flags) for flags in named} == named
 
 
 def test_what_charts_show_is_also_text(finished, numbers):
-    labels = {
-        attributes["id"]: attributes["aria-label"]
-        for _, attributes in Parsed(page_of(finished)).elements
-        if "id" in attributes and "aria-label" in attributes
-    }
+    page = Parsed(page_of(finished))
+    labels = {attributes.get("id"): attributes.get("aria-label") for _, attributes in page.elements}
     slowest = max(numbers.tiles, key=lambda tile: tile.record.seconds)
 
     def changed(**values):
         return replace(slowest.record, **values)
 
-    assert (
-        f"tiles: {len(numbers.tiles)}, iterations: 3; the slowest is tile {slowest.record.tile} with "
-        in labels["figure-tiles"]
-    )
+    n, tile = len(numbers.tiles), slowest.record.tile
+    assert f"tiles: {n}, iterations: 3; the slowest is tile {tile} with " in labels["figure-tiles"]
     assert f"{text.describe_residuals(numbers.residuals)}." in labels["figure-residuals"]
     assert "iterations: 2 to 3;" in text.describe_tiles([replace(slowest, record=changed(n_iter=2)), *numbers.tiles])
     (first, before), (last, after) = data.relative_changes(numbers.variances)
@@ -108,11 +100,9 @@ def test_what_charts_show_is_also_text(finished, numbers):
     )
     expected = "mean 2.5 and width 0.87 counts per pixel, of Poisson counts mean 1 and width 0"
     assert text.describe_residuals(residuals) == expected
-    assert f"{len(numbers.tiles)} of {len(numbers.tiles)} tiles, the slowest first" in Parsed(page_of(finished)).content
+    assert f"{n} of {n} tiles, the slowest first" in page.content
     rows = text.slowest_tiles([*numbers.tiles, replace(slowest, record=changed(tile=99, seconds=1e6), seam_error=None)])
-    assert len(rows) == len(numbers.tiles) + 1
-    assert rows[0][0] == "99"
-    assert rows[0][2:] == ["278 h", format_bytes(slowest.record.peak_memory), "no seam"]
-    assert rows[1][0] == f"{slowest.record.tile}"
-    assert rows[1][4] == f"{slowest.seam_error:.1e}"
+    assert len(rows) == n + 1
+    assert rows[0] == ["99", "3", "278 h", format_bytes(slowest.record.peak_memory), "no seam"]
+    assert (rows[1][0], rows[1][4]) == (f"{tile}", f"{slowest.seam_error:.1e}")
     assert len(text.slowest_tiles([slowest] * 60)) == 50
