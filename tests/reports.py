@@ -4,19 +4,12 @@ import json
 import re
 from html.parser import HTMLParser
 
-from cwt_dask.report import data
-from cwt_dask.report.pyramid import ensure_pyramid
-
 
 class Here:
     """Stages that do all tiles in this process."""
 
     def map_tiles(self, function, tiles, _):
         return {tile: function(tile) for tile in tiles}
-
-
-def numbers_of(run):
-    return data.gather(run, ensure_pyramid(run, Here()), Here())
 
 
 def page_of(run):

@@ -2,11 +2,12 @@ import shutil
 
 import numpy as np
 import pytest
-from reports import numbers_of
+from reports import Here, Parsed, page_of
 from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
-from cwt_dask.report import write_report
+from cwt_dask.report import data, write_report
+from cwt_dask.report.pyramid import ensure_pyramid
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3}
 
@@ -40,7 +41,12 @@ def finished(survey):
 
 @pytest.fixture(scope="package")
 def numbers(finished):
-    return numbers_of(finished)
+    return data.gather(finished, ensure_pyramid(finished, Here()), Here())
+
+
+@pytest.fixture(scope="package")
+def page(finished):
+    return Parsed(page_of(finished))
 
 
 @pytest.fixture

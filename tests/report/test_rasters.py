@@ -4,9 +4,8 @@ from cwt_dask.report import pyramid, rasters
 
 
 def test_bytes_stand_for_values_and_masked_pixels_for_none(finished, mask):
-    shown = {
-        raster.name: raster for raster in rasters.read_rasters(finished, pyramid.Pyramid.of(finished.stored.plan.grid))
-    }
+    found = rasters.read_rasters(finished, pyramid.Pyramid.of(finished.stored.plan.grid))
+    shown = {raster.name: raster for raster in found}
     assert list(shown) == ["counts", "model", "residual", "significance", "support"]
     for raster in shown.values():
         assert np.array_equal(raster.levels[0] == 0, ~mask)
