@@ -48,15 +48,22 @@ def two(planes):
 
 @pytest.fixture
 def write(tmp_path):
-    """Write planes to a FITS file; each one's HDU has its name in capitals, the first one is the primary."""
+    """Write planes to a FITS file; each one's HDU has its name in capitals, the first one is the primary.
 
-    def write_fits(name="survey.fits", wcs=None, primary_first=True, **planes):
+    Options of tiles compress each of them tile by tile, without loss.
+    """
+
+    def write_fits(name="survey.fits", wcs=None, primary_first=True, tiles=None, **planes):
         header = fits.Header()
         header.update(_wcs_cards() if wcs is None else wcs)
-        hdus = [] if primary_first else [fits.PrimaryHDU()]
+        hdus = [] if primary_first and tiles is None else [fits.PrimaryHDU()]
         for plane, data in planes.items():
-            kind = fits.ImageHDU if hdus else fits.PrimaryHDU
-            hdu = kind(data, header.copy())
+            if tiles is None:
+                hdu = (fits.ImageHDU if hdus else fits.PrimaryHDU)(data, header.copy())
+            else:
+                # quantize_level 0 keeps floats to the last bit, with the algorithms that can.
+                lossless = {"quantize_level": 0, "compression_type": "GZIP_1"} if data.dtype.kind == "f" else {}
+                hdu = fits.CompImageHDU(data, header.copy(), **{**tiles, **lossless})
             hdu.header["EXTNAME"] = plane.upper()
             hdus.append(hdu)
         path = tmp_path / name

@@ -34,14 +34,7 @@ HEADERS = {
     "CROTA": {"projection": "TAN", "CROTA2": 12.345678901234567},
     "old PC": {"projection": "TAN", "PC001001": 0.98, "PC001002": -0.15, "PC002001": 0.15, "PC002002": 0.98},
     "SIP": {"projection": "TAN-SIP", "frame": ICRS, **SIP},
-    "TPV": {
-        "projection": "TPV",
-        "frame": ICRS,
-        "PV1_0": 1e-5,
-        "PV1_1": 1.0012345678901234,
-        "PV2_1": 0.999,
-        "PV2_4": 1e-4,
-    },
+    "TPV": {"projection": "TPV", "frame": ICRS, "PV1_1": 1.0012345678901234, "PV2_1": 0.999, "PV2_4": 1e-4},
     "ZPN": {"projection": "ZPN", "frame": ICRS, "PV2_1": 1.0, "PV2_3": 0.044},
     "slant SIN": {"projection": "SIN", "PV2_1": 0.1, "PV2_2": -0.02},
     "CYP": {"projection": "CYP", "CRVAL2": 0.0, "PV2_1": 1.0, "PV2_2": 0.7071067811865476},
@@ -50,10 +43,7 @@ HEADERS = {
 
 
 def header_of(cards):
-    header = fits.Header()
-    header["NAXIS"], header["NAXIS1"], header["NAXIS2"] = 2, SHAPE[1], SHAPE[0]
-    header.update(cards)
-    return header
+    return fits.Header({"NAXIS": 2, "NAXIS1": SHAPE[1], "NAXIS2": SHAPE[0], **cards})
 
 
 def check_identical(one, other, x, y):
@@ -111,9 +101,7 @@ REFUSED = {
     "polynomial record": ({"DP1": "NAXES: 2"}, "has DP1"),
     "table axis": ({"CTYPE1": "GLON-TAB"}, "has CTYPE1 = GLON-TAB, .* table of coordinates"),
     "one axis of the sky": ({"CTYPE2": "ENERGY"}, "the WCS of .* cannot be used"),
-    "no sky": ({"CTYPE1": "X", "CTYPE2": "Y"}, "no celestial WCS .CTYPE1 = X, CTYPE2 = Y.*: give a map with sky"),
     "unknown sky": ({"CTYPE1": "XXLN-CAR", "CTYPE2": "XXLT-CAR"}, "the WCS of .* cannot be used .*celestial frame"),
-    "no such projection": ({"CTYPE1": "GLON-QQQ", "CTYPE2": "GLAT-QQQ"}, "the WCS of .* cannot be used"),
     "coupled to a dropped axis": (
         {"WCSAXES": 3, "CTYPE3": "ENERGY", "CRPIX3": 1.0, "CDELT3": 1.0, "CRVAL3": 1.0, "PC1_3": 0.5},
         "the WCS of .* cannot be used .*[Nn]on-zero off-diagonal",
@@ -144,28 +132,22 @@ NUMBERS = ("CRPIX2", "CRVAL1", "CDELT2", "CROTA2", "CD1_2", "CD002001", "PC1_1",
 NO_NUMBERS = ("'oops'", "'184.5'", "184.5e", "1,5", "", "T", "(1.0, 2.0)")
 
 
+BOUNDED = ("CRPIX1", "CRVAL1", "CDELT1", "CROTA2", "LONPOLE", "LATPOLE", "PV1_1", "PV1_3")
+
+
 @pytest.mark.parametrize(
-    ("keyword", "value"), [*((name, "NaN") for name in NUMBERS), *(("CRVAL1", value) for value in NO_NUMBERS)]
+    ("keyword", "value", "fault"),
+    [
+        *((name, "NaN", "not a number") for name in NUMBERS),
+        *(("CRVAL1", value, "not a number") for value in NO_NUMBERS),
+        *((name, "1e400", "not finite") for name in NUMBERS),
+        *((name, "-3000000000", "-3e+09, beyond 2e+09") for name in BOUNDED),
+    ],
 )
-def test_numbers_that_are_none_do_not_become_defaults(wcs_cards, keyword, value):
-    header = spelled(wcs_cards("TAN", ICRS), keyword, value)
-    message = rf"the WCS of COUNTS cannot be used \({keyword} is not a number\): correct its header"
+def test_what_is_no_number_does_not_become_a_default(wcs_cards, keyword, value, fault):
+    message = re.escape(f"the WCS of COUNTS cannot be used ({keyword} is {fault}): correct its header")
     with pytest.raises(SurveyError, match=message):
-        celestial_header(header, SHAPE, "COUNTS")
-
-
-@pytest.mark.parametrize("keyword", NUMBERS)
-def test_infinite_numbers_are_refused(wcs_cards, keyword):
-    with pytest.raises(SurveyError, match=rf"cannot be used \({keyword} is not finite\): correct its header"):
-        celestial_header(spelled(wcs_cards("TAN", ICRS), keyword, "1e400"), SHAPE, "COUNTS")
-
-
-@pytest.mark.parametrize("keyword", ["CRPIX1", "CRVAL1", "CDELT1", "CROTA2", "LONPOLE", "LATPOLE", "PV1_1", "PV1_3"])
-@pytest.mark.parametrize("value", ["1e300", "-3000000000"])
-def test_absurd_numbers_are_refused(wcs_cards, keyword, value):
-    message = rf"\({keyword} is {re.escape(f'{float(value):g}')}, beyond 2e\+09\): correct its header"
-    with pytest.raises(SurveyError, match=message):
-        celestial_header(spelled(wcs_cards(), keyword, value), SHAPE, "COUNTS")
+        celestial_header(spelled(wcs_cards("TAN", ICRS), keyword, value), SHAPE, "COUNTS")
 
 
 @pytest.mark.parametrize("value", ["150", "150.", "1.5D2", "1.5d+02", "1.5E2", "15.0D1 / in D", "+150 / Degrees", "510",
@@ -209,33 +191,32 @@ def pair(write, planes):
     return source
 
 
+WHOLE = {"CRPIX1": 30.5, "CDELT1": -6.0, "CDELT2": 4.5, "CRVAL1": 0.0, "CRVAL2": 0.0}
+
+
 @pytest.mark.parametrize(
-    "other",
+    ("counts", "background"),
     [
-        {"CRPIX1": 30.123456789012345 + 2e-3},
-        {"CDELT1": 1 / 30},
-        {"frame": ICRS},
-        {"projection": "ZEA"},
+        ({}, {"CRPIX1": 30.123456789012345 + 2e-3}),
+        ({}, {"CDELT1": 1 / 30}),
+        ({}, {"frame": ICRS}),
+        ({}, {"projection": "ZEA"}),
+        # One is off the sky where the other is not.
+        ({"projection": "AIT", **WHOLE}, {"projection": "CAR", **WHOLE}),
     ],
 )
-def test_maps_of_different_sky_are_refused(pair, wcs_cards, other):
+def test_maps_of_different_sky_are_refused(pair, wcs_cards, counts, background):
+    counts, background = (wcs_cards(**{"projection": "TAN", **cards}) for cards in (counts, background))
     with pytest.raises(SurveyError, match=r"BACKGROUND of .*b.fits and HDU COUNTS of .* cover different sky"):
-        scan(pair(wcs_cards("TAN"), wcs_cards(**{"projection": "TAN", **other})))
+        scan(pair(counts, background))
 
 
-@pytest.mark.parametrize("other", [{"CRPIX1": 30.123456789012345 + 5e-4}, {"CUNIT1": "degree", "CUNIT2": "degree"}])
-def test_maps_may_say_the_same_sky_differently(pair, wcs_cards, other):
-    assert scan(pair(wcs_cards("TAN"), wcs_cards("TAN", **other))).n_valid == 2400
-
-
-def test_off_the_sky_both_maps_must_be(pair, wcs_cards):
-    whole = {"CRPIX1": 30.5, "CDELT1": -6.0, "CDELT2": 4.5, "CRVAL1": 0.0, "CRVAL2": 0.0}
-    with pytest.raises(SurveyError, match="different sky"):
-        scan(pair(wcs_cards("AIT", **whole), wcs_cards("CAR", **whole)))
-
-
-def test_a_background_need_not_have_a_wcs(pair, wcs_cards):
-    assert scan(pair(wcs_cards(), {})).n_valid == 2400
+@pytest.mark.parametrize(
+    "other", [{"CRPIX1": 30.123456789012345 + 5e-4}, {"CUNIT1": "degree", "CUNIT2": "degree"}, None]
+)
+def test_maps_may_say_the_same_sky_differently_or_not_at_all(pair, wcs_cards, other):
+    background = {} if other is None else wcs_cards("TAN", **other)
+    assert scan(pair(wcs_cards("TAN"), background)).n_valid == 2400
 
 
 def make_wcs(wcs_cards, projection="CAR", **more):
@@ -243,15 +224,16 @@ def make_wcs(wcs_cards, projection="CAR", **more):
 
 
 def test_pixel_scale_is_that_of_the_centre(wcs_cards):
-    plain = {"CRPIX1": 30.5, "CRVAL1": 0.0, "CRVAL2": 0.0, "CDELT1": -0.1, "CDELT2": 0.1}
-    assert pixel_scale(make_wcs(wcs_cards, **plain), SHAPE) == 0.1
+    def scale_of(projection, **more):
+        cards = {"CRPIX1": 30.5, "CRVAL1": 0.0, "CRVAL2": 0.0, "CDELT1": -0.1, "CDELT2": 0.1, **more}
+        return pixel_scale(make_wcs(wcs_cards, projection, **cards), SHAPE)
+
+    assert scale_of("CAR") == 0.1
     # At latitude 60 a pixel of CAR is half as wide.
-    assert pixel_scale(make_wcs(wcs_cards, **{**plain, "CRPIX2": 20.5 - 600}), SHAPE) == pytest.approx(
-        0.1 / 2**0.5, 1e-5
-    )
-    assert pixel_scale(make_wcs(wcs_cards, "ZEA", **{**plain, "CRPIX2": 20.5 - 600}), SHAPE) == pytest.approx(0.1, 1e-5)
-    off_sky = {**plain, "CRPIX1": 3000.0, "CRPIX2": 3000.0, "CDELT2": 0.2}
-    assert pixel_scale(make_wcs(wcs_cards, "AIT", **off_sky), SHAPE) == pytest.approx(0.1 * 2**0.5, 1e-5)
+    assert scale_of("CAR", CRPIX2=20.5 - 600) == pytest.approx(0.1 / 2**0.5, 1e-5)
+    assert scale_of("ZEA", CRPIX2=20.5 - 600) == pytest.approx(0.1, 1e-5)
+    off_sky = {"CRPIX1": 3000.0, "CRPIX2": 3000.0, "CDELT2": 0.2}
+    assert scale_of("AIT", **off_sky) == pytest.approx(0.1 * 2**0.5, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -260,13 +242,9 @@ def test_pixel_scale_is_that_of_the_centre(wcs_cards):
         (3600, {}, True, False),
         (3601, {}, False, True),
         (3599, {}, False, False),
-        (3602, {}, False, False),
         (10800, {"CDELT1": -0.0333333}, True, False),
         (3600, {"projection": "CEA"}, True, False),
         (3600, {"projection": "MER"}, True, False),
-        (3600, {"projection": "CYP"}, True, False),
-        (3600, {"projection": "CYP", "PV2_1": 2.0}, True, False),
-        (1800, {"projection": "CYP", "PV2_2": 0.5}, True, False),
         (1801, {"projection": "CYP", "PV2_2": 0.5}, False, True),
         (3600, {"projection": "CYP", "PV2_2": 0.5}, False, False),
         (3600, {"CDELT1": 0.1}, True, False),
@@ -290,10 +268,9 @@ def test_the_circle_of_cyp_is_that_of_astropy(wcs_cards, radius):
     assert closes_circle(wcs, (10, 3600))
 
 
-@pytest.mark.parametrize(("columns", "wraps"), [(60, True), (61, False)])
-def test_statistics_know_of_circles(write, wcs_cards, columns, wraps):
-    wcs = wcs_cards(CRPIX1=(columns + 1) / 2, CDELT1=-6.0, CDELT2=4.5)
-    ones = np.ones((40, columns), np.int16)
+def test_a_repeated_column_has_a_warning(write, wcs_cards):
+    ones = np.ones((40, 61), np.int16)
+    wcs = wcs_cards(CRPIX1=31, CDELT1=-6.0, CDELT2=4.5)
     statistics = scan(SurveySource.of(write(wcs=wcs, counts=ones, background=ones)))
-    assert statistics.wraps is wraps
-    assert any("last column shows the same sky" in text for text in statistics.warnings) is not wraps
+    assert not statistics.wraps
+    assert statistics.warnings[-1].startswith("the last column shows the same sky as the first")
