@@ -101,11 +101,7 @@ def make_field(counts: SkyImage, background: SkyImage, mask: SkyImage | None) ->
                 f"{image.name} is negative or infinite in {np.count_nonzero(bad)} pixels, first {image.data[y, x]} at "
                 f"(y, x) = ({y}, {x}): correct them, or mask them"
             )
-    n_masked = valid.size - np.count_nonzero(valid)
-    if n_masked:
+    if n_masked := valid.size - np.count_nonzero(valid):
         log.warning("%d of %d pixels are masked or not a number: they take no part", n_masked, valid.size)
-    return Field(
-        counts=np.where(valid, counts.data, 0).astype(np.float64, copy=False),
-        background=np.where(valid, background.data, 0).astype(np.float64, copy=False),
-        valid=valid,
-    )
+    used = [np.where(valid, image.data, 0).astype(np.float64, copy=False) for image in (counts, background)]
+    return Field(used[0], used[1], valid)

@@ -192,10 +192,7 @@ class CWTKernels:
 
     @cached_property
     def gain(self) -> float:
-        """Largest modulus of the summed Fourier transforms of the base kernels.
-
-        It is the largest share of a source that one iteration adds to the model; from 2 on the iteration diverges.
-        """
+        """Largest modulus of the summed transforms of the base kernels: what one iteration can add of a source."""
         k = wavenumbers(self.widths, 128)
         along_y = np.concatenate([k, -k])
         summed = sum(base.transform_y(along_y) @ base.transform_x(1j * k) for base in self.base_factors)

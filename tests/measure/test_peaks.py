@@ -69,12 +69,6 @@ def pixels(found):
     return list(zip(*(axis.tolist() for axis in found), strict=True))
 
 
-@given(images_with_scales())
-def test_peaks_are_those_of_the_rule(sky):
-    image, scale = sky
-    assert pixels(find_peaks(image, scale)) == naive_peaks(image, scale)
-
-
 @given(images_with_scales(), st.tuples(st.integers(1, 8), st.integers(1, 14)), st.booleans())
 def test_cores_with_a_rim_find_each_peak_of_the_whole_once(sky, core_shape, ring):
     image, scale = sky
