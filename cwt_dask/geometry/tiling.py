@@ -273,10 +273,6 @@ class TileGrid:
         """All tiles in the order of their numbers."""
         return (self.tile(tile_id) for tile_id in range(self.n_tiles))
 
-    def owner(self, y: int, x: int) -> int:
-        """Number of the tile with pixel (y, x) in its core; on a ring of any column."""
-        return self.y.index(y) * self.x.n_tiles + self.x.index(x) % self.x.n_tiles
-
     def overlapping(self, box: Box) -> Iterator[Tile]:
         """Tiles with pixels of their core in `box`, by row and column; on a ring a tile comes once a turn, shifted."""
         seen = self.on_map(box)

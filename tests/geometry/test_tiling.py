@@ -1,5 +1,3 @@
-from itertools import product
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,17 +41,14 @@ def pixels_of(box):
 
 
 @given(st.one_of(grids, rings))
-def test_cores_partition_the_map_and_owners_know_it(planned):
+def test_cores_partition_the_map(planned):
     grid, _, _ = planned
     owner = np.full((grid.y.length, grid.x.length), -1)
     for tile in grid.tiles():
         assert (owner[tile.core.slices] == -1).all()
         owner[tile.core.slices] = tile.id
         assert grid.tile(tile.id) == grid.at(tile.row, tile.column) == tile
-    # On a ring of any column.
-    columns = range(-2 * grid.x.length, 3 * grid.x.length) if grid.ring else range(grid.x.length)
-    for y, x in product(range(grid.y.length), columns):
-        assert grid.owner(y, x) == owner[y, x % grid.x.length] >= 0
+    assert (owner >= 0).all()
 
 
 @given(grids)
@@ -162,8 +157,6 @@ def test_on_a_ring_every_tile_has_neighbours_in_the_west_and_the_east_that_adjoi
         assert ("north" in neighbours) == (tile.row < grid.y.n_tiles - 1)
         assert neighbours["west"].core.x1 == tile.core.x0
         assert neighbours["east"].core.x0 == tile.core.x1
-        assert grid.owner(tile.core.y0, tile.core.x0 - 1) == neighbours["west"].id
-        assert grid.owner(tile.core.y0, tile.core.x1) == neighbours["east"].id
 
 
 @given(rings)

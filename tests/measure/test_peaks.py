@@ -6,13 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from skies import poisson_sky, write_survey
+from skies import poisson_sky
 
-from cwt_dask import run_survey
 from cwt_dask.geometry.tiling import Box, TileGrid, on_map
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.measure.peaks import disc_sums, find_peaks
-from cwt_dask.tiles.sources import read_found
 
 # Few values: most pixels have equal neighbours, and plateaus are the rule; some are equal but for rounding.
 levels = st.sampled_from([-np.inf, 3.0, 4.0, 4.0 * (1 + 1e-13), 5.0, 5.0 * (1 - 1e-13)])
@@ -114,35 +112,3 @@ def test_disc_sums_are_those_of_brute_force_with_no_pixel_twice(core, radii, rin
         disc = np.hypot(rows - y[k], np.minimum(apart, 50 - apart) if ring else apart) <= radius[k]
         assert found[0][k] == images[0][disc].sum()
         assert found[1][k] == pytest.approx(images[1][disc].sum(), rel=1e-12)
-
-
-@pytest.fixture(scope="module")
-def small_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("peaks")
-    survey = write_survey(folder / "survey.fits", *poisson_sky((70, 90), seed=8))
-    options = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 50}
-    return run_survey(survey, folder / "run", fits="no", workers=0, **options)
-
-
-def test_measured_peaks_are_read_back_and_describe_the_maps(small_run):
-    plan, maps = small_run.stored.plan, {name: small_run.map(name).compute() for name in ("significance", "trust")}
-    best_scale, best_iteration = (small_run.map(f"best_{name}").compute() for name in ("scale", "iteration"))
-    support = small_run.support.compute().any(axis=0)
-    rows, columns = np.mgrid[:70, :90]
-    n_peaks = 0
-    for tile in plan.grid.tiles():
-        pieces, peaks = read_found(small_run.files, tile.id)
-        n_peaks += len(peaks.y)
-        assert pieces.n_pixels.sum() == support[tile.core.slices].sum()
-        for k in range(len(peaks.y)):
-            at = peaks.y[k], peaks.x[k]
-            assert support[at]
-            assert peaks.significance[k] == maps["significance"][at] > 3
-            assert peaks.flags[k] == maps["trust"][at]
-            assert peaks.iteration[k] == best_iteration[at]
-            assert peaks.exposure[k] == 0
-            assert peaks.best_scale[k] == best_scale[at]
-            disc = np.hypot(rows - at[0], columns - at[1]) <= np.sqrt(2) * plan.kernels.widths[best_scale[at]]
-            assert peaks.counts[k] == small_run.survey.counts.compute()[disc].sum()
-    whole = np.where(support, maps["significance"], -np.inf)
-    assert n_peaks == len(naive_peaks(whole, plan.kernels.scales[best_scale])) > 3

@@ -1,4 +1,3 @@
-import copy
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,6 @@ from cwt_dask.errors import RunError
 from cwt_dask.merge.certificate import certify, digest_maps, read_open_islands
 from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.seams import Seam, compare_seams
-from cwt_dask.merge.stopping import stopping_iteration
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.schema import maps_from
@@ -30,10 +28,11 @@ def evidence(small_run):
     """Everything a certificate is made from, to be changed."""
     plan = small_run.stored.plan
     seams = [seam for tile in range(4) for seam in compare_seams(small_run.files.seams, plan.grid, tile)]
+    records = read_records(small_run.files.ledger)
     return {
         "plan": plan,
         "statistics": small_run.survey.statistics,
-        "records": read_records(small_run.files.ledger),
+        "records": records,
         "seams": seams,
         "unsettled": [],
     }
@@ -48,17 +47,8 @@ def test_a_damaged_list_of_open_islands_is_named(tmp_path, content):
         read_open_islands(files)
 
 
-def test_a_record_without_a_digest_gives_no_digest_of_the_maps(evidence):
-    with_record(evidence, 0, chunk_digests={"model": "00"})
-    assert certify(**evidence)["digest_maps"] is None
-
-
-def with_settings(evidence, **settings):
-    evidence["plan"] = replace(evidence["plan"], settings=replace(evidence["plan"].settings, **settings))
-
-
-def with_record(evidence, tile, **changes):
-    evidence["records"][tile] = replace(evidence["records"][tile], **changes)
+def with_settings(plan, **settings):
+    return {"plan": replace(plan, settings=replace(plan.settings, **settings))}
 
 
 def test_a_good_run_is_certified(small_run, evidence):
@@ -73,130 +63,54 @@ def test_a_good_run_is_certified(small_run, evidence):
     assert certificate["tile_size"] == [50, 50]
     written = small_run.certificate
     assert {name: written[name] for name in certificate} == certificate
-    assert written.keys() - certificate.keys() == {
-        "digest_catalogue",
-        "digest_certificate",
-        "digest_products",
-        "finished",
-        "peak_memory",
-        "seconds",
-        "started",
-    }
+    others = {"digest_catalogue", "digest_certificate", "digest_products"}
+    assert written.keys() - certificate.keys() == others | {"finished", "peak_memory", "seconds", "started"}
 
 
-def lose_a_tile(evidence):
-    del evidence["records"][2]
+def test_every_broken_condition_alone_makes_the_tiling_inexact(evidence):
+    plan, records, seams = (evidence[name] for name in ("plan", "records", "seams"))
+    n_iter, largest = records[0].n_iter, max(records[tile].model_max for tile in (seams[3].tile, seams[3].neighbour))
+    early = {n: replace(r, n_iter=n_iter - 1, moments=r.moments[:-1]) for n, r in records.items()}
+    late = {n: replace(r, n_iter=n_iter + 1, moments=[*r.moments, r.moments[-1]]) for n, r in records.items()}
 
+    def with_seam(**changes):
+        return {"seams": [*seams[:3], seams[3]._replace(**changes), *seams[4:]]}
 
-def narrow_the_margin(evidence):
-    evidence["plan"] = replace(evidence["plan"], contract_margin=evidence["plan"].grid.margin + 1)
-
-
-def stop_one_tile_late(evidence):
-    record = evidence["records"][1]
-    with_record(evidence, 1, n_iter=record.n_iter + 1)
-
-
-def stop_all_tiles_early(evidence):
-    for tile, record in evidence["records"].items():
-        with_record(evidence, tile, n_iter=record.n_iter - 1, moments=record.moments[:-1])
-
-
-def stop_all_tiles_late(evidence):
-    for tile, record in evidence["records"].items():
-        with_record(evidence, tile, n_iter=record.n_iter + 1, moments=[*record.moments, record.moments[-1]])
-
-
-def stop_each_tile_by_itself(evidence):
-    with_settings(evidence, stopping="tile")
-    for tile in (0, 3):
-        with_record(evidence, tile, n_iter=3)
-
-
-def leave_an_island_open(evidence):
-    evidence["unsettled"].append(OpenIsland(2, 0, 5, 60, 7, 4.5))
-
-
-def differ_in_the_model(evidence):
-    seam = evidence["seams"][3]
-    largest = max(evidence["records"][tile].model_max for tile in (seam.tile, seam.neighbour))
-    evidence["seams"][3] = seam._replace(model_difference=1.01e-9 * largest)
-
-
-def differ_by_what_is_no_number(evidence):
-    evidence["seams"][3] = evidence["seams"][3]._replace(model_difference=float("nan"))
-
-
-def differ_in_the_support(evidence):
-    evidence["seams"][5] = evidence["seams"][5]._replace(support_flips=1)
-
-
-def run_fixed_to_another_iteration(evidence):
-    with_settings(evidence, stopping="fixed")
-
-
-@pytest.mark.parametrize(
-    "break_it",
-    [
-        lose_a_tile,
-        narrow_the_margin,
-        stop_one_tile_late,
-        stop_all_tiles_early,
-        stop_all_tiles_late,
-        stop_each_tile_by_itself,
-        leave_an_island_open,
-        differ_in_the_model,
-        differ_by_what_is_no_number,
-        differ_in_the_support,
-        run_fixed_to_another_iteration,
-    ],
-    ids=lambda function: function.__name__,
-)
-def test_every_broken_condition_alone_makes_the_tiling_inexact(evidence, break_it):
-    assert certify(**evidence)["not_exact_because"] == []
-    break_it(evidence)
-    certificate = certify(**evidence)
-    assert certificate["tiling_exact"] is False
-    assert len(certificate["not_exact_because"]) >= 1
+    stops, differs = "tiles did not stop where the whole map stops", "of their maximum at a seam"
+    for change, expected in (
+        ({"records": {tile: records[tile] for tile in (0, 1, 3)}}, "3 of 4 tiles are done"),
+        ({"plan": replace(plan, contract_margin=plan.grid.margin + 1)}, "pixels is below the contract's"),
+        ({"records": records | {1: late[1]}}, stops),
+        ({"records": early}, stops),
+        ({"records": late}, stops),
+        (with_settings(plan, stopping="tile") | {"records": records | {0: early[0], 3: early[3]}}, stops),
+        (with_settings(plan, stopping="fixed"), stops),
+        ({"unsettled": [OpenIsland(2, 0, 5, 60, 7, 4.5)]}, "1 islands were left open"),
+        (with_seam(model_difference=1.01e-9 * largest), differs),
+        (with_seam(model_difference=float("nan")), differs),
+        (with_seam(support_flips=1), "1 pixels of the support differ at seams"),
+    ):
+        certificate = certify(**evidence | change)
+        assert certificate["tiling_exact"] is False
+        assert any(expected in reason for reason in certificate["not_exact_because"])
+    unseen = {tile: replace(record, undefined=5, near_threshold=7) for tile, record in records.items()}
+    for change in (
+        with_seam(model_difference=0.99e-9 * largest),
+        with_settings(plan, stopping="fixed", max_iter=n_iter),
+        {"records": unseen},
+    ):
+        assert certify(**evidence | change)["not_exact_because"] == []
 
 
 def test_open_islands_are_counted_and_named(evidence):
-    leave_an_island_open(evidence)
-    certificate = certify(**evidence)
+    island = OpenIsland(2, 0, 5, 60, 7, 4.5)
+    certificate = certify(**evidence | {"unsettled": [island]})
     assert certificate["open_islands"] == 1
-    assert certificate["open_islands_named"] == [
-        {"iteration": 2, "scale": 0, "y": 5, "x": 60, "n_pixels": 7, "significance": 4.5}
-    ]
-    assert certificate["not_exact_because"] == ["1 islands were left open"]
-
-
-def differ_a_little(evidence):
-    seam = evidence["seams"][3]
-    largest = max(evidence["records"][tile].model_max for tile in (seam.tile, seam.neighbour))
-    evidence["seams"][3] = seam._replace(model_difference=0.99e-9 * largest)
-
-
-def run_fixed_to_this_iteration(evidence):
-    with_settings(evidence, stopping="fixed", max_iter=evidence["records"][0].n_iter)
-
-
-def stay_in_the_dark(evidence):
-    for tile in evidence["records"]:
-        with_record(evidence, tile, undefined=5, near_threshold=7)
-
-
-@pytest.mark.parametrize(
-    "change_it",
-    [differ_a_little, run_fixed_to_this_iteration, stay_in_the_dark],
-    ids=lambda function: function.__name__,
-)
-def test_what_is_no_condition_does_not(evidence, change_it):
-    change_it(evidence)
-    assert certify(**evidence)["tiling_exact"] is True
+    assert certificate["open_islands_named"] == [island._asdict()]
 
 
 def test_seams_of_tiles_without_a_record_do_not_count(evidence):
-    lose_a_tile(evidence)
+    del evidence["records"][2]
     evidence["seams"].append(Seam(0, 2, "north", 4, 1.0, 9))
     certificate = certify(**evidence)
     assert certificate["seam_support_flips"] == 0
@@ -206,62 +120,38 @@ def test_seams_of_tiles_without_a_record_do_not_count(evidence):
 
 
 def test_no_records_at_all_are_no_result(evidence):
-    evidence["records"].clear()
-    certificate = certify(**evidence)
-    assert certificate["coverage"] == 0
-    assert certificate["n_iter"] == 0
-    assert certificate["converged"] is False
-    assert certificate["tiling_exact"] is False
+    certificate = certify(**evidence | {"records": {}})
+    assert certificate["coverage"] == certificate["n_iter"] == 0
+    assert certificate["converged"] is certificate["tiling_exact"] is False
 
 
-def test_converged_is_unknown_under_fixed_stopping(evidence):
-    with_settings(evidence, stopping="fixed")
-    assert certify(**evidence)["converged"] is None
-
-
-def test_converged_under_global_stopping_is_the_pooled_rule(evidence):
-    assert certify(**evidence)["converged"] is True
-    with_settings(evidence, tol=1e-12, max_iter=evidence["records"][0].n_iter)
-    certificate = certify(**evidence)
-    assert stopping_iteration(evidence["records"], 1e-12) is None
-    assert certificate["converged"] is False
+def test_converged_is_by_the_rule_that_stopping_names(evidence):
+    plan, records = evidence["plan"], evidence["records"]
     # It ran out of iterations, which is no fault of the tiles.
-    assert certificate["tiling_exact"] is True
+    stopped_short = certify(**evidence | with_settings(plan, tol=1e-12, max_iter=records[0].n_iter))
+    assert (stopped_short["converged"], stopped_short["tiling_exact"]) == (False, True)
+    assert certify(**evidence | with_settings(plan, stopping="fixed"))["converged"] is None
+    by_tile = evidence | with_settings(plan, stopping="tile")
+    assert certify(**by_tile)["converged"] is False
+    all_did = {tile: replace(record, converged=True) for tile, record in records.items()}
+    assert certify(**by_tile | {"records": all_did})["converged"] is True
 
 
-def test_converged_under_tile_stopping_is_that_all_tiles_did(evidence):
-    with_settings(evidence, stopping="tile")
-    assert certify(**evidence)["converged"] is False
-    for tile in evidence["records"]:
-        with_record(evidence, tile, converged=True)
-    assert certify(**evidence)["converged"] is True
-
-
-@pytest.mark.parametrize("name", [spec.name for spec in maps_from("tile") if spec.digested])
-@pytest.mark.parametrize("tile", range(4))
-def test_the_digest_of_the_maps_covers_every_chunk(evidence, name, tile):
+def test_the_digest_of_the_maps_covers_every_chunk_in_its_place_and_nothing_else(evidence):
     records = evidence["records"]
     before = digest_maps(records)
-    digests = copy.deepcopy(records[tile].chunk_digests)
-    digests[name] = f"{int(digests[name], 16) ^ 1:064x}"
-    with_record(evidence, tile, chunk_digests=digests)
-    assert digest_maps(records) != before
 
+    def with_digests(tile, **digests):
+        return records | {tile: replace(records[tile], chunk_digests=records[tile].chunk_digests | digests)}
 
-def test_the_digest_of_the_maps_depends_on_nothing_else(evidence):
-    records = evidence["records"]
-    before = digest_maps(records)
-    for tile in records:
-        digests = records[tile].chunk_digests | {"trust": "00"}
-        with_record(evidence, tile, chunk_digests=digests, seconds=1e9, host="elsewhere")
-    assert digest_maps(dict(reversed(records.items()))) == before
-
-
-def test_the_digest_of_the_maps_tells_tiles_and_maps_apart(evidence):
-    records = evidence["records"]
-    before = digest_maps(records)
-    swapped = records | {0: records[1], 1: records[0]}
-    assert digest_maps(swapped) != before
+    for tile, record in records.items():
+        for name in (spec.name for spec in maps_from("tile") if spec.digested):
+            changed = f"{int(record.chunk_digests[name], 16) ^ 1:064x}"
+            assert digest_maps(with_digests(tile, **{name: changed})) != before
     digests = records[0].chunk_digests
-    with_record(evidence, 0, chunk_digests=digests | {"model": digests["approx"], "approx": digests["model"]})
-    assert digest_maps(records) != before
+    assert digest_maps(with_digests(0, model=digests["approx"], approx=digests["model"])) != before
+    assert digest_maps(records | {0: records[1], 1: records[0]}) != before
+    elsewhere = {n: replace(r, seconds=1e9, host="elsewhere") for n, r in with_digests(2, trust="00").items()}
+    assert digest_maps(dict(reversed(elsewhere.items()))) == before
+    # A damaged record.
+    assert digest_maps({0: replace(records[0], chunk_digests={"model": "00"})}) is None

@@ -4,7 +4,6 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from cwt_dask.cwt.state import Criteria, Detected
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.merge.certificate import read_open_islands
-from cwt_dask.merge.islands import OpenIsland, decide_islands, joined_islands, open_islands
+from cwt_dask.merge.islands import OpenIsland, decide_islands, open_islands
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.tiles.checkpoint import TileState, write_checkpoint
 from cwt_dask.tiles.decisions import open_decisions
@@ -41,12 +40,8 @@ def true_islands(ratio, *, ring):
 
 def window_of(image, tile, grid, fill):
     """What a tile's box holds of a map."""
-    box = np.full(tile.box.shape, fill, dtype=image.dtype)
-    for y in range(tile.window.y0, tile.window.y1):
-        for x in range(tile.window.x0, tile.window.x1):
-            inside = 0 <= y < grid.y.length and (grid.ring or 0 <= x < grid.x.length)
-            if inside:
-                box[y - tile.box.y0, x - tile.box.x0] = image[y, x % grid.x.length]
+    box, seen = np.full(tile.box.shape, fill, dtype=image.dtype), grid.on_map(tile.window)
+    box[seen.within(tile.box)] = image[seen.y0 : seen.y1, np.arange(seen.x0, seen.x1) % grid.x.length]
     return box
 
 
@@ -116,32 +111,16 @@ def test_every_tile_knows_what_is_decided_on_the_islands_of_the_whole_map(tmp_pa
             assert decisions.contradicted() == []
 
 
-@pytest.fixture
-def ridge(tmp_path):
-    """Three tiles in a row, a ridge through all of them that is high enough in the last only; and a spot of its own."""
+def test_a_contradicted_island_is_named_once_with_all_its_labels(tmp_path):
+    # Three tiles in a row, a ridge through all that is high enough in the last only, and a spot of its own.
     grid = TileGrid.plan((9, 36), (9, 12), 3, REACH, lambda length: length)
     ratio = np.zeros((9, 36))
     ratio[4] = 4.0
     ratio[4, 25] = 6.0
     ratio[0:2, 1:3] = 4.0
-    files = RunDir(tmp_path)
-    files.islands.mkdir()
-    store_islands(files, grid, ratio)
-    decide_islands(job_of(files, grid))
-    return files, grid
-
-
-def test_an_island_is_joined_over_all_tiles(ridge):
-    ((key, islands, peaks),) = joined_islands(job_of(*ridge))
-    assert key == (2, 0)
-    assert islands.n_pixels.tolist() == [4, 36]
-    assert peaks.tolist() == [4.0, 6.0]
-    assert islands.first.tolist() == [1, 4 * 36]
-    assert {tile: of_label.tolist() for tile, of_label in islands.of_label.items()} == {0: [0, 1], 1: [1], 2: [1]}
-
-
-def test_a_contradicted_island_is_named_once_with_all_its_labels(ridge):
-    job = job_of(*ridge)
+    job = job_of(RunDir(tmp_path), grid)
+    store_islands(job.run_dir, grid, ratio)
+    decide_islands(job)
     contradicted = [label for tile in range(3) for label in contradicted_labels(job, tile)]
     # The first tile does not see the peak, the second does.
     assert {label.tile for label in contradicted} == {0, 1}
@@ -152,8 +131,8 @@ def test_a_contradicted_island_is_named_once_with_all_its_labels(ridge):
 
 def test_open_islands_of_all_blocks_are_read_back(tmp_path):
     files = RunDir(tmp_path)
-    files.islands.mkdir()
     assert read_open_islands(files) == []
+    files.islands.mkdir()
     islands = [OpenIsland(2, 0, 4, 0, 36, 6.0), OpenIsland(3, 1, 5, 1, 7, 6.5)]
     for island in islands:
         files.open_islands(island.iteration).write_text(json.dumps([island._asdict()]))

@@ -8,7 +8,7 @@ from cwt_dask.geometry.margins import STRIP_WIDTH
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.merge.seams import Seam, compare_seams, seam_model_error
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.maps import OPPOSITE, SIDES, create_maps, publish_strips
+from cwt_dask.storage.maps import SIDES, create_maps, publish_strips
 
 SCALES = (1.2, 1.8)
 N_SCALE = len(SCALES)
@@ -32,25 +32,34 @@ def window_of(tile, whole, grid=GRID):
     return SimpleNamespace(model=model, joined=joined)
 
 
-@pytest.fixture
-def seams(tmp_path, whole):
+def published(folder, whole, grid=GRID):
     """Seams of tiles that all agree."""
-    run_dir = RunDir(tmp_path)
-    create_maps(run_dir, GRID, SCALES, "")
-    for tile in GRID.tiles():
-        publish_strips(run_dir.seams, GRID, tile, window_of(tile, whole))
+    run_dir = RunDir(folder)
+    create_maps(run_dir, grid, SCALES, "")
+    for tile in grid.tiles():
+        publish_strips(run_dir.seams, grid, tile, window_of(tile, whole, grid))
     return run_dir.seams
 
 
-def all_seams(seams):
-    return [seam for tile in range(GRID.n_tiles) for seam in compare_seams(seams, GRID, tile)]
+@pytest.fixture
+def seams(tmp_path, whole):
+    return published(tmp_path, whole)
+
+
+def all_seams(seams, grid=GRID):
+    return [seam for tile in grid.tiles() for seam in compare_seams(seams, grid, tile.id)]
+
+
+def assert_agree(found, grid=GRID):
+    """Tiles differ by nothing, and every seam is seen from both sides."""
+    pairs = sorted((tile.id, other.id) for tile in grid.tiles() for other in grid.neighbours(tile).values())
+    assert sorted((seam.tile, seam.neighbour) for seam in found) == pairs
+    assert all(seam.model_difference == seam.support_flips == 0 for seam in found)
 
 
 def test_tiles_that_agree_differ_by_nothing_and_every_seam_is_seen_from_both_sides(seams):
     found = all_seams(seams)
-    pairs = {(tile.id, other.id) for tile in GRID.tiles() for other in GRID.neighbours(tile).values()}
-    assert {(seam.tile, seam.neighbour) for seam in found} == pairs
-    assert all(seam.model_difference == seam.support_flips == 0 for seam in found)
+    assert_agree(found)
     sizes = {(seam.tile, seam.neighbour): seam.n_pixels for seam in found}
     assert sizes[0, 1] == 9 * STRIP_WIDTH
     assert sizes[0, 3] == 12 * STRIP_WIDTH
@@ -69,7 +78,7 @@ def test_a_known_disagreement_is_reported_at_its_seam(seams, whose, side):
     group[f"{whose}_model"][(*at, 6)] -= 0.5
     for scale, pixel in ((0, 2), (1, 2), (1, 3)):
         group[f"{whose}_support"][(*at, scale, pixel)] ^= True
-    # What a tile holds of its own core is what its neighbour is judged by.
+    # What a tile holds of its own core is what its neighbour is compared with.
     tile, neighbour = (centre.id, other.id) if whose == "beyond" else (other.id, centre.id)
     for seam in all_seams(seams):
         faulty = (seam.tile, seam.neighbour) == (tile, neighbour)
@@ -85,23 +94,9 @@ def test_what_lies_beyond_a_strip_is_not_compared(seams):
     assert all(seam.model_difference == 0 for seam in all_seams(seams))
 
 
-def test_strips_of_neighbours_show_the_same_pixels(seams, whole):
-    group = zarr.open_group(seams, mode="r")
-    for tile in GRID.tiles():
-        for side, box in GRID.strips(tile, STRIP_WIDTH).items():
-            other = GRID.neighbours(tile)[side]
-            expected = whole[0][box.slices].ravel()
-            for name, at in (("beyond", (tile.id, side)), ("own", (other.id, OPPOSITE[side]))):
-                kept = group[f"{name}_model"][at[0], SIDES.index(at[1]), : box.area]
-                np.testing.assert_array_equal(kept, expected)
-
-
 def test_without_a_margin_nothing_is_compared(tmp_path, whole):
     grid = TileGrid.plan((23, 31), (9, 12), 0, 3, lambda length: length)
-    run_dir = RunDir(tmp_path)
-    create_maps(run_dir, grid, SCALES, "")
-    publish_strips(run_dir.seams, grid, grid.tile(4), window_of(grid.tile(4), whole, grid))
-    found = compare_seams(run_dir.seams, grid, 4)
+    found = compare_seams(published(tmp_path, whole, grid), grid, 4)
     assert [seam.n_pixels for seam in found] == [0, 0, 0, 0]
     assert seam_model_error(found, dict.fromkeys(range(9), 1.0)) is None
 
@@ -110,39 +105,23 @@ def test_differences_are_relative_to_the_larger_of_two_maxima():
     seams = [Seam(0, 1, "east", 8, 0.1, 0), Seam(1, 2, "east", 8, 0.2, 0)]
     assert seam_model_error(seams, {0: 2.0, 1: 4.0, 2: 1.0}) == pytest.approx(0.2 / 4)
     assert seam_model_error(seams, {0: 0.5, 1: 0.25, 2: 4.0}) == pytest.approx(0.1 / 0.5)
-
-
-def test_where_both_models_are_empty_only_a_difference_counts():
+    # Where both models are empty only a difference counts.
     nothing = {0: 0.0, 1: 0.0}
     assert seam_model_error([Seam(0, 1, "east", 8, 0.0, 0)], nothing) == 0.0
     assert seam_model_error([Seam(0, 1, "east", 8, 1e-3, 0)], nothing) == 1.0
 
 
-def test_no_seams_no_error():
-    assert seam_model_error([], {0: 1.0}) is None
-
-
-@pytest.mark.parametrize("core", [(9, 12), (9, 15), (23, 31), (40, 16)])
-@pytest.mark.parametrize("margin", [4, 50])
+@pytest.mark.parametrize(("core", "margin"), [((9, 12), 4), ((9, 15), 50), ((23, 31), 4), ((40, 16), 50)])
 def test_on_a_ring_seams_at_the_edge_are_compared_too(tmp_path, whole, core, margin):
     grid = TileGrid.plan((23, 31), core, margin, 3, lambda length: length, ring=True)
-    run_dir = RunDir(tmp_path)
-    create_maps(run_dir, grid, SCALES, "")
-    for tile in grid.tiles():
-        publish_strips(run_dir.seams, grid, tile, window_of(tile, whole, grid))
-
-    def compared():
-        return [seam for tile in grid.tiles() for seam in compare_seams(run_dir.seams, grid, tile.id)]
-
-    assert all(seam.model_difference == seam.support_flips == 0 for seam in compared())
-    pairs = sorted((seam.tile, seam.neighbour) for seam in compared())
-    assert pairs == sorted((tile.id, other.id) for tile in grid.tiles() for other in grid.neighbours(tile).values())
+    seams = published(tmp_path, whole, grid)
+    found = all_seams(seams, grid)
+    assert_agree(found, grid)
     # A strip has two columns where the core beyond it has as many; that of the last column of cores may not.
-    assert all(seam.n_pixels >= min(STRIP_WIDTH, 31 % core[1] or 31) for seam in compared())
+    assert all(seam.n_pixels >= min(STRIP_WIDTH, 31 % core[1] or 31) for seam in found)
 
-    # What tile 0 believes of the last column of the map, against what its owner says.
-    group, owner = zarr.open_group(run_dir.seams, mode="r+"), grid.owner(0, -1)
-    group["beyond_model"][0, SIDES.index("west"), 1] += 0.5
-    faulty = [seam for seam in compared() if seam.model_difference]
-    assert [(seam.tile, seam.neighbour) for seam in faulty] == [(0, owner)]
+    # What tile 0 holds of the last column of the map, against what the tile of that column has.
+    zarr.open_group(seams, mode="r+")["beyond_model"][0, SIDES.index("west"), 1] += 0.5
+    faulty = [seam for seam in all_seams(seams, grid) if seam.model_difference]
+    assert [(seam.tile, seam.neighbour) for seam in faulty] == [(0, grid.x.n_tiles - 1)]
     assert faulty[0].model_difference == pytest.approx(0.5)

