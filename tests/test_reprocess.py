@@ -19,30 +19,25 @@ from cwt_dask.results import SurveyRun
 
 
 @pytest.fixture(scope="module")
-def sky():
-    return first_version()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("reprocess")
-
-
-@pytest.fixture(scope="module")
-def corner(sky):
+def corner():
     """A quarter of the survey: 16 tiles."""
-    return tuple(plane[:400, :400] for plane in sky)
+    return tuple(plane[:400, :400] for plane in first_version())
 
 
 @pytest.fixture(scope="module")
-def old(corner, folder):
+def old(corner, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reprocess")
     survey = write_survey(folder / "old.fits", *corner)
     return run_survey(survey, folder / "old", stopping="fixed", **SETTINGS, **HERE)
 
 
-def test_with_an_island_threshold_all_is_computed(sky, tmp_path):
-    counts, background = (plane[:200, :300] for plane in sky)
-    survey = write_survey(tmp_path / "a.fits", counts, background)
+@pytest.fixture
+def survey(corner, tmp_path):
+    """Six tiles of it."""
+    return write_survey(tmp_path / "a.fits", *(plane[:200, :300] for plane in corner))
+
+
+def test_with_an_island_threshold_all_is_computed(survey, tmp_path):
     settings = SETTINGS | {"significance_island_threshold": 5.0}
     first = run_survey(survey, tmp_path / "a", **settings, **HERE)
     words = Words()
@@ -52,12 +47,9 @@ def test_with_an_island_threshold_all_is_computed(sky, tmp_path):
     assert "nothing can be reused" in what_would_be_reused(survey, tmp_path / "a")[0]
 
 
-def test_what_is_damaged_in_the_earlier_run_is_computed(sky, tmp_path):
-    counts, background = (plane[:200, :300] for plane in sky)
-    survey = write_survey(tmp_path / "a.fits", counts, background)
+def test_what_is_damaged_in_the_earlier_run_is_computed(survey, tmp_path):
     first = run_survey(survey, tmp_path / "a", stopping="fixed", **SETTINGS, **HERE)
-    expected = digests(first)
-    files = first.files
+    expected, files = digests(first), first.files
     chunk = next((files.maps / "approx" / "c" / "0").iterdir())
     chunk.write_bytes(chunk.read_bytes()[:-8])
     files.record(3).write_text("{")
@@ -69,11 +61,10 @@ def test_what_is_damaged_in_the_earlier_run_is_computed(sky, tmp_path):
     said = "\n".join(words.lines)
     assert "3 of 6 tiles are reused" in said
     for reason in ("its maps are not as they were recorded", "no sound record of it", "done under other settings"):
-        assert f"1 are computed, {reason}" in said or reason in said
+        assert reason in said
 
 
-def test_what_cannot_be_reprocessed_is_refused(old, corner, tmp_path):
-    survey = version(corner, tmp_path / "new.fits")
+def test_what_cannot_be_reprocessed_is_refused(old, survey, tmp_path):
     with pytest.raises(SettingsError, match="max_iter, tol: settings are those of the earlier run, leave them out"):
         reprocess(survey, old.files.path, tmp_path / "new", tol=1, max_iter=2)
     with pytest.raises(SettingsError, match="keep_history: tiles that are reused have no history"):
@@ -101,7 +92,8 @@ def test_readers_see_one_version_or_the_other(old, tmp_path):
         point_to(tmp_path / "nowhere" / "current", old)
 
 
-def test_on_the_command_line(old, corner, tmp_path, folder, capsys):
+def test_on_the_command_line(old, corner, tmp_path, capsys):
+    folder = old.files.path.parent
     survey = version(corner, tmp_path / "new.fits", (350, 350), (351, 350), (350, 351), (351, 351))
     arguments = ["reprocess", str(survey), str(old.files.path), str(tmp_path / "new"), "--workers=0", "--fits=no"]
     before = sorted(folder.iterdir())
@@ -116,15 +108,10 @@ def test_on_the_command_line(old, corner, tmp_path, folder, capsys):
     assert "15 of 16 tiles are reused" in capsys.readouterr().out
     assert (tmp_path / "current").resolve() == tmp_path / "new"
     assert main(["compare", str(old.files.path), str(tmp_path / "current")]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"^maps     differ$", said, re.MULTILINE)
-    assert re.search(r"^gained   \d+ sources?$", said, re.MULTILINE)
+    assert re.search(r"^maps     differ\n(.*\n)*gained   \d+ sources?$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_runs_are_compared_source_by_source(old, corner, tmp_path):
-    same = compare_runs(old, old)
-    assert (same.same_maps, len(same.gained), len(same.lost), same.changed, same.support_flips) == (True, 0, 0, [], 0)
-    assert set(same.differences.values()) == {0.0}
     counts = corner[0].copy()
     # A new source, and one that is gone.
     counts[148:153, 248:253] += 20
@@ -144,13 +131,12 @@ def test_runs_are_compared_source_by_source(old, corner, tmp_path):
 
 def test_of_many_sources_the_first_are_named_and_the_rest_counted(old):
     same = compare_runs(old, old)
-    assert describe(same)[0] == "maps     the same to the bit"
-    assert describe(same)[1] == "gained   0 sources"
+    assert (same.same_maps, len(same.gained), len(same.lost), same.changed, same.support_flips) == (True, 0, 0, [], 0)
+    assert set(same.differences.values()) == {0.0}
+    assert describe(same)[:2] == ["maps     the same to the bit", "gained   0 sources"]
     lines = describe(replace(same, lost=old.catalogue[:24], gained=old.catalogue[:1]))
-    assert lines[1] == "gained   1 source"
-    assert lines[3] == "lost     24 sources"
-    assert lines[24] == "         and 4 more"
-    assert lines[25] == "changed  0 sources"
+    assert (lines[1], lines[3]) == ("gained   1 source", "lost     24 sources")
+    assert lines[24:26] == ["         and 4 more", "changed  0 sources"]
 
 
 def test_maps_of_other_shapes_differ_but_for_their_sources(old, corner, tmp_path):

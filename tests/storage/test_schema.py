@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 from astropy.io import fits
 from skies import poisson_sky, write_survey
 
@@ -10,20 +9,11 @@ from cwt_dask.storage import schema
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.tiles import publish
 
-NEW = schema.MapSpec(
-    "squared",
-    "square of the model",
-    "float64",
-    unit="count2",
-    dense=True,
-    reduced="largest",
-    products=("cutout", "fits", "compare"),
-)
+PRODUCTS = ("cutout", "fits", "compare")
+NEW = schema.MapSpec("squared", "square of the model", unit="count2", dense=True, reduced="largest", products=PRODUCTS)
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """A run with one map more: its row, and the code that computes it."""
+def test_a_new_map_is_one_row_and_the_code_that_computes_it(tmp_path, monkeypatch):
     computed = publish._core_arrays
 
     def with_the_new_map(job, survey, result):
@@ -34,20 +24,17 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "_core_arrays", with_the_new_map)
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky((70, 90), seed=8))
     options = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 2, "tile_size": 40, "workers": 0}
-    return run_survey(survey, tmp_path / "run", no_report=True, **options)
-
-
-def test_a_new_map_is_one_row_and_the_code_that_computes_it(run):
+    run = run_survey(survey, tmp_path / "run", no_report=True, **options)
     squared = run.map(NEW.name).compute()
     np.testing.assert_array_equal(squared, run.model.compute() ** 2)
     stored = open_group(run.files.maps)[NEW.name]
     assert stored.metadata.dimension_names == ("y", "x")
     assert dict(stored.attrs) == {"long_name": NEW.long_name, "units": "count2"}
     assert stored.compressors == open_group(run.files.maps)["residual"].compressors
-    np.testing.assert_array_equal(run.cutout(None, None)["SQUARED"].data, squared)
-    assert run.cutout(None, None)["SQUARED"].header["BUNIT"] == "count2"
-    with fits.open(run.files.maps_fits) as hdus:
-        np.testing.assert_array_equal(hdus["SQUARED"].data, squared)
+    cut = run.cutout(None, None)["SQUARED"]
+    assert cut.header["BUNIT"] == "count2"
+    for image in (cut.data, fits.getdata(run.files.maps_fits, "SQUARED")):
+        np.testing.assert_array_equal(image, squared)
     box = run.stored.plan.grid.map_box
     assert layer_of(run, NEW.name).read_reduced(box, 100, ring=False) == squared.max()
     # Its chunks are among those that verify looks at.
