@@ -1,9 +1,19 @@
 """What a run over tiles promises: to be the whole map's result."""
 
 import numpy as np
+import oracle
+from skies import rounding_of
 
 # The contract, over the model's maximum. What is measured is far below: see the tests.
 TOLERANCE = 1e-9
+
+
+def whole_of(counts, background, mask=None, **options):
+    """What the oracle makes of the whole map."""
+    used = np.ones(counts.shape, dtype=bool) if mask is None else mask
+    return oracle.analyze(
+        counts, background, mask=mask, rounding=rounding_of(counts[used], background[used]), **options
+    )
 
 
 def assert_equals_whole(run, whole):

@@ -1,10 +1,9 @@
 """A source of 1e7 counts beside faint ones: what rounding can do, and that it does not."""
 
 import numpy as np
-import oracle
 import pytest
 from skies import poisson_sky, rounding_of, write_survey
-from whole import assert_equals_whole, assert_promised
+from whole import assert_equals_whole, assert_promised, whole_of
 
 from cwt_dask import CWTKernels, run_survey
 from cwt_dask.cwt.spectra import kernel_spectra
@@ -27,7 +26,7 @@ def sky(request):
 
 def test_supports_do_not_flip_beside_a_source_of_ten_million_counts(sky, tmp_path):
     counts, background = sky
-    whole = oracle.analyze(counts, background, rounding=rounding_of(counts, background), fixed=True, **KERNELS)
+    whole = whole_of(counts, background, fixed=True, **KERNELS)
     # Faint sources are found beside it.
     assert whole.support[..., :30].any()
     survey = write_survey(tmp_path / "survey.fits", counts, background)
@@ -69,7 +68,7 @@ def test_rounding_stays_below_its_bound_in_every_iteration(sky):
 def test_pixels_that_rounding_could_move_over_a_threshold_are_counted(tmp_path, which):
     counts, background = poisson_sky((90, 130), seed=3)
     shared = KERNELS | {"max_iter": 1}
-    first = oracle.analyze(counts, background, rounding=rounding_of(counts, background), **shared)
+    first = whole_of(counts, background, **shared)
     ratio = first.transform / first.error
     settings = {which: float(ratio[0, 40, 60:80].max()) if which == "significance_threshold" else float(ratio[1].max())}
     survey = write_survey(tmp_path / "survey.fits", counts, background)
