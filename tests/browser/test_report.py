@@ -94,9 +94,8 @@ def scroll_to(browser, element):
 
 
 def test_every_figure_is_drawn(page):
-    drawn = page.execute_script(
-        "return [...document.querySelectorAll('.chart')].map(chart => chart.getBoundingClientRect().height)"
-    )
+    heights = "[...document.querySelectorAll('.chart')].map(chart => chart.getBoundingClientRect().height)"
+    drawn = page.execute_script(f"return {heights}")
     assert len(drawn) == 10
     assert min(drawn) > 100
     # The view has no fewer pixels than the map, and pixels are square.
@@ -169,9 +168,8 @@ def test_a_row_moves_the_maps_to_its_source(page, how):
     row = scroll_to(page, rows(page)[7])
     assert row.get_attribute("tabindex") is None
     row.click() if how == "click" else row.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
-    x, y = page.execute_script(
-        "const d = JSON.parse(document.getElementById('data').textContent); return [d.x[7], d.y[7]]"
-    )
+    data = json.loads(page.find_element(By.ID, "data").get_attribute("textContent"))
+    x, y = data["x"][7], data["y"][7]
     assert (extent(page)[0], extent(page, "y")[0]) == pytest.approx((x, y))
     assert model(page, "close-x", "start") < x < model(page, "close-x", "end")
     assert model(page, "sources", "selected.indices") == [7]
@@ -243,7 +241,7 @@ def printed(page, tmp_path):
     return subprocess.run(["pdftotext", pdf, "-"], check=True, capture_output=True, text=True).stdout
 
 
-def test_it_is_printed_with_its_figures_and_its_table(page, tmp_path):
+def test_it_is_printed_with_its_figures_and_its_table_as_filtered(page, tmp_path):
     total = page.find_element(By.ID, "count").text
     assert not page.find_element(By.ID, "in-print").is_displayed()
     printed_text = printed(page, tmp_path)
@@ -252,9 +250,7 @@ def test_it_is_printed_with_its_figures_and_its_table(page, tmp_path):
     assert [text for text in expected if text not in printed_text] == []
     assert [text for text in ("filter:", "Zoom") if text in printed_text] == []
 
-
-def test_a_print_names_the_filter_and_leaves_the_readers_page(page, tmp_path):
-    total = page.find_element(By.ID, "count").text
+    # It names the filter, and leaves the reader's page.
     scroll_to(page, page.find_element(By.ID, "after")).click()
     names = column(page, "Name")
     assert f"50 of {total}" in printed(page, tmp_path)

@@ -1,5 +1,3 @@
-import warnings
-
 import numpy as np
 import oracle
 import pytest
@@ -11,8 +9,7 @@ from cwt_dask.products import files as products
 
 @pytest.fixture(scope="module")
 def maps(run):
-    with warnings.catch_warnings(), fits.open(run.files.maps_fits, memmap=False) as hdus:
-        warnings.simplefilter("error")
+    with fits.open(run.files.maps_fits, memmap=False) as hdus:
         hdus.verify("exception")
         return {hdu.name: (hdu.data, hdu.header) for hdu in hdus}
 
