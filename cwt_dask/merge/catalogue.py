@@ -94,24 +94,21 @@ def _on_map(x: NDArray[np.float64], turn: int) -> NDArray[np.float64]:
 
 def _position_error(rows: Table, wcs: WCS, pixel_scale: float, turn: int | None) -> NDArray[np.float64]:
     """68 % radius in degrees; the disc's radius where there is no centroid."""
-    along_x = rows["x_error"] * _pixel_sizes(rows, wcs, (0.5, 0.0), pixel_scale, turn)
-    along_y = rows["y_error"] * _pixel_sizes(rows, wcs, (0.0, 0.5), pixel_scale, turn)
-    error = radius_68(along_y, along_x, rows["significance"])
-    return np.asarray(np.where(np.isfinite(error), error, rows["radius"] * pixel_scale), np.float64)
 
+    def pixel_sizes(dx: float, dy: float) -> NDArray[np.float64]:
+        """Size on the sky of the pixels at the centroids; `pixel_scale` at the edge of the sky."""
+        ends = [(rows["x_centroid"] + sign * dx, rows["y_centroid"] + sign * dy) for sign in (-1, 1)]
+        if turn:
+            ends = [(_on_map(x, turn), y) for x, y in ends]
+        known = np.logical_and(*(has_position(wcs, *end) for end in ends))
+        sizes = np.full(len(rows), pixel_scale)
+        first, second = (SkyCoord(wcs.pixel_to_world(x[known], y[known])) for x, y in ends)
+        sizes[known] = first.separation(second).deg
+        return sizes
 
-def _pixel_sizes(
-    rows: Table, wcs: WCS, half: tuple[float, float], pixel_scale: float, turn: int | None
-) -> NDArray[np.float64]:
-    """Size on the sky, in degrees, of the pixels at the centroids; `pixel_scale` at the edge of the sky."""
-    ends = [(rows["x_centroid"] + sign * half[0], rows["y_centroid"] + sign * half[1]) for sign in (-1, 1)]
-    if turn:
-        ends = [(_on_map(x, turn), y) for x, y in ends]
-    known = np.logical_and(*(has_position(wcs, *end) for end in ends))
-    sizes = np.full(len(rows), pixel_scale)
-    first, second = (SkyCoord(wcs.pixel_to_world(x[known], y[known])) for x, y in ends)
-    sizes[known] = first.separation(second).deg
-    return sizes
+    errors = rows["y_error"] * pixel_sizes(0.0, 0.5), rows["x_error"] * pixel_sizes(0.5, 0.0)
+    radius = radius_68(*errors, rows["significance"])
+    return np.asarray(np.where(np.isfinite(radius), radius, rows["radius"] * pixel_scale), np.float64)
 
 
 def _blended(rows: Table, plan: Plan) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,13 +55,8 @@ def _sexagesimal(number: int, n_fields: int) -> str:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    how_often = Counter(names)
-    so_far: Counter[str] = Counter()
-    distinct = []
-    for name in names:
-        so_far[name] += 1
-        distinct.append(name + _letters(so_far[name]) if how_often[name] > 1 else name)
-    return distinct
+    how_often, so_far = Counter(names), {name: count(1) for name in names}
+    return [name + _letters(next(so_far[name])) if how_often[name] > 1 else name for name in names]
 
 
 def _letters(number: int) -> str:

@@ -123,17 +123,14 @@ _MEASURED = [field.name for field in fields(Measured)]
 def write_detections(path: Path, detections: Detections) -> str:
     """Write them to a file; its sha256."""
     with atomic_file(path) as file:
-        for name in _PIXELS:
-            np.save(file, getattr(detections, name))
-        for name in _MEASURED:
-            np.save(file, getattr(detections.measured, name))
+        for holder, names in ((detections, _PIXELS), (detections.measured, _MEASURED)):
+            for name in names:
+                np.save(file, getattr(holder, name))
     return sha256_of_file(path)
 
 
 def read_detections(path: Path) -> Detections:
     """Read what `write_detections` wrote."""
     with path.open("rb") as file:
-        pixels, measured = (
-            {name: np.load(file, allow_pickle=False) for name in names} for names in (_PIXELS, _MEASURED)
-        )
-    return Detections(**pixels, measured=Measured(**measured))
+        pixels = {name: np.load(file, allow_pickle=False) for name in _PIXELS}
+        return Detections(**pixels, measured=Measured(*(np.load(file, allow_pickle=False) for _ in _MEASURED)))
