@@ -17,9 +17,11 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 READ_TIMEOUT = 1.0
 # One layer that tries again is enough, and it must not take long.
 CONFIGURATION = {"config_kwargs": {"read_timeout": READ_TIMEOUT, "retries": {"max_attempts": 0}}}
-SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-# Of many objects that are to be removed: the answer as a whole is that all is well.
-DENIED = b"<DeleteResult><Error><Key>x</Key><Code>AccessDenied</Code></Error></DeleteResult>"
+ANSWERS = {
+    "throttled": ("503 Slow Down", b"<Error><Code>SlowDown</Code><Message>reduce your request rate</Message></Error>"),
+    # Of many objects that are to be removed: the answer as a whole is that all is well.
+    "denied": ("200 OK", b"<DeleteResult><Error><Key>x</Key><Code>AccessDenied</Code></Error></DeleteResult>"),
+}
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "nobody",
     "AWS_SECRET_ACCESS_KEY": "secret",
@@ -40,17 +42,15 @@ class Misbehaving:
     def __call__(self, environ, start_response):
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.requests[method] += 1
+        size = int(environ.get("CONTENT_LENGTH") or 0)
         match self.fault(method, path):
-            case "throttled":
-                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-                start_response("503 Slow Down", [("Content-Type", "application/xml")])
-                return [SLOW_DOWN]
-            case "denied":
-                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-                start_response("200 OK", [("Content-Type", "application/xml")])
-                return [DENIED]
+            case "throttled" | "denied" as fault:
+                environ["wsgi.input"].read(size)
+                status, answer = ANSWERS[fault]
+                start_response(status, [("Content-Type", "application/xml")])
+                return [answer]
             case "half":
-                environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0) // 2)
+                environ["wsgi.input"].read(size // 2)
                 hang_up(environ)
             case "timed out":
                 time.sleep(2 * READ_TIMEOUT)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from reporters import Messages
 from skies import write_survey
-from versions import HERE, SETTINGS, Words, first_version, version
+from versions import HERE, SETTINGS, first_version, version
 from work import digests
 
 from cwt_dask import run_survey
@@ -40,10 +41,10 @@ def survey(corner, tmp_path):
 def test_with_an_island_threshold_all_is_computed(survey, tmp_path):
     settings = SETTINGS | {"significance_island_threshold": 5.0}
     first = run_survey(survey, tmp_path / "a", **settings, **HERE)
-    words = Words()
+    words = Messages()
     again = reprocess(survey, tmp_path / "a", tmp_path / "b", progress=words, **HERE)
     assert digests(again) == digests(first)
-    assert any("nothing is reused from" in line for line in words.lines)
+    assert any("nothing is reused from" in line for line in words.texts)
     assert "nothing can be reused" in what_would_be_reused(survey, tmp_path / "a")[0]
 
 
@@ -55,10 +56,10 @@ def test_what_is_damaged_in_the_earlier_run_is_computed(survey, tmp_path):
     files.record(3).write_text("{")
     record = json.loads(files.record(4).read_text()) | {"settings_digest": "other"}
     files.record(4).write_text(json.dumps(record))
-    words = Words()
+    words = Messages()
     again = reprocess(survey, files.path, tmp_path / "b", progress=words, **HERE)
     assert digests(again) == expected
-    said = "\n".join(words.lines)
+    said = words.text
     assert "3 of 6 tiles are reused" in said
     for reason in ("its maps are not as they were recorded", "no sound record of it", "done under other settings"):
         assert reason in said

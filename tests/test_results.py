@@ -3,8 +3,8 @@ import shutil
 
 import numpy as np
 import pytest
+from reporters import Messages
 from skies import poisson_sky, sky_header, write_survey
-from versions import Words
 
 import cwt_dask
 from cwt_dask import CWTKernels, SurveyRun, run_survey
@@ -128,9 +128,9 @@ def test_python_callers_hear_nothing_unless_they_ask(survey, copy, capsys):
     copy.files.record(0).unlink()
     run_survey(survey, copy.files.path, fits="no", **OPTIONS)
     assert capsys.readouterr().out == ""
-    listener = Words()
+    listener = Messages()
     run_survey(survey, copy.files.path, progress=listener, fits="no", **OPTIONS)
-    assert listener.lines[-1].endswith("all 6 tiles were done; checked, nothing to do")
+    assert listener.texts[-1].endswith("all 6 tiles were done; checked, nothing to do")
 
 
 def test_what_is_no_map_is_not_taken_for_one(copy):

@@ -2,20 +2,10 @@
 
 from skies import poisson_sky, write_survey
 
-from cwt_dask.runtime.progress import Reporter
-
 HERE = {"workers": 0, "fits": "no"}
 # Margins of 48 pixels and more around cores of 100: a pixel near the middle of a core is in one window only.
 SETTINGS = {"n_scale": 1, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 100, "max_iter": 2}
 N_TILES = 64
-
-
-class Words(Reporter):
-    def __init__(self):
-        self.lines = []
-
-    def message(self, text):
-        self.lines.append(text)
 
 
 def first_version():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from interruptions import DiesAt, InterruptedRunError
+from reporters import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 from work import FFTS_OF_A_START, FFTS_OF_A_STEP, digests
 

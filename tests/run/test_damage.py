@@ -13,7 +13,7 @@ import tomli_w
 from fuzzing import SHAPE, as_for_users, settings
 from hypothesis import given
 from hypothesis import strategies as st
-from interruptions import DiesAt, InterruptedRunError
+from reporters import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
-from interruptions import DiesAt, InterruptedRunError
+from reporters import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 from whole import TOLERANCE, assert_equals_whole, assert_promised, whole_of
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from interruptions import DiesAt, InterruptedRunError
+from reporters import DiesAt, InterruptedRunError, Messages
 from skies import poisson_sky, write_survey
-from versions import Words
 
 from cwt_dask import CWTKernels, SurveyRun, run_survey
 from cwt_dask.cli.commands import main
@@ -47,8 +46,8 @@ def run(finished, tmp_path):
 
 
 def again(run, survey, **options):
-    words = Words()
-    return run_survey(survey, run.files.path, progress=words, **OPTIONS | options), "\n".join(words.lines)
+    words = Messages()
+    return run_survey(survey, run.files.path, progress=words, **OPTIONS | options), words.text
 
 
 def starts(run):
@@ -178,9 +177,9 @@ def test_a_survey_store_that_holds_other_data_now_is_refused(small_survey, tmp_p
 
 
 def test_workers_and_dashboard_of_a_users_cluster_are_named(store, tmp_path, client):
-    words = Words()
+    words = Messages()
     run_survey(store, tmp_path / "run", client=client, progress=words, **OPTIONS)
-    assert f"2 workers so far, dashboard at {client.dashboard_link}" in words.lines
+    assert f"2 workers so far, dashboard at {client.dashboard_link}" in words.texts
 
 
 def test_kernels_given_twice_are_refused(store, tmp_path):

@@ -1,8 +1,9 @@
 """The result of reprocessing is that of a run from scratch, for the work of what has changed."""
 
 import pytest
+from reporters import Messages
 from skies import write_survey
-from versions import HERE, N_TILES, SETTINGS, Words, first_version, version
+from versions import HERE, N_TILES, SETTINGS, first_version, version
 from work import FFTS_OF_A_START, FFTS_OF_A_STEP, digests
 
 from cwt_dask import run_survey
@@ -20,12 +21,12 @@ def test_one_changed_pixel_is_four_tiles_at_most_and_the_result_that_of_a_full_r
     old = run_survey(write_survey(tmp_path / "old.fits", *sky), tmp_path / "old", stopping="fixed", **SETTINGS, **HERE)
     ffts.clear()
     survey = version(sky, tmp_path / "new.fits", (201, 299))
-    words = Words()
+    words = Messages()
     new = reprocess(survey, old.files.path, tmp_path / "new", progress=words, **HERE)
-    (computed,) = (line for line in words.lines if "are computed" in line)
+    (computed,) = (line for line in words.texts if "are computed" in line)
     n_computed = int(computed.split()[0])
     assert 1 <= n_computed <= 4
-    assert f"{N_TILES - n_computed} of {N_TILES} tiles are reused" in words.lines
+    assert f"{N_TILES - n_computed} of {N_TILES} tiles are reused" in words.texts
     assert "the survey has changed in its window" in computed
     per_tile = 2 * (FFTS_OF_A_STEP - 2) + FFTS_OF_A_START
     assert ffts.total() == n_computed * per_tile
@@ -38,7 +39,7 @@ def test_one_changed_pixel_is_four_tiles_at_most_and_the_result_that_of_a_full_r
     expected = digests(new)
     new.files.record(5).unlink()
     reprocess(survey, old.files.path, tmp_path / "new", progress=words, **HERE)
-    assert words.lines.count("1 of 1 tiles are reused") == 1
+    assert words.texts.count("1 of 1 tiles are reused") == 1
     assert digests(new) == expected
     taken = {record.taken_from for record in read_records(new.files.ledger).values()}
     assert len(taken) == 2

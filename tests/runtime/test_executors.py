@@ -13,8 +13,8 @@ from unittest.mock import Mock
 import dask
 import distributed
 import pytest
+from reporters import Messages
 from tasks import count_calls, die_once, eat_memory, hang_once, invert, wait_but_first
-from versions import Words
 
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, MachineError, RunError
@@ -214,11 +214,11 @@ def test_all_workers_are_checked_and_one_that_hangs_ends_no_run(monkeypatch):
         run=lambda *_, **__: over.wait(),
         dashboard_link="",
     )
-    plan, progress = SimpleNamespace(worker_memory=2**30, deadline=60.0), Words()
+    plan, progress = SimpleNamespace(worker_memory=2**30, deadline=60.0), Messages()
     with open_executor(many, Options.parse({}).execution, plan, progress, Stop()):
         pass
     over.set()
-    assert progress.lines[-1] == "warning: a worker may take 0.98 kiB, and the plan asks for 1.00 GiB"
+    assert progress.texts[-1] == "warning: a worker may take 0.98 kiB, and the plan asks for 1.00 GiB"
 
 
 def test_no_profiler_looks_at_workers(client):

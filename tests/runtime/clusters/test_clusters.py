@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import dask
 import pytest
 from dask_kubernetes.operator import KubeCluster
+from reporters import Messages
 from skies import poisson_sky, write_survey
-from versions import Words
 
 from cwt_dask import run_survey
 from cwt_dask.config.execution import Cluster
@@ -257,9 +257,9 @@ def warnings_of(monkeypatch, tmp_path):
     def prepare(variables=(), **options):
         for name, value in dict(variables).items():
             monkeypatch.setenv(name, value)
-        progress = Words()
+        progress = Messages()
         prepare_cluster(execution(**options), tmp_path / "run", progress)
-        return progress.lines
+        return progress.texts
 
     return prepare
 

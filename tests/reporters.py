@@ -1,6 +1,18 @@
-"""Runs that die where a test wants it."""
+"""Reporters that keep the messages of a run, or let it die where a test wants it."""
 
 from cwt_dask.runtime.progress import Reporter
+
+
+class Messages(Reporter):
+    def __init__(self):
+        self.texts = []
+
+    def message(self, text):
+        self.texts.append(text)
+
+    @property
+    def text(self):
+        return "\n".join(self.texts)
 
 
 class InterruptedRunError(Exception):
