@@ -20,7 +20,7 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.run import execute
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.ledger import read_run_id
-from cwt_dask.storage.paths import as_path, backend_of
+from cwt_dask.storage.paths import as_path, backend_of, on_disk
 from cwt_dask.survey import SurveySource, as_file, ingest, is_store
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def what_would_be_reused(survey: str | PathLike[str], old_run: str | PathLike[st
     """
     earlier, parsed = _prepare(old_run, options)
     # A disk that holds the earlier run has room for its survey.
-    near = backend_of(earlier.files.path).on_disk(earlier.files.path.parent)
+    near = on_disk(earlier.files.path.parent)
     with TemporaryDirectory(prefix=".cwt-dask-", dir=near) as scratch:
         path = as_path(survey)
         if not is_store(path):

@@ -26,11 +26,6 @@ _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
-def on_disk(path: Path) -> Path | None:
-    """The path itself."""
-    return path
-
-
 def exists(path: Path) -> bool:
     """Whether something has that name; not so, too, where nothing can: `Path.exists` raises where it is too long."""
     with suppress(OSError, ValueError):
@@ -49,18 +44,12 @@ def version_of(path: Path) -> Any:
 @contextmanager
 def atomic_file(path: Path, *, cached: bool) -> Iterator[BinaryIO]:
     """A file to write that appears when it is whole, and on the disk."""
-    temporary = _draft_of(path)
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            if not cached and hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with drafted_file(path) as draft, draft.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        if not cached and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager
@@ -70,10 +59,11 @@ def drafted_file(path: Path) -> Iterator[Path]:
     try:
         yield draft
         draft.replace(path)
-    finally:
-        # A name that cannot be has no file either; what is wrong with it was raised above.
+    except BaseException:
+        # A name that cannot be has no file either; what is wrong with it is raised below.
         with suppress(OSError):
             draft.unlink(missing_ok=True)
+        raise
 
 
 def replace(path: Path, content: bytes, *_seen: object) -> None:

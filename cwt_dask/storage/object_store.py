@@ -32,11 +32,6 @@ STALE_SECONDS = 600.0
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict"}
 
 
-def on_disk(_path: Path, /) -> Path | None:
-    """None."""
-    return None
-
-
 def exists(path: Path) -> bool:
     """Whether there is such an object, or one below."""
     return path.exists()

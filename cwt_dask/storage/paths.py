@@ -49,9 +49,6 @@ class Backend(Protocol):
 
     keeps_old: bool  # Whether a run that is replaced stays until the new one is whole.
 
-    def on_disk(self, path: Path, /) -> Path | None:
-        """A path if it is on a disk, where temporary files may lie near it."""
-
     def exists(self, path: Path, /) -> bool:
         """Whether something has that name."""
 
@@ -68,7 +65,7 @@ class Backend(Protocol):
         """A file on disk to be written to by name, that appears at `path` when it is whole."""
 
     def replace(self, path: Path, content: bytes, seen: Any, /) -> None:
-        """Write a file if it is still as it was seen.
+        """Write a file if it is still as it was seen; FileExistsError if another process has written it meanwhile.
 
         Parameters
         ----------
@@ -78,11 +75,6 @@ class Backend(Protocol):
             What is to be in it.
         seen : object
             What `version_of` gave.
-
-        Raises
-        ------
-        FileExistsError
-            If another process has written it meanwhile.
         """
 
     def remove_tree(self, path: Path, /) -> None:
@@ -108,6 +100,8 @@ class Backend(Protocol):
     ) -> AbstractContextManager[RunDir]:
         """A new run, whole or not at all: where to make it, until it appears at the end of the block.
 
+        Raises InputError if another process holds the run, or it cannot be made there.
+
         Parameters
         ----------
         files : RunDir
@@ -118,11 +112,6 @@ class Backend(Protocol):
             As of `hold`.
         overwrite : bool
             Whether a run that is there is replaced.
-
-        Raises
-        ------
-        InputError
-            If another process holds the run, or it cannot be made there.
         """
 
     def remove_leftovers(self, path: Path, /) -> None:
@@ -143,6 +132,11 @@ def is_object(path: Path) -> bool:
 def backend_of(path: Path) -> Backend:
     """The back end that a path is of."""
     return object_store if is_object(path) else directory
+
+
+def on_disk(path: Path) -> Path | None:
+    """A path if it is on a disk, where temporary files may lie near it."""
+    return None if is_object(path) else path
 
 
 def exists(path: Path) -> bool:

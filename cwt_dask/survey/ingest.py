@@ -10,7 +10,7 @@ from astropy.units import Unit
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
-from cwt_dask.storage.paths import as_path, backend_of, exists
+from cwt_dask.storage.paths import as_path, backend_of, exists, on_disk
 from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.statistics import Census, SurveyStatistics
@@ -71,13 +71,12 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
     out = as_path(out)
     if exists(out):
         raise SurveyError(f"{out} exists: remove it or choose another name")
-    backend = backend_of(out)
-    if (parent := backend.on_disk(out.parent)) and not parent.is_dir():
+    if (parent := on_disk(out.parent)) and not parent.is_dir():
         raise SurveyError(f"{parent} is not a directory: create it first")
     with ExitStack() as stack:
         survey = stack.enter_context(OpenSurvey.open(source))
         try:
-            new = stack.enter_context(backend.new_directory(out))
+            new = stack.enter_context(backend_of(out).new_directory(out))
         except OSError as error:
             raise SurveyError(f"{out} cannot be written ({error.strerror or error}): choose another place") from error
         writer = StoreWriter(new, survey.shape, survey.dtypes, stack)

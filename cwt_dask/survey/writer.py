@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from cwt_dask.cwt.stopping import Moments
-from cwt_dask.storage.paths import backend_of
+from cwt_dask.storage.paths import on_disk
 from cwt_dask.storage.zarr_io import create_group, flushing_behind
 from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
@@ -53,8 +53,7 @@ class StoreWriter:
             for name, dtype in dtypes.items()
         }
         self._moments: list[list[tuple[float, ...]]] = []
-        on_disk = backend_of(path).on_disk(path)
-        files = {name: stack.enter_context(tempfile.TemporaryFile(dir=on_disk)) for name in dtypes}  # noqa: SIM115
+        files = {name: stack.enter_context(tempfile.TemporaryFile(dir=on_disk(path))) for name in dtypes}  # noqa: SIM115
         self._spools = {name: _Spool(files[name], shape[1], dtype) for name, dtype in dtypes.items()}
 
     def add(self, strip: Strip) -> None:

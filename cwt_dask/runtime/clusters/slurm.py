@@ -28,7 +28,7 @@ from cwt_dask.runtime.clusters.srun import is_step, prepare_task
 from cwt_dask.runtime.clusters.tls import kept_in, security
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
-from cwt_dask.storage.paths import backend_of
+from cwt_dask.storage.paths import on_disk
 
 # Workers end before their walltime, at different times, so that some are always there.
 LIFETIME, STAGGER = 0.85, 0.1
@@ -58,7 +58,7 @@ def prepare_slurm(execution: Execution, run_dir: Path, progress: Reporter, stop:
         If dask-jobqueue refuses its options, or the largest number of workers is not given.
     """
     jobqueue = load("dask_jobqueue.slurm", "slurm")
-    shared = backend_of(run_dir).on_disk(run_dir.resolve().parent) or Path.cwd()
+    shared = on_disk(run_dir.resolve().parent) or Path.cwd()
     if is_step():
         return prepare_task(execution, shared)
     if not execution.workers:
