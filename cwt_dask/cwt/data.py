@@ -111,9 +111,24 @@ class CWTData(InfoTables):
 
     def reset(self) -> None:
         """Forget what was computed."""
-        self.state = State.start(self.n_scale, self.field.counts.shape, with_cubes=True)
-        self.background_approx = np.zeros(self.field.counts.shape)
-        self.converged = False
+        shape = self.field.counts.shape
+        self.update(State.start(self.n_scale, shape, with_cubes=True), np.zeros(shape), converged=False)
+
+    def update(self, state: State, background_approx: NDArray[np.float64], *, converged: bool) -> None:
+        """Keep what an iteration computed.
+
+        Parameters
+        ----------
+        state : State
+            In the shape of the counts.
+        background_approx : ndarray
+            Background convolved with the approximation kernel, float64 (y, x), counts per pixel.
+        converged : bool
+            Whether the stopping rule is met.
+        """
+        self.state = state
+        self.background_approx = background_approx
+        self.converged = converged
 
     @property
     def n_iter(self) -> int:
@@ -290,8 +305,7 @@ class CWTData(InfoTables):
                 f"no difference of {a.support.shape} and {b.support.shape} (scale, y, x): shapes and n_scale must agree"
             )
         difference = copy.copy(self)
-        difference.state = a.minus(b)
-        difference.background_approx = self.background_approx - other.background_approx
+        difference.update(a.minus(b), self.background_approx - other.background_approx, converged=self.converged)
         return difference
 
     def write(self, filename: str | PathLike[str], overwrite: bool = False) -> None:

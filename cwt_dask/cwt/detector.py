@@ -155,8 +155,8 @@ class CWT:
         while len(variances) < self.max_iter and not data.converged:
             state = step(state, workspace)
             variances.append(workspace.residual_moments(state).variance)
-            data.state, data.background_approx = _state_in_corner(state, shape), background_approx
-            data.converged = stops_at(variances, self.tol) is not None
+            stopped = stops_at(variances, self.tol) is not None
+            data.update(_state_in_corner(state, shape), background_approx, converged=stopped)
             if self.keep_history:
                 data.state = copy.deepcopy(data.state)
                 self.history.append(copy.copy(data))
