@@ -1,5 +1,6 @@
 """What the pages of the documentation take to be there, in the directory where this is started."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -27,21 +28,16 @@ if __name__ == "__main__":
         hdus.writeto("survey-v2.fits")
     for name in ("EXTNAME", "XTENSION"):
         header.remove(name, ignore_missing=True)
-    planes = [planes["COUNTS"], planes["BACKGROUND"]]
-    of_names = [hdu(plane, header, name) for plane, name in zip(planes, ("N_ON", "N_OFF"), strict=True)]
-    fits.HDUList([fits.PrimaryHDU(), *of_names]).writeto("maps.fits")
-    hdu(planes[0], header, "COUNTS", fits.PrimaryHDU).writeto("counts.fits")
-    fits.HDUList([fits.PrimaryHDU(), hdu(planes[1], header, "BKG")]).writeto("model.fits")
-    hdu(np.ones(planes[0].shape, np.uint8), header, "MASK", fits.PrimaryHDU).writeto("mask.fits")
-    cubes = [
-        hdu(np.stack([plane, plane]), header, name)
-        for plane, name in zip(planes, ("COUNTS", "BACKGROUND"), strict=True)
-    ]
+    counts, background = planes.values()
+    on, off = hdu(counts, header, "N_ON"), hdu(background, header, "N_OFF")
+    fits.HDUList([fits.PrimaryHDU(), on, off]).writeto("maps.fits")
+    hdu(counts, header, "COUNTS", fits.PrimaryHDU).writeto("counts.fits")
+    fits.HDUList([fits.PrimaryHDU(), hdu(background, header, "BKG")]).writeto("model.fits")
+    hdu(np.ones(counts.shape, np.uint8), header, "MASK", fits.PrimaryHDU).writeto("mask.fits")
+    cubes = [hdu(np.stack([plane, plane]), header, name) for name, plane in planes.items()]
     fits.HDUList([fits.PrimaryHDU(), *cubes]).writeto("cube.fits")
     truth = Table.read("truth.ecsv")
     for name in ("known.fits", "3fhl.fits"):
         truth["glon", "glat"].write(name)
     Path("settings.toml").write_text(SETTINGS)
-    run_survey(
-        "survey.fits", "run", n_scale=3, min_scale="0.12deg", step_scale=1.5, significance_threshold=5, workers=0
-    )
+    run_survey("survey.fits", "run", workers=0, **tomllib.loads(SETTINGS))
