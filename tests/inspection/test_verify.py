@@ -360,7 +360,7 @@ def test_checks_say_what_was_promised(finished, unpromised):
     assert not any(check.broken for check in checks)
 
 
-# --- judges -----------------------------------------------------------------------------------------------------------
+# --- islands decided as published -------------------------------------------------------------------------------------
 
 
 def test_islands_that_leave_the_trusted_pixels_are_judged_as_published():
