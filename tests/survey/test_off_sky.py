@@ -80,21 +80,6 @@ def test_empty_corners_need_no_warning(write, full_sky):
         assert (statistics.n_off_sky, statistics.n_masked, statistics.n_nan) == (off.sum(), off.sum(), 0)
 
 
-def test_a_pixel_is_counted_once(write, full_sky):
-    cards, planes = full_sky("AIT"), filled()
-    off = off_sky(cards)
-    mask = np.ones(SHAPE, np.uint8)
-    mask[25, 20:27] = mask[0] = 0
-    planes["background"][0] = planes["background"][1] = planes["background"][25, 25:50] = np.nan
-    planes["counts"][off] = 0
-    statistics = scan(SurveySource.of(write(wcs=cards, **planes, mask=mask)))
-    assert not off[25, 20:50].any()
-    assert off[:2].all()
-    assert statistics.n_off_sky == off.sum()
-    assert statistics.n_nan == 23
-    assert statistics.n_masked == off.sum() + 23 + 7
-
-
 @pytest.mark.parametrize("projection", ["AIT", "CAR"])
 def test_the_height_of_strips_does_not_matter(write, full_sky, monkeypatch, projection):
     mask = (np.random.default_rng(5).random(SHAPE) > 0.1).astype(np.uint8)
