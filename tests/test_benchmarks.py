@@ -88,12 +88,11 @@ def test_ffts_are_ffts(load):
 
 
 def test_map_overlap_is_a_run(load, tmp_path):
-    counts, background = poisson_sky((150, 200), seed=5)
-    survey = write_survey(tmp_path / "survey.fits", counts, background)
-    options = {"max_iter": 4, "stopping": "fixed", "tile_size": 100, "workers": 0}
-    run = run_survey(survey, tmp_path / "run", kernels=KERNELS, **options)
-    margin = contract_margin(KERNELS, 4, float(counts.max()))
-    planes = (dask.array.from_array(plane, chunks=100) for plane in (counts, background))
+    sky = poisson_sky((150, 200), seed=5)
+    options = {"kernels": KERNELS, "max_iter": 4, "stopping": "fixed", "tile_size": 100, "workers": 0}
+    run = run_survey(write_survey(tmp_path / "survey.fits", *sky), tmp_path / "run", **options)
+    margin = contract_margin(KERNELS, 4, float(sky[0].max()))
+    planes = (dask.array.from_array(plane, chunks=100) for plane in sky)
     model = load("map_overlap").detect(*planes, KERNELS, 3.0, 4, margin)
     assert model.npartitions == 4
     expected = run.model.compute()
@@ -112,9 +111,9 @@ def test_parts_have_their_places_on_the_page(load):
 
 def test_positions_of_injected_sources_are_measured(load):
     positions = load("positions")
-    table = positions.table(2)
-    assert table.startswith("| T/E | sources |")
-    assert len(table.splitlines()) > 4
+    heading, *rows = positions.table(2).splitlines()
+    assert heading.startswith("| T/E | sources |")
+    assert len(rows) > 3
     assert len(positions.sparse_table(3).splitlines()) == 2 + len(positions.SPARSE)
 
 

@@ -49,9 +49,7 @@ def hits(pattern, names=tuple(TEXTS)):
 
 
 def test_files_that_are_named_exist():
-    gone = [
-        (where, path) for where, path in hits(IN_FOLDER) if path not in NAMES and not path.startswith("docs/_build")
-    ]
+    gone = [hit for hit in hits(IN_FOLDER) if hit[1] not in NAMES and not hit[1].startswith("docs/_build")]
     ends = {"/".join(name.split("/")[depth:]) for name in NAMES for depth in range(name.count("/") + 1)}
     gone += [(where, path) for where, path in hits(MODULE) if path not in ends | ELSEWHERE]
     assert not gone
@@ -80,9 +78,7 @@ def exists(dotted):
 
 
 def test_dotted_names_exist():
-    named = {}
-    for where, name in hits(DOTTED):
-        named.setdefault(name, where)
+    named = {name: where for where, name in hits(DOTTED)}
     assert not {name: where for name, where in named.items() if name not in NO_MODULES and not exists(name)}
 
 
