@@ -107,10 +107,7 @@ class OnDask:
         self.expected = expected
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
-        """Yield an outcome for every item, in order of arrival; after a request to stop, of started ones only.
-
-        These have the grace time to end.
-        """
+        """Yield outcomes as they arrive; after a request to stop, of started ones only, which have the grace time."""
         # A key that was used before would return that result: keys are unique to the call.
         call = f"{name_of(function)}-{uuid.uuid4().hex}"
         waiting = iter(items)
@@ -124,8 +121,7 @@ class OnDask:
                 self._take_back(flying)
             if not self.stop.asked:
                 for item in itertools.islice(waiting, max(self._room() - len(flying), 0)):
-                    future = self.client.submit(function, item, key=f"{call}-{item}", pure=False)
-                    flying[future] = item
+                    flying[self.client.submit(function, item, key=f"{call}-{item}", pure=False)] = item
             if not flying or time.monotonic() >= patience:
                 if flying:
                     self.client.cancel(list(flying))
@@ -137,9 +133,8 @@ class OnDask:
             if time.monotonic() >= look:
                 look = time.monotonic() + max(WATCHDOG_SECONDS, self.deadline / 10)
                 for future in self._hanging(flying, seen):
-                    seconds = DEADLINES * self.deadline
-                    error = MachineError(f"no result after {seconds:.0f} s: its worker is taken to hang")
-                    yield Outcome(flying.pop(future), None, error)
+                    text = f"no result after {DEADLINES * self.deadline:.0f} s: its worker is taken to hang"
+                    yield Outcome(flying.pop(future), None, MachineError(text))
 
     def _hanging(
         self, flying: Mapping[distributed.Future, int], seen: dict[tuple[str, str], float]
@@ -196,10 +191,7 @@ class OnDask:
 
 
 def ask_workers(client: distributed.Client, function: Callable[..., Any]) -> dict[str, Any]:
-    """Values of a function on each worker, without those where it raises.
-
-    Raises TimeoutError if one does not answer, such as a suspended worker.
-    """
+    """Values of a function on each worker, without those where it raises; TimeoutError if one does not answer."""
     answer: Future[dict[str, Any]] = Future()
 
     def ask() -> None:

@@ -98,15 +98,10 @@ class Bar(Lines):
         self.console.print(text, markup=False, soft_wrap=True)
 
     def _track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
-        columns = (
-            # On narrow terminals it is the one that takes two lines.
-            TextColumn("{task.description}", table_column=Column(no_wrap=False)),
-            BarColumn(bar_width=10),
-            MofNCompleteColumn(),
-            # It moves while the first tile takes its time.
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[pace]}"),
-        )
+        # On narrow terminals it is the one that takes two lines.
+        title = TextColumn("{task.description}", table_column=Column(no_wrap=False))
+        # The time moves while the first tile is not done.
+        columns = (title, BarColumn(bar_width=10), MofNCompleteColumn(), TimeElapsedColumn(), "{task.fields[pace]}")
         start = time.monotonic()
         with Progress(*columns, console=self.console) as progress:
             bar = progress.add_task(stage, total=total, pace="")

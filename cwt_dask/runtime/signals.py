@@ -37,21 +37,10 @@ def ignore_signals() -> None:
 
 
 class Stop:
-    """A request to stop, from a signal or from another thread.
-
-    Parameters
-    ----------
-    announce : callable, optional
-        Called once, when the request is first noticed.
-
-    Attributes
-    ----------
-    asked : bool
-        Whether there is a request.
-    """
+    """A request to stop, from a signal or from another thread; `announce` is called when it is first noticed."""
 
     def __init__(self, announce: Callable[[], None] = lambda: None) -> None:
-        self.asked = False
+        self.asked = False  # Whether there is a request.
         self._patient = False
         self._announce = announce
         self._reason: CwtDaskError | None = None
@@ -74,10 +63,7 @@ class Stop:
         return self.asked
 
     def check(self) -> None:
-        """Raise if there is a request.
-
-        Raises InterruptedRun: for a signal, or `ask`. Raises CwtDaskError: the reason that `give_up` has set.
-        """
+        """Raise if there is a request: InterruptedRun for a signal, or `ask`, else the reason of `give_up`."""
         if self._reason:
             raise self._reason
         if self.asked:

@@ -20,13 +20,8 @@ from cwt_dask.storage.provenance import peak_memory
 OF_THE_MACHINE = (OSError, MemoryError, MachineError)
 TRIES = 3
 # Errors of the file system, which all tiles would have, and their remedies.
-REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
-    errno.EROFS: "mount it for writing",
-    errno.EACCES: "give workers permission to read and write there",
-    errno.EPERM: "give workers permission to read and write there",
-}
+REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room") | {errno.EROFS: "mount it for writing"}
+REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM), "give workers permission to read and write there")
 
 
 @dataclass(frozen=True)
@@ -100,14 +95,8 @@ class Stages:
 
     def _record(self, tile: int, stage: str, attempt: int, error: BaseException) -> None:
         record_failure(self.files, tile, stage, error)
-        self.progress.event(
-            "failed",
-            stage=stage,
-            tile=tile,
-            attempt=attempt,
-            failures=count_failures(self.files, tile),
-            error=f"{type(error).__name__}: {error}",
-        )
+        failures, text = count_failures(self.files, tile), f"{type(error).__name__}: {error}"
+        self.progress.event("failed", stage=stage, tile=tile, attempt=attempt, failures=failures, error=text)
 
 
 def _refuse_lasting(tile: int, stage: str, error: BaseException) -> None:
@@ -116,9 +105,8 @@ def _refuse_lasting(tile: int, stage: str, error: BaseException) -> None:
     number = errno.EACCES if isinstance(error, PermissionError) else 0
     remedy = REMEDIES.get(getattr(error, "errno", None) or number)
     if remedy:
-        raise RunError(
-            f"{stage}: tile {tile} could not be done ({error}): {remedy}, and give the same command again"
-        ) from error
+        message = f"{stage}: tile {tile} could not be done ({error}): {remedy}, and give the same command again"
+        raise RunError(message) from error
 
 
 def _of_this_run(function: Callable[[int], Any], files: RunDir, run_id: str, tile: int) -> tuple[Any, int]:

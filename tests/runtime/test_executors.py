@@ -31,8 +31,6 @@ from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import begin_ledger, last_failures
 
-DASK = str(Path(sys.executable).with_name("dask"))
-
 
 @pytest.fixture(params=["in process", "on dask"])
 def executor(request):
@@ -44,16 +42,12 @@ def test_every_item_has_an_outcome_and_an_error_ends_only_its_own(executor):
     assert {item: outcome.value for item, outcome in outcomes.items()} == {4: 0.25, 0: None, 2: 0.5, 5: 0.2}
     assert isinstance(outcomes[0].error, ZeroDivisionError)
     assert outcomes[4].error is None
-
-
-def test_no_items_no_outcomes(executor):
     assert list(executor.map(invert, [])) == []
 
 
 def test_two_calls_are_two_computations(executor, tmp_path):
-    function = partial(count_calls, tmp_path)
-    assert [outcome.value for outcome in executor.map(function, [1])] == [1]
-    assert [outcome.value for outcome in executor.map(function, [1])] == [2]
+    calls = [executor.map(partial(count_calls, tmp_path), [1]) for _ in range(2)]
+    assert [outcome.value for call in calls for outcome in call] == [1, 2]
 
 
 def test_a_worker_that_hangs_is_restarted_and_its_task_tried_again(tmp_path, monkeypatch):
@@ -86,19 +80,17 @@ def test_a_task_that_runs_out_of_memory_ends_by_itself_and_not_the_others():
 
 
 def test_a_bounded_number_is_in_flight(client):
-    most = 0
+    done, flying = 0, []
 
     def items():
-        nonlocal most
         for item in range(40):
-            most = max(most, item - done)
+            flying.append(item - done)
             yield item
 
-    done = 0
     for _ in OnDask(client).map(abs, items()):
         done += 1
     assert done == 40
-    assert most <= IN_FLIGHT_PER_THREAD * sum(client.nthreads().values())
+    assert max(flying) <= IN_FLIGHT_PER_THREAD * sum(client.nthreads().values())
 
 
 def test_a_cancelled_task_is_an_error_of_its_item(client, tmp_path):
@@ -141,12 +133,12 @@ def test_waiting_for_a_first_worker_ends(without_workers, monkeypatch):
 @pytest.fixture
 def scheduler_process(tmp_path):
     """A scheduler and one worker as processes of their own, and the file with its address."""
-    file = tmp_path / "scheduler.json"
+    dask, file = str(Path(sys.executable).with_name("dask")), tmp_path / "scheduler.json"
     where = ("--scheduler-file", str(file), "--no-dashboard")
     with (
         (tmp_path / "log").open("wb") as log,
-        subprocess.Popen([DASK, "scheduler", *where, "--host", "127.0.0.1", "--port", "0"], stderr=log) as scheduler,
-        subprocess.Popen([DASK, "worker", *where, "--nthreads", "1", "--no-nanny"], stderr=log) as worker,
+        subprocess.Popen([dask, "scheduler", *where, "--host", "127.0.0.1", "--port", "0"], stderr=log) as scheduler,
+        subprocess.Popen([dask, "worker", *where, "--nthreads", "1", "--no-nanny"], stderr=log) as worker,
     ):
         while not file.exists():
             assert scheduler.poll() is None, "the scheduler has ended"
@@ -193,9 +185,11 @@ def test_a_local_cluster_speaks_tls_on_the_loopback_interface_only(client):
         distributed.Client(client.scheduler.address.replace("tls", "tcp"), timeout=2, set_as_default=False)
 
 
-def test_workers_compute_with_one_thread(client):
-    for environment in client.run(lambda: dict(os.environ)).values():
+def test_workers_compute_with_one_thread_and_no_profiler_looks_at_them(client):
+    found = client.run(lambda dask_worker: (dict(os.environ), list(dask_worker.periodic_callbacks)))
+    for environment, callbacks in found.values():
         assert environment["OMP_NUM_THREADS"] == environment["BLOSC_NTHREADS"] == "1"
+        assert ("heartbeat" in callbacks, "profile" in callbacks) == (True, False)
     assert set(client.nthreads().values()) == {1}
 
 
@@ -208,12 +202,7 @@ def test_all_workers_are_checked_and_one_that_hangs_ends_no_run(monkeypatch):
         names = list(limits)[: n_workers if n_workers >= 0 else None]
         return {"workers": {name: {"memory_limit": limits[name]} for name in names}}
 
-    many = SimpleNamespace(
-        nthreads=lambda: dict.fromkeys("abcdef", 1),
-        scheduler_info=describe,
-        run=lambda *_, **__: over.wait(),
-        dashboard_link="",
-    )
+    many = Mock(nthreads=lambda: limits, scheduler_info=describe, run=lambda *_, **__: over.wait(), dashboard_link="")
     plan, progress = SimpleNamespace(worker_memory=2**30, deadline=60.0), Messages()
     with open_executor(many, Options.parse({}).execution, plan, progress, Stop()):
         pass
@@ -221,18 +210,10 @@ def test_all_workers_are_checked_and_one_that_hangs_ends_no_run(monkeypatch):
     assert progress.texts[-1] == "warning: a worker may take 0.98 kiB, and the plan asks for 1.00 GiB"
 
 
-def test_no_profiler_looks_at_workers(client):
-    callbacks = client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
-    for names in callbacks.values():
-        assert "heartbeat" in names
-        assert "profile" not in names
-
-
 def test_the_dashboard_is_named_where_it_can_be_seen(client):
     assert dashboard(client) == f", dashboard at {client.dashboard_link}"
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
-        port = silent.getsockname()[1]
-        elsewhere = SimpleNamespace(dashboard_link=f"http://127.0.0.1:{port}/status")
-        assert dashboard(elsewhere) == f", dashboard on the scheduler's machine at http://127.0.0.1:{port}/status"
+        link = f"http://127.0.0.1:{silent.getsockname()[1]}/status"
+        assert dashboard(SimpleNamespace(dashboard_link=link)) == f", dashboard on the scheduler's machine at {link}"
     assert dashboard(SimpleNamespace(dashboard_link="")) == ""

@@ -30,14 +30,9 @@ def test_lines_of_a_long_stage_show_rate_time_left_and_memory(capsys, monkeypatc
     ]
 
 
-@pytest.mark.parametrize(("per_second", "words"), [(12, "12.0/s"), (0.5, "30.0/min"), (0.01, "36.0/h")])
-def test_rates_have_the_unit_that_fits(per_second, words):
-    assert progress.rate(per_second) == words
-
-
-@pytest.mark.parametrize(("seconds", "words"), [(7300, "2 h"), (7000, "117 min"), (119, "119 s")])
-def test_times_left_are_rounded(seconds, words):
-    assert progress.duration(seconds) == words
+def test_rates_and_times_left_have_the_unit_that_fits():
+    assert [progress.rate(per_second) for per_second in (12, 0.5, 0.01)] == ["12.0/s", "30.0/min", "36.0/h"]
+    assert [progress.duration(seconds) for seconds in (7300, 7000, 119)] == ["2 h", "117 min", "119 s"]
 
 
 def test_an_item_is_passed_on_before_the_next_is_asked_for():
@@ -58,46 +53,39 @@ def test_silence(capsys):
     silent = Reporter()
     silent.message("something")
     assert list(silent.track(range(3), "tiles", 3)) == [0, 1, 2]
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
+    assert capsys.readouterr() == ("", "")
 
 
-def test_a_bar_shows_stage_and_count_and_text_as_it_is():
+def bar_on(width):
+    """A bar on a terminal of that many columns; what it draws is in `bar.console.file`."""
     bar = Bar()
-    bar.console = Console(file=io.StringIO(), force_terminal=True, width=120, highlight=False)
-    bar.message("[bold]/data/run[1]: 3 of 4 [/]")
-    assert list(bar.track(range(4), "tiles, 10 iterations", 4)) == [0, 1, 2, 3]
-    drawn = bar.console.file.getvalue()
-    for text in ("[bold]/data/run[1]: 3 of 4 [/]", "tiles, 10 iterations", "4/4"):
-        assert text in drawn
+    bar.console = Console(file=io.StringIO(), force_terminal=True, width=width, highlight=False, no_color=True)
+    return bar
 
 
-def test_a_bar_shows_rate_time_left_and_memory_on_eighty_columns(monkeypatch):
+def test_a_bar_shows_messages_as_they_are_and_in_one_line():
+    bar, text = bar_on(20), "[bold]/data/run[1]: a path that is longer than the terminal [/]"
+    bar.message(text)
+    assert bar.console.file.getvalue() == f"{text}\n"
+
+
+def test_a_bar_shows_stage_count_rate_time_left_and_memory_on_eighty_columns(monkeypatch):
     seconds = iter([0.0, 60.0, 120.0, 180.0])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    bar = Bar()
-    bar.console = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False, no_color=True)
-    shown = []
+    bar, shown = bar_on(80), []
     for item in bar.track(range(3), "look-ahead tiles, iterations 1 to 10", 3):
         bar.event("done", stage="tiles", tile=item, attempt=1, memory=700 * 2**20)
         shown.append(bar._pace(item + 1, 3, 60.0 * (item + 1)))
     assert shown == [f"1.0/min{left}, 700 MiB" for left in (", 2 min left", ", 60 s left", "")]
-    assert shown[-1] in bar.console.file.getvalue()
-    assert "…" not in bar.console.file.getvalue()
+    drawn = bar.console.file.getvalue()
+    assert all(text in drawn for text in (shown[-1], "look-ahead tiles", "3/3"))
+    assert "…" not in drawn
 
 
 def test_a_bar_shows_the_time_before_the_first_item_has_come():
-    bar = Bar()
-    bar.console = Console(file=io.StringIO(), force_terminal=True, width=80, highlight=False, no_color=True)
+    bar = bar_on(80)
     assert list(bar.track([], "tiles", 3)) == []
     assert re.search(r"\d:\d\d:\d\d", bar.console.file.getvalue())
-
-
-def test_a_long_message_is_not_broken():
-    bar = Bar()
-    bar.console = Console(file=io.StringIO(), force_terminal=True, width=20, highlight=False)
-    bar.message("/a/path/that/is/longer/than/the/terminal")
-    assert bar.console.file.getvalue() == "/a/path/that/is/longer/than/the/terminal\n"
 
 
 @pytest.mark.parametrize(

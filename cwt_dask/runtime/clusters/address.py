@@ -55,10 +55,7 @@ def existing_client(address: str | None, scheduler_file: str | None, **options: 
 
 
 def address_in(scheduler_file: str | None) -> str:
-    """Address of a scheduler, from the file that it has written.
-
-    Raises InputError if there is none.
-    """
+    """Address of a scheduler, from the file that it has written; raises InputError if there is none."""
     try:
         return str(json_load_robust(scheduler_file, timeout=CONNECT_SECONDS)["address"])
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -69,10 +66,7 @@ def address_in(scheduler_file: str | None) -> str:
 
 @contextmanager
 def own_client(n_workers: int, address: str) -> Iterator[distributed.Client]:
-    """A client of a scheduler that was started with its workers for this run alone; they end with the run.
-
-    Raises InputError, as `existing_client`.
-    """
+    """A client of a scheduler that was started for this run alone, as its workers; all end with the run."""
     with _connected(address, "the scheduler of this run", {}) as client:
         first = time.monotonic()
         try:
@@ -93,10 +87,9 @@ def own_client(n_workers: int, address: str) -> Iterator[distributed.Client]:
 
 @contextmanager
 def _connected(address: str, where: str, options: dict[str, Any]) -> Iterator[distributed.Client]:
-    ours = {"timeout": CONNECT_SECONDS, "set_as_default": False}
     _refuse_address(address, where, certified="security" in options)
     try:
-        client = distributed.Client(address, **{**ours, **options})
+        client = distributed.Client(address, **{"timeout": CONNECT_SECONDS, "set_as_default": False} | options)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"cannot reach {where} ({error}): is it running, is the address right, and are these its certificates?"

@@ -18,10 +18,7 @@ Connect = Callable[[], AbstractContextManager["Client"]]
 
 
 def load(module: str, kind: str) -> Any:
-    """Import a library that a kind of cluster needs.
-
-    Raises InputError, naming the extra that installs it, if it is missing.
-    """
+    """Import a library that a kind of cluster needs; if it is missing, InputError names the extra that installs it."""
     before = signal.getsignal(signal.SIGINT)
     try:
         return importlib.import_module(module)
@@ -37,11 +34,9 @@ def load(module: str, kind: str) -> Any:
 
 @contextmanager
 def options_of(library: str) -> Iterator[threading.Event]:
-    """Translate errors of a library that is given `cluster.options`.
+    """Translate errors of a library that is given `cluster.options`: SettingsError if it refuses them, else RunError.
 
     Yields an event, to be set once it has accepted them, where the block does more than that.
-
-    Raises SettingsError if it refuses them. Raises RunError if it fails for another reason.
     """
     accepted = threading.Event()
     try:

@@ -146,7 +146,5 @@ def _end_of(job: Any) -> str:
     found = dict(re.findall(r"\b(JobState|ExitCode|StdErr)=(\S+)", output))
     if not found:
         return f"read the log of the last one, job {job.job_id}"
-    return (
-        f"the last one, job {job.job_id}, is {found.get('JobState')}, exit code {found.get('ExitCode')}: read its log, "
-        f"{found.get('StdErr')}"
-    )
+    state = f"is {found.get('JobState')}, exit code {found.get('ExitCode')}"
+    return f"the last one, job {job.job_id}, {state}: read its log, {found.get('StdErr')}"

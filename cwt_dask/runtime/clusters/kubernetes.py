@@ -20,11 +20,7 @@ from cwt_dask.runtime.clusters.extras import Connect, load
 
 
 def prepare_pods(execution: Execution) -> Connect:
-    """Check what can be checked before a pod is started.
-
-    Raises InputError if dask-kubernetes is missing. Raises SettingsError if the user has not agreed to a scheduler
-    without TLS, as dask-kubernetes starts it, or the largest number of pods or their image is not given.
-    """
+    """Check what can be checked before a pod is started; raises InputError and SettingsError."""
     operator = load("dask_kubernetes.operator", "kubernetes")
     if not execution.cluster.plaintext:
         raise SettingsError(

@@ -34,15 +34,8 @@ def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[di
     SettingsError
         If it refuses these options.
     """
-    ours = {
-        "n_workers": workers,
-        "threads_per_worker": 1,
-        "memory_limit": memory_limit,
-        "host": "127.0.0.1",
-        "protocol": "tls",
-        "security": security(),
-        "dashboard_address": DASHBOARD_ADDRESS,
-    }
+    ours: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": memory_limit}
+    ours |= {"host": "127.0.0.1", "protocol": "tls", "security": security(), "dashboard_address": DASHBOARD_ADDRESS}
     with dask.config.set(NANNY_SETTINGS):
         with options_of("LocalCluster") if options else nullcontext():
             cluster = distributed.LocalCluster(**{**ours, **options})

@@ -30,10 +30,7 @@ PATIENCE_SECONDS = 60
 
 
 def prepare_rank(execution: Execution) -> Connect:
-    """Be scheduler, driver, or worker, by the rank of this process; only the driver returns.
-
-    Raises InputError if dask-mpi is missing, or there are too few processes.
-    """
+    """Be scheduler, driver, or worker, by the rank of this process; only the driver returns."""
     dask_mpi = load("dask_mpi", "mpi")
     world = load("mpi4py.MPI", "mpi").COMM_WORLD
     n_workers = world.Get_size() - len(NO_WORKERS)
@@ -83,8 +80,8 @@ def _take_role(dask_mpi: Any, world: Any, execution: Execution) -> bool:
     if world.Get_rank() != DRIVER:
         follow_the_driver()
     with options_of("dask_mpi.initialize") as accepted:
-        comm = _Comm(world, accepted)
-        return bool(dask_mpi.initialize(**{**ours, **execution.cluster.options}, comm=comm, exit=False))
+        options = {**ours, **execution.cluster.options}
+        return bool(dask_mpi.initialize(**options, comm=_Comm(world, accepted), exit=False))
 
 
 class _Comm:

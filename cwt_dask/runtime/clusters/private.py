@@ -34,12 +34,8 @@ class Maker:
     @classmethod
     def this(cls) -> Maker:
         """The calling process."""
-        return cls(
-            this_machine(),
-            os.getpid(),
-            os.environ.get("SLURM_CLUSTER_NAME", ""),
-            os.environ.get("SLURM_JOB_ID", ""),
-        )
+        cluster, job = (os.environ.get(f"SLURM_{name}", "") for name in ("CLUSTER_NAME", "JOB_ID"))
+        return cls(this_machine(), os.getpid(), cluster, job)
 
     def is_gone(self) -> bool:
         """Whether it is known to have ended: on this machine, or because SLURM no longer has its job."""

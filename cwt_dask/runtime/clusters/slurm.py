@@ -84,9 +84,8 @@ def _submitted(
         with cluster, distributed.Client(cluster, set_as_default=False) as client:
             _refuse_no_job(cluster.job_script())
             cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)
-            with watched(
-                Jobs(cluster, math.ceil((execution.workers or 1) / options["processes"]), progress.message), stop
-            ):
+            most = math.ceil((execution.workers or 1) / options["processes"])
+            with watched(Jobs(cluster, most, progress.message), stop):
                 yield client
 
 
@@ -113,10 +112,8 @@ def _refuse_no_job(script: str) -> None:
 def _with_defaults(given: Mapping[str, Any], memory_limit: int) -> dict[str, Any]:
     """Options of `SLURMCluster`: the user's, else those of the site's configuration, else ours."""
     sites = {name: value for name, value in dask.config.get("jobqueue.slurm").items() if value}
-    options: dict[str, Any] = {"cores": 1, "processes": 1} | {
-        name: sites[name] for name in ("cores", "processes", "memory") if name in sites
-    }
-    options |= given
+    theirs = {name: sites[name] for name in ("cores", "processes", "memory") if name in sites}
+    options: dict[str, Any] = {"cores": 1, "processes": 1} | theirs | dict(given)
     options.setdefault("memory", memory_limit * options["processes"])
     walltime = options.get("walltime", sites.get("walltime"))
     return options | {
@@ -135,10 +132,7 @@ def _with_defaults(given: Mapping[str, Any], memory_limit: int) -> dict[str, Any
 
 
 def lifetime_options(walltime: str) -> list[str]:
-    """Options of workers that SLURM would kill after `walltime`, by which they end before.
-
-    Raises SettingsError if it is not in SLURM's format.
-    """
+    """Options of workers that SLURM would kill after `walltime`, by which they end before."""
     found = _WALLTIME.fullmatch(str(walltime))
     if not found:
         raise SettingsError(f"cluster.options.walltime is {walltime}: it must look like 02:00:00 or 1-00:00:00")
@@ -147,7 +141,4 @@ def lifetime_options(walltime: str) -> list[str]:
     # After days come hours; without them one or two numbers begin with minutes.
     units = [3600, 60, 1] if days or len(numbers) == 3 else [60, 1]
     seconds = int(days or 0) * 86400 + sum(number * unit for number, unit in zip(numbers, units, strict=False))
-    return [
-        *("--lifetime", f"{LIFETIME * seconds:.0f}s"),
-        *("--lifetime-stagger", f"{STAGGER * seconds:.0f}s"),
-    ]
+    return ["--lifetime", f"{LIFETIME * seconds:.0f}s", "--lifetime-stagger", f"{STAGGER * seconds:.0f}s"]

@@ -42,11 +42,7 @@ def is_step() -> bool:
 
 
 def prepare_task(execution: Execution, shared: Path) -> Connect:
-    """Be scheduler, driver, or worker, by the number of this task; only the driver returns.
-
-    Raises InputError if there are too few tasks, or they share no files. Raises SettingsError if dask-jobqueue refuses
-    its options.
-    """
+    """Be scheduler, driver, or worker, by the number of this task; only the driver returns."""
     n_workers = int(os.environ["SLURM_NTASKS"]) - len(NO_WORKERS)
     if n_workers < 1:
         raise InputError(

@@ -17,12 +17,10 @@ _OF_THE_RESULT = ("cwt_dask", "zarr", "numcodecs", "numpy", "scipy", "numba", "a
 
 
 def refuse_other_versions(client: Client, where: str) -> None:
-    """Refuse a cluster if its versions differ from those of this process in a way that matters.
+    """Refuse a cluster of other versions than this process, with an InputError that names them.
 
     Scheduler and workers must have the same Dask, and the same first two numbers of Python; workers also the same
     libraries that the result depends on. A scheduler needs no cwt_dask.
-
-    Raises InputError, naming each that differs, where, and how.
     """
     found = client.get_versions(packages=list(_OF_THE_RESULT))
     ours = _versions(found["client"])

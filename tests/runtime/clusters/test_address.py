@@ -1,6 +1,6 @@
 """Clients of schedulers that run already: their address, certificates and versions. Real ones: tests/cluster."""
 
-from contextlib import contextmanager
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import dask
@@ -31,9 +31,7 @@ def test_a_scheduler_that_is_not_there_is_a_wrong_call(tmp_path, monkeypatch):
     ("given", "message"),
     [
         ({}, r"it uses TLS, and Dask's configuration here \(distributed.comm.tls.ca-file\) names no certificate"),
-        ({"ca-file": "pem\npem"}, r"\(distributed.comm.tls.client.cert\) names no certificate"),
-        ({"ca-file": "absent.pem"}, r"there is no file absent.pem, which .*\(distributed.comm.tls.ca-file\) names"),
-        ({"ca-file": "pem\npem", "client.cert": "absent.pem"}, "there is no file absent.pem"),
+        ({"ca-file": "pem\npem", "client.cert": "absent.pem"}, r"no file absent.pem, which .*\(.*.client.cert\) names"),
     ],
 )
 def test_a_missing_certificate_is_named_before_a_connection_is_tried(given, message):
@@ -50,15 +48,8 @@ def test_where_encryption_is_required_plain_tcp_is_refused():
 @pytest.mark.parametrize(("seconds", "waited"), [(0, 60), (45, 15), (3600, 5)])
 def test_the_end_of_a_run_waits_for_late_workers_only_for_a_while(monkeypatch, seconds, waited):
     clock, asked = [1000.0], []
-    client = SimpleNamespace(
-        wait_for_workers=lambda _, timeout: asked.append(timeout), status="closed", shutdown=lambda: None
-    )
-
-    @contextmanager
-    def connected(*_):
-        yield client
-
-    monkeypatch.setattr(address, "_connected", connected)
+    client = SimpleNamespace(wait_for_workers=lambda _, timeout: asked.append(timeout), status="closed")
+    monkeypatch.setattr(address, "_connected", lambda *_: nullcontext(client))
     monkeypatch.setattr(address, "await_workers", lambda *_: None)
     monkeypatch.setattr(address, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     with address.own_client(4, "tls://host:1"):
@@ -102,22 +93,12 @@ def test_a_cluster_of_the_same_versions_is_accepted(client):
 )
 def test_versions_that_matter_are_compared(peer, name, version, fragment):
     # Workers that do run other versions are in tests/cluster/test_address.py.
-    packages = dict.fromkeys(
-        ("dask", "distributed", "cwt_dask", "zarr", "numcodecs", "numpy", "scipy", "numba", "astropy"), "9.9"
-    )
+    libraries = ("zarr", "numcodecs", "numpy", "scipy", "numba", "astropy")
+    packages = dict.fromkeys(("dask", "distributed", "cwt_dask", *libraries), "9.9")
     ours = {"packages": packages, "host": {"python": "3.11.7.final.0"}}
-    if name == "python":
-        other = ours | {"host": {"python": version}}
-    else:
-        other = ours | {"packages": packages | {name: version}}
-    found = {
-        "client": ours,
-        "scheduler": other if peer == "scheduler" else ours,
-        "workers": dict.fromkeys("abcd", other) if peer == "worker" else {},
-    }
-    cluster = SimpleNamespace(get_versions=lambda **_: found)
-    if not fragment:
-        refuse_other_versions(cluster, "it")
-        return
-    with pytest.raises(InputError, match=f"^it runs other versions than this process: {fragment}"):
-        refuse_other_versions(cluster, "it")
+    other = ours | ({"host": {"python": version}} if name == "python" else {"packages": packages | {name: version}})
+    found = {"client": ours, "scheduler": ours, "workers": {}}
+    found |= {"scheduler": other} if peer == "scheduler" else {"workers": dict.fromkeys("abcd", other)}
+    message = f"^it runs other versions than this process: {fragment}"
+    with pytest.raises(InputError, match=message) if fragment else nullcontext():
+        refuse_other_versions(SimpleNamespace(get_versions=lambda **_: found), "it")
