@@ -41,11 +41,6 @@ class SurveyRun(Plots, Cutouts):
     stored : StoredRun
         The plan that the run follows, and its survey's store.
 
-    Attributes
-    ----------
-    files : RunDir
-        Paths of the run's files.
-
     Examples
     --------
     >>> import tempfile
@@ -56,14 +51,11 @@ class SurveyRun(Plots, Cutouts):
     >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", max_iter=2, workers=0, no_report=True)
     >>> run.model.shape, run.promises_kept
     ((60, 80), True)
-    >>> again = SurveyRun.open(f"{folder}/run")
-    >>> again.certificate["n_tiles"], again.map("trust").dtype
-    (1, dtype('uint8'))
     """
 
     def __init__(self, files: RunDir, stored: StoredRun) -> None:
         self.files = files
-        self._stored = stored
+        self.stored = stored
 
     @classmethod
     def open(cls, path: str | PathLike[str]) -> SurveyRun:
@@ -83,21 +75,27 @@ class SurveyRun(Plots, Cutouts):
         ------
         InputError
             If it is not one.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from cwt_dask import SurveyRun, run_survey
+        >>> from cwt_dask.simulate import simulate
+        >>> folder = tempfile.mkdtemp()
+        >>> sources = simulate(f"{folder}/survey.fits", (60, 80), seed=1)
+        >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", max_iter=2, workers=0, no_report=True)
+        >>> SurveyRun.open(f"{folder}/run").certificate["n_tiles"]
+        1
         """
         files = RunDir(as_path(path).absolute())
         return cls(files, read_run(files))
 
     def __repr__(self) -> str:
-        done = f"{len(read_records(self.files.ledger))} of {self._stored.plan.grid.n_tiles} tiles done"
+        done = f"{len(read_records(self.files.ledger))} of {self.stored.plan.grid.n_tiles} tiles done"
         return f"SurveyRun({str(self.files.path)!r}: {done})"
 
     def _repr_html_(self) -> str:
         return run_html(self)
-
-    @property
-    def stored(self) -> StoredRun:
-        """The plan that the run follows, and its survey's store."""
-        return self._stored
 
     @property
     def model(self) -> dask.array.Array:
@@ -141,6 +139,17 @@ class SurveyRun(Plots, Cutouts):
         ------
         InputError, RunError
             As `stored_map`.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from cwt_dask import run_survey
+        >>> from cwt_dask.simulate import simulate
+        >>> folder = tempfile.mkdtemp()
+        >>> sources = simulate(f"{folder}/survey.fits", (60, 80), seed=1)
+        >>> run = run_survey(f"{folder}/survey.fits", f"{folder}/run", max_iter=2, workers=0, no_report=True)
+        >>> run.map("trust").dtype, run.map("support").shape
+        (dtype('uint8'), (2, 60, 80))
         """
         return dask.array.from_zarr(self.stored_map(name))
 
@@ -182,10 +191,7 @@ class SurveyRun(Plots, Cutouts):
     def history(self) -> History:
         """The start and the whole maps after every iteration: `history[i]`, `history[i] - history[j]`.
 
-        Raises
-        ------
-        InputError
-            If the run is not finished or keeps no history.
+        Raises InputError if the run is not finished or keeps no history.
 
         Examples
         --------
@@ -211,7 +217,7 @@ class SurveyRun(Plots, Cutouts):
     @cached_property
     def survey(self) -> Survey:
         """The survey that was analysed."""
-        return Survey.open(self._stored.survey)
+        return Survey.open(self.stored.survey)
 
     @cached_property
     def wcs(self) -> WCS:
@@ -222,68 +228,44 @@ class SurveyRun(Plots, Cutouts):
     def catalogue(self) -> Table:
         """One row a source.
 
-        Raises
-        ------
-        InputError
-            If the run has not got that far.
-        RunError
-            If it is damaged.
+        Raises InputError if the run has not got that far, RunError if it is damaged.
         """
         if not self.files.catalogue.exists():
             raise InputError(f"{self.files.path} has no catalogue yet: the run is not finished")
         try:
             return Table.read(self.files.catalogue.read_text(encoding="utf-8"), format="ascii.ecsv")
         except Exception as error:  # of astropy, or of YAML below it
-            raise RunError(
-                f"{self.files.catalogue} is damaged ({shown(error)}): delete it: the same run command makes it again"
-            ) from error
+            raise self._damaged("catalogue", shown(error)) from error
 
     @property
     def certificate(self) -> Certificate:
         """What was promised and the evidence for it: a dict.
 
-        Raises
-        ------
-        InputError
-            If the run has not got that far.
-        RunError
-            If it is damaged.
+        Raises InputError if the run has not got that far, RunError if it is damaged.
         """
         certificate = self.read_certificate()
         if not is_as_sealed(certificate):
-            raise self._damaged_certificate("it was changed since the run ended")
+            raise self._damaged("certificate", "it was changed since the run ended")
         return Certificate(certificate)
 
     def read_certificate(self) -> dict[str, Any]:
-        """Read what the certificate says, unchecked: `verify` checks it.
-
-        Returns
-        -------
-        dict
-            The file's content.
-
-        Raises
-        ------
-        InputError, RunError
-            As `certificate`.
-        """
+        """Read what the certificate says, unchecked: `verify` checks it. Raises as `certificate`."""
         if not self.files.certificate.exists():
             raise InputError(f"{self.files.path} has no certificate yet: the run is not finished")
         try:
             certificate = json.loads(self.files.certificate.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise self._damaged_certificate(error) from error
+            raise self._damaged("certificate", error) from error
         if not isinstance(certificate, dict):
-            raise self._damaged_certificate("it is no table")
+            raise self._damaged("certificate", "it is no table")
         return certificate
 
-    def _damaged_certificate(self, reason: object) -> RunError:
-        return RunError(
-            f"{self.files.certificate} is damaged ({reason}): delete it: the same run command makes it again"
-        )
+    def _damaged(self, what: str, reason: object) -> RunError:
+        path = getattr(self.files, what)
+        return RunError(f"{path} is damaged ({reason}): delete it: the same run command makes it again")
 
     @property
     def promises_kept(self) -> bool:
         """Whether every pixel was done once, and tiles did no harm if the plan promised that."""
         certificate = self.certificate
-        return certificate["coverage"] == 1.0 and (certificate["tiling_exact"] or not self._stored.plan.exact)
+        return certificate["coverage"] == 1.0 and (certificate["tiling_exact"] or not self.stored.plan.exact)

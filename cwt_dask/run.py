@@ -131,12 +131,8 @@ def run_survey(
     (True, [(1, 3, 42)])
     """
     if kernels is not None:
-        of_kernels = {
-            "n_scale": kernels.n_scale,
-            "min_scale": kernels.min_scale,
-            "step_scale": kernels.step_scale,
-            "old_kernels": kernels.old,
-        }
+        of_kernels = {name: getattr(kernels, name) for name in ("n_scale", "min_scale", "step_scale")}
+        of_kernels["old_kernels"] = kernels.old
         if twice := sorted(options.keys() & of_kernels.keys()):
             raise SettingsError(f"kernels and {', '.join(twice)} are both given: give one of them")
         options |= of_kernels
@@ -199,17 +195,14 @@ class Stage(NamedTuple):
 def _stages_of(run: SurveyRun, stages: Stages, execution: Execution) -> tuple[Stage, ...]:
     """The stages of a run in order; what was made from what is made again is made again."""
     files, merging = run.files, Merging(run, stages)
-    iteration = Iteration.of(run, stages, threads=execution.threads)
+    iteration = Iteration(run, stages, execution.threads)
     # What an earlier call has made is kept up to date.
     with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(run.stored.plan))
     with_fits, with_report = with_fits or files.maps_fits.exists(), not execution.no_report or files.report.exists()
+    without_fits = with_fits and not files.maps_fits.exists()
     return (
         Stage("tiles", iteration.carry_out, lambda _: not iteration.is_complete()),
-        Stage(
-            "seams",
-            merging.compare_seams,
-            lambda redone: redone or merging.is_stale() or (with_fits and not files.maps_fits.exists()),
-        ),
+        Stage("seams", merging.compare_seams, lambda redone: redone or merging.is_stale() or without_fits),
         Stage("flags", merging.flag),
         Stage("sources", merging.measure),
         Stage("catalogue", merging.write_catalogue),

@@ -47,7 +47,8 @@ def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
     Raises InputError if a run is not finished. Raises RunError if one is damaged.
     """
     ours, theirs = first.catalogue, second.catalogue
-    pairs = _same_sources(ours, theirs, _finest(first))
+    finest = float(first.stored.plan.kernels.scales[0]) * first.survey.statistics.pixel_scale_deg * units.deg
+    pairs = _same_sources(ours, theirs, finest)
     lost = np.setdiff1d(np.arange(len(ours)), pairs[:, 0])
     gained = np.setdiff1d(np.arange(len(theirs)), pairs[:, 1])
     changed = [(ours[i], theirs[j]) for i, j in pairs.tolist() if _differ(ours[i], theirs[j])]
@@ -69,24 +70,14 @@ def describe(found: RunComparison) -> list[str]:
 
 def _listed(what: str, sources: list[str]) -> list[str]:
     named = [f"         {source}" for source in sources[:MOST_NAMED]]
-    left = len(sources) - len(named)
-    return [
-        f"{what:8} {len(sources)} source{'s' if len(sources) != 1 else ''}",
-        *named,
-        *([f"         and {left} more"] if left else []),
-    ]
+    if left := len(sources) - len(named):
+        named.append(f"         and {left} more")
+    return [f"{what:8} {len(sources)} source{'s' if len(sources) != 1 else ''}", *named]
 
 
 def _source(row: Row) -> str:
-    position = f"ra {row['ra']:.3f}, dec {row['dec']:.3f}"
-    return (
-        f"{row['name']} ({position}): T/E {row['significance']:.3g}, excess {row['excess']:.4g}, flags {row['flags']}"
-    )
-
-
-def _finest(run: SurveyRun) -> units.Quantity:
-    plan = run.stored.plan
-    return float(plan.kernels.scales[0]) * run.survey.statistics.pixel_scale_deg * units.deg
+    what = f"{row['name']} (ra {row['ra']:.3f}, dec {row['dec']:.3f})"
+    return f"{what}: T/E {row['significance']:.3g}, excess {row['excess']:.4g}, flags {row['flags']}"
 
 
 def _same_sources(ours: Table, theirs: Table, radius: units.Quantity) -> np.ndarray:

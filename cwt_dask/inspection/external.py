@@ -46,30 +46,17 @@ class ExternalCatalogue:
 
 
 def read_external_catalogue(catalogue: str | PathLike[str]) -> ExternalCatalogue:
-    """Read a catalogue.
+    """Read a table of any format that astropy recognizes, of a FITS file the first, or ``FILE[HDU]``.
 
-    Parameters
-    ----------
-    catalogue : path-like
-        Table in any format that astropy recognizes (FITS, VOTable, ECSV, CSV, ...), of a FITS file the first, or
-        ``FILE[HDU]``. Positions are columns of coordinates, or two that are named as in `POSITIONS`.
-
-    Raises
-    ------
-    InputError
-        If it cannot be read, or has no positions.
+    Positions are columns of coordinates, or two that are named as in `POSITIONS`. Raises InputError if the table cannot
+    be read, or has none.
     """
     table = _read(str(catalogue))
     sky, columns = _positions(table, str(catalogue))
     known = np.isfinite(sky.ra.deg)
     if not known.any():
         raise InputError(f"{catalogue} has no source with a position in {columns}")
-    return ExternalCatalogue(
-        label=str(catalogue).rpartition("/")[2],
-        names=_names(table)[known],
-        sky=sky[known],
-        n_without_position=int((~known).sum()),
-    )
+    return ExternalCatalogue(str(catalogue).rpartition("/")[2], _names(table)[known], sky[known], int((~known).sum()))
 
 
 def _read(path: str) -> Table:
@@ -90,9 +77,8 @@ def _read(path: str) -> Table:
 def _read_hdu(file: str, hdu: str) -> Table:
     # Not left to Table.read: it takes the only table there is, whichever is asked for.
     with fits.open(file) as hdus:
-        tables = {
-            number: each for number, each in enumerate(hdus) if isinstance(each, (fits.BinTableHDU, fits.TableHDU))
-        }
+        kinds = fits.BinTableHDU, fits.TableHDU
+        tables = {number: each for number, each in enumerate(hdus) if isinstance(each, kinds)}
         for number, table in tables.items():
             if hdu.upper() in (str(number), table.name.upper()):
                 return Table.read(table)
@@ -105,9 +91,7 @@ def _read_hdu(file: str, hdu: str) -> Table:
 def _names(table: Table) -> NDArray[np.str_]:
     columns = {str(name).lower(): name for name in table.colnames}
     called = next((columns[name] for name in NAMES if name in columns), None)
-    given = (
-        [""] * len(table) if called is None else ["" if name is np.ma.masked else str(name) for name in table[called]]
-    )
+    given = ["" if name is np.ma.masked else str(name) for name in (table[called] if called else [""] * len(table))]
     return np.array([name.strip() or str(row) for row, name in enumerate(given, start=1)])
 
 
@@ -118,9 +102,7 @@ def _positions(table: Table, path: str) -> tuple[SkyCoord, str]:
         (columns[lon], columns[lat]): frame for lon, lat, frame in POSITIONS if lon in columns and lat in columns
     }
     # Columns of coordinates come first.
-    found: list[tuple[str, ...]] = [(name,) for name in table.colnames if isinstance(table[name], SkyCoord)] + list(
-        frames
-    )
+    found = [*((name,) for name in table.colnames if isinstance(table[name], SkyCoord)), *frames]
     if not found:
         names = ", ".join(f"{longitude} and {latitude}" for longitude, latitude, _ in POSITIONS)
         raise InputError(f"{path} has no positions: give it columns {names}; it has {', '.join(table.colnames)}")

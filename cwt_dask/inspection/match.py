@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from os import PathLike
 
 import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from numpy.typing import NDArray
 
 from cwt_dask.errors import InputError
 from cwt_dask.inspection.external import ExternalCatalogue, read_external_catalogue
 from cwt_dask.pipeline.merging import write_certificate
 from cwt_dask.products.files import write_associations, write_catalogue
+from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage.paths import backend_of
-
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from numpy.typing import NDArray
-
-    from cwt_dask.results import SurveyRun
 
 # The farthest shift is 16 radii: less than halfway round the sky.
 LARGEST_RADIUS = 10.0
@@ -36,39 +31,24 @@ EAST = 90 * units.deg
 
 @dataclass(frozen=True)
 class Match:
-    """What belongs together.
-
-    Attributes
-    ----------
-    external : ExternalCatalogue
-        The other catalogue.
-    radius : float
-        In degrees.
-    inside : ndarray of bool
-        Which of its sources lie on pixels of the map that take part.
-    nearest : ndarray of int64
-        Of each source of the run, the nearest of the other catalogue; -1 where none is within the radius.
-    separation : ndarray of float64
-        Its distance in degrees, NaN where there is none.
-    found : ndarray of bool
-        Which of its sources have one of the run within the radius.
-    chance_associated, chance_found : float
-        Share of the run's sources that are associated, and of the others that are found, at those of their shifted
-        positions that lie inside; NaN where none does.
-    """
+    """What belongs together."""
 
     external: ExternalCatalogue
-    radius: float
-    inside: NDArray[np.bool_]
-    nearest: NDArray[np.int64]
-    separation: NDArray[np.float64]
-    found: NDArray[np.bool_]
+    radius: float  # In degrees.
+    inside: NDArray[np.bool_]  # Which of the other's sources lie on pixels of the map that take part.
+    nearest: NDArray[np.int64]  # Of each source of the run, the other's nearest; -1 where none is within the radius.
+    separation: NDArray[np.float64]  # Its distance in degrees, NaN where there is none.
+    found: NDArray[np.bool_]  # Which of the other's sources have one of the run within the radius.
+    # Share of the run's sources that are associated, and of the others that are found, at those of their shifted
+    # positions that lie inside; NaN where none does.
     chance_associated: float
     chance_found: float
 
 
 def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float) -> Match:
     """Match a finished run's sources with a catalogue; nothing is written.
+
+    Raises InputError if the run is not finished, the catalogue cannot be used, or the radius is no angle.
 
     Parameters
     ----------
@@ -78,11 +58,6 @@ def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float) -> 
         As of `read_external_catalogue`.
     radius : float
         Largest distance in degrees; within it the nearest is taken.
-
-    Raises
-    ------
-    InputError
-        If the run is not finished, the catalogue cannot be used, or the radius is no angle.
     """
     if not 0 < radius <= LARGEST_RADIUS:
         raise InputError(f"radius is {radius:g}: it must be an angle above 0 and of at most {LARGEST_RADIUS:g} deg")
@@ -131,12 +106,7 @@ def associate(run: SurveyRun, found: Match) -> None:
 
     Those of an earlier match are replaced. The certificate is sealed again: it covers these files, too.
 
-    Raises
-    ------
-    InputError
-        If another process holds the run.
-    InterruptedRun
-        If another process has taken hold of it since, because this one was not heard of.
+    Raises InputError if another process holds the run, InterruptedRun if one has taken hold of it since.
     """
     files, stop = run.files, Stop()
     with backend_of(files.path).hold(files, stop.ask):
@@ -153,9 +123,8 @@ def associate(run: SurveyRun, found: Match) -> None:
         rows.meta.pop("ASSOCBYC", None)
         if math.isfinite(found.chance_associated):
             rows.meta["ASSOCBYC"] = found.chance_associated
-        table = Table(
-            rows["source_id", "name", "ra", "dec", "pos_err", "assoc_name", "assoc_sep"][associated], copy=True
-        )
+        columns = ["source_id", "name", "ra", "dec", "pos_err", "assoc_name", "assoc_sep"]
+        table = Table(rows[columns][associated], copy=True)
         table["assoc_ra"], table["assoc_dec"] = sky[associated].ra, sky[associated].dec
         table.meta = dict(zip(("catalogue", "radius", "associated", "found"), describe_match(found), strict=True))
         # Another driver may have taken the lease meanwhile.

@@ -63,17 +63,14 @@ class Comparison:
 def draw_tiles(n_tiles: int, n_wanted: int, seed: int) -> list[int]:
     """Draw tiles at random without replacement; all, where there are no more than are wanted.
 
+    Raises SettingsError if none is wanted, or the seed is negative.
+
     Parameters
     ----------
     n_tiles, n_wanted : int
         How many there are and how many are wanted.
     seed : int
         Decides which.
-
-    Raises
-    ------
-    SettingsError
-        If none is wanted, or the seed is negative.
     """
     if n_wanted < 1:
         raise SettingsError(f"recompute is {n_wanted}: it must be at least 1 tile")
@@ -115,7 +112,7 @@ def recompute_tile(run: SurveyRun, tile_id: int, n_iter: int) -> Comparison:
             "model": _error(run, "model", tile.core, state.model[core]),
             "approx": _error(run, "approx", tile.core, state.approx[core], scale),
         },
-        support_flips=_support_flips(run, tile.core, state.support[(..., *core)]),
+        support_flips=int((_published(run, "support", tile.core) != state.support[(..., *core)]).sum()),
         n_iter=state.iteration,
         n_iter_published=(n_iter,),
     )
@@ -124,7 +121,11 @@ def recompute_tile(run: SurveyRun, tile_id: int, n_iter: int) -> Comparison:
 def recompute_whole(run: SurveyRun, records: Mapping[int, TileRecord]) -> Comparison:
     """Analyse the whole map at once, and compare it with the published maps."""
     plan = run.stored.plan
-    state = _whole_ring(run) if plan.grid.ring else _whole_image(run)
+    if plan.grid.ring:
+        grid = whole_grid(plan)
+        state = _iterated(run, grid, plan.settings.max_iter, _tol(plan), None, grid.tile(0), ring=True)
+    else:
+        state = _whole_image(run)
     everything = plan.grid.map_box
     shown = everything.slices
     model, approx = state.model[shown], state.approx[shown]
@@ -138,7 +139,7 @@ def recompute_whole(run: SurveyRun, records: Mapping[int, TileRecord]) -> Compar
             "residual": _error(run, "residual", everything, residual, scale),
             "significance": _error(run, "significance", everything, significance, where=~state.undefined),
         },
-        support_flips=_support_flips(run, everything, state.support[(..., *shown)]),
+        support_flips=int((_published(run, "support", everything) != state.support[(..., *shown)]).sum()),
         n_iter=state.iteration,
         n_iter_published=tuple(sorted({record.n_iter for record in records.values()})),
     )
@@ -212,23 +213,18 @@ def _filter_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> WiderFilter | None
 
 
 def _whole_image(run: SurveyRun) -> State:
-    plan, everything = run.stored.plan, run.stored.plan.grid.map_box
-    counts, background, mask = (run.survey.read(name, everything) for name in ("counts", "background", "mask"))
+    plan, criteria = run.stored.plan, run.stored.plan.criteria
+    counts, background, mask = (run.survey.read(name, plan.grid.map_box) for name in ("counts", "background", "mask"))
     data = CWTData(counts, background, plan.kernels.n_scale, mask)
     CWT(
         plan.kernels,
         max_iter=plan.settings.max_iter,
         tol=_tol(plan) or 0.0,
-        significance_threshold=plan.criteria.significance_threshold,
-        significance_island_threshold=plan.criteria.significance_island_threshold,
-        remove_isolated=plan.criteria.remove_isolated,
+        significance_threshold=criteria.significance_threshold,
+        significance_island_threshold=criteria.significance_island_threshold,
+        remove_isolated=criteria.remove_isolated,
     ).analyze(data)
     return data.state
-
-
-def _whole_ring(run: SurveyRun) -> State:
-    plan, grid = run.stored.plan, whole_grid(run.stored.plan)
-    return _iterated(run, grid, plan.settings.max_iter, _tol(plan), None, grid.tile(0), ring=True)
 
 
 def _tol(plan: Plan) -> float | None:
@@ -270,10 +266,6 @@ def _error(
     scale = max(float(np.abs(again).max()), least_scale)
     # Not "difference > 0": NaN must show.
     return difference / scale if scale > 0 else float(difference != 0)
-
-
-def _support_flips(run: SurveyRun, box: Box, again: NDArray[np.bool_]) -> int:
-    return int(np.count_nonzero(_published(run, "support", box) != again))
 
 
 def _published(run: SurveyRun, name: str, box: Box) -> NDArray[Any]:

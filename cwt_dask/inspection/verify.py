@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,29 +20,21 @@ from cwt_dask.inspection.recompute import (
 from cwt_dask.merge.certificate import certify, is_as_sealed, read_open_islands
 from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
-from cwt_dask.planning.plan import Plan
 from cwt_dask.products.files import changed_products
 from cwt_dask.results import SurveyRun
-from cwt_dask.storage.ledger import TileRecord, read_records
+from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import has_history, published_digests
 from cwt_dask.storage.schema import HISTORY, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, open_group
 from cwt_dask.survey import Survey
 
 # What the certificate states and the files must still give.
+# fmt: off
 RECOMPUTED = (
-    "n_tiles",
-    "n_iter",
-    "converged",
-    "coverage",
-    "seam_model_error",
-    "seam_support_flips",
-    "open_islands",
-    "tiling_exact",
-    "digest_maps",
-    "input_digest",
-    "settings_digest",
+    "n_tiles", "n_iter", "converged", "coverage", "seam_model_error", "seam_support_flips", "open_islands",
+    "tiling_exact", "digest_maps", "input_digest", "settings_digest",
 )
+# fmt: on
 
 
 class Check(NamedTuple):
@@ -119,31 +112,27 @@ def _from_files(run: SurveyRun) -> list[Check]:
     certificate = run.read_certificate()
     plan = run.stored.plan
     records = read_records(run.files.ledger)
-    tiles = range(plan.grid.n_tiles)
-    missing = [tile for tile in tiles if tile not in records]
+    done = [(tile, records[tile]) for tile in range(plan.grid.n_tiles) if tile in records]
+    missing = [tile for tile in range(plan.grid.n_tiles) if tile not in records]
     foreign = [tile for tile, record in records.items() if record.settings_digest != plan.settings_digest]
-    changed = [
-        tile
-        for tile in tiles
-        if tile in records and published_digests(run.files, plan.grid, tile) != records[tile].chunk_digests
-    ]
-    other_input = [tile for tile in tiles if tile in records and _input_digest(run, tile) != records[tile].input_digest]
+    changed = [tile for tile, record in done if published_digests(run.files, plan.grid, tile) != record.chunk_digests]
+    other_input = [tile for tile, record in done if _input_digest(run, tile) != record.input_digest]
     seams, unreadable = _seams(run)
     survey, damage = _survey(run)
-    described_otherwise = damaged_metadata(run) if survey else []
+    described_otherwise = [f"{path}: {why}" for path, why, _ in damaged_metadata(run)] if survey else []
     now = certify(plan, survey.statistics if survey else None, records, seams, read_open_islands(run.files))
-    stale = [
-        f"{name} is {now[name]}, not {certificate.get(name)}"
-        for name in RECOMPUTED
-        if now[name] != certificate.get(name)
-    ]
+    stale = [name for name in RECOMPUTED if now[name] != certificate.get(name)]
+    stale = [f"{name} is {now[name]}, not {certificate.get(name)}" for name in stale]
+    changed_files = changed_products(run.files, certificate)
+    products = [f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed_files]
+    harm = Check("the tiles did no harm", "" if now["tiling_exact"] else "tiling_exact is false")
+    if not plan.exact:
+        exact = str(now["tiling_exact"]).lower()
+        harm = Check(f"nothing was promised of the tiles (tiling_exact is {exact}, see the warnings)", "")
     return [
         Check("every tile is done", _tiles("no record of", missing)),
         Check("every tile was done under the run's settings", _tiles("other settings in", foreign)),
-        Check(
-            "maps and seams are described as planned",
-            "; ".join(f"{path}: {why}" for path, why, _ in described_otherwise),
-        ),
+        Check("maps and seams are described as planned", "; ".join(described_otherwise)),
         Check("maps and seams are as the tiles wrote them", _tiles("other pixels in", changed)),
         Check("the survey can be read", damage),
         Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
@@ -151,38 +140,24 @@ def _from_files(run: SurveyRun) -> list[Check]:
         *_history(run, now["n_iter"]),
         Check("the certificate follows from the files", "; ".join(stale)),
         Check("the certificate is as the run wrote it", "" if is_as_sealed(certificate) else "it was changed"),
-        Check("catalogue and FITS files are as the run wrote them", _changed_products(run, certificate)),
-        _harm(plan, exact=now["tiling_exact"]),
+        Check("catalogue and FITS files are as the run wrote them", "; ".join(products)),
+        harm,
     ]
-
-
-def _harm(plan: Plan, *, exact: bool) -> Check:
-    if plan.exact:
-        return Check("the tiles did no harm", "" if exact else "tiling_exact is false")
-    return Check(f"nothing was promised of the tiles (tiling_exact is {str(exact).lower()}, see the warnings)", "")
 
 
 def _by_computing(run: SurveyRun, tiles: list[int], *, against_whole: bool) -> Iterator[Check]:
     records = read_records(run.files.ledger)
-    for tile in tiles:
-        yield _tile_again(run, records, tile)
-    if against_whole:
-        yield _whole_again(run, records)
-
-
-def _tile_again(run: SurveyRun, records: Mapping[int, TileRecord], tile: int) -> Check:
     margin = wider_grid(run.stored.plan).margin
-    what = f"tile {tile} again, {'no seams' if margin is None else f'margin {margin} pixels'}"
-    if tile not in records:
-        return Check(what, "no record says how many iterations it made")
-    return _again(run, what, lambda: recompute_tile(run, tile, records[tile].n_iter), records[tile].near_threshold)
-
-
-def _whole_again(run: SurveyRun, records: Mapping[int, TileRecord]) -> Check:
-    ring = run.stored.plan.grid.ring
-    what = "the whole ring at once" if ring else "the whole map as one image"
-    near = sum(record.near_threshold for record in records.values())
-    return _again(run, what, lambda: recompute_whole(run, records), near)
+    for tile in tiles:
+        what = f"tile {tile} again, {'no seams' if margin is None else f'margin {margin} pixels'}"
+        if record := records.get(tile):
+            yield _again(run, what, partial(recompute_tile, run, tile, record.n_iter), record.near_threshold)
+        else:
+            yield Check(what, "no record says how many iterations it made")
+    if against_whole:
+        what = "the whole ring at once" if run.stored.plan.grid.ring else "the whole map as one image"
+        near = sum(record.near_threshold for record in records.values())
+        yield _again(run, what, partial(recompute_whole, run, records), near)
 
 
 def _again(run: SurveyRun, what: str, compare: Callable[[], Comparison], near_threshold: int) -> Check:
@@ -218,12 +193,6 @@ def _history(run: SurveyRun, n_iter: int) -> list[Check]:
     except DAMAGE as error:
         return [Check("the history ends with the model", f"files cannot be read ({error})")]
     return [Check("the history ends with the model", length or _tiles("another model in", differing))]
-
-
-def _changed_products(run: SurveyRun, certificate: dict[str, Any]) -> str:
-    return "; ".join(
-        f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed_products(run.files, certificate)
-    )
 
 
 def _input_digest(run: SurveyRun, tile: int) -> str | None:

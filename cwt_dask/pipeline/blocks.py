@@ -50,27 +50,16 @@ class Iteration:
 
     run: SurveyRun  # Which run.
     stages: Stages  # Where tiles are done.
-    job: Job  # What all tasks share.
+    threads: int  # How many an FFT may use.
     # By block, its checkpoints. They are looked at once: what was written since is as it was written.
     blocks: dict[int, _Checkpoints] = field(default_factory=dict)
     settled: Job | None = None  # With the block and the round in which islands were decided last.
 
-    @classmethod
-    def of(cls, run: SurveyRun, stages: Stages, *, threads: int) -> Iteration:
-        """Prepare the iteration of a run, by its plan.
-
-        Parameters
-        ----------
-        run : SurveyRun
-            Which run.
-        stages : Stages
-            Where tiles are done.
-        threads : int
-            Threads an FFT may use.
-        """
-        stored, files = run.stored, run.files
-        job = stored.plan.job(files, read_run_id(files), stored.survey)
-        return cls(run, stages, replace(job, threads=threads, keep_history=has_history(files)))
+    @cached_property
+    def job(self) -> Job:
+        """What all tasks share."""
+        job = self.plan.job(self.files, read_run_id(self.files), self.run.stored.survey)
+        return replace(job, threads=self.threads, keep_history=has_history(self.files))
 
     def is_complete(self) -> bool:
         """Whether nothing is left to do, nor to be removed."""
@@ -160,22 +149,15 @@ class Iteration:
             )
         # What a block has shown of islands holds where tiles go through it again.
         job = self.settled if self.settled and block.ends and block.start < block.stop else self.job
-        job = replace(
-            job,
-            start=block.start,
-            stop=block.stop,
-            starts=block.starts,
-            tol=block.tol,
-            keeps=block.keeps,
-            publishes=block.publishes,
-        )
+        job = replace(job, start=block.start, stop=block.stop, starts=block.starts, tol=block.tol)
+        job = replace(job, keeps=block.keeps, publishes=block.publishes)
         self.stages.map_tiles(partial(run_tile, job), block.tiles, block.stage)
         if block.publishes:
             ours = self.published.keys() | set(block.tiles)
             self.published = {tile: record for tile, record in self._records().items() if tile in ours}
-        if block.keeps and self.plan.decides_islands:
-            self._settle(job)
         if block.keeps:
+            if self.plan.decides_islands:
+                self._settle(job)
             self.blocks[block.stop] = _Checkpoints(self._at_end_of(block.stop))
 
     def _records(self) -> dict[int, TileRecord]:
@@ -190,13 +172,11 @@ class Iteration:
         last = self._state().stop_shown_by(records) or job.stop
         listed = [island._asdict() for island in unsettled.islands if island.iteration <= last]
         labels = {
-            tile: [label for label in found if label.iteration <= last] for tile, found in unsettled.labels.items()
+            tile: counted
+            for tile, found in unsettled.labels.items()
+            if (counted := [label for label in found if label.iteration <= last])
         }
-        self.stages.map_tiles(
-            partial(mark_open_pixels, self.settled, labels),
-            [tile for tile in labels if labels[tile]],
-            "marking islands",
-        )
+        self.stages.map_tiles(partial(mark_open_pixels, self.settled, labels), labels, "marking islands")
         write_atomically(self.files.open_islands(job.stop), json.dumps(listed, indent=1).encode())
 
     def _decide_islands(self, job: Job) -> tuple[Job, Unsettled]:
@@ -219,8 +199,7 @@ class Iteration:
             if not any(again.values()):
                 return job, Unsettled()
         found = self.stages.map_tiles(partial(contradicted_labels, job), self._tiles, "islands left open")
-        contradicted = chain.from_iterable(found.values())
-        return job, open_islands(job, contradicted)
+        return job, open_islands(job, chain.from_iterable(found.values()))
 
     def _at_end_of(self, block: int) -> dict[int, Record]:
         """Records of all tiles at the end of a block."""

@@ -27,7 +27,7 @@ from cwt_dask.survey import Survey, SurveySource, SurveyStatistics, ingest, is_s
 def create(files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, stop: Stop) -> None:
     """Make a run directory, with the survey's store in it unless it is one; nothing is there if that fails.
 
-    A run that is there already is replaced.
+    A run that is there already is replaced. Raises InputError if the survey, a setting or the place is wrong.
 
     Parameters
     ----------
@@ -43,11 +43,6 @@ def create(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
         The directory is held from its first moment on to the end of this.
     stop : Stop
         Asked if another process takes hold of it.
-
-    Raises
-    ------
-    InputError
-        If the survey, a setting or the place is wrong.
     """
     backend = backend_of(files.path)
     free = backend.is_free(files)
@@ -69,17 +64,21 @@ def create(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
 def resume(files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, stop: Stop) -> None:
     """Open a run directory to continue its run, and repair the metadata of its maps.
 
+    Raises InputError if it holds another run, or its survey is damaged or another.
+
     Parameters
     ----------
     files, survey, options, progress, hold, stop
         As of `create`.
-
-    Raises
-    ------
-    InputError
-        If it holds another run, or its survey is damaged or another.
     """
-    _refuse_another(files, survey, options)
+    stored = read_run(files)
+    refuse_differences(files, stored.plan, make_plan(options.settings, statistics_of(survey, options.source)))
+    stored.plan.check_memory(options.execution.memory_limit)
+    if options.execution.keep_history and not has_history(files):
+        raise SettingsError(
+            f"{files.path} holds a run that keeps no history: leave out keep_history, choose another directory, or "
+            "--overwrite"
+        )
     backend = backend_of(files.path)
     lost = hold.enter_context(backend.hold(files, stop.ask))
     if lost:
@@ -95,19 +94,6 @@ def resume(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
     if 0 < (n_done := len(read_records(files.ledger))) < run.stored.plan.grid.n_tiles:
         progress.message(f"continuing: {n_done} of {run.stored.plan.grid.n_tiles} tiles are done")
     _report_foreign_records(files, progress)
-
-
-def _refuse_another(files: RunDir, survey: Path, options: Options) -> None:
-    """Refuse to continue a run that is not the one that was asked for."""
-    stored = read_run(files)
-    plan = make_plan(options.settings, statistics_of(survey, options.source))
-    refuse_differences(files, stored.plan, plan)
-    stored.plan.check_memory(options.execution.memory_limit)
-    if options.execution.keep_history and not has_history(files):
-        raise SettingsError(
-            f"{files.path} holds a run that keeps no history: leave out keep_history, choose another directory, or "
-            "--overwrite"
-        )
 
 
 def _fill(new: RunDir, files: RunDir, survey: Path, options: Options, progress: Reporter, stop: Stop) -> None:

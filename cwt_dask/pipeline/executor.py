@@ -61,7 +61,7 @@ def open_executor(
 
 
 def _workers(client: Client, execution: Execution) -> str:
-    """How many workers there are by now, or may be: those of batch systems come one by one."""
+    """How many workers there are, or may be: those of batch systems come one by one."""
     there = len(client.nthreads())
     if there or not execution.workers:
         return f"{there} worker{'s' if there != 1 else ''} so far"
