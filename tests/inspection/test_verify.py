@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
-import oracle
 import psutil
 import pytest
 import zarr
@@ -18,9 +17,7 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
-from cwt_dask.cwt.loops import not_isolated
 from cwt_dask.cwt.state import Detected
-from cwt_dask.cwt.support import in_bright_islands
 from cwt_dask.inspection.recompute import WiderFilter, draw_tiles
 from cwt_dask.merge.certificate import digest_maps, sealed
 from cwt_dask.storage.ledger import read_records
@@ -334,22 +331,3 @@ def test_islands_that_leave_the_trusted_pixels_are_judged_as_published():
     np.testing.assert_array_equal(islands.select(2, nothing, 0, detected), expected.ravel()[pixels])
     expected[6] = True
     np.testing.assert_array_equal(islands.select(3, nothing, 0, detected), expected.ravel()[pixels])
-
-
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    island_threshold=st.sampled_from([None, 4.0, 5.0]),
-    remove_isolated=st.booleans(),
-)
-def test_islands_of_a_ring_are_judged_as_by_the_oracle(seed, shape, island_threshold, remove_isolated):
-    ratio = np.random.default_rng(seed).choice([1.0, 3.5, 4.5, 5.5], shape, p=[0.5, 0.3, 0.15, 0.05])
-    above = ratio > 3.0
-    pixels = np.flatnonzero(above)
-    if remove_isolated:
-        pixels = pixels[not_isolated(above, pixels, True)]
-    detected = Detected(shape, pixels, ratio.ravel()[pixels], ring=True)
-    found = np.zeros(shape, dtype=bool)
-    found.ravel()[pixels] = in_bright_islands(detected, island_threshold)
-    expected = oracle.detected(ratio, 3.0, island_threshold, remove_isolated=remove_isolated, wrap=True)
-    np.testing.assert_array_equal(found, expected)
