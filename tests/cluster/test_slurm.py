@@ -163,22 +163,18 @@ def test_what_a_run_ends_with_is_what_its_job_ends_with(slurm, place):
     assert "absent.fits cannot be read" in (place / f"slurm-{job}.out").read_text()
 
 
-SRUN = ("srun", "--ntasks=2")
-
-
 @pytest.mark.parametrize(
-    ("before", "option", "status", "message"),
+    ("option", "status", "message"),
     [
-        (SRUN, "", 2, "start at least 3, for the scheduler, the driver and a worker"),
-        ((), 'queue = "absent"', 2, "SLURM takes no job with these cluster.options: sbatch: error: invalid partition"),
-        ((), 'job_script_prologue = ["exit 3"]', 1, r"is FAILED, exit code 3:0: read its log, /\S+/slurm-\d+\.out"),
+        ('queue = "absent"', 2, "SLURM takes no job with these cluster.options: sbatch: error: invalid partition"),
+        ('job_script_prologue = ["exit 3"]', 1, r"is FAILED, exit code 3:0: read its log, /\S+/slurm-\d+\.out"),
     ],
-    ids=["too few tasks", "SLURM takes no job", "workers never come"],
+    ids=["SLURM takes no job", "workers never come"],
 )
-def test_a_cluster_that_never_is_ends_the_run(slurm, small_survey, place, before, option, status, message):
+def test_a_cluster_that_never_is_ends_the_run(slurm, small_survey, place, option, status, message):
     config = place / "wrong.toml"
     config.write_text(f'workers = 1\n[cluster]\nkind = "slurm"\n[cluster.options]\n{option}\n')
-    words = [*before, "cwt-dask", "run", small_survey, "never", *OPTIONS, f"--config={config}"]
+    words = ["cwt-dask", "run", small_survey, "never", *OPTIONS, f"--config={config}"]
     done = subprocess.run(words, cwd=place, env=slurm, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == status
     assert re.search(message, done.stderr)

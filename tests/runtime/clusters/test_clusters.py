@@ -101,31 +101,19 @@ def test_what_is_no_walltime_is_refused():
         slurm.lifetime_options("soon")
 
 
-@pytest.fixture
-def outside(monkeypatch):
-    """No task of a step of SLURM."""
-    for name in [name for name in os.environ if name.startswith("SLURM_")]:
-        monkeypatch.delenv(name)
-    return monkeypatch
-
-
-def test_what_jobs_need_is_checked_first(outside, tmp_path):
+@pytest.mark.usefixtures("played")
+def test_what_jobs_need_is_checked_first(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="job scripts cannot name .*my runs: choose a directory without blanks"):
         prepare_cluster(execution(cluster="slurm", workers=2), tmp_path / "my runs" / "run")
-    outside.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="there is no sbatch here"):
         prepare_cluster(execution(cluster="slurm", workers=2), tmp_path / "run")
 
 
 @pytest.fixture
-def refusing(outside, tmp_path):
+def refusing(played):
     """A SLURM that refuses all jobs; the script of the last one. A real one is in tests/cluster/test_slurm.py."""
-    sbatch = tmp_path / "bin" / "sbatch"
-    sbatch.parent.mkdir()
-    sbatch.write_text("#!/bin/sh\ncat > $0.script\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
-    sbatch.chmod(0o755)
-    outside.setenv("PATH", str(sbatch.parent), prepend=os.pathsep)
-    return sbatch.with_name("sbatch.script")
+    return played(sbatch="cat > $0.script; echo 'sbatch: error: invalid partition' >&2; exit 1") / "sbatch.script"
 
 
 def refused_script(refusing, tmp_path, **options):
@@ -170,11 +158,11 @@ def test_options_that_slurm_clusters_refuse_are_a_wrong_call(tmp_path):
 
 
 @pytest.fixture
-def step(outside):
+def step(monkeypatch, played):  # noqa: ARG001 - without other variables
     """A task of a step of SLURM. Real ones are in tests/cluster."""
     for name, value in {"JOB_ID": "7", "STEP_ID": "0", "STEP_NUM_TASKS": "4", "NTASKS": "4", "PROCID": "1"}.items():
-        outside.setenv(f"SLURM_{name}", value)
-    return outside
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    return monkeypatch
 
 
 def test_two_tasks_are_too_few(step, tmp_path):

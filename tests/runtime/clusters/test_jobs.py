@@ -1,6 +1,5 @@
 """Jobs of workers that end before a worker comes, on a simulated SLURM. Real ones: tests/cluster."""
 
-import os
 import threading
 from types import SimpleNamespace
 
@@ -18,23 +17,6 @@ REFUSES = 'case "$*" in *--test-only*) ;; *) echo "sbatch: error: no room" >&2; 
 ENDED = "echo JobId=7 JobState=FAILED ExitCode=127:0; echo StdErr=/home/me/slurm-7.out"
 
 
-@pytest.fixture
-def played(tmp_path, monkeypatch):
-    """Commands of SLURM as shell scripts."""
-    for name in [name for name in os.environ if name.startswith("SLURM_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
-    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.05)
-    (tmp_path / "bin").mkdir()
-
-    def play(**commands):
-        for name, does in commands.items():
-            (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{does}\n")
-            (tmp_path / "bin" / name).chmod(0o755)
-
-    return play
-
-
 @pytest.mark.parametrize(
     ("sbatch", "fragment"),
     [
@@ -42,7 +24,8 @@ def played(tmp_path, monkeypatch):
         (REFUSES, "SLURM did not take the last one: .*sbatch: error: no room.*; then give the same command again"),
     ],
 )
-def test_jobs_that_end_before_a_worker_comes_end_the_run(played, small_survey, tmp_path, sbatch, fragment):
+def test_jobs_that_end_before_a_worker_comes_end_the_run(played, small_survey, tmp_path, monkeypatch, sbatch, fragment):
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.05)
     played(sbatch=sbatch, squeue="", scancel="", scontrol=ENDED)
     cluster = {"kind": "slurm", "options": {"interface": "lo"}}
     with (

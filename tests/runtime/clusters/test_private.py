@@ -1,7 +1,6 @@
 """Directories of certificates next to RUN_DIR: which ones belong to runs that are known to have ended."""
 
 import json
-import os
 import subprocess
 from dataclasses import asdict, replace
 
@@ -12,16 +11,11 @@ from cwt_dask.runtime.clusters.private import Maker, private_directory, remove_d
 
 
 @pytest.fixture(autouse=True)
-def job(monkeypatch, tmp_path):
+def job(monkeypatch, played):
     """A job of SLURM, and another one of the same user."""
+    played(squeue="echo 7 RUNNING None; echo 8 PENDING Priority")
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "big")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    squeue = tmp_path / "bin" / "squeue"
-    squeue.parent.mkdir()
-    squeue.write_text("#!/bin/sh\necho 7 RUNNING None; echo 8 PENDING Priority\n")
-    squeue.chmod(0o755)
-    monkeypatch.setenv("PATH", str(squeue.parent), prepend=os.pathsep)
-    return squeue
 
 
 @pytest.fixture
@@ -60,9 +54,9 @@ def test_a_directory_is_for_its_user_alone_and_gone_at_the_end(tmp_path, dead):
         ({"job": "", "cluster": ""}, True, True),
     ],
 )
-def test_makers_on_another_machine_are_known_by_their_jobs(tmp_path, dead, job, changes, answers, stays):
+def test_makers_on_another_machine_are_known_by_their_jobs(tmp_path, dead, played, changes, answers, stays):
     if not answers:
-        job.write_text("#!/bin/sh\nexit 1\n")
+        played(squeue="exit 1")
     path = left_by(tmp_path, replace(Maker.this(), pid=dead, machine="another", **changes))
     remove_dead(tmp_path)
     assert path.exists() == stays
