@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -74,37 +75,19 @@ class InProcess:
             forget()
 
 
+@dataclass(eq=False)
 class OnDask:
-    """On the workers of a client; only items and small values travel.
+    """On the workers of a client; only items and small values travel."""
 
-    Parameters
-    ----------
-    client : distributed.Client
-    stop : Stop, optional
-        May hold a request to stop.
-    grace : float, optional
-        Seconds that started tasks may go on then.
-    deadline : float, optional
-        Seconds that a task may take. One that has been at a worker for `DEADLINES` times as long, with its wait there,
-        is taken to hang, and its worker is restarted.
-    expected : int, optional
-        Threads that there may be later: clusters that start workers as there is work see work for all of them.
-    """
-
-    def __init__(
-        self,
-        client: distributed.Client,
-        stop: Stop | None = None,
-        *,
-        grace: float = GRACE_SECONDS,
-        deadline: float = math.inf,
-        expected: int = 1,
-    ) -> None:
-        self.client = client
-        self.stop = stop or Stop()
-        self.grace = grace
-        self.deadline = deadline
-        self.expected = expected
+    client: distributed.Client
+    stop: Stop = field(default_factory=Stop)  # May hold a request to stop.
+    _: KW_ONLY
+    grace: float = GRACE_SECONDS  # How long started tasks may go on then.
+    # Seconds that a task may take. One that has been at a worker for `DEADLINES` times as long, with its wait there, is
+    # taken to hang, and its worker is restarted.
+    deadline: float = math.inf
+    # Threads that there may be later: clusters that start workers as there is work see work for all of them.
+    expected: int = 1
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
         """Yield outcomes as they arrive; after a request to stop, of started ones only, which have the grace time."""

@@ -125,11 +125,11 @@ def test_on_dask_waiting_for_started_tasks_ends(asked):
     assert list(asked(grace=0.1)) == []
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_workers_leave_signals_to_the_driver(client, number):
+def test_workers_leave_signals_to_the_driver(client):
     pids = client.run(os.getpid).values()
     for pid in pids:
-        os.kill(pid, number)
+        for number in SIGNALS:
+            os.kill(pid, number)
     assert client.submit(sum, [1, 2]).result() == 3
     assert sorted(client.run(os.getpid).values()) == sorted(pids)
 
@@ -140,9 +140,8 @@ def test_interrupted_runs_end_with_75_and_the_same_command_resumes(tmp_path):
     n_done = 0
     for number, workers in ((signal.SIGTERM, 2), (signal.SIGINT, 0)):
         command = [*COMMAND, str(survey), str(tmp_path / "run"), *ARGUMENTS, f"--workers={workers}"]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        ) as run:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, start_new_session=True, **pipes) as run:
             assert any(line.startswith("tiles") for line in run.stdout), run.stderr.read()
             # As terminals and batch systems do: to all processes, and more than once.
             for _ in range(2):

@@ -60,10 +60,8 @@ def test_of_a_library_that_is_missing_the_extra_is_named():
 
 
 def test_options_that_a_library_refuses_are_a_wrong_call():
-    with (
-        pytest.raises(SettingsError, match="LocalCluster does not take these cluster.options: .*colour"),
-        local_client(1, 2**30, colour="red"),
-    ):
+    refused = "LocalCluster does not take these cluster.options: .*colour"
+    with pytest.raises(SettingsError, match=refused), local_client(1, 2**30, colour="red"):
         pass
 
 
@@ -265,9 +263,8 @@ def test_pods_that_cannot_be_started_are_a_wrong_call(tmp_path):
     done = subprocess.run(words, cwd=tmp_path, env=variables, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
     # Text of dask-kubernetes, when a process ends that could not reach Kubernetes, comes after.
-    assert done.stderr.startswith(
-        "cwt-dask: cannot start pods (ValueError: Unable to find valid credentials): is there an operator"
-    )
+    message = "cannot start pods (ValueError: Unable to find valid credentials): is there an operator"
+    assert done.stderr.startswith(f"cwt-dask: {message}")
     assert not (tmp_path / "run").exists()
 
 

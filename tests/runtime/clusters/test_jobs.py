@@ -2,6 +2,7 @@
 
 import threading
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import dask
 import pytest
@@ -69,9 +70,8 @@ def test_while_no_worker_comes_states_of_jobs_are_reported(watcher):
     watcher.known.update({"1": "pending (Resources)", "2": "pending (Resources)"})
     for watcher.clock[0] in range(0, 300, 5):
         watcher.jobs.look()
-    assert watcher.lines == [
-        f"no worker for {seconds} s; its jobs in SLURM: 2 pending (Resources)" for seconds in (60, 120, 240)
-    ]
+    waits = "no worker for {} s; its jobs in SLURM: 2 pending (Resources)"
+    assert watcher.lines == [waits.format(seconds) for seconds in (60, 120, 240)]
     watcher.jobs.cluster.observed.add("c-10-0")
     watcher.clock[0] = 500
     watcher.jobs.look()
@@ -105,23 +105,17 @@ def test_while_other_workers_are_there_the_run_goes_on(watcher):
 
 def test_an_error_of_a_look_is_reported_once_and_looking_goes_on(watcher, monkeypatch):
     monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.001)
-    errors = iter([OSError("busy"), OSError("busy"), KeyError("c-0"), RunError("no worker came")])
-    ended = threading.Event()
-
-    def look():
-        raise next(errors)
+    errors, ended = [OSError("busy"), OSError("busy"), KeyError("c-0"), RunError("no worker came")], threading.Event()
 
     def give_up(reason):
         assert str(reason) == "no worker came"
         ended.set()
 
-    watcher.jobs.look = look
+    watcher.jobs.look = Mock(side_effect=errors)
     with jobs.watched(watcher.jobs, SimpleNamespace(give_up=give_up)):
         assert ended.wait(60)
-    assert watcher.lines == [
-        f"jobs of workers could not be checked ({error}): this is tried again"
-        for error in ("OSError('busy')", "KeyError('c-0')")
-    ]
+    tried = "jobs of workers could not be checked ({}): this is tried again"
+    assert watcher.lines == [tried.format(error) for error in ("OSError('busy')", "KeyError('c-0')")]
 
 
 def test_only_lines_of_jobs_count_and_no_answer_is_no_news(played):
