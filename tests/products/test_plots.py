@@ -115,6 +115,7 @@ def test_a_map_of_one_value_is_drawn(run, monkeypatch):
         ("exposure", None, "the survey has no exposure"),
         ("support", None, "support is a cube: choose one image of it with index, 0 to 1"),
         ("support", 2, "support has no image 2: its images are 0 to 1"),
+        ("support", -1, "support has no image -1: its images are 0 to 1"),
         ("support", "first", "support has no image first: its images are 0 to 1"),
         ("model", 0, "model has no image 0: it is one image"),
     ],
