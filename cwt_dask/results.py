@@ -249,7 +249,18 @@ class SurveyRun(Plots, Cutouts):
         return Certificate(certificate)
 
     def read_certificate(self) -> dict[str, Any]:
-        """Read what the certificate says, unchecked: `verify` checks it. Raises as `certificate`."""
+        """Read what the certificate says, unchecked: `verify` checks it.
+
+        Returns
+        -------
+        dict
+            The file's content.
+
+        Raises
+        ------
+        InputError, RunError
+            As `certificate`.
+        """
         if not self.files.certificate.exists():
             raise InputError(f"{self.files.path} has no certificate yet: the run is not finished")
         try:

@@ -116,6 +116,14 @@ def test_a_certificate_that_was_changed_is_made_again(run, store, change):
     assert "nothing to do" in again(run, store)[1]
 
 
+def test_a_certificate_that_is_cut_short_is_made_again(run, store):
+    path, content = run.files.certificate, run.certificate
+    path.write_bytes(path.read_bytes()[:300])
+    redone, said = again(run, store)
+    assert f"{path} is damaged or missing: made again" in said
+    assert redone.certificate["digest_maps"] == content["digest_maps"]
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "fits"),
     [

@@ -6,10 +6,12 @@ import numpy as np
 import oracle
 import pytest
 from astropy.io import fits
+from reporters import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 from whole import TOLERANCE, assert_equals_whole, assert_promised, whole_of
 
 from cwt_dask import run_survey
+from cwt_dask.inspection.verify import verify_run
 from cwt_dask.trust import SourceFlag
 
 KERNELS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
@@ -66,6 +68,18 @@ def test_an_island_longer_than_a_margin_over_the_edge_is_judged_as_one(tmp_path,
     assert run.certificate["open_islands"] == 0
     assert_equals_whole(run, whole_ring(counts, background, **options))
     assert_promised(run)
+
+
+def test_an_interrupted_ring_is_resumed_to_the_same_bits(tmp_path):
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((50, 130), seed=12), ring=True)
+    options = OPTIONS | {"tile_size": 37, "max_iter": 3}
+    whole = run_survey(survey, tmp_path / "whole", **options)
+    with pytest.raises(InterruptedRunError):
+        run_survey(survey, tmp_path / "run", progress=DiesAt("tiles", 3), **options)
+    run = run_survey(survey, tmp_path / "run", **options)
+    assert run.stored.plan.grid.ring
+    assert run.certificate["digest_maps"] == whole.certificate["digest_maps"]
+    assert not [check for check in verify_run(run) if check.fault]
 
 
 @pytest.mark.parametrize("tile_size", [41, 65, 130])
