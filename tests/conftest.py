@@ -1,6 +1,7 @@
 import os
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import hypothesis
@@ -8,6 +9,7 @@ import pytest
 from buckets import make_bucket, serving
 from skies import poisson_sky, write_survey
 
+from cwt_dask.cli.commands import main
 from cwt_dask.cwt.spectra import KernelSpectra
 from cwt_dask.report import report_is_current, write_report
 from cwt_dask.runtime.clusters.local import local_client
@@ -82,6 +84,29 @@ def bucket(server, request):
     server.fault = lambda *_: None
     yield make_bucket(request.node.name)
     server.fault = lambda *_: None
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    """A survey of 90 x 130 pixels, for a module; not to be changed."""
+    return write_survey(tmp_path_factory.mktemp("sky") / "survey.fits", *poisson_sky((90, 130), seed=3))
+
+
+class Said(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command line in this process."""
+
+    def run_main(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return Said(status, *capsys.readouterr())
+
+    return run_main
 
 
 @pytest.fixture

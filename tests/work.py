@@ -1,4 +1,4 @@
-"""What a run did: its FFTs, and the bits that its tiles published."""
+"""What a run did: its FFTs, and the bits that its tiles published; and a flipped bit."""
 
 from cwt_dask.storage.ledger import read_records
 
@@ -11,3 +11,15 @@ FFTS_OF_A_START = 1
 def digests(run):
     """Of all that each tile published."""
     return {tile: record.chunk_digests for tile, record in read_records(run.files.ledger).items()}
+
+
+def starts(run):
+    """When each tile was done."""
+    return {tile: record.started + str(record.seconds) for tile, record in read_records(run.files.ledger).items()}
+
+
+def flip(path):
+    """Flip the bits of the byte in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)

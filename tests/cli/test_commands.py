@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from astropy.io import fits
 from astropy.table import Table
 from fuzzing import tree
 from skies import poisson_sky, write_survey
+from work import flip
 
 from cwt_dask.cli import commands as cli
 from cwt_dask.cli.commands import main
@@ -23,28 +23,6 @@ CWT_DASK = str(Path(sys.executable).with_name("cwt-dask"))
 KERNELS = ("--n-scale", "2", "--min-scale", "1.2", "--step-scale", "1.5", "--max-iter", "3")
 HERE = ("--workers", "0", "--fits", "no")
 TILES = ("--tile-size", "60")
-
-
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def call(capsys):
-    """Run a command line in this process."""
-
-    def run_main(*arguments):
-        status = main([str(argument) for argument in arguments])
-        return Said(status, *capsys.readouterr())
-
-    return run_main
-
-
-@pytest.fixture(scope="module")
-def survey(tmp_path_factory):
-    return write_survey(tmp_path_factory.mktemp("cli") / "survey.fits", *poisson_sky((90, 130), seed=3))
 
 
 @pytest.fixture(scope="module")
@@ -247,12 +225,6 @@ def test_a_broken_promise_ends_with_1(call, survey, tmp_path, monkeypatch):
 
 
 # --- verify -----------------------------------------------------------------------------------------------------------
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
 
 
 def edit(path, **changes):

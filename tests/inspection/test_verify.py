@@ -3,9 +3,9 @@
 import json
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 import psutil
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
-from cwt_dask.cli.commands import main
 from cwt_dask.cwt.state import Detected
 from cwt_dask.inspection.recompute import WiderFilter, draw_tiles
 from cwt_dask.merge.certificate import digest_maps, sealed
@@ -28,29 +27,15 @@ OPTIONS |= {"max_iter": 3}
 N_TILES = 6
 
 
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def verify(capsys):
-    """Run `cwt-dask verify` in this process."""
-
-    def run_main(run_dir, *options):
-        status = main(["verify", str(run_dir), *map(str, options)])
-        return Said(status, *capsys.readouterr())
-
-    return run_main
+def verify(call):
+    return partial(call, "verify")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(survey):
     """A run with its history; to be copied, not changed."""
-    folder = tmp_path_factory.mktemp("verify")
-    survey = write_survey(folder / "survey.fits", *poisson_sky((90, 130), seed=3))
-    return run_survey(survey, folder / "run", keep_history=True, **OPTIONS).files.path
+    return run_survey(survey, survey.with_name("run"), keep_history=True, **OPTIONS).files.path
 
 
 @pytest.fixture(scope="module")

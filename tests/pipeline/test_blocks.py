@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reporters import DiesAt, InterruptedRunError
-from skies import poisson_sky, write_survey
-from work import FFTS_OF_A_START, FFTS_OF_A_STEP, digests
+from work import FFTS_OF_A_START, FFTS_OF_A_STEP, digests, flip
 
 from cwt_dask import run_survey
 from cwt_dask.cli.commands import main
@@ -70,11 +69,6 @@ def test_a_map_far_from_its_stop_is_done_in_few_blocks():
     # As measured on the Fermi map, and on a simulated one.
     assert blocks(10, [4.7e-2, 3.5e-2, 2.4e-2, 1.6e-2, 1.1e-2, 7.9e-3, 5.6e-3, 4.1e-3], 1e-5) == [2, 10]
     assert blocks(10, [3.2e-5, 4e-5, 3.9e-5, 3.9e-5, 3.8e-5, 3.8e-5, 3.7e-5, 3.7e-5], 1e-5) == [2, 4, 6, 8, 10]
-
-
-@pytest.fixture(scope="module")
-def survey(tmp_path_factory):
-    return write_survey(tmp_path_factory.mktemp("blocks") / "survey.fits", *poisson_sky((90, 130), seed=3))
 
 
 @pytest.fixture(scope="module")
@@ -156,12 +150,6 @@ def test_a_run_that_goes_on_does_not_begin_again(survey, tmp_path, ffts, capsys)
     n_tiles = run.certificate["n_tiles"]
     assert before == (n_tiles + 4) * (2 * FFTS_OF_A_STEP + FFTS_OF_A_START)
     assert ffts.total() == n_tiles * (6 * FFTS_OF_A_STEP + 3 * FFTS_OF_A_START)
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
 
 
 def clear_header(path):

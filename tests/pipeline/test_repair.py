@@ -8,13 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from skies import poisson_sky, write_survey
-from work import digests
+from work import digests, flip, starts
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.pipeline.repair import damaged_metadata, repair_metadata
-from cwt_dask.storage.ledger import read_records
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
 COMMAND = ("--workers=0", "--fits=no", "--n-scale=2", "--min-scale=1.2", "--step-scale=1.5", "--tile-size=45")
@@ -40,16 +39,6 @@ def run(finished, tmp_path):
 def again(capsys, run, survey):
     status = main(["run", str(survey), str(run.files.path), "--tol=0.5", "--max-iter=9", *COMMAND])
     return status, *capsys.readouterr()
-
-
-def starts(run):
-    return {tile: record.started + str(record.seconds) for tile, record in read_records(run.files.ledger).items()}
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 3] ^= 1
-    path.write_bytes(content)
 
 
 DAMAGES = {

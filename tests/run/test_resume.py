@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 from reporters import DiesAt, InterruptedRunError, Messages
 from skies import poisson_sky, write_survey
+from work import flip, starts
 
 from cwt_dask import CWTKernels, SurveyRun, run_survey
 from cwt_dask.cli.commands import main
@@ -28,9 +29,8 @@ OPTIONS = KERNELS | {"workers": 0, "fits": "no", "tile_size": 45, "max_iter": 3}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(survey):
     """A survey's store; not to be changed."""
-    survey = write_survey(tmp_path_factory.mktemp("resume") / "survey.fits", *poisson_sky((90, 130), seed=3))
     return ingest(SurveySource.of(survey), survey.with_suffix(".zarr")).path
 
 
@@ -48,10 +48,6 @@ def run(finished, tmp_path):
 def again(run, survey, **options):
     words = Messages()
     return run_survey(survey, run.files.path, progress=words, **OPTIONS | options), words.text
-
-
-def starts(run):
-    return {tile: record.started + str(record.seconds) for tile, record in read_records(run.files.ledger).items()}
 
 
 def test_a_finished_run_is_checked_and_left_alone(run, store):
@@ -86,12 +82,6 @@ def test_while_a_tile_is_made_again_nothing_is_certified(run, store):
     assert not run.files.certificate.exists()
     redone, _ = again(run, store)
     assert redone.certificate["tiling_exact"]
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 CHANGES = {
