@@ -1,6 +1,5 @@
 from copy import deepcopy
 from dataclasses import fields
-from itertools import pairwise
 
 import numpy as np
 import oracle
@@ -110,16 +109,6 @@ def test_a_step_reuses_the_arrays_of_its_state():
         assert getattr(after, name) is getattr(before, name)
 
 
-def test_an_iteration_depends_on_its_state_alone():
-    field, rules = poisson_field(1), criteria(1.0)
-    workspace = Workspace(field, SPECTRA, rules)
-    # A tile is resumed from a checkpoint, or another is made before it.
-    states = iterate(field, rules, 4)
-    for before, after in [pair for _ in range(2) for pair in pairwise(states)]:
-        assert_same_bits(step(deepcopy(before), workspace), after)
-        assert_same_bits(step(deepcopy(before), Workspace(field, SPECTRA, rules)), after)
-
-
 def test_of_a_core_the_same_is_known_as_of_the_whole_box():
     field, rules = poisson_field(5, masked=0.2), criteria(1.0, 2.0, rounding=1e-2)
     workspace, core = Workspace(field, SPECTRA, rules), np.s_[9:26, 5:37]
@@ -202,49 +191,6 @@ def test_pixels_near_the_threshold_are_marked():
 def test_an_island_threshold_decides_nothing_unless_it_is_above_that_of_pixels():
     assert criteria(3.0, 6.0).thresholds == (3.0, 6.0)
     assert criteria(3.0, 3.0).thresholds == criteria(3.0).thresholds == (3.0,)
-
-
-def test_a_ring_has_no_first_column():
-    def shifted(image):
-        return np.roll(image, 17, axis=-1)
-
-    # Only below is a rim of zeros.
-    box, rng, states = (BOX[0], fast_length(SHAPE[1])), np.random.default_rng(8), []
-    valid, expected = np.zeros(box, dtype=bool), np.full(box, 0.5)
-    valid[: SHAPE[0]] = True
-    expected[rng.integers(SHAPE[0], size=3), rng.integers(box[1], size=3)] += 60
-    expected[12, 0] += 60
-    field = Field(np.where(valid, rng.poisson(expected), 0.0), np.where(valid, 0.5, 0.0), valid)
-    for turned in (field, Field(*(shifted(getattr(field, f.name)) for f in fields(field)))):
-        workspace = Workspace(turned, kernel_spectra(KERNELS, box), criteria(2.0, 4.0, rounding=1e-12), ring=True)
-        state = State.start(KERNELS.n_scale, box, with_cubes=True)
-        for _ in range(4):
-            state = step(state, workspace)
-        states.append(state)
-    one, other = states
-    assert not one.near_threshold.any()
-    # An island that is one only over the edge.
-    assert (one.support[..., 0] & one.support[..., -1]).any()
-    for name in ("joined", "best_scale", "best_iteration", "undefined"):
-        np.testing.assert_array_equal(getattr(other, name), shifted(getattr(one, name)), err_msg=name)
-    for name in ("model", "approx", "transform", "transform_2d"):
-        ours, theirs = getattr(other, name), shifted(getattr(one, name))
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max(), err_msg=name)
-
-
-def test_a_selection_decides_which_of_the_pixels_detected_join():
-    seen = []
-
-    def every_other(scale, detected):
-        seen.append((scale, detected.pixels))
-        return np.arange(detected.pixels.size) % 2 == 0
-
-    state = State.start(KERNELS.n_scale, BOX)
-    state = step(state, Workspace(poisson_field(2), SPECTRA, criteria()), every_other)
-    assert [scale for scale, _ in seen] == [0, 1]
-    for scale, pixels in seen:
-        assert pixels.size > 4
-        np.testing.assert_array_equal(np.flatnonzero(state.joined[scale]), pixels[::2])
 
 
 @given(st.floats(1e-6, 1e12))

@@ -12,7 +12,6 @@ from astropy.table import Table
 from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
-from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, InterruptedRun
 from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import verify_run
@@ -237,17 +236,18 @@ def test_a_run_that_is_lost_to_another_process_is_not_changed(run, tmp_path, mon
     assert not run.files.associations.exists()
 
 
-def test_the_command(run, tmp_path, capsys):
+def test_the_command(run, tmp_path, call):
     write_report(run)
     path = catalogue_of(run, tmp_path / "known.fits")
-    assert main(["match", str(run.files.path), str(path), "--radius", "0.05"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["catalogue", "radius", "associated", "found", "written"]
+    status, out, _ = call("match", run.files.path, path, "--radius", "0.05")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["catalogue", "radius", "associated", "found", "written"]
     # The report shows them, and is as the certificate now is.
     assert report_is_current(run)
     assert "assoc_name" in run.files.report.read_text()
-    assert main(["match", str(run.files.path), str(tmp_path / "no.fits")]) == 2
-    assert "cannot be read as a table" in capsys.readouterr().err
+    refused = call("match", run.files.path, tmp_path / "no.fits")
+    assert refused.status == 2
+    assert "cannot be read as a table" in refused.err
 
 
 @pytest.mark.parametrize("radius", [0.0, 10.01, np.nan])
@@ -266,14 +266,3 @@ def test_no_sources_no_matches(tmp_path):
     assert [line.rpartition("; ")[2] for line in describe_match(found)[2:]] == ["by chance 0.0", "by chance 0.0"]
     associate(run, found)
     assert run.catalogue.colnames[-2:] == ["assoc_name", "assoc_sep"]
-
-
-def test_3fhl_on_the_fermi_map(shared_data, tmp_path):
-    kernels = OPTIONS | {"n_scale": 3, "max_iter": 10}
-    run = run_survey(shared_data / "fermi_survey.fits.gz", tmp_path / "run", significance_threshold=5.0, **kernels)
-    found = match_run(run, shared_data / "gll_psch_v13.fit.gz", 0.35)
-    # Peaks simply taken from the significance found 60 with 69 peaks.
-    assert len(found.nearest) == 70
-    assert (found.found & found.inside).sum() >= 60
-    assert (found.nearest >= 0).sum() == 53
-    assert found.chance_associated < 0.1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from reports import page_of
+from work import starts
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
@@ -14,7 +15,6 @@ from cwt_dask.report import write_report
 from cwt_dask.report.page import MARK
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.directory import hold
-from cwt_dask.storage.ledger import read_records
 
 
 @pytest.fixture
@@ -28,10 +28,6 @@ def again(run, survey, options, monkeypatch):
         return "\n".join(texts)
 
     return again
-
-
-def starts(run):
-    return [record.started for record in read_records(run.files.ledger).values()]
 
 
 def test_the_same_run_gives_the_same_page_also_from_maps_alone(run, capsys):

@@ -260,14 +260,6 @@ def test_circles_of_columns(wcs_cards, columns, more, closes, repeats):
     assert repeats_edge_column(wcs, (10, columns)) is repeats
 
 
-@pytest.mark.parametrize("radius", [0.5, 2**-0.5, 1.0, 1.5])
-def test_the_circle_of_cyp_is_that_of_astropy(wcs_cards, radius):
-    wcs = make_wcs(wcs_cards, "CYP", CRVAL2=0.0, CDELT1=-0.1 * radius, PV2_1=1.0, PV2_2=radius)
-    first, second = wcs.all_pix2world([20, 21], wcs.wcs.crpix[1] - 1, 0)[0]
-    assert 360 / (first - second) == pytest.approx(3600)
-    assert closes_circle(wcs, (10, 3600))
-
-
 def test_a_repeated_column_has_a_warning(write, wcs_cards):
     ones = np.ones((40, 61), np.int16)
     wcs = wcs_cards(CRPIX1=31, CDELT1=-6.0, CDELT2=4.5)
