@@ -26,13 +26,13 @@ def criteria(threshold=3.0, island_threshold=None, *, remove_isolated=True, roun
     return Criteria(threshold, island_threshold, remove_isolated, rounding)
 
 
-def poisson_field(seed, *, masked=0.0):
-    """Counts with a few sources over a background of 0.5, on the pixels of SHAPE, some of them masked."""
+def poisson_field(seed, *, masked=0.0, shape=SHAPE, box=BOX):
+    """Counts with a few sources over a background of 0.5, on the pixels of a shape, some of them masked."""
     rng = np.random.default_rng(seed)
-    valid = np.zeros(BOX, dtype=bool)
-    valid[INSIDE] = rng.random(SHAPE) >= masked
-    expected = np.full(BOX, 0.5)
-    expected[rng.integers(SHAPE[0], size=3), rng.integers(SHAPE[1], size=3)] += 60
+    valid = np.zeros(box, dtype=bool)
+    valid[: shape[0], : shape[1]] = rng.random(shape) >= masked
+    expected = np.full(box, 0.5)
+    expected[rng.integers(shape[0], size=3), rng.integers(shape[1], size=3)] += 60
     return Field(np.where(valid, rng.poisson(expected), 0.0), np.where(valid, 0.5, 0.0), valid)
 
 
@@ -191,6 +191,30 @@ def test_pixels_near_the_threshold_are_marked():
 def test_an_island_threshold_decides_nothing_unless_it_is_above_that_of_pixels():
     assert criteria(3.0, 6.0).thresholds == (3.0, 6.0)
     assert criteria(3.0, 3.0).thresholds == criteria(3.0).thresholds == (3.0,)
+
+
+def test_a_ring_has_no_first_column():
+    def shifted(image):
+        return np.roll(image, 17, axis=-1)
+
+    # Only below is a rim of zeros; and there is an island that is one only over the edge.
+    box, states = (BOX[0], fast_length(SHAPE[1])), []
+    field = poisson_field(8, shape=(SHAPE[0], box[1]), box=box)
+    field.counts[12, [0, -1]] += 60
+    for turned in (field, Field(*(shifted(getattr(field, f.name)) for f in fields(field)))):
+        workspace = Workspace(turned, kernel_spectra(KERNELS, box), criteria(2.0, 4.0, rounding=1e-12), ring=True)
+        state = State.start(KERNELS.n_scale, box, with_cubes=True)
+        for _ in range(4):
+            state = step(state, workspace)
+        states.append(state)
+    one, other = states
+    assert not one.near_threshold.any()
+    assert (one.support[..., 0] & one.support[..., -1]).any()
+    for name in ("joined", "best_scale", "best_iteration", "undefined"):
+        np.testing.assert_array_equal(getattr(other, name), shifted(getattr(one, name)), err_msg=name)
+    for name in ("model", "approx", "transform", "transform_2d"):
+        ours, theirs = getattr(other, name), shifted(getattr(one, name))
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max(), err_msg=name)
 
 
 @given(st.floats(1e-6, 1e12))

@@ -92,11 +92,7 @@ UNBOUNDED = {"min_scale": 0.6, "step_scale": 1.5, "old_kernels": True, "max_iter
     [
         ({"margin": 130, "tile_size": 300}, {}, "130 pixels is below the contract's 151: its error may reach 1e-08 of"),
         ({"margin": 10, "tile_size": 300}, {}, "no bound exists"),
-        (
-            UNBOUNDED,
-            {"brightest": 1e5},
-            "no margin bounds what tiles do with these kernels, 80 iterations and pixels",
-        ),
+        (UNBOUNDED, {"brightest": 1e5}, "no margin bounds what tiles do with these kernels, 80 iterations and pixels"),
         (UNBOUNDED | {"max_iter": 10}, {}, "the model can grow 1.39-fold an iteration, also without tiles"),
         ({"tile_size": 20}, {}, "tiles of 20 x 20 pixels are computed in boxes of "),
         ({"stopping": "tile", "tile_size": 300}, {}, "tiles stop at iterations of their own"),

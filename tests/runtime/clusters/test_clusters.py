@@ -272,11 +272,7 @@ def test_pods_that_cannot_be_started_are_a_wrong_call(tmp_path):
     ("kind", "error", "message"),
     [
         (KubeCluster, SettingsError, "KubeCluster does not take these cluster.options: .*colour"),
-        (
-            Mock(side_effect=KeyError("no operator")),
-            InputError,
-            "cannot start pods .KeyError: 'no operator'.: is",
-        ),
+        (Mock(side_effect=KeyError("no operator")), InputError, "cannot start pods .KeyError: 'no operator'.: is"),
     ],
 )
 def test_errors_of_dask_kubernetes_are_a_wrong_call(kind, error, message):
