@@ -200,9 +200,9 @@ def test_a_ring_has_no_first_column():
     # Only below is a rim of zeros; and there is an island that is one only over the edge.
     box, states = (BOX[0], fast_length(SHAPE[1])), []
     field = poisson_field(8, shape=(SHAPE[0], box[1]), box=box)
-    field.counts[12, [0, -1]] += 60
+    field.counts[12, 0] += 60
     for turned in (field, Field(*(shifted(getattr(field, f.name)) for f in fields(field)))):
-        workspace = Workspace(turned, kernel_spectra(KERNELS, box), criteria(2.0, 4.0, rounding=1e-12), ring=True)
+        workspace = Workspace(turned, kernel_spectra(KERNELS, box), criteria(2.0, 15.0, rounding=1e-12), ring=True)
         state = State.start(KERNELS.n_scale, box, with_cubes=True)
         for _ in range(4):
             state = step(state, workspace)
