@@ -217,6 +217,24 @@ def test_a_ring_has_no_first_column():
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max(), err_msg=name)
 
 
+def test_on_a_ring_a_pixel_over_the_edge_is_a_neighbour():
+    box, by_edge_alone = (BOX[0], fast_length(SHAPE[1])), 0
+    field = poisson_field(8, shape=(SHAPE[0], box[1]), box=box)
+    field.counts[12, [0, -1]] += 30
+    for threshold in np.geomspace(2, 200, 60):
+        workspace = Workspace(field, kernel_spectra(KERNELS, box), criteria(threshold, rounding=1e-12), ring=True)
+        state = State.start(KERNELS.n_scale, box, with_cubes=True)
+        workspace.begin(state)
+        detected, _, _ = workspace.detect(state, 0)
+        above = np.pad(field.valid & (state.transform[0] > threshold * state.error[0]), 1)
+        across = np.roll(above[:, 1:-1], 1, axis=1) | np.roll(above[:, 1:-1], -1, axis=1)
+        plain = (above[:-2] | above[2:])[:, 1:-1] | (above[:, :-2] | above[:, 2:])[1:-1]
+        joined = above[1:-1, 1:-1] & (plain | across[1:-1])
+        np.testing.assert_array_equal(detected.pixels, np.flatnonzero(joined))
+        by_edge_alone += (joined & ~plain).sum()
+    assert by_edge_alone > 0
+
+
 @given(st.floats(1e-6, 1e12))
 def test_rounding_level_is_the_next_power_of_ten(brightest):
     level, rounding = rounding_level(brightest), 64 * 2.0**-52 * brightest
