@@ -62,8 +62,11 @@ class Iteration:
         return replace(job, threads=self.threads, keep_history=has_history(self.files))
 
     def is_complete(self) -> bool:
-        """Whether nothing is left to do, nor to be removed."""
-        return self._state().complete and not self.files.checkpoints.exists()
+        """Whether all tiles are done; what their blocks have left is removed then."""
+        complete = self._state().complete
+        if complete:
+            self._clean_up()
+        return complete
 
     def carry_out(self) -> None:
         """Do all tiles that are not done.
@@ -82,9 +85,7 @@ class Iteration:
                     "tiles done again do not stop at the same iteration as before: use workers of one kind of processor"
                 )
             self._do(block)
-        for end in self.files.begun_blocks:
-            self._forget(end)
-        remove_tree(self.files.checkpoints)
+        self._clean_up()
 
     @cached_property
     def published(self) -> dict[int, TileRecord]:
@@ -217,6 +218,11 @@ class Iteration:
                 remove_checkpoint(self.files.checkpoint(block, tile, record.round))
         torn = any(0 < n < len(records[tile]) for tile, n in sound.items())
         return _Checkpoints({tile: records[tile][n - 1] for tile, n in sound.items() if n}, torn)
+
+    def _clean_up(self) -> None:
+        for block in self.files.begun_blocks:
+            self._forget(block)
+        remove_tree(self.files.checkpoints)
 
     def _forget(self, block: int) -> None:
         """Remove the checkpoints and records of a block."""

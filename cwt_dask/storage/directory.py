@@ -212,13 +212,17 @@ def _draft_of(path: Path) -> Path:
 def _remove_dead(files: RunDir) -> None:
     """Remove what drivers left that died before their run had appeared; those that live hold theirs."""
     for path in leftovers(files.path.parent, files.path.name):
-        # Another starter may be at it, too, or it may be another user's.
-        with suppress(InputError, OSError), hold(RunDir(path)):
-            remove_tree(path)
+        # A Zarr group is a survey that is being ingested. Another starter may be at it, or it may be another user's.
+        with suppress(InputError, OSError):
+            if not (path / "zarr.json").exists():
+                with hold(RunDir(path)):
+                    remove_tree(path)
 
 
 def _appear(fresh: Path, path: Path, *, replaces: bool) -> None:
     old = path.with_name(f"{_draft_of(path).name}.old")
+    # What is replaced may have been removed meanwhile.
+    replaces = replaces and exists(path)
     if replaces:
         path.replace(old)
     try:

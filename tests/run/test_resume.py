@@ -106,6 +106,15 @@ def test_a_certificate_that_was_changed_is_made_again(run, store, change):
     assert "nothing to do" in again(run, store)[1]
 
 
+def test_a_finished_run_with_left_checkpoints_is_left_alone(run, store):
+    run.files.checkpoints.mkdir()
+    run.files.associations.write_text("kept")
+    before = run.files.certificate.read_bytes()
+    assert "nothing to do" in again(run, store)[1]
+    assert not run.files.checkpoints.exists()
+    assert (run.files.associations.read_text(), run.files.certificate.read_bytes()) == ("kept", before)
+
+
 def test_a_certificate_that_is_cut_short_is_made_again(run, store):
     path, content = run.files.certificate, run.certificate
     path.write_bytes(path.read_bytes()[:300])
@@ -250,6 +259,11 @@ def test_what_killed_drivers_left_is_removed(run, store):
         again(run, store, overwrite=True)
     assert not lost[1].exists()
     assert alive.path.exists()
+    ingested = files.path.with_name(f".run.{number[:16] * 2}")
+    ingested.mkdir()
+    (ingested / "zarr.json").touch()
+    again(run, store, overwrite=True)
+    assert ingested.exists()
 
 
 def test_a_failed_tile_is_named_by_status_until_it_is_done(store, tmp_path, monkeypatch, capsys):
