@@ -199,6 +199,12 @@ def test_an_error_between_the_two_renames_brings_the_old_one_back(tmp_path, monk
     assert (names(path), names(tmp_path)) == (["old"], ["run"])
 
 
+def test_what_is_to_be_replaced_may_be_gone(tmp_path):
+    with new_directory(tmp_path / "run", replaces=True) as fresh:
+        (fresh / "new").touch()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["new"]
+
+
 def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "run"
     with pytest.raises(InputError, match="run cannot be made .*: did another run appear there"), new_directory(path):
