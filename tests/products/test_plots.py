@@ -72,6 +72,8 @@ def test_sources_are_marked_where_their_peaks_are(either):
     ax = either.plot("significance", sources=True)
     found = ax.collections[0].get_offsets()
     np.testing.assert_array_equal(found, np.transpose([catalogue["x_peak"], catalogue["y_peak"]]))
+    some = either.plot("significance", sources=catalogue[1:3]).collections[0].get_offsets()
+    np.testing.assert_array_equal(some, found[1:3])
     one = catalogue[0]
     there = either.wcs.pixel_to_world(one["x_peak"], one["y_peak"])
     ax = either.plot("significance", center=there, size=["1 deg", "4 deg"], sources=one)

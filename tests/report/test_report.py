@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from reporters import Messages
 from reports import page_of
 from work import starts
 
@@ -18,14 +19,13 @@ from cwt_dask.storage.directory import hold
 
 
 @pytest.fixture
-def again(run, survey, options, monkeypatch):
+def again(run, survey, options):
     """Run it again, and give the messages."""
 
     def again(**more):
-        texts = []
-        monkeypatch.setattr(Reporter, "message", lambda _, text: texts.append(text))
-        run_survey(survey, run.files.path, tile_size=45, **{"progress": Reporter()} | options | more)
-        return "\n".join(texts)
+        listener = Messages()
+        run_survey(survey, run.files.path, tile_size=45, **{"progress": listener} | options | more)
+        return listener.text
 
     return again
 

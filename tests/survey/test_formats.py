@@ -39,6 +39,12 @@ def test_values_and_types_of_the_file_are_kept(write, planes, tmp_path):
     assert survey.statistics.n_nan == 0
 
 
+def test_the_real_map_is_read_without_a_warning(shared_data):
+    statistics = scan(SurveySource.of(shared_data / "fermi_survey.fits.gz"))
+    assert (statistics.shape, statistics.counts_sum, statistics.pixel_scale_deg) == ((101, 2001), 61246, 0.1)
+    assert statistics.warnings == ()
+
+
 def gzipped(path):
     packed = path.with_name(f"{path.name}.gz")
     packed.write_bytes(gzip.compress(path.read_bytes(), 1))
@@ -61,18 +67,6 @@ def test_scaled_integers_equal_the_floats_they_stand_for(tmp_path, write, two):
     assert digest(tmp_path / "scaled.fits") == digest(path)
 
 
-def test_blank_pixels_are_masked(write, two):
-    path = write("blank.fits", **two)
-    with fits.open(path, mode="update") as hdus:
-        hdus["COUNTS"].data[3, 4] = -99
-        hdus["COUNTS"].header["BLANK"] = -99
-    statistics = scan(SurveySource.of(path))
-    assert (statistics.n_nan, statistics.n_masked) == (1, 1)
-    nan = two["counts"].astype(np.float64)
-    nan[3, 4] = np.nan
-    assert statistics.digest == digest(write("nan.fits", counts=nan, background=two["background"]))
-
-
 def test_blank_means_nothing_to_floats(write, two, plain, wcs_cards):
     path = write("float.fits", wcs=wcs_cards(BLENK=1), **two)
     before, _, after = path.read_bytes().rpartition(b"BLENK ")
@@ -82,9 +76,10 @@ def test_blank_means_nothing_to_floats(write, two, plain, wcs_cards):
     assert digest(path) == digest(plain)
 
 
-def test_tiles_of_scaled_unsigned_and_blank_integers(tmp_path, wcs_cards):
+@pytest.mark.parametrize(("dtype", "least"), [(np.uint16, 50_000), (np.uint32, 2**31)])
+def test_tiles_of_scaled_unsigned_and_blank_integers(tmp_path, wcs_cards, dtype, least):
     cards = fits.Header(wcs_cards())
-    counts = np.arange(2400, dtype=np.uint16).reshape(40, 60) + np.uint16(50000)
+    counts = np.arange(2400, dtype=dtype).reshape(40, 60) + dtype(least)
     stored = np.arange(2400, dtype=np.int16).reshape(40, 60)
     background = fits.ImageHDU(stored, cards, name="BACKGROUND")
     background.header["BLANK"] = 7
@@ -95,9 +90,11 @@ def test_tiles_of_scaled_unsigned_and_blank_integers(tmp_path, wcs_cards):
         fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(files[-1])
     plain, tiles = (ingest(SurveySource.of(path), path.with_suffix(".zarr")) for path in files)
     assert plain.statistics == tiles.statistics
-    assert tiles.statistics.n_nan == 1
-    assert tiles.counts.dtype == plain.counts.dtype == np.uint16
-    np.testing.assert_array_equal(plain.counts, np.where(stored == 7, 0, counts))
+    assert (tiles.statistics.n_nan, tiles.statistics.n_masked) == (1, 1)
+    assert tiles.counts.dtype == plain.counts.dtype == dtype
+    for survey in (plain, tiles):
+        np.testing.assert_array_equal(survey.counts, np.where(stored == 7, 0, counts))
+        np.testing.assert_array_equal(survey.background, np.where(stored == 7, 0, stored))
 
 
 def test_quantised_tiles_give_what_astropy_gives(tmp_path, planes, plain):

@@ -127,11 +127,7 @@ def spelled(cards, keyword, value):
 
 NUMBERS = ("CRPIX2", "CRVAL1", "CDELT2", "CROTA2", "CD1_2", "CD002001", "PC1_1", "PC001002", "PV2_1", "PV1_3",
            "A_2_0", "LONPOLE", "LATPOLE", "EQUINOX", "EPOCH")  # fmt: skip
-
-
 NO_NUMBERS = ("'oops'", "'184.5'", "184.5e", "1,5", "", "T", "(1.0, 2.0)")
-
-
 BOUNDED = ("CRPIX1", "CRVAL1", "CDELT1", "CROTA2", "LONPOLE", "LATPOLE", "PV1_1", "PV1_3")
 
 
@@ -245,6 +241,8 @@ def test_pixel_scale_is_that_of_the_centre(wcs_cards):
         (10800, {"CDELT1": -0.0333333}, True, False),
         (3600, {"projection": "CEA"}, True, False),
         (3600, {"projection": "MER"}, True, False),
+        *((3600, {"projection": "CYP", "PV2_2": r, "CDELT1": -0.1 * r}, True, False) for r in (2**-0.5, 1.5)),
+        (3600, {"projection": "CYP", "PV2_1": 2.0}, True, False),
         (1801, {"projection": "CYP", "PV2_2": 0.5}, False, True),
         (3600, {"projection": "CYP", "PV2_2": 0.5}, False, False),
         (3600, {"CDELT1": 0.1}, True, False),
@@ -258,6 +256,10 @@ def test_circles_of_columns(wcs_cards, columns, more, closes, repeats):
     wcs = make_wcs(wcs_cards, **{"CDELT1": -0.1, "CDELT2": 0.1, "CRVAL2": 0.0, **more})
     assert closes_circle(wcs, (10, columns)) is closes
     assert repeats_edge_column(wcs, (10, columns)) is repeats
+    if closes or repeats:
+        # By astropy: the step along the row of the reference.
+        first, second = (wcs.pixel_to_world(x, wcs.wcs.crpix[1] - 1) for x in (20, 21))
+        assert 360 / first.separation(second).deg == pytest.approx(columns - repeats, rel=1e-5)
 
 
 def test_a_repeated_column_has_a_warning(write, wcs_cards):
