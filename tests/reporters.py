@@ -22,13 +22,13 @@ class InterruptedRunError(Exception):
 class DiesAt(Reporter):
     """Dies before a stage's n-th item is counted."""
 
-    def __init__(self, stage, item):
-        self.at = stage, item
+    def __init__(self, stage, item, error=InterruptedRunError):
+        self.at, self.error = (stage, item), error
 
     def track(self, outcomes, stage, total):  # noqa: ARG002 - as the reporter's
         for number, outcome in enumerate(outcomes):
             if stage.startswith(self.at[0]) and number == self.at[1]:
-                raise InterruptedRunError(stage)
+                raise self.error(stage)
             yield outcome
 
     def message(self, text):

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from reporters import Messages
+from reporters import DiesAt, Messages
 from reports import page_of
 from work import starts
 
@@ -14,7 +14,6 @@ from cwt_dask.cli.commands import main
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.report import write_report
 from cwt_dask.report.page import MARK
-from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.directory import hold
 
 
@@ -63,18 +62,11 @@ def test_what_is_certified_again_is_reported_again(run, again):
 
 @pytest.mark.usefixtures("reported")
 def test_a_run_that_was_killed_in_its_report_goes_on(run, again):
-    class KilledAt(Reporter):
-        def track(self, items, stage, total):  # noqa: ARG002 - as the reporter's
-            for item in items:
-                yield item
-                if stage.startswith("maps reduced"):
-                    raise KeyboardInterrupt
-
     run.files.report.unlink()
     shutil.rmtree(run.files.pyramid)
     before = starts(run)
     with pytest.raises(KeyboardInterrupt):
-        again(progress=KilledAt())
+        again(progress=DiesAt("maps reduced", 0, KeyboardInterrupt))
     assert not run.files.report.exists()
     assert run.certificate["tiling_exact"]
     again()

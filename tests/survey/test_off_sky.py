@@ -18,11 +18,7 @@ WHOLE = {"CRPIX1": 45.5, "CRPIX2": 25.5, "CDELT1": -4.0, "CDELT2": 4.0, "CRVAL1"
 @pytest.fixture
 def full_sky(wcs_cards):
     """Cards of a full-sky map of 50 x 90 pixels."""
-
-    def cards(projection, **more):
-        return wcs_cards(projection, **{**WHOLE, **more})
-
-    return cards
+    return lambda projection, **more: wcs_cards(projection, **{**WHOLE, **more})
 
 
 def off_sky(cards):

@@ -10,10 +10,7 @@ from cwt_dask.survey import SurveySource, ingest, scan
 
 @pytest.fixture
 def statistics_of(write):
-    def scanned(**planes):
-        return scan(SurveySource.of(write(f"{len(planes)}.fits", **planes)))
-
-    return scanned
+    return lambda **planes: scan(SurveySource.of(write(f"{len(planes)}.fits", **planes)))
 
 
 def poisson(mean=2.0, shape=(100, 120), seed=1):
