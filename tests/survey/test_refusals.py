@@ -187,9 +187,14 @@ def test_nothing_left_to_use(refused, write, two, wcs_cards):
     refused(message, write(wcs=wcs_cards(CRPIX2=20.5 - 2700), **empty))
 
 
-def test_outputs_need_a_directory(write, two, tmp_path):
+def test_outputs_need_a_directory_and_replace_not_even_an_empty_one(write, two, tmp_path):
+    source, out = SurveySource.of(write(**two)), tmp_path / "out.zarr"
+    out.mkdir()
+    with pytest.raises(SurveyError, match=r"out\.zarr exists: remove it or choose another name"):
+        ingest(source, out)
+    assert not list(out.iterdir())
     with pytest.raises(SurveyError, match="nowhere is not a directory: create it first"):
-        ingest(SurveySource.of(write(**two)), tmp_path / "nowhere" / "out.zarr")
+        ingest(source, tmp_path / "nowhere" / "out.zarr")
 
 
 def test_nothing_is_left_of_an_interrupted_ingest(write, two, tmp_path, monkeypatch):
