@@ -224,6 +224,15 @@ def test_a_broken_promise_ends_with_1(call, survey, tmp_path, monkeypatch):
     assert "NOT shown to equal the whole map" in said.out
 
 
+def test_a_margin_that_promises_nothing_is_warned_about_and_breaks_no_promise(call, survey, tmp_path):
+    said = call("run", survey, tmp_path / "run", *KERNELS, *HERE, *TILES, "--margin", 0)
+    assert said.status == 0
+    assert re.search("^warning: the margin of 0 pixels is below .*: no bound exists", said.out, re.MULTILINE)
+    certificate = certificate_of(tmp_path / "run")
+    assert certificate["margin"] == certificate["margin_effective"] == 0
+    assert (certificate["tiling_exact"], certificate["seam_model_error"]) == (False, None)
+
+
 # --- verify -----------------------------------------------------------------------------------------------------------
 
 
@@ -304,18 +313,19 @@ def test_nan_pixels_are_masked_and_counted_and_none_comes_out(call, tmp_path):
     counts[10:20, 30:50] = np.nan
     background[50, 60:65] = np.nan
     counts[50, 60] = np.nan
-    survey = write_survey(tmp_path / "survey.fits", counts, background)
+    mask = np.ones(counts.shape, dtype=bool)
+    mask[:, 100:104] = False
+    survey = write_survey(tmp_path / "survey.fits", counts, background, mask)
     said = call("run", survey, tmp_path / "run", *KERNELS, *TILES, "--workers", 0)
     assert said.status == 0
-    assert certificate_of(tmp_path / "run")["masked_pixels"] == 205
+    masked = ~mask | np.isnan(counts) | np.isnan(background)
+    assert certificate_of(tmp_path / "run")["masked_pixels"] == masked.sum() == 205 + 90 * 4
     maps = zarr.open_group(tmp_path / "run" / "maps.zarr", mode="r")
-    masked = maps["mask"][:] == 0
-    assert masked.sum() == 205
     for name in map_names(maps):
-        array = maps[name]
-        assert np.isfinite(array[:]).all(), name
-        if name not in ("best_scale", "support"):
-            assert not array[:][..., masked].any(), name
+        array = maps[name][:]
+        assert np.isfinite(array).all(), name
+        assert (array[..., masked] == (-1 if name == "best_scale" else 0)).all(), name
+    np.testing.assert_array_equal(maps["mask"][:] == 0, masked)
     with fits.open(tmp_path / "run" / "maps.fits") as hdus:
         for hdu in hdus[1:]:
             assert np.isfinite(hdu.data).all(), hdu.name

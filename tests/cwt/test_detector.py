@@ -40,11 +40,11 @@ def assert_as_oracle(data, scales=SCALES, **settings):
     np.testing.assert_array_equal(data.support.data, expected.support)
     np.testing.assert_array_equal(data.best_scale.data, expected.best_scale)
     np.testing.assert_array_equal(data.best_iteration.data, expected.best_iteration)
+    # Of 40 skies a case the largest: 1.3e-14 for the approximation of the old kernels, all negative; 4.1e-15 otherwise.
     for ours, theirs in [("transform_3d", "transform"), *((name, name) for name in ("model", "approx", "approx_bkg"))]:
         array = getattr(expected, theirs)
-        np.testing.assert_allclose(
-            getattr(data, ours).data, array, rtol=0, atol=5e-14 * np.abs(array).max(), err_msg=ours
-        )
+        atol = 2e-14 * np.abs(array).max()
+        np.testing.assert_allclose(getattr(data, ours).data, array, rtol=0, atol=atol, err_msg=ours)
     np.testing.assert_allclose(data.significance.data, expected.significance, rtol=1e-9, atol=1e-11)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwt_dask import CWTKernels
-from cwt_dask.cwt.spectra import fast_length, kernel_spectra, row_blocks
+from cwt_dask.cwt.spectra import BLOCK_BYTES, fast_length, kernel_spectra, row_blocks
 from cwt_dask.cwt.state import Criteria, Field, State, rounding_level
 from cwt_dask.cwt.step import step
 from cwt_dask.cwt.stopping import Moments
@@ -130,29 +130,34 @@ def test_of_a_core_the_same_is_known_as_of_the_whole_box():
 
 def four_iterations(field, kernels, threads):
     """State and moments after four iterations, with a core and cubes."""
-    spectra = kernel_spectra(kernels, BOX, threads)
-    workspace = Workspace(field, spectra, criteria(1.0, 3.0, rounding=1e-12))
-    state = State.start(KERNELS.n_scale, BOX, np.s_[3:26, 5:37], with_cubes=True)
+    box = field.counts.shape
+    workspace = Workspace(field, kernel_spectra(kernels, box, threads), criteria(1.0, 3.0, rounding=1e-12))
+    state = State.start(KERNELS.n_scale, box, np.s_[3:26, 5:37], with_cubes=True)
     for _ in range(4):
         state = step(state, workspace)
     return state, workspace.residual_moments(state)
 
 
 @pytest.mark.parametrize(
-    ("block_bytes", "masked", "kernels"), [(1, 0.0, KERNELS), (2**12, 0.2, CWTKernels(2, 2.1, 1.3, old=True))]
+    ("block_bytes", "masked", "kernels", "box"),
+    [
+        *((1, 0.0, KERNELS, BOX), (2**12, 0.2, CWTKernels(2, 2.1, 1.3, old=True), BOX)),
+        # A large box in blocks as they are.
+        (BLOCK_BYTES, 0.2, KERNELS, (540, 640)),
+    ],
 )
-def test_neither_threads_nor_blocks_of_rows_change_bits(monkeypatch, block_bytes, masked, kernels):
-    field = poisson_field(6, masked=masked)
+def test_neither_threads_nor_blocks_of_rows_change_bits(monkeypatch, block_bytes, masked, kernels, box):
+    field = poisson_field(6, masked=masked, shape=np.subtract(box, KERNELS.reach), box=box)
+    monkeypatch.setattr("cwt_dask.cwt.spectra.BLOCK_BYTES", 2**30)
     in_one_block, _ = four_iterations(field, kernels, threads=1)
-    assert len(row_blocks(BOX)) == 1
+    assert len(row_blocks(box)) == 1
     assert in_one_block.support.any()
     monkeypatch.setattr("cwt_dask.cwt.spectra.BLOCK_BYTES", block_bytes)
-    assert len(row_blocks(BOX)) > 4
-    one, moments = four_iterations(field, kernels, threads=1)
-    two, same_moments = four_iterations(field, kernels, threads=2)
-    assert_same_bits(one, in_one_block)
-    assert_same_bits(two, in_one_block)
-    assert same_moments == moments
+    assert len(row_blocks(box)) > 4
+    states, moments = zip(*(four_iterations(field, kernels, threads) for threads in (1, 2, 3)), strict=True)
+    for state in states:
+        assert_same_bits(state, in_one_block)
+    assert moments[0] == moments[1] == moments[2]
 
 
 @pytest.mark.parametrize("n_scale", [1, 4])

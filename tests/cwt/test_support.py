@@ -41,8 +41,7 @@ def test_open_islands_are_those_whose_peak_may_lie_outside(drawn, seed):
     mask, significance = drawn
     trusted = np.random.default_rng(seed).random(mask.shape) < 0.5
     expected = pixels_of(
-        mask,
-        lambda island: not trusted[island].all() and not (significance[island & trusted] >= 2.0).any(),
+        mask, lambda island: not trusted[island].all() and not (significance[island & trusted] >= 2.0).any()
     )
     found = in_open_islands(detected(mask, significance), 2.0, trusted[mask])
     np.testing.assert_array_equal(found, expected)

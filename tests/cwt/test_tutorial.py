@@ -44,10 +44,6 @@ def test_the_cutout(cutout, shared_data):
     assert background.data.sum() == pytest.approx(9065.991225468248, rel=1e-12)
 
 
-def test_ten_iterations_are_kept_and_the_start(cwt):
-    assert [data.n_iter for data in cwt.history] == list(range(11))
-
-
 @pytest.mark.parametrize("iteration", [1, 10])
 def test_reference_arrays(cwt, shared_data, iteration):
     kept = cwt.history[iteration]

@@ -142,6 +142,7 @@ def test_where_rounding_alone_can_spoil_a_tile_nothing_is_promised(kernels, n_it
     assert bounded(kernels, n_iter, brightest) is promised
     expected = expected_error(kernels, n_iter, brightest, 10_000)
     assert (expected is not None) is promised
+    assert expected_error(kernels, n_iter, brightest, kernels.reach) == (1.0 if promised else None)
     assert contract_margin(kernels, n_iter, brightest) > kernels.reach
 
 

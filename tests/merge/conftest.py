@@ -5,7 +5,7 @@ from cwt_dask import run_survey
 
 
 @pytest.fixture(scope="session")
-def exposed_run(tmp_path_factory):
+def run(tmp_path_factory):
     """A finished run of one tile, on a survey with an exposure beside it; to be copied, not changed."""
     survey = write_survey(
         tmp_path_factory.mktemp("exposed") / "survey.fits", *poisson_sky((90, 130), seed=3), exposure=EXPOSURE

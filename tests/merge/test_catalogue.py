@@ -24,11 +24,6 @@ WHOLE_NUMBERS = [column.name for column in COLUMNS if column.dtype is int]
 
 
 @pytest.fixture(scope="module")
-def run(exposed_run):
-    return exposed_run
-
-
-@pytest.fixture(scope="module")
 def catalogue(run):
     return run.catalogue
 

@@ -42,22 +42,22 @@ def test_the_contract_has_the_same_columns():
     assert re.findall(r"`(\w+)`", line.split("|")[2]) == [c.name for c in COLUMNS if c.name not in MORE]
 
 
-def test_one_more_row_is_a_column_of_every_file_and_of_the_report(exposed_run, tmp_path, monkeypatch):
+def test_one_more_row_is_a_column_of_every_file_and_of_the_report(run, tmp_path, monkeypatch):
     def values(rows):
         return (rows["counts"] - rows["background"]) / (np.pi * rows["radius"] ** 2)
 
     page = (6, "Excess per pixel", 1)
     row = Column("excess_per_pixel", "Excess over the area", u.ct / u.pix, decimals=3, values=values, page=page)
     monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, row))
-    run = SurveyRun.open(shutil.copytree(exposed_run.files.path, tmp_path / "run"))
-    write_catalogue(run.files, build_catalogue(run.files, run.stored.plan, run.survey.statistics, run.wcs))
-    area = np.pi * np.asarray(exposed_run.catalogue["radius"]) ** 2
-    for file in (run.files.catalogue, run.files.catalogue_fits, run.files.catalogue_votable):
+    copy = SurveyRun.open(shutil.copytree(run.files.path, tmp_path / "run"))
+    write_catalogue(copy.files, build_catalogue(copy.files, run.stored.plan, run.survey.statistics, run.wcs))
+    area = np.pi * np.asarray(run.catalogue["radius"]) ** 2
+    for file in (copy.files.catalogue, copy.files.catalogue_fits, copy.files.catalogue_votable):
         found = Table.read(file)[row.name]
         assert found.unit == row.unit
         assert found.description == row.text
-        np.testing.assert_allclose(found, exposed_run.catalogue["excess"] / area, atol=0.00051)
+        np.testing.assert_allclose(found, run.catalogue["excess"] / area, atol=0.00051)
         np.testing.assert_array_equal(found, np.round(found, 3))
-    (shown,) = [column for column in read_sources(run).columns if column.name == row.name]
+    (shown,) = [column for column in read_sources(copy).columns if column.name == row.name]
     assert (shown.title, shown.unit, shown.description) == ("Excess per pixel", "ct / pix", row.text)
     assert shown.values == [round(value, 1) for value in shown.values]

@@ -45,7 +45,3 @@ def test_equal_names_are_told_apart_by_letters():
     assert names[:3] == ["X J0040.0+2000a", "X J0040.0+2000b", "X J0040.0+2000c"]
     assert names[25:28] == ["X J0040.0+2000z", "X J0040.0+2000aa", "X J0040.0+2000ab"]
     assert names[28] == "X J0240.0+0500"
-
-
-def test_no_positions_no_names():
-    assert source_names([], [], 0.1) == []

@@ -43,6 +43,14 @@ def test_pixels_within_reach_of_a_seam_that_differs_are_flagged_and_no_others(ru
     np.testing.assert_array_equal((run.map("trust").compute() & Trust.SEAM) != 0, expected)
 
 
+def test_a_margin_below_the_contract_does_harm_and_the_certificate_says_so(run):
+    assert run.certificate["margin"] == 6
+    assert run.certificate["tiling_exact"] is False
+    assert run.certificate["seam_model_error"] > TOLERANCE
+    # No promise was made, so none is broken.
+    assert run.promises_kept
+
+
 def test_flags_of_the_merge_reach_the_catalogue(run):
     catalogue, trust = run.catalogue, run.map("trust").compute()
     of_pixels = catalogue["flags"] & sum(Trust)

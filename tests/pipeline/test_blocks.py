@@ -171,11 +171,16 @@ def interrupted(survey, tmp_path_factory):
     return run_dir
 
 
-# Each damage of the dense images; of the rest; and then no block is whole any more, and all begins again.
+def damage_two(block):
+    flip(block / "tile-0000002.round-00000.npz")
+    (block / "tile-0000001.round-00000.npz").unlink()
+
+
+# Each damage of the dense images; of the rest; of two; and then no block is whole any more, and all begins again.
 DAMAGES = [
     *((damage, "block-00006/tile-0000002.round-00000.npy") for damage in (flip, clear_header, Path.unlink, cut)),
     *((damage, "block-00006/tile-0000001.round-00000.npz") for damage in (flip, Path.unlink)),
-    (shutil.rmtree, "block-00004"),
+    *((damage_two, "block-00006"), (shutil.rmtree, "block-00004")),
 ]
 
 

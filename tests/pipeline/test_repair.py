@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from skies import poisson_sky, write_survey
 from work import digests, flip, starts
 
 from cwt_dask import SurveyRun, run_survey
@@ -18,11 +17,6 @@ from cwt_dask.pipeline.repair import damaged_metadata, repair_metadata
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
 COMMAND = ("--workers=0", "--fits=no", "--n-scale=2", "--min-scale=1.2", "--step-scale=1.5", "--tile-size=45")
 DESCRIBED = "maps and seams are described as planned"
-
-
-@pytest.fixture(scope="module")
-def survey(tmp_path_factory):
-    return write_survey(tmp_path_factory.mktemp("described") / "survey.fits", *poisson_sky((60, 80), seed=3))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 from reporters import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
-from whole import TOLERANCE, assert_equals_whole, assert_promised, whole_of
+from whole import assert_equals_whole, assert_promised, whole_of
 
 from cwt_dask import CWTKernels, run_survey
 from cwt_dask.runtime.executors import InProcess
@@ -163,22 +163,6 @@ def test_neither_workers_nor_their_order_change_a_bit(client, one_worker_client,
     assert len({run.certificate["digest_maps"] for run in runs}) == 1
     assert len({run.certificate["digest_catalogue"] for run in runs}) == 1
     assert_promised(runs[0])
-
-
-@pytest.mark.parametrize("margin", [0, 6])
-def test_a_margin_below_the_contract_does_harm_and_says_so(tmp_path, margin):
-    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((120, 160), seed=4, brightest=1e4))
-    run = run_survey(survey, tmp_path / "run", margin=margin, **SMALL_TILES)
-    certificate = run.certificate
-    assert certificate["margin"] == margin
-    assert certificate["tiling_exact"] is False
-    if margin:
-        assert certificate["seam_model_error"] > TOLERANCE
-    else:
-        assert certificate["margin_effective"] == 0
-        assert "no bound exists" in " ".join(certificate["warnings"])
-    # No promise was made, so none is broken.
-    assert run.promises_kept
 
 
 def test_tiles_that_stop_on_their_own_are_not_called_exact(tmp_path):

@@ -59,25 +59,6 @@ def test_a_record_says_what_was_done(run):
         assert 2**26 < record.peak_memory < 2**34
 
 
-def test_outputs_hold_no_nan_and_masked_pixels_are_zero(tmp_path, options):
-    counts, background = poisson_sky((90, 130), seed=3)
-    counts = counts.astype(float)
-    counts[10:20, 30:50] = np.nan
-    background[60, 60] = np.nan
-    mask = np.ones(counts.shape, dtype=bool)
-    mask[:, 100:104] = False
-    run = run_survey(write_survey(tmp_path / "s.fits", counts, background, mask), tmp_path / "run", **options)
-    unused = ~mask | np.isnan(counts) | np.isnan(background)
-    np.testing.assert_array_equal(run.map("mask").compute(), ~unused)
-    assert run.certificate["masked_pixels"] == unused.sum()
-    for name in ("model", "approx", "residual", "significance", "transform_2d", "trust"):
-        values = run.map(name).compute()
-        assert np.isfinite(values).all()
-        assert not values[unused].any()
-    assert not run.support.compute()[:, unused].any()
-    assert (run.map("best_scale").compute()[unused] == -1).all()
-
-
 def test_pixels_near_a_very_bright_source_whose_error_is_undefined_are_flagged(tmp_path, options):
     shape = (100, 100)
     y, x = np.mgrid[: shape[0], : shape[1]]
