@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from skies import poisson_sky, write_survey
+from skies import write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.errors import InputError
@@ -71,16 +71,6 @@ def test_pixels_near_a_very_bright_source_whose_error_is_undefined_are_flagged(t
     radius = np.hypot(y - 50, x - 50)[undefined]
     assert radius.min() > 3
     assert radius.max() < 3 * run.stored.plan.kernels.reach
-
-
-def test_nothing_is_found_where_background_is_zero(tmp_path, options):
-    counts, background = poisson_sky((90, 130), seed=3, brightest=1e4)
-    counts[:, 60:100] = 0
-    background[:, 60:100] = 0
-    run = run_survey(write_survey(tmp_path / "s.fits", counts, background), tmp_path / "run", **options)
-    reach = run.stored.plan.kernels.reach
-    assert run.support.any().compute()
-    assert not run.support[:, :, 60 + reach : 100 - reach].any().compute()
 
 
 def test_planning_a_survey_gives_the_plan_that_a_run_follows(run, options):
