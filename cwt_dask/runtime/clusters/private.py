@@ -19,6 +19,8 @@ from cwt_dask.storage.driver import this_machine
 from cwt_dask.storage.paths import write_atomically
 
 PREFIX = ".cwt-dask-"
+# A start of a run waits for this; without an answer the directory stays, for a later start.
+LOOKUP_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Maker:
         if self.machine == this.machine != "":
             return not psutil.pid_exists(self.pid)
         # Another cluster that shares the files has jobs of the same numbers.
-        known = jobs_in_queue() if self.job and self.cluster == this.cluster != "" else None
+        known = jobs_in_queue(LOOKUP_SECONDS) if self.job and self.cluster == this.cluster != "" else None
         return known is not None and self.job not in known
 
 

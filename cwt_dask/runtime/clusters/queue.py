@@ -11,9 +11,9 @@ from contextlib import suppress
 ANSWER_SECONDS = 60
 
 
-def jobs_in_queue() -> Mapping[str, str] | None:
+def jobs_in_queue(seconds: float = ANSWER_SECONDS) -> Mapping[str, str] | None:
     """State and reason of each of the user's jobs that wait or run, by number; None where SLURM does not answer."""
-    output = ask_slurm("squeue", "--me", "--noheader", "--format=%A %T %r")
+    output = ask_slurm("squeue", "--me", "--noheader", "--format=%A %T %r", seconds=seconds)
     if output is None:
         return None
     # Sites have their commands print other lines, too.
@@ -24,8 +24,8 @@ def jobs_in_queue() -> Mapping[str, str] | None:
     }
 
 
-def ask_slurm(*command: str) -> str | None:
+def ask_slurm(*command: str, seconds: float = ANSWER_SECONDS) -> str | None:
     """Output of one of SLURM's commands; None where it fails or does not answer."""
     with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds).stdout
     return None

@@ -45,18 +45,21 @@ def test_a_directory_is_for_its_user_alone_and_gone_at_the_end(tmp_path, dead):
 
 
 @pytest.mark.parametrize(
-    ("changes", "answers", "stays"),
+    ("changes", "squeue", "stays"),
     [
-        ({"job": "9"}, True, False),
-        ({"job": "9"}, False, True),
-        ({"job": "8"}, True, True),
-        ({"job": "9", "cluster": "other"}, True, True),
-        ({"job": "", "cluster": ""}, True, True),
+        ({"job": "9"}, "", False),
+        ({"job": "9"}, "exit 1", True),
+        ({"job": "9"}, "exec sleep 5", True),
+        ({"job": "8"}, "", True),
+        ({"job": "9", "cluster": "other"}, "", True),
+        ({"job": "", "cluster": ""}, "", True),
     ],
 )
-def test_makers_on_another_machine_are_known_by_their_jobs(tmp_path, dead, played, changes, answers, stays):
-    if not answers:
-        played(squeue="exit 1")
+def test_makers_on_another_machine_are_known_by_their_jobs(tmp_path, dead, played, monkeypatch, changes, squeue, stays):
+    assert private.LOOKUP_SECONDS == 20
+    if squeue:
+        played(squeue=squeue)
+        monkeypatch.setattr(private, "LOOKUP_SECONDS", 0.5)
     path = left_by(tmp_path, replace(Maker.this(), pid=dead, machine="another", **changes))
     remove_dead(tmp_path)
     assert path.exists() == stays
