@@ -13,7 +13,7 @@ from astropy.table import Table
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.history import History, IterationMaps
-from cwt_dask.merge.certificate import is_as_sealed
+from cwt_dask.merge.certificate import fault_of
 from cwt_dask.planning.runfile import StoredRun, read_run
 from cwt_dask.products.cutouts import Cutouts
 from cwt_dask.products.plots import Plots
@@ -244,8 +244,8 @@ class SurveyRun(Plots, Cutouts):
         Raises InputError if the run has not got that far, RunError if it is damaged.
         """
         certificate = self.read_certificate()
-        if not is_as_sealed(certificate):
-            raise self._damaged("certificate", "it was changed since the run ended")
+        if fault := fault_of(certificate):
+            raise self._damaged("certificate", fault)
         return Certificate(certificate)
 
     def read_certificate(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cwt_dask.inspection.recompute import (
     refuse_what_does_not_fit,
     wider_grid,
 )
-from cwt_dask.merge.certificate import certify, is_as_sealed, read_open_islands
+from cwt_dask.merge.certificate import certify, fault_of, read_open_islands
 from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
 from cwt_dask.products.files import changed_products
@@ -139,7 +139,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
         Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
         *_history(run, now["n_iter"]),
         Check("the certificate follows from the files", "; ".join(stale)),
-        Check("the certificate is as the run wrote it", "" if is_as_sealed(certificate) else "it was changed"),
+        Check("the certificate is as the run wrote it", fault_of(certificate)),
         Check("catalogue and FITS files are as the run wrote them", "; ".join(products)),
         harm,
     ]

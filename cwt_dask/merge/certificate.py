@@ -23,6 +23,17 @@ from cwt_dask.survey import SurveyStatistics
 # More of them are counted, not named.
 MOST_NAMED = 100
 SEAL = "digest_certificate"
+# What each certificate has, and of its tables the parts that are read.
+# fmt: off
+FIELDS = (
+    "n_tiles", "tile_size", "margin", "margin_effective", "margin_contract", "reach", "wrap", "n_iter", "stopping",
+    "converged", "coverage", "expected_model_error", "seam_model_error", "seam_support_flips", "open_islands",
+    "open_islands_named", "near_threshold_pixels", "undefined_error_pixels", "masked_pixels", "nan_pixels",
+    "off_sky_pixels", "rounding_level", "tiling_exact", "not_exact_because", "digest_maps", "input_digest",
+    "settings_digest", "versions", "warnings", "started", "finished", "seconds.run", "seconds.tiles",
+    "peak_memory.driver", "peak_memory.worker", "digest_catalogue", "digest_products",
+)
+# fmt: on
 
 
 def certify(
@@ -103,12 +114,21 @@ def sealed(certificate: dict[str, Any]) -> dict[str, Any]:
     return content | {SEAL: digest(content)}
 
 
-def is_as_sealed(certificate: dict[str, Any]) -> bool:
-    """Whether a certificate is as it was when it was sealed."""
+def fault_of(certificate: dict[str, Any]) -> str:
+    """What shows that a certificate is not one that a run wrote; empty if nothing does."""
+    as_sealed = False
     # A certificate with NaN in it, which none has, has no digest.
     with suppress(ValueError, RecursionError):
-        return sealed(certificate) == certificate
-    return False
+        as_sealed = sealed(certificate) == certificate
+    if not as_sealed:
+        return "it was changed since the run ended"
+    # Whoever changed it may have sealed it again.
+    lacking = [name for name in FIELDS if not _has(certificate, *name.split("."))]
+    return f"it lacks {', '.join(lacking)}" if lacking else ""
+
+
+def _has(table: Any, name: str, *rest: str) -> bool:
+    return isinstance(table, dict) and name in table and (not rest or _has(table[name], *rest))
 
 
 def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:
