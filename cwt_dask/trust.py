@@ -32,12 +32,16 @@ class Trust(IntFlag):
 class SourceFlag(IntFlag):
     """Why a source deserves a second look: the values of `flags` in the catalogue."""
 
-    # Those of the peak's pixel.
     MAP_EDGE = Trust.MAP_EDGE
+    """The peak lies within the kernels' reach of the map's edge: outside counts as zero."""
     MASKED_NEIGHBOUR = Trust.MASKED_NEIGHBOUR
+    """The peak lies within the kernels' reach of a masked pixel, which counts as zero."""
     ERROR_UNDEFINED = Trust.ERROR_UNDEFINED
+    """The expected error was zero or undefined at the peak at some scale and iteration."""
     SEAM = Trust.SEAM
+    """The peak lies within the kernels' reach of a seam at which two tiles differ by more than is promised."""
     OPEN_ISLAND = Trust.OPEN_ISLAND
+    """The peak belongs to an island that tiles did not decide alike."""
     CROSSES_SEAM = 32
     """Its island lies in the cores of several tiles, which is no fault; the only flag that depends on the tiles."""
     BLIND_NEARBY = 64
