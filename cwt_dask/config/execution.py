@@ -119,10 +119,10 @@ class Execution(Checked):
     )
     no_report: bool = option(False, Flag(), "Leave `report.html` out.")
     overwrite: bool = option(False, Flag(), "Replace an existing run.")
+    quiet: bool = option(False, Flag(), "Print nothing but errors.")
     log_format: LogFormat = option(
         "text", Choice(get_args(LogFormat)), "Print text for people, or a line of JSON for each event."
     )
-    quiet: bool = option(False, Flag(), "Print nothing but errors.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
