@@ -29,7 +29,8 @@ from cwt_dask.runtime.progress import Reporter, reporter
 from cwt_dask.simulate import simulate
 from cwt_dask.storage.driver import read_driver
 from cwt_dask.storage.ledger import latest_block, read_records, unresolved_failures
-from cwt_dask.storage.paths import as_path, backend_of, store_errors
+from cwt_dask.storage.object_store import store_errors
+from cwt_dask.storage.paths import as_path, backend_of
 from cwt_dask.survey import SurveySource, ingest
 
 _config = click.option(

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from cwt_dask.errors import InputError
+from cwt_dask.errors import InputError, MachineError
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.layout import UNFINISHED, RunDir
 
@@ -28,8 +28,24 @@ SCHEME = "s3://"
 RENEWAL_SECONDS = 60.0
 # Clocks of machines that share a store agree much better than that.
 STALE_SECONDS = 600.0
+# Packages with errors that come from the way to an object store.
+_CLIENTS = {"aiobotocore", "aiohttp", "botocore"}
 # What a store answers where the condition of a request does not hold.
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict"}
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Within the block, MachineError is raised in place of errors of the libraries that speak to an object store."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        raise MachineError(
+            f"the object store did not answer as it should ({error}): check its address, your keys and the network, "
+            "and give the same command again"
+        ) from error
 
 
 def exists(path: Path) -> bool:
@@ -113,7 +129,7 @@ def new_directory(path: Path) -> Iterator[Path]:
         claim.unlink()
     except BaseException:
         # What ended it must not be hidden.
-        with suppress(Exception):
+        with suppress(OSError, MachineError), store_errors():
             remove_tree(path)
         raise
 
@@ -165,7 +181,7 @@ def new_run(files: RunDir, held: ExitStack, lost: Callable[[], None], /, *, over
         files.unfinished.unlink()
     except BaseException:
         # What ended it must not be hidden; nor is anything of another driver removed that has the lease now.
-        with suppress(Exception):
+        with suppress(OSError, MachineError), store_errors():
             if _same_lease(read_driver(files), ours):
                 remove_tree(files.path)
         raise
@@ -223,7 +239,7 @@ def _take(files: RunDir) -> tuple[Driver | None, Driver]:
 
 def _renew(files: RunDir, this: Driver, ended: threading.Event, lost: Callable[[], None]) -> None:
     while not ended.wait(RENEWAL_SECONDS):
-        # A store that does not answer may do so the next time.
+        # A store that does not answer may do so the next time; whatever it was, a thread that ends renews no more.
         with suppress(Exception):
             try:
                 seen = version_of(files.driver)

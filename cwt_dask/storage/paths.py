@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from cwt_dask.config.validation import shown
-from cwt_dask.errors import InputError, MachineError
+from cwt_dask.errors import InputError
 from cwt_dask.storage import directory, object_store
 from cwt_dask.storage.driver import Driver
 from cwt_dask.storage.layout import RunDir
@@ -18,8 +18,6 @@ from cwt_dask.storage.object_store import SCHEME
 
 # Listings must not be remembered: other processes write, too.
 STORAGE_OPTIONS: dict[str, Any] = {"use_listings_cache": False}
-# Packages with errors that come from the way to an object store.
-_CLIENTS = {"aiobotocore", "aiohttp", "botocore"}
 
 
 def as_path(name: str | PathLike[str]) -> Path:
@@ -168,17 +166,3 @@ def remove_tree(path: Path) -> None:
 def lies_in(path: Path, directory: Path) -> bool:
     """Whether a path is a directory or somewhere below it."""
     return f"{path.resolve()}/".startswith(f"{str(directory.resolve()).rstrip('/')}/")
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """Within the block, MachineError is raised in place of errors of the libraries that speak to an object store."""
-    try:
-        yield
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in _CLIENTS:
-            raise
-        raise MachineError(
-            f"the object store did not answer as it should ({error}): check its address, your keys and the network, "
-            "and give the same command again"
-        ) from error

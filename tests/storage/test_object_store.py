@@ -210,13 +210,19 @@ def test_what_cannot_be_removed_is_not_taken_for_removed(bucket, server):
         remove_tree(bucket / "run")
 
 
-def test_nothing_is_left_of_a_survey_that_is_refused(bucket, tmp_path):
+def test_nothing_is_left_of_a_survey_that_is_refused(bucket, server, tmp_path, monkeypatch):
     bad = write_survey(tmp_path / "bad.fits", -np.ones((30, 40)), np.ones((30, 40)))
     with pytest.raises(SurveyError, match="negative"):
         ingest(SurveySource.of(bad), f"{bucket}/survey.zarr")
     with pytest.raises(SurveyError, match="negative"):
         run_survey(bad, f"{bucket}/run", **OPTIONS)
     assert not bucket.exists()
+    # What it was refused for is not hidden where nothing can be removed.
+    monkeypatch.setattr("s3fs.core.S3FileSystem.retries", 1)
+    for fault in ("denied", "half"):
+        server.fault = lambda method, _, fault=fault: fault if method == "POST" else None
+        with pytest.raises(SurveyError, match="negative"):
+            ingest(SurveySource.of(bad), f"{bucket}/{fault}.zarr")
 
 
 def test_of_two_that_ingest_to_one_name_the_first_stays(bucket, survey):
