@@ -233,7 +233,8 @@ def _appear(fresh: Path, path: Path, *, replaces: bool) -> None:
             old.replace(path)
         elif isinstance(error, OSError):
             raise InputError(
-                f"{path} cannot be made ({error.strerror}): did another run appear there meanwhile?"
+                f"{path} cannot be made ({error.strerror}): look whether something else has appeared there, and remove "
+                "it or choose another name"
             ) from error
         raise
     shutil.rmtree(old, ignore_errors=True)

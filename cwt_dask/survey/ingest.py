@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from typing import Any
 
 from astropy.units import Unit
 
 from cwt_dask.config.validation import shown
-from cwt_dask.errors import SurveyError
+from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.storage.paths import as_path, backend_of, exists, on_disk
 from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.source import SurveySource
@@ -53,7 +54,7 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
     Raises
     ------
     SurveyError
-        If the survey cannot be analysed, `out` exists, or its parent directory does not.
+        If the survey cannot be analysed, `out` exists, be it only at the end, or its parent directory does not.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
         raise SurveyError(f"{out} exists: remove it or choose another name")
     if (parent := on_disk(out.parent)) and not parent.is_dir():
         raise SurveyError(f"{parent} is not a directory: create it first")
-    with ExitStack() as stack:
+    with _survey_errors(), ExitStack() as stack:
         survey = stack.enter_context(OpenSurvey.open(source))
         try:
             new = stack.enter_context(backend_of(out).new_directory(out))
@@ -87,6 +88,17 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
                 writer.add(strip)
         writer.finish(survey.header_text, _statistics(survey, census))
     return Survey.open(out)
+
+
+@contextmanager
+def _survey_errors() -> Iterator[None]:
+    """Within the block, what is wrong with the place of a store is a SurveyError, too."""
+    try:
+        yield
+    except InputError as error:
+        if type(error) is not InputError:
+            raise
+        raise SurveyError(str(error)) from error
 
 
 def _known_unit(text: str) -> str:

@@ -203,6 +203,6 @@ def test_an_error_between_the_two_renames_brings_the_old_one_back(tmp_path, monk
 
 def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "run"
-    with pytest.raises(InputError, match="run cannot be made .*: did another run appear there"), new_directory(path):
+    with pytest.raises(InputError, match="run cannot be made .*: look whether .* choose another"), new_directory(path):
         make(path, "other")
     assert (names(path), names(tmp_path)) == (["other"], ["run"])

@@ -187,7 +187,7 @@ def test_nothing_left_to_use(refused, write, two, wcs_cards):
     refused(message, write(wcs=wcs_cards(CRPIX2=20.5 - 2700), **empty))
 
 
-def test_outputs_need_a_directory_and_replace_not_even_an_empty_one(write, two, tmp_path):
+def test_outputs_need_a_directory_and_replace_not_even_an_empty_one(write, two, tmp_path, monkeypatch):
     source, out = SurveySource.of(write(**two)), tmp_path / "out.zarr"
     out.mkdir()
     with pytest.raises(SurveyError, match=r"out\.zarr exists: remove it or choose another name"):
@@ -195,6 +195,11 @@ def test_outputs_need_a_directory_and_replace_not_even_an_empty_one(write, two, 
     assert not list(out.iterdir())
     with pytest.raises(SurveyError, match="nowhere is not a directory: create it first"):
         ingest(source, tmp_path / "nowhere" / "out.zarr")
+    out = tmp_path / "late.zarr" / "of another"
+    monkeypatch.setattr("cwt_dask.survey.writer.StoreWriter.finish", lambda *_: out.mkdir(parents=True))
+    with pytest.raises(SurveyError, match=r"late\.zarr cannot be made .*: look whether something else has appeared"):
+        ingest(source, out.parent)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
 def test_nothing_is_left_of_an_interrupted_ingest(write, two, tmp_path, monkeypatch):
