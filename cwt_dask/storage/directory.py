@@ -114,7 +114,7 @@ def _hold(files: RunDir, later: RunDir) -> Iterator[Driver | None]:
     except Timeout:
         holder = read_driver(files) or "another process"
         raise InputError(
-            f"{files.path} is in use by {holder}: wait until that has ended, or choose another directory"
+            f"{files.path} is in use by {holder}: wait until that has ended, or give a new run another directory"
         ) from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
@@ -143,7 +143,8 @@ def _writing_to(files: RunDir) -> Iterator[None]:
         if error.errno not in _NOT_WRITABLE:
             raise
         raise InputError(
-            f"cannot write to {files.path} ({error.strerror}): have it made writable, or choose another directory"
+            f"cannot write to {files.path} ({error.strerror}): have it made writable, or give a new run another "
+            "directory"
         ) from error
 
 

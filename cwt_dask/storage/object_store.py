@@ -225,8 +225,8 @@ def _take(files: RunDir) -> tuple[Driver | None, Driver]:
         seen, holder = version_of(files.driver), read_driver(files)
         if seen is not None and not (holder and holder.is_gone) and _age(files) < STALE_SECONDS:
             raise InputError(
-                f"{files.path} is in use by {holder or 'another process'}: wait until that has ended, or choose "
-                f"another; one that has died holds it for {STALE_SECONDS / 60:.0f} minutes"
+                f"{files.path} is in use by {holder or 'another process'}: wait until that has ended, or give "
+                f"a new run another name; one that has died holds it for {STALE_SECONDS / 60:.0f} minutes"
             )
         replace(files.driver, this.content, seen)
     except (FileExistsError, FileNotFoundError) as error:
