@@ -19,7 +19,7 @@ from cwt_dask.errors import CwtDaskError, SettingsError
 from cwt_dask.inspection.compare import compare_runs, describe
 from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import scope, verify_run
-from cwt_dask.products.summary import describe_plan, describe_run
+from cwt_dask.products.summary import RESUME, describe_plan, describe_run
 from cwt_dask.report import write_report
 from cwt_dask.reprocess import point_to, reprocess, what_would_be_reused
 from cwt_dask.results import SurveyRun
@@ -198,14 +198,21 @@ def _status(run_dir: str) -> None:
     click.echo(f"{run_dir}: {len(records)} of {total} tiles done" + (f", iterations {iterations}" if records else ""))
     if block := latest_block(result.files.ledger, done=records):
         click.echo(f"on the way: {block[1]} of {total} tiles have made {block[0]} iterations")
-    if driver := read_driver(result.files):
+    driver = read_driver(result.files)
+    if driver:
         click.echo(f"{'left unfinished by' if driver.is_gone else 'in the hands of'} {driver}")
-    finished = result.files.certificate.exists()
+    lacking = [name for name in ("certificate", "report") if not getattr(result.files, name).exists()]
+    finished = "certificate" not in lacking
     for tile, failure in ({} if finished else unresolved_failures(result.files)).items():
         click.echo(
             f"tile {tile} failed, attempt {failure.attempt}, {failure.stage}: {failure.error}: {failure.message}"
         )
-    click.echo(describe_run(result) if finished else "not finished")
+    if finished:
+        click.echo(describe_run(result))
+        _print(f"report         none: cwt-dask report {run_dir} writes it" for _ in lacking)
+    else:
+        by_itself = driver and not driver.is_gone
+        click.echo(f"not finished: no {' and no '.join(lacking)} yet{'' if by_itself else f'; {RESUME}'}")
 
 
 @cli.command("verify")

@@ -68,6 +68,8 @@ def describe_run(run: MapSource) -> str:
     return "\n".join(lines)
 
 
+# Of a run that is not finished.
+RESUME = "the command that began it, given again, resumes it"
 HARMLESS, HARMFUL = "the tiles did no harm", "NOT shown to equal the whole map"
 
 

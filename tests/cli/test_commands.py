@@ -16,6 +16,7 @@ from work import flip
 
 from cwt_dask.cli import commands as cli
 from cwt_dask.cli.commands import main
+from cwt_dask.products.summary import RESUME
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.schema import map_names
 
@@ -211,7 +212,7 @@ def test_an_interrupted_run_ends_with_75_and_the_same_command_ends_it(call, surv
     # After the ^C that a terminal shows.
     assert said.err == "\ncwt-dask: interrupted: give the same command again; a run goes on where it stopped\n"
     said = call("status", tmp_path / "run")
-    assert said.out.endswith("0 of 1 tiles done\nnot finished\n")
+    assert said.out.endswith("0 of 1 tiles done\nnot finished: no certificate and no report yet; " + RESUME + "\n")
     assert call("verify", tmp_path / "run").status == 2
     assert call("run", survey, tmp_path / "run", *KERNELS, *HERE).status == 0
 

@@ -83,6 +83,8 @@ def test_no_report_leaves_it_out_and_one_that_fails_spoils_nothing(survey, tmp_p
         assert expected in (out := capsys.readouterr().out)
         assert "report " not in out
         assert not (folder / "report.html").exists()
+    assert main(["status", str(folder)]) == 0
+    assert f"report         none: cwt-dask report {folder} writes it" in capsys.readouterr().out
     with monkeypatch.context() as broken:
         broken.setattr("cwt_dask.report.page.read_sources", lambda _: 1 / 0)
         assert main(command) == 0
