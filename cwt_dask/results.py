@@ -17,7 +17,7 @@ from cwt_dask.merge.certificate import fault_of
 from cwt_dask.planning.runfile import StoredRun, read_run
 from cwt_dask.products.cutouts import Cutouts
 from cwt_dask.products.plots import Plots
-from cwt_dask.products.summary import Certificate, run_html
+from cwt_dask.products.summary import RESUME, Certificate, run_html
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import has_history
@@ -231,7 +231,7 @@ class SurveyRun(Plots, Cutouts):
         Raises InputError if the run has not got that far, RunError if it is damaged.
         """
         if not self.files.catalogue.exists():
-            raise InputError(f"{self.files.path} has no catalogue yet: the run is not finished")
+            raise self._missing("catalogue")
         try:
             return Table.read(self.files.catalogue.read_text(encoding="utf-8"), format="ascii.ecsv")
         except Exception as error:  # of astropy, or of YAML below it
@@ -262,7 +262,7 @@ class SurveyRun(Plots, Cutouts):
             As `certificate`.
         """
         if not self.files.certificate.exists():
-            raise InputError(f"{self.files.path} has no certificate yet: the run is not finished")
+            raise self._missing("certificate")
         try:
             certificate = json.loads(self.files.certificate.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
@@ -270,6 +270,9 @@ class SurveyRun(Plots, Cutouts):
         if not isinstance(certificate, dict):
             raise self._damaged("certificate", "it is no table")
         return certificate
+
+    def _missing(self, what: str) -> InputError:
+        return InputError(f"{self.files.path} has no {what} yet: the run is not finished; {RESUME}")
 
     def _damaged(self, what: str, reason: object) -> RunError:
         path = getattr(self.files, what)

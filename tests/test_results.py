@@ -78,7 +78,7 @@ def test_an_unfinished_run_says_so(copy):
     assert copy.model.shape == (90, 130)
     shown = copy._repr_html_()
     assert "0 of 12 done" in shown
-    assert "has no certificate yet: the run is not finished</td>" in shown
+    assert "has no certificate yet: the run is not finished; the command that began it, " in shown
 
 
 @pytest.mark.parametrize(

@@ -134,19 +134,19 @@ class CWTKernels:
         # By logarithms: the power itself may overflow, and so may the product with a whole number of any size.
         if self.n_scale > math.log(LARGEST_SCALE / self.min_scale, self.step_scale):
             raise SettingsError(
-                f"min_scale {self.min_scale} times step_scale {self.step_scale} to the power n_scale {self.n_scale} is "
-                f"above {LARGEST_SCALE:g} pixels: lower one of them"
+                f"min_scale of {self.min_scale:g} pixels times step_scale {self.step_scale:g} to the power n_scale "
+                f"{self.n_scale} is above {LARGEST_SCALE:g} pixels: lower one of them"
             )
         if self.n_scale > MOST_SCALES:
             raise SettingsError(f"n_scale is {self.n_scale}: it must be at most {MOST_SCALES}; raise step_scale")
         if min(factors.size for factors in self.base_factors) < 3:
             raise SettingsError(
-                f"min_scale is {self.min_scale}: the finest kernel is less than 3 pixels; raise min_scale"
+                f"min_scale is {self.min_scale:g} pixels: the finest kernel is less than 3 pixels; raise min_scale"
             )
         if self.gain >= GAIN_LIMIT:
             raise SettingsError(
                 f"the iteration diverges with these kernels: their summed gain is {self.gain:.3f}, it must be below 2; "
-                f"raise min_scale (now {self.min_scale}) or step_scale (now {self.step_scale})"
+                f"raise min_scale (now {self.min_scale:g} pixels) or step_scale (now {self.step_scale:g})"
             )
 
     def __getstate__(self) -> dict[str, float]:

@@ -69,8 +69,14 @@ def _read(path: str) -> Table:
     except InputError:
         raise
     except Exception as error:  # each of astropy's readers has errors of its own
+        # Other errors of this kind come from what is in the file.
+        if isinstance(error, OSError) and error.strerror:
+            file = part["file"] if part else path
+            raise InputError(f"{file} cannot be read ({error.strerror}): check the path") from error
+        # What follows is a list of formats.
+        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"{path} cannot be read as a table ({shown(error)}): give a catalogue, or FILE[HDU]"
+            f"{path} cannot be read as a table ({shown(reason)}): give a catalogue, or FILE[HDU]"
         ) from error
 
 

@@ -71,7 +71,7 @@ def resume(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
     files, survey, options, progress, hold, stop
         As of `create`.
     """
-    stored = read_run(files)
+    stored = read_run(files, "choose another (SURVEY comes first)")
     refuse_differences(files, stored.plan, make_plan(options.settings, statistics_of(survey, options.source)))
     stored.plan.check_memory(options.execution.memory_limit)
     if options.execution.keep_history and not has_history(files):

@@ -58,17 +58,15 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
     write_atomically(run_dir.settings, tomli_w.dumps(content).encode())
 
 
-def read_run(run_dir: RunDir) -> StoredRun:
-    """Read `run.toml`.
+def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> StoredRun:
+    """Read `run.toml`; `remedy` is what to do if there is none.
 
     Raises InputError if the directory is not a run's, or the file is damaged.
     """
     try:
         text = run_dir.settings.read_bytes()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        raise InputError(
-            f"{run_dir.path} is not a run directory: it has no readable run.toml; choose another (SURVEY comes first)"
-        ) from error
+        raise InputError(f"{run_dir.path} is not a run directory: it has no readable run.toml; {remedy}") from error
     try:
         content: dict[str, Any] = tomllib.loads(text.decode())
         stored = _stored_run(run_dir, content)
@@ -112,15 +110,18 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
         Its plan, and the one that is asked for.
     """
     old, new = stored.decisive, wanted.decisive
-    pairs = [(name, old.get(name), new.get(name)) for name in {**old, **new} if name != "grid"]
+    other_survey = stored.survey_digest != wanted.survey_digest
+    # What follows from the survey is not named besides it.
+    implied = ("grid", "rounding") if other_survey else ("grid",)
+    pairs = [(name, old.get(name), new.get(name)) for name in {**old, **new} if name not in implied]
     if old["grid"] != new["grid"]:
         # What the grid follows from is named, not the grid.
         pairs += [(name, getattr(stored.settings, name), getattr(wanted.settings, name)) for name in _GRID_SETTINGS]
     found = [f"{name} was {before}, is {now}" for name, before, now in pairs if before != now]
-    if not found and old["grid"] != new["grid"] and stored.survey_digest == wanted.survey_digest:
+    if not found and old["grid"] != new["grid"] and not other_survey:
         found = ["this version lays out its tiles in another way"]
-    if stored.survey_digest != wanted.survey_digest:
-        found.insert(0, "the survey has changed")
+    if other_survey:
+        found.insert(0, "its survey is another one, or was changed since")
     if found:
         raise SettingsError(
             f"{run_dir.path} holds a run that differs: {'; '.join(found)}. Choose another directory, or --overwrite"

@@ -1,3 +1,4 @@
+import re
 import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -245,9 +246,9 @@ def test_the_command(run, tmp_path, call):
     # The report shows them, and is as the certificate now is.
     assert report_is_current(run)
     assert "assoc_name" in run.files.report.read_text()
-    refused = call("match", run.files.path, tmp_path / "no.fits")
+    refused = call("match", run.files.path, run.files.settings)
     assert refused.status == 2
-    assert "cannot be read as a table" in refused.err
+    assert re.search(r"cannot be read as a table \(Format .*'format' argument\.\): give a catalogue", refused.err)
 
 
 @pytest.mark.parametrize("radius", [0.0, 10.01, np.nan])
