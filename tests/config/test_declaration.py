@@ -65,8 +65,7 @@ def test_all_options_are_those_of_run():
     assert f"from {flag_of(option_names(Settings)[0])} to {flag_of(option_names(Settings)[-1])} decide" in " ".join(
         cli.commands["run"].help.split()
     )
-    # Their order is part of the interface: they may be given by position.
-    assert option_names(Execution)[-3:] == ["overwrite", "quiet", "log_format"]
+    assert option_names(Execution)[-3:] == ["overwrite", "quiet", "log_format"]  # as they may be given by position
 
 
 @pytest.mark.parametrize("kind", [Settings, Execution, Cluster])
