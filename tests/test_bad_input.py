@@ -14,8 +14,8 @@ from fuzzing import tree
 from mistakes import KERNELS, RECIPES, SHAPE
 from skies import poisson_sky, write_survey
 
-from cwt_dask.cli import commands
 from cwt_dask.cli.commands import cli, main
+from cwt_dask.cli.given import given_options
 from cwt_dask.cli.options import flag_of
 from cwt_dask.config.declaration import option_names
 from cwt_dask.config.options import OPTION_NAMES, SourceOptions
@@ -71,7 +71,7 @@ def alike(section, what, arguments):
 def from_python(command, *words):
     """Make the call of a command line from Python; click may complain before."""
     with cli.commands[command].make_context(command, list(words)) as context:
-        options = commands._given()
+        options = given_options()
         arguments = [each.name for each in context.command.params if isinstance(each, click.Argument)]
         for name, value in context.params.items():
             typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from cwt_dask import __version__
+from cwt_dask.cli.given import given_options
 from cwt_dask.cli.options import declared_options
+from cwt_dask.cli.output import WorkingCommand, output, say, say_all
 from cwt_dask.config.execution import Execution
-from cwt_dask.config.options import OPTION_NAMES, SourceOptions, refuse_unknown
+from cwt_dask.config.options import SourceOptions
 from cwt_dask.config.settings import Settings
-from cwt_dask.errors import CwtDaskError, SettingsError
-from cwt_dask.inspection.compare import compare_runs, describe
-from cwt_dask.inspection.match import associate, describe_match, match_run
-from cwt_dask.inspection.verify import scope, verify_run
-from cwt_dask.products.summary import RESUME, describe_plan, describe_run
-from cwt_dask.report import write_report
-from cwt_dask.reprocess import point_to, reprocess, what_would_be_reused
-from cwt_dask.results import SurveyRun
-from cwt_dask.run import plan_survey, run_survey
-from cwt_dask.runtime.clusters.mpi import wait_for_the_first
-from cwt_dask.runtime.progress import Reporter, reporter
-from cwt_dask.simulate import simulate
-from cwt_dask.storage.driver import read_driver
-from cwt_dask.storage.ledger import latest_block, read_records, unresolved_failures
-from cwt_dask.storage.object_store import store_errors
-from cwt_dask.storage.paths import as_path, backend_of
-from cwt_dask.survey import SurveySource, ingest
+from cwt_dask.errors import CwtDaskError
+from cwt_dask.runtime.clusters.ranks import wait_for_the_first
+
+if TYPE_CHECKING:
+    from cwt_dask.results import SurveyRun
+    from cwt_dask.runtime.progress import Reporter
 
 _config = click.option(
     "--config",
@@ -42,7 +28,7 @@ _config = click.option(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(__version__, prog_name="cwt-dask")
+@click.version_option(package_name="cwt_dask", prog_name="cwt-dask")
 def cli() -> None:
     """Find sources in gamma-ray survey maps of any size by an iterative wavelet transform, tile by tile.
 
@@ -59,6 +45,9 @@ def cli() -> None:
     """  # noqa: D301 - click's mark of lines that it leaves as they are
 
 
+cli.command_class = WorkingCommand
+
+
 @cli.command("run")
 @click.argument("survey")
 @click.argument("run_dir")
@@ -73,7 +62,9 @@ def _run(survey: str, run_dir: str, **_: Any) -> int:
 
     Example: cwt-dask run survey.fits run --n-scale 3 --min-scale 0.12deg --step-scale 1.5 --workers 4
     """
-    given = _given()
+    given = given_options()
+    from cwt_dask.run import run_survey
+
     progress = _reporter(given)
     return _conclude(run_survey(survey, run_dir, progress=progress, **given), progress, given)
 
@@ -93,9 +84,12 @@ def _reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: 
 
     Example: cwt-dask reprocess survey-v2.fits run-v1 run-v2 --current current
     """
-    given = _given()
+    given = given_options()
+    from cwt_dask.reprocess import point_to, reprocess, what_would_be_reused
+    from cwt_dask.storage.paths import as_path, backend_of
+
     if dry_run:
-        _print(what_would_be_reused(survey, old_run, **given))
+        say_all(what_would_be_reused(survey, old_run, **given))
         return 0
     if current:
         # Not only when all is computed.
@@ -116,7 +110,10 @@ def _compare(run_a: str, run_b: str) -> None:
 
     Example: cwt-dask compare run-v1 run-v2
     """
-    _print(describe(compare_runs(SurveyRun.open(run_a), SurveyRun.open(run_b))))
+    from cwt_dask.inspection.compare import compare_runs, describe
+    from cwt_dask.results import SurveyRun
+
+    say_all(describe(compare_runs(SurveyRun.open(run_a), SurveyRun.open(run_b))))
 
 
 @cli.command("match")
@@ -131,12 +128,17 @@ def _match(run_dir: str, catalogue: str, radius: float) -> None:
 
     Example: cwt-dask match run gll_psch_v13.fit.gz --radius 0.2
     """
+    from cwt_dask.inspection.match import associate, describe_match, match_run
+    from cwt_dask.results import SurveyRun
+
     result = SurveyRun.open(run_dir)
     found = match_run(result, catalogue, radius)
     associate(result, found)
-    _print(describe_match(found))
-    click.echo(f"written        {result.files.associations}, and columns assoc_name, assoc_sep of the catalogue")
+    say_all(describe_match(found))
+    say(f"written        {result.files.associations}, and columns assoc_name, assoc_sep of the catalogue")
     if result.files.report.exists():
+        from cwt_dask.report import write_report
+
         write_report(result)
 
 
@@ -149,7 +151,11 @@ def _plan(survey: str, **_: Any) -> None:
 
     Example: cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5
     """
-    click.echo(describe_plan(plan_survey(survey, **_given())))
+    given = given_options()
+    from cwt_dask.products.summary import describe_plan
+    from cwt_dask.run import plan_survey
+
+    say(describe_plan(plan_survey(survey, **given)))
 
 
 @cli.command("ingest")
@@ -161,9 +167,11 @@ def _ingest(survey: str, out: str, **source: Any) -> None:
 
     Example: cwt-dask ingest counts.fits.gz survey.zarr --background model.fits
     """
+    from cwt_dask.survey import SurveySource, ingest
+
     statistics = ingest(SurveySource.of(survey, **source), out).statistics
-    click.echo(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
-    _print(f"warning: {warning}" for warning in statistics.warnings)
+    say(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
+    say_all(f"warning: {warning}" for warning in statistics.warnings)
 
 
 @cli.command("simulate")
@@ -180,8 +188,10 @@ def _simulate(
 
     Example: cwt-dask simulate survey.fits --shape 1500 3000 --seed 1 --truth truth.ecsv
     """
+    from cwt_dask.simulate import simulate
+
     simulate(out, shape, seed, n_sources=sources, truth=truth, overwrite=overwrite)
-    click.echo(f"{out}: {shape[0]} x {shape[1]} pixels")
+    say(f"{out}: {shape[0]} x {shape[1]} pixels")
 
 
 @cli.command("status")
@@ -191,28 +201,31 @@ def _status(run_dir: str) -> None:
 
     Example: cwt-dask status run
     """
+    from cwt_dask.products.summary import RESUME, describe_run
+    from cwt_dask.results import SurveyRun
+    from cwt_dask.storage.driver import read_driver
+    from cwt_dask.storage.ledger import latest_block, read_records, unresolved_failures
+
     result = SurveyRun.open(run_dir)
     total = result.stored.plan.grid.n_tiles
     records = read_records(result.files.ledger)
     iterations = ", ".join(map(str, sorted({record.n_iter for record in records.values()})))
-    click.echo(f"{run_dir}: {len(records)} of {total} tiles done" + (f", iterations {iterations}" if records else ""))
+    say(f"{run_dir}: {len(records)} of {total} tiles done" + (f", iterations {iterations}" if records else ""))
     if block := latest_block(result.files.ledger, done=records):
-        click.echo(f"on the way: {block[1]} of {total} tiles have made {block[0]} iterations")
+        say(f"on the way: {block[1]} of {total} tiles have made {block[0]} iterations")
     driver = read_driver(result.files)
     if driver:
-        click.echo(f"{'left unfinished by' if driver.is_gone else 'in the hands of'} {driver}")
+        say(f"{'left unfinished by' if driver.is_gone else 'in the hands of'} {driver}")
     lacking = [name for name in ("certificate", "report") if not getattr(result.files, name).exists()]
     finished = "certificate" not in lacking
     for tile, failure in ({} if finished else unresolved_failures(result.files)).items():
-        click.echo(
-            f"tile {tile} failed, attempt {failure.attempt}, {failure.stage}: {failure.error}: {failure.message}"
-        )
+        say(f"tile {tile} failed, attempt {failure.attempt}, {failure.stage}: {failure.error}: {failure.message}")
     if finished:
-        click.echo(describe_run(result))
-        _print(f"report         none: cwt-dask report {run_dir} writes it" for _ in lacking)
+        say(describe_run(result))
+        say_all(f"report         none: cwt-dask report {run_dir} writes it" for _ in lacking)
     else:
         by_itself = driver and not driver.is_gone
-        click.echo(f"not finished: no {' and no '.join(lacking)} yet{'' if by_itself else f'; {RESUME}'}")
+        say(f"not finished: no {' and no '.join(lacking)} yet{'' if by_itself else f'; {RESUME}'}")
 
 
 @cli.command("verify")
@@ -227,12 +240,15 @@ def _verify(run_dir: str, recompute: int | None, seed: int, against_whole: bool)
 
     Example: cwt-dask verify run --recompute 5
     """
+    from cwt_dask.inspection.verify import scope, verify_run
+    from cwt_dask.results import SurveyRun
+
     broken, result = False, SurveyRun.open(run_dir)
     for check in verify_run(result, recompute=recompute, seed=seed, against_whole=against_whole):
         verdict = "BROKEN" if check.broken else "note" if check.fault else "ok"
-        click.echo(f"{verdict:>6}  {check.promise}{': ' if check.fault else ''}{check.fault}")
+        say(f"{verdict:>6}  {check.promise}{': ' if check.fault else ''}{check.fault}")
         broken |= check.broken
-    _print(scope(result, recompute=recompute, against_whole=against_whole))
+    say_all(scope(result, recompute=recompute, against_whole=against_whole))
     return 1 if broken else 0
 
 
@@ -243,33 +259,30 @@ def _report(run_dir: str) -> None:
 
     Example: cwt-dask report run
     """
-    click.echo(f"report         {write_report(SurveyRun.open(run_dir))}")
+    from cwt_dask.report import write_report
+    from cwt_dask.results import SurveyRun
+
+    say(f"report         {write_report(SurveyRun.open(run_dir))}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; errors are one line on standard error."""
     try:
-        with store_errors():
-            return cli.main(arguments, standalone_mode=False) or 0
+        return cli.main(arguments, standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError:
         return _complain("no command is given: cwt-dask --help lists them", 2)
     except click.ClickException as error:
         return _complain(error.format_message(), 2)
     except CwtDaskError as error:
         return _complain(str(error), error.exit_status)
-    except OSError as error:
-        return _complain(f"{error}: mend that, and give the same command again: a run goes on where it stopped", 1)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted: give the same command again; a run goes on where it stopped", 75)
 
 
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        click.echo(line)
-
-
 def _reporter(given: dict[str, Any]) -> Reporter:
-    return reporter(quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
+    from cwt_dask.runtime.progress import reporter
+
+    return reporter(output(), quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
 
 
 def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> int:
@@ -277,7 +290,9 @@ def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> i
     if given.get("log_format") == "json":
         progress.event("summary", n_sources=len(result.catalogue), **result.certificate)
     elif not given.get("quiet"):
-        click.echo(describe_run(result))
+        from cwt_dask.products.summary import describe_run
+
+        say(describe_run(result))
     if not result.promises_kept:
         return _complain(f"a promise is broken: see {result.files.certificate}", 1)
     return 0
@@ -287,51 +302,3 @@ def _complain(message: str, exit_status: int) -> int:
     wait_for_the_first()
     click.echo(f"cwt-dask: {' '.join(message.split())}", err=True)
     return exit_status
-
-
-def _given() -> dict[str, Any]:
-    """Declared options of the configuration files, and over them those typed; defaults are not among them."""
-    context = click.get_current_context()
-    typed = {
-        name: value
-        for name, value in context.params.items()
-        if name in OPTION_NAMES and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
-    stored = _stored(context.params.get("config", ()))
-    table, kind = stored.get("cluster"), typed.get("cluster")
-    if isinstance(table, dict) and kind and table.get("kind", kind) == kind:
-        # The kind given once more keeps the rest of the table.
-        typed["cluster"] = table | {"kind": kind}
-    if typed.keys() & _WHERE:
-        stored = {name: value for name, value in stored.items() if name not in _WHERE}
-    return stored | typed
-
-
-def _stored(paths: tuple[str, ...]) -> dict[str, Any]:
-    """Options of files, of which later ones win; of tables, such as [cluster], key by key."""
-    stored: dict[str, Any] = {}
-    for path in paths:
-        try:
-            content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-            refuse_unknown(content)
-        except OSError as error:
-            raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-        except SettingsError as error:
-            raise SettingsError(f"{path}: {error}") from error
-        except (ValueError, RecursionError) as error:
-            raise SettingsError(f"{path} is not TOML: {error}") from error
-        stored = _merged(stored, content)
-    return stored
-
-
-def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    both = {
-        name: _merged(first[name], value)
-        for name, value in second.items()
-        if isinstance(value, dict) and isinstance(first.get(name), dict)
-    }
-    return first | second | both
-
-
-# If one of them is typed, what the file says of the others does not count.
-_WHERE = {"cluster", "scheduler", "scheduler_file"}

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from types import FrameType
 
+from cwt_dask.cli.streams import give_up_output, take_streams
 from cwt_dask.runtime.signals import SIGNALS, ignore_signals, is_echo
 
 INTERRUPTED = "cwt-dask: interrupted: give the same command again; a run goes on where it stopped\n"
+# Modules are made of objects that stay: to look through them for garbage, again and again while the next are loaded,
+# takes a tenth of the time of a small run.
+_GARBAGE = 100_000
 
 
 def main() -> int:
     """Run the command line and return its exit status, 75 where a signal has come at any time."""
     for number in SIGNALS:
         signal.signal(number, _hear)
-    status = _run_command()
-    if status == 75:
-        # Another copy of the signal, while Python ends, must not become the status.
-        ignore_signals()
+    take_streams()
+    gc.set_threshold(_GARBAGE, 50, 50)
+    try:
+        status = _run_command()
+    except KeyboardInterrupt:
+        sys.stderr.write(INTERRUPTED)
+        status = 75
+    # One that comes while Python ends changes nothing any more.
+    ignore_signals()
+    if fault := give_up_output():
+        sys.stderr.write(f"cwt-dask: standard output could not be written ({fault.strerror}): all else is done\n")
     return status
 
 
 def _run_command() -> int:
-    try:
-        from cwt_dask.cli.commands import main as run_command  # noqa: PLC0415 - it takes seconds
-    except KeyboardInterrupt:
-        sys.stderr.write(INTERRUPTED)
-        return 75
+    from cwt_dask.cli.commands import main as run_command  # noqa: PLC0415 - not before signals are heard
+
     return run_command()
 
 

@@ -7,15 +7,15 @@ import json
 import math
 import re
 from dataclasses import asdict, replace
-from typing import Any, Literal, get_args
-
-from astropy.units import Quantity
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cwt_dask.config.declaration import Checked, declaration, option
 from cwt_dask.config.validation import Choice, Fitting, Flag, Number, Size, Whole, shown
-from cwt_dask.cwt.kernels import CWTKernels
-from cwt_dask.cwt.state import MOST_ITERATIONS
+from cwt_dask.cwt.limits import MOST_ITERATIONS
 from cwt_dask.errors import SettingsError
+
+if TYPE_CHECKING:
+    from cwt_dask.cwt.kernels import CWTKernels
 
 # Raised whenever the same settings and survey give another result than before.
 ALGORITHM_VERSION = 4
@@ -101,6 +101,8 @@ class Settings(Checked):
         """
         if not isinstance(self.min_scale, str):
             return self
+        from astropy.units import Quantity  # noqa: PLC0415 - help and checks need none
+
         try:
             degrees = float(Quantity(self.min_scale).to_value("deg"))
         except (TypeError, ValueError):
@@ -120,4 +122,6 @@ def digest(content: Any) -> str:
 
 def kernels_of(settings: Settings) -> CWTKernels:
     """Kernels of settings; their `min_scale` must be in pixels."""
+    from cwt_dask.cwt.kernels import CWTKernels  # noqa: PLC0415 - with NumPy, which help and checks do without
+
     return CWTKernels(settings.n_scale, float(settings.min_scale), settings.step_scale, settings.old_kernels)

@@ -10,8 +10,6 @@ from numbers import Integral, Real
 from types import UnionType
 from typing import Any
 
-from dask.utils import parse_bytes
-
 from cwt_dask.errors import SettingsError
 
 # What libraries in C take as a whole number, and as a size.
@@ -97,8 +95,7 @@ class Size(Kind):
     def check(self, name: str, value: Any) -> int | str:
         """Refuse what is no size; give bytes."""
         try:
-            # Dask takes true for one byte.
-            size = int(parse_bytes(None if isinstance(value, bool) else value))
+            size = _bytes(value)
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise _refusal(name, value, "a size such as 4GiB") from error
         return Whole(1, LARGEST_SIZE).check(name, size)
@@ -106,6 +103,17 @@ class Size(Kind):
     def text(self, value: Any) -> str:
         """A size in GiB."""
         return f"{value // 2**30}GiB"
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, bool):
+        # Dask takes true for one byte.
+        raise TypeError(value)
+    if isinstance(value, Integral):
+        return int(value)
+    from dask.utils import parse_bytes  # noqa: PLC0415 - help, and calls without sizes, do without Dask
+
+    return int(parse_bytes(value))
 
 
 @dataclass(frozen=True)

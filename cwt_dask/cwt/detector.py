@@ -12,8 +12,9 @@ import numpy as np
 
 from cwt_dask.cwt.data import CWTData
 from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.cwt.limits import MOST_ITERATIONS
 from cwt_dask.cwt.spectra import fast_length, kernel_spectra
-from cwt_dask.cwt.state import MOST_ITERATIONS, Criteria, Field, State, rounding_level
+from cwt_dask.cwt.state import Criteria, Field, State, rounding_level
 from cwt_dask.cwt.step import step
 from cwt_dask.cwt.stopping import relative_change, stops_at
 from cwt_dask.cwt.workspace import Workspace, smooth

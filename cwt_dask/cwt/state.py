@@ -142,7 +142,3 @@ class State:
     def support(self) -> Bools:
         """Pixels that were ever significant, by scale, bool cube in the box."""
         return self.joined > 0
-
-
-# The iteration at which a pixel joined the support is kept in two bytes.
-MOST_ITERATIONS = 2**16 - 1

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Column
+from typing import Any, TextIO, TypeVar
 
 T = TypeVar("T")
 
@@ -52,16 +49,17 @@ class Reporter:
 
 
 class Lines(Reporter):
-    """Plain lines on standard output, at every tenth of a stage: for logs and pipes."""
+    """Plain lines, on standard output if on no other file, at every tenth of a stage: for logs and pipes."""
 
     _left, _most = ", about {} left", ", at most {} a worker"
 
-    def __init__(self) -> None:
+    def __init__(self, file: TextIO | None = None) -> None:
+        self.file = file
         self.memory = 0
 
     def message(self, text: str) -> None:
         """One line."""
-        print(text, flush=True)  # noqa: T201 - this is the command line's voice
+        print(text, file=self.file, flush=True)
 
     def event(self, what: str, **facts: Any) -> None:
         """Keep the memory of tiles that are done; a failure is worth a line."""
@@ -89,21 +87,29 @@ class Bar(Lines):
 
     _left, _most = ", {} left", ", {}"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.console = Console(highlight=False)
+    def __init__(self, file: TextIO | None = None) -> None:
+        super().__init__(file)
+        from rich.console import Console  # noqa: PLC0415 - only terminals need it
+
+        self.console = Console(file=file, highlight=False)
 
     def message(self, text: str) -> None:
         """One line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def _track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.table import Column  # noqa: PLC0415
+
         # On narrow terminals it is the one that takes two lines.
         title = TextColumn("{task.description}", table_column=Column(no_wrap=False))
         # The time moves while the first tile is not done.
         columns = (title, BarColumn(bar_width=10), MofNCompleteColumn(), TimeElapsedColumn(), "{task.fields[pace]}")
         start = time.monotonic()
-        with Progress(*columns, console=self.console) as progress:
+        # What is told beside it on the same terminal must not break it; a file of its own is left alone.
+        beside = sys.stderr.isatty()
+        shown = Progress(*columns, console=self.console, redirect_stdout=beside, redirect_stderr=beside)
+        with shown as progress:
             bar = progress.add_task(stage, total=total, pace="")
             for n, item in enumerate(items, 1):
                 yield item
@@ -113,6 +119,9 @@ class Bar(Lines):
 class JsonLines(Reporter):
     """A line of JSON for each event, for programs: time (UTC), event, and its facts."""
 
+    def __init__(self, file: TextIO | None = None) -> None:
+        self.file = file
+
     def message(self, text: str) -> None:
         """One line."""
         self.event("message", text=text)
@@ -120,7 +129,7 @@ class JsonLines(Reporter):
     def event(self, what: str, **facts: Any) -> None:
         """One line."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        print(json.dumps({"time": now, "event": what} | facts), flush=True)  # noqa: T201 - see Lines
+        print(json.dumps({"time": now, "event": what} | facts), file=self.file, flush=True)
 
     def _track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
         self.event("begun", stage=stage, tiles=total)
@@ -130,15 +139,26 @@ class JsonLines(Reporter):
         self.event("ended", stage=stage, tiles=tiles)
 
 
-def reporter(*, quiet: bool, log_format: str = "text") -> Reporter:
-    """The right one for this terminal, or pipe."""
+def reporter(file: TextIO | None = None, *, quiet: bool, log_format: str = "text") -> Reporter:
+    """The right one for this terminal, or pipe.
+
+    Parameters
+    ----------
+    file : file, optional
+        Where it prints; by default on standard output.
+    quiet : bool
+        Whether it prints nothing.
+    log_format : {"text", "json"}, optional
+        Text for people, or a line of JSON for each event.
+    """
     if quiet:
         return Reporter()
     if log_format == "json":
-        return JsonLines()
-    # Open MPI gives its processes a terminal, which mostly ends in a file.
-    drawn = Console().is_terminal and "OMPI_COMM_WORLD_RANK" not in os.environ
-    return Bar() if drawn else Lines()
+        return JsonLines(file)
+    # Colours may be asked for where there is no terminal, and some terminals cannot draw. Open MPI gives its processes
+    # one, which mostly ends in a file.
+    drawn = (file or sys.stdout).isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return Bar(file) if drawn and "OMPI_COMM_WORLD_RANK" not in os.environ else Lines(file)
 
 
 def rate(per_second: float) -> str:

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,6 @@ from fuzzing import tree
 from skies import poisson_sky, write_survey
 from work import flip
 
-from cwt_dask.cli import commands as cli
 from cwt_dask.cli.commands import main
 from cwt_dask.products.summary import RESUME
 from cwt_dask.results import SurveyRun
@@ -99,9 +99,15 @@ def test_ingest_says_what_it_took_and_what_is_odd_about_it(call, tmp_path):
 
 
 def test_the_console_script_runs_on_workers_of_its_own(survey, finished, tmp_path):
+    # What libraries print in a worker process is none of the command's output.
+    (tmp_path / "sitecustomize.py").write_text("import sys\nif 'spawn_main' in str(sys.orig_argv): print('noise')\n")
+    path = os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))
     arguments = ("run", str(survey), "run", *KERNELS, *TILES, "--workers", "2", "--fits", "no")
-    done = subprocess.run([CWT_DASK, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    streams = {"capture_output": True, "text": True, "env": os.environ | {"PYTHONPATH": path}}
+    done = subprocess.run([CWT_DASK, *arguments], cwd=tmp_path, check=False, **streams)
     assert done.returncode == 0, done.stderr
+    assert "noise" in done.stderr
+    assert "noise" not in done.stdout
     assert "2 workers, dashboard at http" in done.stdout
     assert "\x1b" not in done.stdout
     assert certificate_of(tmp_path / "run")["digest_maps"] == certificate_of(finished[1])["digest_maps"]
@@ -128,8 +134,8 @@ def test_configuration_files_are_merged_later_ones_win_and_the_command_line_over
     )
     (tmp_path / "b.toml").write_text("min_scale = 2.0\n[cluster]\nminimum = 1\noptions = { b = 3 }\n")
     seen = {}
-    monkeypatch.setattr(cli, "plan_survey", lambda _, **given: seen.update(given))
-    monkeypatch.setattr(cli, "describe_plan", lambda _: "")
+    monkeypatch.setattr("cwt_dask.run.plan_survey", lambda _, **given: seen.update(given))
+    monkeypatch.setattr("cwt_dask.products.summary.describe_plan", lambda _: "")
     call("plan", "any.fits", "--config", tmp_path / "a.toml", "--config", tmp_path / "b.toml", "--max-iter", 3)
     cluster = {"kind": "slurm", "minimum": 1, "options": {"a": 1, "b": 3}}
     assert seen == {"n_scale": 3, "min_scale": 2.0, "max_iter": 3, "cluster": cluster}

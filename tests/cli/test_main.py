@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cwt_dask.cli.main import INTERRUPTED, main
+from cwt_dask.cli.commands import cli
+from cwt_dask.cli.main import INTERRUPTED, _hear, main
 from cwt_dask.runtime.signals import SIGNALS
 
 STARTS = """
@@ -31,13 +32,45 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_signals_are_heard_while_libraries_are_loaded(number):
+@pytest.mark.parametrize(("module", "number"), [("click", SIGNALS[0]), *(("dask", number) for number in SIGNALS)])
+def test_signals_are_heard_while_libraries_are_loaded(module, number):
     # From the first of them on; and a copy that comes at the very end changes nothing.
-    command = [sys.executable, "-c", STARTS.format(module="numpy", signal=number.name), "--version"]
+    command = [sys.executable, "-c", STARTS.format(module=module, signal=number.name), "status", "absent"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 75
-    assert done.stderr == INTERRUPTED
+    # After the ^C that a terminal shows.
+    assert done.stderr.removeprefix("\n") == INTERRUPTED
+
+
+# What takes its time.
+LIBRARIES = {"astropy", "bokeh", "dask", "distributed", "jinja2", "numba", "numpy", "rich", "scipy", "zarr"}
+LOADED = """
+import sys
+from cwt_dask.cli.commands import cli, main
+for words in {calls}:
+    main(words)
+print("loaded", *{{name.partition(".")[0] for name in sys.modules}})
+"""
+
+
+def loaded_by(*calls, folder=None):
+    """Libraries that are loaded after some calls."""
+    command = [sys.executable, "-c", LOADED.format(calls=[[str(word) for word in words] for words in calls])]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("loaded ")[2].split()) & LIBRARIES
+
+
+def test_help_and_wrong_calls_load_no_libraries():
+    helps = [[name, "--help"] for name in cli.commands]
+    wrong = [[], ["find"], ["run"], ["run", "a", "b", "--tol=x"], ["run", "a", "b", "--tol=-1"]]
+    assert loaded_by(["--help"], ["--version"], *helps, *wrong, ["plan", "a", "--config=absent.toml"]) == set()
+
+
+@pytest.mark.parametrize("module", ["cwt_dask", "cwt_dask.cli"])
+def test_the_package_is_the_command_too(module):
+    command = [sys.executable, "-m", module, "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("cwt-dask, version 0.")
 
 
 def test_the_command_starts_where_signals_are_heard():
@@ -46,13 +79,8 @@ def test_the_command_starts_where_signals_are_heard():
 
 
 def test_what_a_run_does_not_hear_ends_the_command_as_ctrl_c(monkeypatch):
-    heard = {}
-    monkeypatch.setattr(signal, "signal", heard.__setitem__)
-    monkeypatch.setattr(sys, "argv", ["cwt-dask"])
-    assert main() == 2
-    assert heard.keys() == set(SIGNALS)
     monkeypatch.setattr("cwt_dask.runtime.signals._heard", {})
     with pytest.raises(KeyboardInterrupt):
-        heard[signal.SIGTERM](signal.SIGTERM, None)
+        _hear(signal.SIGTERM, None)
     # The same once more.
-    heard[signal.SIGTERM](signal.SIGTERM, None)
+    _hear(signal.SIGTERM, None)

@@ -89,20 +89,24 @@ def test_a_bar_shows_the_time_before_the_first_item_has_come():
 
 
 @pytest.mark.parametrize(
-    ("quiet", "terminal", "by_mpi", "kind"),
+    ("quiet", "terminal", "environment", "kind"),
     [
-        (True, True, False, Reporter),
-        (False, True, False, Bar),
-        (False, False, False, Lines),
+        (True, True, {}, Reporter),
+        (False, True, {}, Bar),
+        # Nothing can be drawn over on it, and nothing is on a file that is asked to be in colour.
+        (False, True, {"TERM": "dumb"}, Lines),
+        (False, False, {"FORCE_COLOR": "1"}, Lines),
         # Open MPI gives its processes a terminal, and prints to a file.
-        (False, True, True, Lines),
+        (False, True, {"OMPI_COMM_WORLD_RANK": "1"}, Lines),
     ],
 )
-def test_the_terminal_decides_how_progress_is_shown(monkeypatch, quiet, terminal, by_mpi, kind):
-    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=io.StringIO(), force_terminal=terminal))
-    if by_mpi:
-        monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
-    assert type(reporter(quiet=quiet)) is kind
+def test_the_terminal_decides_how_progress_is_shown(monkeypatch, quiet, terminal, environment, kind):
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    file = io.StringIO()
+    monkeypatch.setattr(file, "isatty", lambda: terminal, raising=False)
+    assert type(reporter(file, quiet=quiet)) is kind
 
 
 def test_json_has_a_line_an_event(capsys):

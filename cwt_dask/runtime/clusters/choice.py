@@ -9,7 +9,8 @@ from cwt_dask.config.execution import Execution
 from cwt_dask.runtime.clusters.address import existing_client
 from cwt_dask.runtime.clusters.extras import Connect
 from cwt_dask.runtime.clusters.kubernetes import prepare_pods
-from cwt_dask.runtime.clusters.mpi import n_started, prepare_rank
+from cwt_dask.runtime.clusters.mpi import prepare_rank
+from cwt_dask.runtime.clusters.ranks import n_started
 from cwt_dask.runtime.clusters.slurm import prepare_slurm
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -25,8 +22,6 @@ if TYPE_CHECKING:
     import distributed
 
 SCHEDULER, DRIVER = NO_WORKERS = 0, 1
-# Processes of one call take different times to load their libraries.
-PATIENCE_SECONDS = 60
 
 
 def prepare_rank(execution: Execution) -> Connect:
@@ -45,23 +40,6 @@ def prepare_rank(execution: Execution) -> Connect:
     if not is_driver:
         sys.exit()
     return partial(_driver, world, n_workers, dask.config.get("scheduler_address"))
-
-
-def n_started() -> int:
-    """Number of processes that MPI has started with this one, by the variables of Open MPI and others."""
-    named = next((os.environ[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in os.environ), "")
-    return int(named) if named.isdecimal() else 1
-
-
-def wait_for_the_first() -> None:
-    """Keep all processes but the first from printing the same error, before MPI is initialized.
-
-    `mpirun` ends the others when the first one ends: one that is still there after a while has an error of its own.
-    """
-    if "mpi4py.MPI" not in sys.modules and os.environ.get("OMPI_COMM_WORLD_RANK", "0") != "0":
-        # mpirun's signal has nothing to interrupt any more.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(PATIENCE_SECONDS)
 
 
 def _take_role(dask_mpi: Any, world: Any, execution: Execution) -> bool:

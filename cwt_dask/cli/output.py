@@ -1,0 +1,63 @@
+"""Commands that load libraries: what they print, and what libraries must not print or raise."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterable
+from contextlib import redirect_stdout
+from typing import Any, TextIO
+
+import click
+
+from cwt_dask.errors import InputError, RunError
+
+
+class WorkingCommand(click.Command):
+    """A command that loads libraries, once the call is understood.
+
+    While it works only `say` prints on standard output: what libraries print or log goes to standard error.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command; errors of libraries are those of this package."""
+        ctx.obj = sys.stdout
+        with redirect_stdout(sys.stderr):
+            try:
+                from cwt_dask.storage.object_store import store_errors  # noqa: PLC0415 - not for help
+
+                with store_errors():
+                    return super().invoke(ctx)
+            except OSError as error:
+                # Here, since click leaves at once, and without a word, where a connection breaks.
+                raise RunError(
+                    f"{error}: mend that, and give the same command again: a run goes on where it stopped"
+                ) from error
+            except (ValueError, TypeError, AttributeError) as error:
+                if library := _being_imported(error):
+                    raise InputError(f"{library} cannot be loaded ({error}): mend its configuration") from error
+                raise
+
+
+def output() -> TextIO:
+    """Standard output, of the command that is called."""
+    file: TextIO = click.get_current_context().obj
+    return file
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    click.echo(text, file=output())
+
+
+def say_all(lines: Iterable[str]) -> None:
+    """Print lines."""
+    for line in lines:
+        say(line)
+
+
+def _being_imported(error: BaseException) -> str:
+    """The library in whose import an error was raised, for libraries read their configuration then; or nothing."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = [frame.f_globals["__name__"] for frame, _ in frames if frame.f_code.co_name == "<module>"]
+    return next((name.partition(".")[0] for name in modules if not name.startswith("cwt_dask")), "")

@@ -1,0 +1,61 @@
+"""Errors of libraries, as the command tells them."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from cwt_dask.results import SurveyRun
+
+
+@pytest.fixture
+def status(call, monkeypatch):
+    """`cwt-dask status` on what can be opened in a way of one's own."""
+
+    def status_of(open_run):
+        monkeypatch.setattr(SurveyRun, "open", lambda _: open_run())
+        return call("status", "run")
+
+    return status_of
+
+
+def raising(error):
+    def open_run():
+        raise error
+
+    return open_run
+
+
+def test_an_error_of_the_system_ends_with_1_and_a_line(status):
+    # Click itself would end at a pipe that is broken, without a word.
+    remedy = "mend that, and give the same command again: a run goes on where it stopped"
+    said = status(raising(BrokenPipeError(32, "Broken pipe")))
+    assert said == (1, "", f"cwt-dask: [Errno 32] Broken pipe: {remedy}\n")
+
+
+def test_a_library_that_refuses_its_configuration_is_named(status, tmp_path, monkeypatch):
+    (tmp_path / "library_of_others").mkdir()
+    (tmp_path / "library_of_others" / "__init__.py").write_text("import library_of_others.main")
+    (tmp_path / "library_of_others" / "main.py").write_text("raise ValueError('a file is malformed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = status(lambda: importlib.import_module("library_of_others"))
+    assert said[::2] == (
+        2,
+        "cwt-dask: library_of_others cannot be loaded (a file is malformed): mend its configuration\n",
+    )
+
+
+def test_an_error_of_ours_is_no_library_s(status):
+    with pytest.raises(ValueError, match="^ours$"):
+        status(raising(ValueError("ours")))
+
+
+@pytest.mark.parametrize(("name", "value"), [("DASK_CONFIG", "a.yaml"), ("DASK_INTERNAL_INHERIT_CONFIG", "x")])
+def test_a_configuration_that_dask_refuses_makes_one_line(tmp_path, name, value):
+    (tmp_path / "a.yaml").write_text("a: [1,")
+    command, environment = [sys.executable, "-m", "cwt_dask", "status", "absent"], os.environ | {name: value}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("cwt-dask: dask cannot be loaded (")
