@@ -3,6 +3,7 @@
 The folder holds `survey.fits`, and `run`, a finished run on it.
 """
 
+import bz2
 import os
 
 import numpy as np
@@ -87,6 +88,7 @@ typed("the survey does not exist", "run", "absent.fits", "a/out")
 typed("the survey is a directory", "run", ".", "a/out")
 typed("a file of the mask that does not exist", *RUN, "--mask=absent.fits")
 text("it is empty", "survey.fits", "", *RUN)
+text("it is not in the checkout of a repository", "survey.fits", "version https://git-lfs.github.com/spec/v1\n", *RUN)
 text("it is no FITS file", "survey.fits", "counts,background\n1,2\n", *RUN)
 header("a header has no end", b"END".ljust(80), b"")
 header("a header says more than the file holds", b"NAXIS1  =                   50", b"NAXIS1  = 1000000000")
@@ -104,6 +106,13 @@ pixel("background is negative", "background", -0.1)
 pixel("counts are infinite", "counts", np.inf)
 survey("all pixels are NaN", background=np.full(SHAPE, np.nan))
 survey("images have different shapes", background=np.ones((44, 50)))
+survey(
+    "energy is the first axis",
+    counts=np.ones((*SHAPE, 3)),
+    CTYPE1="ENERGY",
+    CTYPE2="GLON-CAR",
+    CTYPE3="GLAT-CAR",
+)
 CUBES = {"counts": np.ones((3, *SHAPE)), "background": np.ones((3, *SHAPE))}
 survey("a cube, and no plane chosen", **CUBES)
 survey("a plane that a cube does not have", "--band=3", **CUBES)
@@ -112,11 +121,27 @@ survey("a scale that is no number", BSCALE="one")
 survey("a coordinate system of too many axes", WCSAXES=10**9)
 survey("no sky coordinates", CTYPE1="X", CTYPE2="Y")
 survey("sky coordinates that make no sense", CTYPE1="GLON-QQQ", CTYPE2="GLAT-QQQ")
+survey("a reference system of no known name", CTYPE1="RA---CAR", CTYPE2="DEC--CAR", RADESYS="GAPPT")
+survey("coordinates that astropy has no frame for", CTYPE1="ELON-CAR", CTYPE2="ELAT-CAR")
 survey("pixels without a size", CDELT1=-1e-30, CDELT2=1e-30)
 survey("counts and background show different sky", CRVAL1=11.0)
 typed("no HDU of that name", *RUN, "--counts-hdu=N_ON")
 typed("a plane chosen of a single image", *RUN, "--band=1")
 typed("a band that is no number", *RUN, "--band=first")
+
+
+@recipe("it is compressed in another way")
+def _(folder):
+    (folder / "survey.fits").write_bytes(bz2.compress(b"SIMPLE"))
+    return RUN
+
+
+@recipe("a block is not filled up before another HDU")
+def _(folder):
+    content = (folder / "survey.fits").read_bytes()
+    place = content.rindex(b"XTENSION")
+    (folder / "survey.fits").write_bytes(content[: place - 1000] + content[place:])
+    return RUN
 
 
 @recipe("the file breaks off")

@@ -30,6 +30,7 @@ FLOORS = (
 )
 MOST_AT_THE_TOP = 12
 MOST_LINES = 350
+_OF_IMAGES = ("cwt.image", "cwt.data", "cwt.sky_cards")
 # Where a library is imported: there and nowhere else, whatever is imported for types alone.
 ONLY_IN = {
     "distributed": ("runtime",),
@@ -38,7 +39,7 @@ ONLY_IN = {
     "click": ("cli",),
     "matplotlib": ("products", "cwt.image"),
     "numba": ("cwt",),
-    "astropy.io.fits": ("survey", "simulate", "products", "inspection.external", "cwt.image", "cwt.data"),
+    "astropy.io.fits": ("survey", "simulate", "products", "inspection.external", *_OF_IMAGES),
 }
 NEVER_IN = {"cwt": ("dask", "zarr"), "geometry.tiling": ("dask", "zarr"), "errors": ("dask", "zarr")}
 

@@ -14,6 +14,7 @@ from astropy.nddata.utils import NoOverlapError
 from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.sky_cards import ECLIPTIC, plainly_spelled, with_inherited
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class SkyImage:
                 f"the WCS of {self._label} is a {type(self.wcs).__name__}: "
                 f"give an astropy.wcs.WCS of two celestial axes, or None"
             )
+        if self.wcs is not None:
+            object.__setattr__(self, "wcs", _plainly_spelled(self.wcs))
 
     @classmethod
     def of(cls, source: Any, name: str = "") -> SkyImage:
@@ -135,7 +138,9 @@ class SkyImage:
         """
         try:
             with fits.open(path, memmap=False) as hdus:
-                return cls.of(hdus[hdu], name=hdus[hdu].name.lower())
+                image = hdus[hdu]
+                image.header = with_inherited(image.header, hdus[0].header)
+                return cls.of(image, name=image.name.lower())
         except (OSError, KeyError, IndexError, ValueError) as error:
             raise InputError(f"HDU {hdu!r} of {path} cannot be read: {error}") from error
 
@@ -259,6 +264,11 @@ class SkyImage:
     def _sky(self) -> WCS:
         if self.wcs is None:
             raise InputError(f"{self._label} has no celestial WCS: make it with one, SkyImage(data, wcs=...)")
+        if self.wcs.wcs.lngtyp.strip() in ECLIPTIC:
+            raise InputError(
+                f"{self._label} is in ecliptic coordinates, which astropy takes for equatorial ones: project it to "
+                "Galactic or equatorial coordinates"
+            )
         return self.wcs
 
 
@@ -272,7 +282,30 @@ def celestial_of(source: Any) -> Any:
         return wcs
     if not wcs.has_celestial:
         return None
-    return wcs if wcs.naxis == 2 else wcs.celestial
+    return _plainly_spelled(wcs if wcs.naxis == 2 else wcs.celestial)
+
+
+def _plainly_spelled(wcs: WCS) -> WCS:
+    """The WCS, or a copy in which the names of frame and distortion are those that astropy knows."""
+    cards = {f"CTYPE{axis}": kind for axis, kind in enumerate(wcs.wcs.ctype, 1)} | {"RADESYS": wcs.wcs.radesys}
+    if wcs.sip is not None and wcs.sip.a is not None:
+        cards["A_ORDER"] = wcs.sip.a_order
+    plain = _spelled(fits.Header(cards))
+    ctype, radesys = [plain["CTYPE1"], plain["CTYPE2"]], plain["RADESYS"]
+    if wcs.wcs.lngtyp.strip() != "RA":
+        # By the standard it means nothing there; given after the rest astropy takes it all the same.
+        radesys = ""
+    if ctype != list(wcs.wcs.ctype) or radesys != wcs.wcs.radesys:
+        wcs = wcs.deepcopy()
+        wcs.wcs.ctype, wcs.wcs.radesys = ctype, radesys
+    return wcs
+
+
+def _spelled(header: fits.Header) -> fits.Header:
+    try:
+        return plainly_spelled(header)
+    except (InputError, fits.VerifyError) as error:
+        raise InputError(f"the WCS of the image cannot be used ({error}): correct its header") from error
 
 
 def _wcs_of(source: Any) -> Any:
@@ -284,7 +317,7 @@ def _wcs_of(source: Any) -> Any:
         with warnings.catch_warnings():
             # Old headers are the rule; the user need not know what wcslib corrects in their dates and units.
             warnings.simplefilter("ignore", FITSFixedWarning)
-            return WCS(source.header)
+            return WCS(_spelled(source.header))
     return None
 
 

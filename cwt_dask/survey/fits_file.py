@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,17 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyUserWarning
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.storage.paths import backend_of
-from cwt_dask.survey.headers import check_headers, damage_named
+from cwt_dask.survey.headers import count_hdus, damage_named
 from cwt_dask.survey.source import HDU_OR_BAND, PlaneSource
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _FITS_MAGIC = b"SIMPLE"
-_BLOCK = 2**20
+# What else files of maps are found to be, by their first bytes.
+_OTHER_FORMATS = {
+    _GZIP_MAGIC: ("a gzip file", "unpack it with gunzip"),
+    b"BZh": ("compressed with bzip2", "unpack it with bunzip2"),
+    b"\xfd7zXZ\0": ("compressed with xz", "unpack it with unxz"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "unpack it with unzstd"),
+    b"\x1f\x9d": ("compressed with compress (.Z)", "unpack it with uncompress"),
+    b"PK\x03\x04": ("a ZIP archive", "unpack it with unzip"),
+    b"version https://git-lfs": ("a pointer of Git LFS, not the file itself", "get that with git lfs pull"),
+    b"<": ("a web page or another text", "get the file again"),
+}
+_LONGEST = max(map(len, _OTHER_FORMATS))
 
 
 @dataclass(eq=False)
@@ -29,7 +38,7 @@ class FitsFile:
     """An open FITS file."""
 
     path: Path
-    hdus: Any  # astropy's HDUList.
+    hdus: list[Any]  # Those of astropy.
     gzipped: bool  # Whether the whole file is compressed with gzip.
     version: Any  # When it was opened.
 
@@ -42,7 +51,7 @@ class FitsFile:
         """
         opened, gzipped = _version(path), _is_gzipped(path)
         with ExitStack() as stack:
-            hdus = stack.enter_context(_read_headers(path, _open_bytes(path, gzipped, stack)))
+            hdus = _read_headers(path, _open_bytes(path, gzipped, stack), stack)
             yield cls(path, hdus, gzipped, opened)
 
     def new_handle(self, stack: ExitStack) -> Any:
@@ -97,37 +106,44 @@ def _version(path: Path) -> Any:
     return None
 
 
-def _read_headers(path: Path, handle: Any) -> Any:
+def _read_headers(path: Path, handle: Any, stack: ExitStack) -> list[Any]:
     """Read all headers; the HDUs' data stay in the file."""
-    with damage_named(f"{path} is truncated, damaged or no FITS file"):
-        check_headers(path, handle)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
-            # memmap=False: maps of many GB need not fit a limited address space, and gzip has none anyway.
-            hdus = fits.open(handle, memmap=False, lazy_load_hdus=False, do_not_scale_image_data=True)
+    with damage_named(_no_fits_file(path)):
+        n_hdus = count_hdus(path, handle)
+        # memmap=False: maps of many GB need not fit a limited address space, and gzip has none anyway. One by one: of
+        # whatever follows the last one astropy would try to make another.
+        opened = stack.enter_context(fits.open(handle, memmap=False, lazy_load_hdus=True, do_not_scale_image_data=True))
+        hdus = [opened[number] for number in range(n_hdus)]
         for hdu in hdus:
             str(hdu.name)  # it is parsed only now, and may be no text
-        # In a gzip file that breaks off astropy sees the end of the last whole HDU, and drops the rest without a word:
-        # only reading on to the end shows it.
-        while handle.read(_BLOCK):
-            pass
-        last = hdus[-1].fileinfo()
-        if handle.tell() < last["datLoc"] + last["datSpan"]:
-            raise SurveyError(f"{path} is truncated: it ends before its last HDU does: get the file again")
         return hdus
+
+
+def _no_fits_file(path: Path) -> str:
+    return f"{path} is truncated, damaged or no FITS file"
 
 
 def _is_gzipped(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            start = file.read(len(_FITS_MAGIC))
+            start = file.read(_LONGEST)
     except (OSError, ValueError) as error:  # a name with a zero byte in it is a wrong value
         reason = error.strerror if isinstance(error, OSError) else error
         raise SurveyError(f"{path} cannot be read ({reason}): check the path") from error
     if not start:
         raise SurveyError(f"{path} is empty: get the file again")
-    if start.startswith(_GZIP_MAGIC):
-        return True
-    if start != _FITS_MAGIC:
-        raise SurveyError(f"{path} is not a FITS file (.fits, .fits.gz, .fits.fz): give the file of the counts map")
-    return False
+    if not start.startswith(_GZIP_MAGIC):
+        _refuse_other_formats(str(path), start)
+        return False
+    with damage_named(_no_fits_file(path)), ExitStack() as stack:
+        _refuse_other_formats(f"{path}, unpacked,", _open_bytes(path, gzipped=True, stack=stack).read(_LONGEST))
+    return True
+
+
+def _refuse_other_formats(what: str, start: bytes) -> None:
+    """Raise SurveyError if a file does not start as FITS files do."""
+    for magic, (kind, remedy) in _OTHER_FORMATS.items():
+        if start.startswith(magic):
+            raise SurveyError(f"{what} is {kind}: {remedy}")
+    if not start.startswith(_FITS_MAGIC):
+        raise SurveyError(f"{what} is not a FITS file (.fits, .fits.gz, .fits.fz): give the file of the counts map")

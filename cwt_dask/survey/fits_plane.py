@@ -12,10 +12,12 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.sky_cards import with_inherited
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.headers import damage_named
 from cwt_dask.survey.source import Band
+from cwt_dask.survey.wcs import refuse_other_axes
 
 Rows = Callable[[int], NDArray[Any]]
 
@@ -70,10 +72,11 @@ class FitsPlane:
     """
 
     def __init__(self, hdu: Any, file: FitsFile, *, band: Band, combine: Any, stack: ExitStack) -> None:
-        self.header = hdu.header
         self.where = f"HDU {hdu.name} of {file.path}"  # For messages.
         self._combine = combine
         with damage_named(f"{self.where} is damaged"):
+            self.header = with_inherited(hdu.header, file.hdus[0].header)
+            refuse_other_axes(self.header, self.where)
             self._rows = self._open(hdu, file, band, stack)
 
     def _open(self, hdu: Any, file: FitsFile, band: Band, stack: ExitStack) -> list[Rows]:

@@ -17,7 +17,7 @@ from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.statistics import Census, SurveyStatistics
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
-from cwt_dask.survey.wcs import closes_circle, pixel_scale, repeats_edge_column, wcs_from_text
+from cwt_dask.survey.wcs import closes_circle, pixel_scale, remarks, repeats_edge_column, wcs_from_text
 from cwt_dask.survey.writer import StoreWriter
 
 
@@ -113,7 +113,7 @@ def _known_unit(text: str) -> str:
 def _statistics(survey: OpenSurvey, census: Census) -> SurveyStatistics:
     census.check(survey.where)
     wcs = wcs_from_text(survey.header_text)
-    warnings = census.warnings()
+    warnings = (*census.warnings(), *remarks(survey.planes["counts"].header))
     if repeats_edge_column(wcs, survey.shape):
         warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
     unit = _known_unit(survey.exposure_unit)

@@ -7,7 +7,6 @@ the cards change: the reference moves to the map's middle.
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 from typing import Any
@@ -19,6 +18,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Bools, Floats
+from cwt_dask.cwt.sky_cards import ECLIPTIC, has_unannounced_sip, plainly_spelled, sky_axes
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.headers import damage_named
 
@@ -31,19 +31,6 @@ _KEPT = re.compile(
       | LONPOLE | LATPOLE | RADESYS | RADECSYS | EQUINOX | EPOCH | WCSNAME | DATE-OBS | MJD-OBS""",
     re.VERBOSE,
 )
-# Positions, or their frame, depend on these numbers.
-_NUMBER = re.compile(
-    r"""(CRPIX|CRVAL|CDELT|CROTA)[12]
-      | (PC|CD)([12]_[12]|00[12]00[12])
-      | PV[12]_\d+
-      | (A|B|AP|BP)_(DMAX|\d+_\d+)
-      | LONPOLE | LATPOLE | EQUINOX | EPOCH""",
-    re.VERBOSE,
-)
-# Pixels and angles, which go on beyond the circle. In milliarcseconds it is 1.3e9; up to here float64 keeps positions
-# to a millionth of the unit, beyond 1e16 nothing is left of them.
-_BOUNDED = re.compile(r"(CRPIX|CRVAL|CDELT|CROTA)[12]|PV1_[1-4]|LONPOLE|LATPOLE")
-_LARGEST_NUMBER = 2e9
 # Axes, and orders of polynomials: one digit is all that the conventions allow.
 _MOST = dict.fromkeys(("WCSAXES", *(f"{name}_ORDER" for name in ("A", "B", "AP", "BP"))), 9)
 _LEAST_PIXEL_DEG, _LARGEST_PIXEL_DEG = 1e-9, 180.0
@@ -63,6 +50,24 @@ def wcs_from_text(text: str) -> WCS:
         # About old spellings that astropy reads all the same.
         warnings.simplefilter("ignore", FITSFixedWarning)
         return WCS(fits.Header.fromstring(text, sep="\n"))
+
+
+def refuse_other_axes(header: Any, where: str) -> None:
+    """Raise SurveyError if longitude and latitude are not the first two axes of an image."""
+    with damage_named(*_fault(where)):
+        axes = sky_axes(header)
+    if len(axes) == 2 and list(axes) != [1, 2]:
+        first, second = axes
+        raise SurveyError(
+            f"{where} has the sky on its axes {first} and {second} (CTYPE{first} = {axes[first]}, CTYPE{second} = "
+            f"{axes[second]}), not on the first two: write it with the others after them"
+        )
+
+
+def remarks(header: Any) -> tuple[str, ...]:
+    """Warnings about what is odd in an image's sky coordinates, and was taken as astropy takes it."""
+    warning = "the header has SIP coefficients, but no -SIP in CTYPE: they are applied; remove them if the map has none"
+    return (warning,) if has_unannounced_sip(header) else ()
 
 
 def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | None:
@@ -90,42 +95,12 @@ def celestial_header(header: Any, shape: tuple[int, int], where: str) -> str | N
     for keyword in header:
         if _LOOKUP_TABLE.fullmatch(keyword):
             raise SurveyError(f"{where} has {keyword}: distortions by lookup table cannot be kept; resample the maps")
-    with np.errstate(all="ignore"), damage_named(f"the WCS of {where} cannot be used", "correct its header"):
-        return _celestial_cards(_with_plain_numbers(header, where), shape, where)
+    with np.errstate(all="ignore"), damage_named(*_fault(where)):
+        return _celestial_cards(plainly_spelled(header), shape, where)
 
 
-def _with_plain_numbers(header: Any, where: str) -> fits.Header:
-    """Give the header in a form that astropy's WCS reads correctly, or refuse it.
-
-    A number that astropy cannot read counts as absent, which leaves the default, and with it another sky; of one with
-    Fortran's exponent, ``1.5D2``, it reads the part before the D.
-    """
-    for card in header.cards:
-        if _NUMBER.fullmatch(card.keyword) and (fault := _fault(card)):
-            raise SurveyError(f"the WCS of {where} cannot be used ({fault}): correct its header")
-    return fits.Header([_plain(card) for card in header.cards])
-
-
-def _fault(card: fits.Card) -> str | None:
-    """The error in a card's number."""
-    try:
-        value = card.value
-    except fits.VerifyError:  # neither number nor text, such as 184.5e or NaN
-        value = None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"{card.keyword} is not a number"
-    if math.isinf(value):
-        return f"{card.keyword} is not finite"
-    if abs(value) > _LARGEST_NUMBER and _BOUNDED.fullmatch(card.keyword):
-        return f"{card.keyword} is {value:g}, beyond {_LARGEST_NUMBER:g}"
-    return None
-
-
-def _plain(card: fits.Card) -> fits.Card:
-    """The same card, with a number's exponent after an E."""
-    if not (_NUMBER.fullmatch(card.keyword) and "D" in card.image[10:].partition("/")[0].upper()):
-        return card
-    return fits.Card.fromstring(f"{card.keyword:8}= {card.value!r:>20}".upper())
+def _fault(where: str) -> tuple[str, str]:
+    return f"the WCS of {where} cannot be used", "correct its header"
 
 
 def _celestial_cards(header: Any, shape: tuple[int, int], where: str) -> str | None:
@@ -142,6 +117,11 @@ def _celestial_cards(header: Any, shape: tuple[int, int], where: str) -> str | N
         original = original.sub(2)
     if not original.has_celestial:
         return None
+    if original.wcs.lngtyp.strip() in ECLIPTIC:
+        raise SurveyError(
+            f"{where} is in ecliptic coordinates ({kind}), which astropy takes for equatorial ones: project the maps "
+            "to Galactic or equatorial coordinates"
+        )
     wcs_to_celestial_frame(original)
     text = "\n".join(card.image.rstrip() for card in header.cards if _KEPT.fullmatch(card.keyword))
     if not _identical(original, wcs_from_text(text), shape):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+from cwt_dask.cwt.image import SkyImage
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey import SurveySource, ingest, scan
 from cwt_dask.survey.fits_file import FitsFile
@@ -49,6 +50,52 @@ def gzipped(path):
     packed = path.with_name(f"{path.name}.gz")
     packed.write_bytes(gzip.compress(path.read_bytes(), 1))
     return packed
+
+
+def padding(path):
+    """Bytes that fill the last block of a file."""
+    with fits.open(path, disable_image_compression=True) as hdus:
+        return -hdus[-1].size % 2880
+
+
+END = b"END".ljust(80)
+WHOLE = {
+    "not padded": lambda content, padding: content[:-padding],
+    "padded with text": lambda content, padding: content[:-padding] + b"\n" * padding,
+    "END with zeros": lambda content, _: content.replace(END, END.replace(b" ", b"\0")),
+    "zeros at the end": lambda content, _: content + bytes(3000),
+    "text at the end": lambda content, padding: content[:-padding] + b"written by hand\n",
+    "blanks at the end": lambda content, _: content + b" " * 2880,
+    "a lone END at the end": lambda content, _: content + END * 36,
+}
+
+
+@pytest.mark.parametrize("change", WHOLE)
+def test_what_is_whole_is_read_however_its_blocks_are_filled(write, two, plain, change):
+    expected = digest(plain)
+    tiles = write("tiles.fits.fz", tiles={}, **two)
+    for path in (plain, tiles):
+        path.write_bytes(WHOLE[change](path.read_bytes(), padding(path)))
+        assert digest(path) == expected
+    assert digest(gzipped(plain)) == expected
+
+
+def test_cards_that_an_extension_inherits(tmp_path, write, planes, wcs_cards):
+    """EXPOSURE has its unit, and all have their WCS, in the primary HDU; what INHERIT = F says holds as well."""
+    expected = write("own.fits", wcs=wcs_cards(BUNIT="m2 s"), **planes)
+    header = fits.Header(wcs_cards(BUNIT="m2 s", EXPOSURE=1e4, BSCALE=2.0))
+    hdus = [fits.ImageHDU(plane, name=name.upper()) for name, plane in planes.items()]
+    for inherit in (True, "T", False):
+        for hdu in hdus:
+            hdu.header["INHERIT"] = inherit
+        path = tmp_path / f"{inherit}.fits"
+        fits.HDUList([fits.PrimaryHDU(header=header), *hdus]).writeto(path)
+        if inherit:
+            assert scan(SurveySource.of(path)) == scan(SurveySource.of(expected))
+            assert SkyImage.read(path, "COUNTS").center == SkyImage.read(expected, "COUNTS").center
+        else:
+            with pytest.raises(SurveyError, match="COUNTS of .* has no celestial WCS"):
+                scan(SurveySource.of(path))
 
 
 @pytest.mark.parametrize("dtype", ["<i2", ">i4", ">i8", "u1", "<u2", "u4", ">u8", "<f4", ">f8"])

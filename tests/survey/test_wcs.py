@@ -1,18 +1,22 @@
 """Sky coordinates survive to the last bit, or are refused by name."""
 
 import re
+from contextlib import nullcontext
+from itertools import islice
 
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.wcs import WCS
+from astropy.nddata import NDData
+from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import wcs_to_celestial_frame
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from cwt_dask.errors import SurveyError
+from cwt_dask.cwt.image import SkyImage
+from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.survey import SurveySource, ingest, pixel_scale, scan, wcs_from_text
-from cwt_dask.survey.wcs import celestial_header, closes_circle, repeats_edge_column
+from cwt_dask.survey.wcs import celestial_header, closes_circle, remarks, repeats_edge_column
 
 SHAPE = (40, 60)
 ICRS = ("RA", "DEC")
@@ -168,6 +172,112 @@ def test_not_a_digit_is_lost_of_numbers_with_a_d(wcs_cards, keyword):
     text = celestial_header(spelled(cards, keyword, f"{cards[keyword]:.16e}".replace("e", "D")), SHAPE, "COUNTS")
     plain = celestial_header(header_of(cards), SHAPE, "COUNTS")
     check_identical(wcs_from_text(text), wcs_from_text(plain), *PIXELS)
+
+
+def positions_by_all_doors(cards):
+    """Of pixel (7, 9), in ICRS: from a survey's file, an HDU, and, if that is no matter of spelling, a WCS."""
+    header = header_of(cards)
+    hdu = fits.ImageHDU(np.ones(SHAPE), header)
+    yield wcs_from_text(celestial_header(header, SHAPE, "COUNTS")).pixel_to_world(7, 9).icrs
+    yield SkyImage.of(hdu)._sky().pixel_to_world(7, 9).icrs
+    wcs = WCS(header)
+    yield SkyImage.of(NDData(hdu.data, wcs=wcs))._sky().pixel_to_world(7, 9).icrs
+    yield SkyImage(hdu.data, wcs)._sky().pixel_to_world(7, 9).icrs
+
+
+FK5, FK4 = {"RADESYS": "FK5"}, {"RADESYS": "FK4"}
+
+
+@pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+@pytest.mark.parametrize(
+    ("spelled", "meant"),
+    [
+        *(({"RADESYS": text}, FK5) for text in ("fk5", "FK5 ", "J2000", "J2000.0", "FK5 (J2000)", "'FK5'")),
+        *(({"RADESYS": text}, {"RADESYS": "ICRS"}) for text in ("icrs", "ICRS ", "ICRF2")),
+        *(({"RADESYS": text}, FK4) for text in ("fk4", "B1950")),
+        ({"RADECSYS": "fk4"}, FK4),
+        ({"CTYPE1": "ra---tan", "CTYPE2": " DEC--TAN"}, {}),
+    ],
+)
+def test_names_in_any_spelling_are_one_sky_by_all_doors(wcs_cards, spelled, meant):
+    cards = wcs_cards("TAN", ICRS)
+    expected = WCS(header_of({**cards, **meant})).pixel_to_world(7, 9).icrs
+    # Of an unknown CTYPE there is no WCS.
+    for position in islice(positions_by_all_doors({**cards, **spelled}), 2 if "CTYPE1" in spelled else None):
+        assert position.separation(expected).arcsec < 1e-9
+
+
+@pytest.mark.parametrize("keyword", ["EQUINOX", "EPOCH"])
+@pytest.mark.parametrize(("text", "year"), [("J2000", 2000.0), ("2000.", 2000.0), ("b1950.0", 1950.0), ("1950", 1950)])
+def test_an_equinox_may_be_a_text(wcs_cards, keyword, text, year):
+    cards = wcs_cards("TAN", ICRS)
+    expected = next(positions_by_all_doors({**cards, keyword: year}))
+    for position in islice(positions_by_all_doors({**cards, keyword: text}), 2):
+        assert position.separation(expected).arcsec < 1e-9
+
+
+def test_what_is_not_equatorial_has_no_reference_system(wcs_cards):
+    expected = WCS(header_of(wcs_cards("TAN"))).pixel_to_world(7, 9)
+    cards = wcs_cards("TAN", RADESYS="fk5")
+    for position in positions_by_all_doors(cards):
+        assert position.separation(expected).arcsec < 1e-9
+    wcs = WCS(header_of(wcs_cards("TAN")))
+    wcs.wcs.radesys = "FK5"
+    assert wcs_to_celestial_frame(wcs).name == "fk5"
+    for image in (SkyImage(np.ones(SHAPE), wcs), SkyImage.of(NDData(np.ones(SHAPE), wcs=wcs))):
+        assert image.center.frame.name == "galactic"
+
+
+def test_ecliptic_coordinates_do_not_pass_for_equatorial_ones(wcs_cards):
+    header = header_of(wcs_cards("TAN", ("ELON", "ELAT")))
+    assert wcs_to_celestial_frame(WCS(header)).name == "icrs"
+    with pytest.raises(InputError, match="map is in ecliptic coordinates, .* project it to Galactic or equatorial"):
+        assert SkyImage.of(fits.ImageHDU(np.ones(SHAPE), header), "map").center
+
+
+def test_an_image_in_memory_has_numbers_read_as_those_of_a_file(wcs_cards):
+    header = spelled(wcs_cards("TAN"), "CRVAL1", "1.5D2")
+    file = wcs_from_text(celestial_header(header, SHAPE, "COUNTS"))
+    check_identical(SkyImage.of(fits.ImageHDU(np.ones(SHAPE), header)).wcs, file, *PIXELS)
+    header = spelled(wcs_cards("TAN"), "CRVAL1", "NaN")
+    with pytest.raises(InputError, match=r"the WCS of the image cannot be used \(CRVAL1 is not a number\): correct"):
+        SkyImage.of(fits.ImageHDU(np.ones(SHAPE), header))
+
+
+TPV = {"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_1": 1.0, "PV2_1": 1.0}
+SCAMP = {"PV1_1": 1.0, "PV2_1": 1.0, "PV1_7": 1e-4}
+
+
+# SIP of the first order is none to astropy.
+FIRST_ORDER = {"A_ORDER": 1, "B_ORDER": 1}
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"), [({}, 1), ({"CTYPE1": "RA---TAN-SIP"}, 1), (TPV, 0), (SCAMP, 0), (FIRST_ORDER, 0)]
+)
+def test_distortions_that_ctype_does_not_announce(write, two, wcs_cards, capsys, more, warned):
+    cards = {**wcs_cards("TAN", ICRS), **SIP, **more}
+    with pytest.warns(FITSFixedWarning) if "PV1_1" in more else nullcontext():
+        expected = WCS(header_of(cards))
+    capsys.readouterr()
+    statistics = scan(SurveySource.of(write(wcs=cards, **two)))
+    text = celestial_header(header_of(cards), SHAPE, "COUNTS")
+    check_identical(wcs_from_text(text), expected, *PIXELS)
+    image = SkyImage.of(fits.ImageHDU(np.ones(SHAPE), header_of(cards)))
+    check_identical(image.wcs, expected, *PIXELS)
+    image.to_hdu()
+    assert capsys.readouterr() == ("", "")
+    assert [warning for warning in statistics.warnings if "SIP" in warning] == [*remarks(header_of(cards))]
+    assert len(remarks(header_of(cards))) == warned
+
+
+def test_a_wcs_in_memory_announces_its_distortion(wcs_cards, capsys):
+    wcs = WCS(header_of({**wcs_cards("TAN", ICRS), **SIP}))
+    capsys.readouterr()
+    image = SkyImage.of(NDData(np.ones(SHAPE), wcs=wcs))
+    assert image.to_hdu().header["CTYPE1"] == "RA---TAN-SIP"
+    assert capsys.readouterr() == ("", "")
+    check_identical(image.wcs, wcs, *PIXELS)
 
 
 def test_coordinates_that_would_change_are_refused(wcs_cards, monkeypatch):
