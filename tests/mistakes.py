@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 import zarr
+from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 from skies import poisson_sky, sky_header
@@ -177,11 +178,11 @@ def config(what, content, *, but=""):
     text(what, "config.toml", content, *(word for word in RUN if word != but), "--config=config.toml")
 
 
-def catalogue(what, columns, name="known.fits"):
+def catalogue(what, columns, name="known.fits", options=()):
     @recipe(what)
     def _(folder):
         Table(columns).write(folder / "known.fits")
-        return "match", "run", name
+        return "match", "run", name, *options
 
 
 typed("an option that does not exist", *RUN, "--significance-treshold=3")
@@ -207,6 +208,10 @@ typed("a radius that is none", "match", "run", "known.fits", "--radius=20")
 catalogue("a table that a catalogue does not have", {"ra": [1.0], "dec": [0.0]}, "known.fits[2]")
 typed("a catalogue that does not exist", "match", "run", "absent.fits")
 catalogue("a catalogue without positions", {"x": [1.0]})
+text("a catalogue with a comma too many", "known.csv", "name,ra,dec\nA, the first,1,0\n", "match", "run", "known.csv")
+catalogue("a catalogue with several positions", {name: [1.0] for name in ("ra_a", "dec_a", "ra_b", "dec_b")})
+catalogue("columns that a catalogue does not have", {"ra": [1.0], "dec": [0.0]}, options=("--columns=x,y",))
+catalogue("positions in no unit of angles", {"ra": [1.0] * u.m, "dec": [0.0]})
 catalogue("a catalogue of blank positions", {"ra": ["--"], "dec": [""]})
 typed("too many scales", *RUN, "--n-scale=100", "--step-scale=1.01")
 typed("scales in the wrong unit", *RUN, "--min-scale=200.00000001deg")

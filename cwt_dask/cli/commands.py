@@ -119,9 +119,10 @@ def _compare(run_a: str, run_b: str) -> None:
 @cli.command("match")
 @click.argument("run_dir")
 @click.argument("catalogue")
-@click.option("--radius", type=float, default=0.1, show_default=True, metavar="DEG", help="Farthest counterpart.")
-def _match(run_dir: str, catalogue: str, radius: float) -> None:
-    """Look for the sources of the finished run in RUN_DIR in CATALOGUE, any table that astropy reads, or FILE[HDU].
+@click.option("--radius", default="0.1", show_default=True, metavar="DEG", help="Farthest counterpart; or 6arcmin.")
+@click.option("--columns", metavar="LON,LAT", help="Columns of CATALOGUE with the positions, where it has several.")
+def _match(run_dir: str, catalogue: str, radius: str, columns: str | None) -> None:
+    """Look for the sources of the finished run in RUN_DIR in CATALOGUE: a table of any format, or FILE[TABLE].
 
     Associations, nearest within the radius, become columns of the run's catalogue; how many there would be by chance is
     estimated at shifted positions.
@@ -132,7 +133,7 @@ def _match(run_dir: str, catalogue: str, radius: float) -> None:
     from cwt_dask.results import SurveyRun
 
     result = SurveyRun.open(run_dir)
-    found = match_run(result, catalogue, radius)
+    found = match_run(result, catalogue, radius, columns)
     associate(result, found)
     say_all(describe_match(found))
     say(f"written        {result.files.associations}, and columns assoc_name, assoc_sep of the catalogue")

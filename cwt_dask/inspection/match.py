@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 
@@ -12,6 +13,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError
 from cwt_dask.inspection.external import ExternalCatalogue, read_external_catalogue
 from cwt_dask.pipeline.merging import write_certificate
@@ -45,7 +47,7 @@ class Match:
     chance_found: float
 
 
-def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float) -> Match:
+def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float | str, columns: str | None = None) -> Match:
     """Match a finished run's sources with a catalogue; nothing is written.
 
     Raises InputError if the run is not finished, the catalogue cannot be used, or the radius is no angle.
@@ -56,12 +58,13 @@ def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float) -> 
         The run.
     catalogue : path-like
         As of `read_external_catalogue`.
-    radius : float
-        Largest distance in degrees; within it the nearest is taken.
+    radius : float or str
+        Largest distance, in degrees or as text such as ``"6 arcmin"``; within it the nearest is taken.
+    columns : str, optional
+        As of `read_external_catalogue`.
     """
-    if not 0 < radius <= LARGEST_RADIUS:
-        raise InputError(f"radius is {radius:g}: it must be an angle above 0 and of at most {LARGEST_RADIUS:g} deg")
-    external = read_external_catalogue(catalogue)
+    radius = _degrees(radius)
+    external = read_external_catalogue(catalogue, columns)
     rows = run.catalogue
     sky = SkyCoord(rows["ra"], rows["dec"], unit="deg")
     nearest, separation = _nearest(sky, external.sky)
@@ -85,10 +88,12 @@ def describe_match(found: Match) -> list[str]:
     n_inside, n_found = int(found.inside.sum()), int((found.found & found.inside).sum())
     by_chance = _expected(found.chance_associated, n, found.radius)
     found_by_chance = _expected(found.chance_found, n_inside, found.radius)
-    left_out = found.external.n_without_position
-    also = f"; {left_out} more have no position" if left_out else ""
+    other = found.external
+    left_out = {"have no position": other.n_without_position, "stand as comments": other.n_comments}
+    also = "".join(f"; {number} more {why}" for why, number in left_out.items() if number)
     return [
-        f"catalogue      {found.external.label}: {len(found.inside)} sources, {n_inside} inside the map{also}",
+        f"catalogue      {other.label}: {len(found.inside)} sources, {n_inside} inside the map{also}",
+        f"columns        positions of {other.place}, names of {other.called or 'none: rows are numbered'}",
         f"radius         {found.radius:g} deg",
         f"associated     {n_associated} of {n} sources; by chance {by_chance}",
         f"found          {n_found} of the {n_inside} inside; by chance {found_by_chance}",
@@ -126,12 +131,27 @@ def associate(run: SurveyRun, found: Match) -> None:
         columns = ["source_id", "name", "ra", "dec", "pos_err", "assoc_name", "assoc_sep"]
         table = Table(rows[columns][associated], copy=True)
         table["assoc_ra"], table["assoc_dec"] = sky[associated].ra, sky[associated].dec
-        table.meta = dict(zip(("catalogue", "radius", "associated", "found"), describe_match(found), strict=True))
+        table.meta = dict(
+            zip(("catalogue", "columns", "radius", "associated", "found"), describe_match(found), strict=True)
+        )
         # Another driver may have taken the lease meanwhile.
         stop.check()
         write_catalogue(files, rows)
         write_associations(files, table)
         write_certificate(files, certificate)
+
+
+def _degrees(radius: float | str) -> float:
+    angle = math.nan
+    with suppress(ValueError, TypeError):
+        quantity = units.Quantity(radius)
+        angle = float(quantity.value if quantity.unit == units.one else quantity.to_value(units.deg))
+    if not 0 < angle <= LARGEST_RADIUS:
+        raise InputError(
+            f"radius is {shown(radius)}: it must be an angle above 0 and of at most {LARGEST_RADIUS:g} deg, such as "
+            "0.1 or 6arcmin"
+        )
+    return angle
 
 
 def _nearest(sky: SkyCoord, others: SkyCoord) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

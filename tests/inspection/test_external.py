@@ -43,6 +43,32 @@ def test_a_table_of_a_file_may_be_named(tmp_path):
         assert read_external_catalogue(f"{tmp_path / 'c.fits'}{part}").sky.ra.deg == pytest.approx([ra])
 
 
+@pytest.mark.parametrize("unit", ["degrees", "DEG", "deg.", "hours", "H", "hourangle", "radians", "arcminutes", "°"])
+def test_units_are_known_however_they_are_spelled(tmp_path, unit):
+    degree = {"d": 1, "D": 1, "h": 1 / 15, "H": 1 / 15, "r": np.pi / 180, "a": 60, "°": 1}[unit[0]]
+    text = f"name,ra,dec\n,{unit},deg\n" + "".join(f"{ra},{ra * degree},{dec}\n" for ra, dec in ((10, 5), (20, -5)))
+    (tmp_path / "c.csv").write_text(text, encoding="utf-8")
+    files = ["c.csv"]
+    if unit.isascii():
+        table = Table({"ra": np.array([10.0, 20.0]) * degree, "dec": [5.0, -5.0]})
+        hdu = fits.table_to_hdu(table)
+        hdu.header["TUNIT1"] = unit
+        hdu.writeto(tmp_path / "c.fits")
+        files.append("c.fits")
+    for file in files:
+        assert SKY.separation(read_external_catalogue(tmp_path / file).sky).max() < 1e-6 * u.deg
+
+
+def test_of_positions_that_are_as_likely_as_each_other_none_is_taken_unasked(tmp_path):
+    Table({"ra_x": [1.0], "dec_x": [2.0], "ra_opt": [10.0], "dec_opt": [5.0], "DEC": [0.0]}).write(tmp_path / "c.ecsv")
+    with pytest.raises(
+        InputError, match="c.ecsv has positions in ra_opt and dec_opt, ra_x and dec_x: say .*, such as ra_opt,dec_opt"
+    ):
+        read_external_catalogue(tmp_path / "c.ecsv")
+    assert read_external_catalogue(tmp_path / "c.ecsv", "ra_x,dec_x").sky.ra.deg == pytest.approx([1.0])
+    assert read_external_catalogue(tmp_path / "c.ecsv", "ra_x,DEC").sky.dec.deg == pytest.approx([0.0])
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

@@ -1,4 +1,3 @@
-import re
 import shutil
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from cwt_dask.report import report_is_current, write_report
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage.paths import backend_of
 
+LINES = ["catalogue", "columns", "radius", "associated", "found"]
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "workers": 0, "fits": "no"}
 
 
@@ -72,7 +72,8 @@ def test_the_nearest_within_the_radius_is_associated(run, tmp_path):
         lines[0]
         == f"catalogue      known.fits: {half.sum() + 2} sources, {half.sum()} inside the map; 2 more have no position"
     )
-    assert lines[2].startswith(f"associated     {half.sum()} of {n} sources; by chance 0.")
+    assert lines[1] == "columns        positions of RAJ2000 and DEJ2000, names of Source_Name"
+    assert lines[3].startswith(f"associated     {half.sum()} of {n} sources; by chance 0.")
 
 
 FIELDS = {
@@ -156,12 +157,12 @@ def test_chance_is_unknown_where_the_map_is_narrower_than_the_shifts(tmp_path):
     assert np.isnan(found.chance_associated)
     assert np.isnan(found.chance_found)
     lines = describe_match(found)
-    for line in lines[2:]:
+    for line in lines[3:]:
         assert line.endswith("by chance unknown: the map is narrower than the shifts, 4 deg or more")
     associate(run, found)
     assert (run.catalogue.meta["ASSOCRAD"], "ASSOCBYC" in run.catalogue.meta) == (1.0, False)
     assert "ASSOCBYC" not in fits.getheader(run.files.catalogue_fits, 1)
-    assert Table.read(run.files.associations).meta["associated"] == lines[2]
+    assert Table.read(run.files.associations).meta["associated"] == lines[3]
     assert not [check for check in verify_run(SurveyRun.open(run.files.path)) if check.fault]
 
 
@@ -242,19 +243,18 @@ def test_the_command(run, tmp_path, call):
     path = catalogue_of(run, tmp_path / "known.fits")
     status, out, _ = call("match", run.files.path, path, "--radius", "0.05")
     assert status == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["catalogue", "radius", "associated", "found", "written"]
+    assert [line.split()[0] for line in out.splitlines()] == [*LINES, "written"]
     # The report shows them, and is as the certificate now is.
     assert report_is_current(run)
     assert "assoc_name" in run.files.report.read_text()
-    refused = call("match", run.files.path, run.files.settings)
-    assert refused.status == 2
-    assert re.search(r"cannot be read as a table \(Format .*'format' argument\.\): give a catalogue", refused.err)
+    again = call("match", run.files.path, path, "--radius", "3arcmin", "--columns", "RAJ2000,DEJ2000")
+    assert again.out == out
 
 
-@pytest.mark.parametrize("radius", [0.0, 10.01, np.nan])
-def test_a_radius_that_is_none_is_refused(run, radius):
-    with pytest.raises(InputError, match="it must be an angle above 0 and of at most 10 deg"):
-        match_run(run, "any", radius)
+@pytest.mark.parametrize("radius", [0.0, 10.01, np.nan, "0deg", "11deg", "-1", "nan", "1 pixel", "far", "", None])
+def test_a_radius_that_is_none_is_refused(finished, radius):
+    with pytest.raises(InputError, match="it must be an angle above 0 and of at most 10 deg, such as 0.1 or 6arcmin"):
+        match_run(finished, "any", radius)
 
 
 def test_no_sources_no_matches(tmp_path):
@@ -264,6 +264,6 @@ def test_no_sources_no_matches(tmp_path):
     Table({"ra": [sky.ra.deg], "dec": [sky.dec.deg]}).write(tmp_path / "known.ecsv")
     found = match_run(run, tmp_path / "known.ecsv", 0.1)
     assert found.inside.tolist() == [True]
-    assert [line.rpartition("; ")[2] for line in describe_match(found)[2:]] == ["by chance 0.0", "by chance 0.0"]
+    assert [line.rpartition("; ")[2] for line in describe_match(found)[3:]] == ["by chance 0.0", "by chance 0.0"]
     associate(run, found)
     assert run.catalogue.colnames[-2:] == ["assoc_name", "assoc_sep"]
