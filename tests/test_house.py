@@ -39,7 +39,7 @@ ONLY_IN = {
     "click": ("cli",),
     "matplotlib": ("products", "cwt.image"),
     "numba": ("cwt",),
-    "astropy.io.fits": ("survey", "simulate", "products", "inspection.external", *_OF_IMAGES),
+    "astropy.io.fits": ("survey", "simulate", "products", "inspection.tables", *_OF_IMAGES),
 }
 NEVER_IN = {"cwt": ("dask", "zarr"), "geometry.tiling": ("dask", "zarr"), "errors": ("dask", "zarr")}
 
