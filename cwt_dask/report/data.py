@@ -87,8 +87,9 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
     compare = partial(compare_seams, run.files.seams, plan.grid)
     found = stages.map_tiles(compare, sorted(records), "seams for the report")
     group = open_group(run.files.pyramid, whole="run")
-    level, radius = group[str(pyramid.factors[0])], float(disc_radii(plan.kernels)[0])
-    few, mean = _counts_in_disc(level["background"][:], level["used"][:], np.pi * radius**2)
+    finest, radius = pyramid.factors[0], float(disc_radii(plan.kernels)[0])
+    background, used = (group[f"{finest}/{name}"][:] for name in ("background", "used"))
+    few, mean = _counts_in_disc(background, used, np.pi * radius**2)
     stretch, stretched = pixel_stretch(run.wcs, survey.shape)
     return Numbers(
         certificate=run.certificate,

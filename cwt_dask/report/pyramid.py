@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.codecs import ZstdCodec
 
 from cwt_dask.config.settings import digest
 from cwt_dask.geometry.tiling import Box, TileGrid
@@ -28,7 +28,7 @@ from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import exists, remove_tree
 from cwt_dask.storage.schema import maps_in, spec_of
-from cwt_dask.storage.zarr_io import DAMAGE, create_group, flushing_behind, open_group
+from cwt_dask.storage.zarr_io import DAMAGE, create_array, create_group, flushing_behind, open_group
 from cwt_dask.survey import Survey
 from cwt_dask.trust import Trust
 
@@ -149,10 +149,7 @@ def _lay_out(group: zarr.Group, pyramid: Pyramid, n_scale: int) -> None:
 def _create(
     group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, axes: tuple[str, ...]
 ) -> None:
-    compressors = [ZstdCodec(level=1), Crc32cCodec()]
-    group.create_array(
-        name, shape=shape, chunks=chunks, dtype=dtype, fill_value=0, compressors=compressors, dimension_names=axes
-    )
+    create_array(group, name, shape, chunks, dtype, axes=axes, compressors=(ZstdCodec(level=1),))
 
 
 FLAGS = tuple(Trust)
@@ -194,7 +191,7 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
                 place = (..., slice(y, y + values.shape[-2]), slice(x, x + values.shape[-1]))
                 # 0 where no pixel is used.
                 written = values / np.maximum(level["used"], 1) if name == "residual" else values
-                _write(group[str(factor)][name], place, written)
+                _write(group[f"{factor}/{name}"], place, written)
         _write(group["residual_pixels"], number, residuals)
         _write(group["expected_pixels"], number, expectation.histogram(edges))
         _write(group["flagged_pixels"], number, flagged)

@@ -62,8 +62,7 @@ class Raster:
 
 def read_rasters(run: SurveyRun, pyramid: Pyramid) -> list[Raster]:
     """Read the maps of the page at all levels of the pyramid."""
-    group = open_group(run.files.pyramid, whole="run")
-    levels = [group[str(factor)] for factor in pyramid.factors]
+    levels = [open_group(run.files.pyramid / str(factor), whole="run") for factor in pyramid.factors]
     used = [level["used"][:] for level in levels]
     threshold = run.stored.plan.settings.significance_threshold
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
 
 from cwt_dask.cwt.state import State
 from cwt_dask.geometry.margins import STRIP_WIDTH
@@ -23,7 +22,7 @@ from cwt_dask.storage.checksum import crc32c, sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import exists
 from cwt_dask.storage.schema import HISTORY, MapSpec, maps_from, spec_of
-from cwt_dask.storage.zarr_io import DAMAGE, create_group, described, flushing_behind, open_group
+from cwt_dask.storage.zarr_io import DAMAGE, create_array, create_group, described, flushing_behind, open_group
 
 if TYPE_CHECKING:
     import zarr
@@ -83,13 +82,11 @@ def _lay_out_maps(maps: zarr.Group, grid: TileGrid, scales: Sequence[float], his
     ):
         spec = MapSpec(axis, long_name, str(pixels.dtype), unit="pixel")
         # Not compressed: what belongs into a damaged file is then known to the byte, for any version of the library.
-        array = _create(maps, spec, pixels.shape, pixels.shape, (axis,), ())
-        # A file that is not there would be one that is lost.
-        array.with_config({"write_empty_chunks": True})[:] = pixels
+        _create(maps, spec, pixels.shape, pixels.shape, (axis,))[:] = pixels
     lengths = {"": ((), ()), "scale": ((n_scale,), (n_scale,)), "iteration": ((history,), (1,))}
     for spec in maps_from("tile", "history") if history else maps_from("tile"):
         length, chunk = lengths[spec.axis]
-        _create(maps, spec, (*length, *shape), (*chunk, *core), spec.axes, (spec.codec,))
+        _create(maps, spec, (*length, *shape), (*chunk, *core), spec.axes, spec.codec)
 
 
 def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
@@ -98,7 +95,7 @@ def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
         spec = MapSpec(name, dtype="bool" if name.endswith("support") else "float64")
         axes, strip = (("scale", "pixel"), (n_scale, pixels)) if spec.dtype == "bool" else (("pixel",), (pixels,))
         shape, chunk = (grid.n_tiles, sides, *strip), (1, sides, *strip)
-        _create(seams, spec, shape, chunk, ("tile", "side", *axes), (spec.codec,))
+        _create(seams, spec, shape, chunk, ("tile", "side", *axes), spec.codec)
 
 
 def _create(
@@ -107,18 +104,9 @@ def _create(
     shape: tuple[int, ...],
     chunks: tuple[int, ...],
     axes: tuple[str, ...],
-    codecs: tuple[Any, ...],
+    *codecs: Any,
 ) -> zarr.Array:
-    return group.create_array(
-        spec.name,
-        shape=shape,
-        chunks=chunks,
-        dtype=spec.dtype,
-        fill_value=0,
-        compressors=[*codecs, Crc32cCodec()],
-        dimension_names=axes,
-        attributes=spec.attributes,
-    )
+    return create_array(group, spec.name, shape, chunks, spec.dtype, axes=axes, compressors=codecs, **spec.attributes)
 
 
 def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.generic]]]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
@@ -17,6 +18,7 @@ from cwt_dask.errors import DamageError, SurveyError
 from cwt_dask.storage.paths import STORAGE_OPTIONS, atomic_file, is_object
 
 if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
     from zarr.abc.store import Store
     from zarr.core.buffer import Buffer
 
@@ -29,11 +31,14 @@ MOST_LANDING = 32
 
 def create_group(path: Path, **attributes: Any) -> zarr.Group:
     """Make a group that can be written."""
-    return zarr.create_group(_store(path), attributes=attributes)
+    return _create_group(_store(path), attributes)
 
 
 def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey", "run"] = "") -> zarr.Group:
     """Open a group; what goes wrong is as `zarr.open_group` has it.
+
+    Groups in it are opened by their own paths, not as its members: Zarr counts on an assertion there, and `python -O`
+    leaves it out.
 
     Parameters
     ----------
@@ -49,10 +54,56 @@ def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey
     return zarr.open_group(store, mode="r+" if writable else "r", zarr_format=3)
 
 
+def create_array(
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: DTypeLike,
+    *,
+    axes: tuple[str, ...],
+    compressors: tuple[Any, ...] = (),
+    **attributes: Any,
+) -> zarr.Array:
+    """Make an array of zeros in a group; each chunk has a checksum. What is written of zeros alone is written, too.
+
+    Parameters
+    ----------
+    group : zarr.Group
+        That of `create_group`.
+    name : str
+        Name of the array.
+    shape, chunks : tuple of int
+        Its shape, and that of a chunk.
+    dtype : dtype-like
+        Its type.
+    axes : tuple of str
+        Names of its axes.
+    compressors : tuple, optional
+        Codecs of a chunk.
+    **attributes
+        Of the array.
+    """
+    # All of it is said here: what is left out follows Zarr's configuration, which is the user's.
+    return group.create_array(
+        name,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        fill_value=0,
+        filters=(),
+        serializer=BytesCodec(endian="little"),
+        compressors=(*compressors, Crc32cCodec()),
+        dimension_names=axes,
+        attributes=attributes,
+        config={"order": "C", "write_empty_chunks": True},
+    )
+
+
 def described(fill: Callable[[zarr.Group], None], **attributes: Any) -> dict[str, bytes]:
     """What a group and the arrays that `fill` makes in it have in the files that describe them, by name."""
     files: dict[str, Buffer] = {}
-    fill(zarr.create_group(MemoryStore(files), attributes=attributes))
+    fill(_create_group(MemoryStore(files), attributes))
     return {name: buffer.to_bytes() for name, buffer in files.items()}
 
 
@@ -138,6 +189,10 @@ class _WholeStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see 
                 "own command mends it"
             )
         return content
+
+
+def _create_group(store: Store, attributes: dict[str, Any]) -> zarr.Group:
+    return zarr.create_group(store, zarr_format=3, attributes=attributes)
 
 
 def _store(path: Path, *, read_only: bool = False, whole: str = "") -> Store:

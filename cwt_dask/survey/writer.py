@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCodec
 
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.storage.paths import on_disk
-from cwt_dask.storage.zarr_io import create_group, flushing_behind
+from cwt_dask.storage.zarr_io import create_array, create_group, flushing_behind
 from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
 from cwt_dask.survey.strips import Strip
+
+_CODEC = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
 
 
 class StoreWriter:
@@ -41,15 +43,7 @@ class StoreWriter:
     ) -> None:
         self._group = create_group(path)
         self._arrays = {
-            name: self._group.create_array(
-                name,
-                shape=shape,
-                chunks=(CHUNK, CHUNK),
-                dtype=dtype,
-                fill_value=0,
-                compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
-                dimension_names=("y", "x"),
-            )
+            name: create_array(self._group, name, shape, (CHUNK, CHUNK), dtype, axes=("y", "x"), compressors=(_CODEC,))
             for name, dtype in dtypes.items()
         }
         self._moments: list[list[tuple[float, ...]]] = []
@@ -69,8 +63,7 @@ class StoreWriter:
         with flushing_behind(self._group):
             for name, array in self._arrays.items():
                 for columns, pixels in self._spools[name].chunks(end - start):
-                    # A missing chunk means a lost one.
-                    array.with_config({"write_empty_chunks": True})[start:end, columns] = pixels
+                    array[start:end, columns] = pixels
         counts, mask = ((pixels for _, pixels in self._spools[name].chunks(end - start)) for name in ("counts", "mask"))
         of_valid = (pixels[valid > 0].astype(np.float64) for pixels, valid in zip(counts, mask, strict=True))
         self._moments.append([astuple(Moments.of(pixels)) for pixels in of_valid])
@@ -78,9 +71,9 @@ class StoreWriter:
     def finish(self, header_text: str, statistics: SurveyStatistics) -> None:
         """Write the attributes, and the moments of the counts by chunk."""
         # Axes: row of chunks, column of chunks; count, mean, sum of squared deviations.
-        self._group.create_array(
-            MOMENTS, data=np.array(self._moments), compressors=[Crc32cCodec()], dimension_names=("y", "x", "moment")
-        )
+        moments = np.array(self._moments)
+        axes = "y", "x", "moment"
+        create_array(self._group, MOMENTS, moments.shape, moments.shape, np.float64, axes=axes)[:] = moments
         self._group.attrs.update({"kind": KIND, "version": VERSION, "wcs": header_text, "facts": statistics.to_dict()})
 
 

@@ -51,6 +51,16 @@ def run_dir(tmp_path):
     return run_dir
 
 
+def test_what_is_written_does_not_depend_on_the_configuration_of_zarr(tmp_path):
+    planned = RunDir(tmp_path), grid_of(), SCALES, ""
+    expected = describe_maps(*planned)
+    array = {"order": "F", "write_empty_chunks": False, "target_shard_size_bytes": 100}
+    with zarr.config.set({"default_zarr_format": 2, "array": array}):
+        assert describe_maps(*planned) == expected
+        create_maps(*planned)
+    assert {path.relative_to(tmp_path) for path in expected} == files(tmp_path).keys()
+
+
 def test_maps_have_the_axes_and_types_of_the_contract(run_dir):
     group = zarr.open_group(run_dir.maps, mode="r")
     assert group.metadata.zarr_format == 3
