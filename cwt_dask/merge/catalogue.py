@@ -41,7 +41,7 @@ def build_catalogue(run_dir: RunDir, plan: Plan, statistics: SurveyStatistics, w
     """
     rows = _measured(run_dir, plan)
     _add_positions(rows, plan, statistics, wcs)
-    rows["flags"] |= np.where(np.isfinite(rows["x_error"]), 0, SourceFlag.NO_CENTROID) | _blended(rows, plan)
+    rows["flags"][:] |= np.where(np.isfinite(rows["x_error"]), 0, SourceFlag.NO_CENTROID) | _blended(rows, plan)
     columns = columns_of(statistics.exposure_unit)
     return Table(
         {column.name: column.of(rows) for column in columns},
@@ -62,7 +62,7 @@ def _measured(run_dir: RunDir, plan: Plan) -> Table:
     rows["island_id"], rows["n_pixels"] = island + 1, islands.n_pixels[island]
     rows["scale"] = plan.kernels.scales[rows["best_scale"]]
     rows["radius"] = disc_radii(plan.kernels)[rows["best_scale"]]
-    rows["flags"] |= np.where(n_tiles[island] > 1, SourceFlag.CROSSES_SEAM, 0)
+    rows["flags"][:] |= np.where(n_tiles[island] > 1, SourceFlag.CROSSES_SEAM, 0)
     rows.sort(["y", "x"])
     return rows
 

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy import units
-from astropy.coordinates import SkyCoord
 from astropy.io import fits
+from astropy.table import Column
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.buffers import forget
@@ -51,8 +50,9 @@ def _in_ascii(catalogue: Table) -> Table:
     table = catalogue.copy()
     for name in table.colnames:
         if table[name].dtype.kind == "U":
-            table[name] = np.char.encode(table[name], "ascii", "backslashreplace").astype(str)
-            table[name].description = catalogue[name].description
+            column = np.char.encode(table[name], "ascii", "backslashreplace").astype(str)
+            # Not by assignment: how that is done, and whether it warns, is a setting of astropy.
+            table.replace_column(name, Column(column, description=catalogue[name].description))
     for key, value in table.meta.items():
         table.meta[key] = value.encode("ascii", "backslashreplace").decode() if isinstance(value, str) else value
     return table
@@ -75,15 +75,13 @@ def _votable(catalogue: Table) -> Any:
 
 def _regions(catalogue: Table) -> str:
     """Circles with the sources' discs, as DS9 reads them."""
-    from regions import CircleSkyRegion, Regions  # noqa: PLC0415
-
-    centres = SkyCoord(catalogue["ra"], catalogue["dec"], unit="deg")
-    radii = np.asarray(catalogue["radius"] * catalogue["scale_deg"] / catalogue["scale"], np.float64) * units.deg
-    circles = [
-        CircleSkyRegion(centre, radius, meta={"text": name, "tag": [f"flags {flags}"]})
-        for centre, radius, name, flags in zip(centres, radii, catalogue["name"], catalogue["flags"], strict=True)
-    ]
-    return str(Regions(circles).serialize(format="ds9", precision=6))
+    radii = np.asarray(catalogue["radius"] * catalogue["scale_deg"] / catalogue["scale"], np.float64)
+    columns = (*(catalogue[name] for name in ("ra", "dec")), radii, *(catalogue[name] for name in ("name", "flags")))
+    circles = (
+        f"circle({ra:.6f},{dec:.6f},{radius:.6f}) # text={{{name}}} tag={{flags {flags}}}\n"
+        for ra, dec, radius, name, flags in zip(*columns, strict=True)
+    )
+    return "".join(("# Region file format: DS9\n", "icrs\n", *circles))
 
 
 def write_associations(run_dir: RunDir, associations: Table) -> None:
