@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cwt_dask.config.declaration import option_names
 from cwt_dask.config.options import Options
 from cwt_dask.config.settings import Settings
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.pipeline.create import open_store
 from cwt_dask.pipeline.reuse import NOT_WITH_ISLANDS, reason_to_compute, summary
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
+@numpys_own
 def reprocess(
     survey: Any,
     old_run: str | PathLike[str],
@@ -91,6 +93,7 @@ def reprocess(
         return execute(as_path(path), as_path(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
 
 
+@numpys_own
 def what_would_be_reused(survey: str | PathLike[str], old_run: str | PathLike[str], **options: Any) -> list[str]:
     """Find what `reprocess` would reuse, and why not the rest: lines of text. Nothing is run, and nothing is kept.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.options import Options
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.errors import InterruptedRun, SettingsError
 from cwt_dask.pipeline.blocks import Iteration
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["SurveyRun", "plan_survey", "run_survey"]
 
 
+@numpys_own
 def plan_survey(survey: Any, **options: Any) -> Plan:
     """Plan a run and write nothing.
 
@@ -75,6 +77,7 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
     return plan
 
 
+@numpys_own
 def run_survey(
     survey: Any,
     run_dir: str | PathLike[str],

@@ -19,7 +19,7 @@ from dask.utils import format_bytes
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from cwt_dask.cwt.arrays import Floats
+from cwt_dask.cwt.arrays import Floats, numpys_own
 from cwt_dask.errors import InputError
 from cwt_dask.storage.paths import drafted_file, exists
 
@@ -88,6 +88,7 @@ class Sky:
         return np.asarray(1 + _EXPOSURE_RISE * (np.sin(np.radians(latitude)) ** 2 - 1 / 3), np.float64)
 
 
+@numpys_own
 def simulate(
     out: str | PathLike[str],
     shape: tuple[int, int],

@@ -10,6 +10,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.image import SkyImage, pyplot
 from cwt_dask.cwt.inputs import make_field, maps_of
 from cwt_dask.cwt.state import State
@@ -75,6 +76,7 @@ class CWTData(InfoTables):
     ['transform_3d', 'error', 'support']
     """
 
+    @numpys_own
     def __init__(self, counts: Any, background: Any, n_scale: int, mask: Any = None) -> None:
         if not isinstance(n_scale, int | np.integer) or n_scale < 1:
             raise InputError(f"n_scale is {n_scale}: it must be a whole number of at least 1")
@@ -288,6 +290,7 @@ class CWTData(InfoTables):
         line = f"after iteration {self.n_iter}, steps {'' if self.converged else 'not '}below tol"
         return html_overview(repr(self), line if self.n_iter else "not analysed yet", self.info_table)
 
+    @numpys_own
     def __sub__(self, other: CWTData) -> CWTData:
         """What was computed here minus what was computed there; the supports' exclusive or.
 

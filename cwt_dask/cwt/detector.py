@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.data import CWTData
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.limits import MOST_ITERATIONS
@@ -96,6 +97,7 @@ class CWT:
         if island is not None and not math.isfinite(island):
             raise SettingsError(f"significance_island_threshold is {island}: it must be a number or None")
 
+    @numpys_own
     def analyze(self, data: CWTData) -> None:
         """Detect sources in `data`, which holds the results afterwards, and no earlier ones.
 

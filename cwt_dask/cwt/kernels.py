@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from cwt_dask.cwt.arrays import Complexes, Floats, Ints
+from cwt_dask.cwt.arrays import Complexes, Floats, Ints, numpys_own
 from cwt_dask.cwt.tables import html_overview
 from cwt_dask.errors import SettingsError
 
@@ -124,6 +124,7 @@ class CWTKernels:
     step_scale: float
     old: bool = False
 
+    @numpys_own
     def __post_init__(self) -> None:
         if not isinstance(self.n_scale, int | np.integer) or self.n_scale < 1:
             raise SettingsError(f"n_scale is {self.n_scale}: it must be a whole number of at least 1")

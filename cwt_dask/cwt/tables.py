@@ -10,6 +10,7 @@ import numpy as np
 from astropy.table import MaskedColumn, Table
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.image import SkyImage
 from cwt_dask.cwt.state import Field
 from cwt_dask.errors import InputError
@@ -23,6 +24,7 @@ class InfoTables:
     images: Callable[[], dict[str, SkyImage]]
     cubes: Callable[[], dict[str, SkyImage]]
 
+    @numpys_own
     def image_info(self, name: str) -> Table:
         """Sum one image up in numbers.
 
@@ -54,6 +56,7 @@ class InfoTables:
         """
         return _metrics_table(self._metrics(_named(self.images(), name)))
 
+    @numpys_own
     def cube_info(self, name: str, per_scale: bool = False) -> Table:
         """Sum one cube up in numbers.
 
@@ -86,6 +89,7 @@ class InfoTables:
         return Table([power, names, values], names=["Scale power", "Metrics", "Source"])
 
     @property
+    @numpys_own
     def info_table(self) -> Table:
         """Numbers of all images and cubes, a row each."""
         table = Table(rows=[self._metrics(image) for image in (*self.images().values(), *self.cubes().values())])

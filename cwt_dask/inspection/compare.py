@@ -9,6 +9,7 @@ import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
 
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.schema import maps_in
 from cwt_dask.trust import SourceFlag
@@ -37,6 +38,7 @@ class RunComparison:
     support_flips: int  # Pixels, counted once a scale, that are in one support only.
 
 
+@numpys_own
 def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
     """Compare two finished runs.
 

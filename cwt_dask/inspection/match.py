@@ -14,6 +14,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError
 from cwt_dask.inspection.external import ExternalCatalogue, read_external_catalogue
 from cwt_dask.pipeline.merging import write_certificate
@@ -47,6 +48,7 @@ class Match:
     chance_found: float
 
 
+@numpys_own
 def match_run(run: SurveyRun, catalogue: str | PathLike[str], radius: float | str, columns: str | None = None) -> Match:
     """Match a finished run's sources with a catalogue; nothing is written.
 
@@ -181,7 +183,7 @@ def _inside(run: SurveyRun, sky: SkyCoord) -> NDArray[np.bool_]:
     """Which positions lie on pixels that take part."""
     inside, row, column = _pixels(run, sky)
     if inside.any():
-        inside[inside] = run.map("mask").vindex[row[inside], column[inside]].compute() != 0
+        inside[inside] = run.stored_map("mask").vindex[row[inside], column[inside]] != 0
     return inside
 
 

@@ -12,6 +12,7 @@ import psutil
 from dask.utils import format_bytes
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.cwt.data import CWTData
 from cwt_dask.cwt.detector import CWT
@@ -87,6 +88,7 @@ def wider_grid(plan: Plan) -> TileGrid:
     return TileGrid.plan(grid.map_box.shape, grid.core_shape, margin, reach, fast_length, ring=grid.ring)
 
 
+@numpys_own
 def recompute_tile(run: SurveyRun, tile_id: int, n_iter: int) -> Comparison:
     """Make a tile again with a wider margin, to the iteration at which it ended, and compare its core.
 
@@ -118,6 +120,7 @@ def recompute_tile(run: SurveyRun, tile_id: int, n_iter: int) -> Comparison:
     )
 
 
+@numpys_own
 def recompute_whole(run: SurveyRun, records: Mapping[int, TileRecord]) -> Comparison:
     """Analyse the whole map at once, and compare it with the published maps."""
     plan = run.stored.plan

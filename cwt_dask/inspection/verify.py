@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.inspection.recompute import (
     Comparison,
     draw_tiles,
@@ -108,6 +109,7 @@ def scope(run: SurveyRun, *, recompute: int | None = None, against_whole: bool =
     return [line for line, holds in lines.items() if holds]
 
 
+@numpys_own
 def _from_files(run: SurveyRun) -> list[Check]:
     certificate = run.read_certificate()
     plan = run.stored.plan

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError
 from cwt_dask.products.files import SMALL_MAP_PIXELS, map_hdu
 from cwt_dask.products.layers import layer_of, region_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 class Cutouts:
     """Rectangles of a run: a part of `SurveyRun`."""
 
+    @numpys_own
     def cutout(
         self: MapSource,
         center: SkyCoord | None,
@@ -80,6 +82,7 @@ class Cutouts:
                 raise InputError(f"{filename} is not written: {error}") from error
         return cutout
 
+    @numpys_own
     def to_gammapy(
         self: MapSource, center: SkyCoord | None = None, size: Any = None, names: Sequence[str] | None = None
     ) -> dict[str, Any]:

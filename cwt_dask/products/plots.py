@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.image import label_sky, pyplot
 from cwt_dask.errors import InputError
 from cwt_dask.products.layers import Layer, layer_of, region_of
@@ -29,6 +30,7 @@ _BRIGHT = 99.8
 class Plots:
     """Pictures of a run: a part of `SurveyRun`."""
 
+    @numpys_own
     def plot(
         self: MapSource,
         name: str = "significance",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.merge.certificate import SEAL
 from cwt_dask.report.pyramid import ensure_pyramid
 from cwt_dask.results import SurveyRun
@@ -31,6 +32,7 @@ def report_is_current(run: SurveyRun) -> bool:
     return False
 
 
+@numpys_own
 def write_report(run: SurveyRun, stages: Stages | None = None) -> Path:
     """Write the report of a finished run, in memory that does not depend on the survey's size.
 

@@ -51,6 +51,8 @@ class FitsFile:
         """
         opened, gzipped = _version(path), _is_gzipped(path)
         with ExitStack() as stack:
+            # Names and units end where they do, whatever the user has set for his own files.
+            stack.enter_context(fits.conf.set_temp("strip_header_whitespace", value=True))
             hdus = _read_headers(path, _open_bytes(path, gzipped, stack), stack)
             yield cls(path, hdus, gzipped, opened)
 

@@ -10,6 +10,7 @@ from typing import Any
 from astropy.units import Unit
 
 from cwt_dask.config.validation import shown
+from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.storage.paths import as_path, backend_of, exists, on_disk
 from cwt_dask.survey.dataset import as_file
@@ -33,6 +34,7 @@ def scan(source: SurveySource) -> SurveyStatistics:
         return _statistics(survey, census)
 
 
+@numpys_own
 def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = None) -> Survey:
     """Write a survey to a store that workers read window by window.
 

@@ -64,6 +64,16 @@ def test_it_does_what_the_oracle_does(scales, masked, settings):
     assert_as_oracle(data, scales, mask=mask, **settings)
 
 
+def test_numpys_error_state_is_our_own():
+    # Numbers whose squares vanish.
+    images = np.full(SHAPE, 1e-200), np.full(SHAPE, 1e-201)
+    with np.errstate(all="raise"):
+        data = CWTData(*images, n_scale=2)
+        CWT(CWTKernels(**SCALES, old=True)).analyze(data)
+        assert [data.info_table, data.image_info("counts"), data.cube_info("error"), data - data]
+        assert np.geterr()["under"] == "raise"
+
+
 def test_an_image_smaller_than_the_kernels_where_most_would_wrap_around():
     data = CWTData(np.full((1, 3), 9), np.full((1, 3), 1.0), n_scale=2)
     CWT(KERNELS).analyze(data)

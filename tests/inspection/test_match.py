@@ -133,7 +133,7 @@ def test_shifted_positions_count_where_pixels_take_part(tmp_path):
     write_sky(sky[x < 29.5], run.files.catalogue)
     found = match_run(run, write_sky(sky, tmp_path / "known.ecsv"), 0.1)
     assert found.chance_found > 0.98
-    with mock.patch.object(SurveyRun, "map", autospec=True, side_effect=SurveyRun.map) as read:
+    with mock.patch.object(SurveyRun, "stored_map", autospec=True, side_effect=SurveyRun.stored_map) as read:
         match_run(run, tmp_path / "known.ecsv", 0.1)
     # Once for the catalogue, and once each for all shifts together.
     assert [call.args[1] for call in read.mock_calls].count("mask") == 3

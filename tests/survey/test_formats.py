@@ -104,6 +104,14 @@ def test_types_and_byte_orders(write, two, plain, dtype):
     assert digest(path) == digest(plain)
 
 
+@pytest.mark.parametrize("option", ["strip_header_whitespace", "extension_name_case_sensitive", "lazy_load_hdus"])
+def test_what_a_file_holds_does_not_depend_on_the_configuration_of_astropy(write, planes, option):
+    path = write(**planes)
+    expected = scan(SurveySource.of(path))
+    with fits.conf.set_temp(option, not getattr(fits.conf, option)):
+        assert scan(SurveySource.of(path)) == expected
+
+
 def test_scaled_integers_equal_the_floats_they_stand_for(tmp_path, write, two):
     background = np.arange(two["counts"].size).reshape(two["counts"].shape) * 0.25 + 8
     path = write("floats.fits", counts=two["counts"], background=background)
