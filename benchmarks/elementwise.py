@@ -73,17 +73,16 @@ class After:
     significance: np.ndarray = field(init=False)
     best_scale: np.ndarray = field(init=False)
     best_iteration: np.ndarray = field(init=False)
-    undefined: np.ndarray = field(init=False)
+    hidden: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         half = self.shape[0], self.shape[1] // 2 + 1
         self.transform_hat, self.variance_hat = np.empty(half, np.complex128), np.empty(half, np.complex128)
         self.ratio = np.empty(self.shape)
-        self.above, self.wanted, self.near = (np.empty(self.shape, dtype=bool) for _ in range(3))
+        self.above, self.wanted, self.near, self.hidden = (np.empty(self.shape, dtype=bool) for _ in range(4))
         self.significance = np.full(self.shape, -np.inf)
         self.best_scale = np.full(self.shape, -1, np.int16)
         self.best_iteration = np.zeros(self.shape, np.uint16)
-        self.undefined = np.zeros(self.shape, dtype=bool)
 
 
 def by_numba(before: Before, after: After) -> None:
@@ -94,10 +93,10 @@ def by_numba(before: Before, after: After) -> None:
         squared = spectra.base_squared[SCALE]
         squared.multiply(rows, b.counts_hat[rows], a.variance_hat[rows], minus=b.excess_hat[rows])
         images = b.transform[rows], b.variance[rows], b.valid[rows], b.joined[rows]
-        found = a.ratio[rows], a.above[rows], a.wanted[rows], a.near[rows]
-        find_significant(*images, b.floor, b.rounding, (THRESHOLD, THRESHOLD), *found)
+        found = a.ratio[rows], a.above[rows], a.wanted[rows], a.near[rows], a.hidden[rows]
+        find_significant(*images, b.floor, b.rounding, (THRESHOLD, THRESHOLD), False, *found)
         best = a.significance[rows], a.best_scale[rows], a.best_iteration[rows]
-        keep_largest(a.ratio[rows], b.valid[rows], SCALE, ITERATION, *best, a.undefined[rows])
+        keep_largest(a.ratio[rows], SCALE, ITERATION, *best)
 
 
 def by_numpy_in_blocks(before: Before, after: After) -> None:
@@ -116,9 +115,10 @@ def by_numexpr(before: Before, after: After) -> None:
     evaluate: Any = import_module("numexpr").evaluate
     b, a = before, after
     known = {"t": b.transform, "v": b.variance, "valid": b.valid, "joined": b.joined, "ratio": a.ratio}
-    known |= {"best": a.best_scale, "largest": a.significance, "undefined": a.undefined}
+    known |= {"best": a.best_scale, "largest": a.significance}
     known |= {
         "least": b.floor,
+        "standing": THRESHOLD * b.floor**0.5,
         "rounding": b.rounding,
         "threshold": THRESHOLD,
         "scale": SCALE,
@@ -138,13 +138,14 @@ def by_numexpr(before: Before, after: After) -> None:
     put(a.wanted, "(ratio > threshold) | (joined > 0)")
     put(
         a.near,
-        "valid & (v > least) & "
-        "(2 * sqrt(v) * abs(t - threshold * sqrt(v)) <= 2 * sqrt(v) * rounding + abs(threshold) * least)",
+        "valid & ((v > least) & "
+        "(2 * sqrt(v) * abs(t - threshold * sqrt(v)) <= 2 * sqrt(v) * rounding + abs(threshold) * least)"
+        " | (t > standing) & (abs(v - least) <= least))",
     )
     put(a.best_iteration, f"where(ratio - largest > {TIE} * abs(ratio), iteration, when)")
     put(a.best_scale, "where(ratio > largest, scale, best)")
     put(a.significance, "where(ratio > largest, ratio, largest)")
-    put(a.undefined, "undefined | (valid & (ratio == nothing))")
+    put(a.hidden, "valid & ~(v > least) & (t > standing)")
 
 
 WAYS = {
@@ -182,13 +183,15 @@ def _by_numpy(before: Before, after: After, rows: slice) -> None:
         a.above[rows] = ratio > THRESHOLD
         a.wanted[rows] = a.above[rows] | (b.joined[rows] > 0)
         distance = 2 * error * np.abs(transform - THRESHOLD * error)
+        stands_out = valid & (transform > THRESHOLD * b.floor**0.5)
         a.near[rows] = defined & (distance <= 2 * error * b.rounding + abs(THRESHOLD) * b.floor)
+        a.near[rows] |= stands_out & (np.abs(variance - b.floor) <= b.floor)
+        a.hidden[rows] = stands_out & ~defined
     better = ratio > a.significance[rows]
     with np.errstate(invalid="ignore"):
         a.best_iteration[rows][ratio - a.significance[rows] > TIE * np.abs(ratio)] = ITERATION
     a.best_scale[rows][better] = SCALE
     np.maximum(a.significance[rows], ratio, out=a.significance[rows])
-    a.undefined[rows] |= valid & (ratio == -np.inf)
 
 
 def _full(spectrum: Any, rows: slice = slice(None)) -> np.ndarray:

@@ -63,7 +63,7 @@ def test_ways_of_element_wise_work_agree(load):
         for name in ("transform_hat", "variance_hat"):
             expected = getattr(choice, name)
             assert np.abs(getattr(other, name) - expected).max() <= 1e-14 * np.abs(expected).max()
-        for name in ("ratio", "above", "wanted", "near", "significance", "best_scale", "undefined"):
+        for name in ("ratio", "above", "wanted", "near", "significance", "best_scale", "hidden"):
             assert np.array_equal(getattr(other, name), getattr(choice, name)), name
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cwt_dask.cwt.kernels import CWTKernels
 
 # Raised whenever the same settings and survey give another result than before.
-ALGORITHM_VERSION = 4
+ALGORITHM_VERSION = 5
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
 AutoYesNo = Literal["auto", "yes", "no"]

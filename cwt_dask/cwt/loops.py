@@ -32,6 +32,72 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @compiled
+def replace_by_sums(
+    values: Floats,
+    first_row: int,
+    image: Floats,
+    along_y: Floats,
+    along_x: Floats,
+    bounds: tuple[float, float],
+    ring: bool,
+) -> None:
+    """Replace what FFTs have made of a convolution by sums over the kernel, where it lies between two bounds.
+
+    Sums over the same pixels have the same bits in every box; what FFTs give differs by rounding from box to box.
+
+    Parameters
+    ----------
+    values : ndarray
+        Updated: rows (y, x) of the convolution.
+    first_row : int
+        Row of the image at which they begin.
+    image : ndarray
+        What is convolved (y, x); beyond its borders is nothing.
+    along_y, along_x : ndarray
+        The kernel as a sum of products (term, size), with its centre as 'same' convolution takes it.
+    bounds : tuple of float
+        Both exclusive.
+    ring : bool
+        Whether the last column is the neighbour of the first.
+    """
+    low, high = bounds
+    for row in range(values.shape[0]):
+        first, last = values.shape[1], -1
+        for x in range(values.shape[1]):
+            if low < values[row, x] < high:
+                first, last = min(first, x), x
+        if last >= 0:
+            sums = _convolved(image, first_row + row, first, last + 1, along_y, along_x, ring)
+            for x in range(first, last + 1):
+                if low < values[row, x] < high:
+                    values[row, x] = sums[x - first]
+
+
+@compiled
+def _convolved(image: Floats, row: int, first: int, end: int, along_y: Floats, along_x: Floats, ring: bool) -> Floats:
+    """Columns `first` to `end` of a row of a convolution, each summed in the order of the kernel's pixels."""
+    size, width = along_x.shape[1], image.shape[1]
+    after = (size - 1) // 2
+    # The columns that these depend on.
+    start, stop = first - (size - 1 - after), end + after
+    # On a ring the image comes again and again.
+    laps = range(start // width, (stop - 1) // width + 1) if ring else range(1)
+    along_columns, total = np.empty(stop - start), np.zeros(end - first)
+    for term in range(len(along_x)):
+        along_columns[:] = 0.0
+        for i in range(size):
+            y = row + after - i
+            if 0 <= y < image.shape[0]:
+                for lap in laps:
+                    for x in range(max(start, lap * width), min(stop, (lap + 1) * width)):
+                        along_columns[x - start] += along_y[term, i] * image[y, x - lap * width]
+        for i in range(size):
+            for x in range(end - first):
+                total[x] += along_x[term, i] * along_columns[x + size - 1 - i]
+    return total
+
+
+@compiled
 def find_significant(
     transform: Floats,
     variance: Floats,
@@ -40,10 +106,12 @@ def find_significant(
     floor: float,
     rounding: float,
     thresholds: tuple[float, float],
+    exact: bool,
     ratio: Floats,
     above: Bools,
     wanted: Bools,
     near: Bools,
+    hidden: Bools,
 ) -> None:
     """Compare T with E; all arrays are (y, x).
 
@@ -57,52 +125,59 @@ def find_significant(
         Uncertainty by rounding of E² and of T.
     thresholds : tuple of float
         The first is that of the support.
+    exact : bool
+        Whether E² near the floor has the same bits in every box (`replace_by_sums`).
     ratio : ndarray
         Filled with T/E, -inf where E² is not above `floor`.
     above, wanted : ndarray of bool
         Filled with where T/E exceeds the first threshold, and where it does or the pixel is in the support.
     near : ndarray of bool
-        Filled with where rounding could move T/E over a threshold: where |T - threshold E| is at most
-        rounding + |threshold| floor / 2E.
+        Filled with where rounding could decide about the support: where |T - threshold E| is at most
+        rounding + |threshold| floor / 2E; and, unless `exact`, where E² is within `floor` of it and T stands out.
+    hidden : ndarray of bool
+        Filled with where E² is not above the floor, which may hide something: if `exact` in any case, else where T
+        stands out. It does where T is above the first threshold with an E² at the floor.
     """
     first, second = thresholds
+    # With twice the floor a threshold below zero is lower.
+    standing = first * math.sqrt(floor if first > 0 else 2 * floor)
     for y in range(ratio.shape[0]):
         for x in range(ratio.shape[1]):
-            defined = valid[y, x] and variance[y, x] > floor
-            error = math.sqrt(variance[y, x])
-            value = transform[y, x] / error if defined else -math.inf
+            square, amplitude = variance[y, x], transform[y, x]
+            defined = valid[y, x] and square > floor
+            error = math.sqrt(max(square, 0.0))
+            value = amplitude / error if defined else -math.inf
             ratio[y, x] = value
             above[y, x] = value > first
             wanted[y, x] = value > first or joined[y, x] > 0
+            stands_out = valid[y, x] and amplitude > standing
             least = 2 * error * rounding
-            near_first = 2 * error * abs(transform[y, x] - first * error) <= least + abs(first) * floor
-            near_second = 2 * error * abs(transform[y, x] - second * error) <= least + abs(second) * floor
-            near[y, x] = defined and (near_first or near_second)
+            near_first = 2 * error * abs(amplitude - first * error) <= least + abs(first) * floor
+            near_second = 2 * error * abs(amplitude - second * error) <= least + abs(second) * floor
+            near_floor = stands_out and not exact and floor > 0 and abs(square - floor) <= floor
+            near[y, x] = (defined and (near_first or near_second)) or near_floor
+            hidden[y, x] = valid[y, x] and not defined and (exact or stands_out)
 
 
 @compiled
 def keep_largest(
     ratio: Floats,
-    valid: Bools,
     scale: int,
     iteration: int,
     significance: Floats,
     best_scale: NDArray[np.int16],
     best_iteration: NDArray[np.uint16],
-    undefined: Bools,
 ) -> None:
     """Update the largest T/E so far; all arrays are (y, x).
 
     Parameters
     ----------
-    ratio, valid : ndarray
-        T/E, -inf where it is undefined, and pixels that take part.
+    ratio : ndarray
+        T/E, -inf where it is undefined.
     scale, iteration : int
         Those of `ratio`.
     significance, best_scale, best_iteration : ndarray
         Updated: the largest T/E, its scale, and the first iteration within rounding of it.
-    undefined : ndarray of bool
-        Updated: pixels that take part where T/E was undefined.
     """
     for y in range(ratio.shape[0]):
         for x in range(ratio.shape[1]):
@@ -111,7 +186,6 @@ def keep_largest(
             better = ratio[y, x] > significance[y, x]
             significance[y, x] = ratio[y, x] if better else significance[y, x]
             best_scale[y, x] = scale if better else best_scale[y, x]
-            undefined[y, x] |= valid[y, x] and ratio[y, x] == -math.inf
 
 
 @compiled

@@ -84,6 +84,7 @@ class KernelSpectra:
     # One a scale.
     base: tuple[Spectrum, ...]
     base_squared: tuple[Spectrum, ...]
+    squares: tuple[Factors, ...]  # The squares themselves.
     approx: Spectrum  # Of the approximation kernel.
     # Sums of the moduli and of the squares of each base kernel, float64 (scale,).
     abs_sum: Floats
@@ -187,11 +188,12 @@ def kernel_spectra(kernels: CWTKernels, shape: tuple[int, int], threads: int = 1
     """
     # Differences of Gaussians sit off their own centre.
     real = not kernels.old
-    squares = [factors.squared() for factors in kernels.base_factors]
+    squares = tuple(factors.squared() for factors in kernels.base_factors)
     return KernelSpectra(
         shape=shape,
         base=tuple(_spectrum_of(factors, shape, real=real) for factors in kernels.base_factors),
         base_squared=tuple(_spectrum_of(factors, shape, real=real) for factors in squares),
+        squares=squares,
         approx=_spectrum_of(kernels.approx_factors, shape, real=True),
         abs_sum=np.array([factors.abs_sum for factors in kernels.base_factors]),
         squared_sum=np.array([factors.along_y.sum(axis=1) @ factors.along_x.sum(axis=1) for factors in squares]),

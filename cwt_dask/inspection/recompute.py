@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.buffers import forget
-from cwt_dask.cwt.data import CWTData
-from cwt_dask.cwt.detector import CWT
-from cwt_dask.cwt.spectra import fast_length
+from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.state import Detected, State
 from cwt_dask.cwt.support import in_bright_islands, in_open_islands
 from cwt_dask.errors import InputError, SettingsError
@@ -32,6 +30,9 @@ from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import TileState
 from cwt_dask.tiles.compute import compute
 
+# E², over the floor of rounding, from which T/E is as good as its tolerance.
+PRECISE = 2.0**16
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -39,7 +40,7 @@ class Comparison:
 
     # By image, the largest difference: that of model and significance over their maximum, that of the others over the
     # largest value of theirs or of the model in all pixels computed. Significance is compared where the expected error
-    # was never undefined or zero to rounding: elsewhere T/E is good to fewer digits.
+    # was precise throughout: elsewhere T/E is good to fewer digits.
     errors: Mapping[str, float]
     support_flips: int  # Pixels, counted once a scale, whose support differs.
     n_iter: int  # Iterations made again.
@@ -124,13 +125,18 @@ def recompute_tile(run: SurveyRun, tile_id: int, n_iter: int) -> Comparison:
 def recompute_whole(run: SurveyRun, records: Mapping[int, TileRecord]) -> Comparison:
     """Analyse the whole map at once, and compare it with the published maps."""
     plan = run.stored.plan
-    if plan.grid.ring:
-        grid = whole_grid(plan)
-        state = _iterated(run, grid, plan.settings.max_iter, _tol(plan), None, grid.tile(0), ring=True)
-    else:
-        state = _whole_image(run)
+    grid = whole_grid(plan)
+    precise = np.ones(grid.map_box.shape, dtype=bool)
+    least = PRECISE * plan.rounding * kernel_spectra(plan.kernels, grid.box_shape).squared_sum
+
+    def observe(state: State, _converged: bool) -> None:
+        for scale, error in enumerate(state.error):
+            precise[...] &= error[state.core] ** 2 > least[scale]
+
+    stop = plan.settings.max_iter
+    state = _iterated(run, grid, stop, _tol(plan), None, grid.tile(0), ring=grid.ring, observe=observe)
     everything = plan.grid.map_box
-    shown = everything.slices
+    shown = state.core
     model, approx = state.model[shown], state.approx[shown]
     residual = run.survey.read("counts", everything) - (model + approx)
     significance = np.where(np.isfinite(state.significance), state.significance, 0.0)
@@ -140,7 +146,7 @@ def recompute_whole(run: SurveyRun, records: Mapping[int, TileRecord]) -> Compar
             "model": _error(run, "model", everything, model),
             "approx": _error(run, "approx", everything, approx, scale),
             "residual": _error(run, "residual", everything, residual, scale),
-            "significance": _error(run, "significance", everything, significance, where=~state.undefined),
+            "significance": _error(run, "significance", everything, significance, where=precise),
         },
         support_flips=int((_published(run, "support", everything) != state.support[(..., *shown)]).sum()),
         n_iter=state.iteration,
@@ -215,21 +221,6 @@ def _filter_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> WiderFilter | None
     return WiderFilter(threshold, trusted, joined)
 
 
-def _whole_image(run: SurveyRun) -> State:
-    plan, criteria = run.stored.plan, run.stored.plan.criteria
-    counts, background, mask = (run.survey.read(name, plan.grid.map_box) for name in ("counts", "background", "mask"))
-    data = CWTData(counts, background, plan.kernels.n_scale, mask)
-    CWT(
-        plan.kernels,
-        max_iter=plan.settings.max_iter,
-        tol=_tol(plan) or 0.0,
-        significance_threshold=criteria.significance_threshold,
-        significance_island_threshold=criteria.significance_island_threshold,
-        remove_isolated=criteria.remove_isolated,
-    ).analyze(data)
-    return data.state
-
-
 def _tol(plan: Plan) -> float | None:
     return None if plan.settings.stopping == "fixed" else plan.settings.tol
 
@@ -243,13 +234,18 @@ def _iterated(
     tile: Tile,
     *,
     ring: bool = False,
+    observe: Callable[[State, bool], None] | None = None,
 ) -> State:
-    """Make a tile of any grid from the start; nothing is written. With `ring` its box is the whole of a ring."""
+    """Make a tile of any grid from the start; nothing is written.
+
+    With `ring` its box is the whole of a ring. `observe` sees T and E of every scale.
+    """
     stored = run.stored
     job = replace(stored.plan.job(run.files, read_run_id(run.files), stored.survey), grid=grid, stop=stop, tol=tol)
     window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
-    begin = TileState.start(job.kernels.n_scale, tile)
-    state = compute(job, tile, window, begin, islands.select if islands else None, ring=ring).reached.state
+    begin = TileState.start(job.kernels.n_scale, tile, with_cubes=observe is not None)
+    select = islands.select if islands else None
+    state = compute(job, tile, window, begin, select, ring=ring, observe=observe).reached.state
     # This process may have nothing more to iterate.
     forget()
     return state

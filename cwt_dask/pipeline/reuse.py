@@ -55,7 +55,7 @@ def reason_to_compute(earlier: RunDir, job: Job, tile_id: int) -> str:
     except (OSError, RunError):
         return "the earlier run has no sound record of it"
     if (record.settings_digest, record.algorithm_version) != (job.settings_digest, ALGORITHM_VERSION):
-        return "it was done under other settings"
+        return "it was done under other settings, or by another version"
     if Survey.open(job.survey, ring=job.grid.ring).digest_window(tile.window) != record.input_digest:
         return "the survey has changed in its window"
     return "" if published_digests(earlier, job.grid, tile_id) == record.chunk_digests else _DAMAGED

@@ -117,7 +117,7 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
     if old["grid"] != new["grid"]:
         # What the grid follows from is named, not the grid.
         pairs += [(name, getattr(stored.settings, name), getattr(wanted.settings, name)) for name in _GRID_SETTINGS]
-    found = [f"{name} was {before}, is {now}" for name, before, now in pairs if before != now]
+    found = [f"{name} was {before}, is {now}{_WHY.get(name, '')}" for name, before, now in pairs if before != now]
     if not found and old["grid"] != new["grid"] and not other_survey:
         found = ["this version lays out its tiles in another way"]
     if other_survey:
@@ -128,6 +128,7 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
         )
 
 
+_WHY = {"algorithm_version": " (another version of cwt_dask began it, whose results differ)"}
 _GRID_SETTINGS = ("tile_size", "margin", "wrap")
 # What wrong types and numbers out of all bounds raise.
 _IMPOSSIBLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)

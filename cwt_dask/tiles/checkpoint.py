@@ -30,9 +30,9 @@ class TileState:
     seconds: float = 0.0  # Time that the blocks before took.
 
     @classmethod
-    def start(cls, n_scale: int, tile: Tile) -> TileState:
-        """Before the first iteration."""
-        return cls(State.start(n_scale, tile.box.shape, tile.core.within(tile.box)))
+    def start(cls, n_scale: int, tile: Tile, *, with_cubes: bool = False) -> TileState:
+        """Before the first iteration; `with_cubes` keeps T and E."""
+        return cls(State.start(n_scale, tile.box.shape, tile.core.within(tile.box), with_cubes=with_cubes))
 
 
 def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, AboveThreshold]) -> str:

@@ -60,11 +60,11 @@ def test_isolated_is_what_has_no_neighbour(ring, mask):
     np.testing.assert_array_equal(found, expected)
 
 
-def significant(transform, variance, valid, joined, floor, rounding, thresholds):
+def significant(transform, variance, valid, joined, floor, rounding, thresholds, *, exact=True):
     """What `find_significant` fills, by name."""
     filled = {"ratio": np.empty(transform.shape)}
-    filled |= {name: np.empty(transform.shape, dtype=bool) for name in ("above", "wanted", "near")}
-    find_significant(transform, variance, valid, joined, floor, rounding, thresholds, *filled.values())
+    filled |= {name: np.empty(transform.shape, dtype=bool) for name in ("above", "wanted", "near", "hidden")}
+    find_significant(transform, variance, valid, joined, floor, rounding, thresholds, exact, *filled.values())
     return filled
 
 
@@ -77,6 +77,19 @@ def test_where_nothing_is_expected_the_significance_is_undefined():
     np.testing.assert_array_equal(found["above"], [[True] + [False] * 6])
     np.testing.assert_array_equal(found["wanted"], [[True] + [False] * 4 + [True] * 2])
     assert not found["near"].any()
+    np.testing.assert_array_equal(found["hidden"], [[False] + [True] * 5 + [False]])
+
+
+@pytest.mark.parametrize(("amplitude", "stands_out"), [(90.0, True), (2.9, False), (-90.0, False)])
+def test_later_what_the_floor_decides_is_counted_and_flagged_where_something_stands_out(amplitude, stands_out):
+    # With the floor at 1 the threshold is at 3.
+    variance = np.array([[-1.0, -0.1, 0.1, 0.9, 1.1, 1.9, 2.1, 1e3, 1.0]])
+    valid, joined = np.arange(9)[np.newaxis] < 8, np.zeros(variance.shape, dtype=np.uint16)
+    found = significant(np.full(variance.shape, amplitude), variance, valid, joined, 1.0, 0.0, (3, 3), exact=False)
+    np.testing.assert_array_equal(found["hidden"], stands_out & (variance <= 1) & valid)
+    # That it comes near the threshold itself is another thing.
+    by_floor = stands_out & (variance >= 0) & (variance <= 2) & valid
+    np.testing.assert_array_equal(found["near"] & (amplitude > 10), by_floor)
 
 
 @given(seeds, st.sampled_from([(3.0, 3.0), (2.0, 5.0), (0.0, 1.0), (-1.0, -1.0)]))
@@ -108,20 +121,19 @@ def test_the_largest_significance_is_kept_with_its_scale_and_iteration(seed):
     # Few values: of equals the first is kept.
     ratio = np.where(valid, rng.choice([-np.inf, -1.0, 2.0, 3.0], shape), -np.inf)
     largest, best = np.full(shape[1:], -np.inf), np.full(shape[1:], -1, dtype=np.int16)
-    when, undefined = np.zeros(shape[1:], dtype=np.uint16), np.zeros(shape[1:], dtype=bool)
+    when = np.zeros(shape[1:], dtype=np.uint16)
     for scale, values in enumerate(ratio):
-        keep_largest(values, valid, scale, 7 + scale, largest, best, when, undefined)
+        keep_largest(values, scale, 7 + scale, largest, best, when)
     np.testing.assert_array_equal(largest, ratio.max(axis=0))
     np.testing.assert_array_equal(best, np.where(np.isneginf(largest), -1, ratio.argmax(axis=0)))
     np.testing.assert_array_equal(when, np.where(best < 0, 0, 7 + best))
-    np.testing.assert_array_equal(undefined, valid & np.isneginf(ratio).any(axis=0))
 
 
 def test_the_iteration_is_the_first_within_rounding_of_the_largest():
     one = np.ones((1, 1))
-    known = -np.inf * one, np.array([[-1]], np.int16), np.array([[0]], np.uint16), np.array([[False]])
+    known = -np.inf * one, np.array([[-1]], np.int16), np.array([[0]], np.uint16)
     for iteration, value in enumerate([4.0, 5.0, 5.0 + 1e-12, 4.0], 1):
-        keep_largest(value * one, one > 0, 0, iteration, *known)
+        keep_largest(value * one, 0, iteration, *known)
     assert known[0].item() == 5.0 + 1e-12
     assert known[2].item() == 2
 

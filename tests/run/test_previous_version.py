@@ -1,4 +1,4 @@
-"""What the version before has left: its unfinished runs are ended to the same bits, its finished ones are used.
+"""What the version before has left: its unfinished runs are refused and kept, its finished ones are used.
 
 The version before is taken from the repository's history and runs in processes of its own.
 """
@@ -13,11 +13,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from fuzzing import tree
 from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
-from cwt_dask.inspection.verify import verify_run
+from cwt_dask.errors import SettingsError
+from cwt_dask.storage.ledger import read_records
 
 # The last commit of version 0.1.0 whose modules lay flat.
 PREVIOUS = "c585025ee0dce87649bf9264a540d759cdad457a"
@@ -67,16 +69,14 @@ def survey(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def previous(survey, tmp_path_factory):
-    """Folder with the runs of the version before: each case to its end and interrupted, and a finished one."""
+    """Folder with the runs of the version before: each case interrupted, and two finished ones."""
     folder, root = tmp_path_factory.mktemp("previous"), Path(__file__).parents[2]
     archive = [shutil.which("git"), "archive", PREVIOUS, "cwt_dask"]
     with tarfile.open(
         fileobj=io.BytesIO(subprocess.run(archive, cwd=root, capture_output=True, check=True).stdout)
     ) as tar:
         tar.extractall(folder, filter="data")
-    runs = [("finished", FINISHED)]
-    for case, (options, *at) in INTERRUPTED.items():
-        runs += [(f"{case}, whole", options), (case, options, *at)]
+    runs = [("finished", FINISHED), ("plain", {}), *((case, *asked) for case, asked in INTERRUPTED.items())]
     asked = [
         (str(folder / name), OPTIONS | options | {"no_report": name != "finished"}, *at) for name, options, *at in runs
     ]
@@ -86,32 +86,27 @@ def previous(survey, tmp_path_factory):
     return folder
 
 
-def results(run_dir):
-    """Digests of maps, catalogue and settings."""
-    certificate = SurveyRun.open(run_dir).certificate
-    return {name: certificate[name] for name in ("digest_maps", "digest_catalogue", "settings_digest", "n_iter")}
-
-
 @pytest.mark.parametrize("case", INTERRUPTED)
-def test_an_interrupted_run_is_ended_to_the_same_bits(case, previous, survey):
-    assert not (previous / case / "certificate.json").exists()
-    run = run_survey(survey, previous / case, **OPTIONS | INTERRUPTED[case][0])
-    assert results(previous / case) == results(previous / f"{case}, whole")
-    assert not [check for check in verify_run(run) if check.fault]
+def test_an_interrupted_run_is_refused_and_kept(case, previous, survey):
+    options, before = OPTIONS | INTERRUPTED[case][0], tree(previous / case)
+    with pytest.raises(SettingsError, match=r"algorithm_version was 4, is \d+ .* Choose another directory"):
+        run_survey(survey, previous / case, **options)
+    assert tree(previous / case) == before
 
 
 @pytest.mark.usefixtures("reported")
 def test_a_finished_run_is_opened_verified_reported_matched_and_reprocessed(previous, survey, tmp_path, capsys):
     old = previous / "finished"
-    run, before = SurveyRun.open(old), results(old)
+    run = SurveyRun.open(old)
     assert len(run.catalogue) > 0
     assert len(run.history) == run.certificate["n_iter"] + 1
-    run_survey(survey, old, **OPTIONS | FINISHED)
-    assert results(old) == before
     for command in (["status"], ["verify", "--recompute=1"], ["report"]):
         assert main([command[0], str(old), *command[1:]]) == 0, capsys.readouterr()
     assert main(["match", str(old), str(old / "catalogue.fits"), "--radius=1"]) == 0
     assert (old / "associations.ecsv").exists()
     options = [f"--{name.replace('_', '-')}={OPTIONS[name]}" for name in ("workers", "fits")]
-    assert main(["reprocess", str(survey), str(old), str(tmp_path / "new"), "--quiet", *options]) == 0
-    assert results(tmp_path / "new") == before
+    for name in ("finished", "plain"):
+        assert main(["reprocess", str(survey), str(previous / name), str(tmp_path / name), "--quiet", *options]) == 0
+        new = SurveyRun.open(tmp_path / name)
+        assert new.certificate["digest_maps"] == SurveyRun.open(previous / name).certificate["digest_maps"]
+        assert not any(record.taken_from for record in read_records(new.files.ledger).values())

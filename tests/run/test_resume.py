@@ -15,6 +15,7 @@ from work import flip, starts
 
 from cwt_dask import CWTKernels, SurveyRun, run_survey
 from cwt_dask.cli.commands import main
+from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.merge.certificate import SEAL, sealed
@@ -211,9 +212,10 @@ def test_options_that_cannot_be_are_refused_and_nothing_is_written(store, tmp_pa
 
 def test_a_run_of_another_algorithm_version_is_refused_by_name(run, store):
     text = run.files.settings.read_text()
-    assert "algorithm_version = 4" in text
-    run.files.settings.write_text(text.replace("algorithm_version = 4", "algorithm_version = 0"))
-    with pytest.raises(SettingsError, match="algorithm_version was 0, is 4"):
+    own = f"algorithm_version = {ALGORITHM_VERSION}"
+    assert own in text
+    run.files.settings.write_text(text.replace(own, "algorithm_version = 4"))
+    with pytest.raises(SettingsError, match=rf"algorithm_version was 4, is {ALGORITHM_VERSION} \(another version of"):
         again(run, store)
 
 
