@@ -16,8 +16,8 @@ demo: .venv/runtime
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
 # What only CI does for its time: each write of a tile fails once, each pixel that changes, damaged runs, measured memory,
-# runs that the version before has left (it needs the repository's history), settings of others.
-LONG := $(addprefix tests/run/test_,faults.py damage.py memory.py reuse.py previous_version.py) \
+# thousands of acceptances, runs that the version before has left (it needs the repository's history), settings of others.
+LONG := $(addprefix tests/run/test_,acceptances.py faults.py damage.py memory.py reuse.py previous_version.py) \
 	tests/test_settings_of_others.py
 
 # What make test leaves out.
@@ -28,7 +28,7 @@ test: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m pytest -p raises --numprocesses=2 --dist=worksteal $(addprefix --ignore=,$(APART))
 	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy and xarray (make test-gammapy);"
 	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs);"
-	@echo "faults of each write, damage of each file, each change, measured memory, settings of others (make test-long)"
+	@echo "faults of each write, damage of each file, each change, measured memory, acceptances, settings of others (make test-long)"
 
 # The report in a real browser: needs Debian's chromium, chromium-driver and poppler-utils.
 test-browser: .venv/installed

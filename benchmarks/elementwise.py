@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from common import KERNELS, THRESHOLD, interleaved, markdown, say, sky
 
-from cwt_dask.cwt.loops import TIE, find_significant, keep_largest
+from cwt_dask.cwt.loops import CLEARLY, TIE, find_significant, keep_largest
 from cwt_dask.cwt.spectra import KernelSpectra, kernel_spectra, row_blocks
 from cwt_dask.cwt.state import rounding_level
 
@@ -140,12 +140,12 @@ def by_numexpr(before: Before, after: After) -> None:
         a.near,
         "valid & ((v > least) & "
         "(2 * sqrt(v) * abs(t - threshold * sqrt(v)) <= 2 * sqrt(v) * rounding + abs(threshold) * least)"
-        " | (t > standing) & (abs(v - least) <= least))",
+        " | (t > standing) & (abs(v - least) <= least / 4))",
     )
     put(a.best_iteration, f"where(ratio - largest > {TIE} * abs(ratio), iteration, when)")
     put(a.best_scale, "where(ratio > largest, scale, best)")
     put(a.significance, "where(ratio > largest, ratio, largest)")
-    put(a.hidden, "valid & ~(v > least) & (t > standing)")
+    put(a.hidden, f"valid & ~(v > least) & ((t > standing) | (v < {-CLEARLY} * least))")
 
 
 WAYS = {
@@ -185,8 +185,8 @@ def _by_numpy(before: Before, after: After, rows: slice) -> None:
         distance = 2 * error * np.abs(transform - THRESHOLD * error)
         stands_out = valid & (transform > THRESHOLD * b.floor**0.5)
         a.near[rows] = defined & (distance <= 2 * error * b.rounding + abs(THRESHOLD) * b.floor)
-        a.near[rows] |= stands_out & (np.abs(variance - b.floor) <= b.floor)
-        a.hidden[rows] = stands_out & ~defined
+        a.near[rows] |= stands_out & (np.abs(variance - b.floor) <= b.floor / 4)
+        a.hidden[rows] = valid & ~defined & (stands_out | (variance < -CLEARLY * b.floor))
     better = ratio > a.significance[rows]
     with np.errstate(invalid="ignore"):
         a.best_iteration[rows][ratio - a.significance[rows] > TIE * np.abs(ratio)] = ITERATION

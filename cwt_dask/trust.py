@@ -22,7 +22,8 @@ class Trust(IntFlag):
     MASKED_NEIGHBOUR = 2
     """Within the kernels' reach of a masked pixel, which counts as zero."""
     ERROR_UNDEFINED = 4
-    """The expected error was zero or undefined at some scale and iteration: nothing could be detected then."""
+    """The expected error was zero to rounding in the first iteration, or later undefined where something might have
+    been detected: nothing could be then."""
     SEAM = 8
     """Within the kernels' reach of a seam at which two tiles differ by more than is promised."""
     OPEN_ISLAND = 16
@@ -37,7 +38,7 @@ class SourceFlag(IntFlag):
     MASKED_NEIGHBOUR = Trust.MASKED_NEIGHBOUR
     """The peak lies within the kernels' reach of a masked pixel, which counts as zero."""
     ERROR_UNDEFINED = Trust.ERROR_UNDEFINED
-    """The expected error was zero or undefined at the peak at some scale and iteration."""
+    """The expected error was zero or undefined at the peak, as of `Trust`."""
     SEAM = Trust.SEAM
     """The peak lies within the kernels' reach of a seam at which two tiles differ by more than is promised."""
     OPEN_ISLAND = Trust.OPEN_ISLAND

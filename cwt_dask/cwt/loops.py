@@ -19,6 +19,8 @@ from cwt_dask.cwt.arrays import Bools, Floats, Ints
 # T/E that are nearer than this, relative to the larger, differ by rounding alone: no iteration and no pixel exceeds
 # another by that.
 TIE = 1e-9
+# Floors below zero from which on E² is negative, and not by rounding.
+CLEARLY = 2.0**20
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,10 +135,11 @@ def find_significant(
         Filled with where T/E exceeds the first threshold, and where it does or the pixel is in the support.
     near : ndarray of bool
         Filled with where rounding could decide about the support: where |T - threshold E| is at most
-        rounding + |threshold| floor / 2E; and, unless `exact`, where E² is within `floor` of it and T stands out.
+        rounding + |threshold| floor / 2E; and, unless `exact`, where E² is within a quarter of `floor` while T stands
+        out.
     hidden : ndarray of bool
-        Filled with where E² is not above the floor, which may hide something: if `exact` in any case, else where T
-        stands out. It does where T is above the first threshold with an E² at the floor.
+        Filled with where E² is not above the floor, which may hide something: if `exact` in any case, else where E² is
+        clearly negative or T stands out. It does where T is above the first threshold with an E² at the floor.
     """
     first, second = thresholds
     # With twice the floor a threshold below zero is lower.
@@ -154,9 +157,9 @@ def find_significant(
             least = 2 * error * rounding
             near_first = 2 * error * abs(amplitude - first * error) <= least + abs(first) * floor
             near_second = 2 * error * abs(amplitude - second * error) <= least + abs(second) * floor
-            near_floor = stands_out and not exact and floor > 0 and abs(square - floor) <= floor
+            near_floor = stands_out and not exact and floor > 0 and abs(square - floor) <= floor / 4
             near[y, x] = (defined and (near_first or near_second)) or near_floor
-            hidden[y, x] = valid[y, x] and not defined and (exact or stands_out)
+            hidden[y, x] = valid[y, x] and not defined and (exact or stands_out or square < -CLEARLY * floor)
 
 
 @compiled

@@ -82,7 +82,8 @@ class State:
     best_scale: NDArray[np.int16]  # Index of the scale of that largest T/E, in the core; -1 where it was never defined.
     # Iteration of that largest T/E, the first one within rounding of it, in the core; 0 where it was never defined.
     best_iteration: NDArray[np.uint16]
-    # Pixels of the core where, at some scale and iteration, the expected error was zero to rounding or not a number.
+    # Pixels of the core where the expected error was zero to rounding in the first iteration; or later, at some scale,
+    # where that may have hidden something.
     undefined: Bools
     # Pixels of the core where T/E, at some scale and iteration, lay within rounding of a threshold.
     near_threshold: Bools

@@ -17,8 +17,8 @@ from cwt_dask.cwt.spectra import KernelSpectra, row_blocks, scratch
 from cwt_dask.cwt.state import Criteria, Detected, Field, State
 from cwt_dask.cwt.stopping import Moments
 
-# E², over the floor, that the first iteration makes again by sums. FFTs are good to an eighth of the floor: what they
-# put below the first is below the floor, and what they put above the second is known to a ten-thousandth.
+# Between these, over the floor, the first iteration makes E² again by sums. FFTs are good to an eighth of the floor:
+# what they put below the one is below the floor, and what they put above the other is known to a ten-thousandth.
 NEAR_FLOOR = 0.75, 1024.0
 
 
