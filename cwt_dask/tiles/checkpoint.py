@@ -31,7 +31,17 @@ class TileState:
 
     @classmethod
     def start(cls, n_scale: int, tile: Tile, *, with_cubes: bool = False) -> TileState:
-        """Before the first iteration; `with_cubes` keeps T and E."""
+        """Before the first iteration.
+
+        Parameters
+        ----------
+        n_scale : int
+            Number of scales.
+        tile : Tile
+            The tile.
+        with_cubes : bool, optional
+            Whether T and E are kept.
+        """
         return cls(State.start(n_scale, tile.box.shape, tile.core.within(tile.box), with_cubes=with_cubes))
 
 
