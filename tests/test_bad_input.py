@@ -41,7 +41,9 @@ IN_PYTHON = {
     "run": run_survey,
     "plan": plan_survey,
     "ingest": lambda survey, out, **source: ingest(SurveySource.of(survey, **source), out),
-    "match": lambda run, catalogue, radius=0.1, columns=None: match_run(SurveyRun.open(run), catalogue, radius, columns),
+    "match": lambda run, catalogue, radius=0.1, columns=None: match_run(
+        SurveyRun.open(run), catalogue, radius, columns
+    ),
     "reprocess": reprocess,
     "simulate": lambda out, *, shape, seed, sources=None: simulate(out, shape, seed, n_sources=sources),
     "status": SurveyRun.open,

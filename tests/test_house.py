@@ -37,8 +37,9 @@ ONLY_IN = {
     "bokeh": ("report",),
     "jinja2": ("report",),
     "click": ("cli",),
-    "matplotlib": ("products", "cwt.image"),
+    "matplotlib": ("products", "cwt.drawing"),
     "numba": ("cwt",),
+    "regions": (),  # it loads matplotlib, whose settings may be broken
     "astropy.io.fits": ("survey", "simulate", "products", "inspection.tables", *_OF_IMAGES),
 }
 NEVER_IN = {"cwt": ("dask", "zarr"), "geometry.tiling": ("dask", "zarr"), "errors": ("dask", "zarr")}

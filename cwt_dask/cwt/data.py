@@ -11,7 +11,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import numpys_own
-from cwt_dask.cwt.image import SkyImage, pyplot
+from cwt_dask.cwt.drawing import pyplot
+from cwt_dask.cwt.image import SkyImage
 from cwt_dask.cwt.inputs import make_field, maps_of
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.tables import InfoTables, html_overview

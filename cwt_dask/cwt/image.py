@@ -14,6 +14,7 @@ from astropy.nddata.utils import NoOverlapError
 from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.drawing import label_sky, pyplot
 from cwt_dask.cwt.sky_cards import ECLIPTIC, plainly_spelled, with_inherited
 from cwt_dask.errors import InputError
 
@@ -319,30 +320,3 @@ def _wcs_of(source: Any) -> Any:
             warnings.simplefilter("ignore", FITSFixedWarning)
             return WCS(_spelled(source.header))
     return None
-
-
-# By the kind of longitude that a WCS has.
-_AXIS_LABELS = {
-    "RA": ("Right ascension", "Declination"),
-    "GLON": ("Galactic longitude", "Galactic latitude"),
-    "ELON": ("Ecliptic longitude", "Ecliptic latitude"),
-}
-
-
-def label_sky(ax: Any) -> None:
-    """Name longitude and latitude on WCSAxes in words; other axes are left as they are."""
-    coordinates, wcs = getattr(ax, "coords", None), getattr(ax, "wcs", None)
-    if coordinates is None or not isinstance(wcs, WCS):
-        return
-    names = _AXIS_LABELS.get(wcs.wcs.lngtyp.strip(), ("Longitude", "Latitude"))
-    for axis, name in zip((wcs.wcs.lng, wcs.wcs.lat), names, strict=True):
-        coordinates[axis].set_axislabel(name)
-
-
-def pyplot() -> Any:
-    """Import matplotlib; InputError says how to install it where it is missing."""
-    try:
-        import matplotlib.pyplot as plt  # noqa: PLC0415 (an optional extra)
-    except ImportError as error:
-        raise InputError("plotting needs matplotlib: pip install 'cwt_dask[plot]'") from error
-    return plt

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.arrays import numpys_own
-from cwt_dask.cwt.image import label_sky, pyplot
+from cwt_dask.cwt.drawing import label_sky, pyplot
 from cwt_dask.errors import InputError
 from cwt_dask.products.layers import Layer, layer_of, region_of
 from cwt_dask.products.source import MapSource

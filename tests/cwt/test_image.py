@@ -1,5 +1,7 @@
+import itertools
 import sys
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -232,6 +234,16 @@ def test_plot_on_the_axes_or_figure_given(image, pyplot):
     assert len(figure.axes) == 3
 
 
+@pytest.mark.parametrize("shape", [(20, 600), (600, 20)])
+def test_ticks_of_a_short_side_are_not_written_over_each_other(shape, pyplot):
+    axes = SkyImage(np.zeros(shape), galactic()).plot(fig=pyplot.figure())
+    axes.figure.canvas.draw()
+    for axis in axes.coords:
+        boxes = [box for boxes in axis._ticklabels._axis_bboxes.values() for box in boxes]
+        assert boxes
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
 def test_a_cube_is_not_plotted():
     with pytest.raises(InputError, match="support is a cube: plot one image of it"):
         SkyImage(np.zeros((2, 3, 4)), name="support").plot()
@@ -240,4 +252,10 @@ def test_a_cube_is_not_plotted():
 def test_plotting_without_matplotlib_says_what_to_install(image, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(InputError, match=r"pip install 'cwt_dask\[plot\]'"):
+        image.plot()
+
+
+def test_broken_settings_of_matplotlib_are_named(image, monkeypatch):
+    monkeypatch.setattr("builtins.__import__", Mock(side_effect=ValueError("Key backend: 'nonsense' is not valid")))
+    with pytest.raises(InputError, match=r"cannot be loaded \(Key backend: .*\): look at MPLBACKEND and matplotlibrc"):
         image.plot()
