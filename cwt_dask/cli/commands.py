@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,6 +11,7 @@ import click
 from cwt_dask.cli.given import given_options
 from cwt_dask.cli.options import declared_options
 from cwt_dask.cli.output import WorkingCommand, output, say, say_all
+from cwt_dask.cli.streams import lines_of_others
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.options import SourceOptions
 from cwt_dask.config.settings import Settings
@@ -63,10 +66,11 @@ def _run(survey: str, run_dir: str, **_: Any) -> int:
     Example: cwt-dask run survey.fits run --n-scale 3 --min-scale 0.12deg --step-scale 1.5 --workers 4
     """
     given = given_options()
-    from cwt_dask.run import run_survey
+    with _reporting(given) as progress:
+        from cwt_dask.run import run_survey
 
-    progress = _reporter(given)
-    return _conclude(run_survey(survey, run_dir, progress=progress, **given), progress, given)
+        result = run_survey(survey, run_dir, progress=progress, **given)
+    return _conclude(result, progress, given)
 
 
 @cli.command("reprocess")
@@ -94,8 +98,8 @@ def _reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: 
     if current:
         # Not only when all is computed.
         backend_of(link := as_path(current)).refuse_no_link(link)
-    progress = _reporter(given)
-    result = reprocess(survey, old_run, new_run, progress=progress, **given)
+    with _reporting(given) as progress:
+        result = reprocess(survey, old_run, new_run, progress=progress, **given)
     status = _conclude(result, progress, given)
     if current and not status:
         point_to(as_path(current), result)
@@ -280,10 +284,16 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain("interrupted: give the same command again; a run goes on where it stopped", 75)
 
 
-def _reporter(given: dict[str, Any]) -> Reporter:
+@contextmanager
+def _reporting(given: dict[str, Any]) -> Iterator[Reporter]:
+    """Report in the way that was asked for; JSON has what libraries write as events, a quiet run not at all."""
     from cwt_dask.runtime.progress import reporter
 
-    return reporter(output(), quiet=given.get("quiet", False), log_format=given.get("log_format", "text"))
+    quiet, log_format = given.get("quiet", False), given.get("log_format", "text")
+    progress = reporter(output(), quiet=quiet, log_format=log_format)
+    as_text = log_format == "text" and not quiet
+    with nullcontext() if as_text else lines_of_others(lambda line: progress.event("log", text=line)):
+        yield progress
 
 
 def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> int:

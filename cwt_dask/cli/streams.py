@@ -9,6 +9,9 @@ import errno
 import io
 import os
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 
@@ -41,6 +44,39 @@ def give_up_output() -> OSError | None:
     sys.stdout = sys.stderr
     fault = raw.fault if isinstance(raw, _Lenient) else None
     return None if fault is None or fault.errno == errno.EPIPE else fault
+
+
+@contextmanager
+def lines_of_others(take: Callable[[str], object]) -> Iterator[None]:
+    """Within a `with` block, lines that libraries and their processes write go to a function, in its own thread."""
+    own, (reading, writing) = os.dup(2), os.pipe()
+    sys.stderr.flush()
+    for number in (1, 2):
+        os.dup2(writing, number)
+    reader = threading.Thread(target=_take_lines, args=(reading, take), name="lines of others", daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        for number in (1, 2):
+            os.dup2(own, number)
+        # Not the end of the file: processes that end with this one still hold it.
+        os.write(writing, _END)
+        reader.join()
+        for number in (own, reading, writing):
+            os.close(number)
+
+
+# A line that nobody writes.
+_END = b"\n\0\n"
+
+
+def _take_lines(reading: int, take: Callable[[str], object]) -> None:
+    with open(reading, "rb", closefd=False) as file:
+        for line in iter(file.readline, _END.lstrip()):
+            if text := line.decode(errors="replace").rstrip():
+                take(text)
 
 
 def _open_if_closed(number: int) -> None:

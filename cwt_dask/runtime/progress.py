@@ -129,7 +129,9 @@ class JsonLines(Reporter):
     def event(self, what: str, **facts: Any) -> None:
         """One line."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        print(json.dumps({"time": now, "event": what} | facts), file=self.file, flush=True)
+        # In one piece: lines of several threads do not mix.
+        line = json.dumps({"time": now, "event": what} | facts)
+        print(f"{line}\n", end="", file=self.file, flush=True)
 
     def _track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
         self.event("begun", stage=stage, tiles=total)

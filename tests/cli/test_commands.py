@@ -16,6 +16,7 @@ from skies import poisson_sky, write_survey
 from work import flip
 
 from cwt_dask.cli.commands import main
+from cwt_dask.errors import InputError
 from cwt_dask.products.summary import RESUME
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.schema import map_names
@@ -359,3 +360,16 @@ def test_wrong_calls_are_refused(call, arguments, fragment):
     assert said.err.startswith("cwt-dask: ")
     assert said.err.count("\n") == 1
     assert fragment in said.err
+
+
+@pytest.mark.parametrize(("option", "heard"), [("--log-format=json", ["noise"]), ("--quiet", [])])
+def test_what_libraries_write_is_in_the_log_of_programs_and_nowhere_in_a_quiet_run(call, monkeypatch, option, heard):
+    def run(*_, **__):
+        os.write(2, b"noise\n")
+        raise InputError("the survey is wrong")
+
+    monkeypatch.setattr("cwt_dask.run.run_survey", run)
+    said = call("run", "survey.fits", "run", option)
+    assert (said.status, said.err) == (2, "cwt-dask: the survey is wrong\n")
+    events = [json.loads(line) for line in said.out.splitlines()]
+    assert [(event["event"], event["text"]) for event in events] == [("log", text) for text in heard]

@@ -1,12 +1,13 @@
 """Standard output is the command's alone; and what cannot be written to it, or to standard error, changes no status."""
 
+import os
 import subprocess
 import sys
 from unittest.mock import Mock
 
 import pytest
 
-from cwt_dask.cli.streams import _stream
+from cwt_dask.cli.streams import _stream, lines_of_others
 
 MAIN = "import sys; from cwt_dask.cli.main import main; sys.exit(main())"
 # A library that prints while it is loaded, in each of the ways, and then ends the command, which saves the time.
@@ -62,3 +63,13 @@ def test_what_a_locale_has_no_letters_for_is_written_as_python_writes_it(tmp_pat
     with (tmp_path / "file").open("wb", 0) as file, _stream(file.fileno(), Mock(encoding="ascii")) as stream:
         stream.write("kärtchen\n")
     assert (tmp_path / "file").read_bytes() == b"k\\xe4rtchen\n"
+
+
+def test_lines_of_others_are_heard_from_python_c_and_processes_until_the_block_ends():
+    heard = []
+    with lines_of_others(heard.append):
+        os.write(2, b"of C\n\nin ")
+        os.write(1, b"two pieces\n")
+        subprocess.run(["echo", "of a process"], check=True)  # noqa: S607
+        os.write(2, b"not all of \xff")
+    assert heard == ["of C", "in two pieces", "of a process", "not all of \N{REPLACEMENT CHARACTER}"]
