@@ -244,7 +244,7 @@ class SurveyRun(Plots, Cutouts):
         Raises InputError if the run has not got that far, RunError if it is damaged.
         """
         certificate = self.read_certificate()
-        if fault := fault_of(certificate):
+        if fault := fault_of(certificate, self.stored.plan):
             raise self._damaged("certificate", fault)
         return Certificate(certificate)
 

@@ -28,8 +28,7 @@ from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.object_store import store_errors
-from cwt_dask.storage.paths import as_path, backend_of
+from cwt_dask.storage.paths import as_path, backend_of, store_errors
 from cwt_dask.survey import as_file
 
 if TYPE_CHECKING:

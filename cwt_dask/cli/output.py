@@ -24,7 +24,7 @@ class WorkingCommand(click.Command):
         ctx.obj = sys.stdout
         with redirect_stdout(sys.stderr):
             try:
-                from cwt_dask.storage.object_store import store_errors  # noqa: PLC0415 - not for help
+                from cwt_dask.storage.paths import store_errors  # noqa: PLC0415 - not for help
 
                 with store_errors():
                     return super().invoke(ctx)

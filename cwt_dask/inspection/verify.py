@@ -141,7 +141,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
         Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
         *_history(run, now["n_iter"]),
         Check("the certificate follows from the files", "; ".join(stale)),
-        Check("the certificate is as the run wrote it", fault_of(certificate)),
+        Check("the certificate is as the run wrote it", fault_of(certificate, plan)),
         Check("catalogue and FITS files are as the run wrote them", "; ".join(products)),
         harm,
     ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from cwt_dask.config.settings import digest
@@ -16,24 +18,13 @@ from cwt_dask.merge.stopping import stopping_iteration
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import TileRecord
-from cwt_dask.storage.provenance import versions
+from cwt_dask.storage.provenance import peak_memory, versions
 from cwt_dask.storage.schema import maps_from
 from cwt_dask.survey import SurveyStatistics
 
 # More of them are counted, not named.
 MOST_NAMED = 100
 SEAL = "digest_certificate"
-# What each certificate has, and of its tables the parts that are read.
-# fmt: off
-FIELDS = (
-    "n_tiles", "tile_size", "margin", "margin_effective", "margin_contract", "reach", "wrap", "n_iter", "stopping",
-    "converged", "coverage", "expected_model_error", "seam_model_error", "seam_support_flips", "open_islands",
-    "open_islands_named", "near_threshold_pixels", "undefined_error_pixels", "masked_pixels", "nan_pixels",
-    "off_sky_pixels", "rounding_level", "tiling_exact", "not_exact_because", "digest_maps", "input_digest",
-    "settings_digest", "versions", "warnings", "started", "finished", "seconds.run", "seconds.tiles",
-    "peak_memory.driver", "peak_memory.worker", "digest_catalogue", "digest_products",
-)
-# fmt: on
 
 
 def certify(
@@ -42,8 +33,10 @@ def certify(
     records: dict[int, TileRecord],
     seams: list[Seam],
     unsettled: list[OpenIsland],
+    started: datetime | None = None,
+    seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Make the certificate of a run from the evidence: plain data, without times.
+    """Make the certificate of a run from the evidence: plain data, all but digests of files.
 
     Parameters
     ----------
@@ -57,6 +50,10 @@ def certify(
         How far neighbours differ where both computed.
     unsettled : list of OpenIsland
         Islands on which tiles were not brought to agree.
+    started : datetime, optional
+        When the driver began; None where no run is certified, but one that has ended is looked at.
+    seconds : float, optional
+        How long it took.
     """
     grid, settings = plan.grid, plan.settings
     seams = [seam for seam in seams if {seam.tile, seam.neighbour} <= records.keys()]
@@ -105,6 +102,13 @@ def certify(
         "settings_digest": plan.settings_digest,
         "versions": versions(),
         "warnings": list(plan.warnings),
+        "started": started and started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": {"run": seconds, "tiles": sum(record.seconds for record in records.values())},
+        "peak_memory": {
+            "driver": peak_memory(),
+            "worker": max((record.peak_memory for record in records.values()), default=0),
+        },
     }
 
 
@@ -114,8 +118,8 @@ def sealed(certificate: dict[str, Any]) -> dict[str, Any]:
     return content | {SEAL: digest(content)}
 
 
-def fault_of(certificate: dict[str, Any]) -> str:
-    """What shows that a certificate is not one that a run wrote; empty if nothing does."""
+def fault_of(certificate: dict[str, Any], plan: Plan) -> str:
+    """What shows that a certificate is not one that a run of this plan wrote; empty if nothing does."""
     as_sealed = False
     # A certificate with NaN in it, which none has, has no digest.
     with suppress(ValueError, RecursionError):
@@ -123,12 +127,17 @@ def fault_of(certificate: dict[str, Any]) -> str:
     if not as_sealed:
         return "it was changed since the run ended"
     # Whoever changed it may have sealed it again.
-    lacking = [name for name in FIELDS if not _has(certificate, *name.split("."))]
+    lacking = list(_lacking(certificate, certify(plan, None, {}, [], [])))
     return f"it lacks {', '.join(lacking)}" if lacking else ""
 
 
-def _has(table: Any, name: str, *rest: str) -> bool:
-    return isinstance(table, dict) and name in table and (not rest or _has(table[name], *rest))
+def _lacking(found: Any, whole: dict[str, Any], table: str = "") -> Iterator[str]:
+    """Fields that are in `whole`, or in a table in it, and not there."""
+    for name, value in whole.items():
+        if not isinstance(found, dict) or name not in found:
+            yield f"{table}{name}"
+        elif isinstance(value, dict):
+            yield from _lacking(found[name], value, f"{name}.")
 
 
 def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:

@@ -28,7 +28,6 @@ from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import cut_history, has_history
 from cwt_dask.storage.paths import backend_of, write_atomically
-from cwt_dask.storage.provenance import peak_memory
 from cwt_dask.tiles.sources import measure_tile
 
 
@@ -93,12 +92,8 @@ class Merging:
         if has_history(files):
             cut_history(files, max(record.n_iter for record in records.values()))
         statistics, open_islands = self.run.survey.statistics, read_open_islands(files)
-        certificate = certify(self._plan, statistics, records, self.seams, open_islands) | {
-            "started": self._started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": {"run": time.perf_counter() - self._clock, "tiles": sum(r.seconds for r in records.values())},
-            "peak_memory": {"driver": peak_memory(), "worker": max(r.peak_memory for r in records.values())},
-        }
+        seconds = time.perf_counter() - self._clock
+        certificate = certify(self._plan, statistics, records, self.seams, open_islands, self._started, seconds)
         write_certificate(files, certificate)
 
     @property

@@ -13,7 +13,7 @@ from cwt_dask.runtime.executors import Executor
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import count_failures, read_run_id, record_failure, refuse_another_run
-from cwt_dask.storage.object_store import store_errors
+from cwt_dask.storage.paths import store_errors
 from cwt_dask.storage.provenance import peak_memory
 
 # Errors that another machine, or the same one later, may not have; errors of data and settings stay.

@@ -21,8 +21,7 @@ from typing import Any, TypeVar
 from cwt_dask.errors import MachineError, RunError
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.object_store import store_errors
-from cwt_dask.storage.paths import backend_of, write_atomically
+from cwt_dask.storage.paths import backend_of, store_errors, write_atomically
 
 R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
 

@@ -137,6 +137,11 @@ def on_disk(path: Path) -> Path | None:
     return None if is_object(path) else path
 
 
+def store_errors() -> AbstractContextManager[None]:
+    """Within the block, MachineError is raised in place of errors of the libraries that speak to an object store."""
+    return object_store.store_errors()
+
+
 def exists(path: Path) -> bool:
     """Whether something has that name."""
     return backend_of(path).exists(path)

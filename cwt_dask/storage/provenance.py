@@ -36,6 +36,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of what can change last bits."""
     packages = ("cwt_dask", "numpy", "numba", "scipy", "astropy", "zarr", "dask", "distributed")
