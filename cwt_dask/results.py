@@ -24,11 +24,13 @@ from cwt_dask.storage.maps import has_history
 from cwt_dask.storage.paths import as_path
 from cwt_dask.storage.schema import HISTORY, is_map, map_names
 from cwt_dask.storage.zarr_io import MALFORMED, open_group
-from cwt_dask.survey import Survey, wcs_from_text
+from cwt_dask.survey import wcs_from_text
 
 if TYPE_CHECKING:
     import zarr
     from astropy.wcs import WCS
+
+    from cwt_dask.survey import Survey
 
 
 class SurveyRun(Plots, Cutouts):
@@ -214,10 +216,10 @@ class SurveyRun(Plots, Cutouts):
         model = self.map(HISTORY)[iteration - 1] if iteration else dask.array.zeros_like(self.model)
         return IterationMaps(self.survey.counts, self.survey.background, model, (joined > 0) & (joined <= iteration))
 
-    @cached_property
+    @property
     def survey(self) -> Survey:
         """The survey that was analysed."""
-        return Survey.open(self.stored.survey)
+        return self.stored.survey
 
     @cached_property
     def wcs(self) -> WCS:

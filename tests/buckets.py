@@ -14,6 +14,8 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from upath import UPath
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from cwt_dask.storage.paths import as_path, remove_tree
+
 READ_TIMEOUT = 1.0
 # One layer that tries again is enough, and it must not take long.
 CONFIGURATION = {"config_kwargs": {"read_timeout": READ_TIMEOUT, "retries": {"max_attempts": 0}}}
@@ -111,3 +113,19 @@ def make_bucket(title):
     directory = UPath(f"s3://{name}/data", use_listings_cache=False)
     directory.fs.mkdir(name)
     return directory
+
+
+def copy(source, target):
+    """Copy a directory, from and to a disk or a bucket."""
+    source, target = as_path(source), as_path(target)
+    for path in source.rglob("*"):
+        if path.is_file():
+            place = target / str(path).removeprefix(f"{source}/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(path.read_bytes())
+
+
+def move(source, target):
+    """Move a directory, from and to a disk or a bucket."""
+    copy(source, target)
+    remove_tree(as_path(source))

@@ -5,6 +5,7 @@ The folder holds `survey.fits`, and `run`, a finished run on it.
 
 import bz2
 import os
+import shutil
 
 import numpy as np
 import zarr
@@ -277,3 +278,9 @@ def _(folder):
 def _(folder):
     (folder / "run" / "certificate.json").unlink()
     return "verify", "run"
+
+
+@recipe("the survey's store is no longer there")
+def _(folder):
+    shutil.rmtree(folder / "run" / "survey.zarr")
+    return FINISHED

@@ -241,7 +241,7 @@ def _iterated(
     With `ring` its box is the whole of a ring. `observe` sees T and E of every scale.
     """
     stored = run.stored
-    job = replace(stored.plan.job(run.files, read_run_id(run.files), stored.survey), grid=grid, stop=stop, tol=tol)
+    job = replace(stored.plan.job(run.files, read_run_id(run.files), stored.survey.path), grid=grid, stop=stop, tol=tol)
     window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
     begin = TileState.start(job.kernels.n_scale, tile, with_cubes=observe is not None)
     select = islands.select if islands else None

@@ -200,7 +200,7 @@ def _history(run: SurveyRun, n_iter: int) -> list[Check]:
 def _input_digest(run: SurveyRun, tile: int) -> str | None:
     """Digest of what a tile reads now; None where it cannot be read."""
     try:
-        survey = Survey.open(run.stored.survey, ring=run.stored.plan.grid.ring)
+        survey = Survey.open(run.survey.path, ring=run.stored.plan.grid.ring)
         return survey.digest_window(run.stored.plan.grid.tile(tile).window)
     except DAMAGE:
         return None

@@ -58,7 +58,7 @@ class Iteration:
     @cached_property
     def job(self) -> Job:
         """What all tasks share."""
-        job = self.plan.job(self.files, read_run_id(self.files), self.run.stored.survey)
+        job = self.plan.job(self.files, read_run_id(self.files), self.run.survey.path)
         return replace(job, threads=self.threads, keep_history=has_history(self.files))
 
     def is_complete(self) -> bool:

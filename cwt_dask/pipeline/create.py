@@ -13,7 +13,7 @@ from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.pipeline.repair import repair_metadata
 from cwt_dask.planning.cost import least_disk
 from cwt_dask.planning.plan import Plan, make_plan
-from cwt_dask.planning.runfile import read_run, refuse_differences, write_run
+from cwt_dask.planning.runfile import read_run, refuse_differences, remember_survey, write_run
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
@@ -85,9 +85,9 @@ def resume(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
         progress.message(f"continuing for {lost}, which did not end by itself")
     if lost and lost.is_gone:
         backend.remove_leftovers(files.path)
+    if is_store(survey):
+        remember_survey(files, survey)
     run = SurveyRun.open(files.path)
-    if run.survey.statistics.digest != run.stored.plan.survey_digest:
-        raise InputError(f"{run.stored.survey} is not the survey that {files.path} began with: choose another RUN_DIR")
     run.survey.refuse_damage()
     for repaired in repair_metadata(run):
         progress.message(repaired)

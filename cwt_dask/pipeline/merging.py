@@ -70,7 +70,7 @@ class Merging:
 
     def measure(self) -> None:
         """Measure the sources."""
-        measure = partial(measure_tile, self.run.files, self._plan, self.run.stored.survey)
+        measure = partial(measure_tile, self.run.files, self._plan, self.run.survey.path)
         self.stages.map_tiles(measure, self._tiles, "sources")
 
     def write_catalogue(self) -> None:

@@ -73,7 +73,7 @@ def reuse_tiles(run: SurveyRun, earlier: RunDir, stages: Stages) -> None:
     stages : Stages
         Where tiles are done.
     """
-    job = run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
+    job = run.stored.plan.job(run.files, read_run_id(run.files), run.survey.path)
     wanted = [tile for tile in range(job.grid.n_tiles) if not run.files.record(tile).exists()]
     if run.stored.plan.decides_islands:
         stages.progress.message(f"nothing is reused from {earlier.path}: {NOT_WITH_ISLANDS}")

@@ -5,26 +5,51 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from cwt_dask.config.settings import ALGORITHM_VERSION, Settings
-from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.errors import InputError, SettingsError, SurveyError
 from cwt_dask.geometry.tiling import Axis, TileGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import as_path, write_atomically
+from cwt_dask.storage.paths import as_path, exists, relative_path, write_atomically
 from cwt_dask.storage.provenance import versions
+from cwt_dask.survey import Survey, is_store
 
 
 @dataclass(frozen=True)
 class StoredRun:
     """A run as its directory describes it."""
 
+    path: Path  # The directory.
     plan: Plan  # The plan it follows.
-    survey: Path  # The survey's store.
+    places: tuple[Path, ...]  # Where its survey's store may be, the likeliest first.
+
+    @cached_property
+    def survey(self) -> Survey:
+        """The survey of the run's plan, wherever it is.
+
+        Raises SurveyError if it is in none of the places, or damaged.
+        """
+        missing, damage = [], None
+        for place in self.places:
+            try:
+                survey = Survey.open(place)
+            except SurveyError as error:
+                missing.append(f"there is no store {place}")
+                damage = error if is_store(place) else damage
+                continue
+            if survey.statistics.digest == self.plan.survey_digest:
+                return survey
+            missing.append(f"{place} is not the survey that it began with")
+        raise damage or SurveyError(
+            f"the survey of {self.path} cannot be found ({'; '.join(missing)}): say once where it is, by cwt-dask run "
+            f"STORE {self.path} under the same settings"
+        )
 
 
 def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
@@ -42,7 +67,7 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
     content = {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "survey": {"digest": plan.survey_digest, "shape": [plan.grid.y.length, plan.grid.x.length]}
-        | ({"store": str(survey.resolve())} if survey else {}),
+        | (_place(run_dir, survey) if survey else {}),
         "settings": {name: value for name, value in asdict(plan.settings).items() if value is not None},
         "plan": {
             "algorithm_version": plan.algorithm_version,
@@ -56,6 +81,31 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
         "versions": versions(),
     }
     write_atomically(run_dir.settings, tomli_w.dumps(content).encode())
+
+
+def remember_survey(run_dir: RunDir, survey: Path) -> None:
+    """Write in `run.toml` where the survey's store is by now, unless it says so or the run has one of its own.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    survey : Path
+        The store, of the same survey.
+    """
+    if exists(run_dir.survey):
+        return
+    content = tomllib.loads(run_dir.settings.read_text(encoding="utf-8"))
+    known = {name: value for name, value in content["survey"].items() if name in ("digest", "shape")}
+    updated = content | {"survey": known | _place(run_dir, survey)}
+    if updated != content:
+        write_atomically(run_dir.settings, tomli_w.dumps(updated).encode())
+
+
+def _place(run_dir: RunDir, survey: Path) -> dict[str, str]:
+    """Where a store is: for when it is moved with the run, if it can be, and for when the run is moved alone."""
+    relative = relative_path(survey, run_dir.path)
+    return {"store": str(survey.resolve())} | ({"relative": relative} if relative else {})
 
 
 def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> StoredRun:
@@ -85,17 +135,21 @@ def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> St
 
 def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
     plan = content["plan"]
+    survey = content["survey"]
+    places = [run_dir.path.resolve() / survey["relative"]] if "relative" in survey else []
+    places.append(as_path(survey.get("store", run_dir.survey)))
     return StoredRun(
+        path=run_dir.path,
         plan=Plan(
             settings=Settings(**content["settings"]),
             grid=TileGrid(Axis(**plan["y"]), Axis(**plan["x"])),
             brightest=plan["brightest"],
             contract_margin=int(plan["contract_margin"]),
-            survey_digest=str(content["survey"]["digest"]),
+            survey_digest=str(survey["digest"]),
             warnings=tuple(map(str, plan["warnings"])),
             algorithm_version=plan["algorithm_version"],
         ),
-        survey=as_path(content["survey"].get("store", run_dir.survey)),
+        places=tuple(place.resolve() for place in places),
     )
 
 

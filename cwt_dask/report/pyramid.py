@@ -115,7 +115,7 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> 
         return pyramid
     remove_tree(run.files.pyramid)
     _lay_out(create_group(run.files.pyramid), pyramid, run.stored.plan.kernels.n_scale)
-    reduce = partial(reduce_chunk, run.files, run.stored.survey, pyramid)
+    reduce = partial(reduce_chunk, run.files, run.survey.path, pyramid)
     stages.map_tiles(reduce, range(len(pyramid.chunks)), "maps reduced for the report")
     # Last: it marks a complete pyramid.
     open_group(run.files.pyramid, writable=True).attrs["of"] = wanted

@@ -245,7 +245,7 @@ def setting_rows(run: SurveyRun) -> list[Row]:
     plan, statistics = run.stored.plan, run.survey.statistics
     grid, ring = plan.grid, "a ring: its columns close the circle" * plan.grid.ring
     return [
-        Row("Survey", f"{run.stored.survey}"),
+        Row("Survey", f"{run.survey.path}"),
         Row("Map", f"{grid.y.length} \N{MULTIPLICATION SIGN} {grid.x.length} pixels", ring),
         Row("Pixel", f"{statistics.pixel_scale_deg:g}°", "at the map's centre"),
         Row("Counts", f"{statistics.counts_sum:.10g}", f"background expected: {statistics.background_sum:.10g}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
@@ -171,3 +172,10 @@ def remove_tree(path: Path) -> None:
 def lies_in(path: Path, directory: Path) -> bool:
     """Whether a path is a directory or somewhere below it."""
     return f"{path.resolve()}/".startswith(f"{str(directory.resolve()).rstrip('/')}/")
+
+
+def relative_path(path: Path, directory: Path) -> str:
+    """The way from a directory to a path, by ``..`` and names; empty if not both are on disk or in one bucket."""
+    if is_object(path) or is_object(directory):
+        return os.path.relpath(str(path), str(directory)) if path.anchor == directory.anchor else ""
+    return os.path.relpath(path.absolute(), directory.resolve())

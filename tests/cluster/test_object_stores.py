@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from buckets import Once
+from buckets import Once, move
 from skies import poisson_sky, write_survey
 from work import digests, flip, starts
 
@@ -191,3 +191,22 @@ def test_no_survey_in_the_run_directory_is_overwritten(bucket, survey):
         run_survey(files.survey, files.path, **FAST | {"overwrite": True})
     assert Survey.open(files.survey).statistics
     assert files.certificate.exists()
+
+
+def test_runs_that_are_moved_find_their_survey(bucket, survey, on_disk, tmp_path):
+    """In one bucket both are moved; a store on a disk is moved without its run."""
+    store = ingest(SurveySource.of(survey), f"{bucket}/p/survey.zarr").path
+    run_survey(store, f"{bucket}/p/run", **FAST)
+    move(f"{bucket}/p", f"{bucket}/deep/q")
+    moved = SurveyRun.open(f"{bucket}/deep/q/run")
+    assert str(moved.survey.path) == f"{bucket}/deep/q/survey.zarr"
+    assert not [check for check in verify_run(moved) if check.fault]
+    run_survey(moved.survey.path, moved.files.path, **FAST)
+
+    local = ingest(SurveySource.of(survey), tmp_path / "survey.zarr").path
+    run_survey(local, f"{bucket}/run", **FAST)
+    elsewhere = local.rename(tmp_path / "elsewhere.zarr")
+    with pytest.raises(SurveyError, match="run cannot be found .there is no store .*survey.zarr.: say once where it"):
+        _ = SurveyRun.open(f"{bucket}/run").survey
+    assert digests(run_survey(elsewhere, f"{bucket}/run", **FAST)) == digests(on_disk)
+    assert not [check for check in verify_run(SurveyRun.open(f"{bucket}/run")) if check.fault]

@@ -1,4 +1,3 @@
-import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -53,18 +52,8 @@ def test_a_plan_survives_the_file_to_the_last_bit(tmp_path_factory, plan):
     stored = read_run(run_dir)
     assert stored.plan == plan
     assert stored.plan.settings_digest == plan.settings_digest
-    assert stored.survey == run_dir.survey
+    assert stored.places == (run_dir.survey,)
     refuse_differences(run_dir, stored.plan, plan)
-
-
-def test_a_store_inside_moves_with_the_run_and_another_is_remembered_by_its_absolute_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for store, expected in ((None, tmp_path / "new" / "survey.zarr"), (Path("store.zarr"), tmp_path / "store.zarr")):
-        (tmp_path / "old").mkdir()
-        write_run(RunDir(tmp_path / "old"), PLAN, store)
-        (tmp_path / "old").rename(tmp_path / "new")
-        assert read_run(RunDir(tmp_path / "new")).survey == expected
-        shutil.rmtree(tmp_path / "new")
 
 
 def test_the_file_says_what_was_asked_and_with_what(tmp_path):

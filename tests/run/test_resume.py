@@ -250,7 +250,7 @@ def test_a_run_that_another_process_carries_out_is_left_alone(run, store):
 
 
 def test_a_task_of_a_run_that_was_overwritten_is_refused(run, store):
-    old = run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
+    old = run.stored.plan.job(run.files, read_run_id(run.files), run.survey.path)
     new, _ = again(run, store, overwrite=True)
     before = starts(new)
     with pytest.raises(RunError, match="holds another run by now: this task is of the one before"):

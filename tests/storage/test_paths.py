@@ -8,7 +8,7 @@ import pytest
 from cwt_dask import run_survey
 from cwt_dask.errors import InputError
 from cwt_dask.storage import paths
-from cwt_dask.storage.paths import as_path, lies_in
+from cwt_dask.storage.paths import as_path, lies_in, relative_path
 
 
 def refused(survey, name, message, **options):
@@ -49,3 +49,20 @@ def test_paths_of_disks_and_buckets_are_distinguished():
     assert lies_in(as_path("s3://b/survey.zarr"), as_path("s3://b"))
     assert as_path("survey.fits") == Path("survey.fits")
     assert str(as_path("s3://b//run/")) == "s3://b/run"
+
+
+@pytest.mark.parametrize(
+    ("path", "directory", "way"),
+    [
+        ("s3://bucket/deep/survey.zarr", "s3://bucket/deep/run", "../survey.zarr"),
+        ("s3://other/survey.zarr", "s3://bucket/run", ""),
+        ("s3://bucket/survey.zarr", "/data/run", ""),
+        ("/data/survey.zarr", "s3://bucket/run", ""),
+        ("/data/survey.zarr", "/data/deep/run", "../../survey.zarr"),
+    ],
+)
+def test_the_way_from_a_directory_to_a_path(path, directory, way):
+    path, directory = as_path(path), as_path(directory)
+    assert relative_path(path, directory) == way
+    if way:
+        assert (directory / way).resolve() == path

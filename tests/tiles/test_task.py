@@ -17,7 +17,7 @@ from cwt_dask.trust import Trust
 
 
 def job_of(run):
-    return run.stored.plan.job(run.files, read_run_id(run.files), run.stored.survey)
+    return run.stored.plan.job(run.files, read_run_id(run.files), run.survey.path)
 
 
 def test_no_array_travels_with_a_task_or_its_result(run):
@@ -25,7 +25,7 @@ def test_no_array_travels_with_a_task_or_its_result(run):
     for task in (
         partial(run_tile, job_of(run)),
         partial(compare_seams, run.files.seams, plan.grid),
-        partial(measure_tile, run.files, plan, run.stored.survey),
+        partial(measure_tile, run.files, plan, run.survey.path),
     ):
         assert len(pickle.dumps(task)) < 5000
         assert len(pickle.dumps(task(3))) < 1000

@@ -1,0 +1,117 @@
+"""Runs go on wherever they and their survey's store are moved; those in buckets are with the other object stores."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from buckets import copy, move
+from skies import poisson_sky, write_survey
+
+from cwt_dask.planning.runfile import read_run
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.survey import SurveySource, ingest
+
+SETTINGS = ("--workers=0", "--n-scale=1", "--min-scale=1.2", "--max-iter=1", "--fits=no")
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    """Stores of two surveys, to be copied."""
+    folder = tmp_path_factory.mktemp("stores")
+    for seed in (3, 4):
+        fits = write_survey(folder / f"{seed}.fits", *poisson_sky((24, 30), seed=seed))
+        ingest(SurveySource.of(fits), folder / f"{seed}.zarr")
+    return folder
+
+
+@pytest.fixture
+def begin(stores, call):
+    """Put a store somewhere, and make a run on it by the names given."""
+
+    def make(store, run):
+        copy(stores / "3.zarr", store)
+        assert call("run", store, run, *SETTINGS).status == 0
+
+    return make
+
+
+def goes_on(call, run, *others):
+    for command in (("verify", run), ("compare", run, run), *others):
+        said = call(*command)
+        assert said.status == 0, (command, said)
+    assert call("status", run).status == 0
+
+
+def together():
+    Path("p").rename("elsewhere/q")
+    return "elsewhere/q/run"
+
+
+def together_with_a_link_to_the_run():
+    Path("p").rename("deep")
+    Path("link").symlink_to("deep/run")
+    return "link"
+
+
+def the_run_alone():
+    Path("p/run").rename("elsewhere/run")
+    return "elsewhere/run"
+
+
+def the_store_behind_its_link():
+    Path("p/s.zarr").rename("elsewhere/s.zarr")
+    Path("p/s.zarr").symlink_to("../elsewhere/s.zarr")
+    return "p/run"
+
+
+@pytest.mark.parametrize("moved", [together, together_with_a_link_to_the_run, the_run_alone, the_store_behind_its_link])
+def test_a_run_finds_its_survey(begin, call, tmp_path, monkeypatch, moved):
+    monkeypatch.chdir(tmp_path)
+    Path("elsewhere").mkdir()
+    begin("p/s.zarr", "p/run")
+    run = Path(moved()).absolute()
+    monkeypatch.chdir("/")
+    goes_on(call, run)
+
+
+def test_all_commands_go_on_where_both_are_moved_and_another_survey_has_their_place(
+    stores, begin, call, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    begin("p/s.zarr", "p/run")
+    Path("p").rename("q")
+    shutil.copytree(stores / "4.zarr", "p/s.zarr")
+    goes_on(
+        call,
+        "q/run",
+        ("report", "q/run"),
+        ("match", "q/run", "q/run/catalogue.ecsv"),
+        ("reprocess", "q/s.zarr", "q/run", "q/new", "--workers=0", "--fits=no"),
+    )
+    assert "nothing to do" in call("run", "q/s.zarr", "q/run", *SETTINGS).out
+    assert read_run(RunDir(Path("q/run"))).places == (tmp_path / "q/s.zarr",) * 2
+
+
+@pytest.mark.parametrize("of_store", ["disk", "bucket"])
+def test_a_store_that_is_moved_alone_is_told_once(stores, begin, call, tmp_path, bucket, of_store):
+    folder = {"disk": tmp_path, "bucket": bucket}[of_store]
+    old, new, run = folder / "s.zarr", folder / "new.zarr", tmp_path / "run"
+    begin(old, run)
+    move(old, new)
+    said = call("compare", run, run)
+    assert said.status == 2
+    assert f"the survey of {run} cannot be found (there is no store {old}" in said.err
+    copy(stores / "4.zarr", old)
+    assert f"{old} is not the survey that it began with" in call("verify", run).out
+    assert f"by cwt-dask run STORE {run}" in call("run", stores / "3.fits", run, *SETTINGS).err
+    assert "nothing to do" in call("run", new, run, *SETTINGS).out
+    goes_on(call, run)
+
+
+def test_runs_that_know_no_more_than_an_absolute_place_are_read(begin, call, tmp_path):
+    begin(tmp_path / "s.zarr", tmp_path / "run")
+    settings = tmp_path / "run" / "run.toml"
+    settings.write_text(settings.read_text().replace('relative = "../s.zarr"\n', ""))
+    assert read_run(RunDir(tmp_path / "run")).places == (tmp_path / "s.zarr",)
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    goes_on(call, tmp_path / "elsewhere")
