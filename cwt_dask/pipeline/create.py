@@ -86,7 +86,7 @@ def resume(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
     if lost and lost.is_gone:
         backend.remove_leftovers(files.path)
     if is_store(survey):
-        remember_survey(files, survey)
+        remember_survey(files, stored, survey)
     run = SurveyRun.open(files.path)
     run.survey.refuse_damage()
     for repaired in repair_metadata(run):

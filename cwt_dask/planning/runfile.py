@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -83,23 +84,27 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
     write_atomically(run_dir.settings, tomli_w.dumps(content).encode())
 
 
-def remember_survey(run_dir: RunDir, survey: Path) -> None:
-    """Write in `run.toml` where the survey's store is by now, unless it says so or the run has one of its own.
+def remember_survey(run_dir: RunDir, stored: StoredRun, survey: Path) -> None:
+    """Write in `run.toml` where the survey's store is, unless it is found there or the run has one of its own.
 
     Parameters
     ----------
     run_dir : RunDir
         The run.
+    stored : StoredRun
+        As it was read.
     survey : Path
         The store, of the same survey.
     """
     if exists(run_dir.survey):
         return
+    with suppress(SurveyError):
+        if stored.survey.path == survey.resolve():
+            return
     content = tomllib.loads(run_dir.settings.read_text(encoding="utf-8"))
     known = {name: value for name, value in content["survey"].items() if name in ("digest", "shape")}
-    updated = content | {"survey": known | _place(run_dir, survey)}
-    if updated != content:
-        write_atomically(run_dir.settings, tomli_w.dumps(updated).encode())
+    content["survey"] = known | _place(run_dir, survey)
+    write_atomically(run_dir.settings, tomli_w.dumps(content).encode())
 
 
 def _place(run_dir: RunDir, survey: Path) -> dict[str, str]:

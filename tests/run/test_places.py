@@ -89,13 +89,13 @@ def test_all_commands_go_on_where_both_are_moved_and_another_survey_has_their_pl
         ("reprocess", "q/s.zarr", "q/run", "q/new", "--workers=0", "--fits=no"),
     )
     assert "nothing to do" in call("run", "q/s.zarr", "q/run", *SETTINGS).out
-    assert read_run(RunDir(Path("q/run"))).places == (tmp_path / "q/s.zarr",) * 2
+    assert read_run(RunDir(Path("q/run"))).places == (tmp_path / "q/s.zarr", tmp_path / "p/s.zarr")
 
 
 @pytest.mark.parametrize("of_store", ["disk", "bucket"])
 def test_a_store_that_is_moved_alone_is_told_once(stores, begin, call, tmp_path, bucket, of_store):
     folder = {"disk": tmp_path, "bucket": bucket}[of_store]
-    old, new, run = folder / "s.zarr", folder / "new.zarr", tmp_path / "run"
+    old, new, newest, run = folder / "s.zarr", folder / "new.zarr", tmp_path / "newest.zarr", tmp_path / "run"
     begin(old, run)
     move(old, new)
     said = call("compare", run, run)
@@ -106,6 +106,10 @@ def test_a_store_that_is_moved_alone_is_told_once(stores, begin, call, tmp_path,
     assert f"by cwt-dask run STORE {run}" in call("run", stores / "3.fits", run, *SETTINGS).err
     assert "nothing to do" in call("run", new, run, *SETTINGS).out
     goes_on(call, run)
+    # What is given is taken, too, where the other is still there.
+    copy(new, newest)
+    assert call("run", newest, run, *SETTINGS).status == 0
+    assert read_run(RunDir(run)).survey.path == newest
 
 
 def test_runs_that_know_no_more_than_an_absolute_place_are_read(begin, call, tmp_path):
