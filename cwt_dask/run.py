@@ -16,7 +16,7 @@ from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.errors import InterruptedRun, SettingsError
 from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.pipeline.create import create, resume, statistics_of
-from cwt_dask.pipeline.executor import open_executor
+from cwt_dask.pipeline.executor import Workers
 from cwt_dask.pipeline.merging import Merging
 from cwt_dask.pipeline.reuse import reuse_tiles
 from cwt_dask.planning.plan import Plan, make_plan
@@ -24,6 +24,7 @@ from cwt_dask.products.files import is_small
 from cwt_dask.report import report_is_current, write_report
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.clusters.choice import prepare_cluster
+from cwt_dask.runtime.clusters.script import end_repetition
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
@@ -165,6 +166,7 @@ def execute(
     earlier : RunDir, optional
         An earlier run: tiles that would come out the same are reused.
     """
+    end_repetition()
     progress, execution = progress or Reporter(), options.execution
     stop = Stop(
         lambda: progress.message("stopping: tasks that have started are finished first; another signal ends at once")
@@ -176,9 +178,8 @@ def execute(
             client = stack.enter_context(connect())
         files = RunDir(run_dir.resolve())
         begin = create if backend_of(files.path).is_free(files) or execution.overwrite else resume
-        begin(files, survey, options, progress, stack, stop)
+        executor = begin(files, survey, options, progress, stack, stop, Workers(client, execution))
         run = SurveyRun.open(files.path)
-        executor = stack.enter_context(open_executor(client, execution, run.stored.plan, progress, stop))
         stages = Stages(executor, progress, files)
         with stop.patience():
             if earlier:

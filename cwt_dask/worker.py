@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -11,9 +12,11 @@ from cwt_dask.runtime.signals import ignore_signals
 
 
 def dask_setup(worker: Any) -> None:  # noqa: ARG001 - as Dask calls it
-    """Leave signals to the driver: terminals and batch systems send them to its workers, too.
+    """Leave signals to the driver, and standard output, too: terminals and batch systems connect workers with both.
 
     Dask's nanny sends SIGTERM to a worker that takes too much memory, and kills it when that does not help.
     """
     if threading.current_thread() is threading.main_thread():
         ignore_signals()
+        # Also for what libraries print that know nothing of Python.
+        os.dup2(2, 1)

@@ -1,5 +1,6 @@
 import os
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -18,6 +19,11 @@ from cwt_dask.runtime.clusters.local import local_client
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 hypothesis.settings.load_profile("repeatable")
 
+# Of a site whose workers end soon.
+ELSEWHERE = {
+    "DASK_DISTRIBUTED__WORKER__LIFETIME__DURATION": "9s",
+    "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "0.01",
+}
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -60,8 +66,10 @@ def shared_data():
 
 @pytest.fixture(scope="session")
 def client():
-    """A real cluster of two worker processes, one for all tests."""
-    with local_client(2, 2 * 2**30) as client:
+    """A real cluster of two worker processes, one for all tests, started where Dask is configured for another one."""
+    with ExitStack() as stack:
+        with mock.patch.dict(os.environ, ELSEWHERE):
+            client = stack.enter_context(local_client(2, 2 * 2**30))
         yield client
 
 

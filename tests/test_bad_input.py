@@ -34,6 +34,8 @@ OF_THE_CLUSTER = {
     "a cluster of pods without consent",
     "jobs without a number",
     "an address of no known kind",
+    "an address without a port",
+    "workers that cannot start",
     "a scheduler file that does not exist",
 }
 SOURCE = tuple(map(flag_of, option_names(SourceOptions)))

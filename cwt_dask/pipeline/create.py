@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from dask.utils import format_bytes
 
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.pipeline.executor import Workers
 from cwt_dask.pipeline.repair import repair_metadata
-from cwt_dask.planning.cost import least_disk
+from cwt_dask.planning.cost import BYTES_PER_PIXEL, least_disk
 from cwt_dask.planning.plan import Plan, make_plan
 from cwt_dask.planning.runfile import read_run, refuse_differences, remember_survey, write_run
 from cwt_dask.results import SurveyRun
+from cwt_dask.runtime.executors import Executor
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage.layout import RunDir
@@ -24,10 +27,19 @@ from cwt_dask.storage.paths import backend_of, lies_in
 from cwt_dask.survey import Survey, SurveySource, SurveyStatistics, ingest, is_store, scan
 
 
-def create(files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, stop: Stop) -> None:
-    """Make a run directory, with the survey's store in it unless it is one; nothing is there if that fails.
+def create(
+    files: RunDir,
+    survey: Path,
+    options: Options,
+    progress: Reporter,
+    hold: ExitStack,
+    stop: Stop,
+    workers: Workers,
+) -> Executor:
+    """Make a run directory, with the survey's store in it unless it is one, and start workers; all of it, or nothing.
 
-    A run that is there already is replaced. Raises InputError if the survey, a setting or the place is wrong.
+    A run that is there already is replaced. Raises InputError if the survey, a setting or the place is wrong, or
+    workers cannot start.
 
     Parameters
     ----------
@@ -40,9 +52,11 @@ def create(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
     progress : Reporter
         Receives messages.
     hold : ExitStack
-        The directory is held from its first moment on to the end of this.
+        The directory is held from its first moment on to the end of this, and the workers are there.
     stop : Stop
         Asked if another process takes hold of it.
+    workers : Workers
+        Started once tiles are known.
     """
     backend = backend_of(files.path)
     free = backend.is_free(files)
@@ -56,19 +70,30 @@ def create(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
         raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
     if not backend.keeps_old:
         # What can be refused is refused before anything is removed.
-        make_plan(options.settings, statistics_of(survey, options.source)).check_memory(options.execution.memory_limit)
+        plan = make_plan(options.settings, statistics_of(survey, options.source))
+        plan.check_memory(options.execution.memory_limit)
+        workers.refuse_early(several=plan.grid.n_tiles > 1)
     with backend.new_run(files, hold, stop.ask, overwrite=options.execution.overwrite) as new:
-        _fill(new, files, survey, options, progress, stop)
+        plan = _fill(new, files, survey, options, progress, stop, workers)
+        return hold.enter_context(workers.open(plan, progress, stop))
 
 
-def resume(files: RunDir, survey: Path, options: Options, progress: Reporter, hold: ExitStack, stop: Stop) -> None:
-    """Open a run directory to continue its run, and repair the metadata of its maps.
+def resume(
+    files: RunDir,
+    survey: Path,
+    options: Options,
+    progress: Reporter,
+    hold: ExitStack,
+    stop: Stop,
+    workers: Workers,
+) -> Executor:
+    """Open a run directory to continue its run, repair the metadata of its maps, and start workers.
 
-    Raises InputError if it holds another run, or its survey is damaged or another.
+    Raises InputError if it holds another run, its survey is damaged or another, or workers cannot start.
 
     Parameters
     ----------
-    files, survey, options, progress, hold, stop
+    files, survey, options, progress, hold, stop, workers
         As of `create`.
     """
     stored = read_run(files, "choose another (SURVEY comes first)")
@@ -94,15 +119,25 @@ def resume(files: RunDir, survey: Path, options: Options, progress: Reporter, ho
     if 0 < (n_done := len(read_records(files.ledger))) < run.stored.plan.grid.n_tiles:
         progress.message(f"continuing: {n_done} of {run.stored.plan.grid.n_tiles} tiles are done")
     _report_foreign_records(files, progress)
+    return hold.enter_context(workers.open(run.stored.plan, progress, stop))
 
 
-def _fill(new: RunDir, files: RunDir, survey: Path, options: Options, progress: Reporter, stop: Stop) -> None:
+def _fill(
+    new: RunDir, files: RunDir, survey: Path, options: Options, progress: Reporter, stop: Stop, workers: Workers
+) -> Plan:
     """Make all that a run needs, for now at `new`, and last what says that it is one."""
     if is_store(survey):
         opened = open_store(survey, options.source)
     else:
         progress.message(f"reading {survey}")
-        opened = ingest(SurveySource.of(survey, **options.source), new.survey)
+        source = SurveySource.of(survey, **options.source)
+
+        def begin(shape: tuple[int, int]) -> None:
+            # So large a map is not one tile, and takes long to read.
+            too_large = math.prod(shape) * BYTES_PER_PIXEL > options.execution.memory_limit
+            workers.refuse_early(several=too_large)
+
+        opened = ingest(source, new.survey, begin=begin)
     plan = make_plan(options.settings, opened.statistics)
     plan.check_memory(options.execution.memory_limit)
     _check_disk(files.path, opened.statistics, plan, progress)
@@ -114,6 +149,7 @@ def _fill(new: RunDir, files: RunDir, survey: Path, options: Options, progress: 
     begin_ledger(new)
     new.islands.mkdir()
     write_run(new, plan, survey if is_store(survey) else None)
+    return plan
 
 
 def _check_disk(path: Path, statistics: SurveyStatistics, plan: Plan, progress: Reporter) -> None:

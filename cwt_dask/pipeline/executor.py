@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask.utils import format_bytes
@@ -14,7 +15,8 @@ from cwt_dask.cwt.buffers import forget
 from cwt_dask.planning.plan import Plan
 from cwt_dask.runtime.clusters.environment import cores, dashboard
 from cwt_dask.runtime.clusters.local import local_client
-from cwt_dask.runtime.executors import Executor, InProcess, OnDask, ask_workers
+from cwt_dask.runtime.clusters.script import refuse_no_process
+from cwt_dask.runtime.executors import ALONE_SECONDS, Executor, InProcess, OnDask, ask_workers
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 
@@ -22,42 +24,55 @@ if TYPE_CHECKING:
     from distributed import Client
 
 
-@contextmanager
-def open_executor(
-    client: Client | None, execution: Execution, plan: Plan, progress: Reporter, stop: Stop
-) -> Iterator[Executor]:
-    """Give what carries out the tasks of a run, for the length of a `with` block.
+@dataclass(frozen=True)
+class Workers:
+    """Where the tasks of a run are carried out."""
 
-    Parameters
-    ----------
-    client : distributed.Client or None
-        Cluster to run on; None where there is none yet.
-    execution : Execution
-        Workers and limits.
-    plan : Plan
-        Tiles, and what one takes.
-    progress : Reporter
-        Receives messages about the workers.
-    stop : Stop
-        Asked whether the run is to end.
-    """
-    if client is not None:
-        progress.message(_workers(client, execution) + dashboard(client))
-        _warn_of_memory(client, plan, progress)
-        try:
-            yield OnDask(client, stop, deadline=plan.deadline, expected=execution.workers or 1)
-        finally:
-            # These workers live on; one that hangs, or a scheduler that was lost, must not hide what ended the run.
-            with suppress(OSError, ValueError):
-                ask_workers(client, forget)
-    elif plan.grid.n_tiles == 1 or execution.workers == 0:
-        yield InProcess(stop)
-    else:
-        # More would have nothing to do.
-        workers = min(execution.workers or cores(), plan.grid.n_tiles)
-        with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
-            progress.message(f"{workers} workers{dashboard(local)}")
-            yield OnDask(local, stop, deadline=plan.deadline)
+    client: Client | None  # A cluster to run on; None where there is none yet.
+    execution: Execution  # Workers and limits.
+
+    def refuse_early(self, *, several: bool) -> None:
+        """Raise InputError if workers of this machine cannot start, and `several` tiles will need some."""
+        if several and self.client is None and self.execution.workers != 0:
+            refuse_no_process()
+
+    @contextmanager
+    def open(self, plan: Plan, progress: Reporter, stop: Stop) -> Iterator[Executor]:
+        """Give what carries out the tasks of a run, for the length of a `with` block.
+
+        Parameters
+        ----------
+        plan : Plan
+            Tiles, and what one takes.
+        progress : Reporter
+            Receives messages about the workers.
+        stop : Stop
+            Asked whether the run is to end.
+
+        Raises
+        ------
+        InputError
+            If workers of this machine cannot start.
+        """
+        client, execution = self.client, self.execution
+        if client is not None:
+            progress.message(_workers(client, execution) + dashboard(client))
+            _warn_of_memory(client, plan, progress)
+            expected = execution.workers or 1
+            try:
+                yield OnDask(client, stop, deadline=plan.deadline, expected=expected, report=progress.message)
+            finally:
+                # These workers live on; one that hangs, or a scheduler that was lost, must not hide what ended the run.
+                with suppress(OSError, ValueError):
+                    ask_workers(client, forget)
+        elif plan.grid.n_tiles == 1 or execution.workers == 0:
+            yield InProcess(stop)
+        else:
+            # More would have nothing to do.
+            workers = min(execution.workers or cores(), plan.grid.n_tiles)
+            with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
+                progress.message(f"{workers} workers{dashboard(local)}")
+                yield OnDask(local, stop, deadline=plan.deadline, alone=ALONE_SECONDS, report=progress.message)
 
 
 def _workers(client: Client, execution: Execution) -> str:

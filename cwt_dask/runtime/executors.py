@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
@@ -15,9 +14,11 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import distributed
+from distributed.scheduler import NoWorkerError
 
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.errors import InterruptedRun, MachineError, RunError
+from cwt_dask.runtime.absence import Absence, RunningTime
 from cwt_dask.runtime.signals import Stop
 
 # Enough that no worker waits for the driver, few enough that the scheduler holds no queue.
@@ -29,6 +30,8 @@ DEADLINES = IN_FLIGHT_PER_THREAD
 # Waiting for futures can hang when a scheduler restarts, and does not end when a stop is requested: how often both are
 # looked at in any case.
 WATCHDOG_SECONDS = 2.0
+# A run whose workers are processes of this machine, which nobody else starts, goes on without any for so long.
+ALONE_SECONDS = 120.0
 # How long workers may take to answer, and to restart.
 ANSWER_SECONDS = 10.0
 RESTART_SECONDS = 30.0
@@ -88,6 +91,8 @@ class OnDask:
     deadline: float = math.inf
     # Threads that there may be later: clusters that start workers as there is work see work for all of them.
     expected: int = 1
+    alone: float = math.inf  # Seconds that tasks may wait while none is at a worker.
+    report: Callable[[str], None] = lambda _: None  # Receives messages about such a wait.
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
         """Yield outcomes as they arrive; after a request to stop, of started ones only, which have the grace time."""
@@ -97,41 +102,66 @@ class OnDask:
         flying: dict[distributed.Future, int] = {}
         patience = math.inf
         seen: dict[tuple[str, str], float] = {}
-        look = time.monotonic()
+        clock, absence, look = RunningTime(), Absence(), 0.0
         while True:
             if self.stop.notice() and patience == math.inf:
-                patience = time.monotonic() + self.grace
+                patience = clock() + self.grace
                 self._take_back(flying)
             if not self.stop.asked:
                 for item in itertools.islice(waiting, max(self._room() - len(flying), 0)):
                     flying[self.client.submit(function, item, key=f"{call}-{item}", pure=False)] = item
-            if not flying or time.monotonic() >= patience:
+            if not flying or clock() >= patience:
                 if flying:
                     self.client.cancel(list(flying))
                 return
-            for future in self._landed(flying, min(WATCHDOG_SECONDS, patience - time.monotonic())):
+            for future in self._landed(flying, min(WATCHDOG_SECONDS, patience - clock())):
                 # A future that is held would be computed again if its worker died.
                 yield _outcome(future, flying.pop(future))
                 future.release()
-            if time.monotonic() >= look:
-                look = time.monotonic() + max(WATCHDOG_SECONDS, self.deadline / 10)
-                for future in self._hanging(flying, seen):
+            if flying and (now := clock()) >= look:
+                look = now + WATCHDOG_SECONDS
+                holders = self._holders()
+                self._look_for_workers(flying, holders, absence, now)
+                for future in self._hanging(flying, holders, seen, now):
                     text = f"no result after {DEADLINES * self.deadline:.0f} s: its worker is taken to hang"
                     yield Outcome(flying.pop(future), None, MachineError(text))
 
+    def _holders(self) -> Mapping[str, Collection[str]]:
+        """Keys of the tasks that each worker has."""
+        try:
+            found: Mapping[str, Collection[str]] = self.client.processing()
+        except OSError as error:
+            raise _lost() from error
+        return found
+
+    def _look_for_workers(
+        self,
+        flying: Mapping[distributed.Future, int],
+        holders: Mapping[str, Collection[str]],
+        absence: Absence,
+        now: float,
+    ) -> None:
+        """Tell how long tasks have waited with none of them at a worker; RunError where that is for too long."""
+        at_work = {key for keys in holders.values() for key in keys}
+        seconds, told = absence.look(now, absent=all(future.key not in at_work for future in flying))
+        text = f"no worker has had a task for {seconds:.0f} s, and {len(flying)} wait"
+        if seconds >= self.alone:
+            raise RunError(f"{text}: what is done is kept; give the same command again to go on with new workers")
+        if told:
+            self.report(text)
+
     def _hanging(
-        self, flying: Mapping[distributed.Future, int], seen: dict[tuple[str, str], float]
+        self,
+        flying: Mapping[distributed.Future, int],
+        holders: Mapping[str, Collection[str]],
+        seen: dict[tuple[str, str], float],
+        now: float,
     ) -> list[distributed.Future]:
         """Cancel tasks that have been at a worker for too long, and restart that worker.
 
         `seen` has the time since when each key is known to be at a worker: a task may wait for one without limit, and
         its time starts again at another one.
         """
-        try:
-            holders = self.client.processing()
-        except OSError as error:
-            raise _lost() from error
-        now = time.monotonic()
         since = {(where, key): seen.get((where, key), now) for where, keys in holders.items() for key in keys}
         seen.clear()
         seen.update(since)
@@ -212,5 +242,7 @@ def _outcome(future: distributed.Future, item: int) -> Outcome:
         error = future.exception()
         if isinstance(error, distributed.KilledWorker):
             error = MachineError(f"its workers died, out of memory or killed ({error})")
+        if isinstance(error, NoWorkerError):
+            error = MachineError(f"no worker came within the time that the scheduler's configuration gives ({error})")
         return Outcome(item, None, error.with_traceback(future.traceback()))
     return Outcome(item, None, MachineError(f"its task was {future.status}"))

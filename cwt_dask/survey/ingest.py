@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from os import PathLike
 from typing import Any
@@ -35,7 +35,13 @@ def scan(source: SurveySource) -> SurveyStatistics:
 
 
 @numpys_own
-def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = None) -> Survey:
+def ingest(
+    source: Any,
+    out: str | PathLike[str],
+    *,
+    band: int | str | None = None,
+    begin: Callable[[tuple[int, int]], object] = lambda _: None,
+) -> Survey:
     """Write a survey to a store that workers read window by window.
 
     Memory is bounded by the map's width, not its height. The store appears whole under its name, or not at all.
@@ -48,6 +54,8 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
         Directory to create.
     band : int or str, optional
         Of a dataset with several energy bins the one to take, from 0 on, or "sum".
+    begin : callable, optional
+        Called with the map's shape, (y, x), before it is read; what it raises ends that.
 
     Returns
     -------
@@ -70,14 +78,16 @@ def ingest(source: Any, out: str | PathLike[str], *, band: int | str | None = No
     """
     if not isinstance(source, SurveySource):
         with as_file(source) as path:
-            return ingest(SurveySource.of(path, band=band), out)
+            return ingest(SurveySource.of(path, band=band), out, begin=begin)
     out = as_path(out)
     if exists(out):
         raise SurveyError(f"{out} exists: remove it or choose another name")
     if (parent := on_disk(out.parent)) and not parent.is_dir():
         raise SurveyError(f"{parent} is not a directory: create it first")
-    with _survey_errors(), ExitStack() as stack:
+    with ExitStack() as stack:
         survey = stack.enter_context(OpenSurvey.open(source))
+        begin(survey.shape)
+        stack.enter_context(_survey_errors())
         try:
             new = stack.enter_context(backend_of(out).new_directory(out))
         except OSError as error:

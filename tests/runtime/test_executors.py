@@ -1,3 +1,4 @@
+import itertools
 import os
 import socket
 import subprocess
@@ -13,13 +14,14 @@ from unittest.mock import Mock
 import dask
 import distributed
 import pytest
+from distributed.scheduler import NoWorkerError
 from reporters import Messages
 from tasks import count_calls, die_once, eat_memory, hang_once, invert, wait_but_first
 
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, MachineError, RunError
-from cwt_dask.pipeline.executor import open_executor
-from cwt_dask.runtime import executors
+from cwt_dask.pipeline.executor import Workers
+from cwt_dask.runtime import absence, executors
 from cwt_dask.runtime.clusters import address
 from cwt_dask.runtime.clusters.address import existing_client
 from cwt_dask.runtime.clusters.environment import dashboard
@@ -72,7 +74,7 @@ def test_a_worker_that_dies_under_a_task_does_not_end_it(tmp_path):
 
 
 def test_a_task_that_runs_out_of_memory_ends_by_itself_and_not_the_others():
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), local_client(1, 400 * 2**20) as client:
+    with local_client(1, 400 * 2**20, scheduler_kwargs={"allowed_failures": 0}) as client:
         outcomes = {outcome.item: outcome for outcome in OnDask(client).map(eat_memory, [0, 1])}
     assert outcomes[0].value == 0
     assert isinstance(outcomes[1].error, MachineError)
@@ -104,28 +106,70 @@ def test_a_cancelled_task_is_an_error_of_its_item(client, tmp_path):
 
 
 @pytest.fixture
-def without_workers():
-    """Address of a scheduler that has no workers."""
-    options = {"n_workers": 0, "processes": False, "protocol": "tcp", "host": "127.0.0.1"}
+def threads(monkeypatch):
+    """A cluster of threads of this process, which has no workers yet."""
+    monkeypatch.setattr(executors, "WATCHDOG_SECONDS", 0.01)
+    options = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "protocol": "tcp", "host": "127.0.0.1"}
     with distributed.LocalCluster(**options, dashboard_address="127.0.0.1:0") as cluster:
-        yield cluster.scheduler_address
+        yield cluster
 
 
-def test_tasks_that_wait_for_a_worker_do_not_hang(without_workers):
+@pytest.fixture
+def their_client(threads):
+    with distributed.Client(threads, set_as_default=False) as client:
+        yield client
+
+
+def test_tasks_that_wait_for_a_worker_do_not_hang(their_client):
     """Where workers have not come, or have gone, tasks wait without limit."""
-    with distributed.Client(without_workers, set_as_default=False) as client:
-        executor = OnDask(client, deadline=0.0)
-        future = client.submit(abs, -1)
-        seen = {future.key: -1.0}
-        assert executor._hanging({future: 1}, seen) == []
-        assert (future.status, seen) == ("pending", {})
+    executor = OnDask(their_client, deadline=0.0)
+    future = their_client.submit(abs, -1)
+    seen = {future.key: -1.0}
+    assert executor._hanging({future: 1}, their_client.processing(), seen, 1.0) == []
+    assert (future.status, seen) == ("pending", {})
 
 
-def test_waiting_for_a_first_worker_ends(without_workers, monkeypatch):
+@pytest.mark.parametrize("done", [0, 1])
+def test_without_any_worker_a_run_of_this_machine_ends(threads, their_client, done):
+    """They are gone before the first task, or later."""
+    threads.scale(done)
+    outcomes = OnDask(their_client, alone=0.5).map(abs, range(20))
+    assert [next(outcomes).error for _ in range(done)] == [None] * done
+    threads.scale(0)
+    with pytest.raises(RunError, match="^no worker has had a task for . s, and 2 wait: what is done is kept; give the"):
+        list(outcomes)
+
+
+def test_where_workers_may_come_their_absence_is_told(threads, their_client, monkeypatch):
+    monkeypatch.setattr(absence, "QUIET_SECONDS", 0.1)
+    told = []
+
+    def report(text):
+        told.append(text)
+        threads.scale(1)
+
+    assert len(list(OnDask(their_client, report=report).map(abs, range(3)))) == 3
+    assert told[0] == "no worker has had a task for 0 s, and 2 wait"
+
+
+def test_the_time_of_a_task_does_not_run_while_this_process_is_stopped(threads, their_client, monkeypatch):
+    clock = itertools.count(0, 3600)
+    monkeypatch.setattr(absence, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    threads.scale(1)
+    (outcome,) = OnDask(their_client, deadline=1800.0).map(time.sleep, [0.5])
+    assert outcome.error is None
+
+
+def test_what_a_scheduler_gives_up_for_want_of_workers_is_tried_again():
+    future = Mock(status="error", exception=lambda: NoWorkerError("a", 60.0), traceback=lambda: None)
+    assert isinstance(executors._outcome(future, 1).error, MachineError)
+
+
+def test_waiting_for_a_first_worker_ends(threads, monkeypatch):
     monkeypatch.setattr(address, "WORKER_SECONDS", 0.2)
     with (
         pytest.raises(InputError, match=r"has no workers after 0\.2 s: start some first"),
-        existing_client(without_workers, None),
+        existing_client(threads.scheduler_address, None),
     ):
         pass
 
@@ -193,6 +237,42 @@ def test_workers_compute_with_one_thread_and_no_profiler_looks_at_them(client):
     assert set(client.nthreads().values()) == {1}
 
 
+def test_what_workers_print_is_no_output_of_the_run(client):
+    assert all(client.run(lambda: os.path.samestat(os.fstat(1), os.fstat(2))).values())
+
+
+# What each would do to a run: no worker after a while; no more tasks, for ever; no cluster.
+SITE = {
+    "worker.lifetime.duration": ("6s", None),
+    "worker.lifetime.restart": (False, True),
+    "worker.memory.pause": (0.1, False),
+    "worker.memory.terminate": (0.1, 0.95),
+    "scheduler.worker-ttl": ("1s", None),
+    "deploy.lost-worker-timeout": ("1s", "1000 days"),
+    "scheduler.idle-timeout": ("1s", None),
+    "scheduler.preload": (["absent"], []),
+    "nanny.preload": (["absent"], []),
+    "client.preload": (["absent"], []),
+    "comm.tls.ca-file": ("/none", None),
+    "comm.tls.min-version": (9, 1.2),
+}
+
+
+def test_a_sites_configuration_of_dask_does_not_reach_workers_of_this_machine(client, monkeypatch):
+    def ours():
+        return {name: dask.config.get(f"distributed.{name}") for name in SITE}
+
+    found = []
+    monkeypatch.setattr(distributed, "LocalCluster", lambda **_: found.append(ours()) or 1 / 0)
+    site = {f"distributed.{name}": theirs for name, (theirs, _) in SITE.items()}
+    with dask.config.set(site), pytest.raises(InputError, match="workers cannot start here"), local_client(1, 2**30):
+        pass
+    right = {name: right for name, (_, right) in SITE.items()}
+    assert found == [right]
+    # Nor does what their environment says.
+    assert list(client.run(ours).values()) == [right, right]
+
+
 def test_all_workers_are_checked_and_one_that_hangs_ends_no_run(monkeypatch):
     monkeypatch.setattr(executors, "ANSWER_SECONDS", 0.1)
     limits, over = dict.fromkeys("abcdef", 2**40) | {"f": 1000}, threading.Event()
@@ -204,7 +284,7 @@ def test_all_workers_are_checked_and_one_that_hangs_ends_no_run(monkeypatch):
 
     many = Mock(nthreads=lambda: limits, scheduler_info=describe, run=lambda *_, **__: over.wait(), dashboard_link="")
     plan, progress = SimpleNamespace(worker_memory=2**30, deadline=60.0), Messages()
-    with open_executor(many, Options.parse({}).execution, plan, progress, Stop()):
+    with Workers(many, Options.parse({}).execution).open(plan, progress, Stop()):
         pass
     over.set()
     assert progress.texts[-1] == "warning: a worker may take 0.98 kiB, and the plan asks for 1.00 GiB"

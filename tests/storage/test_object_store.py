@@ -16,6 +16,7 @@ from cwt_dask.cli.commands import main
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, InterruptedRun, SurveyError
 from cwt_dask.pipeline import create
+from cwt_dask.pipeline.executor import Workers
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage import object_store
@@ -148,7 +149,7 @@ def test_one_that_loses_its_lease_stops(files, monkeypatch, taken_meanwhile, los
 
 
 def test_one_that_loses_its_lease_while_making_a_run_leaves_it_to_the_other(files, survey, monkeypatch):
-    stop = Stop()
+    stop, options = Stop(), Options.parse(OPTIONS)
 
     def taken(*_):
         leave(files)
@@ -156,7 +157,7 @@ def test_one_that_loses_its_lease_while_making_a_run_leaves_it_to_the_other(file
 
     monkeypatch.setattr(create, "_check_disk", taken)
     with pytest.raises(InterruptedRun), ExitStack() as stack:
-        create.create(files, survey, Options.parse(OPTIONS), Reporter(), stack, stop)
+        create.create(files, survey, options, Reporter(), stack, stop, Workers(None, options.execution))
     assert read_driver(files) == ELSEWHERE
     assert not files.run_id.exists()
     assert files.survey.exists()

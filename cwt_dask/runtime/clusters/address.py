@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import distributed
+from distributed.comm.addressing import parse_host_port
 from distributed.utils import json_load_robust
 
-from cwt_dask.errors import InputError
+from cwt_dask.errors import CwtDaskError, InputError
+from cwt_dask.runtime.clusters.tls import of_the_site, refuse_unusable
 from cwt_dask.runtime.clusters.versions import refuse_other_versions
 from cwt_dask.storage.paths import exists
 
@@ -87,45 +89,46 @@ def own_client(n_workers: int, address: str) -> Iterator[distributed.Client]:
 
 @contextmanager
 def _connected(address: str, where: str, options: dict[str, Any]) -> Iterator[distributed.Client]:
-    _refuse_address(address, where, certified="security" in options)
+    cannot = f"cannot reach {where}"
+    _refuse_address(address, cannot, certified="security" in options)
     try:
         client = distributed.Client(address, **{"timeout": CONNECT_SECONDS, "set_as_default": False} | options)
-    except (OSError, ValueError, TypeError) as error:
+    except CwtDaskError:
+        raise
+    except Exception as error:
+        # Also of what Dask's configuration has a client load.
         raise InputError(
-            f"cannot reach {where} ({error}): is it running, is the address right, and are these its certificates?"
+            f"{cannot} ({error}): is it running, is the address right, and are these its certificates?"
         ) from error
     with client:
         yield client
 
 
-def _refuse_address(address: str, where: str, *, certified: bool) -> None:
+def _refuse_address(address: str, cannot: str, *, certified: bool) -> None:
     """Refuse addresses for which Dask has no clear error, and leaves a client that nothing can close."""
     scheme = address.partition("://")[0] if "://" in address else "tcp"
-    ours = distributed.Security()
-    if scheme not in distributed.comm.registry.backends:
-        raise InputError(f"cannot reach {where}: it must look like tls://host:8786 or tcp://host:8786")
-    if scheme == "tls" and not certified:
-        _refuse_certificates({"ca-file": ours.tls_ca_file, "client.cert": ours.tls_client_cert}, where)
-    if scheme != "tls" and not certified and ours.require_encryption:
+    # Those of libraries, such as Dask Gateway's, have a form of their own.
+    is_dasks = scheme in ("tcp", "tls")
+    if scheme not in distributed.comm.registry.backends or (is_dasks and not _has_port(address)):
+        raise InputError(f"{cannot}: it must look like tls://host:8786 or tcp://host:8786")
+    if certified:
+        return
+    site = of_the_site(cannot)
+    if scheme == "tls":
+        refuse_unusable(site, "client", cannot)
+    elif site.require_encryption:
         raise InputError(
-            f"cannot reach {where}: Dask's configuration here requires encryption, and {scheme}:// has none: the "
-            "address must look like tls://host:8786"
+            f"{cannot}: Dask's configuration here requires encryption, and {scheme}:// has none: the address must look "
+            "like tls://host:8786"
         )
 
 
-def _refuse_certificates(given: dict[str, str | None], where: str) -> None:
-    for name, value in given.items():
-        if not value:
-            raise InputError(
-                f"cannot reach {where}: it uses TLS, and Dask's configuration here (distributed.comm.tls.{name}) "
-                "names no certificate: set it to that of the scheduler"
-            )
-        # The setting may hold the certificate itself.
-        if "\n" not in value and not Path(value).is_file():
-            raise InputError(
-                f"cannot reach {where}: there is no file {value}, which Dask's configuration here "
-                f"(distributed.comm.tls.{name}) names"
-            )
+def _has_port(address: str) -> bool:
+    """Whether an address has a host and a number that can be a port."""
+    with suppress(ValueError):
+        host, port = parse_host_port(address)
+        return bool(host.strip()) and 0 < int(port) < 2**16
+    return False
 
 
 def await_workers(client: distributed.Client, where: str, seconds: float) -> None:

@@ -36,6 +36,9 @@ NANNY_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     # It samples the worker a hundred times a second, for a page of the dashboard.
     "distributed.worker.profile.enabled": False,
+    # Workers hold no results, and keep their arrays from tile to tile: above such a share of its memory a worker would
+    # wait for ever to have less, with its tasks. One that takes too much is restarted by its nanny.
+    **{f"distributed.worker.memory.{deed}": False for deed in ("target", "spill", "pause")},
     "distributed.worker.preload": ["cwt_dask.worker"],
     "distributed.dashboard.link": "http://127.0.0.1:{port}/status",
 }

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cwt_dask.errors import InputError, RunError, SettingsError
+from cwt_dask.errors import CwtDaskError, InputError, RunError, SettingsError
+from cwt_dask.runtime.clusters.script import GUARD
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,21 +34,60 @@ def load(module: str, kind: str) -> Any:
 
 
 @contextmanager
-def options_of(library: str) -> Iterator[threading.Event]:
-    """Translate errors of a library that is given `cluster.options`: SettingsError if it refuses them, else RunError.
+def starting(library: str, what: str, remedy: str, *, has_options: bool) -> Iterator[None]:
+    """Say in one line what goes wrong where a library starts a cluster: its chain of causes has a hundred.
 
-    Yields an event, to be set once it has accepted them, where the block does more than that.
+    Raises SettingsError if it refuses `cluster.options`, else InputError.
+
+    Parameters
+    ----------
+    library : str
+        What takes the options.
+    what : str
+        What it starts.
+    remedy : str
+        What to do.
+    has_options : bool
+        Whether any are given.
+    """
+    try:
+        yield
+    except CwtDaskError:
+        raise
+    except Exception as error:  # noqa: BLE001 - of Dask, of the system, and of what options name
+        first = _first_cause(error)
+        if has_options and isinstance(first, TypeError | ValueError):
+            raise SettingsError(f"{library} does not take these cluster.options: {_text(first)}") from None
+        if "failed to start worker process" in str(first):
+            raise InputError(f"workers end as they start: {GUARD}") from None
+        raise InputError(f"{what} cannot start here ({type(first).__name__}: {_text(first)}): {remedy}") from None
+
+
+@contextmanager
+def options_of(library: str) -> Iterator[threading.Event]:
+    """As `starting`, where the block does more than that; RunError for what goes wrong later.
+
+    Yields an event, to be set once the options are accepted.
     """
     accepted = threading.Event()
     try:
         yield accepted
-    except (TypeError, ValueError, RuntimeError) as error:
-        first: BaseException = error
-        while first.__cause__:
-            first = first.__cause__
-        text = " ".join(str(first).split())
+    except CwtDaskError:
+        raise
+    except Exception as error:
+        first = _first_cause(error)
         if accepted.is_set() or not isinstance(first, TypeError | ValueError):
             raise RunError(
-                f"{library} has failed ({type(first).__name__}: {text}): give the same command again to resume"
+                f"{library} has failed ({type(first).__name__}: {_text(first)}): give the same command again to resume"
             ) from error
-        raise SettingsError(f"{library} does not take these cluster.options: {text}") from error
+        raise SettingsError(f"{library} does not take these cluster.options: {_text(first)}") from error
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__:
+        error = error.__cause__
+    return error
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(str(error).split())

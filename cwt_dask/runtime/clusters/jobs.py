@@ -13,12 +13,11 @@ from typing import Any
 import distributed
 
 from cwt_dask.errors import RunError
+from cwt_dask.runtime.absence import Absence
 from cwt_dask.runtime.clusters.queue import ask_slurm, jobs_in_queue
 from cwt_dask.runtime.signals import Stop
 
 LOOK_SECONDS = 5.0
-# Jobs that wait are first reported after this time, then after twice the time, and so on.
-QUIET_SECONDS = 60.0
 # Submissions of each worker's job while no worker comes.
 TRIES = 3
 
@@ -66,8 +65,7 @@ class Jobs:
         # Numbers of the jobs of which a worker has come.
         self._come: set[str] = set()
         self._in_vain = 0
-        self._alone_since = time.monotonic()
-        self._quiet = QUIET_SECONDS
+        self._absence = Absence()
 
     def look(self) -> None:
         """Compare once, submit jobs in place of those that have ended, and report those that wait.
@@ -98,13 +96,10 @@ class Jobs:
         self._report_waiting(there, waiting)
 
     def _report_waiting(self, there: set[str], states: list[str]) -> None:
-        now = time.monotonic()
-        if there or not states:
-            self._alone_since, self._quiet = now, QUIET_SECONDS
-        elif now - self._alone_since >= self._quiet:
-            self._quiet *= 2
+        seconds, told = self._absence.look(time.monotonic(), absent=bool(states and not there))
+        if told:
             counted = ", ".join(f"{number} {state}" for state, number in Counter(states).most_common())
-            self.report(f"no worker for {now - self._alone_since:.0f} s; its jobs in SLURM: {counted}")
+            self.report(f"no worker for {seconds:.0f} s; its jobs in SLURM: {counted}")
 
 
 @contextmanager

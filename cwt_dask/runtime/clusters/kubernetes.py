@@ -6,14 +6,14 @@ Never run on a cluster by this project, which has none: `docs/clusters.md` names
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import distributed
 
 from cwt_dask.config.execution import Execution
-from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.errors import CwtDaskError, InputError, SettingsError
 from cwt_dask.runtime.clusters.address import OWN_SECONDS, await_workers
 from cwt_dask.runtime.clusters.environment import MEMORY_OF_A_JOB, WORKER_ENVIRONMENT, setting_of_dask
 from cwt_dask.runtime.clusters.extras import Connect, load
@@ -47,16 +47,19 @@ def _pods(kind: Any, execution: Execution) -> Iterator[distributed.Client]:
         "env": WORKER_ENVIRONMENT | dict([setting_of_dask()]) | options.pop("env", {}),
         "quiet": True,
     }
-    try:
-        cluster = kind(**ours | options)
-    except TypeError as error:
-        raise SettingsError(f"KubeCluster does not take these cluster.options: {error}") from error
-    except Exception as error:
-        # Its libraries raise errors of a dozen classes of their own.
-        raise InputError(
-            f"cannot start pods ({type(error).__name__}: {error}): is there an operator, and access to it?"
-        ) from error
-    with cluster, distributed.Client(cluster, set_as_default=False) as client:
+    with ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(kind(**ours | options))
+            client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
+        except CwtDaskError:
+            raise
+        except TypeError as error:
+            raise SettingsError(f"KubeCluster does not take these cluster.options: {error}") from error
+        except Exception as error:
+            # Its libraries raise errors of a dozen classes of their own.
+            raise InputError(
+                f"cannot start pods ({type(error).__name__}: {error}): is there an operator, and access to it?"
+            ) from error
         cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)
         await_workers(client, "the cluster of pods", OWN_SECONDS)
         yield client

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import dask
 import distributed
+from distributed.utils import silence_logging_cmgr
 
 from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS
-from cwt_dask.runtime.clusters.extras import options_of
-from cwt_dask.runtime.clusters.tls import security
+from cwt_dask.runtime.clusters.extras import starting
+from cwt_dask.runtime.clusters.script import refuse_no_workers
+
+# A site's configuration of Dask is for its own clusters: here all of it has Dask's defaults, but for this.
+_SETTINGS = NANNY_SETTINGS | {
+    # Where an option gives workers a lifetime, others take their place.
+    "distributed.worker.lifetime.restart": True,
+    # Workers that were stopped with this process, by a signal or a laptop's lid, are as good as before. Nannies know of
+    # those that die, deadlines of those that hang.
+    "distributed.scheduler.worker-ttl": None,
+    # Dask would dismiss the nanny of a worker that takes longer to come again, as on a busy machine.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+}
 
 
 @contextmanager
 def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[distributed.Client]:
     """A cluster of worker processes on this machine, for the length of a `with` block.
 
-    It listens on the loopback interface only, and uses TLS even there.
+    It listens on the loopback interface only, and uses TLS even there, with a certificate of its own.
 
     Parameters
     ----------
@@ -33,11 +46,19 @@ def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[di
     ------
     SettingsError
         If it refuses these options.
+    InputError
+        If workers cannot start.
     """
     ours: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": memory_limit}
-    ours |= {"host": "127.0.0.1", "protocol": "tls", "security": security(), "dashboard_address": DASHBOARD_ADDRESS}
-    with dask.config.set(NANNY_SETTINGS):
-        with options_of("LocalCluster") if options else nullcontext():
-            cluster = distributed.LocalCluster(**{**ours, **options})
-        with cluster, distributed.Client(cluster) as client:
+    ours |= {"host": "127.0.0.1", "protocol": "tls", "dashboard_address": DASHBOARD_ADDRESS}
+    # What goes wrong at the start is said once, below; later what nannies have to say of their workers is shown.
+    ours |= {"silence_logs": logging.CRITICAL}
+    defaults = dask.config.merge(*dask.config.defaults)["distributed"]
+    with dask.config.set(distributed=defaults), dask.config.set(_SETTINGS), ExitStack() as stack:
+        with starting("LocalCluster", "workers", "mend that, or give workers=0", has_options=bool(options)):
+            refuse_no_workers()
+            ours["security"] = distributed.Security.temporary()
+            cluster = stack.enter_context(distributed.LocalCluster(**{**ours, **options}))
+            client = stack.enter_context(distributed.Client(cluster))
+        with silence_logging_cmgr(logging.WARNING):
             yield client

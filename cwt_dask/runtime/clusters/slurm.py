@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from dask.utils import parse_bytes
 from cwt_dask.config.execution import Execution
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, MEMORY_OF_A_JOB, setting_of_dask
-from cwt_dask.runtime.clusters.extras import Connect, load, options_of
+from cwt_dask.runtime.clusters.extras import Connect, load, starting
 from cwt_dask.runtime.clusters.jobs import Jobs, careful, watched
 from cwt_dask.runtime.clusters.private import private_directory
 from cwt_dask.runtime.clusters.queue import ANSWER_SECONDS
@@ -77,16 +77,16 @@ def _submitted(
     kind: Any, execution: Execution, shared: Path, progress: Reporter, stop: Stop
 ) -> Iterator[distributed.Client]:
     # Workers read the certificate where the driver writes it.
-    with private_directory(shared) as private:
+    with private_directory(shared) as private, ExitStack() as stack:
         options = _with_defaults(execution.cluster.options, execution.memory_limit)
-        with options_of("SLURMCluster"):
-            cluster = kind(**options, security=kept_in(private, security()), protocol="tls://")
-        with cluster, distributed.Client(cluster, set_as_default=False) as client:
-            _refuse_no_job(cluster.job_script())
-            cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)
-            most = math.ceil((execution.workers or 1) / options["processes"])
-            with watched(Jobs(cluster, most, progress.message), stop):
-                yield client
+        with starting("SLURMCluster", "a scheduler", "mend that, and give the same command again", has_options=True):
+            cluster = stack.enter_context(kind(**options, security=kept_in(private, security()), protocol="tls://"))
+            client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
+        _refuse_no_job(cluster.job_script())
+        cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)
+        most = math.ceil((execution.workers or 1) / options["processes"])
+        with watched(Jobs(cluster, most, progress.message), stop):
+            yield client
 
 
 def _refuse_no_job(script: str) -> None:

@@ -11,22 +11,66 @@ from typing import Any
 
 import distributed
 
+from cwt_dask.errors import InputError
+
+ROLES = ("client", "scheduler", "worker")
 # Names in Dask's configuration of attributes of `distributed.Security`.
 _NAMES = {
     "distributed.comm.require-encryption": "require_encryption",
     "distributed.comm.tls.ca-file": "tls_ca_file",
-    **{
-        f"distributed.comm.tls.{role}.{part}": f"tls_{role}_{part}"
-        for role in ("client", "scheduler", "worker")
-        for part in ("cert", "key")
-    },
+    **{f"distributed.comm.tls.{role}.{part}": f"tls_{role}_{part}" for role in ROLES for part in ("cert", "key")},
 }
 
 
 def security() -> distributed.Security:
-    """The site's certificates, or a new one."""
-    sites = distributed.Security(require_encryption=True)
-    return sites if sites.tls_ca_file else distributed.Security.temporary()
+    """The site's certificates, or a new one; InputError where the site's cannot be used."""
+    cannot = "no cluster can be started here"
+    sites = of_the_site(cannot, require_encryption=True)
+    if not sites.tls_ca_file:
+        return distributed.Security.temporary()
+    for role in ROLES:
+        refuse_unusable(sites, role, cannot)
+    return sites
+
+
+def of_the_site(cannot: str, **more: Any) -> distributed.Security:
+    """What Dask's configuration says; InputError, which begins with what cannot be done, where it makes no sense."""
+    try:
+        return distributed.Security(**more)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{cannot}: Dask's configuration makes no sense ({error}): correct it") from error
+
+
+def refuse_unusable(security: distributed.Security, role: str, cannot: str) -> None:
+    """Refuse certificates for which Dask has no clear error, and leaves behind what nothing can close.
+
+    Raises InputError if one is missing, or none.
+
+    Parameters
+    ----------
+    security : distributed.Security
+        The certificates.
+    role : str
+        For whom they are: one of `ROLES`.
+    cannot : str
+        What cannot be done with them; the message begins with it.
+    """
+    for name, value in {"ca-file": security.tls_ca_file, f"{role}.cert": getattr(security, f"tls_{role}_cert")}.items():
+        setting = f"Dask's configuration here (distributed.comm.tls.{name})"
+        if not value:
+            raise InputError(
+                f"{cannot}: it uses TLS, and {setting} names no certificate: set it to that of the scheduler"
+            )
+        # The setting may hold the certificate itself.
+        if "\n" not in str(value) and not Path(str(value)).is_file():
+            raise InputError(f"{cannot}: there is no file {value}, which {setting} names")
+    try:
+        security.get_connection_args(role)
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{cannot}: the certificates of the {role} that Dask's configuration here (distributed.comm.tls) names "
+            f"cannot be used ({error}): correct it"
+        ) from error
 
 
 def kept_in(directory: Path, security: distributed.Security) -> distributed.Security:

@@ -1,16 +1,16 @@
 """Clients of schedulers that run already: their address, certificates and versions. Real ones: tests/cluster."""
 
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import dask
-import distributed
 import pytest
 
 from cwt_dask.errors import InputError
 from cwt_dask.runtime.clusters import address
 from cwt_dask.runtime.clusters.address import existing_client
-from cwt_dask.runtime.clusters.tls import as_configuration, security
+from cwt_dask.runtime.clusters.tls import ROLES, as_configuration, kept_in, security
 from cwt_dask.runtime.clusters.versions import refuse_other_versions
 
 
@@ -27,17 +27,34 @@ def test_a_scheduler_that_is_not_there_is_a_wrong_call(tmp_path, monkeypatch):
     refuse(None, str(file), message="cannot reach the scheduler of file .*'address'.*: it holds no address")
 
 
+@pytest.mark.parametrize("address", ["tcp://host", "tls://", "host:port", "tcp://[::1", "tcp://host:99999"])
+def test_what_is_no_address_is_refused_before_a_client_is_made_that_nothing_can_close(address):
+    refuse(address, None, message="cannot reach scheduler .*: it must look like tls://host:8786 or tcp://host:8786")
+
+
+def test_what_the_configuration_has_a_client_load_may_be_missing():
+    with dask.config.set({"distributed.client.preload": ["absent_module"]}):
+        refuse("tcp://127.0.0.1:9", None, message="cannot reach scheduler .*No module named 'absent_module'")
+
+
+HERE = "Dask's configuration here .distributed.comm.tls"
+NO_CERTIFICATES = {"ca-file": __file__, "client.cert": __file__}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, r"it uses TLS, and Dask's configuration here \(distributed.comm.tls.ca-file\) names no certificate"),
-        ({"ca-file": "pem\npem", "client.cert": "absent.pem"}, r"no file absent.pem, which .*\(.*.client.cert\) names"),
+        ({}, rf"it uses TLS, and {HERE}.ca-file\) names no certificate: set it to"),
+        ({"ca-file": "pem\npem", "client.cert": "absent.pem"}, rf"no file absent.pem, which {HERE}.client.cert\) nam"),
+        ({"ca-file": 5}, "there is no file 5, which"),
+        (NO_CERTIFICATES, rf"certificates of the client that {HERE}\) names cannot be used"),
+        ({"min-version": 0.9}, "Dask's configuration makes no sense .*min-version=0.9 is not supported"),
     ],
 )
-def test_a_missing_certificate_is_named_before_a_connection_is_tried(given, message):
+def test_certificates_that_cannot_be_used_are_named_before_a_connection_is_tried(given, message):
     settings = dict.fromkeys(("ca-file", "client.cert"), None) | given
     with dask.config.set({f"distributed.comm.tls.{name}": value for name, value in settings.items()}):
-        refuse("tls://127.0.0.1:1", None, message=message)
+        refuse("tls://127.0.0.1:1", None, message=f"^cannot reach scheduler tls://127.0.0.1:1: .*{message}")
 
 
 def test_where_encryption_is_required_plain_tcp_is_refused():
@@ -60,17 +77,20 @@ def test_the_end_of_a_run_waits_for_late_workers_only_for_a_while(monkeypatch, s
 # --- certificates -----------------------------------------------------------------------------------------------------
 
 
-def test_certificates_are_the_runs_or_the_sites():
+def test_certificates_are_the_runs_or_the_sites(tmp_path):
     first, second = security(), security()
     assert first.tls_client_key != second.tls_client_key
     assert first.require_encryption
-    with dask.config.set({"distributed.comm.tls.ca-file": "/site/ca.pem"}):
-        assert security().tls_ca_file == "/site/ca.pem"
-    with dask.config.set(as_configuration(first)):
-        again = distributed.Security()
-    for role in ("client", "scheduler", "worker"):
-        assert again.get_tls_config_for_role(role) == first.get_tls_config_for_role(role)
+    with dask.config.set(as_configuration(kept_in(tmp_path, first))):
+        again = security()
+    for role in ROLES:
+        assert Path(again.get_tls_config_for_role(role)["cert"]).read_text() == getattr(first, f"tls_{role}_cert")
     assert again.require_encryption
+    with (
+        dask.config.set({"distributed.comm.tls.ca-file": "/site/ca.pem"}),
+        pytest.raises(InputError, match="^no cluster can be started here: there is no file /site/ca.pem, which"),
+    ):
+        security()
 
 
 # --- versions ---------------------------------------------------------------------------------------------------------
