@@ -86,10 +86,12 @@ def reprocess(
     >>> [run.certificate["digest_maps"] == each.certificate["digest_maps"] for each in (run, new)]
     [True, False]
     """
-    earlier, parsed = _prepare(old_run, options)
-    if as_path(new_run).resolve() == earlier.files.path.resolve():
-        raise InputError(f"{new_run} is the earlier run, which is only read: choose another directory for the new one")
-    with as_file(survey) as path:
+    with as_file(survey) as (path, named):
+        earlier, parsed = _prepare(old_run, named | options)
+        if as_path(new_run).resolve() == earlier.files.path.resolve():
+            raise InputError(
+                f"{new_run} is the earlier run, which is only read: choose another directory for the new one"
+            )
         return execute(as_path(path), as_path(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
 
 

@@ -70,8 +70,8 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
     >>> plan.grid.n_tiles, plan.grid.margin, plan.exact
     (6, 32, True)
     """
-    parsed = Options.parse(options)
-    with as_file(survey) as path:
+    with as_file(survey) as (path, named):
+        parsed = Options.parse(named | options)
         plan = make_plan(parsed.settings, statistics_of(as_path(path), parsed.source))
     plan.check_memory(parsed.execution.memory_limit)
     return plan
@@ -140,8 +140,9 @@ def run_survey(
         if twice := sorted(options.keys() & of_kernels.keys()):
             raise SettingsError(f"kernels and {', '.join(twice)} are both given: give one of them")
         options |= of_kernels
-    with as_file(survey) as path:
-        return execute(as_path(path), as_path(run_dir), Options.parse(options), client=client, progress=progress)
+    with as_file(survey) as (path, named):
+        parsed = Options.parse(named | options)
+        return execute(as_path(path), as_path(run_dir), parsed, client=client, progress=progress)
 
 
 def execute(
@@ -222,6 +223,8 @@ def _stages_of(run: SurveyRun, stages: Stages, execution: Execution) -> tuple[St
 
 def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     plan, redone = run.stored.plan, False
+    if plan.used:
+        stages.progress.message(f"pixels used: {plan.used}")
     for warning in plan.warnings:
         stages.progress.message(f"warning: {warning}")
     for stage in _stages_of(run, stages, execution):

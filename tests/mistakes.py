@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from astropy import units as u
 from astropy.io import fits
+from astropy.nddata import NDData
 from astropy.table import Table
 from skies import poisson_sky, sky_header
 
@@ -89,6 +90,13 @@ def text(what, name, content, *arguments):
 typed("the survey does not exist", "run", "absent.fits", "a/out")
 typed("the survey is a directory", "run", ".", "a/out")
 typed("a file of the mask that does not exist", *RUN, "--mask=absent.fits")
+
+
+@recipe("the survey is a pipe")
+def _(_):
+    return "run", f"/dev/fd/{os.pipe()[0]}", *RUN[2:]
+
+
 text("it is empty", "survey.fits", "", *RUN)
 text("it is not in the checkout of a repository", "survey.fits", "version https://git-lfs.github.com/spec/v1\n", *RUN)
 text("it is no FITS file", "survey.fits", "counts,background\n1,2\n", *RUN)
@@ -152,10 +160,54 @@ def _(folder):
     return RUN
 
 
-@recipe("a table where an image is needed")
+def table(what, name, *options, alone="", **cards):
+    """It is a table, besides the images or alone in a file."""
+
+    @recipe(what)
+    def _(folder):
+        hdu = fits.BinTableHDU(Table({"a": [1]}), fits.Header(cards), name=name)
+        if alone:
+            fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(folder / alone)
+            return "run", alone, *RUN[2:]
+        fits.append(folder / "survey.fits", hdu.data, hdu.header)
+        return *RUN, *options
+
+
+table("a table where an image is needed", "RATES", "--counts-hdu=RATES")
+table("an event list where an image is needed", "EVENTS", "--counts-hdu=EVENTS")
+table("an event list alone", "EVENTS", alone="events.fits")
+table("a HEALPix map", "SKYMAP", alone="sky.fits", PIXTYPE="HEALPIX")
+table("a file without any image", "RATES", alone="sky.fits")
+
+
+def another(what, name, plane, *options, **columns):
+    """It is in another image of the survey, or in a table beside it."""
+
+    @recipe(what)
+    def _(folder):
+        if columns:
+            fits.append(folder / "survey.fits", Table(columns).as_array(), fits.Header({"EXTNAME": name}))
+            with fits.open(folder / "survey.fits", mode="update") as hdus:
+                for each in ("COUNTS", "BACKGROUND"):
+                    hdus[each].data = np.stack([hdus[each].data] * plane)
+        else:
+            fits.append(folder / "survey.fits", plane, fits.Header({"EXTNAME": name}))
+        return *RUN, *options
+
+
+EXPOSURES = np.ones((50, *SHAPE))
+another("an exposure that does not fit, and was asked for", "EXPOSURE", EXPOSURES, "--exposure-hdu=EXPOSURE")
+another("a mask that leaves no pixel, and that nobody asked for", "MASK", np.zeros(SHAPE, np.uint8))
+another("planes with pixels of their own", "COUNTS_BANDS", 2, "--band=sum", NPIX=[[50, 45], [25, 22]])
+typed("an exposure that is not there", *RUN, "--exposure-hdu=NOPE")
+
+
+@recipe("no background")
 def _(folder):
-    fits.append(folder / "survey.fits", Table({"a": [1]}).as_array(), fits.Header({"EXTNAME": "EVENTS"}))
-    return *RUN, "--counts-hdu=EVENTS"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones(SHAPE), sky_header(SHAPE), "COUNTS")]).writeto(
+        folder / "counts.fits"
+    )
+    return "run", "counts.fits", *RUN[2:]
 
 
 @recipe("two images, and no name says which")
@@ -170,6 +222,20 @@ def _(folder):
     fits.append(folder / "survey.fits", np.ones(SHAPE), fits.Header({"EXTNAME": "counts"}))
     return RUN
 
+
+# --- maps in memory ---------------------------------------------------------------------------------------------------
+
+ONES = np.ones(SHAPE)
+COUNTS = fits.ImageHDU(ONES, sky_header(SHAPE), "COUNTS")
+IN_MEMORY = {
+    "an array": ONES,
+    "counts and background without names": (ONES, ONES),
+    "an open FITS file": fits.HDUList([fits.PrimaryHDU(), COUNTS]),
+    "counts without sky coordinates": {"counts": ONES, "background": ONES},
+    "counts alone": {"counts": COUNTS},
+    "a map of another name": {"counts": COUNTS, "bkg": ONES},
+    "a mask of another shape": {"counts": NDData(ONES, mask=[True, False]), "background": ONES},
+}
 
 # --- options ----------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import click
 import pytest
 from click.core import ParameterSource
 from fuzzing import tree
-from mistakes import KERNELS, RECIPES, SHAPE
+from mistakes import IN_MEMORY, KERNELS, RECIPES, SHAPE
 from skies import poisson_sky, write_survey
 
 from cwt_dask.cli.commands import cli, main
@@ -95,10 +95,25 @@ def folder(tmp_path_factory):
 
 
 def test_every_row_has_a_recipe_and_every_recipe_a_row():
-    assert sorted(row.id for row in rows()) == sorted(RECIPES)
+    assert sorted(row.id for row in rows()) == sorted([*RECIPES, *IN_MEMORY])
 
 
-@pytest.mark.parametrize(("section", "what", "message", "remedy"), list(rows()))
+@pytest.mark.parametrize(("section", "what", "message", "remedy"), [row for row in rows() if row.id in IN_MEMORY])
+def test_maps_in_memory_are_refused_as_the_page_says(tmp_path, section, what, message, remedy):
+    assert section == "Maps in memory"
+    assert remedy
+    for door in (
+        plan_survey,
+        lambda maps: run_survey(maps, tmp_path / "run"),
+        lambda maps: ingest(maps, tmp_path / "s"),
+    ):
+        with pytest.raises(InputError) as refused:
+            door(IN_MEMORY[what])
+        assert str(refused.value) == message.strip("`")
+    assert not tree(tmp_path)
+
+
+@pytest.mark.parametrize(("section", "what", "message", "remedy"), [row for row in rows() if row.id in RECIPES])
 def test_a_mistake_is_refused_as_the_page_says(capsys, monkeypatch, tmp_path, folder, section, what, message, remedy):
     assert remedy
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

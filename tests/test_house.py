@@ -30,7 +30,7 @@ FLOORS = (
 )
 MOST_AT_THE_TOP = 12
 MOST_LINES = 350
-_OF_IMAGES = ("cwt.image", "cwt.data", "cwt.sky_cards")
+_OF_IMAGES = ("cwt.pixels", "cwt.image", "cwt.data", "cwt.sky_cards")
 # Where a library is imported: there and nowhere else, whatever is imported for types alone.
 ONLY_IN = {
     "distributed": ("runtime",),

@@ -167,14 +167,14 @@ def _plan(survey: str, **_: Any) -> None:
 @click.argument("survey")
 @click.argument("out")
 @declared_options(SourceOptions)
-def _ingest(survey: str, out: str, **source: Any) -> None:
+def _ingest(survey: str, out: str, **_: Any) -> None:
     """Make of SURVEY a store OUT (.zarr) that workers read window by window; `run` takes it in place of SURVEY.
 
     Example: cwt-dask ingest counts.fits.gz survey.zarr --background model.fits
     """
     from cwt_dask.survey import SurveySource, ingest
 
-    statistics = ingest(SurveySource.of(survey, **source), out).statistics
+    statistics = ingest(SurveySource.of(survey, **given_options()), out).statistics
     say(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
     say_all(f"warning: {warning}" for warning in statistics.warnings)
 

@@ -23,8 +23,8 @@ class SourceOptions(Checked):
 
     counts_hdu: str = option("COUNTS", Kind(), "HDU of the counts, by name or number.")
     background_hdu: str = option("BACKGROUND", Kind(), "HDU of the background.")
-    exposure_hdu: str = option("EXPOSURE", Kind(), "HDU of the exposure, if there is one.")
-    mask_hdu: str = option("MASK", Kind(), "HDU of the mask (nonzero = use), if there is one.")
+    exposure_hdu: str = option("EXPOSURE", Kind(), "HDU of the exposure, if there is one; none leaves it out.")
+    mask_hdu: str = option("MASK", Kind(), "HDU of the mask (nonzero = use), if there is one; none leaves it out.")
     background: str | PathLike[str] | None = option(None, Kind(), "Background from a file of its own.", metavar=_FILE)
     exposure: str | PathLike[str] | None = option(None, Kind(), "Exposure from a file of its own.", metavar=_FILE)
     mask: str | PathLike[str] | None = option(None, Kind(), "Mask from a file of its own.", metavar=_FILE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -11,16 +10,17 @@ import numpy as np
 from astropy.io import fits
 from astropy.nddata import Cutout2D
 from astropy.nddata.utils import NoOverlapError
-from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.drawing import label_sky, pyplot
-from cwt_dask.cwt.sky_cards import ECLIPTIC, plainly_spelled, with_inherited
+from cwt_dask.cwt.pixels import celestial_of, pixels_of, plainly_spelled_wcs, refuse_other_wcs
+from cwt_dask.cwt.sky_cards import ECLIPTIC, with_inherited
 from cwt_dask.errors import InputError
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
     from astropy.units import Quantity
+    from astropy.wcs import WCS
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +63,9 @@ class SkyImage:
             raise InputError(
                 f"{self._label} has shape {self.data.shape}: give an image (y, x) or a cube (scale, y, x) with pixels"
             )
-        if self.wcs is not None and not (isinstance(self.wcs, WCS) and self.wcs.naxis == 2 and self.wcs.has_celestial):
-            raise InputError(
-                f"the WCS of {self._label} is a {type(self.wcs).__name__}: "
-                f"give an astropy.wcs.WCS of two celestial axes, or None"
-            )
+        refuse_other_wcs(self.wcs, self._label)
         if self.wcs is not None:
-            object.__setattr__(self, "wcs", _plainly_spelled(self.wcs))
+            object.__setattr__(self, "wcs", plainly_spelled_wcs(self.wcs))
 
     @classmethod
     def of(cls, source: Any, name: str = "") -> SkyImage:
@@ -85,7 +81,8 @@ class SkyImage:
         Returns
         -------
         SkyImage
-            Of shape (y, x), in native byte order. Where `source` has a mask, masked pixels are NaN, float64.
+            Of shape (y, x), in native byte order. Pixels that `source` masks, as `numpy.ma`, `Masked`, `NDData` and
+            Dask arrays of masked arrays do, are NaN.
 
         Raises
         ------
@@ -99,18 +96,16 @@ class SkyImage:
         array([[ 1.,  2.],
                [nan,  4.]])
         """
-        holder = hasattr(source, "data") and not isinstance(source, np.ndarray)
-        data = np.asarray(source.data if holder else source)
+        data, masked = pixels_of(source, name or "the image")
         data = data.astype(data.dtype.newbyteorder("="), copy=False)
+        if masked is not None:
+            data = np.where(masked, np.nan, data)
         while data.ndim > 2 and data.shape[0] == 1:
             data = data[0]
         image = cls(data, celestial_of(source), name)
         if data.ndim != 2:
             raise InputError(f"{image._label} has shape {data.shape}: give an image (y, x), such as one of the cube")
-        if getattr(source, "mask", None) is None:
-            return image
-        masked = np.broadcast_to(source.mask, np.shape(source.data)).reshape(data.shape).astype(bool)
-        return cls(np.where(masked, np.nan, data), image.wcs, name)
+        return image
 
     @classmethod
     def read(cls, path: str | PathLike[str], hdu: str | int = 0) -> SkyImage:
@@ -181,6 +176,7 @@ class SkyImage:
         --------
         >>> import numpy as np
         >>> from astropy import units as u
+        >>> from astropy.wcs import WCS
         >>> header = {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CDELT1": -0.1, "CDELT2": 0.1}
         >>> image = SkyImage(np.zeros((200, 400)), WCS(header))
         >>> image.cutout(image.center, [1, 2] * u.deg).data.shape
@@ -271,52 +267,3 @@ class SkyImage:
                 "Galactic or equatorial coordinates"
             )
         return self.wcs
-
-
-def celestial_of(source: Any) -> Any:
-    """Celestial WCS, two axes of it, of anything that holds an image; None where it has none.
-
-    What is no WCS of astropy is returned as it is.
-    """
-    wcs = _wcs_of(source)
-    if not isinstance(wcs, WCS):
-        return wcs
-    if not wcs.has_celestial:
-        return None
-    return _plainly_spelled(wcs if wcs.naxis == 2 else wcs.celestial)
-
-
-def _plainly_spelled(wcs: WCS) -> WCS:
-    """The WCS, or a copy in which the names of frame and distortion are those that astropy knows."""
-    cards = {f"CTYPE{axis}": kind for axis, kind in enumerate(wcs.wcs.ctype, 1)} | {"RADESYS": wcs.wcs.radesys}
-    if wcs.sip is not None and wcs.sip.a is not None:
-        cards["A_ORDER"] = wcs.sip.a_order
-    plain = _spelled(fits.Header(cards))
-    ctype, radesys = [plain["CTYPE1"], plain["CTYPE2"]], plain["RADESYS"]
-    if wcs.wcs.lngtyp.strip() != "RA":
-        # By the standard it means nothing there; given after the rest astropy takes it all the same.
-        radesys = ""
-    if ctype != list(wcs.wcs.ctype) or radesys != wcs.wcs.radesys:
-        wcs = wcs.deepcopy()
-        wcs.wcs.ctype, wcs.wcs.radesys = ctype, radesys
-    return wcs
-
-
-def _spelled(header: fits.Header) -> fits.Header:
-    try:
-        return plainly_spelled(header)
-    except (InputError, fits.VerifyError) as error:
-        raise InputError(f"the WCS of the image cannot be used ({error}): correct its header") from error
-
-
-def _wcs_of(source: Any) -> Any:
-    if hasattr(source, "wcs"):
-        return source.wcs
-    if hasattr(source, "geom"):
-        return source.geom.wcs
-    if hasattr(source, "header"):
-        with warnings.catch_warnings():
-            # Old headers are the rule; the user need not know what wcslib corrects in their dates and units.
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            return WCS(_spelled(source.header))
-    return None

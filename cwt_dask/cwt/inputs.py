@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from cwt_dask.cwt.arrays import Bools
 from cwt_dask.cwt.image import SkyImage
+from cwt_dask.cwt.pixels import rounding_of
 from cwt_dask.cwt.state import Field
 from cwt_dask.errors import InputError
 
 log = logging.getLogger(__name__)
 
 MAPS = ("counts", "background", "exposure", "mask")
+NEGATIVE_BY_ROUNDING = "background is negative by no more than rounding at %d pixels, the lowest %.2g: taken as 0 there"
 
 
 def is_dataset(source: Any) -> bool:
@@ -93,6 +96,7 @@ def make_field(counts: SkyImage, background: SkyImage, mask: SkyImage | None) ->
         valid &= np.nan_to_num(mask.data) != 0
     if not valid.any():
         raise InputError("all pixels are masked or not a number: nothing is left to analyse")
+    background = _without_rounding(background, valid)
     for image in (counts, background):
         bad = valid & ~((image.data >= 0) & np.isfinite(image.data))
         if bad.any():
@@ -105,3 +109,13 @@ def make_field(counts: SkyImage, background: SkyImage, mask: SkyImage | None) ->
         log.warning("%d of %d pixels are masked or not a number: they take no part", n_masked, valid.size)
     used = [np.where(valid, image.data, 0).astype(np.float64, copy=False) for image in (counts, background)]
     return Field(used[0], used[1], valid)
+
+
+def _without_rounding(background: SkyImage, valid: Bools) -> SkyImage:
+    """Set negative pixels to zero where all of them are no more than somebody's rounding."""
+    used = background.data[valid]
+    n_negative, lowest = np.count_nonzero(used < 0), used.min()
+    if not -rounding_of(used.dtype, used.max()) <= lowest < 0:
+        return background
+    log.warning(NEGATIVE_BY_ROUNDING, n_negative, lowest)
+    return SkyImage(np.maximum(background.data, 0), background.wcs, background.name)

@@ -40,6 +40,7 @@ class Plan:
     contract_margin: int  # Least margin in pixels at which tiles are promised to do no harm.
     survey_digest: str  # Of the survey's pixels and WCS.
     warnings: tuple[str, ...]  # What the user should know.
+    used: str = ""  # As of `SurveyStatistics`.
     algorithm_version: int = ALGORITHM_VERSION  # Of the mathematics that the plan was made for.
 
     @cached_property
@@ -189,7 +190,7 @@ def make_plan(settings: Settings, statistics: SurveyStatistics) -> Plan:
     else:
         grid = TileGrid.plan(statistics.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length, ring=ring)
     plan = Plan(settings, grid, statistics.brightest, contract, statistics.digest, ())
-    return replace(plan, warnings=(*statistics.warnings, *_warnings(plan, statistics)))
+    return replace(plan, warnings=(*statistics.warnings, *_warnings(plan, statistics)), used=statistics.used)
 
 
 def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:
@@ -213,6 +214,13 @@ def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:
             f"few counts: the finest kernel's disc is expected to hold {in_disc:.2g} of background on average: T/E is "
             "no number of sigmas, and noise alone makes tens to thousands of islands above 5 a million pixels "
             "(docs/outputs.md): look at the excess and its errors"
+        )
+    # Twice the radius of the disc on which the coarsest kernel is positive.
+    widest = 2 * math.sqrt(2) * plan.kernels.widths[-1]
+    if widest > min(statistics.shape):
+        found.append(
+            f"the coarsest kernel is {widest:.0f} pixels wide, and the map {min(statistics.shape)}: most of what it "
+            "sees is beyond the map, which counts as empty sky; take fewer or finer scales"
         )
     box, core = plan.grid.box_shape, plan.grid.core_shape
     repetition = math.prod(box) / math.prod(core)

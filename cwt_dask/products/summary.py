@@ -26,6 +26,7 @@ def describe_plan(plan: Plan) -> str:
     ring = f", ring, columns 0 and {grid.x.length - 1} are neighbours" if grid.ring else ""
     lines = [
         f"map            {grid.y.length} x {grid.x.length} pixels{ring}",
+        *([f"pixels used    {plan.used}"] if plan.used else []),
         f"tiles          {grid.n_tiles}, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
         f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels",
         f"margin         {margin}",

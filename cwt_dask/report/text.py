@@ -10,7 +10,7 @@ from dask.utils import format_bytes
 from numpy.typing import NDArray
 
 from cwt_dask.geometry.margins import TOLERANCE
-from cwt_dask.planning.plan import Plan
+from cwt_dask.planning.plan import FEW_COUNTS, Plan
 from cwt_dask.report.data import FEW, Numbers, Residuals, TileSummary, error_text, relative_changes
 from cwt_dask.report.sky import STRETCHED
 from cwt_dask.report.table import Sources
@@ -135,7 +135,8 @@ def warnings(numbers: Numbers, sources: Sources) -> list[str]:
             "are beyond 45° of latitude. A scale is the same number of pixels everywhere: on the sky it differs by as "
             "much."
         )
-    if numbers.few_counts > 0:
+    # Of a map that is so as a whole the plan has said it.
+    if numbers.few_counts > 0 and numbers.disc_counts >= FEW_COUNTS:
         found.append(
             f"Few counts per kernel: on {share(numbers.few_counts)} of the map fewer than {FEW:g} background counts "
             f"are expected in the finest kernel's disc ({numbers.disc_counts:.3g} on average over the map). T/E is not "
@@ -247,6 +248,7 @@ def setting_rows(run: SurveyRun) -> list[Row]:
     return [
         Row("Survey", f"{run.survey.path}"),
         Row("Map", f"{grid.y.length} \N{MULTIPLICATION SIGN} {grid.x.length} pixels", ring),
+        *([Row("Pixels used", statistics.used)] if statistics.used else []),
         Row("Pixel", f"{statistics.pixel_scale_deg:g}°", "at the map's centre"),
         Row("Counts", f"{statistics.counts_sum:.10g}", f"background expected: {statistics.background_sum:.10g}"),
         Row("Scales", ", ".join(f"{scale:g}" for scale in plan.kernels.scales), "pixels"),

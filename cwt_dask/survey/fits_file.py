@@ -14,6 +14,7 @@ from astropy.io import fits
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.storage.paths import backend_of
+from cwt_dask.survey.bands import MisfitError
 from cwt_dask.survey.headers import count_hdus, damage_named
 from cwt_dask.survey.source import HDU_OR_BAND, PlaneSource
 
@@ -68,33 +69,57 @@ class FitsFile:
     def find(self, plane: PlaneSource) -> Any:
         """Find the HDU of a plane; None where there is none and none is required.
 
-        Raises SurveyError if there is none, or several images have its name.
+        Raises SurveyError if there is none, or MisfitError if several images have its name.
         """
         with damage_named(f"{self.path} is damaged"):
             hdu = self._named(plane)
         if hdu is not None or not plane.required:
             return hdu
+        images = [number for number, hdu in enumerate(self.hdus) if _is_image(hdu)]
+        for table in self.hdus if not images else ():
+            if not table.is_image and (kind := kind_of_table(table)) != _OTHER:
+                raise SurveyError(f"{self.path} has no image: HDU {table.name} is {kind}: {TABLES[kind]}")
         present = ", ".join(f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(self.hdus))
-        raise SurveyError(
-            f"{self.path} has no HDU {shown(plane.hdu)}; it has {present}: name the one to use, such as --counts-hdu 0"
-        )
+        raise SurveyError(f"{self.path} has no HDU {shown(plane.hdu)}; it has {present}: {plane.remedy(images)}")
 
     def _named(self, plane: PlaneSource) -> Any:
         if HDU_OR_BAND.fullmatch(plane.hdu):
             return self.hdus[int(plane.hdu)] if int(plane.hdu) < len(self.hdus) else None
         named = [hdu for hdu in self.hdus if hdu.name.upper() == plane.hdu.upper()]
-        images = [hdu for hdu in self.hdus if hdu.is_image and getattr(hdu, "shape", ())]
+        images = [hdu for hdu in self.hdus if _is_image(hdu)]
         # A name may be given twice, to a table and an image.
         candidates = [hdu for hdu in images if hdu in named] or named
         if len(candidates) > 1:
             numbers = [str(number) for number, hdu in enumerate(self.hdus) if hdu in candidates]
-            raise SurveyError(
+            raise MisfitError(
                 f"{self.path} has {len(candidates)} HDUs {shown(plane.hdu)}, numbers {', '.join(numbers[:-1])} and "
-                f"{numbers[-1]}: give the number of one (of counts: --counts-hdu {numbers[0]})"
+                f"{numbers[-1]}",
+                f"give the number of one, such as {plane.option(numbers[0])}",
             )
         if candidates:
             return candidates[0]
         return images[0] if plane.only_image_will_do and len(images) == 1 else None
+
+
+# What tables of the field hold, and what makes maps of them.
+_EVENTS, _HEALPIX, _OTHER = "an event list, not an image", "a HEALPix map, not an image", "a table, not an image"
+TABLES = {
+    _EVENTS: "make a counts map of the events first, and a map of the background they had",
+    _HEALPIX: "project it to rows and columns of pixels first, as reproject or Gammapy do",
+    _OTHER: "name the HDU that holds the image",
+}
+
+
+def kind_of_table(hdu: Any) -> str:
+    """What a table holds, one of `TABLES`."""
+    if hdu.name.upper() == "EVENTS" or str(hdu.header.get("HDUCLAS1")).upper() == "EVENTS":
+        return _EVENTS
+    pixels = str(hdu.header.get("PIXTYPE")).upper() == "HEALPIX" or {"NSIDE", "ORDERING"} <= set(hdu.header)
+    return _HEALPIX if pixels else _OTHER
+
+
+def _is_image(hdu: Any) -> bool:
+    return hdu.is_image and bool(getattr(hdu, "shape", ()))
 
 
 def _open_bytes(path: Path, gzipped: bool, stack: ExitStack) -> Any:
@@ -128,10 +153,13 @@ def _no_fits_file(path: Path) -> str:
 def _is_gzipped(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            start = file.read(_LONGEST)
+            is_pipe = not file.seekable()
+            start = b"" if is_pipe else file.read(_LONGEST)
     except (OSError, ValueError) as error:  # a name with a zero byte in it is a wrong value
         reason = error.strerror if isinstance(error, OSError) else error
         raise SurveyError(f"{path} cannot be read ({reason}): check the path") from error
+    if is_pipe:
+        raise SurveyError(f"{path} is a pipe, which can be read only once: write it to a file, and give that")
     if not start:
         raise SurveyError(f"{path} is empty: get the file again")
     if not start.startswith(_GZIP_MAGIC):

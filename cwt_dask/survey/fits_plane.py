@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cwt_dask.cwt.sky_cards import with_inherited
 from cwt_dask.errors import SurveyError
-from cwt_dask.survey.fits_file import FitsFile
+from cwt_dask.survey.bands import Bands, MisfitError, read_bands
+from cwt_dask.survey.fits_file import TABLES, FitsFile, kind_of_table
 from cwt_dask.survey.headers import damage_named
 from cwt_dask.survey.source import Band
 from cwt_dask.survey.wcs import refuse_other_axes
@@ -51,51 +52,68 @@ def _compressed(section: Any, band: tuple[int, ...]) -> Rows:
 
 
 class FitsPlane:
-    """A two-dimensional image of a FITS file.
+    """A two-dimensional image of a FITS file, or a cube of them.
 
     Parameters
     ----------
     hdu : astropy HDU
-        An image HDU of the file.
+        An HDU of the file.
     file : FitsFile
-    band : int, "sum" or None
-        What to take of a cube.
-    combine : callable
-        Makes one plane, along axis 0, of the planes of a cube that "sum" asks for.
-    stack : ExitStack
-        Closes the handles opened here.
 
     Raises
     ------
+    MisfitError
+        If the HDU holds no two-dimensional image.
     SurveyError
-        If the HDU holds no two-dimensional image, or a cube and `band` does not say what to take of it.
+        If it is damaged, or the planes of a cube have pixels of their own.
     """
 
-    def __init__(self, hdu: Any, file: FitsFile, *, band: Band, combine: Any, stack: ExitStack) -> None:
-        self.where = f"HDU {hdu.name} of {file.path}"  # For messages.
-        self._combine = combine
+    def __init__(self, hdu: Any, file: FitsFile) -> None:
+        self.label = f"HDU {hdu.name or file.hdus.index(hdu)}"
+        self.path = file.path
+        self.where = f"{self.label} of {self.path}"  # For messages.
+        self._hdu, self._file = hdu, file
         with damage_named(f"{self.where} is damaged"):
             self.header = with_inherited(hdu.header, file.hdus[0].header)
+            if not hdu.is_image:
+                raise MisfitError(f"{self.where} is {kind_of_table(hdu)}", TABLES[kind_of_table(hdu)])
+            if not hdu.shape or 0 in hdu.shape:
+                raise MisfitError(f"{self.where} holds no data", "name the HDU that holds the image")
+            if len(hdu.shape) < 2:
+                raise MisfitError(
+                    f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}", "name an HDU that holds an image of two axes"
+                )
             refuse_other_axes(self.header, self.where)
-            self._rows = self._open(hdu, file, band, stack)
+            self._refuse_missing_pixels(hdu)
+            self.shape: tuple[int, int] = hdu.shape[-2:]  # Rows and columns.
+            self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))
+            self.bands = read_bands(hdu, file.hdus, self.where) if self.n_bands > 1 else Bands()
+            # Of the rows that `read` gives: that of the file in native byte order; float64 with BSCALE, BZERO or BLANK.
+            self._decode, self.dtype = self._decoder()
 
-    def _open(self, hdu: Any, file: FitsFile, band: Band, stack: ExitStack) -> list[Rows]:
-        if not hdu.is_image:
-            raise SurveyError(f"{self.where} is a table, not an image: name the HDU that holds the image")
-        if not hdu.shape or 0 in hdu.shape:
-            raise SurveyError(f"{self.where} holds no data: name the HDU that holds the image")
-        if len(hdu.shape) < 2:
-            raise SurveyError(f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}: an image of two axes is needed")
-        self._refuse_missing_pixels(hdu)
-        self.shape: tuple[int, int] = hdu.shape[-2:]  # Rows and columns.
-        self.band = band
-        self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))
-        bands = self._choose_bands(hdu.shape[:-2], band)
-        # Of the rows that `read` gives: that of the file in native byte order; float64 with BSCALE, BZERO or BLANK.
-        self._decode, self.dtype = self._decoder()
-        if len(bands) > 1:
-            self.dtype = self._combine(np.zeros((1, 1), self.dtype), axis=0).dtype
-        return [self._open_rows(hdu, file, index, stack) for index in bands]
+    def open(self, band: Band, stack: ExitStack) -> None:
+        """Open it at its first row.
+
+        Parameters
+        ----------
+        band : int, "sum" or None
+            What to take of a cube.
+        stack : ExitStack
+            Closes the handles opened here.
+
+        Raises
+        ------
+        SurveyError
+            If it is a cube and `band` does not say what to take of it.
+        """
+        with damage_named(f"{self.where} is damaged"):
+            bands = self._choose_bands(band)
+            self._rows = [self._open_rows(self._hdu, self._file, index, stack) for index in bands]
+
+    @property
+    def n_open(self) -> int:
+        """Planes that `read` gives."""
+        return len(self._rows)
 
     def _refuse_missing_pixels(self, hdu: Any) -> None:
         """Refuse more pixels than the HDU can hold, before memory is taken for them."""
@@ -107,10 +125,11 @@ class FitsPlane:
                 f"{self.where} is damaged: its header says {axes} pixels, but it holds {held} bytes: get the file again"
             )
 
-    def _choose_bands(self, leading: tuple[int, ...], band: Band) -> range:
+    def _choose_bands(self, band: Band) -> range:
         """Choose the planes, counted through all leading axes."""
         n_bands = self.n_bands
-        if n_bands == 1 and band in (None, 0, "sum"):
+        if n_bands == 1:
+            # One image is a companion of each plane of a cube.
             return range(1)
         if band is None:
             raise SurveyError(
@@ -118,9 +137,6 @@ class FitsPlane:
             )
         if band == "sum":
             return range(n_bands)
-        # Two-dimensional companions of a cube belong to each of its planes.
-        if not leading:
-            return range(1)
         if band >= n_bands:
             raise SurveyError(f"{self.where} has no band {band}: its bands are 0 to {n_bands - 1}")
         return range(band, band + 1)
@@ -138,14 +154,13 @@ class FitsPlane:
         offset = hdu.fileinfo()["datLoc"] + band * self.shape[0] * self.shape[1] * stored.itemsize
         return _streamed(file.new_handle(stack), offset, self.shape[1], stored)
 
-    def read(self, n_rows: int) -> NDArray[Any]:
-        """Read the next rows (y, x), in physical values of `dtype`; NaN where the file says BLANK.
+    def read(self, n_rows: int) -> list[NDArray[Any]]:
+        """Read the next rows (y, x) of each plane, in physical values of `dtype`; NaN where the file says BLANK.
 
         Raises SurveyError if the file is truncated or damaged.
         """
         with damage_named(f"{self.where} is truncated or damaged"):
-            bands = [self._decode(rows(n_rows)) for rows in self._rows]
-        return bands[0] if len(bands) == 1 else self._combine(bands, axis=0)
+            return [self._decode(rows(n_rows)) for rows in self._rows]
 
     def _decoder(self) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], np.dtype[Any]]:
         """Give the function that makes physical values of stored ones, and their type."""

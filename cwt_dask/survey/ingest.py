@@ -77,8 +77,8 @@ def ingest(
     ((60, 80), 0.1)
     """
     if not isinstance(source, SurveySource):
-        with as_file(source) as path:
-            return ingest(SurveySource.of(path, band=band), out, begin=begin)
+        with as_file(source) as (path, named):
+            return ingest(SurveySource.of(path, band=band, **named), out, begin=begin)
     out = as_path(out)
     if exists(out):
         raise SurveyError(f"{out} exists: remove it or choose another name")
@@ -123,9 +123,9 @@ def _known_unit(text: str) -> str:
 
 
 def _statistics(survey: OpenSurvey, census: Census) -> SurveyStatistics:
-    census.check(survey.where)
+    census.check(survey.where, survey.planes["background"].dtype, survey.mask)
     wcs = wcs_from_text(survey.header_text)
-    warnings = (*census.warnings(), *remarks(survey.planes["counts"].header))
+    warnings = (*survey.warnings, *census.warnings(survey.mask), *remarks(survey.planes["counts"].header))
     if repeats_edge_column(wcs, survey.shape):
         warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
     unit = _known_unit(survey.exposure_unit)
@@ -140,7 +140,7 @@ def _statistics(survey: OpenSurvey, census: Census) -> SurveyStatistics:
         n_masked=census.n_masked,
         n_off_sky=census.n_off_sky,
         n_nan=census.n_nan,
-        brightest=census.brightest,
+        brightest=max(census.largest.values()),
         counts_sum=census.total("counts"),
         background_sum=census.total("background"),
         digest=census.digest(survey.shape, f"{survey.header_text}{unit}"),
@@ -148,4 +148,5 @@ def _statistics(survey: OpenSurvey, census: Census) -> SurveyStatistics:
         wraps=closes_circle(wcs, survey.shape),
         warnings=warnings,
         exposure_unit=unit,
+        mask=survey.mask.name,
     )

@@ -13,6 +13,9 @@ from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.storage.paths import as_path, exists
 
+# Planes that a survey may be without.
+OPTIONAL = ("exposure", "mask")
+
 Band = int | Literal["sum"] | None
 
 _FILE_AND_HDU = re.compile(r"(?P<file>.+)\[(?P<hdu>[^\[\]]+)\]")
@@ -24,29 +27,76 @@ HDU_OR_BAND = re.compile(r"[0-9]{1,9}")
 class PlaneSource:
     """Where one plane is found."""
 
+    name: str  # Which plane.
     path: Path  # The FITS file.
     hdu: str  # Name (EXTNAME, in any case) or number of the HDU.
+    own_file: bool = False  # Whether the file was given for this plane alone.
     only_image_will_do: bool = False  # Whether the file's only image is meant where no HDU has that name.
-    required: bool = True  # Whether its absence is an error.
+    # Whether it was asked for, or no survey is without one: then it is an error if it is absent or does not fit.
+    required: bool = True
 
     @classmethod
-    def parse(cls, text: str | PathLike[str], name: str) -> PlaneSource:
-        """Read ``FILE`` or ``FILE[HDU]``; without an HDU it is the one called `name`, else the only image."""
+    def parse(cls, name: str, text: str | PathLike[str], hdu: str) -> PlaneSource:
+        """Read where a plane is found in a file of its own.
+
+        Parameters
+        ----------
+        name : str
+            Which plane.
+        text : str or path-like
+            ``FILE`` or ``FILE[HDU]``.
+        hdu : str
+            Without an HDU it is the one of this name, else the only image.
+        """
         text = str(text)  # in a configuration file it may be anything
         match = _FILE_AND_HDU.fullmatch(text)
         if match and not exists(as_path(text)):
-            return cls(as_path(match["file"]), match["hdu"])
-        return cls(as_path(text), name, only_image_will_do=True)
+            return cls(name, as_path(match["file"]), match["hdu"], own_file=True)
+        return cls(name, as_path(text), hdu, own_file=True, only_image_will_do=True)
+
+    def option(self, hdu: Any) -> str:
+        """How to ask for an HDU on the command line."""
+        return f"--{self.name} '{self.path}[{hdu}]'" if self.own_file else f"--{self.name}-hdu {hdu}"
+
+    def remedy(self, images: list[int]) -> str:
+        """What to do if there is no such HDU; `images` are the numbers of those that hold one."""
+        if not images:
+            return f"give a file that holds the image of the {self.name}"
+        if self.own_file or self.name == "counts":
+            return f"name the one to use, such as {self.option(images[0])}"
+        # No number: the first image is that of the counts.
+        leave_out = f", or leave it out, --{self.name}-hdu none" if self.name in OPTIONAL else ""
+        return f"name the one to use, --{self.name}-hdu HDU, or give its file, --{self.name} FILE{leave_out}"
+
+
+@dataclass(frozen=True)
+class MaskChoice:
+    """The mask that was taken."""
+
+    name: str = ""  # Its HDU, and its file if it has one of its own; empty where there is none.
+    required: bool = False  # Whether it was asked for.
+
+    @property
+    def doubt(self) -> str:
+        """What to think of if too many pixels are masked."""
+        if not self.name:
+            return "check counts and background"
+        if self.required:
+            return f"{self.name} is taken as nonzero = use: check it"
+        return (
+            f"{self.name}, which nobody asked for, is taken as nonzero = use (CCDData writes nonzero = bad): correct "
+            "it, or leave it out, --mask-hdu none"
+        )
 
 
 @dataclass(frozen=True)
 class SurveySource:
-    """The FITS images that make up a survey; exposure and mask may turn out to be absent."""
+    """The FITS images that make up a survey; exposure and mask may turn out to be absent, or be left out (None)."""
 
     counts: PlaneSource
     background: PlaneSource
-    exposure: PlaneSource
-    mask: PlaneSource
+    exposure: PlaneSource | None
+    mask: PlaneSource | None
     band: Band = None  # What to take of a cube: the plane of this number, from 0 on, or "sum", all together.
 
     @classmethod
@@ -54,21 +104,26 @@ class SurveySource:
         """Describe a survey by the options of the command line, `SourceOptions`; no file is opened.
 
         `survey` is the file of the counts and of all planes without a file of their own. Exposure and mask may be
-        absent, unless another name than the usual one is asked for.
+        absent unless an option asks for them; the HDU "none" leaves them out.
 
         Raises SurveyError if `band` is neither "sum" nor a whole number from 0 on.
         """
         path, given = as_path(survey), SourceOptions(**options)
 
-        def plane(own: str | PathLike[str] | None, hdu: str, usual: str | None = None) -> PlaneSource:
-            hdu = str(hdu)
-            return PlaneSource.parse(own, hdu) if own is not None else PlaneSource(path, hdu, required=hdu != usual)
+        def plane(name: str) -> PlaneSource:
+            own, hdu = getattr(given, name, None), str(getattr(given, f"{name}_hdu"))
+            if own is not None:
+                return PlaneSource.parse(name, own, hdu)
+            return PlaneSource(name, path, hdu, required=name not in OPTIONAL or f"{name}_hdu" in options)
+
+        def optional(name: str) -> PlaneSource | None:
+            return None if str(getattr(given, f"{name}_hdu")).lower() == "none" else plane(name)
 
         return cls(
-            counts=plane(None, given.counts_hdu),
-            background=plane(given.background, given.background_hdu),
-            exposure=plane(given.exposure, given.exposure_hdu, SourceOptions.exposure_hdu),
-            mask=plane(given.mask, given.mask_hdu, SourceOptions.mask_hdu),
+            counts=plane("counts"),
+            background=plane("background"),
+            exposure=optional("exposure"),
+            mask=optional("mask"),
             band=_parse_band(given.band),
         )
 

@@ -13,13 +13,21 @@ from typing import Any
 import numpy as np
 
 from cwt_dask.cwt.arrays import Bools, Floats
+from cwt_dask.cwt.inputs import NEGATIVE_BY_ROUNDING
+from cwt_dask.cwt.pixels import rounding_of
 from cwt_dask.errors import SurveyError
+from cwt_dask.survey.source import MaskChoice
 from cwt_dask.survey.strips import Strip
 
 # Below this share of Poisson's, the scatter of neighbours is no chance: it is 10 standard deviations off for the least
 # number of counts that is judged.
 _SMOOTH_SCATTER = 0.5
 _LEAST_COUNTS = 1000
+
+# Background and counts are not in the same unit where they differ by more.
+_ORDERS = 100
+# Fewer pixels than that are no field of view.
+_LEAST_SHARE = 0.1
 
 # Above it float64 does not hold every whole number.
 _LARGEST = 2.0**53
@@ -47,6 +55,15 @@ class SurveyStatistics:
     warnings: tuple[str, ...]  # What a user should know of these data.
     # Unit of the exposure, as astropy reads it; empty where there is no exposure, or none that says its unit.
     exposure_unit: str = ""
+    mask: str = ""  # HDU of the mask; empty where there is none.
+
+    @property
+    def used(self) -> str:
+        """How many pixels are used and why the others are not; empty where all are, and there is no mask."""
+        by_mask = self.n_masked - self.n_off_sky - self.n_nan
+        others = [f"{by_mask} are masked by {self.mask}"] if self.mask else []
+        others += [f"{n} are {why}" for n, why in ((self.n_nan, "NaN"), (self.n_off_sky, "off the sky")) if n]
+        return f"{self.n_valid} of {self.n_valid + self.n_masked}: {', '.join(others)}" if others else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON can hold them."""
@@ -72,17 +89,24 @@ class Census:
     n_counts_off_sky: int = 0
     counts_off_sky: float = 0.0
     n_nan: int = 0
-    brightest: float = 0.0
+    largest: dict[str, float] = field(default_factory=lambda: {"counts": 0.0, "background": 0.0})
     n_fractional: int = 0
     n_without_background: int = 0
     counts_without_background: float = 0.0
     n_bad_exposure: int = 0
+    n_with_counts: int = 0
+    n_unlike_background: int = 0
+    # Of the background, where it was negative: pixels, lowest value, its (y, x).
+    n_negative: int = 0
+    lowest: float = 0.0
+    at: tuple[int, int] = (0, 0)
     scatter: float = 0.0
     expected_scatter: float = 0.0
     # Impossible values by plane and kind: how many, and the text of the first.
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     first_faults: dict[tuple[str, str], str] = field(default_factory=dict)
     row_sums: dict[str, list[float]] = field(default_factory=lambda: {"counts": [], "background": []})
+    masked_counts: list[float] = field(default_factory=list)  # Sums of rows.
     hashes: dict[str, Any] = field(default_factory=dict)
 
     def add(self, strip: Strip) -> None:
@@ -95,6 +119,10 @@ class Census:
         self.counts_off_sky += float(strip.counts_off_sky.sum())
         self.n_nan += strip.n_nan
         self.n_bad_exposure += strip.n_bad_exposure
+        self.n_negative += strip.n_negative
+        if strip.lowest < self.lowest:
+            self.lowest, self.at = strip.lowest, strip.at
+        self.masked_counts.extend(strip.masked_counts.tolist())
         values = {name: plane.astype("<f8") for name, plane in strip.planes.items()}
         for name, plane in values.items():
             self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(plane).data)
@@ -110,11 +138,13 @@ class Census:
             return  # refused in the end; sums no longer matter
         for name, rows in self.row_sums.items():
             rows.extend(values[name].sum(axis=1).tolist())
-            self.brightest = max(self.brightest, float(values[name].max()))
+            self.largest[name] = max(self.largest[name], float(values[name].max()))
         self._judge_counts(values["counts"], values["background"], valid)
 
     def _judge_counts(self, counts: Floats, background: Floats, valid: Bools) -> None:
         self.n_fractional += int(np.count_nonzero(counts != np.rint(counts)))
+        self.n_with_counts += int(np.count_nonzero(counts))
+        self.n_unlike_background += int(np.count_nonzero(counts != background))
         unexplained = (counts > 0) & (background == 0)
         self.n_without_background += int(np.count_nonzero(unexplained))
         self.counts_without_background += float(counts[unexplained].sum())
@@ -125,10 +155,22 @@ class Census:
         self.scatter += float(np.square(right - left)[pairs].sum()) / 2
         self.expected_scatter += float((right + left)[pairs].sum()) / 2
 
-    def check(self, where: Mapping[str, str]) -> None:
-        """Refuse what cannot be analysed; `where` is HDU and file of each plane, for messages.
+    def check(self, where: Mapping[str, str], dtype: np.dtype[Any], mask: MaskChoice) -> None:
+        """Refuse what cannot be analysed.
 
-        Raises SurveyError if a used pixel is negative, infinite or absurdly large, or no pixel is used.
+        Parameters
+        ----------
+        where : mapping
+            HDU and file of each plane, for messages.
+        dtype : dtype
+            Type of the background in its file.
+        mask : MaskChoice
+            The mask that was taken.
+
+        Raises
+        ------
+        SurveyError
+            If a used pixel is negative, infinite or absurdly large, or no pixel is used.
         """
         if self.faults:
             (plane, kind), n = next(iter(self.faults.items()))
@@ -136,30 +178,61 @@ class Census:
                 f"{where[plane]} has {n} {kind} value{'s' if n > 1 else ''}, the first one "
                 f"{self.first_faults[plane, kind]} (from 0): correct or mask them"
             )
+        if self.lowest < -rounding_of(dtype, self.largest["background"]):
+            y, x = self.at
+            raise SurveyError(
+                f"{where['background']} has {self.n_negative} negative value{'s' * (self.n_negative > 1)}, the lowest "
+                f"one {self.lowest:g} at x = {x}, y = {y} (from 0): correct or mask them"
+            )
         if self.n_valid == 0:
+            excluded = self.n_masked - self.n_off_sky - self.n_nan
             raise SurveyError(
                 f"{where['counts']}: no pixel can be used: {self.n_off_sky} lie off the sky, {self.n_nan} are NaN in "
-                f"counts or background, {self.n_masked - self.n_off_sky - self.n_nan} masked by MASK"
+                f"counts or background, {excluded} masked by MASK{f': {mask.doubt}' * bool(excluded)}"
             )
 
-    def warnings(self) -> tuple[str, ...]:
-        """What may be wrong with the data without making them useless."""
+    def warnings(self, mask: MaskChoice) -> tuple[str, ...]:
+        """What may be wrong with the data without making them useless; `mask` is the mask that was taken."""
         scatter = self.scatter / self.expected_scatter if self.expected_scatter >= _LEAST_COUNTS else 1
+        counts, background = self.total("counts"), self.total("background")
         found = {
             f"counts are 0 on all {self.n_valid} pixels that are used, so nothing can be found: check that this is the "
-            "counts map, and that its mask is right": not self.total("counts"),
+            "counts map, and that its mask is right": not counts and not self._most_masked(),
             f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels without a sky position in this "
             "projection are not used": self.n_counts_off_sky,
+            f"{self._most_masked()} are masked or NaN: {mask.doubt}": self._most_masked(),
+            NEGATIVE_BY_ROUNDING % (self.n_negative, self.lowest): self.n_negative,
             f"counts are not whole numbers at {self.n_fractional} pixels: significances assume Poisson "
             "counts": self.n_fractional,
             f"counts look smoothed: the variance between neighbouring pixels is {scatter:.2g} of Poisson's, so "
             "significances will be wrong": scatter < _SMOOTH_SCATTER,
+            "background equals the counts at every pixel, so nothing can be found: give the counts that are expected "
+            "without sources": counts and not self.n_unlike_background,
+            "background is 0 at every pixel, so every count counts as a source: give the counts that are expected "
+            "without sources": counts and not background,
             f"background is 0 at {self.n_without_background} pixels with {self.counts_without_background:g} "
-            "counts": self.n_without_background,
+            "counts": background and self.n_without_background,
+            f"background and counts differ by orders of magnitude: {background:.3g} are expected, and there are "
+            f"{counts:.10g}, on {self.n_with_counts} pixels: give the background in expected counts a pixel, neither a "
+            "rate nor a density": counts and background and self._implausible(counts, background),
             f"exposure is NaN, infinite or negative at {self.n_bad_exposure} used pixels: taken as 0 "
             "there": self.n_bad_exposure,
         }
         return tuple(text for text, applies in found.items() if applies)
+
+    def _implausible(self, counts: float, background: float) -> bool:
+        # Sources may hold any number of counts, but on few pixels.
+        return background > _ORDERS * counts or self.n_with_counts > _ORDERS * background
+
+    def _most_masked(self) -> str:
+        """Name what is masked, if it is most of the counts or of the pixels; else empty."""
+        lost, counts = math.fsum(self.masked_counts), self.total("counts")
+        if lost > counts:
+            return f"pixels with {lost / (lost + counts):.0%} of the counts"
+        n_on_sky = self.n_valid + self.n_masked - self.n_off_sky
+        if self.n_valid < _LEAST_SHARE * n_on_sky:
+            return f"{1 - self.n_valid / n_on_sky:.0%} of the pixels"
+        return ""
 
     def total(self, name: str) -> float:
         """Sum of a plane over the valid pixels."""

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.errors import SurveyError
+from cwt_dask.survey.bands import MisfitError
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.fits_plane import FitsPlane
-from cwt_dask.survey.source import SurveySource
+from cwt_dask.survey.source import OPTIONAL, Band, MaskChoice, PlaneSource, SurveySource
 from cwt_dask.survey.wcs import celestial_header, on_sky, same_sky, wcs_from_text
 
 # A strip takes some 8 MB a plane as float64, however wide the map is.
@@ -24,13 +25,29 @@ _STRIP_PIXELS = 2**20
 MOST_ROWS = 64
 
 
-def _used_in_all(masks: Any, axis: int) -> Bools:
-    used: Bools = np.all(np.nan_to_num(masks), axis=axis)
-    return used
+PLANES = ("counts", "background", *OPTIONAL)
 
 
-# Planes of a cube, made one. Exposure is no sum: every band saw the same sky for its own effective time and area.
-_COMBINE: dict[str, Any] = {"counts": np.sum, "background": np.sum, "exposure": np.mean, "mask": _used_in_all}
+def _combined(name: str, bands: list[NDArray[Any]], used: list[Bools]) -> NDArray[Any]:
+    """Make one plane (y, x) of those of a cube; `used` is True where the mask of each uses it, empty without a mask."""
+    if len(bands) == 1:
+        return bands[0]
+    if name == "mask":
+        anywhere: NDArray[Any] = np.logical_or.reduce(used)
+        return anywhere
+    kind = _type_of(name, bands[0].dtype)
+    if name != "exposure" and len(used) > 1:
+        bands = [np.where(use, band, band.dtype.type(0)) for use, band in zip(used, bands, strict=True)]
+    total: NDArray[Any] = np.add.reduce(bands, axis=0, dtype=kind)
+    # Exposure is no sum: every band saw the same sky for its own effective time and area.
+    return total / len(bands) if name == "exposure" else total
+
+
+def _type_of(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Type of planes of `dtype` made one: float32 has no 2**24 + 1."""
+    if name == "mask":
+        return np.dtype(np.uint8)
+    return np.dtype(np.float64) if name == "exposure" or dtype.kind == "f" else np.zeros(1, dtype).sum().dtype
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,11 @@ class Strip:
     # negative, all in the file's type and unit; and mask, uint8, 1 where the pixel is used.
     planes: dict[str, NDArray[Any]]
     n_off_sky: int  # Pixels off the sky, all of them masked.
+    masked_counts: Floats  # (rows,), sums of the counts above 0 on the sky that are masked, by MASK or as NaN.
+    # Of the background on used pixels that was negative, and is 0 in `planes`: pixels, the lowest value, its place.
+    n_negative: int
+    lowest: float
+    at: tuple[int, int]
     # (pixels,), what was above 0 of the counts that are masked because they lie off the sky, not by MASK.
     counts_off_sky: Floats
     n_nan: int  # Pixels masked because counts or background are NaN, neither by MASK nor because they lie off the sky.
@@ -63,7 +85,30 @@ def _clean(y0: int, raw: Mapping[str, NDArray[Any]], sky: Bools) -> Strip:
     planes = {name: np.where(good, raw[name], raw[name].dtype.type(0)) for name, good in kept.items()}
     n_off_sky, n_nan = int(np.count_nonzero(~sky)), int(np.count_nonzero(nan))
     planes["mask"] = valid.astype(np.uint8)
-    return Strip(y0, planes, n_off_sky, lost.astype(np.float64), n_nan, n_bad_exposure)
+    negative = (planes["background"] < 0) & np.isfinite(planes["background"])
+    y, x = np.unravel_index(np.argmin(np.where(negative, planes["background"], 0)), counts.shape)
+    lowest = float(planes["background"][y, x]) if negative.any() else 0.0
+    planes["background"][negative] = 0
+    return Strip(
+        y0,
+        planes,
+        n_off_sky=n_off_sky,
+        masked_counts=_sums_of_rows(counts, sky & ~valid),
+        n_negative=int(np.count_nonzero(negative)),
+        lowest=lowest,
+        at=(int(y) + y0, int(x)),
+        counts_off_sky=lost.astype(np.float64),
+        n_nan=n_nan,
+        n_bad_exposure=n_bad_exposure,
+    )
+
+
+def _sums_of_rows(plane: NDArray[Any], where: Bools) -> Floats:
+    """Sum the finite values above 0 of each row."""
+    if not where.any():
+        return np.zeros(len(plane))
+    sums: Floats = np.where(where & (plane > 0) & np.isfinite(plane), plane, 0).sum(axis=1, dtype=np.float64)
+    return sums
 
 
 @dataclass(frozen=True)
@@ -73,25 +118,55 @@ class OpenSurvey:
     planes: Mapping[str, FitsPlane]  # By name.
     header_text: str  # The WCS cards of the counts, one a line.
     files: tuple[FitsFile, ...]  # Where they are read from.
+    warnings: tuple[str, ...]  # What was left out, or taken though it may not fit.
+    mask: MaskChoice  # Which mask was taken.
 
     @classmethod
     @contextmanager
     def open(cls, source: SurveySource) -> Iterator[OpenSurvey]:
-        """Open all planes of a survey.
+        """Open all planes of a survey. What nobody asked for and does not fit is left out.
 
         Raises SurveyError if one is missing or cannot be used, or they do not fit together.
         """
         with ExitStack() as stack:
             files: dict[Path, FitsFile] = {}
-            planes: dict[str, FitsPlane] = {}
-            for name, combine in _COMBINE.items():
-                plane = getattr(source, name)
+
+            def find(plane: PlaneSource) -> FitsPlane | None:
                 if plane.path not in files:
                     files[plane.path] = stack.enter_context(FitsFile.open(plane.path))
-                file = files[plane.path]
-                if (hdu := file.find(plane)) is not None:
-                    planes[name] = FitsPlane(hdu, file, band=source.band, combine=combine, stack=stack)
-            yield cls(planes, _check_together(planes), tuple(files.values()))
+                hdu = files[plane.path].find(plane)
+                return None if hdu is None else FitsPlane(hdu, files[plane.path])
+
+            planes: dict[str, FitsPlane] = {}
+            header_text, warnings = "", []
+            for name in PLANES:
+                wanted = getattr(source, name)
+                if wanted is None:
+                    continue
+                try:
+                    plane = find(wanted)
+                    if plane is None:
+                        continue
+                    if name == "counts":
+                        header_text = _header_of_counts(plane, source.band)
+                    else:
+                        _refuse_misfit(name, plane, planes["counts"], header_text)
+                except MisfitError as misfit:
+                    if wanted.required:
+                        raise
+                    # Without the path, which of a dataset in memory is another one each time.
+                    reason = misfit.reason.replace(f" of {wanted.path}", "").replace(str(wanted.path), "the file")
+                    warnings.append(reason + _LEFT_OUT[name])
+                else:
+                    planes[name] = plane
+            for plane in planes.values():
+                plane.open(source.band, stack)
+            if "exposure" in planes and _may_not_fit(planes["exposure"], planes["counts"]):
+                warnings.append(
+                    f"exposure has {planes['exposure'].n_bands} planes as the counts have, and nothing says that they "
+                    "are of the same energies: they are taken so, and fluxes are wrong if they are not"
+                )
+            yield cls(planes, header_text, tuple(files.values()), tuple(warnings), _mask_choice(source, planes))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,7 +181,11 @@ class OpenSurvey:
     @property
     def dtypes(self) -> dict[str, np.dtype[Any]]:
         """Types of the planes of the strips."""
-        return {**{name: plane.dtype for name, plane in self.planes.items()}, "mask": np.dtype(np.uint8)}
+        types = {
+            name: plane.dtype if plane.n_open == 1 else _type_of(name, plane.dtype)
+            for name, plane in self.planes.items()
+        }
+        return types | {"mask": np.dtype(np.uint8)}
 
     @property
     def exposure_unit(self) -> str:
@@ -124,7 +203,9 @@ class OpenSurvey:
         height = _strip_height(n_columns)
         for y0 in range(0, n_rows, height):
             rows = range(y0, min(y0 + height, n_rows))
-            raw = {name: plane.read(len(rows)) for name, plane in self.planes.items()}
+            bands = {name: plane.read(len(rows)) for name, plane in self.planes.items()}
+            used = [np.nan_to_num(mask) != 0 for mask in bands.get("mask", [])]
+            raw = {name: _combined(name, each, used) for name, each in bands.items()}
             yield _clean(y0, raw, on_sky(wcs, rows, n_columns))
         for file in self.files:
             file.refuse_changed()
@@ -138,31 +219,63 @@ def _strip_height(n_columns: int) -> int:
     return height
 
 
-def _check_together(planes: Mapping[str, FitsPlane]) -> str:
-    """Check that planes have one shape, the same bands and one sky; give the WCS cards of the counts."""
-    counts = planes["counts"]
-    if counts.n_bands == 1 and counts.band not in (None, 0, "sum"):
-        raise SurveyError(f"{counts.where} has no band {counts.band}: it is one image; leave out band")
-    for name, plane in planes.items():
-        # One exposure or mask may serve all bands; the background of one band is not that of another.
-        if plane.n_bands != counts.n_bands and (name == "background" or plane.n_bands != 1):
-            raise SurveyError(
-                f"{plane.where} has {plane.n_bands} bands, but {counts.where} has {counts.n_bands}: give maps of the "
-                "same bands"
-            )
-        if plane.shape != counts.shape:
-            raise SurveyError(
-                f"{plane.where} is {plane.shape[0]} x {plane.shape[1]} pixels (y, x), but {counts.where} is "
-                f"{counts.shape[0]} x {counts.shape[1]}: give maps of one shape"
-            )
-    headers = {name: celestial_header(plane.header, plane.shape, plane.where) for name, plane in planes.items()}
-    header_text = headers["counts"]
+_LEFT_OUT = {
+    "exposure": ": it is left out, so there is no photon flux",
+    "mask": ": it is left out, so no pixel is masked by it",
+}
+
+
+def _header_of_counts(counts: FitsPlane, band: Band) -> str:
+    """Check the counts, and give their WCS cards."""
+    if counts.n_bands == 1 and band not in (None, 0, "sum"):
+        raise SurveyError(f"{counts.where} has no band {band}: it is one image; leave out band")
+    header_text = celestial_header(counts.header, counts.shape, counts.where)
     if header_text is None:
         raise SurveyError(
             f"{counts.where} has no celestial WCS (CTYPE1 = {counts.header.get('CTYPE1')}, "
             f"CTYPE2 = {counts.header.get('CTYPE2')}): give a map with sky coordinates"
         )
-    for name, other in headers.items():
-        if other is not None and not same_sky(header_text, other, counts.shape):
-            raise SurveyError(f"{planes[name].where} and {counts.where} cover different sky: their WCS differ")
     return header_text
+
+
+def _refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: str) -> None:
+    """Raise MisfitError unless a plane has the pixels and the bands of the counts."""
+    leave_out = f", or leave it out, --{name}-hdu none" if name in OPTIONAL else ""
+    # One exposure or mask may serve all bands; the background of one band is not that of another.
+    if plane.n_bands != counts.n_bands and (name not in OPTIONAL or plane.n_bands != 1):
+        raise MisfitError(
+            f"{plane.where} has {plane.n_bands} bands, but {counts.where} has {counts.n_bands}",
+            f"give maps of the same bands{leave_out}",
+        )
+    if plane.shape != counts.shape:
+        raise MisfitError(
+            f"{plane.where} is {plane.shape[0]} x {plane.shape[1]} pixels (y, x), but {counts.where} is "
+            f"{counts.shape[0]} x {counts.shape[1]}",
+            f"give maps of one shape{leave_out}",
+        )
+    if plane.n_bands > 1 and (
+        plane.bands.true != counts.bands.true or plane.bands.same_energies(counts.bands) is False
+    ):
+        raise MisfitError(
+            f"{plane.where} has {plane.bands.kind}, but {counts.where} has {counts.bands.kind}",
+            f"give maps of the same bands{leave_out}",
+        )
+    other = celestial_header(plane.header, plane.shape, plane.where)
+    if other is not None and not same_sky(header_text, other, counts.shape):
+        raise MisfitError(
+            f"{plane.where} and {counts.where} cover different sky: their WCS differ",
+            f"give maps of one sky{leave_out}",
+        )
+
+
+def _mask_choice(source: SurveySource, planes: Mapping[str, FitsPlane]) -> MaskChoice:
+    mask, wanted = planes.get("mask"), source.mask
+    if mask is None or wanted is None:
+        return MaskChoice()
+    name = f"{mask.label} of {mask.path.name}" if wanted.own_file else mask.label
+    return MaskChoice(name, wanted.required)
+
+
+def _may_not_fit(exposure: FitsPlane, counts: FitsPlane) -> bool:
+    """Whether planes of exposure are taken for those of the counts without a word about it in the files."""
+    return exposure.n_bands > 1 and exposure.bands.same_energies(counts.bands) is None

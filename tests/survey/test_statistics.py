@@ -17,6 +17,11 @@ def poisson(mean=2.0, shape=(100, 120), seed=1):
     return np.random.default_rng(seed).poisson(mean, shape).astype(np.int32), np.full(shape, mean)
 
 
+# Columns of a map of 100 x 120 pixels without data, and all but a disc.
+FIELD = np.arange(120) * np.ones((100, 1)) > 58
+ROOM = np.hypot(*(np.indices((100, 120)) - 50)) > 30
+
+
 def test_measures(statistics_of, planes):
     counts, background = planes["counts"].astype(np.float64), planes["background"].copy()
     counts[3, 4], background[5, 6], background[3, 4], background[0, 0] = np.nan, np.nan, np.nan, 99
@@ -64,8 +69,15 @@ def test_what_lies_under_the_mask_does_not_count(statistics_of, write, planes):
 
 @pytest.mark.parametrize(
     ("counts", "background"),
-    [poisson(), poisson(0.01, (300, 400)), (np.ones((20, 40)), np.ones((20, 40)))],
-    ids=["clean", "sparse", "too few to compare"],
+    [
+        *(poisson(), poisson(0.01, (300, 400)), (np.ones((20, 40)), np.full((20, 40), 1.01))),
+        # Half of the sky without data, and a field of view in a corner of it.
+        (np.where(FIELD, np.nan, poisson()[0]), poisson()[1]),
+        (np.where(ROOM, 0, poisson()[0]), np.where(ROOM, 0, 2.0)),
+        # A source that outshines all else.
+        (poisson(0.01)[0] + 10**6 * (np.hypot(*np.indices((100, 120))) < 4), np.full((100, 120), 0.01)),
+    ],
+    ids=["clean", "sparse", "too few to compare", "half", "field of view", "bright source"],
 )
 def test_counts_without_fault_raise_no_warning(statistics_of, counts, background):
     assert statistics_of(counts=counts, background=background).warnings == ()
@@ -89,16 +101,68 @@ def test_repeated_pixels_look_smoothed_too(statistics_of):
 
 
 def test_a_map_without_a_count(statistics_of, planes):
-    planes["counts"] = np.where(planes["mask"], 0, 3)
     n_used = np.count_nonzero(planes["mask"])
-    (warning,) = statistics_of(**planes).warnings
+    (warning,) = statistics_of(**planes | {"counts": np.zeros((40, 60))}).warnings
     assert warning == (
         f"counts are 0 on all {n_used} pixels that are used, so nothing can be found: check that this is the counts "
         "map, and that its mask is right"
     )
-    planes["counts"].flat[np.argmax(planes["mask"])] = 1
-    del planes["exposure"]
-    assert statistics_of(**planes).warnings == ()
+
+
+@pytest.mark.parametrize(("share", "counted"), [(10, True), (40, True), (5, False)])
+def test_a_mask_that_loses_the_survey(write, share, counted):
+    counts, background = poisson()
+    bad = np.arange(120) * np.ones((100, 1)) < 1.2 * share
+    if not counted:
+        counts[~bad] = 0
+    path = write(counts=counts, background=background, mask=bad.astype(int))
+    what = f"pixels with {100 - share}% of the counts" if counted else f"{100 - share}% of the pixels"
+    unasked = (
+        ", which nobody asked for, is taken as nonzero = use (CCDData writes nonzero = bad): correct it, or leave "
+    )
+    assert scan(SurveySource.of(path)).warnings[0] == (
+        f"{what} are masked or NaN: HDU MASK{unasked}it out, --mask-hdu none"
+    )
+    asked = f"{what} are masked or NaN: HDU MASK is taken as nonzero = use: check it"
+    assert scan(SurveySource.of(path, mask_hdu="MASK")).warnings[0] == asked
+    without = scan(SurveySource.of(path, mask_hdu="none"))
+    assert (without.mask, without.used) == ("", "")
+    assert not [text for text in without.warnings if "masked" in text]
+    maps = {"counts": np.where(bad, counts, np.nan), "background": background}
+    assert (
+        scan(SurveySource.of(write("nan.fits", **maps))).used
+        == f"{120 * share} of 12000: {12000 - 120 * share} are NaN"
+    )
+
+
+def test_counts_that_are_nan_are_not_said_to_be_masked(statistics_of):
+    counts, background = poisson()
+    background[:, 5:] = np.nan
+    (warning,) = statistics_of(counts=counts, background=background).warnings
+    assert warning == "pixels with 96% of the counts are masked or NaN: check counts and background"
+
+
+OFF = "background and counts differ by orders of magnitude: "
+
+
+@pytest.mark.parametrize(
+    ("background", "said"),
+    [
+        (
+            2e6,
+            f"{OFF}2.4e+10 are expected, and there are 23898, on 10329 pixels: give the background in expected counts",
+        ),
+        (2e-30, f"{OFF}2.4e-26 are expected"),
+        (1 / 12000, f"{OFF}1 are expected"),
+        ("counts", "background equals the counts at every pixel, so nothing can be found: give the counts that are "),
+        (0, "background is 0 at every pixel, so every count counts as a source: give the counts that are expected "),
+    ],
+)
+def test_an_implausible_background(statistics_of, background, said):
+    counts = poisson()[0]
+    plane = counts if background == "counts" else np.full(counts.shape, background, float)
+    (warning,) = statistics_of(counts=counts, background=plane).warnings
+    assert warning.startswith(said)
 
 
 def test_counts_without_background(statistics_of):
