@@ -113,6 +113,8 @@ def _skip_data(path: Path, handle: Any, number: int, n_bytes: int) -> None:
 
     Raises SurveyError if the data break off, or the next HDU begins too early.
     """
+    if not n_bytes:
+        return
     end = handle.tell() + n_bytes
     try:
         handle.seek(end - 1)
@@ -120,9 +122,7 @@ def _skip_data(path: Path, handle: Any, number: int, n_bytes: int) -> None:
         missing = 0 if last else end - handle.seek(0, SEEK_END)
     except EOFError:  # of a gzip file that breaks off
         missing = end - handle.tell()
-        if missing <= 0:
-            raise
-    if missing > 0:
+    if missing:
         raise SurveyError(
             f"{path} is truncated: the data of HDU {number} lack {missing} of {n_bytes} bytes: get the file again"
         )
