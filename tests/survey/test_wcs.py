@@ -228,6 +228,21 @@ def test_what_is_not_equatorial_has_no_reference_system(wcs_cards):
         assert image.center.frame.name == "galactic"
 
 
+@pytest.mark.parametrize(
+    ("kinds", "axes"),
+    [
+        (("GLON-CAR", "ENERGY", "GLAT-CAR"), "1 and 3"),
+        (("STOKES", "RA---TAN", "DEC--TAN"), "2 and 3"),
+        (("FREQ", "STOKES", "DEC--SIN", "RA---SIN"), "3 and 4"),
+    ],
+)
+def test_a_sky_on_other_axes_is_named_whatever_their_lengths(write, wcs_cards, kinds, axes):
+    cards = wcs_cards() | {f"CTYPE{axis}": kind for axis, kind in enumerate(kinds, 1)}
+    cube = np.ones((5, *[1] * (len(kinds) - 2), 5))
+    with pytest.raises(SurveyError, match=f"COUNTS of .* has the sky on its axes {axes} "):
+        scan(SurveySource.of(write(wcs=cards, counts=cube, background=cube)))
+
+
 def test_ecliptic_coordinates_do_not_pass_for_equatorial_ones(wcs_cards):
     header = header_of(wcs_cards("TAN", ("ELON", "ELAT")))
     assert wcs_to_celestial_frame(WCS(header)).name == "icrs"
