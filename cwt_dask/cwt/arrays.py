@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,5 +13,13 @@ Complexes = NDArray[np.complex128]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-# Decorates what users call: their own setting (`numpy.seterr`) is for their arithmetic, NumPy's default for ours.
-numpys_own = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+
+@contextmanager
+def _numpys_own() -> Iterator[None]:
+    with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"), np.printoptions(legacy=False):
+        yield
+
+
+# Decorates what users call. What they have set is for their own arithmetic (`numpy.seterr`) and for what they print:
+# numbers that are written as text lose digits by the legacy modes of `numpy.set_printoptions`.
+numpys_own = _numpys_own()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -47,6 +49,19 @@ DASHBOARD_ADDRESS = "127.0.0.1:0"
 # Batch systems kill a job or pod that takes more memory than it asks for, before Dask's nanny can do anything about it.
 # This many times the limit of its workers is asked for.
 MEMORY_OF_A_JOB = 1.2
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Give this process its environment back at the end of a `with` block: nannies set that of their workers here."""
+    names = *dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED", "__DASK_PARENT_PID"
+    before = {name: os.environ.get(name) for name in names}
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def follow_the_driver() -> None:

@@ -11,7 +11,7 @@ import dask
 import distributed
 from distributed.utils import silence_logging_cmgr
 
-from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS
+from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, own_environment
 from cwt_dask.runtime.clusters.extras import starting
 from cwt_dask.runtime.clusters.script import refuse_no_workers
 
@@ -54,7 +54,7 @@ def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[di
     # What goes wrong at the start is said once, below; later what nannies have to say of their workers is shown.
     ours |= {"silence_logs": logging.CRITICAL}
     defaults = dask.config.merge(*dask.config.defaults)["distributed"]
-    with dask.config.set(distributed=defaults), dask.config.set(_SETTINGS), ExitStack() as stack:
+    with dask.config.set(distributed=defaults), dask.config.set(_SETTINGS), own_environment(), ExitStack() as stack:
         with starting("LocalCluster", "workers", "mend that, or give workers=0", has_options=bool(options)):
             refuse_no_workers()
             ours["security"] = distributed.Security.temporary()
