@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import dask.array
 from astropy.table import Table
 
 from cwt_dask.config.validation import shown
-from cwt_dask.errors import InputError, RunError
+from cwt_dask.errors import InputError, RunError, SurveyError
 from cwt_dask.history import History, IterationMaps
 from cwt_dask.merge.certificate import fault_of
 from cwt_dask.planning.runfile import StoredRun, read_run
@@ -224,6 +225,9 @@ class SurveyRun(Plots, Cutouts):
     @cached_property
     def wcs(self) -> WCS:
         """Celestial WCS of the maps."""
+        with suppress(SurveyError):
+            return self.survey.wcs
+        # Without the survey: nothing shows whether these are as they were written.
         return wcs_from_text(open_group(self.files.maps).attrs["wcs_header"])
 
     @property

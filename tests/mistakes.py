@@ -15,6 +15,8 @@ from astropy.nddata import NDData
 from astropy.table import Table
 from skies import poisson_sky, sky_header
 
+from cwt_dask.storage.sealed import sealed
+
 SHAPE = (45, 50)
 KERNELS = ("--n-scale=1", "--min-scale=1.2", "--step-scale=1.5", "--max-iter=2")
 RUN = ("run", "survey.fits", "a/out", "--workers=0", *KERNELS)
@@ -296,6 +298,9 @@ typed("a simulation larger than the disk", *SIMULATE, "99999999", "99999999")
 # --- run directories and stores ---------------------------------------------------------------------------------------
 
 
+DAMAGED = '{"zarr_format": 3, "node_type": "group", "attributes": {"seal": "0"}}'
+
+
 def run_toml(what, old, new):
     @recipe(what)
     def _(folder):
@@ -304,10 +309,12 @@ def run_toml(what, old, new):
         return "status", "run"
 
 
-def store(what, **attributes):
+def store(what, but=(), **attributes):
     @recipe(what)
     def _(folder):
-        zarr.open_group(folder / "run" / "survey.zarr", mode="r+").attrs.update(attributes)
+        stored = zarr.open_group(folder / "run" / "survey.zarr", mode="r+").attrs
+        content = sealed(stored.asdict() | attributes)
+        stored.put({name: value for name, value in content.items() if name not in but})
         return STORE
 
 
@@ -326,7 +333,8 @@ typed("a seed that is none", "verify", "run", "--recompute=1", "--seed=-1")
 typed("reprocessing a run into itself", "reprocess", "survey.fits", "run", "run")
 store("a Zarr group that is no survey", kind="other")
 store("a store of another version", version=1)
-store("a store whose description is damaged", facts={"shape": 5})
+store("a store without digests", but=("seal", "descriptions"), version=5)
+text("a store whose description is damaged", "run/survey.zarr/zarr.json", DAMAGED, *STORE)
 text("a store whose file is damaged", "run/survey.zarr/zarr.json", "[]", *STORE)
 text("a store of which a plane's description is damaged", "run/survey.zarr/counts/zarr.json", "x", *STORE)
 typed("a plane chosen of a store", *STORE, "--counts-hdu=1")

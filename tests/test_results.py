@@ -93,7 +93,7 @@ def test_what_is_damaged_is_named(copy, name, content, reason):
 
 def test_maps_that_a_finished_run_has_lost_are_no_zeros(copy):
     shutil.rmtree(copy.files.maps / "significance" / "c")
-    with pytest.raises(RunError, match=r"lost their chunk significance/c/\d/\d: cwt-dask verify says what else"):
+    with pytest.raises(RunError, match=r"maps\.zarr/significance/c/\d/\d is lost: cwt-dask verify says what else"):
         copy.significance.max().compute()
     with pytest.raises(RunError, match="cwt-dask verify"):
         copy.plot("significance")

@@ -207,12 +207,15 @@ def _input_digest(run: SurveyRun, tile: int) -> str | None:
 
 
 def _survey(run: SurveyRun) -> tuple[Survey | None, str]:
-    """The survey, or why it cannot be read."""
+    """The survey if its metadata are sound, and why not all of it can be read."""
+    survey = None
     try:
         run.survey.refuse_damage()
+        survey = run.survey
+        survey.refuse_damaged_chunks()
     except DAMAGE as error:
-        return None, str(error)
-    return run.survey, ""
+        return survey, str(error)
+    return survey, ""
 
 
 def _seams(run: SurveyRun) -> tuple[list[Seam], list[int]]:

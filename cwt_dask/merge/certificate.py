@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from cwt_dask.config.settings import digest
 from cwt_dask.errors import RunError
 from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.merge.islands import OpenIsland
@@ -20,11 +18,12 @@ from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import TileRecord
 from cwt_dask.storage.provenance import peak_memory, versions
 from cwt_dask.storage.schema import maps_from
+from cwt_dask.storage.sealed import is_sound
 from cwt_dask.survey import SurveyStatistics
 
 # More of them are counted, not named.
 MOST_NAMED = 100
-SEAL = "digest_certificate"
+SEAL = "digest_certificate"  # As of `storage.sealed`.
 
 
 def certify(
@@ -112,19 +111,9 @@ def certify(
     }
 
 
-def sealed(certificate: dict[str, Any]) -> dict[str, Any]:
-    """Add the sha256 of all else in a certificate."""
-    content = {name: value for name, value in certificate.items() if name != SEAL}
-    return content | {SEAL: digest(content)}
-
-
 def fault_of(certificate: dict[str, Any], plan: Plan) -> str:
     """What shows that a certificate is not one that a run of this plan wrote; empty if nothing does."""
-    as_sealed = False
-    # A certificate with NaN in it, which none has, has no digest.
-    with suppress(ValueError, RecursionError):
-        as_sealed = sealed(certificate) == certificate
-    if not as_sealed:
+    if not is_sound(certificate, SEAL):
         return "it was changed since the run ended"
     # Whoever changed it may have sealed it again.
     lacking = list(_lacking(certificate, certify(plan, None, {}, [], [])))

@@ -113,7 +113,7 @@ def resume(
     if is_store(survey):
         remember_survey(files, stored, survey)
     run = SurveyRun.open(files.path)
-    run.survey.refuse_damage()
+    run.survey.refuse_unproven()
     for repaired in repair_metadata(run):
         progress.message(repaired)
     if 0 < (n_done := len(read_records(files.ledger))) < run.stored.plan.grid.n_tiles:
@@ -181,7 +181,7 @@ def open_store(survey: Path, source: dict[str, Any]) -> Survey:
             "ingest again with them"
         )
     opened = Survey.open(survey)
-    opened.refuse_damage()
+    opened.refuse_unproven()
     return opened
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.merge.catalogue import build_catalogue
-from cwt_dask.merge.certificate import certify, read_open_islands, sealed
+from cwt_dask.merge.certificate import SEAL, certify, read_open_islands
 from cwt_dask.merge.seam_flags import bad_sides, flag_tile, tiles_to_flag
 from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.planning.plan import Plan
@@ -28,6 +28,7 @@ from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import cut_history, has_history
 from cwt_dask.storage.paths import backend_of, write_atomically
+from cwt_dask.storage.sealed import sealed
 from cwt_dask.tiles.sources import measure_tile
 
 
@@ -108,5 +109,5 @@ class Merging:
 def write_certificate(files: RunDir, certificate: dict[str, Any]) -> None:
     """Write a certificate that covers the catalogue and the FITS files as they are now, and seal it."""
     digests = {"digest_catalogue": digest_catalogue(files), "digest_products": digest_products(files)}
-    content = sealed(certificate | digests)
+    content = sealed(certificate | digests, SEAL)
     write_atomically(files.certificate, json.dumps(content, indent=1, allow_nan=False).encode())

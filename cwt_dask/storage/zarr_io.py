@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import google_crc32c
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
@@ -47,7 +48,8 @@ def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey
     writable : bool, optional
         Whether arrays can be written.
     whole : str, optional
-        Of a survey or a run that is complete: reading a chunk that is not there raises SurveyError or DamageError.
+        Of a survey or a run that is complete: reading a chunk that is damaged or not there raises SurveyError or
+        DamageError.
     """
     # Without the version, files of older ones would be looked for, too.
     store = _store(path, read_only=not writable, whole=whole)
@@ -169,26 +171,31 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
 
 
 class _WholeStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see Zarr's types
-    """A store in which no chunk may be missing: Zarr takes one that is not there for one of fill values."""
+    """A store in which no chunk may be damaged or missing: Zarr takes one that is not there for one of fill values."""
 
-    def __init__(self, store: Store, whole: str) -> None:
+    def __init__(self, store: Store, path: Path, whole: str) -> None:
         super().__init__(store)
+        self._path = path
         self._whole = whole
 
     def _with_store(self, store: Store) -> _WholeStore:
-        return _WholeStore(store, self._whole)
+        return _WholeStore(store, self._path, self._whole)
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
         """Read a chunk or metadata; see `zarr.abc.store.Store`."""
         content: Buffer | None = await self._store.get(key, *args, **kwargs)
-        if content is None and "/c/" in key:
+        if "/c/" in key and not (content and _fits_its_checksum(content)):
+            fault = f"{self._path / key} is {'damaged (its checksum does not fit)' if content else 'lost'}"
             if self._whole == "survey":
-                raise SurveyError(f"the survey's store has lost its chunk {key}: ingest the survey again")
-            raise DamageError(
-                f"the run's maps have lost their chunk {key}: cwt-dask verify says what else is damaged, and the run's "
-                "own command mends it"
-            )
+                raise SurveyError(f"{fault}: ingest the survey again")
+            raise DamageError(f"{fault}: cwt-dask verify says what else is damaged, and the run's own command mends it")
         return content
+
+
+def _fits_its_checksum(chunk: Buffer) -> bool:
+    """Whether a chunk ends with the checksum of all before, as its last codec has it, whose own error names no file."""
+    content = chunk.to_bytes()
+    return bool(google_crc32c.value(content[:-4]) == int.from_bytes(content[-4:], "little"))
 
 
 def _create_group(store: Store, attributes: dict[str, Any]) -> zarr.Group:
@@ -200,4 +207,4 @@ def _store(path: Path, *, read_only: bool = False, whole: str = "") -> Store:
         store: Store = FsspecStore.from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
     else:
         store = DurableStore(path, read_only=read_only)
-    return _WholeStore(store, whole) if whole else store
+    return _WholeStore(store, path, whole) if whole else store

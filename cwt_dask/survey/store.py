@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,16 @@ import dask.array
 import numpy as np
 from numpy.typing import NDArray
 
-from cwt_dask.config.validation import shown
 from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import SurveyError
 from cwt_dask.geometry.tiling import Box, on_map
 from cwt_dask.geometry.windows import read_box
+from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.paths import as_path, exists
-from cwt_dask.storage.zarr_io import MALFORMED, open_group
+from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound
+from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.wcs import wcs_from_text
 
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 CHUNK = 1024
 KIND = "cwt_dask survey"
 MOMENTS = "counts_moments"
-VERSION = 5
+VERSION = 6
+# Of earlier runs, which had no digests of what describes them; no damage makes one of these of one that has them.
+_UNSEALED = 5
 # What a tile reads, and its types there.
 _WINDOW: dict[str, Any] = {"counts": np.float64, "background": np.float64, "mask": np.bool_}
 
@@ -58,7 +62,11 @@ class Survey:
         self.path = path
         self.ring = ring  # Whether the last column is the neighbour of the first: boxes count columns modulo the width.
         self._group = group
-        self._planes: dict[str, Any] = {}
+        self._arrays: dict[str, Any] = {}
+        # sha256 of the file that describes each array of the store; None where it is not known.
+        self._descriptions: dict[str, str | None] = group.attrs.get("descriptions") or {
+            name: None for name in (*_WINDOW, MOMENTS, "exposure") if name in group
+        }
         self.header_text: str = group.attrs["wcs"]  # FITS cards of the WCS, one a line.
         self.statistics = SurveyStatistics.from_dict(group.attrs["facts"])
 
@@ -75,18 +83,18 @@ class Survey:
             group = open_group(path, whole="survey")
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise SurveyError(f"{path} is no readable Zarr group ({error}): ingest the survey again") from error
-        if group.attrs.get("kind") != KIND:
+        attributes = group.attrs.asdict()
+        if SEAL in attributes and not is_sound(attributes):
+            raise SurveyError(f"{path / 'zarr.json'} is damaged ({BROKEN}): ingest the survey again")
+        if attributes.get("kind") != KIND:
             raise SurveyError(f"{path} is a Zarr group, but not a survey store: make one with cwt-dask ingest")
-        version = group.attrs.get("version")
-        if version != VERSION:
+        version = attributes.get("version")
+        if (version, SEAL in attributes) not in ((VERSION, True), (_UNSEALED, False)):
             raise SurveyError(
                 f"{path} is a survey store of version {version}, but this release reads version {VERSION}: "
                 "ingest the survey again"
             )
-        try:
-            return cls(path, group, ring=ring)
-        except (KeyError, TypeError) as error:
-            raise SurveyError(f"{path} is damaged ({error!r}): ingest the survey again") from error
+        return cls(path, group, ring=ring)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -111,7 +119,7 @@ class Survey:
     @property
     def exposure(self) -> dask.array.Array | None:
         """(y, x), in the type and unit of the file ingested; None where the survey has none."""
-        return self._lazy("exposure") if "exposure" in self._group else None
+        return self._lazy("exposure") if "exposure" in self._descriptions else None
 
     @property
     def mask(self) -> dask.array.Array:
@@ -121,40 +129,61 @@ class Survey:
     @cached_property
     def moments(self) -> list[list[Moments]]:
         """Of the counts on used pixels in each chunk of `CHUNK` pixels square, row by row."""
-        return [[Moments(int(n), *rest) for n, *rest in row] for row in self._group[MOMENTS][:].tolist()]
+        return [[Moments(int(n), *rest) for n, *rest in row] for row in self._array(MOMENTS)[:].tolist()]
+
+    def refuse_unproven(self) -> None:
+        """Check all but the chunks, of which damage is found when they are read.
+
+        Raises SurveyError naming the file that is damaged, or if the store is one that cannot show whether it is.
+        """
+        if SEAL not in self._group.attrs:
+            raise SurveyError(f"{self.path} was made by an earlier release, without digests: ingest the survey again")
+        self.refuse_damage()
 
     def refuse_damage(self) -> None:
-        """Check that every plane can be opened; damage in its chunks is found when they are read.
+        """Check that every array can be opened.
 
         Raises SurveyError naming the file that is damaged.
         """
-        for name in (*_WINDOW, MOMENTS, *(["exposure"] if exists(self.path / "exposure") else [])):
-            file = self.path / name / "zarr.json"
-            try:
-                shape = self._group[name].shape
-            except MALFORMED as error:
-                raise SurveyError(f"{file} is damaged ({shown(error)}): ingest the survey again") from error
-            if name != MOMENTS and shape != self.shape:
-                raise SurveyError(
-                    f"{file} is damaged (its shape is {shape}, not {self.shape}): ingest the survey again"
-                )
+        for name in self._descriptions:
+            self._array(name)
+
+    def refuse_damaged_chunks(self) -> None:
+        """Read all chunks.
+
+        Raises SurveyError naming the file that is damaged, or lost.
+        """
+        for name in self._descriptions:
+            array = self._array(name)
+            starts = (range(0, length, step) for length, step in zip(array.shape, array.chunks, strict=True))
+            for pixel in product(*starts):
+                array[pixel]
 
     def array(self, name: str) -> Any:
         """Give the Zarr array (y, x) of a plane, as ingested; None where the survey has none of this name."""
-        return self._group.get(name)
+        return self._array(name) if name in self._descriptions else None
+
+    def _array(self, name: str) -> Any:
+        if name not in self._arrays:
+            file = self.path / name / "zarr.json"
+            try:
+                if self._descriptions[name] not in (None, sha256_of_file(file)):
+                    raise SurveyError(f"{file} is damaged ({BROKEN}): ingest the survey again")
+                # Opening an array takes as long as reading a small window of it.
+                self._arrays[name] = self._group[name]
+            except FileNotFoundError as error:
+                raise SurveyError(f"{file} is lost: ingest the survey again") from error
+        return self._arrays[name]
 
     def _lazy(self, name: str) -> dask.array.Array:
-        array = self._group[name]
+        array = self._array(name)
         return dask.array.from_array(array, chunks=array.chunks, name=f"survey-{name}-{self.statistics.digest}")
 
     def read(self, name: str, box: Box) -> NDArray[Any]:
         """Read the pixels (y, x) of a plane in a box of the map, on a ring of any column, in the type of the plane."""
         if name == "mask" and self.statistics.n_masked == 0:
             return np.ones(box.shape, np.uint8)
-        if name not in self._planes:
-            # Opening an array takes as long as reading a small window of it.
-            self._planes[name] = self._group[name]
-        return read_box(self._planes[name], box, ring=self.ring)
+        return read_box(self._array(name), box, ring=self.ring)
 
     def read_window(self, window: Box, box: Box, *, digest: bool = True) -> Window:
         """Read the pixels of a tile.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from cwt_dask.cwt.stopping import Moments
+from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.paths import on_disk
+from cwt_dask.storage.sealed import sealed
 from cwt_dask.storage.zarr_io import create_array, create_group, flushing_behind
 from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
@@ -41,6 +44,7 @@ class StoreWriter:
     def __init__(
         self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]], stack: ExitStack
     ) -> None:
+        self._path = path
         self._group = create_group(path)
         self._arrays = {
             name: create_array(self._group, name, shape, (CHUNK, CHUNK), dtype, axes=("y", "x"), compressors=(_CODEC,))
@@ -69,12 +73,17 @@ class StoreWriter:
         self._moments.append([astuple(Moments.of(pixels)) for pixels in of_valid])
 
     def finish(self, header_text: str, statistics: SurveyStatistics) -> None:
-        """Write the attributes, and the moments of the counts by chunk."""
+        """Write the moments of the counts by chunk, and the attributes, with digests of all metadata."""
         # Axes: row of chunks, column of chunks; count, mean, sum of squared deviations.
         moments = np.array(self._moments)
         axes = "y", "x", "moment"
         create_array(self._group, MOMENTS, moments.shape, moments.shape, np.float64, axes=axes)[:] = moments
-        self._group.attrs.update({"kind": KIND, "version": VERSION, "wcs": header_text, "facts": statistics.to_dict()})
+        files = {name: self._path / name / "zarr.json" for name in (*self._arrays, MOMENTS)}
+        descriptions = {name: sha256_of_file(file) for name, file in files.items()}
+        content = {"kind": KIND, "version": VERSION, "wcs": header_text, "facts": statistics.to_dict()}
+        # As JSON gives them back.
+        content = json.loads(json.dumps(content | {"descriptions": descriptions}))
+        self._group.attrs.update(sealed(content))
 
 
 class _Spool:

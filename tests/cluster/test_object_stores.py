@@ -81,7 +81,7 @@ def test_surveys_in_buckets(bucket, survey, on_disk, tmp_path):
     assert digests(run_survey(store.path, tmp_path / "run", **FAST)) == digests(on_disk)
     assert digests(run_survey(f"{bucket}/survey.fits", f"{bucket}/run", **FAST)) == digests(on_disk)
     (store.path / "counts" / "c" / "0" / "0").unlink()
-    with pytest.raises(RunError, match="has lost its chunk counts/c/0/0: ingest the survey again"):
+    with pytest.raises(RunError, match="survey.zarr/counts/c/0/0 is lost: ingest the survey again"):
         run_survey(store.path, tmp_path / "lost", **FAST)
     with pytest.raises(SurveyError, match=r"survey.zarr exists: remove it or choose another name"):
         ingest(SurveySource.of(survey), f"{bucket}/survey.zarr")

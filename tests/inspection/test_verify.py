@@ -18,9 +18,10 @@ from skies import poisson_sky, write_survey
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cwt.state import Detected
 from cwt_dask.inspection.recompute import WiderFilter, draw_tiles
-from cwt_dask.merge.certificate import digest_maps, sealed
+from cwt_dask.merge.certificate import SEAL, digest_maps
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import digest_pixels
+from cwt_dask.storage.sealed import sealed
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
 OPTIONS |= {"max_iter": 3}
@@ -58,7 +59,7 @@ def forge(run_dir, name, tile=4):
     digests = read_records(run.files.ledger)[tile].chunk_digests
     change_record(run_dir, tile, chunk_digests=digests | {name: digest_pixels(array[(..., *core.slices)], name)})
     certificate = run.certificate | {"digest_maps": digest_maps(read_records(run.files.ledger))}
-    run.files.certificate.write_text(json.dumps(sealed(certificate)))
+    run.files.certificate.write_text(json.dumps(sealed(certificate, SEAL)))
 
 
 def change_record(run_dir, tile, **values):

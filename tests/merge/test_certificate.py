@@ -5,12 +5,13 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.errors import RunError
-from cwt_dask.merge.certificate import SEAL, certify, digest_maps, fault_of, read_open_islands, sealed
+from cwt_dask.merge.certificate import SEAL, certify, digest_maps, fault_of, read_open_islands
 from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.schema import maps_from
+from cwt_dask.storage.sealed import sealed
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "fits": "no", "no_report": True, "workers": 0}
 
@@ -72,7 +73,7 @@ def test_a_good_run_is_certified(small_run, evidence):
 )
 def test_fields_that_a_sealed_certificate_lacks_are_named(small_run, change, fault):
     content = {name: value for name, value in (small_run.certificate | change).items() if value is not ...}
-    assert fault_of(sealed(content), small_run.stored.plan) == fault
+    assert fault_of(sealed(content, SEAL), small_run.stored.plan) == fault
 
 
 def test_every_broken_condition_alone_makes_the_tiling_inexact(evidence):

@@ -100,6 +100,12 @@ def test_a_reader_of_damaged_metadata_is_told_the_remedy(capsys, run, name):
     assert "the same run command repairs the metadata" in said
 
 
+def test_no_position_is_by_a_damaged_wcs(run):
+    path, sound = run.files.maps / "zarr.json", run.wcs.to_header_string()
+    path.write_text(path.read_text().replace("CRVAL1  =                 10.0", "CRVAL1  =                 14.0"))
+    assert SurveyRun.open(run.files.path).wcs.to_header_string() == sound
+
+
 @pytest.mark.parametrize("name", ["chunk_shape", "shape"])
 def test_another_layout_of_chunks_is_no_layout_of_this_run(capsys, run, survey, name):
     """Tiles that wrote by it would share chunks."""
@@ -135,10 +141,9 @@ def test_a_history_that_was_not_cut_yet_is_as_planned(run):
     assert json.loads(path.read_text())["shape"][0] == 9
 
 
-@pytest.mark.parametrize("name", ["counts", "mask", "exposure", "counts_moments"])
+@pytest.mark.parametrize("name", ["counts", "mask", "counts_moments"])
 def test_a_survey_whose_planes_cannot_be_opened_is_refused_by_name(capsys, run, survey, name):
     path = run.files.survey / name / "zarr.json"
-    path.parent.mkdir(exist_ok=True)
     path.write_text("x")
     run.files.record(1).unlink()
     status, _, err = again(capsys, run, survey)
@@ -147,6 +152,19 @@ def test_a_survey_whose_planes_cannot_be_opened_is_refused_by_name(capsys, run, 
     assert err.endswith("): ingest the survey again\n")
     checks = {check.promise: check.fault for check in verify_run(run, recompute=1) if check.broken}
     assert checks["the survey can be read"].startswith(f"{path} is damaged (")
+
+
+def test_what_is_damaged_is_named_and_its_sound_neighbour_left_alone(capsys, run, survey):
+    path = run.files.survey / "zarr.json"
+    path.write_text(path.read_text().replace("CRVAL1  =                 10.0", "CRVAL1  =                 14.0"))
+    sound = (run.files.maps / "zarr.json").read_bytes()
+    checks = {check.promise: check.fault for check in verify_run(SurveyRun.open(run.files.path)) if check.broken}
+    assert checks["the survey can be read"].startswith(f"{path} is damaged (it is not as it was written)")
+    assert DESCRIBED not in checks
+    run.files.record(1).unlink()
+    status, _, err = again(capsys, run, survey)
+    assert (status, err) == (2, f"cwt-dask: {path} is damaged (it is not as it was written): ingest the survey again\n")
+    assert (run.files.maps / "zarr.json").read_bytes() == sound
 
 
 def test_a_survey_that_is_no_group_is_a_broken_promise(capsys, run):

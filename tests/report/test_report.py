@@ -114,5 +114,5 @@ def test_no_report_is_made_of_maps_that_are_lost(run, capsys):
     shutil.rmtree(run.files.maps / "model" / "c")
     assert main(["report", str(run.files.path)]) == 1
     err = capsys.readouterr().err
-    assert re.search(r"the run's maps have lost their chunk model/c/\d/\d: cwt-dask verify says what else", err)
+    assert re.search(r"maps\.zarr/model/c/\d/\d is lost: cwt-dask verify says what else", err)
     assert run.files.report.read_bytes() == before

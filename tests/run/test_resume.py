@@ -18,11 +18,12 @@ from cwt_dask.cli.commands import main
 from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
 from cwt_dask.inspection.verify import verify_run
-from cwt_dask.merge.certificate import SEAL, sealed
+from cwt_dask.merge.certificate import SEAL
 from cwt_dask.storage.directory import hold
 from cwt_dask.storage.driver import Driver
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records, read_run_id
+from cwt_dask.storage.sealed import sealed
 from cwt_dask.survey import SurveySource, ingest
 from cwt_dask.tiles.task import run_tile
 
@@ -92,7 +93,7 @@ CHANGES = {
     "another value": lambda certificate: certificate | {"coverage": 0.5},
     "no number": lambda certificate: certificate | {"rounding_level": float("nan")},
     "no seal": lambda certificate: {name: value for name, value in certificate.items() if name != SEAL},
-    "a field less, sealed again": lambda certificate: sealed({**certificate, "seconds": {"run": 1.0}}),
+    "a field less, sealed again": lambda certificate: sealed({**certificate, "seconds": {"run": 1.0}}, SEAL),
 }
 
 

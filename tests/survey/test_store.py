@@ -60,8 +60,31 @@ def test_damaged_chunks_are_noticed(survey, tmp_path):
     data = bytearray(chunk.read_bytes())
     data[len(data) // 2] ^= 1
     chunk.write_bytes(data)
-    with pytest.raises(ValueError, match="checksum"):
-        Survey.open(copy).read("counts", Box(0, 1, 0, 1))
+    opened = Survey.open(copy)
+    for read in (lambda: opened.read("counts", Box(0, 1, 0, 1)), opened.refuse_damaged_chunks):
+        with pytest.raises(SurveyError, match=rf"^{chunk} is damaged \(its checksum does not fit\): ingest the survey"):
+            read()
+
+
+PLACES = ("CDELT1", "n_valid", "pixel_scale_deg", "brightest", "seal", 'counts": "', "version")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_digit_of_what_a_store_says_can_change_unseen(survey, tmp_path, place):
+    file = shutil.copytree(survey.path, tmp_path / "copy.zarr") / "zarr.json"
+    content = file.read_text()
+    at = content.index(place) + len(place)
+    at += next(n for n, digit in enumerate(content[at:]) if digit.isdigit())
+    file.write_text(f"{content[:at]}{(int(content[at]) + 1) % 10}{content[at + 1 :]}")
+    with pytest.raises(SurveyError, match=rf"^{file} is damaged \(it is not as it was written\): ingest the survey"):
+        Survey.open(file.parent)
+
+
+def test_a_description_that_is_lost_is_named(survey, tmp_path):
+    file = shutil.copytree(survey.path, tmp_path / "copy.zarr") / "counts_moments" / "zarr.json"
+    file.unlink()
+    with pytest.raises(SurveyError, match=rf"^{file} is lost: ingest the survey again"):
+        Survey.open(tmp_path / "copy.zarr").refuse_damage()
 
 
 @given(
