@@ -68,17 +68,17 @@ def read_bands(hdu: Any, hdus: Any, where: str) -> Bands:
 
     Raises
     ------
-    SurveyError
+    MisfitError
         If planes have pixels of their own.
     """
     n_planes = int(np.prod(hdu.shape[:-2]))
     table = _table_of(hdu, hdus)
     columns = {} if table is None else {column.name.upper(): column for column in table.columns}
-    own = [name for name in _OWN_GRIDS if name in columns and len(np.unique(table.data[name], axis=0)) > 1]
+    own = [name for name in _OWN_GRIDS if name in columns and len({str(row) for row in table.data[name]}) > 1]
     if own:
-        raise SurveyError(
-            f"{where} has planes with pixels of their own ({', '.join(own)} in its table {table.name}): resample them "
-            "to one grid first"
+        raise MisfitError(
+            f"{where} has planes with pixels of their own ({', '.join(own)} in its table {table.name})",
+            "resample them to one grid first",
         )
     told = axes_told(hdu.header).upper()
     if table is None or len(table.data) != n_planes:
@@ -89,7 +89,7 @@ def read_bands(hdu: Any, hdus: Any, where: str) -> Bands:
 
 def axes_told(header: Any) -> str:
     """What a header calls the axes of a cube beyond those of the sky."""
-    return " ".join(str(header[key]) for key in header if _AXIS.fullmatch(key))
+    return " ".join(str(header[key]) for key in header if _AXIS.fullmatch(str(key)))
 
 
 def table_of_energies(axis: Any, name: str) -> fits.BinTableHDU:

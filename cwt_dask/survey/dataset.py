@@ -125,7 +125,8 @@ def _hdus(name: str, pixels: NDArray[Any], plane: Any, wcs: Any) -> Iterator[Any
     # Units of counts are no help: a count is one.
     if name == "exposure" and (unit := str(getattr(plane, "unit", "") or "")):
         header["BUNIT"] = unit
-    header["AXTYPE"] = axes_told(getattr(plane, "header", {}))
+    if told := axes_told(getattr(plane, "header", {})):
+        header["AXTYPE"] = told
     yield fits.ImageHDU(pixels, header, name.upper())
     axes = list(getattr(getattr(plane, "geom", None), "axes", None) or ())
     if len(axes) == 1:

@@ -18,7 +18,6 @@ from cwt_dask.survey.bands import Bands, MisfitError, read_bands
 from cwt_dask.survey.fits_file import TABLES, FitsFile, kind_of_table
 from cwt_dask.survey.headers import damage_named
 from cwt_dask.survey.source import Band
-from cwt_dask.survey.wcs import refuse_other_axes
 
 Rows = Callable[[int], NDArray[Any]]
 
@@ -63,9 +62,9 @@ class FitsPlane:
     Raises
     ------
     MisfitError
-        If the HDU holds no two-dimensional image.
+        If the HDU holds no two-dimensional image, or the planes of a cube have pixels of their own.
     SurveyError
-        If it is damaged, or the planes of a cube have pixels of their own.
+        If it is damaged.
     """
 
     def __init__(self, hdu: Any, file: FitsFile) -> None:
@@ -83,7 +82,6 @@ class FitsPlane:
                 raise MisfitError(
                     f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}", "name an HDU that holds an image of two axes"
                 )
-            refuse_other_axes(self.header, self.where)
             self._refuse_missing_pixels(hdu)
             self.shape: tuple[int, int] = hdu.shape[-2:]  # Rows and columns.
             self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))

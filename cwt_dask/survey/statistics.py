@@ -96,10 +96,8 @@ class Census:
     n_bad_exposure: int = 0
     n_with_counts: int = 0
     n_unlike_background: int = 0
-    # Of the background, where it was negative: pixels, lowest value, its (y, x).
     n_negative: int = 0
-    lowest: float = 0.0
-    at: tuple[int, int] = (0, 0)
+    lowest: tuple[float, int, int] = (0.0, 0, 0)  # As of a strip.
     scatter: float = 0.0
     expected_scatter: float = 0.0
     # Impossible values by plane and kind: how many, and the text of the first.
@@ -120,8 +118,7 @@ class Census:
         self.n_nan += strip.n_nan
         self.n_bad_exposure += strip.n_bad_exposure
         self.n_negative += strip.n_negative
-        if strip.lowest < self.lowest:
-            self.lowest, self.at = strip.lowest, strip.at
+        self.lowest = min(self.lowest, strip.lowest)
         self.masked_counts.extend(strip.masked_counts.tolist())
         values = {name: plane.astype("<f8") for name, plane in strip.planes.items()}
         for name, plane in values.items():
@@ -178,11 +175,11 @@ class Census:
                 f"{where[plane]} has {n} {kind} value{'s' if n > 1 else ''}, the first one "
                 f"{self.first_faults[plane, kind]} (from 0): correct or mask them"
             )
-        if self.lowest < -rounding_of(dtype, self.largest["background"]):
-            y, x = self.at
+        lowest, y, x = self.lowest
+        if lowest < -rounding_of(dtype, self.largest["background"]):
             raise SurveyError(
                 f"{where['background']} has {self.n_negative} negative value{'s' * (self.n_negative > 1)}, the lowest "
-                f"one {self.lowest:g} at x = {x}, y = {y} (from 0): correct or mask them"
+                f"one {lowest:g} at x = {x}, y = {y} (from 0): correct or mask them"
             )
         if self.n_valid == 0:
             excluded = self.n_masked - self.n_off_sky - self.n_nan
@@ -201,7 +198,7 @@ class Census:
             f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels without a sky position in this "
             "projection are not used": self.n_counts_off_sky,
             f"{self._most_masked()} are masked or NaN: {mask.doubt}": self._most_masked(),
-            NEGATIVE_BY_ROUNDING % (self.n_negative, self.lowest): self.n_negative,
+            NEGATIVE_BY_ROUNDING % (self.n_negative, self.lowest[0]): self.n_negative,
             f"counts are not whole numbers at {self.n_fractional} pixels: significances assume Poisson "
             "counts": self.n_fractional,
             f"counts look smoothed: the variance between neighbouring pixels is {scatter:.2g} of Poisson's, so "

@@ -17,7 +17,7 @@ from cwt_dask.survey.bands import MisfitError
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.fits_plane import FitsPlane
 from cwt_dask.survey.source import OPTIONAL, Band, MaskChoice, PlaneSource, SurveySource
-from cwt_dask.survey.wcs import celestial_header, on_sky, same_sky, wcs_from_text
+from cwt_dask.survey.wcs import celestial_header, on_sky, refuse_other_axes, same_sky, wcs_from_text
 
 # A strip takes some 8 MB a plane as float64, however wide the map is.
 _STRIP_PIXELS = 2**20
@@ -60,10 +60,8 @@ class Strip:
     planes: dict[str, NDArray[Any]]
     n_off_sky: int  # Pixels off the sky, all of them masked.
     masked_counts: Floats  # (rows,), sums of the counts above 0 on the sky that are masked, by MASK or as NaN.
-    # Of the background on used pixels that was negative, and is 0 in `planes`: pixels, the lowest value, its place.
-    n_negative: int
-    lowest: float
-    at: tuple[int, int]
+    n_negative: int  # Used pixels with a background that was negative, and is 0 in `planes`.
+    lowest: tuple[float, int, int]  # The lowest of these values, its y and x.
     # (pixels,), what was above 0 of the counts that are masked because they lie off the sky, not by MASK.
     counts_off_sky: Floats
     n_nan: int  # Pixels masked because counts or background are NaN, neither by MASK nor because they lie off the sky.
@@ -85,22 +83,30 @@ def _clean(y0: int, raw: Mapping[str, NDArray[Any]], sky: Bools) -> Strip:
     planes = {name: np.where(good, raw[name], raw[name].dtype.type(0)) for name, good in kept.items()}
     n_off_sky, n_nan = int(np.count_nonzero(~sky)), int(np.count_nonzero(nan))
     planes["mask"] = valid.astype(np.uint8)
-    negative = (planes["background"] < 0) & np.isfinite(planes["background"])
-    y, x = np.unravel_index(np.argmin(np.where(negative, planes["background"], 0)), counts.shape)
-    lowest = float(planes["background"][y, x]) if negative.any() else 0.0
-    planes["background"][negative] = 0
+    n_negative, lowest = _clear_negative(planes["background"])
     return Strip(
         y0,
         planes,
         n_off_sky=n_off_sky,
         masked_counts=_sums_of_rows(counts, sky & ~valid),
-        n_negative=int(np.count_nonzero(negative)),
-        lowest=lowest,
-        at=(int(y) + y0, int(x)),
+        n_negative=n_negative,
+        lowest=(lowest[0], lowest[1] + y0, lowest[2]),
         counts_off_sky=lost.astype(np.float64),
         n_nan=n_nan,
         n_bad_exposure=n_bad_exposure,
     )
+
+
+def _clear_negative(background: NDArray[Any]) -> tuple[int, tuple[float, int, int]]:
+    """Set what is negative, and finite, to 0; say how many pixels, and the lowest value with its y and x."""
+    negative = background < 0
+    if not negative.any():
+        return 0, (0.0, 0, 0)
+    negative &= np.isfinite(background)
+    y, x = np.unravel_index(np.argmin(np.where(negative, background, 0)), background.shape)
+    lowest = float(background[y, x]), int(y), int(x)
+    background[negative] = 0
+    return int(np.count_nonzero(negative)), lowest
 
 
 def _sums_of_rows(plane: NDArray[Any], where: Bools) -> Floats:
@@ -229,13 +235,23 @@ def _header_of_counts(counts: FitsPlane, band: Band) -> str:
     """Check the counts, and give their WCS cards."""
     if counts.n_bands == 1 and band not in (None, 0, "sum"):
         raise SurveyError(f"{counts.where} has no band {band}: it is one image; leave out band")
-    header_text = celestial_header(counts.header, counts.shape, counts.where)
+    header_text = _sky_of(counts)
     if header_text is None:
         raise SurveyError(
             f"{counts.where} has no celestial WCS (CTYPE1 = {counts.header.get('CTYPE1')}, "
             f"CTYPE2 = {counts.header.get('CTYPE2')}): give a map with sky coordinates"
         )
     return header_text
+
+
+def _sky_of(plane: FitsPlane) -> str | None:
+    """The WCS cards of a plane; MisfitError if they cannot be used."""
+    try:
+        refuse_other_axes(plane.header, plane.where)
+        return celestial_header(plane.header, plane.shape, plane.where)
+    except SurveyError as error:
+        reason, _, remedy = str(error).rpartition(": ")
+        raise MisfitError(reason, remedy) from error
 
 
 def _refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: str) -> None:
@@ -260,7 +276,7 @@ def _refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: 
             f"{plane.where} has {plane.bands.kind}, but {counts.where} has {counts.bands.kind}",
             f"give maps of the same bands{leave_out}",
         )
-    other = celestial_header(plane.header, plane.shape, plane.where)
+    other = _sky_of(plane)
     if other is not None and not same_sky(header_text, other, counts.shape):
         raise MisfitError(
             f"{plane.where} and {counts.where} cover different sky: their WCS differ",

@@ -51,6 +51,7 @@ def measured(path, **options):
     return statistics.mask, [text for text in statistics.warnings if "exposure" in text.lower() or "MASK" in text]
 
 
+OWN = {"NPIX": np.array([[2, 2], [4, 4], [6, 6], [8, 8], [8, 8]]), "CDELT": np.full((5, 2), 0.1)}
 OFF_GRID = {"shape": (10, 15)}
 MISFITS = {
     "50 planes": ([image("exposure", 50)], "HDU EXPOSURE has 50 bands, but HDU COUNTS has 5"),
@@ -81,6 +82,9 @@ MISFITS = {
     ),
     "grid": ([image("exposure", **OFF_GRID)], "HDU EXPOSURE is 10 x 15 pixels (y, x), but HDU COUNTS is 20 x 30"),
     "sky": ([image("exposure", CRVAL1=50.0)], "HDU EXPOSURE and HDU COUNTS cover different sky: their WCS differ"),
+    "bad WCS": ([image("exposure", CTYPE1="GLON-QQQ", CTYPE2="GLAT-QQQ")], "the WCS of HDU EXPOSURE cannot be used ("),
+    "other axes": ([image("mask", CTYPE1="ENERGY", CTYPE3="GLON-CAR")], "HDU MASK has the sky on its axes 2 and 3"),
+    "own pixels": ([image("mask"), table("MASK", **OWN)], "HDU MASK has planes with pixels of their own (NPIX in its"),
     "a table": ([fits.BinTableHDU(Table({"A": [1]}), name="EXPOSURE")], "HDU EXPOSURE is a table, not an image"),
     "two": ([image("exposure"), image("exposure")], "numbers 5 and 6"),
     "mask grid": ([image("mask", **OFF_GRID)], "HDU MASK is 10 x 15 pixels"),
@@ -159,9 +163,6 @@ def test_a_background_of_other_bands_is_refused(survey, tmp_path):
     fits.HDUList([fits.PrimaryHDU(), image("background"), table("BACKGROUND", 2 * EDGES)]).writeto(other)
     with pytest.raises(SurveyError, match=r"other.fits has planes of .* from 2 to 64 TeV, but .*: give maps"):
         scan(SurveySource.of(path, background=other, band=0))
-
-
-OWN = {"NPIX": np.array([[2, 2], [4, 4], [6, 6], [8, 8], [8, 8]]), "CDELT": np.full((5, 2), 0.1)}
 
 
 def test_planes_with_pixels_of_their_own_are_refused(tmp_path):
