@@ -71,6 +71,15 @@ def test_pixels_of_unlike_size_are_warned_of(finished, numbers):
     assert sky.pixel_sizes(whole_sky("TAN", 80.5), (160, 360)) == 1
 
 
+def test_what_the_plan_has_warned_about_is_not_said_again_in_other_words(finished, numbers):
+    warned = numbers.certificate | {"warnings": ["few counts: so few", "something else"]}
+    few = replace(numbers, certificate=warned, few_counts=1.0, disc_counts=4.9)
+    found = text.warnings(few, read_sources(finished))
+    assert found[:2] == warned["warnings"]
+    assert not [each for each in found[2:] if "few counts" in each.lower()]
+    assert "Few counts per kernel" in "\n".join(text.warnings(replace(few, disc_counts=5.1), read_sources(finished)))
+
+
 def test_flags_are_named():
     named = {0: "", 1 | 4: "map edge, error undefined", 2 | 1024: "masked neighbour, 1024"}
     assert {flags: name_flags(flags) for flags in named} == named
