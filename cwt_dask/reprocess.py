@@ -6,7 +6,6 @@ from dataclasses import asdict
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cwt_dask.config.declaration import option_names
@@ -20,6 +19,7 @@ from cwt_dask.planning.plan import make_plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import execute
 from cwt_dask.runtime.progress import Reporter
+from cwt_dask.storage.drafts import scratch_directory
 from cwt_dask.storage.ledger import read_run_id
 from cwt_dask.storage.paths import as_path, backend_of, on_disk
 from cwt_dask.survey import SurveySource, as_file, ingest, is_store
@@ -104,10 +104,10 @@ def what_would_be_reused(survey: str | PathLike[str], old_run: str | PathLike[st
     earlier, parsed = _prepare(old_run, options)
     # A disk that holds the earlier run has room for its survey.
     near = on_disk(earlier.files.path.parent)
-    with TemporaryDirectory(prefix=".cwt-dask-", dir=near) as scratch:
+    with scratch_directory(near) as scratch:
         path = as_path(survey)
         if not is_store(path):
-            path = ingest(SurveySource.of(path, **parsed.source), Path(scratch, "survey.zarr")).path
+            path = ingest(SurveySource.of(path, **parsed.source), scratch / "survey.zarr").path
         plan = make_plan(parsed.settings, open_store(path, {}).statistics)
         if plan.decides_islands:
             return [f"nothing can be reused: {NOT_WITH_ISLANDS}"]

@@ -14,7 +14,7 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from upath import UPath
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from cwt_dask.storage.paths import as_path, remove_tree
+from cwt_dask.storage.paths import as_path, backend_of
 
 READ_TIMEOUT = 1.0
 # One layer that tries again is enough, and it must not take long.
@@ -128,4 +128,4 @@ def copy(source, target):
 def move(source, target):
     """Move a directory, from and to a disk or a bucket."""
     copy(source, target)
-    remove_tree(as_path(source))
+    backend_of(as_path(source)).remove_tree(as_path(source))

@@ -14,6 +14,7 @@ from cwt_dask.cli.commands import main
 from cwt_dask.cwt.spectra import KernelSpectra
 from cwt_dask.report import report_is_current, write_report
 from cwt_dask.runtime.clusters.local import local_client
+from cwt_dask.storage.drafts import draft_of
 
 # The same examples on every machine, however slow it is.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
@@ -42,6 +43,12 @@ def unreported():
         mock.patch("cwt_dask.run.report_is_current", return_value=True),
     ):
         yield
+
+
+@pytest.fixture
+def dead():
+    """Gives the name under which a process that was killed has made a file or directory."""
+    return lambda path: path.with_name(draft_of(path).name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))
 
 
 @pytest.fixture

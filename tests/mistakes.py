@@ -15,6 +15,7 @@ from astropy.nddata import NDData
 from astropy.table import Table
 from skies import poisson_sky, sky_header
 
+from cwt_dask.cli.commands import main
 from cwt_dask.storage.sealed import sealed
 
 SHAPE = (45, 50)
@@ -320,6 +321,34 @@ def store(what, but=(), **attributes):
 
 text("RUN_DIR is a file", "out", "mine", *OUT)
 text("RUN_DIR holds other files, and no run", "out/thesis.tex", "mine", *OUT, "--overwrite")
+
+
+@recipe("RUN_DIR looks like a run's, and is none")
+def _(folder):
+    (folder / "out" / "ledger").mkdir(parents=True)
+    (folder / "out" / "ledger" / "run-id").write_text("accounts of this year")
+    (folder / "out" / "run.toml").write_text('kind = "marathon"')
+    return *OUT, "--overwrite"
+
+
+@recipe("files of others lie in the run that is overwritten")
+def _(folder):
+    (folder / "run" / ".git" / "objects").mkdir(parents=True)
+    (folder / "run" / ".git" / "objects" / "0").touch()
+    (folder / "run" / ".git" / "HEAD").touch()
+    (folder / "run" / "ledger" / "accounts.csv").touch()
+    (folder / "run" / "maps.zarr").rename(folder / "maps.zarr")
+    (folder / "run" / "maps.zarr").symlink_to(folder / "maps.zarr")
+    return *FINISHED, "--overwrite"
+
+
+@recipe("another run reads the survey of the one that is overwritten")
+def _(folder):
+    shared = ["run", str(folder / "run" / "survey.zarr"), str(folder / "next"), "--workers=0", "--no-report", *KERNELS]
+    assert main([*shared, "--quiet"]) == 0
+    return *FINISHED, "--overwrite"
+
+
 text("RUN_DIR is below a file", "file", "mine", "run", "survey.fits", "file/out", *KERNELS)
 typed("RUN_DIR has a name that nothing can have", "run", "survey.fits", f"a/b/{LONG}", *KERNELS)
 typed("RUN_DIR holds a run under other settings", *FINISHED, "--tol=0.1", "--stopping=fixed")

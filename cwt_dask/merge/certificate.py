@@ -139,7 +139,7 @@ def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:
         try:
             found += [OpenIsland(**island) for island in json.loads(file.read_text(encoding="utf-8"))]
         except (ValueError, TypeError, RecursionError) as error:
-            raise RunError(f"{file} is damaged ({error}): run with --overwrite to start again") from error
+            raise RunError(f"{file} is damaged ({error}): get it back from a copy, or begin a run elsewhere") from error
     return found
 
 

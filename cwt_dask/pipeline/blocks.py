@@ -24,7 +24,7 @@ from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import Record, TileRecord, read_block_records, read_records, read_run_id
 from cwt_dask.storage.maps import has_history, published_digests
-from cwt_dask.storage.paths import remove_tree, write_atomically
+from cwt_dask.storage.paths import remove_folder, write_atomically
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
 from cwt_dask.tiles.task import contradicted_labels, mark_open_pixels, run_tile, settle_tile
 
@@ -222,11 +222,11 @@ class Iteration:
     def _clean_up(self) -> None:
         for block in self.files.begun_blocks:
             self._forget(block)
-        remove_tree(self.files.checkpoints)
+        remove_folder(self.files, self.files.checkpoints)
 
     def _forget(self, block: int) -> None:
         """Remove the checkpoints and records of a block."""
         self.blocks.pop(block, None)
-        remove_tree(self.files.block(block))
+        remove_folder(self.files, self.files.block(block))
         for path in self.files.ledger.glob(f"tile-*.block-{block:05d}.round-*.json"):
             path.unlink()

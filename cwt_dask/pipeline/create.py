@@ -20,9 +20,11 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.executors import Executor
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import begin_ledger, read_block_records, read_records, read_run_id
 from cwt_dask.storage.maps import create_maps, has_history
+from cwt_dask.storage.marks import is_run, note_user, users_of
 from cwt_dask.storage.paths import backend_of, lies_in
 from cwt_dask.survey import Survey, SurveySource, SurveyStatistics, ingest, is_store, scan
 
@@ -60,12 +62,8 @@ def create(
     """
     backend = backend_of(files.path)
     free = backend.is_free(files)
-    if not free and not (files.settings.exists() and files.ledger.is_dir()):
-        raise InputError(f"{files.path} is not a run directory: it is not overwritten, choose another")
-    if not free and files.foreign:
-        raise InputError(
-            f"{files.path} holds {', '.join(files.foreign)}, no part of a run, which would be lost: move it elsewhere"
-        )
+    if not free:
+        _refuse_to_replace(files)
     if lies_in(survey, files.path):
         raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
     if not backend.keeps_old:
@@ -101,8 +99,8 @@ def resume(
     stored.plan.check_memory(options.execution.memory_limit)
     if options.execution.keep_history and not has_history(files):
         raise SettingsError(
-            f"{files.path} holds a run that keeps no history: leave out keep_history, choose another directory, or "
-            "--overwrite"
+            f"{files.path} holds a run that keeps no history: leave out keep_history, or choose another directory; "
+            "--overwrite would remove that run"
         )
     backend = backend_of(files.path)
     lost = hold.enter_context(backend.hold(files, stop.ask))
@@ -119,7 +117,20 @@ def resume(
     if 0 < (n_done := len(read_records(files.ledger))) < run.stored.plan.grid.n_tiles:
         progress.message(f"continuing: {n_done} of {run.stored.plan.grid.n_tiles} tiles are done")
     _report_foreign_records(files, progress)
+    note_user(files, run.survey.path, read_run_id(files))
     return hold.enter_context(workers.open(run.stored.plan, progress, stop))
+
+
+def _refuse_to_replace(files: RunDir) -> None:
+    """Refuse to overwrite what is not only a run's, or is needed by another run, before anything is removed."""
+    if not is_run(files):
+        raise InputError(f"{files.path} is not a run directory: it is not overwritten, choose another")
+    refuse_foreign(files, backend_of(files.path).entries(files.path))
+    if users := users_of(files):
+        raise InputError(
+            f"{files.survey} is the survey of {', '.join(map(str, users))}, too, which would lose it: choose another "
+            "directory"
+        )
 
 
 def _fill(
@@ -149,6 +160,8 @@ def _fill(
     begin_ledger(new)
     new.islands.mkdir()
     write_run(new, plan, survey if is_store(survey) else None)
+    if is_store(survey):
+        note_user(files, survey, read_run_id(new))
     return plan
 
 

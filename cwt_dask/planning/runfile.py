@@ -17,6 +17,7 @@ from cwt_dask.errors import InputError, SettingsError, SurveyError
 from cwt_dask.geometry.tiling import Axis, TileGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.marks import KIND
 from cwt_dask.storage.paths import as_path, exists, relative_path, write_atomically
 from cwt_dask.storage.provenance import versions
 from cwt_dask.survey import Survey, is_store
@@ -66,6 +67,7 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
         The survey's store outside the run directory; None for a run with a store of its own.
     """
     content = {
+        "kind": KIND,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "survey": {"digest": plan.survey_digest, "shape": [plan.grid.y.length, plan.grid.x.length]}
         | (_place(run_dir, survey) if survey else {}),
@@ -130,11 +132,11 @@ def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> St
         known = stored.plan.algorithm_version == ALGORITHM_VERSION
         edited = known and stored.plan.settings_digest != content["plan"]["settings_digest"]
     except _IMPOSSIBLE as error:
-        raise InputError(f"{run_dir.settings} is damaged ({error!r}): run with --overwrite to start again") from error
+        raise InputError(f"{run_dir.settings} is damaged ({error!r}): get it back from a copy, {_ELSE}") from error
     if edited:
         raise InputError(
             f"{run_dir.settings} was changed: its settings or tiles are not those that the run began with; undo that, "
-            "or run with --overwrite to start again"
+            f"{_ELSE}"
         )
     return stored
 
@@ -185,10 +187,13 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
         found.insert(0, "its survey is another one, or was changed since")
     if found:
         raise SettingsError(
-            f"{run_dir.path} holds a run that differs: {'; '.join(found)}. Choose another directory, or --overwrite"
+            f"{run_dir.path} holds a run that differs: {'; '.join(found)}. Choose another directory; --overwrite would "
+            "remove that run"
         )
 
 
+# The way that loses nothing is named first.
+_ELSE = "or begin a run in another directory; --overwrite would begin it here, and remove what this one has done"
 _WHY = {"algorithm_version": " (another version of cwt_dask began it, whose results differ)"}
 _GRID_SETTINGS = ("tile_size", "margin", "wrap")
 # What wrong types and numbers out of all bounds raise.

@@ -26,7 +26,7 @@ from cwt_dask.report.histogram import N_BINS, Expectation, count_residuals, resi
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import exists, remove_tree
+from cwt_dask.storage.paths import exists, remove_folder
 from cwt_dask.storage.schema import maps_in, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, create_array, create_group, flushing_behind, open_group
 from cwt_dask.survey import Survey
@@ -113,7 +113,7 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> 
     wanted = digest([VERSION, *(run.certificate[name] for name in ("digest_maps", "input_digest", "settings_digest"))])
     if not rebuild and _identity_of_stored(run.files) == wanted:
         return pyramid
-    remove_tree(run.files.pyramid)
+    remove_folder(run.files, run.files.pyramid)
     _lay_out(create_group(run.files.pyramid), pyramid, run.stored.plan.kernels.n_scale)
     reduce = partial(reduce_chunk, run.files, run.survey.path, pyramid)
     stages.map_tiles(reduce, range(len(pyramid.chunks)), "maps reduced for the report")

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,7 +16,9 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from cwt_dask.errors import InputError
+from cwt_dask.storage.drafts import draft_of, drafts, is_being_made, is_draft, remove_abandoned, remove_draft
 from cwt_dask.storage.driver import Driver, read_driver
+from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
 
 keeps_old = True
@@ -44,7 +44,7 @@ def version_of(path: Path) -> Any:
 @contextmanager
 def atomic_file(path: Path, *, cached: bool) -> Iterator[BinaryIO]:
     """A file to write that appears when it is whole, and on the disk."""
-    with drafted_file(path) as draft, draft.open("xb") as file:
+    with _drafted(path) as draft, draft.open("xb") as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -55,7 +55,14 @@ def atomic_file(path: Path, *, cached: bool) -> Iterator[BinaryIO]:
 @contextmanager
 def drafted_file(path: Path) -> Iterator[Path]:
     """A file to be written to by name, that is renamed when it is whole."""
-    draft = _draft_of(path)
+    remove_abandoned(path.parent)
+    with _drafted(path) as draft:
+        yield draft
+
+
+@contextmanager
+def _drafted(path: Path) -> Iterator[Path]:
+    draft = draft_of(path)
     try:
         yield draft
         draft.replace(path)
@@ -72,9 +79,27 @@ def replace(path: Path, content: bytes, *_seen: object) -> None:
         file.write(content)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a directory and all below it; what cannot be removed is left."""
-    shutil.rmtree(path, ignore_errors=True)
+def entries(path: Path) -> Iterator[str]:
+    """Names of all below a directory, relative to it, but for directories; links are not followed."""
+    for folder, below, names in os.walk(path):
+        links = (name for name in below if Path(folder, name).is_symlink())
+        yield from (str(Path(folder, name).relative_to(path)) for name in (*names, *links))
+
+
+def remove_tree(path: Path, *, sparing: Collection[Path] = ()) -> None:
+    """Remove a directory and all below it but for what is spared; what cannot be removed is left, and links are."""
+    if path.is_symlink():
+        return
+    if not sparing:
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    for folder, below, names in os.walk(path, topdown=False):
+        for entry in {Path(folder, name) for name in names} - set(sparing):
+            with suppress(OSError):
+                entry.unlink()
+        for entry in {Path(folder, name) for name in below} - set(sparing):
+            with suppress(OSError):
+                entry.unlink() if entry.is_symlink() else entry.rmdir()
 
 
 def free_space(path: Path) -> float:
@@ -86,7 +111,8 @@ def free_space(path: Path) -> float:
 def new_directory(path: Path, *, replaces: bool = False) -> Iterator[Path]:
     """A directory that appears at `path`, in place of what it `replaces`, at the end; on any error all is as before."""
     absent = [parent for parent in path.parents if not exists(parent)]
-    fresh = _draft_of(path)
+    remove_abandoned(path.parent)
+    fresh = draft_of(path)
     try:
         fresh.mkdir(parents=True)
         yield fresh
@@ -164,7 +190,7 @@ def new_run(files: RunDir, held: ExitStack, _lost: Callable[[], None], /, *, ove
     """
     replaces = overwrite and not is_free(files)
     with hold(files) if replaces else nullcontext(), ExitStack() as stack:
-        _remove_dead(files)
+        _remove_unheld(files)
         try:
             fresh = stack.enter_context(new_directory(files.path, replaces=replaces))
         except OSError as error:
@@ -174,21 +200,17 @@ def new_run(files: RunDir, held: ExitStack, _lost: Callable[[], None], /, *, ove
         new = RunDir(fresh)
         held.enter_context(_hold(new, files))
         yield new
-
-
-def leftovers(directory: Path, name: str = "") -> list[Path]:
-    """Files and directories that killed writers left in a directory, of one name, or of any."""
-    # A hidden name, and the number that keeps writers apart.
-    own = re.compile(rf"\.{re.escape(name) or '.+'}\.[0-9a-f]{{32}}(\.old)?")
-    return sorted(path for path in directory.glob(".*") if own.fullmatch(path.name))
+        if replaces:
+            # Some may have been put there meanwhile.
+            refuse_foreign(files, entries(files.path))
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove files that killed writers left in a directory and all below it."""
-    for folder in (directory, *(path for path in directory.rglob("*") if path.is_dir())):
-        for path in leftovers(folder):
-            if path.is_file():
-                path.unlink(missing_ok=True)
+    """Remove what killed writers left in a directory and all below it, on whatever machine; links are not followed."""
+    for folder, _, names in os.walk(directory):
+        for draft in (Path(folder, name) for name in names if is_draft(name)):
+            if not is_being_made(draft):
+                remove_draft(draft)
 
 
 def refuse_no_link(link: Path) -> None:
@@ -201,27 +223,23 @@ def refuse_no_link(link: Path) -> None:
 
 def point_to(link: Path, target: Path) -> None:
     """Make or replace a symbolic link."""
-    temporary = _draft_of(link)
+    temporary = draft_of(link)
     temporary.symlink_to(os.path.relpath(target, link.parent.resolve()))
     temporary.replace(link)
 
 
-def _draft_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-
-
-def _remove_dead(files: RunDir) -> None:
-    """Remove what drivers left that died before their run had appeared; those that live hold theirs."""
-    for path in leftovers(files.path.parent, files.path.name):
-        # A Zarr group is a survey that is being ingested. Another starter may be at it, or it may be another user's.
+def _remove_unheld(files: RunDir) -> None:
+    """Remove what drivers left that died before their run had appeared, anywhere; those that live hold theirs."""
+    for draft in drafts(files.path.parent, files.path.name):
+        # Another starter may be at it, or it may be another user's.
         with suppress(InputError, OSError):
-            if not (path / "zarr.json").exists():
-                with hold(RunDir(path)):
-                    remove_tree(path)
+            if RunDir(draft).lock.exists():
+                with hold(RunDir(draft)):
+                    remove_draft(draft)
 
 
 def _appear(fresh: Path, path: Path, *, replaces: bool) -> None:
-    old = path.with_name(f"{_draft_of(path).name}.old")
+    old = path.with_name(f"{draft_of(path).name}.old")
     # What is replaced may have been removed meanwhile.
     replaces = replaces and exists(path)
     if replaces:

@@ -6,6 +6,7 @@ import getpass
 import json
 import os
 import socket
+import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -30,15 +31,17 @@ class Driver:
     since: str
     job: str = ""  # Its number in a batch system; empty outside.
     machine: str = ""  # Which start of which machine, and which of its spaces of process numbers.
-    # In object stores: which lease, and how often it was renewed.
+    start: int = 0  # When the process was started, as `start_of` has it.
+    # Which time it holds a run, and in object stores how often that was renewed.
     lease: str = ""
     renewal: str = ""
 
     @classmethod
     def this(cls) -> Driver:
-        """The calling process."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(os.getpid(), socket.gethostname(), _user(), now, batch_job(), this_machine())
+        """The calling process, that holds a run from now on."""
+        now, pid = datetime.now(UTC).isoformat(timespec="seconds"), os.getpid()
+        host, user = socket.gethostname(), _user()
+        return cls(pid, host, user, now, batch_job(), this_machine(), start_of(pid), uuid.uuid4().hex)
 
     def __str__(self) -> str:
         job = f", job {self.job}" if self.job else ""
@@ -47,7 +50,7 @@ class Driver:
     @property
     def is_gone(self) -> bool:
         """Whether it is known to have ended; what happens on another machine is not."""
-        return self.machine == this_machine() != "" and not psutil.pid_exists(self.pid)
+        return self.machine == this_machine() != "" and has_ended(self.pid, self.start)
 
     @property
     def content(self) -> bytes:
@@ -61,6 +64,21 @@ def this_machine() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     return ""
+
+
+def start_of(pid: int) -> int:
+    """When a process was started, in ticks since the machine was; 0 if unknown."""
+    with suppress(OSError, ValueError, IndexError):
+        # The clock may be set: no time of day. The command's name, in brackets, may hold spaces and brackets.
+        return int(
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        )
+    return 0
+
+
+def has_ended(pid: int, start: int) -> bool:
+    """Whether a process of this machine has ended; another may have its number by now."""
+    return not psutil.pid_exists(pid) or (start > 0 and start_of(pid) not in {start, 0})
 
 
 def read_driver(files: RunDir) -> Driver | None:

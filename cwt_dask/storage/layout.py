@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ class _Below:
     """A path below a run directory."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = name  # Of folders with a slash at the end.
 
     def __get__(self, files: RunDir, _owner: type) -> Path:
         return files.path / self.name
@@ -26,17 +27,18 @@ class RunDir:
     path: Path
 
     settings = _Below("run.toml")  # every setting as resolved, digests, versions.
-    survey = _Below("survey.zarr")  # the survey's store, where the run made its own.
-    maps = _Below("maps.zarr")  # the merged maps; one chunk a tile core.
-    pyramid = _Below("maps.zarr/pyramid")  # the maps, reduced, as the report shows them: a group in that of the maps.
-    seams = _Below("seams.zarr")  # what tiles computed on both sides of their seams; one chunk a tile.
-    islands = _Below("islands")  # islands and peaks of each tile's core, one file a tile.
-    ledger = _Below("ledger")  # one record a finished tile, and until the run ends one a tile and block of iterations.
+    survey = _Below("survey.zarr/")  # the survey's store, where the run made its own.
+    maps = _Below("maps.zarr/")  # the merged maps; one chunk a tile core.
+    pyramid = _Below("maps.zarr/pyramid/")  # the maps, reduced, as the report shows them: a group in that of the maps.
+    seams = _Below("seams.zarr/")  # what tiles computed on both sides of their seams; one chunk a tile.
+    islands = _Below("islands/")  # islands and peaks of each tile's core, one file a tile.
+    ledger = _Below("ledger/")  # one record a finished tile, and until the run ends one a tile and block of iterations.
     run_id = _Below("ledger/run-id")  # which run this is, among all that were ever made at this path.
     lock = _Below("lock")  # held by the process that carries the run out.
     unfinished = _Below(UNFINISHED)  # says that the run there is still being made.
+    users = _Below("users/")  # which other runs read the survey's store there, one file a run.
     driver = _Below("driver.json")  # the process that holds the run, as JSON.
-    checkpoints = _Below("checkpoints")  # tiles between two blocks of iterations; removed when the run has ended.
+    checkpoints = _Below("checkpoints/")  # tiles between two blocks of iterations; removed when the run has ended.
     certificate = _Below("certificate.json")  # the evidence, as JSON; written last.
     catalogue = _Below("catalogue.ecsv")  # the catalogue as ECSV.
     catalogue_fits = _Below("catalogue.fits")  # the catalogue as FITS table.
@@ -46,12 +48,10 @@ class RunDir:
     report = _Below("report.html")  # all that a run found and did, on one page.
     maps_fits = _Below("maps.fits")  # the maps as FITS images, for small maps.
 
-    @property
-    def foreign(self) -> list[str]:
-        """Names of the files there that are no part of a run."""
-        own = {path.name.partition("/")[0] for path in vars(RunDir).values() if isinstance(path, _Below)}
-        # What a killed writer leaves has a hidden name.
-        return sorted(entry.name for entry in self.path.iterdir() if entry.name not in own and entry.name[0] != ".")
+    @staticmethod
+    def is_part(name: str) -> bool:
+        """Whether a file of that name, relative to the directory, is one that a run has."""
+        return name in _FILES or _MANY.fullmatch(name) is not None
 
     def detections(self, tile: int) -> Path:
         """What a tile kept of its core's support."""
@@ -145,3 +145,17 @@ class RunDir:
 
 def _tile(tile: int) -> str:
     return f"tile-{tile:07d}"
+
+
+_ALL = {path.name for path in vars(RunDir).values() if isinstance(path, _Below)}
+FOLDERS = {name.rstrip("/") for name in _ALL if name.endswith("/")}
+_FILES = {name for name in _ALL if not name.endswith("/")}
+# Files of which there are as many as there are tiles, chunks, blocks or users.
+_MANY = re.compile(
+    r"(survey|maps|seams)\.zarr/(\w+/)*zarr\.json"
+    r"|(survey|maps|seams)\.zarr/(\w+/)+c(/\d+)*"
+    r"|islands/(open-block-\d+|(open-block-\d+\.)?tile-\d+)\.(json|np[yz])"
+    r"|ledger/tile-\d+(\.block-\d+\.round-\d+|\.failed-\d+)?\.json"
+    r"|checkpoints/block-\d+/(fates-)?tile-\d+\.round-\d+\.np[yz]"
+    r"|users/[0-9a-f]{32}\.json"
+)

@@ -152,6 +152,13 @@ def hold(files: RunDir, lost: Callable[[], None], /) -> Iterator[Driver | None]:
                 files.driver.unlink()
 
 
+def entries(path: Path) -> Iterator[str]:
+    """Names of all objects below a name, relative to it."""
+    target: Any = path
+    for key in target.fs.find(target.path):
+        yield key.removeprefix(f"{target.path.rstrip('/')}/")
+
+
 def is_free(files: RunDir) -> bool:
     """Whether nothing lies there, or what was not made to the end."""
     _refuse_no_bucket(files.path)
@@ -220,7 +227,7 @@ def _refuse_no_bucket(path: Path) -> None:
 
 def _take(files: RunDir) -> tuple[Driver | None, Driver]:
     """Take the lease: the driver that had it before and did not end by itself, and this one."""
-    this = with_fields(Driver.this(), lease=uuid.uuid4().hex)
+    this = Driver.this()
     try:
         seen, holder = version_of(files.driver), read_driver(files)
         if seen is not None and not (holder and holder.is_gone) and _age(files) < STALE_SECONDS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
 from os import PathLike
@@ -14,6 +14,7 @@ from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError
 from cwt_dask.storage import directory, object_store
 from cwt_dask.storage.driver import Driver
+from cwt_dask.storage.foreign import foreign_among
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.object_store import SCHEME
 
@@ -76,8 +77,11 @@ class Backend(Protocol):
             What `version_of` gave.
         """
 
-    def remove_tree(self, path: Path, /) -> None:
-        """Remove a directory and all below it."""
+    def entries(self, path: Path, /) -> Iterator[str]:
+        """Names of all files below a directory, relative to it, with the links there, which are not followed."""
+
+    def remove_tree(self, path: Path, /, *, sparing: Collection[Path] = ()) -> None:
+        """Remove a directory and all below it, but for what is spared."""
 
     def free_space(self, path: Path, /) -> float:
         """Bytes that can be written below a directory."""
@@ -164,9 +168,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a directory and all below it; see `Backend.remove_tree`."""
-    backend_of(path).remove_tree(path)
+def remove_folder(files: RunDir, folder: Path) -> None:
+    """Remove a folder of a run and all below it that is part of one; see `Backend.remove_tree`."""
+    backend = backend_of(folder)
+    inside = str(folder)[len(str(files.path)) + 1 :]
+    names = [f"{inside}/{name}" for name in backend.entries(folder)]
+    backend.remove_tree(folder, sparing=[files.path / name for name in foreign_among(names)])
 
 
 def lies_in(path: Path, directory: Path) -> bool:

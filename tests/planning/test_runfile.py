@@ -86,7 +86,9 @@ def test_a_damaged_file_is_refused_with_the_remedy(tmp_path, old, new):
     text = run_dir.settings.read_text()
     assert old in text
     run_dir.settings.write_text(text.replace(old, new, 1), encoding="latin-1")
-    with pytest.raises(InputError, match=r"run\.toml is damaged \(.*\): run with --overwrite to start again"):
+    with pytest.raises(
+        InputError, match=r"run\.toml is damaged \(.*\): get it back from a copy, or begin a run in another"
+    ):
         read_run(run_dir)
 
 

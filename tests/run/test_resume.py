@@ -19,10 +19,13 @@ from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.merge.certificate import SEAL
+from cwt_dask.storage import drafts
 from cwt_dask.storage.directory import hold
-from cwt_dask.storage.driver import Driver
+from cwt_dask.storage.drafts import draft_of
+from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import read_records, read_run_id
+from cwt_dask.storage.ledger import begin_ledger, read_records, read_run_id
+from cwt_dask.storage.paths import remove_folder
 from cwt_dask.storage.sealed import sealed
 from cwt_dask.survey import SurveySource, ingest
 from cwt_dask.tiles.task import run_tile
@@ -220,14 +223,39 @@ def test_a_run_of_another_algorithm_version_is_refused_by_name(run, store):
         again(run, store)
 
 
-def test_a_file_that_is_no_part_of_a_run_is_not_overwritten(run, store):
-    notes = run.files.path / "notes.txt"
+@pytest.mark.parametrize(
+    "name", ["notes.txt", ".git/config", "islands/tile-1.txt", "maps.zarr/model/c/0/note", "checkpoints/block-1/x.npz"]
+)
+def test_a_file_that_is_no_part_of_a_run_is_neither_overwritten_nor_removed_at_the_end(run, store, name):
+    notes = run.files.path / name
+    notes.parent.mkdir(parents=True, exist_ok=True)
     notes.write_text("precious")
-    with pytest.raises(InputError, match=r"holds notes.txt, no part of a run, which would be lost"):
+    with pytest.raises(InputError, match=f"holds {name.partition('/c')[0]}.*, no part of a run, which would be lost"):
         again(run, store, overwrite=True)
+    remove_folder(run.files, run.files.path / name.partition("/")[0])
     assert notes.read_text() == "precious"
-    notes.unlink()
+
+
+def test_all_that_a_run_writes_is_its_own_and_a_run_that_is_overwritten_has_its_driver(run, store, monkeypatch):
+    """The second driver's note is not taken for that of the first, whose directory it replaces."""
+    seen = []
+
+    def look(job, tile):
+        seen.append(read_driver(run.files).pid)
+        return run_tile(job, tile)
+
+    monkeypatch.setattr("cwt_dask.pipeline.blocks.run_tile", look)
     assert again(run, store, overwrite=True)[0].promises_kept
+    assert set(seen) == {os.getpid()}
+
+
+def test_a_file_that_appears_while_the_new_run_is_made_is_kept(run, store, monkeypatch):
+    notes = run.files.path / "notes.txt"
+    monkeypatch.setattr("cwt_dask.pipeline.create.begin_ledger", lambda new: (begin_ledger(new), notes.touch()))
+    with pytest.raises(InputError, match=r"holds notes\.txt, no part of a run"):
+        again(run, store, overwrite=True)
+    assert notes.exists()
+    assert starts(run)
 
 
 def test_a_link_to_a_directory_elsewhere_is_followed(store, tmp_path):
@@ -260,28 +288,34 @@ def test_a_task_of_a_run_that_was_overwritten_is_refused(run, store):
     assert not any(check.fault for check in verify_run(new))
 
 
-def test_what_killed_drivers_left_is_removed(run, store):
-    number = "0123456789abcdef" * 2
-    files = run.files
-    # One was killed while it wrote a chunk, one while it made a directory, one lives.
-    lost = [files.maps / "model" / "c" / "0" / f".1.{number}", files.path.with_name(f".run.{number}")]
-    lost[0].touch()
-    lost[1].mkdir()
+def test_what_killed_drivers_left_is_removed(run, store, dead):
+    files, other = run.files, run.files.path.with_name("sky.fits")
+    # One was killed while it wrote a chunk, others while they made a run, a survey and a file; one lives.
+    chunk = dead(files.maps / "model" / "c" / "0" / "1")
+    lost = [dead(path) for path in (files.path, files.path.with_name("other"), other)]
+    for path in (chunk, lost[2]):
+        path.touch()
+    for path in lost[:2]:
+        path.mkdir()
+    alive = RunDir(draft_of(files.path))
+    alive.path.mkdir()
     files.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=2**22 + 1))))
     _, said = again(run, store)
     assert "which did not end by itself" in said
-    assert [path.exists() for path in lost] == [False, True]
-    alive = RunDir(files.path.with_name(f".run.{number[::-1]}"))
-    alive.path.mkdir()
-    with hold(alive):
-        again(run, store, overwrite=True)
-    assert not lost[1].exists()
-    assert alive.path.exists()
-    ingested = files.path.with_name(f".run.{number[:16] * 2}")
-    ingested.mkdir()
-    (ingested / "zarr.json").touch()
+    assert [path.exists() for path in (chunk, *lost)] == [False, True, True, True]
     again(run, store, overwrite=True)
-    assert ingested.exists()
+    assert [path.exists() for path in (*lost, alive.path)] == [False, False, False, True]
+
+
+def test_what_a_driver_on_another_machine_left_goes_once_nobody_holds_it(run, store, monkeypatch):
+    left = [RunDir(draft_of(run.files.path)) for _ in range(2)]
+    for files in left:
+        files.path.mkdir()
+        files.lock.touch()
+    monkeypatch.setattr(drafts, "_here", lambda: ("0" * 6, "1" * 12))
+    with hold(left[1]):
+        again(run, store, overwrite=True)
+    assert [files.path.exists() for files in left] == [False, True]
 
 
 def test_a_failed_tile_is_named_by_status_until_it_is_done(store, tmp_path, monkeypatch, capsys):

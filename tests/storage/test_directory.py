@@ -15,8 +15,9 @@ from unittest.mock import Mock
 import pytest
 
 from cwt_dask.errors import InputError
-from cwt_dask.storage import directory, driver
-from cwt_dask.storage.directory import hold, leftovers, new_directory, remove_leftovers
+from cwt_dask.storage import directory, drafts, driver
+from cwt_dask.storage.directory import entries, hold, new_directory, remove_leftovers, remove_tree
+from cwt_dask.storage.drafts import draft_of, is_abandoned, remove_abandoned, scratch_directory
 from cwt_dask.storage.driver import Driver, read_driver, this_machine
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import write_atomically
@@ -129,16 +130,72 @@ def test_the_lock_goes_with_the_directory_that_it_is_for(tmp_path):
     assert read_driver(run).pid == 1
 
 
-def test_only_what_killed_writers_left_is_removed(tmp_path):
-    (tmp_path / "c" / "0").mkdir(parents=True)
+def test_only_what_killed_writers_left_is_removed(tmp_path, dead):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    for folder in (run / "c" / "0", elsewhere):
+        folder.mkdir(parents=True)
+    (run / "link").symlink_to(elsewhere)
     number = "0123456789abcdef" * 2
-    kept = [tmp_path / "c" / "0" / "0", tmp_path / ".hidden", tmp_path / f"file.{number}"]
-    for path in (*kept, tmp_path / f".file.{number}", tmp_path / "c" / "0" / f".0.{number}"):
+    kept = [
+        run / "c" / "0" / "0",
+        run / ".hidden",
+        run / f".file.{number}",
+        dead(elsewhere / "file"),
+        draft_of(run / "c"),
+    ]
+    left = [dead(run / "file"), dead(run / "c" / "0" / "0"), run / re.sub("cwt-......", "cwt-abcdef", kept[-1].name)]
+    for path in (*kept, *left):
         path.touch()
-    remove_leftovers(tmp_path)
-    assert {path for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
-    with new_directory(tmp_path / "run") as fresh, new_directory(tmp_path / "run.b"):
-        assert leftovers(tmp_path, "run") == [fresh]
+    # A link may have such a name, too: what it points to is another's.
+    dead(run / "c" / "far").symlink_to(elsewhere)
+    remove_leftovers(run)
+    assert [path.exists() for path in (*kept, *left)] == [True] * len(kept) + [False] * len(left)
+
+
+def test_an_abandoned_draft_is_one_whose_maker_has_ended_since_or_whose_machine_has_restarted(
+    tmp_path, dead, monkeypatch
+):
+    own, killed = draft_of(tmp_path / "file"), dead(tmp_path / "file")
+    machine, start = re.search("cwt-([0-9a-f]{18})-[0-9]+-([0-9]+)", own.name).groups()
+    restarted, another, reused = (
+        own.with_name(own.name.replace(*change))
+        for change in ((machine, f"{machine[:6]}{'1' * 12}"), (machine, "0" * 18), (f"-{start}-", "-1-"))
+    )
+    container = own.with_name(own.name.replace(machine, f"{machine[:12]}{'0' * 6}"))
+    others = (tmp_path / ".file", tmp_path / f".file.{'0' * 32}")
+    found = [is_abandoned(path) for path in (killed, restarted, reused, own, another, container, *others)]
+    assert found == [True] * 3 + [False] * 5
+    monkeypatch.setattr(drafts, "this_machine", str)
+    drafts._here.cache_clear()
+    assert not is_abandoned(dead(tmp_path / "unknown"))
+    drafts._here.cache_clear()
+
+
+def test_of_what_was_abandoned_another_users_stays(tmp_path, dead, monkeypatch):
+    left = dead(tmp_path / "OUT.zarr")
+    left.mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: -1)
+        remove_abandoned(tmp_path)
+        assert left.exists()
+    with scratch_directory(tmp_path) as scratch:
+        assert not left.exists()
+        assert scratch.stat().st_mode & 0o777 == 0o700
+    assert not names(tmp_path)
+
+
+def test_links_are_not_followed_where_a_tree_is_removed(tmp_path):
+    for folder in ("kept", "run"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").touch()
+    (tmp_path / "run" / "link").symlink_to(tmp_path / "kept")
+    (tmp_path / "to").symlink_to(tmp_path / "run")
+    remove_tree(tmp_path / "to")
+    assert sorted(entries(tmp_path / "run")) == ["file", "link"]
+    remove_tree(tmp_path / "run", sparing=[tmp_path / "run" / "file"])
+    assert (names(tmp_path / "run"), names(tmp_path / "kept")) == (["file"], ["file"])
+    remove_tree(tmp_path / "run")
+    assert names(tmp_path) == ["kept", "to"]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

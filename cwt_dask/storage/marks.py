@@ -1,0 +1,64 @@
+"""What says that a directory is a run's, and which other runs read its survey's store."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from cwt_dask.errors import MachineError, RunError
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import read_run_id
+from cwt_dask.storage.paths import as_path, exists, store_errors, write_atomically
+
+# In the settings of each run.
+KIND = "cwt_dask run"
+
+
+def is_run(files: RunDir) -> bool:
+    """Whether a run was begun there: its settings or its ledger say so, by their marks; one of them may be damaged."""
+    with suppress(OSError):
+        if f'kind = "{KIND}"'.encode() in files.settings.read_bytes():
+            return True
+    return bool(re.fullmatch("[0-9a-f]{32}", _run_id(files)))
+
+
+def note_user(files: RunDir, store: Path, run_id: str) -> None:
+    """Have the run that a survey's store is part of know which other one reads it, if it may be written to.
+
+    Parameters
+    ----------
+    files : RunDir
+        The run that reads the store.
+    store : Path
+        The store.
+    run_id : str
+        Which run that is.
+    """
+    owner = RunDir(store.resolve().parent)
+    if owner.path == files.path or owner.survey != store.resolve() or not is_run(owner):
+        return
+    # A run of another user, whose files cannot be written to, is only read.
+    with suppress(OSError, MachineError), store_errors():
+        note = owner.users / f"{run_id}.json"
+        if not exists(note):
+            owner.users.mkdir(exist_ok=True)
+        write_atomically(note, json.dumps({"run": str(files.path)}).encode())
+
+
+def users_of(files: RunDir) -> list[Path]:
+    """Directories of other runs that read the survey's store of this one; those that were moved since are not found."""
+    found = []
+    for note in sorted(files.users.glob("*.json")) if exists(files.users) else []:
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            user = as_path(str(json.loads(note.read_bytes())["run"]))
+            if _run_id(RunDir(user)) == note.stem:
+                found.append(user)
+    return found
+
+
+def _run_id(files: RunDir) -> str:
+    with suppress(OSError, RunError):
+        return read_run_id(files)
+    return ""
