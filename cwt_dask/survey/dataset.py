@@ -50,10 +50,10 @@ def as_file(survey: Any) -> Iterator[tuple[Any, dict[str, str]]]:
         yield survey, {}
         return
     maps = maps_of(survey)
-    named = [name for name in OPTIONAL if name in maps and isinstance(survey, Mapping)]
     with scratch_directory() as scratch:
         path = scratch / "survey.fits"
-        _write(path, maps)
+        written = _write(path, maps)
+        named = [name for name in OPTIONAL if name in written and isinstance(survey, Mapping)]
         # The file is read from now on: memory need not hold both.
         del maps
         try:
@@ -72,7 +72,8 @@ def _refuse_images(survey: Any) -> None:
         )
 
 
-def _write(path: Path, maps: Mapping[str, Any]) -> None:
+def _write(path: Path, maps: Mapping[str, Any]) -> list[str]:
+    """Write a FITS file, and give the names of its planes."""
     planes = _with_one_mask({name: _numbers(name, plane) for name, plane in maps.items()})
     wcs = {name: celestial_of(plane) for name, plane in maps.items()}
     for name, each in wcs.items():
@@ -85,6 +86,7 @@ def _write(path: Path, maps: Mapping[str, Any]) -> None:
     for name, pixels in planes.items():
         hdus += _hdus(name, pixels, maps.get(name), wcs.get(name))
     fits.HDUList(hdus).writeto(path)
+    return list(planes)
 
 
 def _numbers(name: str, given: Any) -> tuple[NDArray[Any], Bools | None]:

@@ -61,9 +61,9 @@ class SurveyStatistics:
     def used(self) -> str:
         """How many pixels are used and why the others are not; empty where all are, and there is no mask."""
         by_mask = self.n_masked - self.n_off_sky - self.n_nan
-        others = [f"{by_mask} are masked by {self.mask}"] if self.mask else []
-        others += [f"{n} are {why}" for n, why in ((self.n_nan, "NaN"), (self.n_off_sky, "off the sky")) if n]
-        return f"{self.n_valid} of {self.n_valid + self.n_masked}: {', '.join(others)}" if others else ""
+        others = [f"masked by {self.mask}: {by_mask}"] if self.mask else []
+        others += [f"{why}: {n}" for n, why in ((self.n_nan, "NaN"), (self.n_off_sky, "off the sky")) if n]
+        return f"{self.n_valid} of {self.n_valid + self.n_masked} ({', '.join(others)})" if others else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Give the fields as JSON can hold them."""
@@ -104,7 +104,7 @@ class Census:
     faults: Counter[tuple[str, str]] = field(default_factory=Counter)
     first_faults: dict[tuple[str, str], str] = field(default_factory=dict)
     row_sums: dict[str, list[float]] = field(default_factory=lambda: {"counts": [], "background": []})
-    masked_counts: list[float] = field(default_factory=list)  # Sums of rows.
+    n_masked_with_counts: int = 0
     hashes: dict[str, Any] = field(default_factory=dict)
 
     def add(self, strip: Strip) -> None:
@@ -119,7 +119,7 @@ class Census:
         self.n_bad_exposure += strip.n_bad_exposure
         self.n_negative += strip.n_negative
         self.lowest = min(self.lowest, strip.lowest)
-        self.masked_counts.extend(strip.masked_counts.tolist())
+        self.n_masked_with_counts += strip.n_masked_with_counts
         values = {name: plane.astype("<f8") for name, plane in strip.planes.items()}
         for name, plane in values.items():
             self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(plane).data)
@@ -222,10 +222,11 @@ class Census:
         return background > _ORDERS * counts or self.n_with_counts > _ORDERS * background
 
     def _most_masked(self) -> str:
-        """Name what is masked, if it is most of the counts or of the pixels; else empty."""
-        lost, counts = math.fsum(self.masked_counts), self.total("counts")
-        if lost > counts:
-            return f"pixels with {lost / (lost + counts):.0%} of the counts"
+        """Name what is masked, if it is most of the pixels with counts or of all; else empty."""
+        # Not most of the counts: a hot pixel may hold these.
+        lost, kept = self.n_masked_with_counts, self.n_with_counts
+        if lost > kept:
+            return f"{lost / (lost + kept):.0%} of the pixels with counts"
         n_on_sky = self.n_valid + self.n_masked - self.n_off_sky
         if self.n_valid < _LEAST_SHARE * n_on_sky:
             return f"{1 - self.n_valid / n_on_sky:.0%} of the pixels"

@@ -59,7 +59,7 @@ class Strip:
     # negative, all in the file's type and unit; and mask, uint8, 1 where the pixel is used.
     planes: dict[str, NDArray[Any]]
     n_off_sky: int  # Pixels off the sky, all of them masked.
-    masked_counts: Floats  # (rows,), sums of the counts above 0 on the sky that are masked, by MASK or as NaN.
+    n_masked_with_counts: int  # Pixels on the sky with counts above 0 that are masked, by MASK or as NaN.
     n_negative: int  # Used pixels with a background that was negative, and is 0 in `planes`.
     lowest: tuple[float, int, int]  # The lowest of these values, its y and x.
     # (pixels,), what was above 0 of the counts that are masked because they lie off the sky, not by MASK.
@@ -88,7 +88,7 @@ def _clean(y0: int, raw: Mapping[str, NDArray[Any]], sky: Bools) -> Strip:
         y0,
         planes,
         n_off_sky=n_off_sky,
-        masked_counts=_sums_of_rows(counts, sky & ~valid),
+        n_masked_with_counts=int(np.count_nonzero((counts > 0) & sky & ~valid)),
         n_negative=n_negative,
         lowest=(lowest[0], lowest[1] + y0, lowest[2]),
         counts_off_sky=lost.astype(np.float64),
@@ -107,14 +107,6 @@ def _clear_negative(background: NDArray[Any]) -> tuple[int, tuple[float, int, in
     lowest = float(background[y, x]), int(y), int(x)
     background[negative] = 0
     return int(np.count_nonzero(negative)), lowest
-
-
-def _sums_of_rows(plane: NDArray[Any], where: Bools) -> Floats:
-    """Sum the finite values above 0 of each row."""
-    if not where.any():
-        return np.zeros(len(plane))
-    sums: Floats = np.where(where & (plane > 0) & np.isfinite(plane), plane, 0).sum(axis=1, dtype=np.float64)
-    return sums
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from cwt_dask.run import plan_survey
 from cwt_dask.simulate import simulate
 
 KERNELS = ("--n-scale=1", "--min-scale=1.2", "--max-iter=1")
-USED = "1200 of 6000: 4800 are masked by HDU MASK"
+USED = "1200 of 6000 (masked by HDU MASK: 4800)"
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_what_is_wrong_with_a_survey_is_said_once_at_each_place(call, tmp_path, 
     said = call("plan", survey, *options)
     warnings = re.findall("^warning +(.*)$", said.out, re.MULTILINE)
     assert [warning.partition(": ")[0] for warning in warnings] == [
-        "pixels with 77% of the counts are masked or NaN",
+        "79% of the pixels with counts are masked or NaN",
         "few counts",
     ]
     assert f"pixels used    {USED}\n" in said.out

@@ -186,7 +186,7 @@ def test_real_files(shared_data):
         "counts are 0 on all 14400 pixels that are used, so nothing can be found",
         "background is negative by no more than rounding at 14400 pixels, the lowest -8e-18",
     ]
-    assert of(crab, band="sum", mask_hdu="MASK_SAFE").used == "1656 of 2000: 344 are masked by HDU MASK_SAFE"
+    assert of(crab, band="sum", mask_hdu="MASK_SAFE").used == "1656 of 2000 (masked by HDU MASK_SAFE: 344)"
     assert "HDU EXPOSURE has planes of true energy from 0.01 to 2 TeV" in of(crab, band=4).warnings[0]
     irregular = shared_data / "real" / "gadf_wcs_ccube_irregular.fits"
     with pytest.raises(SurveyError, match=r"planes with pixels of their own \(NPIX, CDELT, CRPIX in its table BANDS"):
@@ -198,7 +198,7 @@ def test_a_band_takes_no_part_where_its_mask_excludes_it(survey):
     mask.data[0, 3:5, 7], mask.data[:, 9, 9] = 0, 0
     statistics = scan(SurveySource.of(survey(mask), band="sum"))
     assert (statistics.n_masked, statistics.counts_sum, statistics.background_sum) == (1, 2 * 2993, 2993)
-    assert statistics.used == "599 of 600: 1 are masked by HDU MASK"
+    assert statistics.used == "599 of 600 (masked by HDU MASK: 1)"
 
 
 def test_cubes_are_summed_as_float64(survey, tmp_path):

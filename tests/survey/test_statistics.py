@@ -116,7 +116,7 @@ def test_a_mask_that_loses_the_survey(write, share, counted):
     if not counted:
         counts[~bad] = 0
     path = write(counts=counts, background=background, mask=bad.astype(int))
-    what = f"pixels with {100 - share}% of the counts" if counted else f"{100 - share}% of the pixels"
+    what = f"{100 - share}% of the pixels{' with counts' * counted}"
     unasked = (
         ", which nobody asked for, is taken as nonzero = use (CCDData writes nonzero = bad): correct it, or leave "
     )
@@ -130,16 +130,22 @@ def test_a_mask_that_loses_the_survey(write, share, counted):
     assert not [text for text in without.warnings if "masked" in text]
     maps = {"counts": np.where(bad, counts, np.nan), "background": background}
     assert (
-        scan(SurveySource.of(write("nan.fits", **maps))).used
-        == f"{120 * share} of 12000: {12000 - 120 * share} are NaN"
+        scan(SurveySource.of(write("nan.fits", **maps))).used == f"{120 * share} of 12000 (NaN: {12000 - 120 * share})"
     )
+
+
+def test_a_mask_of_a_hot_pixel_is_no_loss(statistics_of):
+    counts, background = poisson()
+    counts[3, 4] = 10**6
+    statistics = statistics_of(counts=counts, background=background, mask=(counts < 10**6).astype(int))
+    assert (statistics.warnings, statistics.used) == ((), "11999 of 12000 (masked by HDU MASK: 1)")
 
 
 def test_counts_that_are_nan_are_not_said_to_be_masked(statistics_of):
     counts, background = poisson()
     background[:, 5:] = np.nan
     (warning,) = statistics_of(counts=counts, background=background).warnings
-    assert warning == "pixels with 96% of the counts are masked or NaN: check counts and background"
+    assert warning == "96% of the pixels with counts are masked or NaN: check counts and background"
 
 
 OFF = "background and counts differ by orders of magnitude: "
