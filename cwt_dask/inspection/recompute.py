@@ -167,7 +167,7 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
 
     Raises InputError if the memory that is available does not suffice.
     """
-    # With what a tile takes, copies of the map and, on a plane, T and E of every scale; measured 243 with two scales.
+    # With what a tile takes, copies of the map, and T and E of every scale; measured 243 with two scales.
     per_pixel = 190 + 50 * plan.kernels.n_scale
     needed = PROCESS_MEMORY + per_pixel * math.prod(whole_grid(plan).box_shape)
     available = psutil.virtual_memory().available

@@ -118,7 +118,9 @@ def _of_rows(text: str) -> Table:
     for k, (name, unit, *cells) in enumerate(zip_longest(names, units, *rows[n_below:], fillvalue="")):
         if k < len(names):
             meta = {"ucd": ucds.get(name, "")}
-            table.add_column(Column(cells, name or f"col{k + 1}", object, unit=unit or None, meta=meta))
+            # Of several columns with one name, as of catalogues that were joined, the first keeps it.
+            own = f"{name or 'col'}{k + 1}" if name in ("", *table.colnames) else name
+            table.add_column(Column(cells, own, object, unit=unit or None, meta=meta))
     comments = split(_uncommented(line) for line in below if line.startswith("#"))
     table.meta["n_comments"] = sum(len(row) == len(names) and _has_value(row) for row in comments)
     return table

@@ -76,6 +76,7 @@ TEXTS = {
     "bars": "|name|ra|dec|\n|----|--|---|\n| A 1|10|5|\n|B|20|-5|\n",
     "blanks": 'name  ra   dec\n"A 1" 10.0 5.0\nB     20.0 -5.0\n',
     "quotes and a column without a name": ',name,ra,dec,\n0,"A 1",10,5,\n1,B,20,-5,\n',
+    "two catalogues, joined": "name,ra,dec,name,ra,dec\nA 1,10,5,a,11,6\nB,20,-5,b,21,-6\n",
     "names of columns as a comment": f"# found in 2020\n#name, ra, dec\n{ROWS}",
     "a comment with as many words": '# ra and dec\n#name ra dec\n"A 1" 10 5\nB 20 -5\n',
     "units below, spelled out": f"name,ra,dec\n,degrees,DEG\n{ROWS}",

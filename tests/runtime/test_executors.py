@@ -1,5 +1,6 @@
 import itertools
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -132,11 +133,18 @@ def test_tasks_that_wait_for_a_worker_do_not_hang(their_client):
 @pytest.mark.parametrize("done", [0, 1])
 def test_without_any_worker_a_run_of_this_machine_ends(threads, their_client, done):
     """They are gone before the first task, or later."""
-    threads.scale(done)
+
+    def scale(n_workers):
+        threads.scale(n_workers)
+        # However long that takes.
+        while len(their_client.nthreads()) != n_workers:
+            time.sleep(0.01)
+
+    scale(done)
     outcomes = OnDask(their_client, alone=0.5).map(abs, range(20))
     assert [next(outcomes).error for _ in range(done)] == [None] * done
-    threads.scale(0)
-    with pytest.raises(RunError, match="^no worker has had a task for . s, and 2 wait: what is done is kept; give the"):
+    scale(0)
+    with pytest.raises(RunError, match=r"^no worker has had a task for \d+ s, and 2 wait: what is done is kept; give"):
         list(outcomes)
 
 
@@ -149,14 +157,14 @@ def test_where_workers_may_come_their_absence_is_told(threads, their_client, mon
         threads.scale(1)
 
     assert len(list(OnDask(their_client, report=report).map(abs, range(3)))) == 3
-    assert told[0] == "no worker has had a task for 0 s, and 2 wait"
+    assert re.fullmatch(r"no worker has had a task for \d+ s, and 2 wait", told[0])
 
 
 def test_the_time_of_a_task_does_not_run_while_this_process_is_stopped(threads, their_client, monkeypatch):
-    clock = itertools.count(0, 3600)
+    clock = itertools.count(0, 10**6)
     monkeypatch.setattr(absence, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     threads.scale(1)
-    (outcome,) = OnDask(their_client, deadline=1800.0).map(time.sleep, [0.5])
+    (outcome,) = OnDask(their_client, deadline=1e5).map(time.sleep, [0.5])
     assert outcome.error is None
 
 
