@@ -13,6 +13,7 @@ from distributed.utils import silence_logging_cmgr
 
 from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, own_environment
 from cwt_dask.runtime.clusters.extras import starting
+from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.script import refuse_no_workers
 
 # A site's configuration of Dask is for its own clusters: here all of it has Dask's defaults, but for this.
@@ -57,6 +58,7 @@ def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[di
     with dask.config.set(distributed=defaults), dask.config.set(_SETTINGS), own_environment(), ExitStack() as stack:
         with starting("LocalCluster", "workers", "mend that, or give workers=0", has_options=bool(options)):
             refuse_no_workers()
+            stack.enter_context(private_scratch(options.pop("local_directory", None)))
             ours["security"] = distributed.Security.temporary()
             cluster = stack.enter_context(distributed.LocalCluster(**{**ours, **options}))
             client = stack.enter_context(distributed.Client(cluster))

@@ -16,6 +16,7 @@ from cwt_dask.errors import InputError
 from cwt_dask.runtime.clusters.address import OWN_SECONDS, own_client
 from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, follow_the_driver
 from cwt_dask.runtime.clusters.extras import Connect, load, options_of
+from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.tls import as_configuration, security
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def _take_role(dask_mpi: Any, world: Any, execution: Execution) -> bool:
     }
     if world.Get_rank() != DRIVER:
         follow_the_driver()
-    with options_of("dask_mpi.initialize") as accepted:
-        options = {**ours, **execution.cluster.options}
+    options = {**ours, **execution.cluster.options}
+    with private_scratch(options.pop("local_directory", None)), options_of("dask_mpi.initialize") as accepted:
         return bool(dask_mpi.initialize(**options, comm=_Comm(world, accepted), exit=False))
 
 

@@ -24,6 +24,7 @@ from cwt_dask.runtime.clusters.extras import Connect, load, starting
 from cwt_dask.runtime.clusters.jobs import Jobs, careful, watched
 from cwt_dask.runtime.clusters.private import private_directory
 from cwt_dask.runtime.clusters.queue import ANSWER_SECONDS
+from cwt_dask.runtime.clusters.scratch import IN_JOBS, private_scratch, private_scratch_of_a_job
 from cwt_dask.runtime.clusters.srun import is_step, prepare_task
 from cwt_dask.runtime.clusters.tls import kept_in, security
 from cwt_dask.runtime.progress import Reporter
@@ -80,6 +81,7 @@ def _submitted(
     with private_directory(shared) as private, ExitStack() as stack:
         options = _with_defaults(execution.cluster.options, execution.memory_limit)
         with starting("SLURMCluster", "a scheduler", "mend that, and give the same command again", has_options=True):
+            stack.enter_context(private_scratch())
             cluster = stack.enter_context(kind(**options, security=kept_in(private, security()), protocol="tls://"))
             client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
         _refuse_no_job(cluster.job_script())
@@ -120,8 +122,10 @@ def _with_defaults(given: Mapping[str, Any], memory_limit: int) -> dict[str, Any
         "job_mem": options.get("job_mem", f"{parse_bytes(options['memory']) * MEMORY_OF_A_JOB / 2**20:.0f}M"),
         "job_script_prologue": [
             f"export {'='.join(setting_of_dask())}",
+            *private_scratch_of_a_job(options.get("local_directory", sites.get("local-directory"))),
             *options.get("job_script_prologue", sites.get("job-script-prologue", [])),
         ],
+        "local_directory": IN_JOBS,
         "worker_extra_args": [
             *("--dashboard-address", DASHBOARD_ADDRESS),
             *(lifetime_options(walltime) if walltime else []),

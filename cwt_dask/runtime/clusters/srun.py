@@ -25,6 +25,7 @@ from cwt_dask.runtime.clusters.address import address_in, own_client
 from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, follow_the_driver
 from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.private import PREFIX, remove_dead, sign
+from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.tls import as_configuration, only_certificates, security
 from cwt_dask.storage.paths import write_atomically
 
@@ -61,13 +62,14 @@ def prepare_task(execution: Execution, shared: Path) -> Connect:
     dask.config.set(NANNY_SETTINGS | _certificate(rendezvous))
     options = dict(execution.cluster.options)
     hidden = {"dashboard_address": DASHBOARD_ADDRESS}
-    workers = {"nthreads": 1, "memory_limit": execution.memory_limit, "death_timeout": SHARED_SECONDS}
+    workers: dict[str, Any] = {"nthreads": 1, "memory_limit": execution.memory_limit, "death_timeout": SHARED_SECONDS}
     # The runner formats the name, with the job's number.
     file = str(rendezvous / "scheduler.json").replace("{", "{{").replace("}", "}}")
-    with options_of("SLURMRunner") as accepted:
+    workers |= hidden | options.pop("worker_options", {})
+    with private_scratch(workers.pop("local_directory", None)), options_of("SLURMRunner") as accepted:
         # It ends the process when the cluster ends.
         _careful(load("dask_jobqueue.slurm", "slurm").SLURMRunner, accepted)(
-            worker_options=hidden | workers | options.pop("worker_options", {}),
+            worker_options=workers,
             scheduler_options=hidden | {"protocol": "tls"} | options.pop("scheduler_options", {}),
             **{"scheduler_file": file, "worker_class": "distributed.Nanny"} | options,
         )

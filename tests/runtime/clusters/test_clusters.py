@@ -145,6 +145,20 @@ def test_what_the_site_has_configured_is_kept(refusing, tmp_path):
     assert "--lifetime 3060s" in script
 
 
+def test_scratch_of_a_job_is_its_users_alone_and_removed_with_it(refusing, tmp_path):
+    near = tmp_path / "near"
+    near.mkdir()
+    cluster = {"kind": "slurm", "options": {"local_directory": str(near)}}
+    script = refused_script(refusing, tmp_path, cluster=cluster, workers=2)
+    assert '--local-directory "$CWT_DASK_SCRATCH"' in script
+    lines = [line for line in script.splitlines() if "CWT_DASK_SCRATCH" in line and "--local-directory" not in line]
+    shown = 'stat --format %a "$CWT_DASK_SCRATCH"; cd "$CWT_DASK_SCRATCH"; touch file; pwd'
+    done = subprocess.run(["/bin/bash", "-c", "\n".join([*lines, shown])], capture_output=True, text=True, check=True)
+    mode, where = done.stdout.split()
+    assert (mode, Path(where).parent) == ("700", near)
+    assert not list(near.iterdir())
+
+
 # dask-jobqueue leaves a scheduler behind that it does not close.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("refusing")
