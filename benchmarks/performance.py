@@ -28,6 +28,7 @@ PARTS = {
     "workers": "workers.py",
     "overhead": "overhead.py",
     "driver": "driver.py",
+    "start": "start.py",
     "memory": "memory.py",
     "map_overlap": "map_overlap.py",
 }

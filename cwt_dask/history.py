@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
-import dask.array
+if TYPE_CHECKING:
+    import dask.array
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,7 @@ class IterationMaps:
 
     def __sub__(self, other: IterationMaps) -> IterationMaps:
         """Differences of what was computed, exclusive or of the supports; counts and background of the first."""
-        return IterationMaps(
-            self.counts, self.background, self.model - other.model, dask.array.logical_xor(self.support, other.support)
-        )
+        return IterationMaps(self.counts, self.background, self.model - other.model, self.support ^ other.support)
 
 
 class History(Sequence[IterationMaps]):

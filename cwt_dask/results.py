@@ -8,7 +8,6 @@ from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
-import dask.array
 from astropy.table import Table
 
 from cwt_dask.config.validation import shown
@@ -28,6 +27,7 @@ from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey import wcs_from_text
 
 if TYPE_CHECKING:
+    import dask.array
     import zarr
     from astropy.wcs import WCS
 
@@ -154,7 +154,9 @@ class SurveyRun(Plots, Cutouts):
         >>> run.map("trust").dtype, run.map("support").shape
         (dtype('uint8'), (2, 60, 80))
         """
-        return dask.array.from_zarr(self.stored_map(name))
+        from dask.array import from_zarr  # noqa: PLC0415 - a run does without Dask
+
+        return from_zarr(self.stored_map(name))
 
     def stored_map(self, name: str) -> zarr.Array[Any]:
         """Look an array of `maps.zarr` up by its name, as Zarr has it.
@@ -213,8 +215,10 @@ class SurveyRun(Plots, Cutouts):
         return History(self.certificate["n_iter"], self._after)
 
     def _after(self, iteration: int) -> IterationMaps:
+        from dask.array import zeros_like  # noqa: PLC0415 - see `map`
+
         joined = self.map("joined")
-        model = self.map(HISTORY)[iteration - 1] if iteration else dask.array.zeros_like(self.model)
+        model = self.map(HISTORY)[iteration - 1] if iteration else zeros_like(self.model)
         return IterationMaps(self.survey.counts, self.survey.background, model, (joined > 0) & (joined <= iteration))
 
     @property

@@ -15,10 +15,10 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
-from dask.utils import format_bytes
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from cwt_dask.config.validation import format_bytes
 from cwt_dask.cwt.arrays import Floats, numpys_own
 from cwt_dask.errors import InputError
 from cwt_dask.storage.paths import drafted_file, exists

@@ -60,4 +60,6 @@ def _being_imported(error: BaseException) -> str:
     """The library in whose import an error was raised, for libraries read their configuration then; or nothing."""
     frames = traceback.walk_tb(error.__traceback__)
     modules = [frame.f_globals["__name__"] for frame, _ in frames if frame.f_code.co_name == "<module>"]
-    return next((name.partition(".")[0] for name in modules if not name.startswith("cwt_dask")), "")
+    # One of ours may be importing it.
+    name = modules[-1].partition(".")[0] if modules else ""
+    return "" if name == "cwt_dask" else name

@@ -28,6 +28,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+def format_bytes(size: float) -> str:
+    """A size as users read it, in the largest unit of which there is nearly one; as Dask writes sizes."""
+    for unit in (50, 40, 30, 20, 10):
+        if size >= 0.9 * 2**unit:
+            return f"{size / 2**unit:.2f} {'PTGMk'[5 - unit // 10]}iB"
+    return f"{size} B"
+
+
 def _refusal(name: str, value: Any, wanted: str) -> SettingsError:
     return SettingsError(f"{name} is {shown(value)}: it must be {wanted}")
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Complexes, Floats, Ints, numpys_own
-from cwt_dask.cwt.tables import html_overview
 from cwt_dask.errors import SettingsError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,8 @@ class CWTKernels:
     @property
     def info_table(self) -> Table:
         """Numbers that identify the kernels: columns Name and Source."""
+        from astropy.table import Table  # noqa: PLC0415 - checks of settings do without
+
         rows: list[tuple[str, str]] = [
             ("Number of scales", str(self.n_scale)),
             ("Minimal scale", str(self.min_scale)),
@@ -219,6 +222,10 @@ class CWTKernels:
         return Table(rows=rows, names=["Name", "Source"])
 
     def _repr_html_(self) -> str:
+        from astropy.table import Table  # noqa: PLC0415
+
+        from cwt_dask.cwt.tables import html_overview  # noqa: PLC0415
+
         kernels = {"approximation": (self.widths[-1], self.kern_approx)}
         kernels |= {f"base, scale {self.scales[i]:g}": (self.widths[i], image) for i, image in self.kern_base.items()}
         rows = [(name, float(width), len(image), image.sum(), image.max()) for name, (width, image) in kernels.items()]

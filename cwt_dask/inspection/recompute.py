@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-from dask.utils import format_bytes
 from numpy.typing import NDArray
 
+from cwt_dask.config.validation import format_bytes
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.cwt.spectra import fast_length, kernel_spectra

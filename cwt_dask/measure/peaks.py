@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import scipy.spatial
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Bools, Floats, Ints
@@ -60,10 +59,12 @@ def find_peaks(significance: Floats, separation: Floats | float, *, turn: int | 
             own, other = values[there], significance[row[there], column[there]]
             is_peak[there] &= _exceeds(own, other) if sign == 1 else ~_exceeds(other, own)
     y, x = y[is_peak], x[is_peak]
-    if len(y) == 0:
+    if len(y) < 2:
         return y, x
+    from scipy.spatial import cKDTree  # noqa: PLC0415 - it takes longer to load than a small map to search
+
     scale = np.broadcast_to(separation, significance.shape)[y, x]
-    pairs = scipy.spatial.cKDTree(np.column_stack([y, x])).query_pairs(scale.max(), output_type="ndarray")
+    pairs = cKDTree(np.column_stack([y, x])).query_pairs(scale.max(), output_type="ndarray")
     one, other = pairs.T
     pairs = pairs[np.hypot(y[one] - y[other], x[one] - x[other]) <= np.minimum(scale[one], scale[other])]
     if turn is not None:

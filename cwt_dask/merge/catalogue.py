@@ -9,7 +9,6 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from cwt_dask.measure.centroids import radius_68
 from cwt_dask.measure.peaks import disc_radii
@@ -116,6 +115,8 @@ def _blended(rows: Table, plan: Plan) -> NDArray[np.int64]:
     flags = np.zeros(len(rows), dtype=np.int64)
     if len(rows) < 2:
         return flags
+    from scipy.spatial import cKDTree  # noqa: PLC0415 - see find_peaks
+
     y, x, radius = (np.asarray(rows[name], np.float64) for name in ("y", "x", "radius"))
     # On a ring the peaks come again one turn further: a peak's own copies are no other sources.
     turns = [0, plan.grid.x.length, -plan.grid.x.length] if plan.grid.ring else [0]

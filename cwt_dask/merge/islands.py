@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Bools, Floats, Ints
@@ -40,8 +39,7 @@ def join_labels(labels: Mapping[int, LocalLabels], grid: TileGrid) -> Islands:
         if (other := grid.neighbours(tile).get(side))
     ]
     edges = np.concatenate([np.empty((2, 0), dtype=np.int64), *touching], axis=1)
-    graph = scipy.sparse.coo_array((np.ones(edges.shape[1], dtype=bool), tuple(edges)), shape=(total, total))
-    n_islands, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
+    n_islands, component = _components(edges, total)
 
     first = np.full(n_islands, np.iinfo(np.int64).max)
     n_pixels = np.zeros(n_islands, dtype=np.int64)
@@ -54,6 +52,17 @@ def join_labels(labels: Mapping[int, LocalLabels], grid: TileGrid) -> Islands:
     number[order] = np.arange(n_islands)
     islands = np.split(number[component], offsets[1:-1])
     return Islands(dict(enumerate(islands)), first[order], n_pixels[order])
+
+
+def _components(edges: Ints, total: int) -> tuple[int, Ints]:
+    """Number of components of a graph of `total` labels, and the component of each."""
+    if not edges.size:
+        return total, np.arange(total)
+    from scipy import sparse  # noqa: PLC0415 - one tile does without
+
+    graph = sparse.coo_array((np.ones(edges.shape[1], dtype=bool), tuple(edges)), shape=(total, total))
+    n_islands, component = sparse.csgraph.connected_components(graph, directed=False)
+    return int(n_islands), np.asarray(component)
 
 
 def _touching(face: NDArray[np.int32], other: NDArray[np.int32]) -> Ints:

@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from dask.utils import format_bytes
-
 from cwt_dask.config.options import Options
+from cwt_dask.config.validation import format_bytes
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.pipeline.executor import Workers
 from cwt_dask.pipeline.repair import repair_metadata

@@ -8,13 +8,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dask.utils import format_bytes
-
 from cwt_dask.config.execution import Execution
+from cwt_dask.config.validation import format_bytes
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.planning.plan import Plan
 from cwt_dask.runtime.clusters.environment import cores, dashboard
-from cwt_dask.runtime.clusters.local import local_client
 from cwt_dask.runtime.clusters.script import refuse_no_process
 from cwt_dask.runtime.executors import ALONE_SECONDS, Executor, InProcess, OnDask, ask_workers
 from cwt_dask.runtime.progress import Reporter
@@ -68,6 +66,8 @@ class Workers:
         elif plan.grid.n_tiles == 1 or execution.workers == 0:
             yield InProcess(stop)
         else:
+            from cwt_dask.runtime.clusters.local import local_client  # noqa: PLC0415 - with Dask, which others do without
+
             # More would have nothing to do.
             workers = min(execution.workers or cores(), plan.grid.n_tiles)
             with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:

@@ -8,9 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dask.utils import format_bytes
-
 from cwt_dask.config.settings import ALGORITHM_VERSION, Settings, digest, kernels_of
+from cwt_dask.config.validation import format_bytes
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.cwt.state import Criteria, rounding_level

@@ -8,8 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dask.utils import format_bytes
-
+from cwt_dask.config.validation import format_bytes
 from cwt_dask.errors import CwtDaskError
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.source import MapSource

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from dask.utils import format_bytes
 from numpy.typing import NDArray
 
+from cwt_dask.config.validation import format_bytes
 from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.planning.plan import FEW_COUNTS, Plan
 from cwt_dask.report.data import FEW, Numbers, Residuals, TileSummary, error_text, relative_changes

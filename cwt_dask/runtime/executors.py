@@ -11,15 +11,15 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Protocol
-
-import distributed
-from distributed.scheduler import NoWorkerError
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.errors import InterruptedRun, MachineError, RunError
 from cwt_dask.runtime.absence import Absence, RunningTime
 from cwt_dask.runtime.signals import Stop
+
+if TYPE_CHECKING:
+    import distributed
 
 # Enough that no worker waits for the driver, few enough that the scheduler holds no queue.
 IN_FLIGHT_PER_THREAD = 2
@@ -80,7 +80,10 @@ class InProcess:
 
 @dataclass(eq=False)
 class OnDask:
-    """On the workers of a client; only items and small values travel."""
+    """On the workers of a client; only items and small values travel.
+
+    What it needs of `distributed` is imported where it is used: a run in this process does without.
+    """
 
     client: distributed.Client
     stop: Stop = field(default_factory=Stop)  # May hold a request to stop.
@@ -195,9 +198,11 @@ class OnDask:
         return IN_FLIGHT_PER_THREAD * max(threads, self.expected)
 
     def _landed(self, flying: dict[distributed.Future, int], seconds: float) -> list[distributed.Future]:
+        from distributed import wait  # noqa: PLC0415 - see `OnDask`
+
         # However the wait ends, the states of the futures decide.
         with suppress(TimeoutError, CancelledError), self.client.as_current():
-            distributed.wait(list(flying), timeout=seconds, return_when="FIRST_COMPLETED")
+            wait(list(flying), timeout=seconds, return_when="FIRST_COMPLETED")
         if self.client.status != "running":
             raise _lost()
         return [future for future in flying if future.status != "pending"]
@@ -239,8 +244,10 @@ def _outcome(future: distributed.Future, item: int) -> Outcome:
     if future.status == "finished":
         return Outcome(item, future.result(), None)
     if future.status == "error":
+        from distributed.scheduler import KilledWorker, NoWorkerError  # noqa: PLC0415 - see `OnDask`
+
         error = future.exception()
-        if isinstance(error, distributed.KilledWorker):
+        if isinstance(error, KilledWorker):
             error = MachineError(f"its workers died, out of memory or killed ({error})")
         if isinstance(error, NoWorkerError):
             error = MachineError(f"no worker came within the time that the scheduler's configuration gives ({error})")

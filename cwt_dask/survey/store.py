@@ -10,7 +10,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.array
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +27,7 @@ from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.wcs import wcs_from_text
 
 if TYPE_CHECKING:
+    import dask.array
     from astropy.wcs import WCS
 
 CHUNK = 1024
@@ -176,8 +176,10 @@ class Survey:
         return self._arrays[name]
 
     def _lazy(self, name: str) -> dask.array.Array:
+        from dask.array import from_array  # noqa: PLC0415 - ingest and tiles do without Dask
+
         array = self._array(name)
-        return dask.array.from_array(array, chunks=array.chunks, name=f"survey-{name}-{self.statistics.digest}")
+        return from_array(array, chunks=array.chunks, name=f"survey-{name}-{self.statistics.digest}")
 
     def read(self, name: str, box: Box) -> NDArray[Any]:
         """Read the pixels (y, x) of a plane in a box of the map, on a ring of any column, in the type of the plane."""

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from skies import poisson_sky, write_survey
 
 from cwt_dask.cli.commands import cli
 from cwt_dask.cli.main import INTERRUPTED, _hear, main
@@ -43,27 +44,46 @@ def test_signals_are_heard_while_libraries_are_loaded(module, number):
 
 
 # What takes its time.
-LIBRARIES = {"astropy", "bokeh", "dask", "distributed", "jinja2", "numba", "numpy", "rich", "scipy", "zarr"}
+LIBRARIES = {
+    "astropy", "bokeh", "dask", "distributed", "jinja2", "matplotlib", "numba", "numpy", "rich", "scipy", "zarr"
+}  # fmt: skip
 LOADED = """
 import sys
 from cwt_dask.cli.commands import cli, main
 for words in {calls}:
-    main(words)
-print("loaded", *{{name.partition(".")[0] for name in sys.modules}})
+    status = main(words)
+    print("loaded", status, *{{name.partition(".")[0] for name in sys.modules}})
 """
 
 
 def loaded_by(*calls, folder=None):
-    """Libraries that are loaded after some calls."""
-    command = [sys.executable, "-c", LOADED.format(calls=[[str(word) for word in words] for words in calls])]
+    """Status of some calls of one process, and which libraries are loaded after each of them."""
+    command = [sys.executable, "-c", LOADED.format(calls=calls)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-    return set(done.stdout.rpartition("loaded ")[2].split()) & LIBRARIES
+    lines = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("loaded ")]
+    return [(int(status), set(names) & LIBRARIES) for status, *names in lines]
 
 
 def test_help_and_wrong_calls_load_no_libraries():
-    helps = [[name, "--help"] for name in cli.commands]
-    wrong = [[], ["find"], ["run"], ["run", "a", "b", "--tol=x"], ["run", "a", "b", "--tol=-1"]]
-    assert loaded_by(["--help"], ["--version"], *helps, *wrong, ["plan", "a", "--config=absent.toml"]) == set()
+    helps = [["--help"], ["--version"], *([name, "--help"] for name in cli.commands)]
+    assert loaded_by(*helps) == [(0, set())] * len(helps)
+    wrong = [
+        [],
+        ["find"],
+        ["run"],
+        ["run", "a", "b", "--tol=x"],
+        ["plan", "a", "--tol=-1"],
+        ["plan", "a", "--config=b"],
+    ]
+    assert loaded_by(*wrong) == [(2, set())] * len(wrong)
+
+
+def test_a_run_of_one_tile_loads_what_computes_and_its_report_what_draws(tmp_path):
+    write_survey(tmp_path / "survey.fits", *poisson_sky((45, 50), seed=3))
+    run = ["run", "survey.fits", "run", "--n-scale=1", "--min-scale=1.2", "--max-iter=1", "--no-report"]
+    computes = {"astropy", "numba", "numpy", "scipy", "zarr"}
+    calls = loaded_by(run, ["report", "run"], folder=tmp_path)
+    assert calls == [(0, computes), (0, computes | {"bokeh", "jinja2"})]
 
 
 @pytest.mark.parametrize("module", ["cwt_dask", "cwt_dask.cli"])

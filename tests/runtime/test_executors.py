@@ -217,7 +217,7 @@ def test_a_lost_scheduler_ends_the_run_with_a_remedy(scheduler_process, monkeypa
 @pytest.mark.parametrize("call", ["nthreads", "wait", "processing"])
 def test_a_lost_scheduler_is_noticed_at_every_call(monkeypatch, call):
     """Which one comes first is chance with a real scheduler."""
-    monkeypatch.setattr(executors.distributed, "wait", Mock(side_effect=TimeoutError))
+    monkeypatch.setattr("distributed.wait", Mock(side_effect=TimeoutError))
     client = Mock(
         status="closed" if call == "wait" else "running",
         nthreads=lambda: {"worker": 1},

@@ -6,12 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from cwt_dask.config.execution import Execution
-from cwt_dask.runtime.clusters.address import existing_client
 from cwt_dask.runtime.clusters.extras import Connect
-from cwt_dask.runtime.clusters.kubernetes import prepare_pods
-from cwt_dask.runtime.clusters.mpi import prepare_rank
 from cwt_dask.runtime.clusters.ranks import n_started
-from cwt_dask.runtime.clusters.slurm import prepare_slurm
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 
@@ -59,12 +55,21 @@ def prepare_cluster(
         )
     if execution.workers and kind in _WORKERS_OF:
         progress.message(f"warning: workers is {execution.workers}, which is ignored: workers are {_WORKERS_OF[kind]}")
+    # Each is imported for its kind only: a run in this process does without Dask.
     if kind == "slurm":
+        from cwt_dask.runtime.clusters.slurm import prepare_slurm  # noqa: PLC0415
+
         return prepare_slurm(execution, run_dir, progress, stop or Stop())
     if kind == "mpi":
+        from cwt_dask.runtime.clusters.mpi import prepare_rank  # noqa: PLC0415
+
         return prepare_rank(execution)
     if kind == "kubernetes":
+        from cwt_dask.runtime.clusters.kubernetes import prepare_pods  # noqa: PLC0415
+
         return prepare_pods(execution)
     if kind == "address":
+        from cwt_dask.runtime.clusters.address import existing_client  # noqa: PLC0415
+
         return partial(existing_client, execution.scheduler, execution.scheduler_file, **execution.cluster.options)
     return None

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import dask
-
 from cwt_dask.runtime.signals import ignore_signals
 
 if TYPE_CHECKING:
@@ -54,6 +52,8 @@ MEMORY_OF_A_JOB = 1.2
 @contextmanager
 def own_environment() -> Iterator[None]:
     """Give this process its environment back at the end of a `with` block: nannies set that of their workers here."""
+    import dask  # noqa: PLC0415 - see setting_of_dask
+
     names = *dask.config.get("distributed.nanny.pre-spawn-environ"), "PYTHONHASHSEED", "__DASK_PARENT_PID"
     before = {name: os.environ.get(name) for name in names}
     try:
@@ -90,4 +90,6 @@ def dashboard(client: distributed.Client) -> str:
 
 def setting_of_dask() -> tuple[str, str]:
     """Name and value of the environment variable that gives these settings to workers of batch systems and pods."""
+    import dask  # noqa: PLC0415 - a run in this process does without
+
     return "DASK_INTERNAL_INHERIT_CONFIG", str(dask.config.serialize(NANNY_SETTINGS))
