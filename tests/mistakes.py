@@ -100,6 +100,12 @@ def _(_):
     return "run", f"/dev/fd/{os.pipe()[0]}", *RUN[2:]
 
 
+@recipe("a link to itself")
+def _(folder):
+    (folder / "circle.fits").symlink_to("circle.fits")
+    return "run", "circle.fits", *RUN[2:]
+
+
 text("it is empty", "survey.fits", "", *RUN)
 text("it is not in the checkout of a repository", "survey.fits", "version https://git-lfs.github.com/spec/v1\n", *RUN)
 text("it is no FITS file", "survey.fits", "counts,background\n1,2\n", *RUN)
@@ -321,6 +327,13 @@ def store(what, but=(), **attributes):
 
 text("RUN_DIR is a file", "out", "mine", *OUT)
 text("RUN_DIR holds other files, and no run", "out/thesis.tex", "mine", *OUT, "--overwrite")
+
+
+@recipe("RUN_DIR lies beyond a circle of links")
+def _(folder):
+    (folder / "here").symlink_to("there")
+    (folder / "there").symlink_to("here")
+    return "run", "survey.fits", "here/out", *KERNELS
 
 
 @recipe("RUN_DIR looks like a run's, and is none")

@@ -21,6 +21,7 @@ OF_THE_MACHINE = (OSError, MemoryError, MachineError)
 TRIES = 3
 # Errors of the file system, which all tiles would have, and their remedies.
 REMEDIES = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room") | {errno.EROFS: "mount it for writing"}
+REMEDIES |= {errno.EFBIG: "raise the limit of a file's size (ulimit -f)"}
 REMEDIES |= dict.fromkeys((errno.EACCES, errno.EPERM), "give workers permission to read and write there")
 
 

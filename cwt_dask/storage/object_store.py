@@ -32,16 +32,29 @@ STALE_SECONDS = 600.0
 _CLIENTS = {"aiobotocore", "aiohttp", "botocore"}
 # What a store answers where the condition of a request does not hold.
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict"}
+_WITHOUT_KEYS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}
+
+
+class _NoKeysError(InputError, MachineError):
+    """There are no keys here: the call is wrong, but another machine may have them."""
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Within the block, MachineError is raised in place of errors of the libraries that speak to an object store."""
+    """Within the block, MachineError is raised in place of errors of the libraries that speak to an object store.
+
+    It is an InputError, too, where they have no keys.
+    """
     try:
         yield
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _CLIENTS:
             raise
+        if type(error).__name__ in _WITHOUT_KEYS:
+            raise _NoKeysError(
+                f"the object store cannot be used ({error}): give keys, such as AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or a profile that has them"
+            ) from error
         raise MachineError(
             f"the object store did not answer as it should ({error}): check its address, your keys and the network, "
             "and give the same command again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -27,11 +28,17 @@ def as_path(name: str | PathLike[str]) -> Path:
     text = str(name)
     if "://" not in text:
         try:
-            return Path(name)
+            path = Path(name)
+            path.stat()
         except TypeError as error:
             raise InputError(
                 f"{shown(name)} is not the name of a file or directory: give a path, or a URL like {SCHEME}bucket/key"
             ) from error
+        except (OSError, ValueError) as error:
+            # What else a name may lack shows where it is used.
+            if getattr(error, "errno", 0) == errno.ELOOP:
+                raise InputError(f"{text} cannot be used, its links lead in a circle: give another path") from error
+        return path
     # Buckets have no empty names in them, as directories have none.
     parts = [part for part in text.removeprefix(SCHEME).split("/") if part]
     if not text.startswith(SCHEME) or not parts:

@@ -48,11 +48,8 @@ class PlaneSource:
         hdu : str
             Without an HDU it is the one of this name, else the only image.
         """
-        text = str(text)  # in a configuration file it may be anything
-        match = _FILE_AND_HDU.fullmatch(text)
-        if match and not exists(as_path(text)):
-            return cls(name, as_path(match["file"]), match["hdu"], own_file=True)
-        return cls(name, as_path(text), hdu, own_file=True, only_image_will_do=True)
+        path, named = _file_and_hdu(str(text))  # in a configuration file it may be anything
+        return cls(name, path, named or hdu, own_file=True, only_image_will_do=not named)
 
     def option(self, hdu: Any) -> str:
         """How to ask for an HDU on the command line."""
@@ -103,12 +100,13 @@ class SurveySource:
     def of(cls, survey: str | PathLike[str], **options: Any) -> SurveySource:
         """Describe a survey by the options of the command line, `SourceOptions`; no file is opened.
 
-        `survey` is the file of the counts and of all planes without a file of their own. Exposure and mask may be
-        absent unless an option asks for them; the HDU "none" leaves them out.
+        `survey` is the file of the counts and of all planes without a file of their own; ``FILE[HDU]`` has the counts
+        in that HDU. Exposure and mask may be absent unless an option asks for them; the HDU "none" leaves them out.
 
         Raises SurveyError if `band` is neither "sum" nor a whole number from 0 on.
         """
-        path, given = as_path(survey), SourceOptions(**options)
+        path, hdu = _file_and_hdu(survey)
+        given = SourceOptions(**({"counts_hdu": hdu} if hdu else {}) | options)
 
         def plane(name: str) -> PlaneSource:
             own, hdu = getattr(given, name, None), str(getattr(given, f"{name}_hdu"))
@@ -126,6 +124,13 @@ class SurveySource:
             mask=optional("mask"),
             band=_parse_band(given.band),
         )
+
+
+def _file_and_hdu(given: str | PathLike[str]) -> tuple[Path, str]:
+    """A file, and the HDU that ``FILE[HDU]`` names; empty where none is named, or a file is called so."""
+    path = as_path(given)
+    match = _FILE_AND_HDU.fullmatch(str(path))
+    return (as_path(match["file"]), match["hdu"]) if match and not exists(path) else (path, "")
 
 
 def _parse_band(band: int | str | None) -> Band:

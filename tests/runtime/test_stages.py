@@ -76,6 +76,7 @@ def test_errors_of_data_are_not_tried_again(files, error):
     [
         ((errno.ENOSPC, errno.EDQUOT), "make room"),
         ((errno.EROFS,), "mount it for writing"),
+        ((errno.EFBIG,), r"raise the limit of a file's size \(ulimit -f\)"),
         ((errno.EACCES, errno.EPERM), "give workers permission to read and write there"),
     ],
 )

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from botocore.exceptions import NoCredentialsError, PartialCredentialsError, ProfileNotFound
 from buckets import make_bucket
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.config.options import Options
-from cwt_dask.errors import InputError, InterruptedRun, SurveyError
+from cwt_dask.errors import InputError, InterruptedRun, MachineError, SurveyError
 from cwt_dask.pipeline import create
 from cwt_dask.pipeline.executor import Workers
 from cwt_dask.runtime.progress import Reporter
@@ -202,6 +203,19 @@ def test_a_store_that_is_gone_or_throttled_is_a_fault_of_the_machine(bucket, ser
     server.fault = throttled("PUT")
     with pytest.raises(OSError, match="reduce your request rate"):
         object_store.replace(bucket / "object", b"", None)
+
+
+@pytest.mark.parametrize(
+    "error", [NoCredentialsError(), PartialCredentialsError(provider="env", cred_var="x"), ProfileNotFound(profile="x")]
+)
+def test_without_keys_the_call_is_wrong_and_a_task_is_tried_elsewhere(error):
+    with (
+        pytest.raises(InputError, match=r"cannot be used \(.*\): give keys, such as") as one,
+        object_store.store_errors(),
+    ):
+        raise error
+    assert isinstance(one.value, MachineError)
+    assert one.value.exit_status == 2
 
 
 def test_what_cannot_be_removed_is_not_taken_for_removed(bucket, server):

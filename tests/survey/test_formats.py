@@ -236,6 +236,11 @@ def test_names_of_hdus_may_be_chosen(write, planes, plain):
     path = write("named.fits", n_on=planes["counts"], n_off=planes["background"])
     assert digest(path, counts_hdu="n_on", background_hdu="N_OFF") == digest(plain)
     assert digest(path, counts_hdu="0", background_hdu="1") == digest(plain)
+    assert digest(f"{path}[n_on]", background_hdu="1") == digest(plain)
+    # An option wins; and a file that is called so is that file.
+    assert digest(f"{path}[1]", counts_hdu="0", background_hdu="1") == digest(plain)
+    called = path.rename(f"{path}[1]")
+    assert digest(called, counts_hdu="0", background_hdu="1") == digest(plain)
 
 
 def test_masks_by_float_and_nan(write, two, planes):
