@@ -17,6 +17,7 @@ from cwt_dask.config.options import SourceOptions
 from cwt_dask.config.settings import Settings
 from cwt_dask.errors import CwtDaskError
 from cwt_dask.runtime.clusters.ranks import wait_for_the_first
+from cwt_dask.runtime.terminal import visible
 
 if TYPE_CHECKING:
     from cwt_dask.results import SurveyRun
@@ -311,5 +312,5 @@ def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> i
 
 def _complain(message: str, exit_status: int) -> int:
     wait_for_the_first()
-    click.echo(f"cwt-dask: {' '.join(message.split())}", err=True)
+    click.echo(visible(f"cwt-dask: {' '.join(message.split())}"), err=True)
     return exit_status

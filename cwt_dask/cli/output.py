@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import click
 
 from cwt_dask.errors import InputError, RunError
+from cwt_dask.runtime.terminal import visible
 
 
 class WorkingCommand(click.Command):
@@ -47,7 +48,7 @@ def output() -> TextIO:
 
 def say(text: str) -> None:
     """Print a line."""
-    click.echo(text, file=output())
+    click.echo(visible(text), file=output())
 
 
 def say_all(lines: Iterable[str]) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from cwt_dask.runtime.terminal import VisibleStream
+
 
 class _Lenient(io.FileIO):
     """A file that takes what cannot be written as written: a full disk, or a reader that has gone, spoils no work."""
@@ -91,5 +93,4 @@ def _open_if_closed(number: int) -> None:
 def _stream(number: int, before: TextIO | None) -> TextIO:
     encoding = before.encoding if before else "utf-8"
     file = io.BufferedWriter(_Lenient(number, "w", closefd=False))
-    # What a locale has no letters for is no cause of errors either.
-    return io.TextIOWrapper(file, encoding=encoding, errors="backslashreplace", line_buffering=True)
+    return VisibleStream(file, encoding)

@@ -16,6 +16,7 @@ from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError
 from cwt_dask.inspection.columns import Place, degrees_of, find_name, find_positions
 from cwt_dask.inspection.tables import read_tables
+from cwt_dask.runtime.terminal import visible
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -67,7 +68,7 @@ def read_external_catalogue(catalogue: str | PathLike[str], columns: str | None 
         raise InputError(f"{catalogue} has no source with a position in {place}")
     called = find_name(table)
     return ExternalCatalogue(
-        label=str(catalogue).rpartition("/")[2],
+        label=visible(str(catalogue).rpartition("/")[2]),
         place=place,
         called=called,
         names=_names(table, called)[known],
@@ -115,5 +116,5 @@ def _read(path: str, wanted: tuple[str, ...]) -> tuple[Table, list[Place]]:
 
 def _names(table: Table, called: str | None) -> NDArray[np.str_]:
     given = table[called] if called else [""] * len(table)
-    names = ["" if name is np.ma.masked else str(name).strip() for name in given]
+    names = ["" if name is np.ma.masked else visible(str(name).strip()) for name in given]
     return np.array([name or str(row) for row, name in enumerate(names, start=1)])

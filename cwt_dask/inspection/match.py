@@ -21,6 +21,7 @@ from cwt_dask.pipeline.merging import write_certificate
 from cwt_dask.products.files import write_associations, write_catalogue
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.terminal import visible
 from cwt_dask.storage.paths import backend_of
 
 # The farthest shift is 16 radii: less than halfway round the sky.
@@ -93,13 +94,15 @@ def describe_match(found: Match) -> list[str]:
     other = found.external
     left_out = {"have no position": other.n_without_position, "stand as comments": other.n_comments}
     also = "".join(f"; {number} more {why}" for why, number in left_out.items() if number)
-    return [
+    lines = [
         f"catalogue      {other.label}: {len(found.inside)} sources, {n_inside} inside the map{also}",
         f"columns        positions of {other.place}, names of {other.called or 'none: rows are numbered'}",
         f"radius         {found.radius:g} deg",
         f"associated     {n_associated} of {n} sources; by chance {by_chance}",
         f"found          {n_found} of the {n_inside} inside; by chance {found_by_chance}",
     ]
+    # They become part of files, too.
+    return [visible(line) for line in lines]
 
 
 def _expected(share: float, n: int, radius: float) -> str:

@@ -23,6 +23,7 @@ from cwt_dask.report.rasters import Raster
 from cwt_dask.report.sky import SkyGrid
 from cwt_dask.report.table import read_sources
 from cwt_dask.results import SurveyRun
+from cwt_dask.runtime.terminal import visible
 
 MARK = "cwt-dask-certificate"
 # Rows of the table of sources that the page shows at once, and without a script.
@@ -58,6 +59,8 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         "rows": ROWS,
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    # Names of files may hold what no page may.
+    environment.finalize = lambda value: visible(value) if type(value) is str else value
     return environment.from_string(_file("page.html.j2")).render(
         run=run,
         plan=plan,

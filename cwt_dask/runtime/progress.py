@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TextIO, TypeVar
 
+from cwt_dask.runtime.terminal import drawn_on, visible
+
 T = TypeVar("T")
 
 # Seconds of a stage after which its lines have a rate and the time left.
@@ -59,7 +61,7 @@ class Lines(Reporter):
 
     def message(self, text: str) -> None:
         """One line."""
-        print(text, file=self.file, flush=True)
+        print(visible(text), file=self.file, flush=True)
 
     def event(self, what: str, **facts: Any) -> None:
         """Keep the memory of tiles that are done; a failure is worth a line."""
@@ -91,11 +93,11 @@ class Bar(Lines):
         super().__init__(file)
         from rich.console import Console  # noqa: PLC0415 - only terminals need it
 
-        self.console = Console(file=file, highlight=False)
+        self.console = Console(file=drawn_on(file or sys.stdout), highlight=False)
 
     def message(self, text: str) -> None:
         """One line."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(visible(text), markup=False, soft_wrap=True)
 
     def _track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415

@@ -19,7 +19,10 @@ from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError
 from cwt_dask.products.summary import RESUME
 from cwt_dask.results import SurveyRun
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import record_failure
 from cwt_dask.storage.schema import map_names
+from cwt_dask.storage.sealed import sealed
 
 CWT_DASK = str(Path(sys.executable).with_name("cwt-dask"))
 KERNELS = ("--n-scale", "2", "--min-scale", "1.2", "--step-scale", "1.5", "--max-iter", "3")
@@ -176,6 +179,34 @@ def test_overwrite_starts_anew(call, survey, run_dir):
     assert said.status == 0
     assert certificate_of(run_dir)["n_tiles"] == 6
     assert sorted(path.name for path in run_dir.parent.iterdir()) == ["run"]
+
+
+HOSTILE = "x\x1b]0;y\x07\x9b2J\u202e"
+
+
+def test_nothing_of_others_steers_the_terminal(call, run_dir, tmp_path):
+    """Names of directories, files, options and hosts, failures, and what the certificate has to say."""
+    run = run_dir.rename(tmp_path / f"run{HOSTILE}")
+    (run / "driver.json").write_text(json.dumps({"pid": 1, "host": HOSTILE, "user": HOSTILE, "since": HOSTILE}))
+    record_failure(RunDir(run), 2, HOSTILE, ValueError(HOSTILE))
+    certificate = sealed(certificate_of(run) | {"warnings": [HOSTILE], "tiling_exact": False})
+    (run / "certificate.json").write_text(json.dumps(certificate))
+    (tmp_path / "keys.toml").write_text(
+        f'"{HOSTILE.encode("unicode_escape").decode().replace(chr(92) + "x", chr(92) + "u00")}" = 1'
+    )
+    (tmp_path / f"{HOSTILE}.fits").write_text("no FITS")
+    said = [
+        call("status", run),
+        call("verify", run),
+        call("run", "absent", run, "--config", tmp_path / "keys.toml"),
+        call("run", tmp_path / f"{HOSTILE}.fits", "out", *KERNELS),
+        call("match", run, tmp_path / f"{HOSTILE}.fits"),
+        call(HOSTILE),
+        call("run", "--config", tmp_path / HOSTILE, run, run),
+    ]
+    printed = [each.out + each.err for each in said]
+    assert ["x\\x1b" in text for text in printed] == [True, False, *[True] * 5]
+    assert not {*"\x1b\x07\x9b\u202e"} & {*"".join(printed)}
 
 
 def test_an_overwrite_that_fails_leaves_the_old_run(call, run_dir, tmp_path):

@@ -8,6 +8,8 @@ from unittest.mock import Mock
 import pytest
 
 from cwt_dask.cli.streams import _stream, lines_of_others
+from cwt_dask.runtime.progress import Bar
+from cwt_dask.runtime.terminal import drawn_on
 
 MAIN = "import sys; from cwt_dask.cli.main import main; sys.exit(main())"
 # A library that prints while it is loaded, in each of the ways, and then ends the command, which saves the time.
@@ -73,3 +75,12 @@ def test_lines_of_others_are_heard_from_python_c_and_processes_until_the_block_e
         subprocess.run(["echo", "of a process"], check=True)  # noqa: S607
         os.write(2, b"not all of \xff")
     assert heard == ["of C", "in two pieces", "of a process", "not all of \N{REPLACEMENT CHARACTER}"]
+
+
+def test_whoever_prints_steers_no_terminal_but_what_draws_on_it_does(tmp_path):
+    with (tmp_path / "file").open("wb", 0) as file, _stream(file.fileno(), None) as stream:
+        print("library\x1b[2J", "caf\xe9\t\u0645", file=stream)
+        Bar(stream).message("bar\x1b[2J")
+        drawn_on(stream).write("\x1b[1m\n")
+    written = (tmp_path / "file").read_bytes().decode()
+    assert written == "library\\x1b[2J caf\xe9\t\u0645\nbar\\x1b[2J\n\x1b[1m\n"

@@ -203,6 +203,20 @@ def test_names_beyond_ascii_are_kept_but_in_fits(run, tmp_path):
     assert [table[name].description for name in table.colnames[:-2]] == descriptions
 
 
+def test_names_that_steer_a_terminal_leave_every_file_readable(run, tmp_path):
+    sky = run.catalogue["ra", "dec"][:3]
+    hostile = ["a\x1b]0;b\x07", "c\x00d", "e\u202ef\x9b"]
+    with (tmp_path / "a\x1bb.csv").open("w", encoding="utf-8") as file:
+        file.write("name,ra,dec\n")
+        file.writelines(f"{name},{ra},{dec}\n" for name, (ra, dec) in zip(hostile, sky, strict=True))
+    associate(run, match_run(run, tmp_path / "a\x1bb.csv", 0.01))
+    files = run.files
+    names = ["a\\x1b]0;b\\x07", "c\\x00d", "e\\u202ef\\x9b"]
+    for path in (files.catalogue, files.catalogue_votable, files.catalogue_fits, files.associations):
+        assert list(Table.read(path)["assoc_name"][:3]) == names, path
+    assert not {*"\x00\x07\x1b\x9b\u202e"} & {*files.catalogue_regions.read_text(encoding="utf-8")}
+
+
 def test_a_catalogue_that_is_made_again_has_no_associations(finished, run, tmp_path):
     associate(run, match_run(run, catalogue_of(run, tmp_path / "known.fits"), 0.05))
     run.files.catalogue_fits.write_bytes(b"torn")

@@ -18,6 +18,7 @@ from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTI
 from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.tls import as_configuration, security
+from cwt_dask.runtime.terminal import visible
 
 if TYPE_CHECKING:
     import distributed
@@ -93,6 +94,6 @@ def _together(world: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - any error
-        sys.stderr.write(f"cwt-dask: {' '.join(str(error).split())}\n")
+        sys.stderr.write(visible(f"cwt-dask: {' '.join(str(error).split())}\n"))
         sys.stderr.flush()
         world.Abort(getattr(error, "exit_status", 1))
