@@ -60,7 +60,10 @@ def read_external_catalogue(catalogue: str | PathLike[str], columns: str | None 
         )
     (place,) = places
     try:
-        lon, lat = degrees_of(table, place)
+        with warnings.catch_warnings():
+            # Such as about 60 seconds: astropy takes them as they are meant.
+            warnings.simplefilter("ignore")
+            lon, lat = degrees_of(table, place)
     except (ValueError, TypeError) as error:
         raise InputError(f"{place} of {catalogue} are no positions: {shown(error)}") from error
     known = (np.abs(lon) <= _TURN) & (np.abs(lat) <= _POLE)

@@ -84,6 +84,7 @@ TEXTS = {
     "hours in the name": f"name,RA_hours,Dec_deg\n{HOURS}",
     "hours by unit": f"{ECSV}name,ra,dec\n{HOURS}",
     "colons": "name,ra,dec\nA 1,00:40:00,+05:00:00\nB,01:20:00.0,-05:00:00.0\n",
+    "sixty seconds": "name,ra,dec\nA 1,00:39:60,+04:59:60\nB,01:19:60.0,-04:59:60.0\n",
     "letters, and the minus of papers": "name,ra,dec\nA 1,00h40m00s,+05d00m00s\nB,01h20m00.0s,\u221205d00m00s\n",
     "both in one column": "name,Position\nA 1,00:40:00 +05:00:00\nB,01 20 00 -05 00 00\n",
     "galactic": f"name,l,b\nA 1,{SKY.galactic.l.deg[0]},{SKY.galactic.b.deg[0]}\n"
