@@ -92,6 +92,10 @@ def test_in_this_process_the_task_at_hand_is_ended_first():
     assert [outcome.item for outcome in InProcess(stop).map(partial(ask, stop), range(9))] == [0, 1, 2]
 
 
+def tasks_of(dask_worker):
+    return len(dask_worker.state.tasks)
+
+
 @pytest.fixture
 def asked(one_worker_client, tmp_path, monkeypatch):
     """Runs tasks that wait for a file `end`; a stop is asked for once one runs, and one waits for its turn."""
@@ -108,7 +112,15 @@ def asked(one_worker_client, tmp_path, monkeypatch):
     def run(**options):
         executor = OnDask(one_worker_client, stop, **options)
         take_back = executor._take_back
-        executor._take_back = lambda flying: (take_back(flying), (tmp_path / "taken-back").touch())
+
+        def take_back_all(flying):
+            take_back(flying)
+            # The worker hears of it later than the scheduler.
+            while max(one_worker_client.run(tasks_of).values()) > 1:
+                time.sleep(0.01)
+            (tmp_path / "taken-back").touch()
+
+        executor._take_back = take_back_all
         return executor.map(partial(wait, tmp_path), items())
 
     yield run
