@@ -200,7 +200,7 @@ class Stage(NamedTuple):
 def _stages_of(run: SurveyRun, stages: Stages, execution: Execution) -> tuple[Stage, ...]:
     """The stages of a run in order; what was made from what is made again is made again."""
     files, merging = run.files, Merging(run, stages)
-    iteration = Iteration(run, stages, execution.threads)
+    iteration = Iteration(run, stages, execution.threads, allow_versions=execution.allow_versions)
     # What an earlier call has made is kept up to date.
     with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(run.stored.plan))
     with_fits, with_report = with_fits or files.maps_fits.exists(), not execution.no_report or files.report.exists()

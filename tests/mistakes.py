@@ -369,7 +369,7 @@ typed("the survey lies in the run that is overwritten", "run", "run/survey.zarr"
 typed("the history of a run that keeps none", *FINISHED, "--keep-history")
 typed("no run at all", "status", "absent")
 run_toml("a damaged run.toml", "[plan]", "[plan")
-run_toml("a changed run.toml", "max_iter = 2", "max_iter = 3")
+run_toml("a changed run.toml", "contract_margin = ", "contract_margin = 1")
 typed("no tile to verify", "verify", "run", "--recompute=0")
 typed("a seed that is none", "verify", "run", "--recompute=1", "--seed=-1")
 typed("reprocessing a run into itself", "reprocess", "survey.fits", "run", "run")
@@ -400,5 +400,7 @@ def _(folder):
 
 @recipe("the survey's store is no longer there")
 def _(folder):
-    shutil.rmtree(folder / "run" / "survey.zarr")
+    (folder / "run" / "survey.zarr").rename(folder / "s.zarr")
+    assert main(["run", "s.zarr", *FINISHED[2:], "--quiet"]) == 0
+    shutil.rmtree(folder / "s.zarr")
     return FINISHED

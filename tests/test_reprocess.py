@@ -17,6 +17,7 @@ from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.inspection.compare import compare_runs, describe
 from cwt_dask.reprocess import point_to, reprocess, what_would_be_reused
 from cwt_dask.results import SurveyRun
+from cwt_dask.storage.sealed import sealed
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_what_is_damaged_in_the_earlier_run_is_computed(survey, tmp_path):
     chunk.write_bytes(chunk.read_bytes()[:-8])
     files.record(3).write_text("{")
     record = json.loads(files.record(4).read_text()) | {"settings_digest": "other"}
-    files.record(4).write_text(json.dumps(record))
+    files.record(4).write_text(json.dumps(sealed(record)))
     words = Messages()
     again = reprocess(survey, files.path, tmp_path / "b", progress=words, **HERE)
     assert digests(again) == expected

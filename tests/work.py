@@ -1,6 +1,11 @@
 """What a run did: its FFTs, and the bits that its tiles published; and a flipped bit."""
 
+import tomllib
+
+import tomli_w
+
 from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.sealed import SEAL, sealed, unsealed
 
 # Excess, and counts less model and background, forwards; approximation, and T and E of two scales back.
 FFTS_OF_A_STEP = 2 + 1 + 2 * 2
@@ -16,6 +21,14 @@ def digests(run):
 def starts(run):
     """When each tile was done."""
     return {tile: record.started + str(record.seconds) for tile, record in read_records(run.files.ledger).items()}
+
+
+def change_run(path, old, new):
+    """Change something in a `run.toml`, and seal it again."""
+    text = path.read_text()
+    assert old in text
+    content = tomllib.loads(text.replace(old, new))
+    path.write_text(tomli_w.dumps({SEAL: sealed(content)[SEAL]} | unsealed(content)))
 
 
 def flip(path):

@@ -119,6 +119,12 @@ class Execution(Checked):
     )
     no_report: bool = option(False, Flag(), "Leave `report.html` out.")
     overwrite: bool = option(False, Flag(), "Replace an existing run.")
+    allow_versions: bool = option(
+        False,
+        Flag(),
+        "Go on with a run whose tiles were done under other versions of libraries, which may change last bits; the "
+        "certificate says so.",
+    )
     quiet: bool = option(False, Flag(), "Print nothing but errors.")
     log_format: LogFormat = option(
         "text", Choice(get_args(LogFormat)), "Print text for people, or a line of JSON for each event."

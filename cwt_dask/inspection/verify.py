@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cwt_dask.cwt.arrays import numpys_own
+from cwt_dask.errors import RunError
 from cwt_dask.inspection.recompute import (
     Comparison,
     draw_tiles,
@@ -23,7 +24,7 @@ from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
 from cwt_dask.products.files import changed_products
 from cwt_dask.results import SurveyRun
-from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.ledger import read_all_records, read_records, read_run_id
 from cwt_dask.storage.maps import has_history, published_digests
 from cwt_dask.storage.schema import HISTORY, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, open_group
@@ -132,6 +133,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
         exact = str(now["tiling_exact"]).lower()
         harm = Check(f"nothing was promised of the tiles (tiling_exact is {exact}, see the warnings)", "")
     return [
+        Check("the ledger is as the run wrote it", "; ".join(_ledger(run))),
         Check("every tile is done", _tiles("no record of", missing)),
         Check("every tile was done under the run's settings", _tiles("other settings in", foreign)),
         Check("maps and seams are described as planned", "; ".join(described_otherwise)),
@@ -204,6 +206,18 @@ def _input_digest(run: SurveyRun, tile: int) -> str | None:
         return survey.digest_window(run.stored.plan.grid.tile(tile).window)
     except DAMAGE:
         return None
+
+
+def _ledger(run: SurveyRun) -> list[str]:
+    """What is wrong with records, and with the file that says whose they are."""
+    _, found = read_all_records(run.files.ledger)
+    if run.stored.run_id:
+        try:
+            damaged = read_run_id(run.files) != run.stored.run_id
+        except RunError:
+            damaged = True
+        found += [f"{run.files.run_id} is damaged or lost"] if damaged else []
+    return found
 
 
 def _survey(run: SurveyRun) -> tuple[Survey | None, str]:

@@ -16,7 +16,7 @@ from cwt_dask.merge.stopping import stopping_iteration
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import TileRecord
-from cwt_dask.storage.provenance import peak_memory, versions
+from cwt_dask.storage.provenance import mixed_versions, peak_memory, versions
 from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.sealed import is_sound
 from cwt_dask.survey import SurveyStatistics
@@ -70,6 +70,8 @@ def certify(
         f"the models differ by {error} of their maximum at a seam": (error or 0.0) <= TOLERANCE,
         f"{flips} pixels of the support differ at seams": not flips,
     }
+    mixed = mixed_versions([*(record.versions for record in records.values()), versions()])
+    note = [f"tiles and merge had several versions, {', '.join(mixed)}: last bits may differ"] if mixed else []
     broken = [fault for fault, holds in conditions.items() if not holds]
     return {
         "n_tiles": grid.n_tiles,
@@ -100,7 +102,7 @@ def certify(
         "input_digest": statistics and statistics.digest,
         "settings_digest": plan.settings_digest,
         "versions": versions(),
-        "warnings": list(plan.warnings),
+        "warnings": [*plan.warnings, *note],
         "started": started and started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {"run": seconds, "tiles": sum(record.seconds for record in records.values())},

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from itertools import chain
 from typing import NamedTuple
 
-from cwt_dask.errors import RunError
+from cwt_dask.errors import InputError, RunError
 from cwt_dask.merge.islands import Unsettled, decide_islands, open_islands
 from cwt_dask.merge.stopping import look_ahead_tiles, scatter_by_chunk
 from cwt_dask.pipeline.next_block import Block, RunState, next_block
@@ -22,9 +22,18 @@ from cwt_dask.planning.plan import Plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import Record, TileRecord, read_block_records, read_records, read_run_id
+from cwt_dask.storage.ledger import (
+    BlockRecord,
+    Record,
+    TileRecord,
+    read_all_records,
+    read_block_records,
+    read_records,
+    read_run_id,
+)
 from cwt_dask.storage.maps import has_history, published_digests
 from cwt_dask.storage.paths import remove_folder, write_atomically
+from cwt_dask.storage.provenance import other_versions
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
 from cwt_dask.tiles.task import contradicted_labels, mark_open_pixels, run_tile, settle_tile
 
@@ -51,6 +60,7 @@ class Iteration:
     run: SurveyRun  # Which run.
     stages: Stages  # Where tiles are done.
     threads: int  # How many an FFT may use.
+    allow_versions: bool = False  # Whether tiles may be done under other versions of libraries than those before.
     # By block, its checkpoints. They are looked at once: what was written since is as it was written.
     blocks: dict[int, _Checkpoints] = field(default_factory=dict)
     settled: Job | None = None  # With the block and the round in which islands were decided last.
@@ -71,9 +81,12 @@ class Iteration:
     def carry_out(self) -> None:
         """Do all tiles that are not done.
 
-        Raises RunError if tiles could not be done, or do not stop where they did before.
+        Raises RunError if tiles could not be done, or do not stop where they did before; InputError if some were done
+        under other versions.
         """
         if not self._state().complete:
+            if not self.allow_versions:
+                self._refuse_other_versions()
             # What it says is not so any more, and flags of tiles that are done again have to be set again.
             self.files.certificate.unlink(missing_ok=True)
             self.blocks = {block: self._check(block) for block in reversed(self.files.begun_blocks)}
@@ -108,6 +121,18 @@ class Iteration:
     @property
     def _tiles(self) -> range:
         return range(self.plan.grid.n_tiles)
+
+    def _refuse_other_versions(self) -> None:
+        records, _ = read_all_records(self.files.ledger)
+        blocks = (record for record in records if isinstance(record, BlockRecord) and record.run == self.job.run_id)
+        found = dict.fromkeys(
+            text for record in (*self.published.values(), *blocks) for text in other_versions(record.versions)
+        )
+        if found:
+            raise InputError(
+                f"tiles of {self.files.path} were done under other versions: {'; '.join(found)}. Last bits might "
+                "differ from tile to tile: go on under those, or with --allow-versions"
+            )
 
     def _next(self) -> Block | None:
         state = self._state()

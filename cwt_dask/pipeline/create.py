@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,24 @@ from cwt_dask.config.options import Options
 from cwt_dask.config.validation import format_bytes
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.pipeline.executor import Workers
-from cwt_dask.pipeline.repair import repair_metadata
+from cwt_dask.pipeline.repair import repair_metadata, repair_run_id, repair_survey
 from cwt_dask.planning.cost import BYTES_PER_PIXEL, least_disk
 from cwt_dask.planning.plan import Plan, make_plan
-from cwt_dask.planning.runfile import read_run, refuse_differences, remember_survey, write_run
+from cwt_dask.planning.runfile import (
+    DamagedRunFileError,
+    read_run,
+    refuse_differences,
+    remember_survey,
+    restore_run,
+    write_run,
+)
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.executors import Executor
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import begin_ledger, read_block_records, read_records, read_run_id
+from cwt_dask.storage.ledger import begin_ledger, read_all_records, read_records, read_run_id
 from cwt_dask.storage.maps import create_maps, has_history
 from cwt_dask.storage.marks import is_run, note_user, users_of
 from cwt_dask.storage.paths import backend_of, lies_in
@@ -93,9 +100,15 @@ def resume(
     files, survey, options, progress, hold, stop, workers
         As of `create`.
     """
-    stored = read_run(files, "choose another (SURVEY comes first)")
-    refuse_differences(files, stored.plan, make_plan(options.settings, statistics_of(survey, options.source)))
-    stored.plan.check_memory(options.execution.memory_limit)
+    stored = None
+    with suppress(DamagedRunFileError):
+        stored = read_run(files, "choose another (SURVEY comes first)")
+    plan = make_plan(options.settings, statistics_of(survey, options.source))
+    if stored:
+        refuse_differences(files, stored.plan, plan)
+        if not stored.run_id:
+            raise InputError(f"{files.path} was begun by an earlier release: choose another directory, or --overwrite")
+    plan.check_memory(options.execution.memory_limit)
     if options.execution.keep_history and not has_history(files):
         raise SettingsError(
             f"{files.path} holds a run that keeps no history: leave out keep_history, or choose another directory; "
@@ -107,15 +120,20 @@ def resume(
         progress.message(f"continuing for {lost}, which did not end by itself")
     if lost and lost.is_gone:
         backend.remove_leftovers(files.path)
+    if not stored:
+        stored = restore_run(files, plan, survey if is_store(survey) else None)
+        progress.message(f"{files.settings} was damaged: written again, as the call and the records have it")
     if is_store(survey):
         remember_survey(files, stored, survey)
     run = SurveyRun.open(files.path)
+    for repaired in (*repair_run_id(run), *repair_survey(run, survey, options.source)):
+        progress.message(repaired)
     run.survey.refuse_unproven()
     for repaired in repair_metadata(run):
         progress.message(repaired)
     if 0 < (n_done := len(read_records(files.ledger))) < run.stored.plan.grid.n_tiles:
         progress.message(f"continuing: {n_done} of {run.stored.plan.grid.n_tiles} tiles are done")
-    _report_foreign_records(files, progress)
+    _report_lost_records(files, progress)
     note_user(files, run.survey.path, read_run_id(files))
     return hold.enter_context(workers.open(run.stored.plan, progress, stop))
 
@@ -156,11 +174,11 @@ def _fill(
         stop.check()
     history = plan.settings.max_iter if options.execution.keep_history else 0
     create_maps(new, plan.grid, plan.kernels.scales.tolist(), opened.header_text, history=history)
-    begin_ledger(new)
+    run_id = begin_ledger(new)
     new.islands.mkdir()
-    write_run(new, plan, survey if is_store(survey) else None)
+    write_run(new, run_id, plan, survey if is_store(survey) else None)
     if is_store(survey):
-        note_user(files, survey, read_run_id(new))
+        note_user(files, survey, run_id)
     return plan
 
 
@@ -197,11 +215,13 @@ def open_store(survey: Path, source: dict[str, Any]) -> Survey:
     return opened
 
 
-def _report_foreign_records(files: RunDir, progress: Reporter) -> None:
-    """Report that tiles are done again because their records name another run."""
+def _report_lost_records(files: RunDir, progress: Reporter) -> None:
+    """Report records that count as none."""
+    records, damaged = read_all_records(files.ledger)
+    for fault in damaged:
+        progress.message(f"{fault}: it counts as none")
     run_id = read_run_id(files)
-    blocks = [read_block_records(files.ledger, block) for block in files.begun_blocks]
-    of_blocks = [record for tiles in blocks for rounds in tiles.values() for record in rounds]
-    others = {record.tile for record in (*read_records(files.ledger).values(), *of_blocks) if record.run != run_id}
-    if others:
-        progress.message(f"{len(others)} tiles are done again: their records name another run than {files.run_id} does")
+    if others := {record.tile for record in records if record.run != run_id}:
+        progress.message(
+            f"records of {len(others)} tiles name another run than {files.run_id} does: they count as none"
+        )

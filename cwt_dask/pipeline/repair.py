@@ -1,18 +1,21 @@
-"""Repair of metadata: files that describe the arrays of maps and seams follow from the plan."""
+"""Repair of what follows from proven data: the plan describes maps and seams, FITS files hold the survey again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cwt_dask.config.validation import shown
+from cwt_dask.errors import RunError, SurveyError
 from cwt_dask.results import SurveyRun
-from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.ledger import read_records, read_run_id, write_run_id
 from cwt_dask.storage.maps import describe_maps, has_history
-from cwt_dask.storage.paths import write_atomically
+from cwt_dask.storage.paths import remove_folder, write_atomically
 from cwt_dask.storage.schema import HISTORY
 from cwt_dask.storage.zarr_io import MALFORMED, parsed
+from cwt_dask.survey import Survey, SurveySource, ingest, is_store
 
 
 class DamagedMetadata(NamedTuple):
@@ -54,6 +57,42 @@ def repair_metadata(run: SurveyRun) -> list[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     return [f"{path} was damaged ({reason}): written again, as the plan has it" for path, reason, _ in damaged]
+
+
+def repair_run_id(run: SurveyRun) -> list[str]:
+    """Write again which run it is, where that is lost or damaged; a line of text."""
+    files, run_id = run.files, run.stored.run_id
+    with suppress(RunError):
+        if read_run_id(files) == run_id:
+            return []
+    write_run_id(files, run_id)
+    return [f"{files.run_id} was damaged: written again, as {files.settings.name} has it"]
+
+
+def repair_survey(run: SurveyRun, survey: Path, source: Mapping[str, Any]) -> list[str]:
+    """Make the run's own survey store again where anything of it is damaged; a line of text.
+
+    Parameters
+    ----------
+    run : SurveyRun
+        The run.
+    survey : Path
+        File of the same survey; where it is a store, that is the one the run reads.
+    source : mapping
+        Where the planes are in it.
+    """
+    own = run.files.survey
+    if is_store(survey) or run.stored.places != (own.resolve(),):
+        return []
+    try:
+        stored = Survey.open(own)
+        stored.refuse_unproven()
+        stored.refuse_damaged_chunks()
+    except SurveyError as error:
+        remove_folder(run.files, own)
+        ingest(SurveySource.of(survey, **source), own)
+        return [f"{str(error).partition(': ')[0]}: the survey was read again from {survey}"]
+    return []
 
 
 def _kept_iterations(run: SurveyRun) -> list[int]:

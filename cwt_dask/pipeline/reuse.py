@@ -20,6 +20,7 @@ from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_record, read_run_id, write_record
 from cwt_dask.storage.maps import copy_strips, publish_core, published_digests
 from cwt_dask.storage.paths import write_atomically
+from cwt_dask.storage.provenance import other_versions
 from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
@@ -56,6 +57,8 @@ def reason_to_compute(earlier: RunDir, job: Job, tile_id: int) -> str:
         return "the earlier run has no sound record of it"
     if (record.settings_digest, record.algorithm_version) != (job.settings_digest, ALGORITHM_VERSION):
         return "it was done under other settings, or by another version"
+    if other_versions(record.versions):
+        return "it was done under other versions of libraries"
     if Survey.open(job.survey, ring=job.grid.ring).digest_window(tile.window) != record.input_digest:
         return "the survey has changed in its window"
     return "" if published_digests(earlier, job.grid, tile_id) == record.chunk_digests else _DAMAGED
@@ -107,7 +110,8 @@ def _reuse_tile(earlier: RunDir, job: Job, tile_id: int) -> str:
     if changed - {"trust"}:
         # It was damaged since it was looked at.
         return _DAMAGED
-    write_record(job.run_dir, replace(record, run=job.run_id, taken_from=record.run, chunk_digests=digests))
+    taken = replace(record, taken_from=record.run, chunk_digests=digests)
+    write_record(job.run_dir, replace(taken, run=job.run_id, survey_digest=job.survey_digest))
     return ""
 
 

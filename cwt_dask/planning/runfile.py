@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,14 +13,17 @@ from typing import Any
 
 import tomli_w
 
-from cwt_dask.config.settings import ALGORITHM_VERSION, Settings
+from cwt_dask.config.settings import Settings
+from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError, SettingsError, SurveyError
 from cwt_dask.geometry.tiling import Axis, TileGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import Record, read_all_records
 from cwt_dask.storage.marks import KIND
 from cwt_dask.storage.paths import as_path, exists, relative_path, write_atomically
 from cwt_dask.storage.provenance import versions
+from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound, sealed, unsealed
 from cwt_dask.survey import Survey, is_store
 
 
@@ -28,6 +32,7 @@ class StoredRun:
     """A run as its directory describes it."""
 
     path: Path  # The directory.
+    run_id: str  # Which run it is, as in the ledger; empty of one by a release without seals.
     plan: Plan  # The plan it follows.
     places: tuple[Path, ...]  # Where its survey's store may be, the likeliest first.
 
@@ -54,13 +59,15 @@ class StoredRun:
         )
 
 
-def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
-    """Write `run.toml`.
+def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None) -> None:
+    """Write `run.toml`, sealed.
 
     Parameters
     ----------
     run_dir : RunDir
         The run.
+    run_id : str
+        Which run it is.
     plan : Plan
         Its plan.
     survey : Path or None
@@ -69,6 +76,7 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
     content = {
         "kind": KIND,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run_id": run_id,
         "survey": {"digest": plan.survey_digest, "shape": [plan.grid.y.length, plan.grid.x.length]}
         | (_place(run_dir, survey) if survey else {}),
         "settings": {name: value for name, value in asdict(plan.settings).items() if value is not None},
@@ -84,7 +92,13 @@ def write_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> None:
         },
         "versions": versions(),
     }
-    write_atomically(run_dir.settings, tomli_w.dumps(content).encode())
+    _write(run_dir, content)
+
+
+def _write(run_dir: RunDir, content: dict[str, Any]) -> None:
+    seal = {SEAL: sealed(content)[SEAL]}
+    # What follows a table in TOML is part of it.
+    write_atomically(run_dir.settings, tomli_w.dumps(seal | unsealed(content)).encode())
 
 
 def remember_survey(run_dir: RunDir, stored: StoredRun, survey: Path) -> None:
@@ -107,7 +121,7 @@ def remember_survey(run_dir: RunDir, stored: StoredRun, survey: Path) -> None:
     content = tomllib.loads(run_dir.settings.read_text(encoding="utf-8"))
     known = {name: value for name, value in content["survey"].items() if name in ("digest", "shape")}
     content["survey"] = known | _place(run_dir, survey)
-    write_atomically(run_dir.settings, tomli_w.dumps(content).encode())
+    _write(run_dir, content)
 
 
 def _place(run_dir: RunDir, survey: Path) -> dict[str, str]:
@@ -119,7 +133,7 @@ def _place(run_dir: RunDir, survey: Path) -> dict[str, str]:
 def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> StoredRun:
     """Read `run.toml`; `remedy` is what to do if there is none.
 
-    Raises InputError if the directory is not a run's, or the file is damaged.
+    Raises InputError if the directory is not a run's; DamagedRunFileError if the file is damaged.
     """
     try:
         text = run_dir.settings.read_bytes()
@@ -127,18 +141,48 @@ def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> St
         raise InputError(f"{run_dir.path} is not a run directory: it has no readable run.toml; {remedy}") from error
     try:
         content: dict[str, Any] = tomllib.loads(text.decode())
-        stored = _stored_run(run_dir, content)
-        # What another version digested, this one may digest otherwise.
-        known = stored.plan.algorithm_version == ALGORITHM_VERSION
-        edited = known and stored.plan.settings_digest != content["plan"]["settings_digest"]
+        # Earlier releases wrote neither; no damage to one thing makes such a file of one that is sealed.
+        if not is_sound(content) and content.keys() & {SEAL, "run_id"}:
+            raise ValueError(BROKEN)
+        return _stored_run(run_dir, content)
     except _IMPOSSIBLE as error:
-        raise InputError(f"{run_dir.settings} is damaged ({error!r}): get it back from a copy, {_ELSE}") from error
-    if edited:
+        raise DamagedRunFileError(
+            f"{run_dir.settings} is damaged ({shown(error)}): undo that, or give the run's own command again, which "
+            "writes it anew"
+        ) from error
+
+
+class DamagedRunFileError(InputError):
+    """A `run.toml` that is not as it was written."""
+
+
+def restore_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> StoredRun:
+    """Write a damaged `run.toml` again: as the plan has it if records show that the run was made under it.
+
+    Raises InputError if none does.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    plan : Plan
+        Made anew, of the call.
+    survey : Path or None
+        As of `write_run`.
+    """
+    records = [record for record in read_all_records(run_dir.ledger)[0] if isinstance(record, Record)]
+    wanted = (plan.settings_digest, plan.survey_digest)
+    (run_id, _), *others = Counter(
+        record.run for record in records if (record.settings_digest, record.survey_digest) == wanted
+    ).most_common() or [("", 0)]
+    if not run_id or others:
         raise InputError(
-            f"{run_dir.settings} was changed: its settings or tiles are not those that the run began with; undo that, "
-            f"{_ELSE}"
+            f"{run_dir.settings} is damaged, and no record in {run_dir.ledger} shows that the run was made from this "
+            "survey under these settings: give the command that began it, get the file back from a copy, or choose "
+            "another directory"
         )
-    return stored
+    write_run(run_dir, run_id, plan, survey)
+    return read_run(run_dir)
 
 
 def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
@@ -148,6 +192,7 @@ def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
     places.append(as_path(survey.get("store", run_dir.survey)))
     return StoredRun(
         path=run_dir.path,
+        run_id=str(content.get("run_id", "")),
         plan=Plan(
             settings=Settings(**content["settings"]),
             grid=TileGrid(Axis(**plan["y"]), Axis(**plan["x"])),
@@ -192,8 +237,6 @@ def refuse_differences(run_dir: RunDir, stored: Plan, wanted: Plan) -> None:
         )
 
 
-# The way that loses nothing is named first.
-_ELSE = "or begin a run in another directory; --overwrite would begin it here, and remove what this one has done"
 _WHY = {"algorithm_version": " (another version of cwt_dask began it, whose results differ)"}
 _GRID_SETTINGS = ("tile_size", "margin", "wrap")
 # What wrong types and numbers out of all bounds raise.

@@ -1,7 +1,7 @@
 """The ledger: one record a finished tile or block of iterations, written after its data. Only it says what is done.
 
-Failures leave records too, one each; they decide nothing. To read a record of another version raises RunError; where
-many are read, a damaged one counts as none.
+Failures leave records too, one each; they decide nothing. Each is sealed. To read a record of another version raises
+RunError; where many are read, a damaged one counts as none.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import uuid
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -22,10 +22,13 @@ from cwt_dask.errors import MachineError, RunError
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import backend_of, store_errors, write_atomically
+from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound, sealed, unsealed
 
 R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
 
-SCHEMA = 3
+SCHEMA = 4
+# Of earlier runs, without seals; no damage makes one of these of one that is sealed.
+_UNSEALED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,8 @@ class Record:
     # Start (UTC) of the last task, and wall time of all.
     started: str
     seconds: float
+    survey_digest: str = ""  # Of the survey; empty in records that have no seal, as what follows.
+    versions: dict[str, str] = field(default_factory=dict)  # Of what can change last bits, where the last task ran.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +104,17 @@ class FailureRecord:
     when: str  # Time (UTC).
 
 
-def begin_ledger(run_dir: RunDir) -> None:
-    """Make a ledger, of a run that is no other."""
+def begin_ledger(run_dir: RunDir) -> str:
+    """Make a ledger, of a run that is no other, and return which."""
     run_dir.ledger.mkdir()
-    write_atomically(run_dir.run_id, uuid.uuid4().hex.encode())
+    run_id = uuid.uuid4().hex
+    write_run_id(run_dir, run_id)
+    return run_id
+
+
+def write_run_id(run_dir: RunDir, run_id: str) -> None:
+    """Write which run lies there."""
+    write_atomically(run_dir.run_id, run_id.encode())
 
 
 def read_run_id(run_dir: RunDir) -> str:
@@ -110,7 +122,7 @@ def read_run_id(run_dir: RunDir) -> str:
     try:
         return run_dir.run_id.read_text(encoding="ascii")
     except (FileNotFoundError, ValueError) as error:
-        raise RunError(f"{run_dir.run_id} cannot be read ({error}): run with --overwrite to start again") from error
+        raise RunError(f"{run_dir.run_id} cannot be read ({error}): the run's own command writes it again") from error
 
 
 def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
@@ -124,7 +136,7 @@ def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
 
     Raises FileExistsError if another process writes the same record at once.
     """
-    path, content = _path_of(run_dir, record), json.dumps(asdict(record), indent=1, allow_nan=False).encode()
+    path, content = _path_of(run_dir, record), _text(record)
     backend = backend_of(path)
     seen = backend.version_of(path)
     refuse_another_run(run_dir, record.run)
@@ -136,6 +148,20 @@ def read_records(ledger: Path) -> dict[int, TileRecord]:
     # Those of blocks and of failures have a second dot.
     paths = (path for path in sorted(ledger.glob("tile-*.json")) if path.name.count(".") == 1)
     return {record.tile: record for record in _undamaged(paths, TileRecord)}
+
+
+def read_all_records(ledger: Path) -> tuple[list[TileRecord | BlockRecord | FailureRecord], list[str]]:
+    """Records of all kinds, and what is wrong with those that are damaged."""
+    records: list[TileRecord | BlockRecord | FailureRecord] = []
+    damaged = []
+    for path in sorted(ledger.glob("tile-*.json")):
+        kinds = {"block": BlockRecord, "failed": FailureRecord}
+        kind = next((kind for name, kind in kinds.items() if f".{name}-" in path.name), TileRecord)
+        try:
+            records.append(_read(path, kind))
+        except DamagedRecordError as error:
+            damaged.append(str(error))
+    return records, damaged
 
 
 def read_record(path: Path) -> TileRecord:
@@ -188,7 +214,7 @@ def record_failure(run_dir: RunDir, tile: int, stage: str, error: BaseException)
         origin, now = "".join(traceback.format_exception(error)), datetime.now(UTC).isoformat(timespec="seconds")
         kind, run = type(error).__name__, read_run_id(run_dir)
         record = FailureRecord(SCHEMA, run, tile, stage, attempt, kind, str(error), origin, now)
-        write_atomically(run_dir.failure(tile, attempt), json.dumps(asdict(record), indent=1).encode())
+        write_atomically(run_dir.failure(tile, attempt), _text(record))
 
 
 def count_failures(run_dir: RunDir, tile: int) -> int:
@@ -238,13 +264,20 @@ def _path_of(run_dir: RunDir, record: TileRecord | BlockRecord | FailureRecord) 
     return run_dir.failure(record.tile, record.attempt)
 
 
+def _text(record: TileRecord | BlockRecord | FailureRecord) -> bytes:
+    return json.dumps(sealed(asdict(record)), indent=1, allow_nan=False).encode()
+
+
 def _read(path: Path, kind: type[R]) -> R:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        record = kind(**content)
-    except (ValueError, TypeError, RecursionError) as error:
+        unsound = not is_sound(content) and (SEAL in content or content["schema"] == SCHEMA)
+        record = kind(**unsealed(content))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise DamagedRecordError(f"{path} is not a ledger record ({error})") from error
-    if record.schema != SCHEMA:
+    if unsound:
+        raise DamagedRecordError(f"{path} is not a ledger record ({BROKEN})")
+    if record.schema not in (SCHEMA, _UNSEALED):
         raise RunError(f"{path} has schema {record.schema}, this version reads {SCHEMA}: use the version that wrote it")
     wrong = impossible_fields(record)
     # Numbers of tiles become names of files.

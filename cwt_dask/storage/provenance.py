@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import resource
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -34,6 +35,33 @@ def peak_memory() -> int:
         # Not ru_maxrss: on Linux it starts at what the parent process held when it started this one.
         return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if "VmHWM" in line)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+# Of Python the first two numbers count.
+_DECISIVE = ("python", "cwt_dask", "numpy", "numba", "scipy", "astropy")
+
+
+def other_versions(theirs: Mapping[str, str]) -> list[str]:
+    """What decides bits and had another version than here, as text."""
+    ours = versions()
+    return [
+        f"{name} was {theirs.get(name, 'not recorded')}, is {ours[name]}"
+        for name in _DECISIVE
+        if _deciding(name, theirs.get(name, "")) != _deciding(name, ours[name])
+    ]
+
+
+def mixed_versions(all_versions: Iterable[Mapping[str, str]]) -> list[str]:
+    """What decides bits and had several versions, as text."""
+    found: dict[str, dict[str, None]] = {name: {} for name in _DECISIVE}
+    for each in all_versions:
+        for name in each.keys() & found.keys():
+            found[name][_deciding(name, each[name])] = None
+    return [f"{name} {' and '.join(sorted(several))}" for name, several in found.items() if len(several) > 1]
+
+
+def _deciding(name: str, version: str) -> str:
+    return ".".join(version.split(".")[:2]) if name == "python" else version
 
 
 @cache

@@ -22,7 +22,8 @@ def sealed(content: Mapping[str, Any], seal: str = SEAL) -> dict[str, Any]:
     seal : str, optional
         Name of the entry that holds the digest.
     """
-    return unsealed(content, seal) | {seal: digest(unsealed(content, seal))}
+    content = unsealed(content, seal)
+    return content | {seal: digest(content)}
 
 
 def unsealed(content: Mapping[str, Any], seal: str = SEAL) -> dict[str, Any]:

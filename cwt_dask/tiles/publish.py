@@ -16,7 +16,7 @@ from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.ledger import SCHEMA, BlockRecord, Record, TileRecord, count_failures, write_record
 from cwt_dask.storage.maps import publish_core, publish_strips
-from cwt_dask.storage.provenance import batch_job, peak_memory, processor
+from cwt_dask.storage.provenance import batch_job, peak_memory, processor, versions
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import write_checkpoint
 from cwt_dask.tiles.compute import TileResult
@@ -103,6 +103,8 @@ def _done(job: Job, result: TileResult, began: float) -> Record:
         started=(datetime.now(UTC) - timedelta(seconds=elapsed)).isoformat(timespec="seconds"),
         # A tile that continues has taken what its earlier blocks took, too.
         seconds=reached.seconds + elapsed,
+        survey_digest=job.survey_digest,
+        versions=versions(),
     )
 
 

@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.table import Table
 from fuzzing import tree
 from skies import poisson_sky, write_survey
-from work import flip
+from work import change_run, flip
 
 from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError
@@ -273,8 +273,9 @@ def test_a_margin_that_promises_nothing_is_warned_about_and_breaks_no_promise(ca
 # --- verify -----------------------------------------------------------------------------------------------------------
 
 
-def edit(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+def edit(path, *, seal=False, **changes):
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(sealed(content) if seal else content))
 
 
 # Damage to a finished run, and what is then said to be broken.
@@ -287,6 +288,8 @@ DAMAGES = [
     (lambda run: (run / "ledger/tile-0000001.json").write_text("{"),
      ["every tile is done: no record of tiles 1", "the certificate .* coverage is 0.6.*, not 1.0"]),
     (lambda run: edit(run / "ledger/tile-0000003.json", settings_digest="0"),
+     ["the ledger is as the run wrote it: .*tile-0000003.json is not a", "every tile is done: no record of tiles 3"]),
+    (lambda run: edit(run / "ledger/tile-0000003.json", seal=True, settings_digest="0"),
      ["every tile was done under the run's settings: other settings in tiles 3"]),
     (lambda run: (run / "seams.zarr/own_model/c/1/0/0").unlink(), ["the tiles did no harm: tiling_exact is false"]),
     (lambda run: (run / "seams.zarr/own_model/c/1/0/0").write_bytes(b"abc"), ["seams .* unreadable files of tiles"]),
@@ -313,8 +316,7 @@ def test_verify_finds_what_was_damaged(call, run_dir, damage, broken):
 )
 def test_verify_finds_that_the_survey_was_changed(call, finished, run_dir, tmp_path, change):
     store = Path(shutil.copytree(finished[0], tmp_path / "store.zarr"))
-    toml = run_dir / "run.toml"
-    toml.write_text(toml.read_text().replace(str(finished[0]), str(store)))
+    change_run(run_dir / "run.toml", str(finished[0]), str(store))
     assert call("verify", run_dir).status == 0
     change(store / "counts")
     said = call("verify", run_dir)

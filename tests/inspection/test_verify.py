@@ -64,7 +64,7 @@ def forge(run_dir, name, tile=4):
 
 def change_record(run_dir, tile, **values):
     path = run_dir / f"ledger/tile-{tile:07d}.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | values)))
 
 
 def lines(said, what):

@@ -1,10 +1,11 @@
-"""Damaged metadata: that of maps and seams is repaired, that of surveys named."""
+"""Damaged metadata: that of maps and seams is repaired, surveys are read again from their files."""
 
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from work import digests, flip, starts
@@ -141,17 +142,23 @@ def test_a_history_that_was_not_cut_yet_is_as_planned(run):
     assert json.loads(path.read_text())["shape"][0] == 9
 
 
-@pytest.mark.parametrize("name", ["counts", "mask", "counts_moments"])
-def test_a_survey_whose_planes_cannot_be_opened_is_refused_by_name(capsys, run, survey, name):
-    path = run.files.survey / name / "zarr.json"
-    path.write_text("x")
-    run.files.record(1).unlink()
-    status, _, err = again(capsys, run, survey)
-    assert status == 2
-    assert err.startswith(f"cwt-dask: {path} is damaged (")
-    assert err.endswith("): ingest the survey again\n")
-    checks = {check.promise: check.fault for check in verify_run(run, recompute=1) if check.broken}
-    assert checks["the survey can be read"].startswith(f"{path} is damaged (")
+OF_THE_SURVEY = ("zarr.json", "counts/zarr.json", "background/c/0/0", "counts_moments/c/0/0/0")
+
+
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+@pytest.mark.parametrize("name", OF_THE_SURVEY)
+def test_a_survey_is_read_again_from_the_file_that_the_command_names(capsys, run, survey, name, damage):
+    path, before = run.files.survey / name, starts(run)
+    content = path.read_bytes()
+    damage(path)
+    checks = {check.promise: check.fault for check in verify_run(run) if check.broken}
+    assert str(run.files.survey if name == "zarr.json" else path) in checks["the survey can be read"]
+    status, out, err = again(capsys, run, survey)
+    assert (status, err) == (0, "")
+    assert f": the survey was read again from {survey}" in out
+    assert path.read_bytes() == content
+    assert starts(run) == before
+    assert not any(check.fault for check in verify_run(SurveyRun.open(run.files.path)))
 
 
 def test_what_is_damaged_is_named_and_its_sound_neighbour_left_alone(capsys, run, survey):
@@ -161,9 +168,13 @@ def test_what_is_damaged_is_named_and_its_sound_neighbour_left_alone(capsys, run
     checks = {check.promise: check.fault for check in verify_run(SurveyRun.open(run.files.path)) if check.broken}
     assert checks["the survey can be read"].startswith(f"{path} is damaged (it is not as it was written)")
     assert DESCRIBED not in checks
+    with fits.open(survey) as hdus:
+        hdus["COUNTS"].data[0, 0] += 1
+        hdus.writeto(survey.with_name("other.fits"))
     run.files.record(1).unlink()
-    status, _, err = again(capsys, run, survey)
-    assert (status, err) == (2, f"cwt-dask: {path} is damaged (it is not as it was written): ingest the survey again\n")
+    # What is not the same survey proves nothing.
+    assert again(capsys, run, survey.with_name("other.fits"))[0] == 2
+    assert not SurveyRun.open(run.files.path).files.record(1).exists()
     assert (run.files.maps / "zarr.json").read_bytes() == sound
 
 

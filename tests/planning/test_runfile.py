@@ -48,7 +48,7 @@ plans = st.builds(
 @given(plans)
 def test_a_plan_survives_the_file_to_the_last_bit(tmp_path_factory, plan):
     run_dir = RunDir(tmp_path_factory.mktemp("run"))
-    write_run(run_dir, plan, None)
+    write_run(run_dir, "r", plan, None)
     stored = read_run(run_dir)
     assert stored.plan == plan
     assert stored.plan.settings_digest == plan.settings_digest
@@ -57,7 +57,7 @@ def test_a_plan_survives_the_file_to_the_last_bit(tmp_path_factory, plan):
 
 
 def test_the_file_says_what_was_asked_and_with_what(tmp_path):
-    write_run(RunDir(tmp_path), PLAN, None)
+    write_run(RunDir(tmp_path), "r", PLAN, None)
     content = tomllib.loads((tmp_path / "run.toml").read_text())
     assert content["settings"]["min_scale"] == 1.2
     assert content["survey"] == {"digest": "ab" * 32, "shape": [90, 130]}
@@ -78,17 +78,19 @@ def test_the_file_says_what_was_asked_and_with_what(tmp_path):
         ("n_scale = 2", "n_scale = 0"),
         ("length = 90", ""),
         ("digest = ", "digests = "),
+        ("contract_margin = 44", "contract_margin = 11"),
+        ('run_id = "r"', 'run_id = "s"'),
+        ("warnings = [", 'warnings = ["new",'),
+        ("seal = ", "sea1 = "),
     ],
 )
 def test_a_damaged_file_is_refused_with_the_remedy(tmp_path, old, new):
     run_dir = RunDir(tmp_path)
-    write_run(run_dir, PLAN, None)
+    write_run(run_dir, "r", PLAN, None)
     text = run_dir.settings.read_text()
     assert old in text
     run_dir.settings.write_text(text.replace(old, new, 1), encoding="latin-1")
-    with pytest.raises(
-        InputError, match=r"run\.toml is damaged \(.*\): get it back from a copy, or begin a run in another"
-    ):
+    with pytest.raises(InputError, match=r"run\.toml is damaged \(.*\): undo that, or give the run's own command"):
         read_run(run_dir)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from buckets import copy, move
 from skies import poisson_sky, write_survey
+from work import change_run
 
 from cwt_dask.planning.runfile import read_run
 from cwt_dask.storage.layout import RunDir
@@ -109,8 +110,7 @@ def test_a_store_of_another_survey_is_not_taken_and_any_of_the_same_is(stores, b
 
 def test_runs_that_know_no_more_than_an_absolute_place_are_read(begin, call, tmp_path):
     begin(tmp_path / "s.zarr", tmp_path / "run")
-    settings = tmp_path / "run" / "run.toml"
-    settings.write_text(settings.read_text().replace('relative = "../s.zarr"\n', ""))
+    change_run(tmp_path / "run" / "run.toml", 'relative = "../s.zarr"\n', "")
     assert read_run(RunDir(tmp_path / "run")).places == (tmp_path / "s.zarr",)
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     goes_on(call, tmp_path / "elsewhere")

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 from reporters import DiesAt, InterruptedRunError, Messages
 from skies import poisson_sky, write_survey
-from work import flip, starts
+from work import change_run, flip, starts
 
 from cwt_dask import CWTKernels, SurveyRun, run_survey
 from cwt_dask.cli.commands import main
@@ -24,7 +24,7 @@ from cwt_dask.storage.directory import hold
 from cwt_dask.storage.drafts import draft_of
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import begin_ledger, read_records, read_run_id
+from cwt_dask.storage.ledger import begin_ledger, read_records, read_run_id, write_record
 from cwt_dask.storage.paths import remove_folder
 from cwt_dask.storage.sealed import sealed
 from cwt_dask.survey import SurveySource, ingest
@@ -167,18 +167,48 @@ def test_a_request_to_stop_in_the_report_is_obeyed(store, tmp_path, monkeypatch)
         run_survey(store, tmp_path / "run", **OPTIONS)
 
 
-@pytest.mark.parametrize(("stage", "n_records"), [("islands over seams", 0), ("seams", 6)])
-def test_tiles_of_a_run_with_another_id_are_done_again_with_a_message(store, tmp_path, stage, n_records):
-    options = OPTIONS | {"significance_island_threshold": 5.0}
-    with pytest.raises(InterruptedRunError):
-        run_survey(store, tmp_path / "run", progress=DiesAt(stage, 0), **options)
-    run = SurveyRun.open(tmp_path / "run")
-    assert len(read_records(run.files.ledger)) == n_records
-    run.files.run_id.write_text(read_run_id(run.files)[::-1])
-    redone, said = again(run, store, **options)
-    assert f"6 tiles are done again: their records name another run than {run.files.run_id} does" in said
+FILES_OF_PROOF = {
+    "ledger/run-id": lambda text: text[::-1],
+    "ledger/tile-0000002.json": lambda text: text.replace('"undefined": 0', '"undefined": 7'),
+    "run.toml": lambda text: text.replace("contract_margin = ", "contract_margin = 1"),
+}
+
+
+@pytest.mark.parametrize("name", FILES_OF_PROOF)
+def test_what_a_run_knows_of_itself_is_mended_from_what_proves_it(run, store, name):
+    path, before, digest = run.files.path / name, starts(run), run.certificate["digest_maps"]
+    sound = path.read_text()
+    path.write_text(FILES_OF_PROOF[name](sound))
+    assert path.read_text() != sound
+    if name == "run.toml":
+        with pytest.raises(InputError, match=r"run\.toml is damaged .it is not as it was written"):
+            SurveyRun.open(run.files.path)
+        with pytest.raises(InputError, match=r"no record in .*ledger shows that the run was made from this"):
+            again(run, store, tol=0.3)
+    else:
+        assert next(check.promise for check in verify_run(run) if check.broken) == "the ledger is as the run wrote it"
+    redone, said = again(run, store)
+    assert str(path) in said
+    assert redone.certificate["digest_maps"] == digest
+    assert {tile for tile, start in starts(run).items() if start != before[tile]} == ({2} if "2" in name else set())
     assert not any(check.fault for check in verify_run(redone))
-    assert "done again" not in again(run, store, **options)[1]
+    if name == "ledger/run-id":
+        assert path.read_text() == sound
+        path.unlink()
+        assert str(path) in again(run, store)[1]
+        assert path.read_text() == sound
+
+
+def test_tiles_of_other_versions_are_not_mixed_unasked(run, store):
+    for tile in range(3):
+        record = read_records(run.files.ledger)[tile]
+        write_record(run.files, replace(record, versions=record.versions | {"numpy": "1.0.0"}))
+    assert "nothing to do" in again(run, store)[1]
+    run.files.record(5).unlink()
+    with pytest.raises(InputError, match=r"numpy was 1\.0\.0, is .*: go on under those, or with --allow-versions"):
+        again(run, store)
+    redone, _ = again(run, store, allow_versions=True)
+    assert any("several versions, numpy 1.0.0 and " in text for text in redone.certificate["warnings"])
 
 
 def test_a_survey_store_that_holds_other_data_now_is_refused(small_survey, tmp_path):
@@ -215,10 +245,7 @@ def test_options_that_cannot_be_are_refused_and_nothing_is_written(store, tmp_pa
 
 
 def test_a_run_of_another_algorithm_version_is_refused_by_name(run, store):
-    text = run.files.settings.read_text()
-    own = f"algorithm_version = {ALGORITHM_VERSION}"
-    assert own in text
-    run.files.settings.write_text(text.replace(own, "algorithm_version = 4"))
+    change_run(run.files.settings, f"algorithm_version = {ALGORITHM_VERSION}", "algorithm_version = 4")
     with pytest.raises(SettingsError, match=rf"algorithm_version was 4, is {ALGORITHM_VERSION} \(another version of"):
         again(run, store)
 
@@ -251,7 +278,7 @@ def test_all_that_a_run_writes_is_its_own_and_a_run_that_is_overwritten_has_its_
 
 def test_a_file_that_appears_while_the_new_run_is_made_is_kept(run, store, monkeypatch):
     notes = run.files.path / "notes.txt"
-    monkeypatch.setattr("cwt_dask.pipeline.create.begin_ledger", lambda new: (begin_ledger(new), notes.touch()))
+    monkeypatch.setattr("cwt_dask.pipeline.create.begin_ledger", lambda new: (begin_ledger(new), notes.touch())[0])
     with pytest.raises(InputError, match=r"holds notes\.txt, no part of a run"):
         again(run, store, overwrite=True)
     assert notes.exists()

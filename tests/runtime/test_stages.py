@@ -156,5 +156,5 @@ def test_tasks_of_a_run_that_was_replaced_do_nothing(files):
 
 def test_a_ledger_without_its_run_id_is_refused(files):
     files.run_id.unlink()
-    with pytest.raises(RunError, match="run-id cannot be read .*: run with --overwrite to start again"):
+    with pytest.raises(RunError, match="run-id cannot be read .*: the run's own command writes it again"):
         read_run_id(files)

@@ -14,6 +14,7 @@ from cwt_dask.storage.ledger import (
     begin_ledger,
     last_failures,
     latest_block,
+    read_all_records,
     read_block_records,
     read_record,
     read_records,
@@ -21,6 +22,7 @@ from cwt_dask.storage.ledger import (
     read_run_id,
     write_record,
 )
+from cwt_dask.storage.sealed import SEAL, sealed
 
 # fmt: off
 DONE = {
@@ -86,14 +88,28 @@ def test_what_is_damaged_is_no_record(run_dir, text):
 
 @pytest.mark.parametrize("changes", IMPOSSIBLE)
 def test_a_record_that_cannot_be_or_lies_in_anothers_place_is_none(run_dir, changes):
-    run_dir.record(7).write_text(json.dumps(asdict(RECORD) | changes))
+    run_dir.record(7).write_text(json.dumps(asdict(replace(RECORD, schema=3)) | changes))
     assert read_records(run_dir.ledger) == {}
     with pytest.raises(RunError, match=r"tile-0000007.json is not a ledger record \(impossible: .+\)"):
         read_record(run_dir.record(7))
 
 
+@pytest.mark.parametrize("name", [*asdict(RECORD), SEAL])
+def test_no_field_of_a_record_can_change_unseen(run_dir, name):
+    write_record(run_dir, RECORD)
+    write_record(run_dir, BLOCK)
+    write_record(run_dir, replace(RECORD, tile=8))
+    path = run_dir.record(7)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {name: json.loads(path.with_name("tile-0000008.json").read_text())["seal"]}))
+    assert read_records(run_dir.ledger).keys() == {8}
+    records, damaged = read_all_records(run_dir.ledger)
+    assert len(records) == 2
+    assert damaged[0].startswith(f"{path} is not a ledger record (")
+
+
 def test_a_record_of_another_version_is_named(run_dir):
-    run_dir.record(1).write_text(json.dumps(asdict(replace(RECORD, schema=99))))
+    run_dir.record(1).write_text(json.dumps(sealed(asdict(replace(RECORD, schema=99)))))
     with pytest.raises(RunError, match=f"tile-0000001.json has schema 99, this version reads {SCHEMA}"):
         read_records(run_dir.ledger)
 
