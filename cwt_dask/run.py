@@ -172,7 +172,13 @@ def execute(
     stop = Stop(
         lambda: progress.message("stopping: tasks that have started are finished first; another signal ends at once")
     )
-    connect = None if client else prepare_cluster(execution, run_dir, progress, stop)
+    connect = None
+    if client is None:
+        connect = prepare_cluster(execution, run_dir, progress, stop)
+    else:
+        from cwt_dask.runtime.clusters.address import refuse_unusable_client  # noqa: PLC0415 - with Dask
+
+        refuse_unusable_client(client)
     with store_errors(), ExitStack() as stack:
         stack.enter_context(stop.on_signals())
         if connect:

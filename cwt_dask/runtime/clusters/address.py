@@ -13,6 +13,7 @@ import distributed
 from distributed.comm.addressing import parse_host_port
 from distributed.utils import json_load_robust
 
+from cwt_dask.config.validation import shown
 from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.runtime.clusters.tls import of_the_site, refuse_unusable
 from cwt_dask.runtime.clusters.versions import refuse_other_versions
@@ -54,6 +55,16 @@ def existing_client(address: str | None, scheduler_file: str | None, **options: 
     with _connected(address or address_in(scheduler_file), where, options) as client:
         await_workers(client, where, WORKER_SECONDS)
         yield client
+
+
+def refuse_unusable_client(client: Any) -> None:
+    """Refuse what is no client, or one that is not connected, runs in an event loop, or is of other versions."""
+    if not isinstance(client, distributed.Client):
+        raise InputError(f"client is {shown(client)}: it must be a distributed.Client; of a cluster, its get_client()")
+    if client.asynchronous or client.status != "running":
+        state = "asynchronous" if client.asynchronous else client.status
+        raise InputError(f"client is {state}: it must be connected, and made without asynchronous=True")
+    refuse_other_versions(client, "the cluster of the client")
 
 
 def address_in(scheduler_file: str | None) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -68,6 +69,14 @@ def follow_the_driver() -> None:
     """In a process that is scheduler or worker: ignore signals, which the driver handles, and log warnings only."""
     ignore_signals()
     logging.getLogger("distributed").setLevel(logging.WARNING)
+
+
+def allow_open_files() -> None:
+    """Have the system allow this process as many open files as it may: with each worker of its own it has nine."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Some systems say that there is no limit, and allow no such number.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -50,6 +51,10 @@ def starting(library: str, what: str, remedy: str, *, has_options: bool) -> Iter
     has_options : bool
         Whether any are given.
     """
+    # Of an event loop that cannot go on.
+    loop = logging.getLogger("asyncio")
+    level = loop.level
+    loop.setLevel(logging.CRITICAL)
     try:
         yield
     except CwtDaskError:
@@ -61,6 +66,8 @@ def starting(library: str, what: str, remedy: str, *, has_options: bool) -> Iter
         if "failed to start worker process" in str(first):
             raise InputError(f"workers end as they start: {GUARD}") from None
         raise InputError(f"{what} cannot start here ({type(first).__name__}: {_text(first)}): {remedy}") from None
+    finally:
+        loop.setLevel(level)
 
 
 @contextmanager
@@ -84,8 +91,9 @@ def options_of(library: str) -> Iterator[threading.Event]:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    while error.__cause__:
-        error = error.__cause__
+    # Dask closes what could not start, and asserts that all of it had.
+    while cause := error.__cause__ or (isinstance(error, AssertionError) and error.__context__):
+        error = cause
     return error
 
 

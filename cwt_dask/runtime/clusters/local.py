@@ -11,7 +11,13 @@ import dask
 import distributed
 from distributed.utils import silence_logging_cmgr
 
-from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, own_environment
+from cwt_dask.runtime.clusters.address import OWN_SECONDS
+from cwt_dask.runtime.clusters.environment import (
+    DASHBOARD_ADDRESS,
+    NANNY_SETTINGS,
+    allow_open_files,
+    own_environment,
+)
 from cwt_dask.runtime.clusters.extras import starting
 from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.script import refuse_no_workers
@@ -52,6 +58,8 @@ def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[di
     """
     ours: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "memory_limit": memory_limit}
     ours |= {"host": "127.0.0.1", "protocol": "tls", "dashboard_address": DASHBOARD_ADDRESS}
+    # One that neither comes nor ends is given up, which is seen where a run waits without any.
+    ours |= {"death_timeout": OWN_SECONDS}
     # What goes wrong at the start is said once, below; later what nannies have to say of their workers is shown.
     ours |= {"silence_logs": logging.CRITICAL}
     defaults = dask.config.merge(*dask.config.defaults)["distributed"]
@@ -59,6 +67,7 @@ def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[di
         with starting("LocalCluster", "workers", "mend that, or give workers=0", has_options=bool(options)):
             refuse_no_workers()
             stack.enter_context(private_scratch(options.pop("local_directory", None)))
+            allow_open_files()
             ours["security"] = distributed.Security.temporary()
             cluster = stack.enter_context(distributed.LocalCluster(**{**ours, **options}))
             client = stack.enter_context(distributed.Client(cluster))

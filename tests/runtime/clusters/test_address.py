@@ -3,10 +3,13 @@
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import dask
+import distributed
 import pytest
 
+from cwt_dask import run_survey
 from cwt_dask.errors import InputError
 from cwt_dask.runtime.clusters import address
 from cwt_dask.runtime.clusters.address import existing_client
@@ -72,6 +75,22 @@ def test_the_end_of_a_run_waits_for_late_workers_only_for_a_while(monkeypatch, s
     with address.own_client(4, "tls://host:1"):
         clock[0] += seconds
     assert asked == [waited]
+
+
+@pytest.mark.parametrize(
+    ("client", "state"),
+    [
+        (5, "is 5: it must be a distributed.Client; of a cluster, its get_client"),
+        ({"status": "closed"}, "is closed: it must be connected"),
+        ({"status": "running", "asynchronous": True}, "is asynchronous: it must be connected, and made without"),
+    ],
+)
+def test_a_client_that_cannot_carry_out_a_run_is_refused(survey, tmp_path, client, state):
+    if isinstance(client, dict):
+        client = Mock(spec=distributed.Client, **{"asynchronous": False} | client)
+    with pytest.raises(InputError, match=f"^client {state}"):
+        run_survey(survey, tmp_path / "run", client=client, min_scale=1.2)
+    assert not (tmp_path / "run").exists()
 
 
 # --- certificates -----------------------------------------------------------------------------------------------------

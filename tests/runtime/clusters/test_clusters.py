@@ -21,7 +21,7 @@ from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, RunError, SettingsError
 from cwt_dask.runtime.clusters import choice, kubernetes, mpi, slurm, srun
 from cwt_dask.runtime.clusters.choice import prepare_cluster
-from cwt_dask.runtime.clusters.extras import load, options_of
+from cwt_dask.runtime.clusters.extras import load, options_of, starting
 from cwt_dask.runtime.clusters.local import local_client
 from cwt_dask.runtime.progress import reporter
 
@@ -63,6 +63,17 @@ def test_options_that_a_library_refuses_are_a_wrong_call():
     refused = "LocalCluster does not take these cluster.options: .*colour"
     with pytest.raises(SettingsError, match=refused), local_client(1, 2**30, colour="red"):
         pass
+
+
+def test_what_went_wrong_first_is_said_where_closing_what_could_not_start_goes_wrong_too():
+    with (  # noqa: PT012 - what raises is the end
+        pytest.raises(InputError, match=r"^workers cannot start here \(OSError: .*Too many open files\): close some$"),
+        starting("LocalCluster", "workers", "close some", has_options=False),
+    ):
+        try:
+            raise RuntimeError("Nanny failed to start.") from OSError(24, "Too many open files")
+        finally:
+            raise AssertionError("Status.init")
 
 
 @pytest.mark.parametrize(

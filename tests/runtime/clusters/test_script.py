@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import sys
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import pytest
 from cwt_dask.errors import InputError
 from cwt_dask.pipeline import create
 from cwt_dask.run import run_survey
+from cwt_dask.runtime.clusters.environment import allow_open_files
 from cwt_dask.runtime.clusters.local import local_client
 
 OPTIONS = ("--n-scale=1", "--min-scale=1.2", "--max-iter=1", "--workers=1", "--quiet")
@@ -80,6 +82,16 @@ def test_a_script_without_a_guard_ends_in_silence_in_its_workers(monkeypatch):
 
 
 SCRATCH = "^processes of Dask cannot have scratch space here .*/proc/none.*: make room there, or name another place by"
+
+
+def test_workers_may_have_as_many_open_files_as_the_system_allows():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1] - 1, before[1]))
+    try:
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.mark.parametrize(
