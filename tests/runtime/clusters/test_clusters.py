@@ -19,7 +19,7 @@ from cwt_dask import run_survey
 from cwt_dask.config.execution import Cluster
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, RunError, SettingsError
-from cwt_dask.runtime.clusters import choice, kubernetes, mpi, slurm, srun
+from cwt_dask.runtime.clusters import kubernetes, mpi, slurm, srun
 from cwt_dask.runtime.clusters.choice import prepare_cluster
 from cwt_dask.runtime.clusters.extras import load, options_of, starting
 from cwt_dask.runtime.clusters.local import local_client
@@ -266,7 +266,7 @@ def test_processes_of_mpi_without_a_cluster_of_mpi_are_warned_of(monkeypatch, va
 
 @pytest.mark.parametrize("where", [{"scheduler": "tls://a:1"}, {"cluster": "mpi"}])
 def test_a_number_of_workers_that_is_ignored_is_warned_of(monkeypatch, where):
-    monkeypatch.setattr(choice, "prepare_rank", lambda _: None)
+    monkeypatch.setattr(mpi, "prepare_rank", lambda _: None)
     (warning,) = warnings_of(workers=4, **where)
     assert warning.startswith("warning: workers is 4, which is ignored: workers are all ")
     assert warnings_of(**where) == warnings_of(workers=4) == []

@@ -81,9 +81,6 @@ def test_a_script_without_a_guard_ends_in_silence_in_its_workers(monkeypatch):
     assert ended.value.code == 1
 
 
-SCRATCH = "^processes of Dask cannot have scratch space here .*/proc/none.*: make room there, or name another place by"
-
-
 def test_workers_may_have_as_many_open_files_as_the_system_allows():
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1] - 1, before[1]))
@@ -92,6 +89,9 @@ def test_workers_may_have_as_many_open_files_as_the_system_allows():
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (before[1], before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+SCRATCH = "^processes of Dask cannot have scratch space here .*/proc/none.*: make room there, or name another place by"
 
 
 @pytest.mark.parametrize(
