@@ -31,9 +31,8 @@ class WorkingCommand(click.Command):
                     return super().invoke(ctx)
             except OSError as error:
                 # Here, since click leaves at once, and without a word, where a connection breaks.
-                raise RunError(
-                    f"{error}: mend that, and give the same command again: a run goes on where it stopped"
-                ) from error
+                going_on = ": a run goes on where it stopped" if ctx.command.name in ("run", "reprocess") else ""
+                raise RunError(f"{error}: mend that, and give the same command again{going_on}") from error
             except (ValueError, TypeError, AttributeError) as error:
                 if library := _being_imported(error):
                     raise InputError(f"{library} cannot be loaded ({error}): mend its configuration") from error

@@ -141,13 +141,15 @@ def recompute_whole(run: SurveyRun, records: Mapping[int, TileRecord]) -> Compar
     residual = run.survey.read("counts", everything) - (model + approx)
     significance = np.where(np.isfinite(state.significance), state.significance, 0.0)
     scale = float(model.max())
+    errors = {
+        "model": _error(run, "model", everything, model),
+        "approx": _error(run, "approx", everything, approx, scale),
+        "residual": _error(run, "residual", everything, residual, scale),
+    }
+    if precise.any():
+        errors["significance"] = _error(run, "significance", everything, significance, where=precise)
     return Comparison(
-        errors={
-            "model": _error(run, "model", everything, model),
-            "approx": _error(run, "approx", everything, approx, scale),
-            "residual": _error(run, "residual", everything, residual, scale),
-            "significance": _error(run, "significance", everything, significance, where=precise),
-        },
+        errors=errors,
         support_flips=int((_published(run, "support", everything) != state.support[(..., *shown)]).sum()),
         n_iter=state.iteration,
         n_iter_published=tuple(sorted({record.n_iter for record in records.values()})),

@@ -147,7 +147,7 @@ class OnDask:
         """Tell how long tasks have waited with none of them at a worker; RunError where that is for too long."""
         at_work = {key for keys in holders.values() for key in keys}
         seconds, told = absence.look(now, absent=all(future.key not in at_work for future in flying))
-        text = f"no worker has had a task for {seconds:.0f} s, and {len(flying)} wait"
+        text = f"none of this run's tasks has been at a worker for {seconds:.0f} s, and {len(flying)} wait"
         if seconds >= self.alone:
             raise RunError(f"{text}: what is done is kept; give the same command again to go on with new workers")
         if told:

@@ -64,8 +64,11 @@ def _deciding(name: str, version: str) -> str:
     return ".".join(version.split(".")[:2]) if name == "python" else version
 
 
-@cache
 def versions() -> dict[str, str]:
     """Versions of what can change last bits."""
     packages = ("cwt_dask", "numpy", "numba", "scipy", "astropy", "zarr", "dask", "distributed")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version()} | {name: _version_of(name) for name in packages}
+
+
+# It is looked up on the disk.
+_version_of = cache(importlib.metadata.version)

@@ -93,7 +93,7 @@ def _numbers(name: str, given: Any) -> tuple[NDArray[Any], Bools | None]:
     """Pixels as an array of a type that FITS has, and which are masked."""
     pixels, masked = pixels_of(given, f"{name} of the dataset")
     if pixels.dtype.kind not in "biuf" or not pixels.ndim:
-        kind = f"an array of {pixels.dtype}" if pixels.ndim else f"one value, {shown(given)}"
+        kind = f"an array of {pixels.dtype}" if pixels.ndim else f"one value, {shown(pixels.item())}"
         raise InputError(f"{name} of the dataset is {kind}: give an image of real numbers")
     if pixels.dtype == bool:
         return pixels.astype(np.uint8), masked

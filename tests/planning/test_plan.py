@@ -95,7 +95,11 @@ UNBOUNDED = {"min_scale": 0.6, "step_scale": 1.5, "old_kernels": True, "max_iter
         (UNBOUNDED, {"brightest": 1e5}, "no margin bounds what tiles do with these kernels, 80 iterations and pixels"),
         (UNBOUNDED | {"max_iter": 10}, {}, "the model can grow 1.39-fold an iteration, also without tiles"),
         ({"tile_size": 20}, {}, "tiles of 20 x 20 pixels are computed in boxes of "),
-        ({"min_scale": 40.0}, {"shape": (150, 3000)}, "the coarsest kernel is 191 pixels wide, and the map 150: most of"),
+        (
+            {"min_scale": 40.0},
+            {"shape": (150, 3000)},
+            "the coarsest kernel is 191 pixels wide, and the map 150",
+        ),
         ({"stopping": "tile", "tile_size": 300}, {}, "tiles stop at iterations of their own"),
         ({"significance_island_threshold": 3.0}, {}, "threshold 3 is not above significance_threshold: it has no"),
         ({"wrap": "no"}, {"wraps": True}, "wrap is no, but by its WCS the map closes the circle"),
