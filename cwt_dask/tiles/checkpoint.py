@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.stopping import Moments
+from cwt_dask.errors import CwtDaskError, DamageError
 from cwt_dask.geometry.tiling import Tile
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
 from cwt_dask.storage.layout import RunDir
@@ -75,9 +80,7 @@ def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, Above
     with atomic_file(_dense_images(path), cached=False) as file:
         for name in _DENSE:
             image = np.ascontiguousarray(getattr(state, name))
-            header = io.BytesIO()
-            np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(image))
-            for part in (np.frombuffer(header.getvalue(), dtype=np.uint8), image):
+            for part in (_header(image), image):
                 file.write(part.data)
                 checksum = crc32c(part, checksum)
     with atomic_file(path, cached=False) as file:
@@ -86,21 +89,45 @@ def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, Above
 
 
 def read_checkpoint(path: Path, tile: Tile) -> TileState:
-    """Read a tile's state."""
-    dense = _dense_images(path)
-    with path.open("rb") as sparse, np.load(sparse, allow_pickle=False) as stored, dense.open("rb") as file:
+    """Read a tile's state.
+
+    Raises DamageError if it is not as `write_checkpoint` left it.
+    """
+    dense, checksum = _dense_images(path), 0
+    with (
+        damage_named(path),
+        path.open("rb") as sparse,
+        np.load(sparse, allow_pickle=False) as stored,
+        dense.open("rb") as file,
+    ):
         pixels, joined = stored["pixels"], stored["joined"]
         state = replace(TileState.start(len(joined), tile).state, iteration=int(stored["iteration"]))
         for name in _DENSE:
             image = getattr(state, name)
-            np.lib.format.read_magic(file)
-            np.lib.format.read_array_header_1_0(file)
+            header = np.frombuffer(file.read(_header(image).size), np.uint8)
             file.readinto(image.data.cast("B"))
+            checksum = crc32c(image, crc32c(header, checksum))
+        if checksum != int(stored["checksum"]):
+            raise DamageError(f"{dense} {_DAMAGED}")
         state.joined.reshape(len(joined), -1)[:, pixels] = joined
         for name in _ON_SUPPORT:
             getattr(state, name).ravel()[pixels] = stored[name]
         moments = tuple(Moments(*row) for row in stored["moments"].tolist())
         return TileState(state, moments, bool(stored["converged"]), float(stored["seconds"]))
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Within the block, what damaged archives raise is a DamageError that names a file or folder."""
+    try:
+        yield
+    except CwtDaskError:
+        raise
+    except (ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+        raise DamageError(f"{path} {_DAMAGED}") from error
+
+
+_DAMAGED = "is damaged: the run's own command does the tile again"
 
 
 def sound_rounds(files: RunDir, run_id: str, block: int, most_rounds: int, tile: int) -> int:
@@ -139,6 +166,13 @@ def remove_checkpoint(path: Path) -> None:
     """Remove both files."""
     path.unlink(missing_ok=True)
     _dense_images(path).unlink(missing_ok=True)
+
+
+def _header(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """What stands before an image in the file of dense images."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(image))
+    return np.frombuffer(header.getvalue(), dtype=np.uint8)
 
 
 def _dense_images(path: Path) -> Path:

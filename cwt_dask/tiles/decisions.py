@@ -15,6 +15,7 @@ from cwt_dask.cwt.arrays import Bools
 from cwt_dask.geometry.tiling import Tile, TileGrid
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.paths import atomic_file
+from cwt_dask.tiles.checkpoint import damage_named
 from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, IslandLabel, Key, StoredIslands
 
 
@@ -69,7 +70,7 @@ def open_decisions(job: Job, tile: Tile) -> Iterator[Decisions]:
     """Open what is known around a tile: islands as of the rounds before the job's, and the decisions of its round."""
     ids = {other.id for other in job.grid.overlapping(tile.window)}
     block, round_ = job.decisions_block, job.round
-    with ExitStack() as stack:
+    with damage_named(job.run_dir.block(block)), ExitStack() as stack:
 
         def islands_of(other: int) -> StoredIslands:
             file = stack.enter_context(job.run_dir.latest_checkpoint(block, other, before=round_).open("rb"))
