@@ -285,6 +285,13 @@ catalogue("a table that a catalogue does not have", {"ra": [1.0], "dec": [0.0]},
 typed("a catalogue that does not exist", "match", "run", "absent.fits")
 catalogue("a catalogue without positions", {"x": [1.0]})
 text("a catalogue with a comma too many", "known.csv", "name,ra,dec\nA, the first,1,0\n", "match", "run", "known.csv")
+text(
+    "a VOTable whose data are in another file",
+    "known.vot",
+    '<VOTABLE><RESOURCE><TABLE><FIELD name="ra" datatype="double"/><DATA><BINARY><STREAM href="file:///etc/passwd"/>'
+    "</BINARY></DATA></TABLE></RESOURCE></VOTABLE>",
+    *("match", "run", "known.vot"),
+)
 catalogue("a catalogue with several positions", {name: [1.0] for name in ("ra_a", "dec_a", "ra_b", "dec_b")})
 catalogue("columns that a catalogue does not have", {"ra": [1.0], "dec": [0.0]}, options=("--columns=x,y",))
 catalogue("positions in no unit of angles", {"ra": [1.0] * u.m, "dec": [0.0]})

@@ -14,6 +14,7 @@ from astropy.io import fits
 from astropy.table import Column, Table
 from astropy.utils.data import get_readable_fileobj
 
+from cwt_dask.inspection.bounds import refuse_large, refuse_large_table, refuse_votable
 from cwt_dask.inspection.columns import angle_unit
 
 # What texts that are more than rows begin with, and what astropy calls them. All others are read here: it would try one
@@ -41,11 +42,12 @@ def read_tables(file: str) -> Iterator[tuple[int, str, Table]]:
     as comments, as `n_comments`. Raises whatever astropy raises where it cannot read.
     """
     with get_readable_fileobj(file, encoding="binary") as content:
+        refuse_large(content)
         start = content.read(2**12)
         content.seek(0)
         if start.startswith(b"SIMPLE  ="):
             yield from _of_fits(content)
-        elif re.match(rb"(\xef\xbb\xbf)?\s*<(\?xml|VOTABLE)", start, re.IGNORECASE):
+        elif re.match(rb"(\xef\xbb\xbf)?\s*<(\?xml|!DOCTYPE\s+VOTABLE|VOTABLE)", start, re.IGNORECASE):
             yield from _of_votable(content)
         elif b"\0" in start and not start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
             table = Table.read(file)
@@ -59,6 +61,7 @@ def _of_fits(content: BinaryIO) -> Iterator[tuple[int, str, Table]]:
     with fits.open(content) as hdus:
         for number, hdu in enumerate(hdus):
             if isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
+                refuse_large_table(hdu.header)
                 table = Table.read(hdu)
                 for k, name in enumerate(hdu.columns.names, start=1):
                     if name in table.colnames and f"TUCD{k}" in hdu.header:
@@ -70,6 +73,7 @@ def _of_votable(content: BinaryIO) -> Iterator[tuple[int, str, Table]]:
     # Imported late: it is slow.
     from astropy.io.votable import parse  # noqa: PLC0415
 
+    refuse_votable(content)
     for number, table in enumerate(parse(content, verify="ignore").iter_tables(), start=1):
         yield number, table.name or table.ID or "", table.to_table(use_names_over_ids=True)
 

@@ -11,6 +11,7 @@ from astropy.io.votable import from_table
 from astropy.table import Table
 
 from cwt_dask.errors import InputError
+from cwt_dask.inspection import bounds
 from cwt_dask.inspection.external import read_external_catalogue
 from cwt_dask.inspection.tables import read_tables
 
@@ -149,6 +150,44 @@ def test_what_is_no_table_is_refused(tmp_path, content, message):
     (tmp_path / "c.dat").write_bytes(content)
     with pytest.raises(InputError, match=rf"c.dat cannot be read as a table \({message}"):
         read_external_catalogue(tmp_path / "c.dat")
+
+
+VOTABLE = "<VOTABLE><RESOURCE><TABLE{}>{}<DATA>{}</DATA></TABLE></RESOURCE></VOTABLE>"
+FIELD = '<FIELD name="ra" datatype="double" arraysize="{}"/>'
+HREF = VOTABLE.format("", FIELD.format("1"), '<{0}><STREAM href="{1}"/></{0}>')
+BOMB = '<!DOCTYPE VOTABLE [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;">]>'
+CUT = ": cut out what lies near the map"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (HREF.format("BINARY", "http://127.0.0.1:9/x"), "its data are in another file"),
+        (HREF.format("FITS", "file:///etc/passwd"), "its data are in another file"),
+        (HREF.replace("STREAM", "v:STREAM").format("BINARY2", "ftp://x/y"), "its data are in another file"),
+        (BOMB + VOTABLE.format("", "", ""), "it defines abbreviations .ENTITY.: save it without"),
+        (VOTABLE.format(' nrows="1000000000000"', FIELD.format("1"), ""), f"a table of it takes more than 1 GiB{CUT}"),
+        (VOTABLE.format("", FIELD.format("10000x90000*"), "<TABLEDATA><TR/></TABLEDATA>"), "a table of it takes more"),
+        ("name,ra,dec\n" + "A,1,2\n" * 2000, f"it holds more than 9.3.*e-06 GiB{CUT}"),
+    ],
+)
+def test_what_would_open_other_files_or_fill_the_memory_is_refused(tmp_path, monkeypatch, content, message):
+    if "GiB" in message and "1 GiB" not in message:
+        monkeypatch.setattr(bounds, "LARGEST", 10_000)
+    (tmp_path / "c.vot.gz").write_bytes(gzip.compress(content.encode()))
+    with pytest.raises(InputError, match=rf"c.vot.gz cannot be read as a table \({message}"):
+        read_external_catalogue(tmp_path / "c.vot.gz")
+
+
+@pytest.mark.parametrize("cards", [{"NAXIS2": 10**12}, {"NAXIS1": 0, "NAXIS2": 10**12}, {"PCOUNT": 10**13}])
+def test_a_table_of_fits_that_says_it_is_larger_than_a_catalogue_may_be_is_refused(tmp_path, cards):
+    table = fits.BinTableHDU(Table({"ra": [1.0], "dec": [2.0]}))
+    table.header.update(cards)
+    # As it stands, whatever astropy would mend.
+    text = table.header.tostring().encode()
+    (tmp_path / "c.fits").write_bytes(fits.PrimaryHDU().header.tostring().encode() + text)
+    with pytest.raises(InputError, match=f"a table of it takes more than 1 GiB{CUT}"):
+        read_external_catalogue(tmp_path / "c.fits")
 
 
 def test_columns_without_names_can_be_chosen(tmp_path):
