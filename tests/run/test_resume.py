@@ -199,6 +199,14 @@ def test_what_a_run_knows_of_itself_is_mended_from_what_proves_it(run, store, na
         assert path.read_text() == sound
 
 
+def test_a_run_of_a_release_without_seals_is_only_looked_at(run, store):
+    lines = run.files.settings.read_text().splitlines(keepends=True)
+    run.files.settings.write_text("".join(line for line in lines if not line.startswith(("seal = ", "run_id = "))))
+    assert not any(check.fault for check in verify_run(SurveyRun.open(run.files.path)))
+    with pytest.raises(InputError, match="was begun by an earlier release: choose another directory"):
+        again(run, store)
+
+
 def test_tiles_of_other_versions_are_not_mixed_unasked(run, store):
     for tile in range(3):
         record = read_records(run.files.ledger)[tile]
