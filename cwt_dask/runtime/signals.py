@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 from cwt_dask.errors import CwtDaskError, InterruptedRun
@@ -30,10 +31,28 @@ def is_echo(number: int) -> bool:
     return False
 
 
+def forget_signals() -> None:
+    """Take the next signal for none of a copy."""
+    _heard.clear()
+
+
 def ignore_signals() -> None:
     """Ignore all signals, where another process decides what they mean; in the main thread only."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def kept_from_others() -> Iterator[None]:
+    """Within a `with` block: threads that start, and processes that these start ever after, get no signals."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        # It ignores Ctrl-C and SIGTERM by itself, and would die of the others. Its start ends the block of these here.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Stop:

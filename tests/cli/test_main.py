@@ -14,33 +14,55 @@ from cwt_dask.cli.main import INTERRUPTED, _hear, main
 from cwt_dask.runtime.signals import SIGNALS
 
 STARTS = """
-import os, signal, sys
+import atexit, os, signal, sys, time, weakref
+
+def send(*_, kill=os.kill, pid=os.getpid(), number=signal.{signal}):
+    kill(pid, number)
+
+def send_in_a_callback():
+    something = type("Something", (), {{}})()
+    watch = weakref.ref(something, send)
+    del something
+    time.sleep(60)
 
 class Finder:
     def find_spec(self, name, *_):
         if name == "{module}":
-            os.kill(os.getpid(), signal.{signal})
+            {send}()
 
 class Late:
-    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.{signal}):
-        kill(pid, number)
+    def __del__(self, send=send):
+        send()
 
 sys.meta_path.insert(0, Finder())
 # It goes when Python takes its modules down, and has given up all that listens to signals.
 sys.late = Late()
+atexit.register(send)
 from cwt_dask.cli.main import main
 sys.exit(main())
 """
 
 
-@pytest.mark.parametrize(("module", "number"), [("click", SIGNALS[0]), *(("dask", number) for number in SIGNALS)])
-def test_signals_are_heard_while_libraries_are_loaded(module, number):
-    # From the first of them on; and a copy that comes at the very end changes nothing.
-    command = [sys.executable, "-c", STARTS.format(module=module, signal=number.name), "status", "absent"]
+def signalled(module, number, send, *words):
+    """Status and standard error of a call that gets a signal as a module is imported, and several as Python ends."""
+    command = [sys.executable, "-c", STARTS.format(module=module, signal=number.name, send=send), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 75
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(("module", "number"), [("click", SIGNALS[0]), *(("numpy", number) for number in SIGNALS)])
+def test_signals_are_heard_while_libraries_are_loaded(module, number):
+    status, said = signalled(module, number, "send", "status", "absent")
     # After the ^C that a terminal shows.
-    assert done.stderr.removeprefix("\n") == INTERRUPTED
+    assert (status, said.removeprefix("\n")) == (75, INTERRUPTED)
+
+
+def test_a_signal_in_a_callback_is_heard_after_it():
+    assert signalled("click", signal.SIGUSR1, "send_in_a_callback", "--version") == (75, INTERRUPTED)
+
+
+def test_signals_as_python_ends_change_nothing():
+    assert signalled("nothing", signal.SIGINT, "send", "--version") == (0, "")
 
 
 # What takes its time.

@@ -170,3 +170,24 @@ def test_interrupted_runs_end_with_75_and_the_same_command_resumes(tmp_path):
         assert n_done < len(digests(left)) < len(undisturbed)
         n_done = len(digests(left))
     assert digests(run_survey(survey, tmp_path / "run", workers=0, fits="no", **OPTIONS)) == undisturbed
+
+
+BLOCKED = """
+from multiprocessing import resource_tracker
+from signal import SIG_BLOCK, SIGUSR1, SIGUSR2, pthread_sigmask
+from cwt_dask.runtime.signals import SIGNALS, kept_from_others
+
+with kept_from_others():
+    assert pthread_sigmask(SIG_BLOCK, []) >= set(SIGNALS)
+assert not pthread_sigmask(SIG_BLOCK, [])
+with open(f"/proc/{resource_tracker._resource_tracker._pid}/status") as status:
+    (mask,) = (int(line.split()[1], 16) for line in status if line.startswith("SigBlk"))
+assert all(mask >> (number - 1) & 1 for number in (SIGUSR1, SIGUSR2))
+"""
+
+
+def test_workers_get_no_signals_and_what_watches_over_them_does_not_die_of_any(client):
+    masks = client.run(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+    assert all(mask >= set(SIGNALS) for mask in masks.values())
+    # Python has one that watches, whoever starts it.
+    subprocess.run([sys.executable, "-c", BLOCKED], check=True)

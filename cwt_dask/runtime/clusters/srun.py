@@ -27,6 +27,7 @@ from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.private import PREFIX, remove_dead, sign
 from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.tls import as_configuration, only_certificates, security
+from cwt_dask.runtime.signals import ignore_signals
 from cwt_dask.storage.paths import write_atomically
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def prepare_task(execution: Execution, shared: Path) -> Connect:
         return partial(_driver, rendezvous, n_workers)
     follow_the_driver()
     # The runner ends itself by SIGINT.
-    signal.signal(signal.SIGINT, lambda *_: sys.exit())
+    signal.signal(signal.SIGINT, _leave)
     if task == SCHEDULER:
         _make_certificate(rendezvous)
     dask.config.set(NANNY_SETTINGS | _certificate(rendezvous))
@@ -73,6 +74,12 @@ def prepare_task(execution: Execution, shared: Path) -> Connect:
             scheduler_options=hidden | {"protocol": "tls"} | options.pop("scheduler_options", {}),
             **{"scheduler_file": file, "worker_class": "distributed.Nanny"} | options,
         )
+    sys.exit()
+
+
+def _leave(*_: object) -> None:
+    # One more would break into what Python does at its end.
+    ignore_signals()
     sys.exit()
 
 
