@@ -375,6 +375,7 @@ typed("RUN_DIR holds a run under other settings", *FINISHED, "--tol=0.1", "--sto
 typed("the survey lies in the run that is overwritten", "run", "run/survey.zarr", "run", "--overwrite", *KERNELS)
 typed("the history of a run that keeps none", *FINISHED, "--keep-history")
 typed("no run at all", "status", "absent")
+typed("a run of a name that nothing can have", "status", LONG + LONG)
 run_toml("a damaged run.toml", "[plan]", "[plan")
 run_toml("a changed run.toml", "contract_margin = ", "contract_margin = 1")
 typed("no tile to verify", "verify", "run", "--recompute=0")

@@ -20,6 +20,7 @@ from cwt_dask.storage.drafts import draft_of, drafts, is_being_made, is_draft, r
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.room import room_for
 
 keeps_old = True
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -64,8 +65,9 @@ def drafted_file(path: Path) -> Iterator[Path]:
 def _drafted(path: Path) -> Iterator[Path]:
     draft = draft_of(path)
     try:
-        yield draft
-        draft.replace(path)
+        with room_for(path, draft):
+            yield draft
+            draft.replace(path)
     except BaseException:
         # A name that cannot be has no file either; what is wrong with it is raised below.
         with suppress(OSError):

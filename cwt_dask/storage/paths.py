@@ -21,6 +21,8 @@ from cwt_dask.storage.object_store import SCHEME
 
 # Listings must not be remembered: other processes write, too.
 STORAGE_OPTIONS: dict[str, Any] = {"use_listings_cache": False}
+# Why nothing can have a name, by the error at a look; Python's own, at a NUL in it, has no number.
+_NO_NAMES = {errno.ELOOP: "its links lead in a circle", errno.ENAMETOOLONG: "it is too long", 0: "it has a NUL in it"}
 
 
 def as_path(name: str | PathLike[str]) -> Path:
@@ -36,8 +38,8 @@ def as_path(name: str | PathLike[str]) -> Path:
             ) from error
         except (OSError, ValueError) as error:
             # What else a name may lack shows where it is used.
-            if getattr(error, "errno", 0) == errno.ELOOP:
-                raise InputError(f"{text} cannot be used, its links lead in a circle: give another path") from error
+            if reason := _NO_NAMES.get(getattr(error, "errno", 0)):
+                raise InputError(f"{shown(text)} cannot be used, {reason}: give another path") from error
         return path
     # Buckets have no empty names in them, as directories have none.
     parts = [part for part in text.removeprefix(SCHEME).split("/") if part]

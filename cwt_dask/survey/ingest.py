@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from os import PathLike
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from astropy.units import Unit
@@ -13,6 +15,7 @@ from cwt_dask.config.validation import shown
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.storage.paths import as_path, backend_of, exists, on_disk
+from cwt_dask.storage.room import room_for
 from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.statistics import Census, SurveyStatistics
@@ -85,6 +88,8 @@ def ingest(
     if (parent := on_disk(out.parent)) and not parent.is_dir():
         raise SurveyError(f"{parent} is not a directory: create it first")
     with ExitStack() as stack:
+        # Rows of chunks are collected in files without names.
+        stack.enter_context(room_for(on_disk(out) or Path(gettempdir())))
         survey = stack.enter_context(OpenSurvey.open(source))
         begin(survey.shape)
         stack.enter_context(_survey_errors())

@@ -42,6 +42,11 @@ def test_what_is_no_path_is_refused(tmp_path, name):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_name_with_a_nul_is_none(tmp_path):
+    refused("survey.fits", "run\0", "cannot be used, it has a NUL in it: give another path")
+    refused("survey\0.fits", tmp_path / "run", "cannot be used, it has a NUL in it: give another path")
+
+
 def test_paths_of_disks_and_buckets_are_distinguished():
     assert lies_in(as_path("s3://b/run/survey.zarr"), as_path("s3://b/run"))
     assert not lies_in(as_path("s3://b/run-2"), as_path("s3://b/run"))
