@@ -32,7 +32,8 @@ WORKER_ENVIRONMENT = {
     # Dask logs every worker that comes or goes; a run reports its tiles.
     "DASK_LOGGING__DISTRIBUTED": "warning",
 }
-NANNY_SETTINGS = {
+# Of all of Dask's processes that are started for a run.
+OUR_SETTINGS = {
     # Only what is set before a process starts reaches its allocator and the libraries that it imports first.
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     # It samples the worker a hundred times a second, for a page of the dashboard.
@@ -42,6 +43,9 @@ NANNY_SETTINGS = {
     **{f"distributed.worker.memory.{deed}": False for deed in ("target", "spill", "pause")},
     "distributed.worker.preload": ["cwt_dask.worker"],
     "distributed.dashboard.link": "http://127.0.0.1:{port}/status",
+    # A scheduler is idle while results are merged, and tasks wait for a batch system for as long as that takes.
+    "distributed.scheduler.idle-timeout": None,
+    "distributed.scheduler.no-workers-timeout": None,
 }
 # Only on the machine itself, at any port: a dashboard shows what is computed.
 DASHBOARD_ADDRESS = "127.0.0.1:0"
@@ -101,4 +105,4 @@ def setting_of_dask() -> tuple[str, str]:
     """Name and value of the environment variable that gives these settings to workers of batch systems and pods."""
     import dask  # noqa: PLC0415 - a run in this process does without
 
-    return "DASK_INTERNAL_INHERIT_CONFIG", str(dask.config.serialize(NANNY_SETTINGS))
+    return "DASK_INTERNAL_INHERIT_CONFIG", str(dask.config.serialize(OUR_SETTINGS))

@@ -14,7 +14,7 @@ from distributed.utils import silence_logging_cmgr
 from cwt_dask.runtime.clusters.address import OWN_SECONDS
 from cwt_dask.runtime.clusters.environment import (
     DASHBOARD_ADDRESS,
-    NANNY_SETTINGS,
+    OUR_SETTINGS,
     allow_open_files,
     own_environment,
 )
@@ -24,7 +24,7 @@ from cwt_dask.runtime.clusters.script import refuse_no_workers
 from cwt_dask.runtime.signals import kept_from_others
 
 # A site's configuration of Dask is for its own clusters: here all of it has Dask's defaults, but for this.
-_SETTINGS = NANNY_SETTINGS | {
+_SETTINGS = OUR_SETTINGS | {
     # Where an option gives workers a lifetime, others take their place.
     "distributed.worker.lifetime.restart": True,
     # Workers that were stopped with this process, by a signal or a laptop's lid, are as good as before. Nannies know of

@@ -14,7 +14,7 @@ import dask
 from cwt_dask.config.execution import Execution
 from cwt_dask.errors import InputError
 from cwt_dask.runtime.clusters.address import OWN_SECONDS, own_client
-from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, follow_the_driver
+from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, OUR_SETTINGS, follow_the_driver
 from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.tls import as_configuration, security
@@ -48,7 +48,7 @@ def _take_role(dask_mpi: Any, world: Any, execution: Execution) -> bool:
     """Be scheduler or worker until the cluster ends, and return False; as the driver, return True at once."""
     # The certificate is made by one, and goes to the others by MPI.
     certificate = world.bcast(as_configuration(security()) if world.Get_rank() == SCHEDULER else None)
-    dask.config.set(NANNY_SETTINGS | certificate)
+    dask.config.set(OUR_SETTINGS | certificate)
     ours = {
         "nthreads": 1,
         "memory_limit": execution.memory_limit,

@@ -19,7 +19,7 @@ from dask.utils import parse_bytes
 
 from cwt_dask.config.execution import Execution
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, MEMORY_OF_A_JOB, setting_of_dask
+from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, MEMORY_OF_A_JOB, OUR_SETTINGS, setting_of_dask
 from cwt_dask.runtime.clusters.extras import Connect, load, starting
 from cwt_dask.runtime.clusters.jobs import Jobs, careful, watched
 from cwt_dask.runtime.clusters.private import private_directory
@@ -82,6 +82,7 @@ def _submitted(
         options = _with_defaults(execution.cluster.options, execution.memory_limit)
         with starting("SLURMCluster", "a scheduler", "mend that, and give the same command again", has_options=True):
             stack.enter_context(private_scratch())
+            stack.enter_context(dask.config.set(OUR_SETTINGS))
             cluster = stack.enter_context(kind(**options, security=kept_in(private, security()), protocol="tls://"))
             client = stack.enter_context(distributed.Client(cluster, set_as_default=False))
         _refuse_no_job(cluster.job_script())

@@ -22,7 +22,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from cwt_dask.config.execution import Execution
 from cwt_dask.errors import InputError
 from cwt_dask.runtime.clusters.address import address_in, own_client
-from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, NANNY_SETTINGS, follow_the_driver
+from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, OUR_SETTINGS, follow_the_driver
 from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.private import PREFIX, remove_dead, sign
 from cwt_dask.runtime.clusters.scratch import private_scratch
@@ -60,7 +60,7 @@ def prepare_task(execution: Execution, shared: Path) -> Connect:
     signal.signal(signal.SIGINT, _leave)
     if task == SCHEDULER:
         _make_certificate(rendezvous)
-    dask.config.set(NANNY_SETTINGS | _certificate(rendezvous))
+    dask.config.set(OUR_SETTINGS | _certificate(rendezvous))
     options = dict(execution.cluster.options)
     hidden = {"dashboard_address": DASHBOARD_ADDRESS}
     workers: dict[str, Any] = {"nthreads": 1, "memory_limit": execution.memory_limit, "death_timeout": SHARED_SECONDS}
@@ -86,7 +86,7 @@ def _leave(*_: object) -> None:
 @contextmanager
 def _driver(rendezvous: Path, n_workers: int) -> Iterator[distributed.Client]:
     try:
-        with dask.config.set(NANNY_SETTINGS | _certificate(rendezvous)):
+        with dask.config.set(OUR_SETTINGS | _certificate(rendezvous)):
             file = rendezvous / "scheduler.json"
             _await(file)
             with own_client(n_workers, address_in(str(file))) as client:

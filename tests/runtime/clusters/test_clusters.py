@@ -122,6 +122,8 @@ def test_what_jobs_need_is_checked_first(monkeypatch, tmp_path):
 @pytest.fixture
 def refusing(played):
     """A SLURM that refuses all jobs; the script of the last one. A real one is in tests/cluster/test_slurm.py."""
+    # Its defaults are there before a test sets others for a while.
+    load("dask_jobqueue.slurm", "slurm")
     return played(sbatch="cat > $0.script; echo 'sbatch: error: invalid partition' >&2; exit 1") / "sbatch.script"
 
 
@@ -168,6 +170,24 @@ def test_scratch_of_a_job_is_its_users_alone_and_removed_with_it(refusing, tmp_p
     mode, where = done.stdout.split()
     assert (mode, Path(where).parent) == ("700", near)
     assert not list(near.iterdir())
+
+
+@pytest.mark.usefixtures("refusing")
+def test_a_site_has_no_scheduler_end_that_waits(tmp_path, monkeypatch):
+    limits, found = [f"distributed.scheduler.{name}-timeout" for name in ("idle", "no-workers")], []
+
+    def start(**_):
+        found.extend(map(dask.config.get, limits))
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(slurm, "careful", lambda _: start)
+    connect = prepare_cluster(execution(cluster="slurm", workers=1), tmp_path / "run")
+    refused = (
+        r"^a scheduler cannot start here \(OSError: .*already in use\): mend that, and give the same command again$"
+    )
+    with dask.config.set(dict.fromkeys(limits, "1s")), pytest.raises(InputError, match=refused), connect():
+        pass
+    assert found == [None, None]
 
 
 # dask-jobqueue leaves a scheduler behind that it does not close.
