@@ -34,8 +34,8 @@ class WorkingCommand(click.Command):
                 going_on = ": a run goes on where it stopped" if ctx.command.name in ("run", "reprocess") else ""
                 raise RunError(f"{error}: mend that, and give the same command again{going_on}") from error
             except (ValueError, TypeError, AttributeError) as error:
-                if library := _being_imported(error):
-                    raise InputError(f"{library} cannot be loaded ({error}): mend its configuration") from error
+                if library := _misconfigured(error):
+                    raise InputError(f"{library} cannot be used ({error}): mend its configuration") from error
                 raise
 
 
@@ -56,8 +56,10 @@ def say_all(lines: Iterable[str]) -> None:
         say(line)
 
 
-def _being_imported(error: BaseException) -> str:
-    """The library in whose import an error was raised, for libraries read their configuration then; or nothing."""
+def _misconfigured(error: BaseException) -> str:
+    """The library that refuses its configuration, which it reads when it is imported, or says so; or nothing."""
+    if type(error).__name__ == "BadConfigError":
+        return "zarr"
     frames = traceback.walk_tb(error.__traceback__)
     modules = [frame.f_globals["__name__"] for frame, _ in frames if frame.f_code.co_name == "<module>"]
     # One of ours may be importing it.

@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+import zarr
+from zarr.storage import MemoryStore
 
 from cwt_dask.results import SurveyRun
 
@@ -42,8 +44,15 @@ def test_a_library_that_refuses_its_configuration_is_named(status, tmp_path, mon
     said = status(lambda: importlib.import_module("library_of_others"))
     assert said[::2] == (
         2,
-        "cwt-dask: library_of_others cannot be loaded (a file is malformed): mend its configuration\n",
+        "cwt-dask: library_of_others cannot be used (a file is malformed): mend its configuration\n",
     )
+
+
+def test_so_it_is_where_zarr_finds_only_later_what_is_wrong(status):
+    with zarr.config.set({"codec_pipeline.path": "nowhere"}):
+        said = status(lambda: zarr.create_array(MemoryStore(), shape=1, dtype=int))
+    assert said.status == 2
+    assert said.err.startswith("cwt-dask: zarr cannot be used (Pipeline class 'nowhere' not found")
 
 
 def test_an_error_of_ours_is_no_library_s(status):
@@ -57,4 +66,4 @@ def test_a_configuration_that_dask_refuses_makes_one_line(tmp_path):
     environment = os.environ | {"DASK_CONFIG": "a.yaml"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith("cwt-dask: dask cannot be loaded (A dask config file at 'a.yaml' is malformed")
+    assert done.stderr.startswith("cwt-dask: dask cannot be used (A dask config file at 'a.yaml' is malformed")
