@@ -136,7 +136,9 @@ def test_configuration_files_are_merged_later_ones_win_and_the_command_line_over
     (tmp_path / "a.toml").write_text(
         'n_scale = 3\nmin_scale = 1.5\nmax_iter = 9\n[cluster]\nkind = "slurm"\noptions = { a = 1, b = 2 }\n'
     )
-    (tmp_path / "b.toml").write_text("min_scale = 2.0\n[cluster]\nminimum = 1\noptions = { b = 3 }\n")
+    # As editors of Windows write it, with a byte order mark.
+    text = "min_scale = 2.0\n[cluster]\nminimum = 1\noptions = { b = 3 }\n"
+    (tmp_path / "b.toml").write_text(text, encoding="utf-8-sig")
     seen = {}
     monkeypatch.setattr("cwt_dask.run.plan_survey", lambda _, **given: seen.update(given))
     monkeypatch.setattr("cwt_dask.products.summary.describe_plan", lambda _: "")
