@@ -118,13 +118,13 @@ class Execution(Checked):
         "auto", Choice(get_args(AutoYesNo)), "Write `maps.fits`; auto: if the map is small enough for it to be handy."
     )
     no_report: bool = option(False, Flag(), "Leave `report.html` out.")
-    overwrite: bool = option(False, Flag(), "Replace an existing run.")
     allow_versions: bool = option(
         False,
         Flag(),
         "Go on with a run whose tiles were done under other versions of libraries, which may change last bits; the "
         "certificate says so.",
     )
+    overwrite: bool = option(False, Flag(), "Replace an existing run.")
     quiet: bool = option(False, Flag(), "Print nothing but errors.")
     log_format: LogFormat = option(
         "text", Choice(get_args(LogFormat)), "Print text for people, or a line of JSON for each event."

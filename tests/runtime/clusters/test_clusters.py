@@ -18,8 +18,8 @@ from skies import poisson_sky, write_survey
 from cwt_dask import run_survey
 from cwt_dask.config.execution import Cluster
 from cwt_dask.config.options import Options
-from cwt_dask.errors import InputError, RunError, SettingsError
-from cwt_dask.runtime.clusters import kubernetes, mpi, slurm, srun
+from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
+from cwt_dask.runtime.clusters import address, kubernetes, mpi, slurm, srun
 from cwt_dask.runtime.clusters.choice import prepare_cluster
 from cwt_dask.runtime.clusters.extras import load, options_of, starting
 from cwt_dask.runtime.clusters.local import local_client
@@ -52,6 +52,14 @@ def test_a_scheduler_is_a_cluster_by_its_address_and_all_workers_stay_unless_a_m
     assert execution(cluster="slurm", workers=8).fewest_workers == 8
     assert execution(cluster={"kind": "slurm", "minimum": 0}, workers=8).fewest_workers == 0
     assert execution(cluster="slurm").fewest_workers == 0
+
+
+def test_what_interrupts_a_start_is_no_wrong_call(monkeypatch):
+    with pytest.raises(InterruptedRun), options_of("DaskMPI"):
+        raise InterruptedRun
+    monkeypatch.setattr("distributed.Client", Mock(side_effect=InterruptedRun))
+    with pytest.raises(InterruptedRun), address._connected("tls://127.0.0.1:8786", "the scheduler", {"security": None}):
+        pass
 
 
 def test_of_a_library_that_is_missing_the_extra_is_named():
@@ -318,6 +326,7 @@ def test_pods_that_cannot_be_started_are_a_wrong_call(tmp_path):
     [
         (KubeCluster, SettingsError, "KubeCluster does not take these cluster.options: .*colour"),
         (Mock(side_effect=KeyError("no operator")), InputError, "cannot start pods .KeyError: 'no operator'.: is"),
+        (Mock(side_effect=InterruptedRun("a signal")), InterruptedRun, "^a signal$"),
     ],
 )
 def test_errors_of_dask_kubernetes_are_a_wrong_call(kind, error, message):
