@@ -41,9 +41,9 @@ class FailsOnce:
         self.failed = set()
 
     def __call__(self, descriptor):
-        # Files and directories that are being made have hidden names that end with a number.
+        # Files and directories that are being made have hidden names that end with their maker.
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        name = Path(re.sub(r"/\.([^/]+)\.[0-9a-f]{32}", r"/\1", str(path)))
+        name = Path(re.sub(r"/\.([^/]+)\.cwt-[0-9a-f]{18}-\d+-\d+-[0-9a-f]{8}", r"/\1", str(path)))
         # Failures are recorded by the driver, not by a tile.
         if name in self.failed or ".failed-" in name.name:
             self.flush(descriptor)
