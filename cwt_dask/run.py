@@ -25,7 +25,7 @@ from cwt_dask.report import report_is_current, write_report
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.clusters.choice import prepare_cluster
 from cwt_dask.runtime.clusters.script import end_repetition
-from cwt_dask.runtime.progress import Reporter
+from cwt_dask.runtime.progress import Logged, Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
@@ -103,7 +103,7 @@ def run_survey(
     client : distributed.Client, optional
         Cluster to run on; its workers must see the same files. By default a local cluster is made for the call.
     progress : cwt_dask.runtime.progress.Reporter, optional
-        Receives messages and progress; by default there are none.
+        Receives messages and progress; by default warnings go to Python's log, and nothing else is said.
     **options
         Fields of `cwt_dask.config.Settings` and `cwt_dask.execution.Execution`, and where the planes of the survey are
         found (counts_hdu, background_hdu, exposure_hdu, mask_hdu, background, exposure, mask, band).
@@ -168,7 +168,7 @@ def execute(
         An earlier run: tiles that would come out the same are reused.
     """
     end_repetition()
-    progress, execution = progress or Reporter(), options.execution
+    progress, execution = progress or Logged(), options.execution
     stop = Stop(
         lambda: progress.message("stopping: tasks that have started are finished first; another signal ends at once")
     )

@@ -6,6 +6,7 @@ Memory is the most that any process with a tile has taken, as the plan and the c
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -15,7 +16,12 @@ from typing import Any, TextIO, TypeVar
 
 from cwt_dask.runtime.terminal import drawn_on, visible
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+# How messages begin that a user should not miss.
+WARNING = "warning: "
 
 # Seconds of a stage after which its lines have a rate and the time left.
 SOON = 10.0
@@ -48,6 +54,15 @@ class Reporter:
 
     def _track(self, items: Iterable[T], stage: str, total: int) -> Iterator[T]:  # noqa: ARG002 - each its own way
         return iter(items)
+
+
+class Logged(Reporter):
+    """Silent but for warnings, which go to Python's log: of calls that name no reporter."""
+
+    def message(self, text: str) -> None:
+        """One line."""
+        if text.startswith(WARNING):
+            log.warning("%s", text.removeprefix(WARNING))
 
 
 class Lines(Reporter):

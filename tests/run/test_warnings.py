@@ -10,7 +10,7 @@ from skies import poisson_sky, sky_header, write_survey
 
 from cwt_dask.report.text import Row, setting_rows
 from cwt_dask.results import SurveyRun
-from cwt_dask.run import plan_survey
+from cwt_dask.run import plan_survey, run_survey
 from cwt_dask.simulate import simulate
 
 KERNELS = ("--n-scale=1", "--min-scale=1.2", "--max-iter=1")
@@ -45,6 +45,13 @@ def test_what_is_wrong_with_a_survey_is_said_once_at_each_place(call, tmp_path, 
     run = SurveyRun.open(tmp_path / "run")
     assert run.certificate["warnings"] == warnings
     assert Row("Pixels used", USED) in setting_rows(run)
+
+
+def test_without_a_reporter_warnings_go_to_python_s_log(caplog, tmp_path):
+    counts, background = poisson_sky((60, 100), seed=5)
+    survey = write_survey(tmp_path / "survey.fits", counts, 1e6 * background)
+    run = run_survey(survey, tmp_path / "run", workers=0, n_scale=1, min_scale=1.2, max_iter=1)
+    assert caplog.messages == run.certificate["warnings"] != []
 
 
 def test_honest_maps_have_no_warning(shared_data, tmp_path):
