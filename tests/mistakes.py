@@ -145,6 +145,7 @@ survey("coordinates that astropy has no frame for", CTYPE1="ELON-CAR", CTYPE2="E
 survey("pixels without a size", CDELT1=-1e-30, CDELT2=1e-30)
 survey("counts and background show different sky", CRVAL1=11.0)
 typed("no HDU of that name", *RUN, "--counts-hdu=N_ON")
+typed("a mask's file without such an HDU", *RUN, "--mask=survey.fits[9]")
 typed("a plane chosen of a single image", *RUN, "--band=1")
 typed("a band that is no number", *RUN, "--band=first")
 

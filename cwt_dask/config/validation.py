@@ -28,6 +28,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
+def counted(n: float, noun: str) -> str:
+    """So many of something, in the singular for one."""
+    return f"{n:.10g} {noun}{'' if n == 1 else 's'}"
+
+
 def format_bytes(size: float) -> str:
     """A size as users read it, in the largest unit of which there is nearly one; as Dask writes sizes."""
     for unit in (50, 40, 30, 20, 10):

@@ -17,7 +17,8 @@ from cwt_dask.errors import InputError
 log = logging.getLogger(__name__)
 
 MAPS = ("counts", "background", "exposure", "mask")
-NEGATIVE_BY_ROUNDING = "background is negative by no more than rounding at %d pixels, the lowest %.2g: taken as 0 there"
+NEGATIVE_BY_ROUNDING = "background is negative by no more than rounding (pixels = %d, lowest = %.2g): taken as 0 there"
+NO_EXCESS = "; if it is an excess map, give the counts, before anything was subtracted"
 
 
 def is_dataset(source: Any) -> bool:
@@ -102,8 +103,8 @@ def make_field(counts: SkyImage, background: SkyImage, mask: SkyImage | None) ->
         if bad.any():
             y, x = np.argwhere(bad)[0]
             raise InputError(
-                f"{image.name} is negative or infinite in {np.count_nonzero(bad)} pixels, first {image.data[y, x]} at "
-                f"(y, x) = ({y}, {x}): correct them, or mask them"
+                f"{image.name} is negative or infinite ({image.data[y, x]} at (y, x) = ({y}, {x}) is the first of "
+                f"{np.count_nonzero(bad)}): correct them, or mask them{NO_EXCESS * (image is counts)}"
             )
     if n_masked := valid.size - np.count_nonzero(valid):
         log.warning("%d of %d pixels are masked or not a number: they take no part", n_masked, valid.size)

@@ -9,6 +9,7 @@ import numpy as np
 from astropy import units
 from astropy.coordinates import SkyCoord
 
+from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.schema import maps_in
@@ -64,7 +65,11 @@ def describe(found: RunComparison) -> list[str]:
     lines = [f"maps     {'the same to the bit' if found.same_maps else 'differ'}"]
     if not found.same_maps:
         lines += [f"         {name}: at most {value:.1e} of the largest" for name, value in found.differences.items()]
-        lines += [f"         support: {found.support_flips} pixels"] if found.differences else ["         other shapes"]
+        lines += (
+            [f"         support: {counted(found.support_flips, 'pixel')}"]
+            if found.differences
+            else ["         other shapes"]
+        )
     lines += _listed("gained", [_source(row) for row in found.gained])
     lines += _listed("lost", [_source(row) for row in found.lost])
     return lines + _listed("changed", [f"{_source(row)}; now {_source(other)}" for row, other in found.changed])
@@ -74,7 +79,7 @@ def _listed(what: str, sources: list[str]) -> list[str]:
     named = [f"         {source}" for source in sources[:MOST_NAMED]]
     if left := len(sources) - len(named):
         named.append(f"         and {left} more")
-    return [f"{what:8} {len(sources)} source{'s' if len(sources) != 1 else ''}", *named]
+    return [f"{what:8} {counted(len(sources), 'source')}", *named]
 
 
 def _source(row: Row) -> str:

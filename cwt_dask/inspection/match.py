@@ -13,7 +13,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from cwt_dask.config.validation import shown
+from cwt_dask.config.validation import counted, shown
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError
 from cwt_dask.inspection.external import ExternalCatalogue, read_external_catalogue
@@ -95,7 +95,7 @@ def describe_match(found: Match) -> list[str]:
     left_out = {"have no position": other.n_without_position, "stand as comments": other.n_comments}
     also = "".join(f"; {number} more {why}" for why, number in left_out.items() if number)
     lines = [
-        f"catalogue      {other.label}: {len(found.inside)} sources, {n_inside} inside the map{also}",
+        f"catalogue      {other.label}: {counted(len(found.inside), 'source')}, {n_inside} inside the map{also}",
         f"columns        positions of {other.place}, names of {other.called or 'none: rows are numbered'}",
         f"radius         {found.radius:g} deg",
         f"associated     {n_associated} of {n} sources; by chance {by_chance}",

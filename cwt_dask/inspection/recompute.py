@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from cwt_dask.config.validation import format_bytes
+from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.cwt.spectra import fast_length, kernel_spectra
@@ -57,8 +57,8 @@ class Comparison:
         published = "" if self.n_iter_published == (self.n_iter,) else f" (published {_listed(self.n_iter_published)})"
         errors = ", ".join(f"{name} {error:.1e}" for name, error in self.errors.items())
         return (
-            f"{self.n_iter} iterations{published}: differences over the maximum: {errors}; "
-            f"support differs in {self.support_flips} pixels"
+            f"{counted(self.n_iter, 'iteration')}{published}: differences over the maximum: {errors}; "
+            f"support differs in {counted(self.support_flips, 'pixel')}"
         )
 
 

@@ -14,6 +14,7 @@ from astropy.io import fits
 from astropy.table import Column, Table
 from astropy.utils.data import get_readable_fileobj
 
+from cwt_dask.config.validation import counted
 from cwt_dask.inspection.bounds import refuse_large, refuse_large_table, refuse_votable
 from cwt_dask.inspection.columns import angle_unit
 
@@ -116,7 +117,7 @@ def _of_rows(text: str) -> Table:
     for k, row in enumerate(rows[n_below:], start=1):
         # Without a delimiter nobody knows which cell is missing.
         if any(row[len(names) :]) or (delimiter is None and len(row) < len(names)):
-            raise ValueError(f"row {k} has {len(row)} cells where there are {len(names)} columns")
+            raise ValueError(f"row {k} has {counted(len(row), 'cell')} where there are {counted(len(names), 'column')}")
     ucds = dict(re.findall(r"(?m)^#Column\s+(\S+)\s.*\[ucd=([^\]]*)\]", text))
     table = Table()
     for k, (name, unit, *cells) in enumerate(zip_longest(names, units, *rows[n_below:], fillvalue="")):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import RunError
 from cwt_dask.inspection.recompute import (
@@ -172,7 +173,9 @@ def _again(run: SurveyRun, what: str, compare: Callable[[], Comparison], near_th
     if comparison.agrees:
         fault = ""
     elif run.stored.plan.exact:
-        near = f"; T/E of {near_threshold} pixels is within rounding of a threshold" if near_threshold else ""
+        near = (
+            f"; T/E of {counted(near_threshold, 'pixel')} is within rounding of a threshold" if near_threshold else ""
+        )
         allowed = ", ".join(f"{name} {spec_of(name).tolerance:g}" for name in comparison.errors)
         fault = f"at most {allowed} and no pixel are allowed{near}"
     else:
@@ -193,7 +196,7 @@ def _history(run: SurveyRun, n_iter: int) -> list[Check]:
             for tile in run.stored.plan.grid.tiles()
             if not np.array_equal(history[(kept - 1, *tile.core.slices)], model[tile.core.slices])
         ]
-        length = "" if kept == n_iter else f"it has {kept} iterations, not {n_iter}"
+        length = "" if kept == n_iter else f"it has {counted(kept, 'iteration')}, not {n_iter}"
     except DAMAGE as error:
         return [Check("the history ends with the model", f"files cannot be read ({error})")]
     return [Check("the history ends with the model", length or _tiles("another model in", differing))]
@@ -244,4 +247,4 @@ def _seams(run: SurveyRun) -> tuple[list[Seam], list[int]]:
 
 
 def _tiles(what: str, tiles: list[int]) -> str:
-    return f"{what} tiles {', '.join(map(str, tiles))}" if tiles else ""
+    return f"{what} tile{'s' * (len(tiles) > 1)} {', '.join(map(str, tiles))}" if tiles else ""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from cwt_dask.config.validation import counted
 from cwt_dask.errors import RunError
 from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.merge.islands import OpenIsland
@@ -65,10 +66,10 @@ def certify(
         f"the margin of {grid.margin} pixels is below the contract's {plan.contract_margin}": plan.margin_suffices,
         "no margin bounds the error of tiles for these kernels and iterations": plan.bounded,
         "tiles did not stop where the whole map stops": done and _stopped_right(plan, records),
-        f"{len(unsettled)} islands were left open": not unsettled,
+        f"{counted(len(unsettled), 'island')} left open": not unsettled,
         # NaN does not pass.
         f"the models differ by {error} of their maximum at a seam": (error or 0.0) <= TOLERANCE,
-        f"{flips} pixels of the support differ at seams": not flips,
+        f"the support differs in {counted(flips, 'pixel')} at seams": not flips,
     }
     mixed = mixed_versions([*(record.versions for record in records.values()), versions()])
     note = [f"tiles and merge had several versions, {', '.join(mixed)}: last bits may differ"] if mixed else []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cwt_dask.config.options import Options
-from cwt_dask.config.validation import format_bytes
+from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.pipeline.executor import Workers
 from cwt_dask.pipeline.repair import repair_metadata, repair_run_id, repair_survey
@@ -223,5 +223,5 @@ def _report_lost_records(files: RunDir, progress: Reporter) -> None:
     run_id = read_run_id(files)
     if others := {record.tile for record in records if record.run != run_id}:
         progress.message(
-            f"records of {len(others)} tiles name another run than {files.run_id} does: they count as none"
+            f"records of {counted(len(others), 'tile')} name another run than {files.run_id} does: they count as none"
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cwt_dask.config.execution import Execution
-from cwt_dask.config.validation import format_bytes
+from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.planning.plan import Plan
 from cwt_dask.runtime.clusters.environment import cores, dashboard
@@ -71,7 +71,7 @@ class Workers:
             # More would have nothing to do.
             workers = min(execution.workers or cores(), plan.grid.n_tiles)
             with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
-                progress.message(f"{workers} workers{dashboard(local)}")
+                progress.message(f"{counted(workers, 'worker')}{dashboard(local)}")
                 yield OnDask(local, stop, deadline=plan.deadline, alone=ALONE_SECONDS, report=progress.message)
 
 
@@ -79,8 +79,8 @@ def _workers(client: Client, execution: Execution) -> str:
     """How many workers there are, or may be: those of batch systems come one by one."""
     there = len(client.nthreads())
     if there or not execution.workers:
-        return f"{there} worker{'s' if there != 1 else ''} so far"
-    return f"up to {execution.workers} workers, as the batch system starts them"
+        return f"{counted(there, 'worker')} so far"
+    return f"up to {counted(execution.workers, 'worker')}, as the batch system starts them"
 
 
 def _warn_of_memory(client: Client, plan: Plan, progress: Reporter) -> None:

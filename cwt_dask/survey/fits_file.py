@@ -75,7 +75,7 @@ class FitsFile:
             hdu = self._named(plane)
         if hdu is not None or not plane.required:
             return hdu
-        images = [number for number, hdu in enumerate(self.hdus) if _is_image(hdu)]
+        images = {number: hdu.name for number, hdu in enumerate(self.hdus) if _is_image(hdu)}
         for table in self.hdus if not images else ():
             if not table.is_image and (kind := kind_of_table(table)) != _OTHER:
                 raise SurveyError(f"{self.path} has no image: HDU {table.name} is {kind}: {TABLES[kind]}")

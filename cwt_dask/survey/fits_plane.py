@@ -131,7 +131,8 @@ class FitsPlane:
             return range(1)
         if band is None:
             raise SurveyError(
-                f'{self.where} is a cube of {n_bands} planes: choose one with band (0 to {n_bands - 1}) or "sum"'
+                f"{self.where} is a cube of {n_bands} planes: choose one, --band I with I from 0 to {n_bands - 1}, or "
+                "their sum, --band sum"
             )
         if band == "sum":
             return range(n_bands)

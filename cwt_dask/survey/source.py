@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from cwt_dask.config.options import SourceOptions
 from cwt_dask.config.validation import shown
+from cwt_dask.cwt.inputs import MAPS
 from cwt_dask.errors import SurveyError
 from cwt_dask.storage.paths import as_path, exists
 
@@ -55,12 +57,15 @@ class PlaneSource:
         """How to ask for an HDU on the command line."""
         return f"--{self.name} '{self.path}[{hdu}]'" if self.own_file else f"--{self.name}-hdu {hdu}"
 
-    def remedy(self, images: list[int]) -> str:
-        """What to do if there is no such HDU; `images` are the numbers of those that hold one."""
+    def remedy(self, images: Mapping[int, str]) -> str:
+        """What to do if there is no such HDU; `images` are those that hold one, their names by their numbers."""
         if not images:
             return f"give a file that holds the image of the {self.name}"
         if self.own_file or self.name == "counts":
-            return f"name the one to use, such as {self.option(images[0])}"
+            others = {name.upper() for name in MAPS if name != self.name}
+            free = [number for number, name in images.items() if name.upper() not in others]
+            only = f"such as {self.option(free[0])}" if len(free) == 1 else self.option("HDU")
+            return f"name the one to use, {only}"
         # No number: the first image is that of the counts.
         leave_out = f", or leave it out, --{self.name}-hdu none" if self.name in OPTIONAL else ""
         return f"name the one to use, --{self.name}-hdu HDU, or give its file, --{self.name} FILE{leave_out}"

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import Bools, Floats
-from cwt_dask.cwt.inputs import NEGATIVE_BY_ROUNDING
+from cwt_dask.cwt.inputs import NEGATIVE_BY_ROUNDING, NO_EXCESS
 from cwt_dask.cwt.pixels import rounding_of
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.source import MaskChoice
@@ -28,6 +29,9 @@ _LEAST_COUNTS = 1000
 _ORDERS = 100
 # Fewer pixels than that are no field of view.
 _LEAST_SHARE = 0.1
+
+# Counts a pixel that are no background: a map of a billion such pixels would have one count.
+_NO_BACKGROUND = 1e-9
 
 # Above it float64 does not hold every whole number.
 _LARGEST = 2.0**53
@@ -94,6 +98,8 @@ class Census:
     n_without_background: int = 0
     counts_without_background: float = 0.0
     n_bad_exposure: int = 0
+    n_without_exposure: int = 0
+    counts_without_exposure: float = 0.0
     n_with_counts: int = 0
     n_unlike_background: int = 0
     n_negative: int = 0
@@ -117,6 +123,8 @@ class Census:
         self.counts_off_sky += float(strip.counts_off_sky.sum())
         self.n_nan += strip.n_nan
         self.n_bad_exposure += strip.n_bad_exposure
+        self.n_without_exposure += strip.counts_unexposed.size
+        self.counts_without_exposure += float(strip.counts_unexposed.sum())
         self.n_negative += strip.n_negative
         self.lowest = min(self.lowest, strip.lowest)
         self.n_masked_with_counts += strip.n_masked_with_counts
@@ -142,7 +150,7 @@ class Census:
         self.n_fractional += int(np.count_nonzero(counts != np.rint(counts)))
         self.n_with_counts += int(np.count_nonzero(counts))
         self.n_unlike_background += int(np.count_nonzero(counts != background))
-        unexplained = (counts > 0) & (background == 0)
+        unexplained = (counts > 0) & (background < _NO_BACKGROUND)
         self.n_without_background += int(np.count_nonzero(unexplained))
         self.counts_without_background += float(counts[unexplained].sum())
         # Half the squared difference of neighbours averages to the mean where counts are Poisson's, with any large
@@ -172,14 +180,14 @@ class Census:
         if self.faults:
             (plane, kind), n = next(iter(self.faults.items()))
             raise SurveyError(
-                f"{where[plane]} has {n} {kind} value{'s' if n > 1 else ''}, the first one "
-                f"{self.first_faults[plane, kind]} (from 0): correct or mask them"
+                f"{where[plane]} has {counted(n, f'{kind} value')}, the first one {self.first_faults[plane, kind]} "
+                f"(from 0): correct or mask them{NO_EXCESS if (plane, kind) == ('counts', 'negative') else ''}"
             )
         lowest, y, x = self.lowest
         if lowest < -rounding_of(dtype, self.largest["background"]):
             raise SurveyError(
-                f"{where['background']} has {self.n_negative} negative value{'s' * (self.n_negative > 1)}, the lowest "
-                f"one {lowest:g} at x = {x}, y = {y} (from 0): correct or mask them"
+                f"{where['background']} has {counted(self.n_negative, 'negative value')}, the lowest one {lowest:g} at "
+                f"x = {x}, y = {y} (from 0): correct or mask them"
             )
         if self.n_valid == 0:
             excluded = self.n_masked - self.n_off_sky - self.n_nan
@@ -195,11 +203,11 @@ class Census:
         found = {
             f"counts are 0 on all {self.n_valid} pixels that are used, so nothing can be found: check that this is the "
             "counts map, and that its mask is right": not counts and not self._most_masked(),
-            f"{self.counts_off_sky:.10g} counts on {self.n_counts_off_sky} pixels without a sky position in this "
-            "projection are not used": self.n_counts_off_sky,
+            f"{counted(self.counts_off_sky, 'count')} on {counted(self.n_counts_off_sky, 'pixel')} without a sky "
+            "position in this projection: not used": self.n_counts_off_sky,
             f"{self._most_masked()} are masked or NaN: {mask.doubt}": self._most_masked(),
             NEGATIVE_BY_ROUNDING % (self.n_negative, self.lowest[0]): self.n_negative,
-            f"counts are not whole numbers at {self.n_fractional} pixels: significances assume Poisson "
+            f"counts are not whole numbers at {counted(self.n_fractional, 'pixel')}: significances assume Poisson "
             "counts": self.n_fractional,
             f"counts look smoothed: the variance between neighbouring pixels is {scatter:.2g} of Poisson's, so "
             "significances will be wrong": scatter < _SMOOTH_SCATTER,
@@ -207,13 +215,17 @@ class Census:
             "without sources": counts and not self.n_unlike_background,
             "background is 0 at every pixel, so every count counts as a source: give the counts that are expected "
             "without sources": counts and not background,
-            f"background is 0 at {self.n_without_background} pixels with {self.counts_without_background:g} "
-            "counts": background and self.n_without_background,
+            f"background is 0, or below {_NO_BACKGROUND:g}, at {counted(self.n_without_background, 'pixel')} with "
+            f"{counted(self.counts_without_background, 'count')}, each of which counts as a source: give what is "
+            "expected there, or mask them": self.n_without_background and self.largest["background"] > _NO_BACKGROUND,
             f"background and counts differ by orders of magnitude: {background:.3g} are expected, and there are "
             f"{counts:.10g}, on {self.n_with_counts} pixels: give the background in expected counts a pixel, neither a "
             "rate nor a density": counts and background and self._implausible(counts, background),
-            f"exposure is NaN, infinite or negative at {self.n_bad_exposure} used pixels: taken as 0 "
+            f"exposure is NaN, infinite or negative at {counted(self.n_bad_exposure, 'used pixel')}: taken as 0 "
             "there": self.n_bad_exposure,
+            f"exposure is 0 at {counted(self.n_without_exposure, 'pixel')} with "
+            f"{counted(self.counts_without_exposure, 'count')}, where none can be: correct it, or mask "
+            "them": self.n_without_exposure,
         }
         return tuple(text for text, applies in found.items() if applies)
 

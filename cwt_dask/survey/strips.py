@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.bands import MisfitError
@@ -66,6 +67,7 @@ class Strip:
     counts_off_sky: Floats
     n_nan: int  # Pixels masked because counts or background are NaN, neither by MASK nor because they lie off the sky.
     n_bad_exposure: int  # Used pixels with an exposure that was NaN, infinite or negative.
+    counts_unexposed: Floats  # (pixels,), what is above 0 of the counts of used pixels whose exposure was 0.
 
 
 def _clean(y0: int, raw: Mapping[str, NDArray[Any]], sky: Bools) -> Strip:
@@ -76,10 +78,11 @@ def _clean(y0: int, raw: Mapping[str, NDArray[Any]], sky: Bools) -> Strip:
     used &= sky
     nan = used & (np.isnan(counts) | np.isnan(background))
     valid = used & ~nan
-    kept, n_bad_exposure = {"counts": valid, "background": valid}, 0
+    kept, n_bad_exposure, unexposed = {"counts": valid, "background": valid}, 0, counts[:0]
     if (exposure := raw.get("exposure")) is not None:
         kept["exposure"] = np.isfinite(exposure) & (exposure >= 0)
         n_bad_exposure = int(np.count_nonzero(valid & ~kept["exposure"]))
+        unexposed = counts[valid & (exposure == 0) & (counts > 0)]
     planes = {name: np.where(good, raw[name], raw[name].dtype.type(0)) for name, good in kept.items()}
     n_off_sky, n_nan = int(np.count_nonzero(~sky)), int(np.count_nonzero(nan))
     planes["mask"] = valid.astype(np.uint8)
@@ -94,6 +97,7 @@ def _clean(y0: int, raw: Mapping[str, NDArray[Any]], sky: Bools) -> Strip:
         counts_off_sky=lost.astype(np.float64),
         n_nan=n_nan,
         n_bad_exposure=n_bad_exposure,
+        counts_unexposed=unexposed.astype(np.float64),
     )
 
 
@@ -226,7 +230,7 @@ _LEFT_OUT = {
 def _header_of_counts(counts: FitsPlane, band: Band) -> str:
     """Check the counts, and give their WCS cards."""
     if counts.n_bands == 1 and band not in (None, 0, "sum"):
-        raise SurveyError(f"{counts.where} has no band {band}: it is one image; leave out band")
+        raise SurveyError(f"{counts.where} has no band {band}: it is one image; leave out --band")
     header_text = _sky_of(counts)
     if header_text is None:
         raise SurveyError(
@@ -252,7 +256,7 @@ def _refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: 
     # One exposure or mask may serve all bands; the background of one band is not that of another.
     if plane.n_bands != counts.n_bands and (name not in OPTIONAL or plane.n_bands != 1):
         raise MisfitError(
-            f"{plane.where} has {plane.n_bands} bands, but {counts.where} has {counts.n_bands}",
+            f"{plane.where} has {counted(plane.n_bands, 'band')}, but {counts.where} has {counts.n_bands}",
             f"give maps of the same bands{leave_out}",
         )
     if plane.shape != counts.shape:

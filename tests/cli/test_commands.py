@@ -283,16 +283,16 @@ def edit(path, *, seal=False, **changes):
 # Damage to a finished run, and what is then said to be broken.
 # fmt: off
 DAMAGES = [
-    (lambda run: flip(run / "maps.zarr/model/c/1/1"), ["maps .* are as the tiles wrote them: other pixels in tiles 4"]),
-    (lambda run: (run / "maps.zarr/trust/c/0/2").unlink(), ["maps and seams are as the tiles wrote them: .* tiles 2"]),
-    (lambda run: (run / "maps.zarr/approx/c/0/0").write_bytes(b"abc"), ["maps and seams are as .* tiles 0"]),
+    (lambda run: flip(run / "maps.zarr/model/c/1/1"), ["maps .* are as the tiles wrote them: other pixels in tile 4"]),
+    (lambda run: (run / "maps.zarr/trust/c/0/2").unlink(), ["maps and seams are as the tiles wrote them: .* tile 2"]),
+    (lambda run: (run / "maps.zarr/approx/c/0/0").write_bytes(b"abc"), ["maps and seams are as .* tile 0"]),
     (lambda run: shutil.rmtree(run / "maps.zarr/support"), ["maps and seams are as .* tiles 0, 1, 2, 3, 4, 5"]),
     (lambda run: (run / "ledger/tile-0000001.json").write_text("{"),
-     ["every tile is done: no record of tiles 1", "the certificate .* coverage is 0.6.*, not 1.0"]),
+     ["every tile is done: no record of tile 1", "the certificate .* coverage is 0.6.*, not 1.0"]),
     (lambda run: edit(run / "ledger/tile-0000003.json", settings_digest="0"),
-     ["the ledger is as the run wrote it: .*tile-0000003.json is not a", "every tile is done: no record of tiles 3"]),
+     ["the ledger is as the run wrote it: .*tile-0000003.json is not a", "every tile is done: no record of tile 3"]),
     (lambda run: edit(run / "ledger/tile-0000003.json", seal=True, settings_digest="0"),
-     ["every tile was done under the run's settings: other settings in tiles 3"]),
+     ["every tile was done under the run's settings: other settings in tile 3"]),
     (lambda run: (run / "seams.zarr/own_model/c/1/0/0").unlink(), ["the tiles did no harm: tiling_exact is false"]),
     (lambda run: (run / "seams.zarr/own_model/c/1/0/0").write_bytes(b"abc"), ["seams .* unreadable files of tiles"]),
     (lambda run: edit(run / "certificate.json", coverage=0.5, digest_maps="0", tiling_exact=False),

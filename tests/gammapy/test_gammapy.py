@@ -69,7 +69,7 @@ def test_maps_may_come_by_name_with_exposure_interpolated_to_their_pixels(folder
 
 def test_energy_bins_are_summed_when_asked_or_by_gammapy(folder):
     dataset = make_dataset(3)
-    message = 'HDU COUNTS of the dataset is a cube of 3 planes: choose one with band .* "sum"'
+    message = "HDU COUNTS of the dataset is a cube of 3 planes: choose one, --band I .* --band sum"
     with pytest.raises(InputError, match=message):
         run_survey(dataset, folder / "cube", **OPTIONS)
     summed = ingest(dataset, folder / "summed.zarr", band="sum").statistics

@@ -261,7 +261,7 @@ def tear(path):
 
 @pytest.mark.parametrize(
     ("damage", "fault"),
-    [(change, "another model in tiles 4"), (cut, "it has 2 iterations, not 3"), (tear, "files cannot be read (")],
+    [(change, "another model in tile 4"), (cut, "it has 2 iterations, not 3"), (tear, "files cannot be read (")],
 )
 def test_a_history_that_does_not_end_with_the_model_is_found(verify, run_dir, damage, fault):
     damage(run_dir / "maps.zarr/history_model")

@@ -95,10 +95,10 @@ def test_every_broken_condition_alone_makes_the_tiling_inexact(evidence):
         ({"records": late}, stops),
         (with_settings(plan, stopping="tile") | {"records": records | {0: early[0], 3: early[3]}}, stops),
         (with_settings(plan, stopping="fixed"), stops),
-        ({"unsettled": [island]}, "1 islands were left open"),
+        ({"unsettled": [island]}, "1 island left open"),
         (with_seam(model_difference=1.01e-9 * largest), differs),
         (with_seam(model_difference=float("nan")), differs),
-        (with_seam(support_flips=1), "1 pixels of the support differ at seams"),
+        (with_seam(support_flips=1), "the support differs in 1 pixel at seams"),
     ):
         certificate = certify(**evidence | change)
         assert certificate["tiling_exact"] is False

@@ -213,7 +213,7 @@ def test_without_the_rounds_a_ridge_is_left_open_and_named(ridge, tmp_path, monk
     assert 25 <= first["y"] <= 35
     assert first["significance"] >= 100.0
     assert certificate["tiling_exact"] is False
-    assert f"{certificate['open_islands']} islands were left open" in certificate["not_exact_because"]
+    assert f"{certificate['open_islands']} islands left open" in certificate["not_exact_because"]
     assert not run.promises_kept
     flagged = (run.map("trust").compute() & Trust.OPEN_ISLAND) != 0
     assert flagged[28:32].any(axis=0).mean() > 0.9

@@ -184,7 +184,7 @@ def test_real_files(shared_data):
     assert [text.partition(":")[0] for text in of(hawc, band=0).warnings] == [
         "HDU EXPOSURE has 50 bands, but HDU COUNTS has 10",
         "counts are 0 on all 14400 pixels that are used, so nothing can be found",
-        "background is negative by no more than rounding at 14400 pixels, the lowest -8e-18",
+        "background is negative by no more than rounding (pixels = 14400, lowest = -8e-18)",
     ]
     assert of(crab, band="sum", mask_hdu="MASK_SAFE").used == "1656 of 2000 (masked by HDU MASK_SAFE: 344)"
     assert "HDU EXPOSURE has planes of true energy from 0.01 to 2 TeV" in of(crab, band=4).warnings[0]

@@ -53,7 +53,7 @@ def test_corners_take_no_part_whatever_they_hold(write, full_sky, tmp_path):
     assert statistics.counts_sum == planes["counts"][~off].sum()
     assert statistics.background_sum == 3.0 * statistics.n_valid
     assert statistics.brightest == planes["counts"][~off].max()
-    text = f"{held.sum():g} counts on {held.size} pixels without a sky position in this projection are not used"
+    text = f"{held.sum():g} counts on {held.size} pixels without a sky position in this projection: not used"
     assert statistics.warnings == (text,)
     np.testing.assert_array_equal(survey.mask.compute(), ~off)
     for name in ("counts", "background"):
@@ -148,7 +148,7 @@ def test_columns_of_a_second_turn_take_no_part(write, full_sky):
     cards = full_sky("CAR", CRPIX1=1.0, CRPIX2=10.5, CRVAL1=30.0)
     statistics = scan(SurveySource.of(write(wcs=cards, counts=ones, background=ones)))
     assert statistics.n_off_sky == 10 * 20
-    assert statistics.warnings[0] == "200 counts on 200 pixels without a sky position in this projection are not used"
+    assert statistics.warnings[0] == "200 counts on 200 pixels without a sky position in this projection: not used"
 
 
 PARAMETERS = {"slant SIN": {"PV2_1": 0.5, "PV2_2": -0.3}, "CYP": {"PV2_1": 1.0, "PV2_2": 0.7}, "COE": {"PV2_1": 45.0}}

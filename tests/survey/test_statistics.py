@@ -171,12 +171,22 @@ def test_an_implausible_background(statistics_of, background, said):
     assert warning.startswith(said)
 
 
-def test_counts_without_background(statistics_of):
+@pytest.mark.parametrize("nothing", [0, 1e-12])
+def test_counts_without_background_or_exposure(statistics_of, nothing):
     counts, background = poisson()
-    counts[50, :3], background[50, :4] = (4, 5, 0), 0
-    counts[50, 3] = 0
-    (warning,) = statistics_of(counts=counts, background=background).warnings
-    assert warning == "background is 0 at 2 pixels with 9 counts"
+    exposure = np.ones(counts.shape)
+    counts[50, :4], background[50, :4] = (4, 5, 0, 0), nothing
+    counts[60, :3], exposure[60, :3] = (1, 0, 0), 0
+    # This one has a warning of its own.
+    counts[60, 3], exposure[60, 3] = 7, -1
+    of_background, of_negative, of_exposure = statistics_of(
+        counts=counts, background=background, exposure=exposure
+    ).warnings
+    assert of_background.startswith(
+        "background is 0, or below 1e-09, at 2 pixels with 9 counts, each of which counts as"
+    )
+    assert of_negative.startswith("exposure is NaN, infinite or negative at 1 used pixel: ")
+    assert of_exposure == "exposure is 0 at 1 pixel with 1 count, where none can be: correct it, or mask them"
 
 
 def test_exposures_that_cannot_be(write, planes, tmp_path):
