@@ -21,7 +21,7 @@ from cwt_dask.products.summary import RESUME, Certificate, run_html
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import has_history
-from cwt_dask.storage.paths import as_path
+from cwt_dask.storage.paths import as_path, read_file
 from cwt_dask.storage.schema import HISTORY, is_map, map_names
 from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey import wcs_from_text
@@ -243,7 +243,7 @@ class SurveyRun(Plots, Cutouts):
         if not self.files.catalogue.exists():
             raise self._missing("catalogue")
         try:
-            return Table.read(self.files.catalogue.read_text(encoding="utf-8"), format="ascii.ecsv")
+            return Table.read(read_file(self.files.catalogue).decode(), format="ascii.ecsv")
         except Exception as error:  # of astropy, or of YAML below it
             raise self._damaged("catalogue", shown(error)) from error
 
@@ -274,7 +274,7 @@ class SurveyRun(Plots, Cutouts):
         if not self.files.certificate.exists():
             raise self._missing("certificate")
         try:
-            certificate = json.loads(self.files.certificate.read_text(encoding="utf-8"))
+            certificate = json.loads(read_file(self.files.certificate))
         except (ValueError, RecursionError) as error:
             raise self._damaged("certificate", error) from error
         if not isinstance(certificate, dict):

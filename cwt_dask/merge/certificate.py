@@ -17,6 +17,7 @@ from cwt_dask.merge.stopping import stopping_iteration
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import TileRecord
+from cwt_dask.storage.paths import read_file
 from cwt_dask.storage.provenance import mixed_versions, peak_memory, versions
 from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.sealed import is_sound
@@ -140,7 +141,7 @@ def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:
     found = []
     for file in sorted(run_dir.islands.glob("open-block-*.json")):
         try:
-            found += [OpenIsland(**island) for island in json.loads(file.read_text(encoding="utf-8"))]
+            found += [OpenIsland(**island) for island in json.loads(read_file(file))]
         except (ValueError, TypeError, RecursionError) as error:
             raise RunError(f"{file} is damaged ({error}): get it back from a copy, or begin a run elsewhere") from error
     return found

@@ -13,6 +13,7 @@ from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import TileRecord, read_record, write_record
 from cwt_dask.storage.maps import OPPOSITE, digest_pixels
+from cwt_dask.storage.paths import open_file
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.trust import Trust
 
@@ -57,7 +58,7 @@ def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id:
     for side in bad.get(tile_id, ()):
         trust[near[side]] |= np.uint8(Trust.SEAM)
     for path in run_dir.all_open_pixels(tile_id):
-        with path.open("rb") as file:
+        with open_file(path) as file:
             open_pixels = np.load(file, allow_pickle=False)
         trust[open_pixels] |= np.uint8(Trust.OPEN_ISLAND)
     trust[~used] = 0

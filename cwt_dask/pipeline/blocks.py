@@ -32,7 +32,7 @@ from cwt_dask.storage.ledger import (
     read_run_id,
 )
 from cwt_dask.storage.maps import has_history, published_digests
-from cwt_dask.storage.paths import remove_folder, write_atomically
+from cwt_dask.storage.paths import remove, remove_folder, write_atomically
 from cwt_dask.storage.provenance import other_versions
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
 from cwt_dask.tiles.task import contradicted_labels, mark_open_pixels, run_tile, settle_tile
@@ -88,7 +88,7 @@ class Iteration:
             if not self.allow_versions:
                 self._refuse_other_versions()
             # What it says is not so any more, and flags of tiles that are done again have to be set again.
-            self.files.certificate.unlink(missing_ok=True)
+            remove(self.files.certificate)
             self.blocks = {block: self._check(block) for block in reversed(self.files.begun_blocks)}
         n_ends = 0
         while block := self._next():
@@ -239,7 +239,7 @@ class Iteration:
         sound = self.stages.map_tiles(function, records, "checking checkpoints") if records else {}
         for tile, rounds in records.items():
             for record in rounds[sound[tile] :]:
-                self.files.block_record(block, tile, record.round).unlink()
+                remove(self.files.block_record(block, tile, record.round))
                 remove_checkpoint(self.files.checkpoint(block, tile, record.round))
         torn = any(0 < n < len(records[tile]) for tile, n in sound.items())
         return _Checkpoints({tile: records[tile][n - 1] for tile, n in sound.items() if n}, torn)
@@ -254,4 +254,4 @@ class Iteration:
         self.blocks.pop(block, None)
         remove_folder(self.files, self.files.block(block))
         for path in self.files.ledger.glob(f"tile-*.block-{block:05d}.round-*.json"):
-            path.unlink()
+            remove(path)

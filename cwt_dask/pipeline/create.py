@@ -31,7 +31,7 @@ from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import begin_ledger, read_all_records, read_records, read_run_id
 from cwt_dask.storage.maps import create_maps, has_history
 from cwt_dask.storage.marks import is_run, note_user, users_of
-from cwt_dask.storage.paths import backend_of, lies_in
+from cwt_dask.storage.paths import backend_of, lies_in, make_directory
 from cwt_dask.survey import Survey, SurveySource, SurveyStatistics, ingest, is_store, scan
 
 
@@ -175,7 +175,7 @@ def _fill(
     history = plan.settings.max_iter if options.execution.keep_history else 0
     create_maps(new, plan.grid, plan.kernels.scales.tolist(), opened.header_text, history=history)
     run_id = begin_ledger(new)
-    new.islands.mkdir()
+    make_directory(new.islands)
     write_run(new, run_id, plan, survey if is_store(survey) else None)
     if is_store(survey):
         note_user(files, survey, run_id)

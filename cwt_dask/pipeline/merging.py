@@ -27,7 +27,7 @@ from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import cut_history, has_history
-from cwt_dask.storage.paths import backend_of, write_atomically
+from cwt_dask.storage.paths import backend_of, remove, write_atomically
 from cwt_dask.storage.sealed import sealed
 from cwt_dask.tiles.sources import measure_tile
 
@@ -59,7 +59,7 @@ class Merging:
         """Compare what neighbours found; the certificate and the report of before do not hold any more."""
         files = self.run.files
         for path in (files.certificate, files.report):
-            path.unlink(missing_ok=True)
+            remove(path)
         found = self.stages.map_tiles(partial(compare_seams, files.seams, self._plan.grid), self._tiles, "seams")
         self.seams = [seam for tile in sorted(found) for seam in found[tile]]
 
@@ -77,7 +77,7 @@ class Merging:
     def write_catalogue(self) -> None:
         """Write the catalogue, and drop the associations of the one that it replaces."""
         run = self.run
-        run.files.associations.unlink(missing_ok=True)
+        remove(run.files.associations)
         write_catalogue(run.files, build_catalogue(run.files, self._plan, run.survey.statistics, run.wcs))
 
     def write_maps(self) -> None:

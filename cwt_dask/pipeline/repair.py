@@ -12,7 +12,7 @@ from cwt_dask.errors import RunError, SurveyError
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import read_records, read_run_id, write_run_id
 from cwt_dask.storage.maps import describe_maps, has_history
-from cwt_dask.storage.paths import remove_folder, write_atomically
+from cwt_dask.storage.paths import make_directory, read_file, remove_folder, write_atomically
 from cwt_dask.storage.schema import HISTORY
 from cwt_dask.storage.zarr_io import MALFORMED, parsed
 from cwt_dask.survey import Survey, SurveySource, ingest, is_store
@@ -42,7 +42,7 @@ def damaged_metadata(run: SurveyRun) -> list[DamagedMetadata]:
         lengths = kept if path.parent.name == HISTORY else []
         allowed = [right | {"shape": (length, *right["shape"][1:])} for length in lengths] or [right]
         try:
-            reason = "" if read(path.read_bytes()) in allowed else "it describes something else"
+            reason = "" if read(read_file(path)) in allowed else "it describes something else"
         except (FileNotFoundError, *MALFORMED) as error:
             reason = shown(error)
         if reason:
@@ -54,7 +54,7 @@ def repair_metadata(run: SurveyRun) -> list[str]:
     """Write those files again; a line of text for each. Pixels are checked by their digests."""
     damaged = damaged_metadata(run)
     for path, _, content in damaged:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         write_atomically(path, content)
     return [f"{path} was damaged ({reason}): written again, as the plan has it" for path, reason, _ in damaged]
 

@@ -19,7 +19,7 @@ from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_record, read_run_id, write_record
 from cwt_dask.storage.maps import copy_strips, publish_core, published_digests
-from cwt_dask.storage.paths import write_atomically
+from cwt_dask.storage.paths import read_file, write_atomically
 from cwt_dask.storage.provenance import other_versions
 from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.zarr_io import open_group
@@ -104,7 +104,7 @@ def _reuse_tile(earlier: RunDir, job: Job, tile_id: int) -> str:
     tile, record = job.grid.tile(tile_id), read_record(earlier.record(tile_id))
     digests = publish_core(job.run_dir.maps, tile.core, _cores(earlier, tile))
     digests |= copy_strips(earlier.seams, job.run_dir.seams, tile_id)
-    write_atomically(job.run_dir.detections(tile_id), earlier.detections(tile_id).read_bytes())
+    write_atomically(job.run_dir.detections(tile_id), read_file(earlier.detections(tile_id)))
     digests["detections"] = sha256_of_file(job.run_dir.detections(tile_id))
     changed = {name for name, digest in digests.items() if digest != record.chunk_digests.get(name)}
     if changed - {"trust"}:

@@ -21,7 +21,7 @@ from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import Record, read_all_records
 from cwt_dask.storage.marks import KIND
-from cwt_dask.storage.paths import as_path, exists, relative_path, write_atomically
+from cwt_dask.storage.paths import as_path, exists, read_file, relative_path, write_atomically
 from cwt_dask.storage.provenance import versions
 from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound, sealed, unsealed
 from cwt_dask.survey import Survey, is_store
@@ -118,7 +118,7 @@ def remember_survey(run_dir: RunDir, stored: StoredRun, survey: Path) -> None:
     with suppress(SurveyError):
         if stored.survey.path == survey.resolve():
             return
-    content = tomllib.loads(run_dir.settings.read_text(encoding="utf-8"))
+    content = tomllib.loads(read_file(run_dir.settings).decode())
     known = {name: value for name, value in content["survey"].items() if name in ("digest", "shape")}
     content["survey"] = known | _place(run_dir, survey)
     _write(run_dir, content)
@@ -136,7 +136,7 @@ def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> St
     Raises InputError if the directory is not a run's; DamagedRunFileError if the file is damaged.
     """
     try:
-        text = run_dir.settings.read_bytes()
+        text = read_file(run_dir.settings)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"{run_dir.path} is not a run directory: it has no readable run.toml; {remedy}") from error
     try:

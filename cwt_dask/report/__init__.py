@@ -18,7 +18,7 @@ from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import backend_of, write_atomically
+from cwt_dask.storage.paths import backend_of, open_file, write_atomically
 from cwt_dask.storage.zarr_io import DAMAGE
 
 # The mark stands in the first bytes of a page.
@@ -27,7 +27,7 @@ _HEAD = 1024
 
 def report_is_current(run: SurveyRun) -> bool:
     """Whether there is a report of the run's present certificate."""
-    with suppress(OSError), run.files.report.open("rb") as file:
+    with suppress(OSError), open_file(run.files.report) as file:
         return run.certificate[SEAL].encode() in file.read(_HEAD)
     return False
 

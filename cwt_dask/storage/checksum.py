@@ -9,6 +9,8 @@ from typing import Any
 import google_crc32c
 from numpy.typing import NDArray
 
+from cwt_dask.storage.paths import open_file
+
 _PIECE = 2**20
 
 
@@ -25,7 +27,7 @@ def crc32c(array: NDArray[Any], before: int = 0) -> int:
 def crc32c_of_file(path: Path) -> int:
     """CRC32C of a file's content."""
     checksum = 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while piece := file.read(_PIECE):
             checksum = google_crc32c.extend(checksum, piece)
     return checksum
@@ -33,5 +35,5 @@ def crc32c_of_file(path: Path) -> int:
 
 def sha256_of_file(path: Path) -> str:
     """sha256 of a file's content."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """The back end of directories: new files are written under other names and renamed; a run is held by a file lock.
 
-See `cwt_dask.storage.paths.Backend` for what each function is for.
+What a name stands for is on the disk before the name is, and that before anything that counts on it is begun. See
+`cwt_dask.storage.paths.Backend` for what each function is for.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from cwt_dask.errors import InputError
+from cwt_dask.storage import disk
 from cwt_dask.storage.drafts import draft_of, drafts, is_being_made, is_draft, remove_abandoned, remove_draft
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.room import room_for
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 keeps_old = True
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -42,23 +47,53 @@ def version_of(path: Path) -> Any:
     return None
 
 
+def open_file(path: Path) -> BufferedReader:
+    """A file to read."""
+    return disk.open_file(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, also from the disk."""
+    with suppress(FileNotFoundError):
+        disk.remove(path)
+        disk.sync_names(path.parent)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, also on the disk."""
+    absent = [folder for folder in (path, *path.parents) if not exists(folder)]
+    disk.make_directory(path)
+    for folder in absent:
+        disk.sync_names(folder.parent)
+
+
 @contextmanager
 def atomic_file(path: Path, *, cached: bool) -> Iterator[BinaryIO]:
     """A file to write that appears when it is whole, and on the disk."""
-    with _drafted(path) as draft, draft.open("xb") as file:
+    with whole_file(path, cached=cached) as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
+    disk.sync_names(path.parent)
+
+
+@contextmanager
+def whole_file(path: Path, *, cached: bool) -> Iterator[BinaryIO]:
+    """The same, but for its name: it is on the disk once that of its directory is synced."""
+    with _drafted(path) as draft, disk.new_file(draft) as file:
+        yield file
+        disk.sync(file)
         if not cached and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager
 def drafted_file(path: Path) -> Iterator[Path]:
-    """A file to be written to by name, that is renamed when it is whole."""
+    """A file to be written to by name, that is renamed when it is whole, and on the disk."""
     remove_abandoned(path.parent)
     with _drafted(path) as draft:
         yield draft
+        with disk.open_file(draft) as file:
+            disk.sync(file)
+    disk.sync_names(path.parent)
 
 
 @contextmanager
@@ -67,7 +102,7 @@ def _drafted(path: Path) -> Iterator[Path]:
     try:
         with room_for(path, draft):
             yield draft
-            draft.replace(path)
+            disk.rename(draft, path)
     except BaseException:
         # A name that cannot be has no file either; what is wrong with it is raised below.
         with suppress(OSError):
@@ -116,7 +151,8 @@ def new_directory(path: Path, *, replaces: bool = False) -> Iterator[Path]:
     remove_abandoned(path.parent)
     fresh = draft_of(path)
     try:
-        fresh.mkdir(parents=True)
+        make_directory(path.parent)
+        disk.make_directory(fresh)
         yield fresh
         _appear(fresh, path, replaces=replaces)
     except BaseException:
@@ -159,7 +195,7 @@ def _hold(files: RunDir, later: RunDir) -> Iterator[Driver | None]:
     finally:
         if read_driver(later) == this:
             with suppress(OSError):
-                later.driver.unlink()
+                disk.remove(later.driver)
         lock.release()
 
 
@@ -227,7 +263,8 @@ def point_to(link: Path, target: Path) -> None:
     """Make or replace a symbolic link."""
     temporary = draft_of(link)
     temporary.symlink_to(os.path.relpath(target, link.parent.resolve()))
-    temporary.replace(link)
+    disk.rename(temporary, link)
+    disk.sync_names(link.parent)
 
 
 def _remove_unheld(files: RunDir) -> None:
@@ -244,18 +281,20 @@ def _appear(fresh: Path, path: Path, *, replaces: bool) -> None:
     old = path.with_name(f"{draft_of(path).name}.old")
     # What is replaced may have been removed meanwhile.
     replaces = replaces and exists(path)
+    disk.sync_names(fresh)
     if replaces:
-        path.replace(old)
+        disk.rename(path, old)
     try:
         # An empty directory is replaced.
-        fresh.replace(path)
+        disk.rename(fresh, path)
     except BaseException as error:
         if replaces:
-            old.replace(path)
+            disk.rename(old, path)
         elif isinstance(error, OSError):
             raise InputError(
                 f"{path} cannot be made ({error.strerror}): look whether something else has appeared there, and remove "
                 "it or choose another name"
             ) from error
         raise
+    disk.sync_names(path.parent)
     shutil.rmtree(old, ignore_errors=True)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from cwt_dask.errors import MachineError, RunError
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import backend_of, store_errors, write_atomically
+from cwt_dask.storage.paths import backend_of, make_directory, read_file, store_errors, write_atomically
 from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound, sealed, unsealed
 
 R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
@@ -106,7 +106,7 @@ class FailureRecord:
 
 def begin_ledger(run_dir: RunDir) -> str:
     """Make a ledger, of a run that is no other, and return which."""
-    run_dir.ledger.mkdir()
+    make_directory(run_dir.ledger)
     run_id = uuid.uuid4().hex
     write_run_id(run_dir, run_id)
     return run_id
@@ -120,7 +120,7 @@ def write_run_id(run_dir: RunDir, run_id: str) -> None:
 def read_run_id(run_dir: RunDir) -> str:
     """Which run lies there: tasks of another one, which this has replaced, must not write here."""
     try:
-        return run_dir.run_id.read_text(encoding="ascii")
+        return read_file(run_dir.run_id).decode("ascii")
     except (FileNotFoundError, ValueError) as error:
         raise RunError(f"{run_dir.run_id} cannot be read ({error}): the run's own command writes it again") from error
 
@@ -270,7 +270,7 @@ def _text(record: TileRecord | BlockRecord | FailureRecord) -> bytes:
 
 def _read(path: Path, kind: type[R]) -> R:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(read_file(path))
         unsound = not is_sound(content) and (SEAL in content or content["schema"] == SCHEMA)
         record = kind(**unsealed(content))
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:

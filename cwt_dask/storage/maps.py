@@ -50,8 +50,10 @@ def create_maps(
     history : int, optional
         Number of iterations of which models can be kept.
     """
-    _lay_out_maps(create_group(run_dir.maps, wcs_header=header_text), grid, scales, history)
-    _lay_out_seams(create_group(run_dir.seams), grid, len(scales))
+    maps, seams = create_group(run_dir.maps, wcs_header=header_text), create_group(run_dir.seams)
+    with flushing_behind(maps), flushing_behind(seams):
+        _lay_out_maps(maps, grid, scales, history)
+        _lay_out_seams(seams, grid, len(scales))
 
 
 def describe_maps(
@@ -198,15 +200,16 @@ def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dic
     own = {
         side: grid.strips(neighbour, STRIP_WIDTH)[OPPOSITE[side]] for side, neighbour in grid.neighbours(tile).items()
     }
-    for place, strips in (("own", own), ("beyond", beyond)):
-        for name, values in (("model", state.model), ("support", state.joined)):
-            array = group[f"{place}_{name}"]
-            kept = np.zeros(array.shape[1:], dtype=array.dtype)
-            for side, box in strips.items():
-                pixels = values[(..., *box.within(tile.box))]
-                kept[SIDES.index(side), ..., : box.area] = pixels.reshape(*pixels.shape[:-2], -1)
-            array[tile.id] = kept
-            digests[f"{place}_{name}"] = digest_pixels(kept, f"{place}_{name}")
+    with flushing_behind(group):
+        for place, strips in (("own", own), ("beyond", beyond)):
+            for name, values in (("model", state.model), ("support", state.joined)):
+                array = group[f"{place}_{name}"]
+                kept = np.zeros(array.shape[1:], dtype=array.dtype)
+                for side, box in strips.items():
+                    pixels = values[(..., *box.within(tile.box))]
+                    kept[SIDES.index(side), ..., : box.area] = pixels.reshape(*pixels.shape[:-2], -1)
+                array[tile.id] = kept
+                digests[f"{place}_{name}"] = digest_pixels(kept, f"{place}_{name}")
     return digests
 
 
@@ -222,10 +225,11 @@ def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
     """
     theirs, ours = open_group(source), open_group(target, writable=True)
     digests = {}
-    for name in STRIPS:
-        kept = np.asarray(theirs[name][tile])
-        ours[name][tile] = kept
-        digests[name] = digest_pixels(kept, name)
+    with flushing_behind(ours):
+        for name in STRIPS:
+            kept = np.asarray(theirs[name][tile])
+            ours[name][tile] = kept
+            digests[name] = digest_pixels(kept, name)
     return digests
 
 

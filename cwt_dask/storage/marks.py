@@ -10,7 +10,7 @@ from pathlib import Path
 from cwt_dask.errors import MachineError, RunError
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_run_id
-from cwt_dask.storage.paths import as_path, exists, store_errors, write_atomically
+from cwt_dask.storage.paths import as_path, exists, make_directory, read_file, store_errors, write_atomically
 
 # In the settings of each run.
 KIND = "cwt_dask run"
@@ -19,7 +19,7 @@ KIND = "cwt_dask run"
 def is_run(files: RunDir) -> bool:
     """Whether a run was begun there: its settings or its ledger say so, by their marks; one of them may be damaged."""
     with suppress(OSError):
-        if f'kind = "{KIND}"'.encode() in files.settings.read_bytes():
+        if f'kind = "{KIND}"'.encode() in read_file(files.settings):
             return True
     return bool(re.fullmatch("[0-9a-f]{32}", _run_id(files)))
 
@@ -42,8 +42,7 @@ def note_user(files: RunDir, store: Path, run_id: str) -> None:
     # A run of another user, whose files cannot be written to, is only read.
     with suppress(OSError, MachineError), store_errors():
         note = owner.users / f"{run_id}.json"
-        if not exists(note):
-            owner.users.mkdir(exist_ok=True)
+        make_directory(owner.users)
         write_atomically(note, json.dumps({"run": str(files.path)}).encode())
 
 
@@ -52,7 +51,7 @@ def users_of(files: RunDir) -> list[Path]:
     found = []
     for note in sorted(files.users.glob("*.json")) if exists(files.users) else []:
         with suppress(OSError, ValueError, LookupError, TypeError):
-            user = as_path(str(json.loads(note.read_bytes())["run"]))
+            user = as_path(str(json.loads(read_file(note))["run"]))
             if _run_id(RunDir(user)) == note.stem:
                 found.append(user)
     return found

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace as with_fields
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
@@ -72,6 +73,20 @@ def version_of(path: Path) -> Any:
     with suppress(FileNotFoundError):
         return target.fs.info(target.path)["ETag"]
     return None
+
+
+def open_file(path: Path) -> BufferedReader:
+    """An object to read."""
+    return path.open("rb")
+
+
+def remove(path: Path) -> None:
+    """Remove an object."""
+    path.unlink(missing_ok=True)
+
+
+def make_directory(_path: Path, /) -> None:
+    """There are none."""
 
 
 @contextmanager

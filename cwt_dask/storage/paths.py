@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError
@@ -18,6 +18,9 @@ from cwt_dask.storage.driver import Driver
 from cwt_dask.storage.foreign import foreign_among
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.object_store import SCHEME
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 # Listings must not be remembered: other processes write, too.
 STORAGE_OPTIONS: dict[str, Any] = {"use_listings_cache": False}
@@ -64,8 +67,17 @@ class Backend(Protocol):
     def version_of(self, path: Path, /) -> Any:
         """A value that differs between two states of a file; None if it is not there."""
 
+    def open_file(self, path: Path, /) -> BufferedReader:
+        """A file to read."""
+
+    def remove(self, path: Path, /) -> None:
+        """Remove a file, if it is there."""
+
+    def make_directory(self, path: Path, /) -> None:
+        """Make a directory, and those above it, unless it is there."""
+
     def atomic_file(self, path: Path, /, *, cached: bool) -> AbstractContextManager[BinaryIO]:
-        """A file to write that readers, now or after a crash, see whole under its name, or not at all.
+        """A file to write that readers, now or after a crash, see whole under its name, or not at all; then it lasts.
 
         What is large and not read again soon need not stay `cached` in memory: the space is free at once for the next.
         """
@@ -159,6 +171,27 @@ def store_errors() -> AbstractContextManager[None]:
 def exists(path: Path) -> bool:
     """Whether something has that name."""
     return backend_of(path).exists(path)
+
+
+def open_file(path: Path) -> BufferedReader:
+    """A file to read."""
+    return backend_of(path).open_file(path)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    backend_of(path).remove(path)
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it, unless it is there; an object store has none."""
+    backend_of(path).make_directory(path)
 
 
 def atomic_file(path: Path, *, cached: bool = True) -> AbstractContextManager[BinaryIO]:

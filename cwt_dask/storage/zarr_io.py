@@ -16,7 +16,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
 from cwt_dask.errors import DamageError, SurveyError
-from cwt_dask.storage.paths import STORAGE_OPTIONS, atomic_file, is_object
+from cwt_dask.storage import directory, disk
+from cwt_dask.storage.paths import STORAGE_OPTIONS, is_object, read_file
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -139,6 +140,7 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
         super().__init__(*args, **kwargs)
         self._landing: list[Future[None]] = []
         self._flusher: ThreadPoolExecutor | None = None
+        self._folders: set[Path] = set()
 
     @contextmanager
     def flushing_behind(self) -> Iterator[None]:
@@ -148,9 +150,21 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
                 yield
             while self._landing:
                 self._landing.pop(0).result()
+            self._sync_folders()
         finally:
             self._flusher = None
             self._landing.clear()
+            self._folders.clear()
+
+    async def get(self, key: str, prototype: Any = None, **part: Any) -> Buffer | None:
+        """Read a chunk or metadata; see `zarr.abc.store.Store`."""
+        if any(part.values()) or not self._is_open:
+            return await super().get(key, prototype, **part)
+        try:
+            content = await asyncio.to_thread(read_file, self.root / key)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(content)
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a chunk or metadata; see `zarr.abc.store.Store`."""
@@ -160,14 +174,29 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
         """Write a chunk or metadata here and now."""
         self._check_writable()
         path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_directory(path.parent)
+        # Whoever made one of them may not have come to sync it.
+        self._folders.update(folder for folder in path.parents if self.root in (folder, *folder.parents))
         with ExitStack() as stack:
-            stack.enter_context(atomic_file(path, cached=False)).write(value.as_buffer_like())
+            stack.enter_context(directory.whole_file(path, cached=False)).write(value.as_buffer_like())
             if self._flusher:
                 self._landing.append(self._flusher.submit(stack.pop_all().close))
+        if not self._flusher:
+            self._sync_folders()
         # Each is an open file.
         if len(self._landing) > MOST_LANDING:
             self._landing.pop(0).result()
+
+    async def delete(self, key: str) -> None:
+        """Remove a chunk or metadata; see `zarr.abc.store.Store`."""
+        await asyncio.to_thread(directory.remove, self.root / key)
+
+    def _sync_folders(self) -> None:
+        """Have the names of all that was written last, a directory once: from the chunks upwards."""
+        while self._folders:
+            folder = max(self._folders, key=lambda folder: len(folder.parts))
+            disk.sync_names(folder)
+            self._folders.remove(folder)
 
 
 class _WholeStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see Zarr's types

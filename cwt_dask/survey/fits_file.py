@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
-from cwt_dask.storage.paths import backend_of
+from cwt_dask.storage.paths import backend_of, open_file
 from cwt_dask.survey.bands import MisfitError
 from cwt_dask.survey.headers import count_hdus, damage_named
 from cwt_dask.survey.source import HDU_OR_BAND, PlaneSource
@@ -123,7 +123,7 @@ def _is_image(hdu: Any) -> bool:
 
 
 def _open_bytes(path: Path, gzipped: bool, stack: ExitStack) -> Any:
-    handle: Any = stack.enter_context(path.open("rb"))
+    handle: Any = stack.enter_context(open_file(path))
     return stack.enter_context(gzip.open(handle)) if gzipped else handle
 
 
@@ -152,7 +152,7 @@ def _no_fits_file(path: Path) -> str:
 
 def _is_gzipped(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             is_pipe = not file.seekable()
             start = b"" if is_pipe else file.read(_LONGEST)
     except (OSError, ValueError) as error:  # a name with a zero byte in it is a wrong value

@@ -21,7 +21,7 @@ from cwt_dask.geometry.tiling import Tile
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_rounds
-from cwt_dask.storage.paths import atomic_file
+from cwt_dask.storage.paths import atomic_file, open_file, remove
 from cwt_dask.tiles.islands import AboveThreshold, Key, islands_to_arrays
 
 
@@ -96,9 +96,9 @@ def read_checkpoint(path: Path, tile: Tile) -> TileState:
     dense, checksum = _dense_images(path), 0
     with (
         damage_named(path),
-        path.open("rb") as sparse,
+        open_file(path) as sparse,
         np.load(sparse, allow_pickle=False) as stored,
-        dense.open("rb") as file,
+        open_file(dense) as file,
     ):
         pixels, joined = stored["pixels"], stored["joined"]
         state = replace(TileState.start(len(joined), tile).state, iteration=int(stored["iteration"]))
@@ -158,14 +158,14 @@ def _is_sound(path: Path, digest: str) -> bool:
     dense = _dense_images(path)
     if not path.exists() or not dense.exists() or sha256_of_file(path) != digest:
         return False
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
         return crc32c_of_file(dense) == int(stored["checksum"])
 
 
 def remove_checkpoint(path: Path) -> None:
     """Remove both files."""
-    path.unlink(missing_ok=True)
-    _dense_images(path).unlink(missing_ok=True)
+    remove(path)
+    remove(_dense_images(path))
 
 
 def _header(image: NDArray[Any]) -> NDArray[np.uint8]:

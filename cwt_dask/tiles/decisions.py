@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cwt_dask.cwt.arrays import Bools
 from cwt_dask.geometry.tiling import Tile, TileGrid
 from cwt_dask.planning.job import Job
-from cwt_dask.storage.paths import atomic_file
+from cwt_dask.storage.paths import atomic_file, open_file
 from cwt_dask.tiles.checkpoint import damage_named
 from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, IslandLabel, Key, StoredIslands
 
@@ -73,7 +73,7 @@ def open_decisions(job: Job, tile: Tile) -> Iterator[Decisions]:
     with damage_named(job.run_dir.block(block)), ExitStack() as stack:
 
         def islands_of(other: int) -> StoredIslands:
-            file = stack.enter_context(job.run_dir.latest_checkpoint(block, other, before=round_).open("rb"))
+            file = stack.enter_context(open_file(job.run_dir.latest_checkpoint(block, other, before=round_)))
             return StoredIslands(stack.enter_context(np.load(file, allow_pickle=False)))
 
         islands = {other: islands_of(other) for other in ids}
@@ -89,6 +89,6 @@ def write_decisions(path: Path, kept: Mapping[Key, Bools]) -> None:
 
 
 def _read_decisions(path: Path) -> dict[Key, Bools]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
         names = {name: name.split("_") for name in stored.files}
         return {(int(iteration), int(scale)): stored[name] for name, (_, iteration, scale) in names.items()}

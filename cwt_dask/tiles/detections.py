@@ -17,7 +17,7 @@ from cwt_dask.geometry.tiling import Box, Tile, TileGrid
 from cwt_dask.measure.centroids import find_centroids, reach_of
 from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
 from cwt_dask.storage.checksum import sha256_of_file
-from cwt_dask.storage.paths import atomic_file
+from cwt_dask.storage.paths import atomic_file, open_file
 from cwt_dask.survey import Survey, Window
 
 
@@ -131,6 +131,6 @@ def write_detections(path: Path, detections: Detections) -> str:
 
 def read_detections(path: Path) -> Detections:
     """Read what `write_detections` wrote."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         pixels = {name: np.load(file, allow_pickle=False) for name in _PIXELS}
         return Detections(**pixels, measured=Measured(*(np.load(file, allow_pickle=False) for _ in _MEASURED)))

@@ -16,6 +16,7 @@ from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.ledger import SCHEMA, BlockRecord, Record, TileRecord, count_failures, write_record
 from cwt_dask.storage.maps import publish_core, publish_strips
+from cwt_dask.storage.paths import make_directory
 from cwt_dask.storage.provenance import batch_job, peak_memory, processor, versions
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import write_checkpoint
@@ -77,7 +78,7 @@ def publish_checkpoint(job: Job, result: TileResult, islands: Mapping[Key, Above
         When the task began, by `time.perf_counter`.
     """
     path = job.run_dir.checkpoint(job.stop, result.tile.id, job.round)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     reached = replace(result.reached, seconds=result.reached.seconds + time.perf_counter() - began)
     digest = write_checkpoint(path, reached, islands)
     done = vars(_done(job, result, began))

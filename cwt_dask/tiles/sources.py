@@ -16,7 +16,7 @@ from cwt_dask.measure.peaks import find_peaks
 from cwt_dask.measure.poisson import excess_interval
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import atomic_file
+from cwt_dask.storage.paths import atomic_file, open_file
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.detections import Detections, Measured, read_detections
@@ -129,5 +129,5 @@ def _found_file(run_dir: RunDir, tile_id: int) -> Path:
 
 def read_found(run_dir: RunDir, tile_id: int) -> tuple[LocalLabels, Peaks]:
     """What `measure_tile` found in a core."""
-    with _found_file(run_dir, tile_id).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with open_file(_found_file(run_dir, tile_id)) as file, np.load(file, allow_pickle=False) as arrays:
         return LocalLabels.from_arrays(arrays), Peaks(**{name: arrays[stored] for name, stored in _STORED_AS.items()})

@@ -56,12 +56,12 @@ def test_so_it_is_with_the_files_without_a_name_of_a_survey_that_is_read(survey,
         (OSError("5400 requested and 1120 written"), "[Errno 28] No space left on device: '{}'"),
         # As large as the file system can have any.
         (OSError(errno.EFBIG, "File too large"), "[Errno 27] File too large: '{}'"),
-        # Nobody knows which file it was.
-        (OSError(errno.EIO, "Input/output error"), "[Errno 5] Input/output error"),
+        # What is read names itself.
+        (OSError(errno.EIO, "Input/output error"), "[Errno 5] Input/output error: '{}'"),
         (OSError(errno.ENOSPC, "No space left on device", "other"), "[Errno 28] No space left on device: 'other'"),
     ],
 )
-def test_a_full_disk_is_named_by_the_file_and_other_errors_are_left_as_they_are(tmp_path, error, named):
+def test_errors_of_writing_are_named_by_the_file_and_other_errors_are_left_as_they_are(tmp_path, error, named):
     with pytest.raises(OSError, match="Errno") as refused, atomic_file(tmp_path / "file"):
         raise error
     assert str(refused.value) == named.format(tmp_path / "file")

@@ -1,0 +1,71 @@
+"""The disk: what the system is asked for when files of a survey's store, a run or a ledger are read, made or renamed.
+
+A file that was synced is there after the machine has crashed, its name where the directory was synced since. Tests put
+another disk here that fails, forgets what was not synced, and flips bits.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from cwt_dask.storage.room import naming
+
+
+class _File(io.FileIO):
+    """A file with errors that name it: those of the system do so only where it is opened."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        with naming(self.name):
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with naming(self.name):
+            return super().readall() or b""
+
+    def write(self, content: Any, /) -> int:
+        with naming(self.name):
+            return super().write(content) or 0
+
+
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a file to read it."""
+    return io.BufferedReader(_File(path))
+
+
+def new_file(path: Path) -> BinaryIO:
+    """Make a file that is written to."""
+    return cast("BinaryIO", io.BufferedWriter(_File(path, "x")))
+
+
+def sync(file: BinaryIO | io.BufferedReader) -> None:
+    """Wait until all that was written to a file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_names(directory: Path) -> None:
+    """Wait until the names in a directory are on the disk, and those that are no more are not."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with naming(directory):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give another name, in place of what has it."""
+    old.replace(new)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a link."""
+    path.unlink()
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory, and those above it, unless it is there."""
+    path.mkdir(parents=True, exist_ok=True)
