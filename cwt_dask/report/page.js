@@ -416,9 +416,8 @@
 
   // Canvases are not drawn again for the width of paper, but pictures of them are scaled.
   function print(views) {
-    const charts = views.flatMap((manager) => [...manager]).filter((view) => view.model.id in data.roots);
-    for (const view of charts) {
-      const chart = element(data.roots[view.model.id]);
+    for (const view of views.roots) {
+      const chart = element(`figure-${view.model.name}`);
       const picture = chart.parentElement.querySelector("img.printed") || chart.parentElement.insertBefore(new Image(), chart);
       picture.className = "printed";
       picture.alt = chart.getAttribute("aria-label");
@@ -430,10 +429,10 @@
     if (nx > 5 * ny) element("map-grid").classList.add("long");
     fill();
     listen();
-    const views = await Bokeh.embed.embed_items({ figures: data.figures }, [{ docid: "figures", roots: data.roots, root_ids: Object.keys(data.roots) }]);
-    const drawn = Bokeh.documents[Bokeh.documents.length - 1];
+    const charts = window.cwtFigures(data), drawn = new Bokeh.Document();
+    for (const chart of charts) drawn.add_root(chart);
+    const views = await Bokeh.embed.add_document_standalone(drawn, document.body, charts.map((chart) => element(`figure-${chart.name}`)));
     model = (name) => drawn.get_model_by_name(name);
-    data.figures = null;
     listenToMaps();
     let wide = "";
     const fit = () => {
@@ -463,7 +462,7 @@
       details.open = left.open;
       if (left.first !== first) { first = left.first; fill(); }
     });
-    requestAnimationFrame(() => requestAnimationFrame(() => { document.documentElement.dataset.drawn = views.length; }));
+    requestAnimationFrame(() => requestAnimationFrame(() => { document.documentElement.dataset.drawn = charts.length; }));
   }
 
   start();

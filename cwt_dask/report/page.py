@@ -10,14 +10,14 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from bokeh.resources import Resources
+from bokeh.util.paths import bokehjs_path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from cwt_dask.merge.certificate import SEAL
 from cwt_dask.report import text
 from cwt_dask.report.data import Numbers
-from cwt_dask.report.figures import SUPPORT_COLOURS, as_json, draw, palettes
+from cwt_dask.report.figures import SUPPORT_COLOURS, figure_data
 from cwt_dask.report.pyramid import Pyramid
 from cwt_dask.report.rasters import Raster
 from cwt_dask.report.sky import SkyGrid
@@ -45,13 +45,11 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         What it shows.
     """
     plan, sources = run.stored.plan, read_sources(run)
-    figures = as_json(draw(rasters, pyramid, sources, numbers, plan.settings.tol * (plan.settings.stopping != "fixed")))
+    tolerance = plan.settings.tol * (plan.settings.stopping != "fixed")
     data = {
-        "figures": figures,
-        "roots": {root["id"]: f"figure-{root['attributes']['name']}" for root in figures["roots"]},
+        **figure_data(rasters, numbers, tolerance),
         "shape": pyramid.shape,
         "factors": pyramid.factors,
-        "maps": {raster.name: _map(raster) for raster in rasters},
         "sky": _sky(SkyGrid.of(run.wcs, run.survey.shape), run.survey.statistics.pixel_scale_deg),
         "columns": [{n: getattr(column, n) for n in ("name", "title", "text", "values")} for column in sources.columns],
         **{name: getattr(sources, name) for name in ("x", "y", "flagged")},
@@ -76,15 +74,21 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         factor=pyramid.factors[0],
         rows=ROWS,
         style=Markup(_file("page.css")),  # noqa: S704 - it is ours
-        # Bokeh without widgets, tables and WebGL.
-        bokeh=_script("\n".join(Resources(mode="inline", components=["bokeh"]).js_raw)),
-        script=_script(_file("page.js")),
+        # Bokeh without widgets, tables and WebGL, and what makes figures in a script.
+        scripts=[
+            *(_script(_bokeh(name)) for name in ("bokeh.min.js", "bokeh-api.min.js")),
+            *(_script(_file(name)) for name in ("figures.js", "page.js")),
+        ],
         data=Markup(_json(data)),  # noqa: S704 - nothing in it ends the element
     )
 
 
 def _file(name: str) -> str:
     return files("cwt_dask.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _bokeh(name: str) -> str:
+    return (bokehjs_path() / "js" / name).read_text(encoding="utf-8")
 
 
 def _script(code: str) -> Markup:
@@ -95,16 +99,6 @@ def _script(code: str) -> Markup:
 def _json(data: Any) -> str:
     """JSON that neither ends its element nor starts a comment."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _map(raster: Raster) -> dict[str, Any]:
-    return {
-        "title": raster.title,
-        "unit": raster.unit,
-        "values": raster.values,
-        "scales": raster.scale_names,
-        "palettes": palettes(raster),
-    }
 
 
 def _sky(sky: SkyGrid, pixel_deg: float) -> dict[str, Any]:

@@ -1,0 +1,168 @@
+"use strict";
+// The figures, drawn by Bokeh from the page's data. What the page's script changes later has a name.
+window.cwtFigures = (data) => {
+  const B = Bokeh;
+  const { ndarray } = B.require("core/util/ndarray");
+  const [ny, nx] = data.shape;
+  const INK = "#1c2733", BLUE = "#0b5394", RED = "#b3261e", GREY = "#5f6b76", OUTSIDE = "#eef0f2";
+  // The page sets heights of maps by its own width.
+  const HEIGHT = 330;
+
+  // With the look of the page, and as wide as its element.
+  function newChart(name, tools, options) {
+    const chart = B.Plotting.figure({ name, sizing_mode: "stretch_width", tools: [...tools, new B.SaveTool(), new B.ResetTool()],
+      toolbar_location: "above", background_fill_color: OUTSIDE, outline_line_color: "#c3c9cf", ...options });
+    chart.toolbar.setv({ logo: null, active_scroll: null });
+    for (const grid of chart.center) grid.grid_line_color = null;
+    for (const axis of [...chart.below, ...chart.left]) {
+      axis.setv({ axis_label_text_font_style: "normal", axis_label_text_color: INK, major_label_text_color: INK,
+        axis_line_color: GREY, major_tick_line_color: GREY, minor_tick_line_color: null });
+    }
+    return chart;
+  }
+
+  function add(chart, data_source, glyph, options = {}) {
+    const renderer = new B.GlyphRenderer({ data_source, glyph, view: new B.CDSView(), ...options });
+    chart.add_renderers(renderer);
+    return renderer;
+  }
+
+  const columns = (values) => new B.ColumnDataSource({ data: values });
+  const line = (chart, x, y, look) => add(chart, columns({ x, y }), new B.Line({ x: { field: "x" }, y: { field: "y" }, ...look }));
+  const edges = { left: { field: "left" }, right: { field: "right" }, bottom: { field: "bottom" }, top: { field: "top" } };
+  const range = (name, n) => new B.Range1d({ start: -0.5, end: n - 0.5, name });
+
+  // --- maps ---------------------------------------------------------------------------------------------------------------
+
+  function skyFigure(name, x_range, y_range) {
+    const box = new B.BoxZoomTool({ match_aspect: true });
+    // Frames of the same size, with and without a colour bar.
+    const size = { frame_height: HEIGHT - 90, min_border_left: 74, min_border_right: name === "close-up" ? 18 : 84 };
+    const chart = newChart(name, [new B.PanTool(), box, new B.WheelZoomTool(), new B.TapTool()], { x_range, y_range, ...size });
+    chart.toolbar.active_drag = box;
+    // The page sets ticks where lines of coordinates meet the frame.
+    for (const axis of [chart.below[0], chart.left[0]]) axis.ticker = new B.FixedTicker({ ticks: [] });
+    return chart;
+  }
+
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+  // A map at all levels; the page shows the one that suits the zoom.
+  function drawRaster(chart, name, images, color_mapper, shown) {
+    const renderers = images.map((source, i) => {
+      const factor = data.factors[i], [rows, cols] = data.maps[name].levels[i].shape;
+      const place = { x: -0.5, y: -0.5, dw: cols * factor, dh: rows * factor };
+      const visible = shown && i === images.length - 1;
+      return add(chart, source, new B.Image({ image: { field: "image" }, ...place, color_mapper }),
+        { level: "image", visible, name: `${chart.name}/${name}/${factor}` });
+    });
+    describe(chart, renderers, "@image", `describe('${name}', value, special_vars)`);
+  }
+
+  // What is under the pointer, in words of the page's script.
+  function describe(chart, renderers, field, call) {
+    const text = new B.CustomJSHover({ code: `return window.cwtDask.${call}` });
+    chart.add_tools(new B.HoverTool({ renderers, formatters: { [field]: text }, tooltips: [["", `${field}{custom}`]], visible: false }));
+  }
+
+  function markSources(chart, marks, filter, lines) {
+    add(chart, lines, new B.MultiLine({ xs: { field: "xs" }, ys: { field: "ys" }, line_color: "#7f8c99", line_alpha: 0.55, line_width: 0.8 }));
+    // Black below white shows on any colour.
+    const looks = [[{ line_color: "black", line_width: 2.4, line_alpha: 0.7 }, "black", 6], [{ line_color: "white", line_width: 1.2 }, "#00e5ff", 3]];
+    const [, above] = looks.map(([look, line_color, line_width]) => {
+      const circle = { x: { field: "x" }, y: { field: "y" }, size: 11, fill_color: null, ...look };
+      const glyph = new B.Scatter(circle);
+      const selection_glyph = new B.Scatter({ ...circle, size: 22, line_color, line_width, line_alpha: 1 });
+      return add(chart, marks, glyph, { view: new B.CDSView({ filter }), nonselection_glyph: glyph, selection_glyph });
+    });
+    describe(chart, [above], "$index", "source(value)");
+    chart.toolbar.tools.find((tool) => tool instanceof B.TapTool).renderers = [above];
+  }
+
+  function colourBar(chart, { ticks, unit }, color_mapper, values) {
+    const places = Object.keys(ticks).map(Number);
+    chart.add_layout(new B.ColorBar({ color_mapper, title: unit, width: 12, label_standoff: 5, padding: 4,
+      ticker: new B.FixedTicker({ ticks: places }), major_label_overrides: new Map(places.map((at) => [at, ticks[at]])),
+      display_low: 0.5, display_high: values + 0.5, title_text_font_style: "normal", title_text_color: INK, major_label_text_color: INK }), "right");
+  }
+
+  function drawMaps() {
+    const ranges = [range("x-range", nx), range("y-range", ny)], closer = [range("close-x", nx), range("close-y", ny)];
+    const marks = columns({ x: data.x, y: data.y }), lines = columns({ xs: [], ys: [] });
+    marks.name = "sources";
+    lines.name = "lines";
+    const filter = new B.IndexFilter({ indices: [], name: "marked" });
+    const closeUp = skyFigure("close-up", ...closer), charts = [];
+    for (const [name, raster] of Object.entries(data.maps)) {
+      const images = raster.levels.map(({ shape, content }) => columns({ image: [ndarray(bytes(content), { dtype: "uint8", shape })] }));
+      // Colours by byte.
+      const palette = raster.palettes.any ?? raster.palettes.asinh, values = palette.length - 1;
+      const mapper = new B.LinearColorMapper({ palette, low: -0.5, high: values + 0.5, name: `mapper-${name}` });
+      const chart = skyFigure(`map-${name}`, ...ranges);
+      drawRaster(chart, name, images, mapper, true);
+      drawRaster(closeUp, name, images, mapper, !charts.length);
+      markSources(chart, marks, filter, lines);
+      if (Object.keys(raster.ticks).length) colourBar(chart, raster, mapper, values);
+      charts.push(chart);
+    }
+    markSources(closeUp, marks, filter, lines);
+    return [...charts, closeUp];
+  }
+
+  // --- charts -------------------------------------------------------------------------------------------------------------
+
+  // Cores as rectangles in a colour that the reader chooses the meaning of.
+  function drawTiles() {
+    const seconds = data.tiles.seconds, low = Math.min(...seconds), most = Math.max(...seconds);
+    const high = most > low ? most : low + Math.max(low, 1);
+    const mapper = new B.LinearColorMapper({ palette: B.Palettes.Viridis256, low, high, nan_color: OUTSIDE, name: "tile-mapper" });
+    const chart = newChart("tiles", [new B.PanTool(), new B.WheelZoomTool()], { frame_height: HEIGHT - 90,
+      x_range: range("tiles-x", nx), y_range: range("tiles-y", ny), x_axis_label: "column (pixels)", y_axis_label: "row (pixels)" });
+    const facts = columns({ ...data.tiles, shown: seconds });
+    facts.name = "tile-facts";
+    add(chart, facts, new B.Quad({ ...edges, fill_color: { field: "shown", transform: mapper }, line_color: "white", line_width: 1 }));
+    chart.add_tools(new B.HoverTool({ tooltips: [["tile", "@tile"], ["iterations", "@n_iter"], ["time", "@seconds{0.0} s"],
+      ["peak memory of its process", "@memory MiB"], ["largest seam error", "@error"], ["support pixels that differ", "@flips"],
+      ["done by", "@done_by"]] }));
+    chart.add_layout(new B.ColorBar({ color_mapper: mapper, title: "seconds", name: "tile-bar", width: 12, title_text_font_style: "normal" }), "right");
+    return chart;
+  }
+
+  // The histogram, and the one of Poisson numbers.
+  function drawResiduals() {
+    const { left, right, floor, pixels, expected, most } = data.residuals;
+    const chart = newChart("residuals", [new B.PanTool(), new B.BoxZoomTool(), new B.WheelZoomTool()], { height: HEIGHT, y_axis_type: "log",
+      x_axis_label: "residual less background (counts per pixel)", y_axis_label: "pixels per bin", y_range: new B.Range1d({ start: floor, end: 2 * most }) });
+    const bars = columns({ left, right, bottom: left.map(() => floor), top: pixels });
+    add(chart, bars, new B.Quad({ ...edges, fill_color: BLUE, fill_alpha: 0.35, line_color: BLUE, line_width: 0.5 }));
+    const steps = columns({ x: [...left, right[right.length - 1]], y: [...expected, expected[expected.length - 1]] });
+    add(chart, steps, new B.Step({ x: { field: "x" }, y: { field: "y" }, mode: "after", line_color: RED, line_width: 1.8 }));
+    return chart;
+  }
+
+  // Points by iteration.
+  function drawPoints(name, label, [x, y], options) {
+    const { iterations } = data.convergence;
+    const chart = newChart(name, [new B.PanTool(), new B.BoxZoomTool()], { height: HEIGHT - 60, x_axis_label: "iteration", y_axis_label: label,
+      x_range: new B.Range1d({ start: 0.5, end: Math.max(iterations, 2) + 0.5 }), ...options });
+    chart.below[0].ticker = new B.BasicTicker({ min_interval: 1, num_minor_ticks: 0 });
+    const points = line(chart, x, y, { line_color: BLUE, line_width: 2 });
+    const dots = new B.Scatter({ x: { field: "x" }, y: { field: "y" }, fill_color: BLUE, line_color: BLUE, size: 7 });
+    add(chart, points.data_source, dots);
+    chart.add_tools(new B.HoverTool({ mode: "vline", tooltips: [["iteration", "@x"], [label, "@y{0.0000e+0}"]] }));
+    return chart;
+  }
+
+  // The variance of the residual, and its relative change.
+  function drawConvergence() {
+    const { variance, change, tolerance, iterations } = data.convergence;
+    const first = drawPoints("variance", "variance of the residual", variance);
+    const second = drawPoints("change", "relative change of the variance", change, { y_axis_type: "log" });
+    second.left[0].setv({ ticker: new B.LogTicker({ mantissas: [1, 3] }),
+      formatter: new B.BasicTickFormatter({ use_scientific: true, power_limit_low: 0, precision: 0 }) });
+    if (tolerance > 0) line(second, [0.5, iterations + 0.5], [tolerance, tolerance], { line_color: RED, line_dash: "dashed" });
+    return [first, second];
+  }
+
+  return [...drawMaps(), drawTiles(), drawResiduals(), ...drawConvergence()];
+};
