@@ -69,7 +69,7 @@ def _held(files: RunDir) -> Iterator[Stages]:
 
 
 def _render(run: SurveyRun, stages: Stages) -> str:
-    # Imported here: Bokeh takes a second, and nothing else needs it.
+    # Imported here: nothing else needs Jinja2 and Bokeh.
     from cwt_dask.report.data import gather  # noqa: PLC0415
     from cwt_dask.report.page import render  # noqa: PLC0415
     from cwt_dask.report.rasters import read_rasters  # noqa: PLC0415

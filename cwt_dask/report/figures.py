@@ -56,7 +56,9 @@ def _map(raster: Raster) -> dict[str, Any]:
         "scales": raster.scale_names,
         "ticks": raster.ticks,
         "palettes": palettes(raster),
-        "levels": [{"shape": level.shape, "content": base64.b64encode(level).decode()} for level in raster.levels],
+        "levels": [
+            {"shape": level.shape, "content": base64.b64encode(level.tobytes()).decode()} for level in raster.levels
+        ],
     }
 
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def _file(name: str) -> str:
 
 
 def _bokeh(name: str) -> str:
-    return (bokehjs_path() / "js" / name).read_text(encoding="utf-8")
+    return Path(bokehjs_path(), "js", name).read_text(encoding="utf-8")
 
 
 def _script(code: str) -> Markup:

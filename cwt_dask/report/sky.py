@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -69,14 +70,15 @@ class SkyGrid:
         directions = _directions(lon, lat)
         middle = _directions(*_world(wcs, *np.meshgrid((x[1:] + x[:-1]) / 2, (y[1:] + y[:-1]) / 2)))
         west, east, south, north = _extent(sky, lon, lat)
+        along_lat, along_lon = np.linspace(south, north, POINTS), np.linspace(west, east, POINTS)
+        # Each spacing has lines of the one before.
+        meridian = cache(lambda value: list(sky.pieces(np.full(POINTS, value), along_lat)))
+        parallel = cache(lambda value: list(sky.pieces(along_lon, np.full(POINTS, value))))
         meridians = [
-            [line for value in values for line in sky.pieces(np.full(POINTS, value), np.linspace(south, north, POINTS))]
+            [line for value in values for line in meridian(value)]
             for values in _values(west, east, closed=east - west >= 360)
         ]
-        parallels = [
-            [line for value in values for line in sky.pieces(np.linspace(west, east, POINTS), np.full(POINTS, value))]
-            for values in _values(south, north)
-        ]
+        parallels = [[line for value in values for line in parallel(value)] for values in _values(south, north)]
         return cls(*names, meridians, parallels, x, y, directions, _error_between(directions, middle))
 
 
@@ -163,7 +165,8 @@ def _extent(sky: _Projection, lon: NDArray[np.float64], lat: NDArray[np.float64]
 def _values(first: float, last: float, *, closed: bool = False) -> Iterator[list[float]]:
     """Multiples of ever smaller steps between two values; on a closed circle the last is the first again."""
     for step in STEPS:
-        values = (np.arange(np.ceil(first / step - 1e-9), np.floor(last / step + 1e-9) + 1) * step).tolist()
+        multiples = np.arange(np.ceil(first / step - 1e-9), np.floor(last / step + 1e-9) + 1)
+        values = np.round(multiples * step, 9).tolist()
         if closed:
             values = values[: round(360 / step)]
         if FEWEST <= len(values) <= MOST:

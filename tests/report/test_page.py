@@ -75,7 +75,7 @@ def test_names_are_text_and_of_many_sources_the_strongest_are_shown(finished, pa
     write_report(run)
     after = Parsed(page_of(run))
     assert {tag for tag, _ in after.elements} == {tag for tag, _ in page.elements}
-    assert len([tag for tag, _ in after.elements if tag == "script"]) == 3
+    assert len([tag for tag, _ in after.elements if tag == "script"]) == 5
     assert name in after.content
     columns = {column["name"]: column for column in data_of(page_of(run))["columns"]}
     assert columns["name"]["values"][0].startswith("</script><script>")
