@@ -88,6 +88,8 @@ def repair_survey(run: SurveyRun, survey: Path, source: Mapping[str, Any]) -> li
         stored = Survey.open(own)
         stored.refuse_unproven()
         stored.refuse_damaged_chunks()
+        if not stored.is_that_of(run.stored.plan.survey_digest, run.stored.plan.survey_facts):
+            raise SurveyError(f"{own / 'zarr.json'} is damaged (it is of another survey): ingest the survey again")
     except SurveyError as error:
         remove_folder(run.files, own)
         ingest(SurveySource.of(survey, **source), own)

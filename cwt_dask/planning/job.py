@@ -19,7 +19,9 @@ class Job:
     run_dir: RunDir  # Where maps, seams, checkpoints and records go.
     run_id: str  # Which run that is.
     survey: Path  # The survey's store.
-    survey_digest: str  # Of its pixels and WCS.
+    # Of its pixels and WCS, and of all that is known of it.
+    survey_digest: str
+    survey_facts: str
     grid: TileGrid  # The tiles.
     kernels: CWTKernels  # The kernels.
     criteria: Criteria  # When pixels join the support.

@@ -38,6 +38,7 @@ class Plan:
     brightest: float  # Largest pixel of counts or background in this survey.
     contract_margin: int  # Least margin in pixels at which tiles are promised to do no harm.
     survey_digest: str  # Of the survey's pixels and WCS.
+    survey_facts: str  # Of all that is known of the survey: `SurveyStatistics.facts_digest`.
     warnings: tuple[str, ...]  # What the user should know.
     used: str = ""  # As of `SurveyStatistics`.
     algorithm_version: int = ALGORITHM_VERSION  # Of the mathematics that the plan was made for.
@@ -156,6 +157,7 @@ class Plan:
             run_id=run_id,
             survey=survey,
             survey_digest=self.survey_digest,
+            survey_facts=self.survey_facts,
             grid=self.grid,
             kernels=self.kernels,
             criteria=self.criteria,
@@ -188,7 +190,7 @@ def make_plan(settings: Settings, statistics: SurveyStatistics) -> Plan:
         )
     else:
         grid = TileGrid.plan(statistics.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length, ring=ring)
-    plan = Plan(settings, grid, statistics.brightest, contract, statistics.digest, ())
+    plan = Plan(settings, grid, statistics.brightest, contract, statistics.digest, statistics.facts_digest, ())
     return replace(plan, warnings=(*statistics.warnings, *_warnings(plan, statistics)), used=statistics.used)
 
 

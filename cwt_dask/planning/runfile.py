@@ -50,7 +50,7 @@ class StoredRun:
                 missing.append(f"there is no store {place}")
                 damage = error if is_store(place) else damage
                 continue
-            if survey.statistics.digest == self.plan.survey_digest:
+            if survey.is_that_of(self.plan.survey_digest, self.plan.survey_facts):
                 return survey
             missing.append(f"{place} is not the survey that it began with")
         raise damage or SurveyError(
@@ -77,7 +77,11 @@ def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None) -> 
         "kind": KIND,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "run_id": run_id,
-        "survey": {"digest": plan.survey_digest, "shape": [plan.grid.y.length, plan.grid.x.length]}
+        "survey": {
+            "digest": plan.survey_digest,
+            "facts": plan.survey_facts,
+            "shape": [plan.grid.y.length, plan.grid.x.length],
+        }
         | (_place(run_dir, survey) if survey else {}),
         "settings": {name: value for name, value in asdict(plan.settings).items() if value is not None},
         "plan": {
@@ -119,7 +123,7 @@ def remember_survey(run_dir: RunDir, stored: StoredRun, survey: Path) -> None:
         if stored.survey.path == survey.resolve():
             return
     content = tomllib.loads(read_file(run_dir.settings).decode())
-    known = {name: value for name, value in content["survey"].items() if name in ("digest", "shape")}
+    known = {name: value for name, value in content["survey"].items() if name in ("digest", "facts", "shape")}
     content["survey"] = known | _place(run_dir, survey)
     _write(run_dir, content)
 
@@ -199,6 +203,7 @@ def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
             brightest=plan["brightest"],
             contract_margin=int(plan["contract_margin"]),
             survey_digest=str(survey["digest"]),
+            survey_facts=str(survey.get("facts", "")),
             warnings=tuple(map(str, plan["warnings"])),
             used=str(plan.get("used", "")),
             algorithm_version=plan["algorithm_version"],

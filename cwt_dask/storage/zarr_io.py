@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import google_crc32c
+import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
@@ -20,7 +21,7 @@ from cwt_dask.storage import directory, disk
 from cwt_dask.storage.paths import STORAGE_OPTIONS, is_object, read_file
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
+    from numpy.typing import DTypeLike, NDArray
     from zarr.abc.store import Store
     from zarr.core.buffer import Buffer
 
@@ -34,6 +35,12 @@ MOST_LANDING = 32
 def create_group(path: Path, **attributes: Any) -> zarr.Group:
     """Make a group that can be written."""
     return _create_group(_store(path), attributes)
+
+
+def create_noted_group(path: Path) -> tuple[zarr.Group, Mapping[str, int]]:
+    """Make a group that can be written, and note the checksum with which each chunk ends, by its key."""
+    store = _NotedStore(_store(path))
+    return _create_group(store, {}), store.checksums
 
 
 def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey", "run"] = "") -> zarr.Group:
@@ -126,7 +133,8 @@ def flushing_behind(group: zarr.Group) -> Iterator[None]:
 
     Chunks come in sight one after the other meanwhile; at the end all are on the disk, or their error is raised.
     """
-    with group.store.flushing_behind() if isinstance(group.store, DurableStore) else nullcontext():
+    store = group.store._store if isinstance(group.store, _NotedStore) else group.store
+    with store.flushing_behind() if isinstance(store, DurableStore) else nullcontext():
         yield
 
 
@@ -199,32 +207,60 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
             self._folders.remove(folder)
 
 
+class _NotedStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see Zarr's types
+    """A store of which it is noted with what checksum each chunk ends."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.checksums: dict[str, int] = {}
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a chunk or metadata; see `zarr.abc.store.Store`."""
+        if "/c/" in key:
+            self.checksums[key] = _checksum_of(value.to_bytes())
+        await self._store.set(key, value)
+
+
 class _WholeStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see Zarr's types
     """A store in which no chunk may be damaged or missing: Zarr takes one that is not there for one of fill values."""
 
-    def __init__(self, store: Store, path: Path, whole: str) -> None:
+    def __init__(self, store: Store, path: Path, whole: str, checksums: dict[str, NDArray[np.uint32]]) -> None:
         super().__init__(store)
         self._path = path
         self._whole = whole
+        # With what checksum each chunk of an array ends, by its place; of an array that is not there any may.
+        self.checksums = checksums
 
     def _with_store(self, store: Store) -> _WholeStore:
-        return _WholeStore(store, self._path, self._whole)
+        return _WholeStore(store, self._path, self._whole, self.checksums)
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
         """Read a chunk or metadata; see `zarr.abc.store.Store`."""
         content: Buffer | None = await self._store.get(key, *args, **kwargs)
-        if "/c/" in key and not (content and _fits_its_checksum(content)):
-            fault = f"{self._path / key} is {'damaged (its checksum does not fit)' if content else 'lost'}"
+        if "/c/" in key and (fault := self._fault_of(key, content)):
+            fault = f"{self._path / key} is {fault}"
             if self._whole == "survey":
                 raise SurveyError(f"{fault}: ingest the survey again")
             raise DamageError(f"{fault}: cwt-dask verify says what else is damaged, and the run's own command mends it")
         return content
 
+    def _fault_of(self, key: str, chunk: Buffer | None) -> str:
+        """What is wrong with a chunk; the error of its last codec, which checks it, too, names no file."""
+        if chunk is None:
+            return "lost"
+        content, (array, _, place) = chunk.to_bytes(), key.partition("/c/")
+        checksum = _checksum_of(content)
+        if google_crc32c.value(content[:-4]) != checksum:
+            return "damaged (its checksum does not fit)"
+        known = self.checksums.get(array)
+        if known is not None and known[tuple(map(int, place.split("/")))] != checksum:
+            return "damaged (it is another chunk)"
+        return ""
 
-def _fits_its_checksum(chunk: Buffer) -> bool:
-    """Whether a chunk ends with the checksum of all before, as its last codec has it, whose own error names no file."""
-    content = chunk.to_bytes()
-    return bool(google_crc32c.value(content[:-4]) == int.from_bytes(content[-4:], "little"))
+
+def _checksum_of(chunk: bytes) -> int:
+    """The checksum of all before with which a chunk ends."""
+    return int.from_bytes(chunk[-4:], "little")
 
 
 def _create_group(store: Store, attributes: dict[str, Any]) -> zarr.Group:
@@ -236,4 +272,4 @@ def _store(path: Path, *, read_only: bool = False, whole: str = "") -> Store:
         store: Store = FsspecStore.from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
     else:
         store = DurableStore(path, read_only=read_only)
-    return _WholeStore(store, path, whole) if whole else store
+    return _WholeStore(store, path, whole, {}) if whole else store

@@ -18,7 +18,7 @@ from cwt_dask.storage.paths import as_path, backend_of, exists, on_disk
 from cwt_dask.storage.room import room_for
 from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.source import SurveySource
-from cwt_dask.survey.statistics import Census, SurveyStatistics
+from cwt_dask.survey.statistics import Census, SurveyStatistics, digest_survey
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
 from cwt_dask.survey.wcs import closes_circle, pixel_scale, remarks, repeats_edge_column, wcs_from_text
@@ -148,10 +148,11 @@ def _statistics(survey: OpenSurvey, census: Census) -> SurveyStatistics:
         brightest=max(census.largest.values()),
         counts_sum=census.total("counts"),
         background_sum=census.total("background"),
-        digest=census.digest(survey.shape, f"{survey.header_text}{unit}"),
+        digest=digest_survey(survey.shape, f"{survey.header_text}{unit}", census.planes),
         pixel_scale_deg=pixel_scale(wcs, survey.shape),
         wraps=closes_circle(wcs, survey.shape),
         warnings=warnings,
         exposure_unit=unit,
         mask=survey.mask.name,
+        planes=census.planes,
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cwt_dask.config.settings import digest
 from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.cwt.inputs import NEGATIVE_BY_ROUNDING, NO_EXCESS
@@ -60,6 +61,17 @@ class SurveyStatistics:
     # Unit of the exposure, as astropy reads it; empty where there is no exposure, or none that says its unit.
     exposure_unit: str = ""
     mask: str = ""  # HDU of the mask; empty where there is none.
+    planes: dict[str, str] = field(default_factory=dict)  # SHA-256 of the values of each; of earlier stores none.
+
+    @property
+    def facts_digest(self) -> str:
+        """SHA-256 of all of this but the warnings; of numbers to as many digits as all machines agree on."""
+        facts = {name: f"{fact:.9g}" if isinstance(fact, float) else fact for name, fact in asdict(self).items()}
+        return digest(facts | {"warnings": ()})
+
+    def is_of(self, header_text: str) -> bool:
+        """Whether these are the WCS cards that `digest` covers."""
+        return self.digest == digest_survey(self.shape, f"{header_text}{self.exposure_unit}", self.planes)
 
     @property
     def used(self) -> str:
@@ -248,8 +260,23 @@ class Census:
         """Sum of a plane over the valid pixels."""
         return math.fsum(self.row_sums[name])
 
-    def digest(self, shape: tuple[int, int], header_text: str) -> str:
-        """SHA-256 of the shape, the WCS cards and all planes."""
-        planes = {name: value.hexdigest() for name, value in sorted(self.hashes.items())}
-        content = {"shape": shape, "wcs": header_text, "planes": planes}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    @property
+    def planes(self) -> dict[str, str]:
+        """SHA-256 of the values of each plane."""
+        return {name: value.hexdigest() for name, value in sorted(self.hashes.items())}
+
+
+def digest_survey(shape: tuple[int, int], header_text: str, planes: Mapping[str, str]) -> str:
+    """SHA-256 of a survey.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    header_text : str
+        The WCS cards, and the exposure's unit.
+    planes : mapping of str
+        SHA-256 of each plane.
+    """
+    content = {"shape": shape, "wcs": header_text, "planes": planes}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

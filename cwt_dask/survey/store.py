@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 
 CHUNK = 1024
 KIND = "cwt_dask survey"
-MOMENTS = "counts_moments"
-VERSION = 6
+# Arrays of a number or a few a chunk: of the counts on used pixels, and the checksum with which a chunk of each plane
+# ends, by which it is known from others.
+MOMENTS, CHECKSUMS = "counts_moments", "chunk_checksums"
+VERSION = 7
 # Of earlier runs, which had no digests of what describes them; no damage makes one of these of one that has them.
 _UNSEALED = 5
 # What a tile reads, and its types there.
@@ -67,6 +69,9 @@ class Survey:
         self._descriptions: dict[str, str | None] = group.attrs.get("descriptions") or {
             name: None for name in (*_WINDOW, MOMENTS, "exposure") if name in group
         }
+        # Digests of the small arrays; none are known of earlier runs.
+        self._tables: dict[str, str] = group.attrs.get("tables") or {}
+        self._planes: list[str] = group.attrs.get("planes") or []
         self.header_text: str = group.attrs["wcs"]  # FITS cards of the WCS, one a line.
         self.statistics = SurveyStatistics.from_dict(group.attrs["facts"])
 
@@ -94,7 +99,10 @@ class Survey:
                 f"{path} is a survey store of version {version}, but this release reads version {VERSION}: "
                 "ingest the survey again"
             )
-        return cls(path, group, ring=ring)
+        survey = cls(path, group, ring=ring)
+        if version == VERSION and not survey.statistics.is_of(survey.header_text):
+            raise SurveyError(f"{path / 'zarr.json'} is damaged (its digest is of another WCS): ingest the survey again")
+        return survey
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -129,7 +137,11 @@ class Survey:
     @cached_property
     def moments(self) -> list[list[Moments]]:
         """Of the counts on used pixels in each chunk of `CHUNK` pixels square, row by row."""
-        return [[Moments(int(n), *rest) for n, *rest in row] for row in self._array(MOMENTS)[:].tolist()]
+        return [[Moments(int(n), *rest) for n, *rest in row] for row in self._table(MOMENTS).tolist()]
+
+    def is_that_of(self, digest: str, facts: str) -> bool:
+        """Whether it is the survey of these digests; those of earlier runs know no facts."""
+        return self.statistics.digest == digest and facts in ("", self.statistics.facts_digest)
 
     def refuse_unproven(self) -> None:
         """Check all but the chunks, of which damage is found when they are read.
@@ -153,6 +165,8 @@ class Survey:
 
         Raises SurveyError naming the file that is damaged, or lost.
         """
+        for name in self._tables:
+            self._table(name)
         for name in self._descriptions:
             array = self._array(name)
             starts = (range(0, length, step) for length, step in zip(array.shape, array.chunks, strict=True))
@@ -173,7 +187,16 @@ class Survey:
                 self._arrays[name] = self._group[name]
             except FileNotFoundError as error:
                 raise SurveyError(f"{file} is lost: ingest the survey again") from error
+            if name in self._planes:
+                self._group.store.checksums[name] = self._table(CHECKSUMS)[self._planes.index(name)]
         return self._arrays[name]
+
+    def _table(self, name: str) -> NDArray[Any]:
+        """All of a small array."""
+        values: NDArray[Any] = self._array(name)[:]
+        if self._tables.get(name) not in (None, digest_table(values)):
+            raise SurveyError(f"{self.path / name} is damaged ({BROKEN}): ingest the survey again")
+        return values
 
     def _lazy(self, name: str) -> dask.array.Array:
         from dask.array import from_array  # noqa: PLC0415 - ingest and tiles do without Dask
@@ -224,6 +247,11 @@ class Survey:
         for name in _WINDOW:
             digest.update(_little_endian(self.read(name, seen)))
         return digest.hexdigest()
+
+
+def digest_table(values: NDArray[Any]) -> str:
+    """SHA-256 of a small array."""
+    return hashlib.sha256(_little_endian(values)).hexdigest()
 
 
 def _little_endian(pixels: NDArray[Any]) -> memoryview:

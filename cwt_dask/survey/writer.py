@@ -18,9 +18,9 @@ from cwt_dask.cwt.stopping import Moments
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.paths import on_disk
 from cwt_dask.storage.sealed import sealed
-from cwt_dask.storage.zarr_io import create_array, create_group, flushing_behind
+from cwt_dask.storage.zarr_io import create_array, create_noted_group, flushing_behind
 from cwt_dask.survey.statistics import SurveyStatistics
-from cwt_dask.survey.store import CHUNK, KIND, MOMENTS, VERSION
+from cwt_dask.survey.store import CHECKSUMS, CHUNK, KIND, MOMENTS, VERSION, digest_table
 from cwt_dask.survey.strips import Strip
 
 _CODEC = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
@@ -45,7 +45,7 @@ class StoreWriter:
         self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]], stack: ExitStack
     ) -> None:
         self._path = path
-        self._group = create_group(path)
+        self._group, self._checksums = create_noted_group(path)
         self._arrays = {
             name: create_array(self._group, name, shape, (CHUNK, CHUNK), dtype, axes=("y", "x"), compressors=(_CODEC,))
             for name, dtype in dtypes.items()
@@ -73,17 +73,28 @@ class StoreWriter:
         self._moments.append([astuple(Moments.of(pixels)) for pixels in of_valid])
 
     def finish(self, header_text: str, statistics: SurveyStatistics) -> None:
-        """Write the moments of the counts by chunk, and the attributes, with digests of all metadata."""
+        """Write the moments of the counts by chunk, the checksums of chunks, and attributes with digests of the rest."""
         # Axes: row of chunks, column of chunks; count, mean, sum of squared deviations.
         moments = np.array(self._moments)
-        axes = "y", "x", "moment"
-        create_array(self._group, MOMENTS, moments.shape, moments.shape, np.float64, axes=axes)[:] = moments
-        files = {name: self._path / name / "zarr.json" for name in (*self._arrays, MOMENTS)}
-        descriptions = {name: sha256_of_file(file) for name, file in files.items()}
-        content = {"kind": KIND, "version": VERSION, "wcs": header_text, "facts": statistics.to_dict()}
+        tables = {MOMENTS: (moments, ("y", "x", "moment"))}
+        shape = moments.shape[:2]
+        by_plane = [[self._checksums[f"{name}/c/{y}/{x}"] for y, x in np.ndindex(shape)] for name in self._arrays]
+        checksums = np.array(by_plane, np.uint32).reshape(-1, *shape)
+        tables[CHECKSUMS] = checksums, ("plane", "y", "x")
+        for name, (values, axes) in tables.items():
+            create_array(self._group, name, values.shape, values.shape, values.dtype, axes=axes)[:] = values
+        files = {name: self._path / name / "zarr.json" for name in (*self._arrays, *tables)}
+        content = {
+            "kind": KIND,
+            "version": VERSION,
+            "wcs": header_text,
+            "facts": statistics.to_dict(),
+            "planes": list(self._arrays),
+            "descriptions": {name: sha256_of_file(file) for name, file in files.items()},
+            "tables": {name: digest_table(values) for name, (values, _) in tables.items()},
+        }
         # As JSON gives them back.
-        content = json.loads(json.dumps(content | {"descriptions": descriptions}))
-        self._group.attrs.update(sealed(content))
+        self._group.attrs.update(sealed(json.loads(json.dumps(content))))
 
 
 class _Spool:

@@ -32,7 +32,7 @@ def run_tile(job: Job, tile_id: int) -> int:
     began = time.perf_counter()
     tile = job.grid.tile(tile_id)
     survey = Survey.open(job.survey, ring=job.grid.ring)
-    if survey.statistics.digest != job.survey_digest:
+    if not survey.is_that_of(job.survey_digest, job.survey_facts):
         raise InputError(f"{job.survey} was replaced by another survey while the run went on: put the first one back")
     window = survey.read_window(tile.window, tile.box, digest=job.publishes)
     with ExitStack() as stack:

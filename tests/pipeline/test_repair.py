@@ -14,6 +14,7 @@ from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.pipeline.repair import damaged_metadata, repair_metadata
+from cwt_dask.storage.sealed import sealed
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
 COMMAND = ("--workers=0", "--fits=no", "--n-scale=2", "--min-scale=1.2", "--step-scale=1.5", "--tile-size=45")
@@ -142,7 +143,10 @@ def test_a_history_that_was_not_cut_yet_is_as_planned(run):
     assert json.loads(path.read_text())["shape"][0] == 9
 
 
-OF_THE_SURVEY = ("zarr.json", "counts/zarr.json", "background/c/0/0", "counts_moments/c/0/0/0")
+OF_THE_SURVEY = (
+    *("zarr.json", "counts/zarr.json", "background/c/0/0"),
+    *("counts_moments/c/0/0/0", "chunk_checksums/c/0/0/0"),
+)
 
 
 @pytest.mark.parametrize("damage", [flip, Path.unlink])
@@ -176,6 +180,20 @@ def test_what_is_damaged_is_named_and_its_sound_neighbour_left_alone(capsys, run
     assert again(capsys, run, survey.with_name("other.fits"))[0] == 2
     assert not SurveyRun.open(run.files.path).files.record(1).exists()
     assert (run.files.maps / "zarr.json").read_bytes() == sound
+
+
+def test_a_store_of_the_same_pixels_that_says_otherwise_is_not_the_survey(capsys, run, survey):
+    path, before = run.files.survey / "zarr.json", starts(run)
+    content = json.loads(path.read_text())
+    content["attributes"]["facts"]["n_valid"] -= 1
+    content["attributes"] = sealed(content["attributes"])
+    path.write_text(json.dumps(content))
+    checks = {check.promise: check.fault for check in verify_run(SurveyRun.open(run.files.path)) if check.broken}
+    assert f"{run.files.survey} is not the survey that it began with" in checks["the survey can be read"]
+    status, out, err = again(capsys, run, survey)
+    assert (status, err, starts(run)) == (0, "", before)
+    assert f"{path} is damaged (it is of another survey): the survey was read again from {survey}" in out
+    assert not any(check.fault for check in verify_run(SurveyRun.open(run.files.path)))
 
 
 def test_a_survey_that_is_no_group_is_a_broken_promise(capsys, run):

@@ -17,7 +17,7 @@ from cwt_dask.storage.layout import RunDir
 
 def plan_of(chosen, core=(40, 50), margin=44, warnings=(), ring=False):
     grid = TileGrid.plan((90, 130), core, margin, kernels_of(chosen).reach, fast_length, ring=ring)
-    return Plan(chosen, grid, 100.0, 44, "ab" * 32, tuple(warnings))
+    return Plan(chosen, grid, 100.0, 44, "ab" * 32, "cd" * 32, tuple(warnings))
 
 
 PLAN = plan_of(Settings(n_scale=2, min_scale=1.2, step_scale=1.5))
@@ -60,7 +60,7 @@ def test_the_file_says_what_was_asked_and_with_what(tmp_path):
     write_run(RunDir(tmp_path), "r", PLAN, None)
     content = tomllib.loads((tmp_path / "run.toml").read_text())
     assert content["settings"]["min_scale"] == 1.2
-    assert content["survey"] == {"digest": "ab" * 32, "shape": [90, 130]}
+    assert content["survey"] == {"digest": "ab" * 32, "facts": "cd" * 32, "shape": [90, 130]}
     assert content["plan"]["settings_digest"] == PLAN.settings_digest
     assert content["versions"].keys() >= {"python", "numpy", "cwt_dask"}
     assert content["created"].endswith("+00:00")

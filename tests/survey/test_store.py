@@ -1,6 +1,7 @@
 """The store: windows, digests, damage."""
 
 import hashlib
+import json
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from cwt_dask.errors import SurveyError
 from cwt_dask.geometry.tiling import Box
+from cwt_dask.storage.sealed import sealed
 from cwt_dask.survey import Survey, SurveySource, ingest
 
 SHAPE = (1100, 1050)
@@ -64,6 +66,30 @@ def test_damaged_chunks_are_noticed(survey, tmp_path):
     for read in (lambda: opened.read("counts", Box(0, 1, 0, 1)), opened.refuse_damaged_chunks):
         with pytest.raises(SurveyError, match=rf"^{chunk} is damaged \(its checksum does not fit\): ingest the survey"):
             read()
+
+
+def test_a_sound_chunk_in_the_place_of_another_is_noticed(survey, tmp_path):
+    copy = shutil.copytree(survey.path, tmp_path / "copy.zarr")
+    shutil.copyfile(copy / "background/c/0/0", copy / "background/c/0/1")
+    with pytest.raises(SurveyError, match=r"background/c/0/1 is damaged \(it is another chunk\): ingest the survey ag"):
+        Survey.open(copy).refuse_damaged_chunks()
+
+
+def test_what_tells_chunks_apart_is_checked_too(survey, tmp_path):
+    copy = shutil.copytree(survey.path, tmp_path / "copy.zarr")
+    zarr.open_group(copy, mode="r+")["chunk_checksums"][0, 0, 0] = 7
+    with pytest.raises(SurveyError, match=r"chunk_checksums is damaged \(it is not as it was written\): ingest the"):
+        Survey.open(copy).read("background", Box(0, 1, 0, 1))
+
+
+def test_what_a_store_says_is_of_its_own_sky(survey, tmp_path):
+    file = shutil.copytree(survey.path, tmp_path / "copy.zarr") / "zarr.json"
+    content = json.loads(file.read_text())
+    content["attributes"]["wcs"] = content["attributes"]["wcs"].replace("CDELT2  =                0.001", "CDELT2 = 0.002")
+    content["attributes"] = sealed(content["attributes"])
+    file.write_text(json.dumps(content))
+    with pytest.raises(SurveyError, match=rf"^{file} is damaged \(its digest is of another WCS\): ingest the survey aga"):
+        Survey.open(file.parent)
 
 
 PLACES = ("CDELT1", "n_valid", "pixel_scale_deg", "brightest", "seal", 'counts": "', "version")
