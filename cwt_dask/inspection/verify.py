@@ -11,7 +11,7 @@ import numpy as np
 
 from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import numpys_own
-from cwt_dask.errors import RunError
+from cwt_dask.errors import DamageError, RunError
 from cwt_dask.inspection.recompute import (
     Comparison,
     draw_tiles,
@@ -20,7 +20,9 @@ from cwt_dask.inspection.recompute import (
     refuse_what_does_not_fit,
     wider_grid,
 )
-from cwt_dask.merge.certificate import certify, fault_of, read_open_islands
+from cwt_dask.merge.certificate import certify, fault_of
+from cwt_dask.merge.islands import OpenIsland
+from cwt_dask.merge.open_islands import listed_until, read_open_islands, read_open_pixels
 from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
 from cwt_dask.products.files import changed_products
@@ -124,7 +126,8 @@ def _from_files(run: SurveyRun) -> list[Check]:
     seams, unreadable = _seams(run)
     survey, damage = _survey(run)
     described_otherwise = [f"{path}: {why}" for path, why, _ in damaged_metadata(run)] if survey else []
-    now = certify(plan, survey.statistics if survey else None, records, seams, read_open_islands(run.files))
+    unsettled, unlisted = _open_islands(run, max((record.n_iter for record in records.values()), default=0))
+    now = certify(plan, survey.statistics if survey else None, records, seams, unsettled)
     stale = [name for name in RECOMPUTED if now[name] != certificate.get(name)]
     stale = [f"{name} is {now[name]}, not {certificate.get(name)}" for name in stale]
     changed_files = changed_products(run.files, certificate)
@@ -142,6 +145,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
         Check("the survey can be read", damage),
         Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
         Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
+        *([Check("islands left open are listed", unlisted)] if plan.decides_islands else []),
         *_history(run, now["n_iter"]),
         Check("the certificate follows from the files", "; ".join(stale)),
         Check("the certificate is as the run wrote it", fault_of(certificate, plan)),
@@ -233,6 +237,20 @@ def _survey(run: SurveyRun) -> tuple[Survey | None, str]:
     except DAMAGE as error:
         return survey, str(error)
     return survey, ""
+
+
+def _open_islands(run: SurveyRun, n_iter: int) -> tuple[list[OpenIsland], str]:
+    """Islands that were left open, and what is wrong with their lists."""
+    files, run_id = run.files, run.stored.run_id
+    try:
+        found = read_open_islands(files, run_id)
+        for file in [file for listed in found for file in listed.pixels.values()]:
+            read_open_pixels(*file)
+    except DamageError as error:
+        return [], str(error)
+    complete = not run_id or listed_until(files, run_id) >= n_iter
+    fault = "" if complete else f"a list is lost from {files.islands}: the run's own command makes it again"
+    return [island for listed in found for island in listed.islands], fault
 
 
 def _seams(run: SurveyRun) -> tuple[list[Seam], list[int]]:

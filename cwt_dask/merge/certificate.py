@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from cwt_dask.config.validation import counted
-from cwt_dask.errors import RunError
 from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.seams import Seam, seam_model_error
 from cwt_dask.merge.stopping import stopping_iteration
 from cwt_dask.planning.plan import Plan
-from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import TileRecord
-from cwt_dask.storage.paths import read_file
 from cwt_dask.storage.provenance import mixed_versions, peak_memory, versions
 from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.sealed import is_sound
@@ -131,20 +127,6 @@ def _lacking(found: Any, whole: dict[str, Any], table: str = "") -> Iterator[str
             yield f"{table}{name}"
         elif isinstance(value, dict):
             yield from _lacking(found[name], value, f"{name}.")
-
-
-def read_open_islands(run_dir: RunDir) -> list[OpenIsland]:
-    """Islands that were left open in any block of iterations.
-
-    Raises RunError if a file that lists them is damaged.
-    """
-    found = []
-    for file in sorted(run_dir.islands.glob("open-block-*.json")):
-        try:
-            found += [OpenIsland(**island) for island in json.loads(read_file(file))]
-        except (ValueError, TypeError, RecursionError) as error:
-            raise RunError(f"{file} is damaged ({error}): get it back from a copy, or begin a run elsewhere") from error
-    return found
 
 
 def digest_maps(records: dict[int, TileRecord]) -> str | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cwt_dask.cwt.arrays import Bools, Floats, Ints
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.job import Job
-from cwt_dask.storage.paths import open_file
+from cwt_dask.storage.archives import open_archive
 from cwt_dask.tiles.decisions import write_decisions
 from cwt_dask.tiles.islands import IslandLabel, Key, LocalLabels, StoredIslands, label_core
 
@@ -131,14 +131,14 @@ def joined_islands(job: Job) -> Iterator[tuple[Key, Islands, Floats]]:
     paths = [job.run_dir.latest_checkpoint(job.decisions_block, tile, before=job.round) for tile in tiles]
     keys: set[Key] = set()
     for path in paths:
-        with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
+        with open_archive(path) as stored:
             keys |= set(StoredIslands(stored).keys)
     nothing = np.empty(0, dtype=np.int64)
     # One iteration and scale, and one file at a time: there may be more files than a process can have open.
     for key in sorted(keys):
         labels, peaks_of_labels = {}, {}
         for tile, path in enumerate(paths):
-            with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
+            with open_archive(path) as stored:
                 found = StoredIslands(stored)
                 if key in found.keys:
                     labels[tile], peaks_of_labels[tile] = found.labels(key), found.peaks(key)

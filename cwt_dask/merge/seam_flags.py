@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from cwt_dask.geometry.margins import TOLERANCE
+from cwt_dask.merge.open_islands import OpenIslands, read_open_pixels
 from cwt_dask.merge.seams import Seam, seam_error
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import TileRecord, read_record, write_record
 from cwt_dask.storage.maps import OPPOSITE, digest_pixels
-from cwt_dask.storage.paths import open_file
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.trust import Trust
 
@@ -30,12 +30,9 @@ def bad_sides(seams: Iterable[Seam], records: Mapping[int, TileRecord]) -> dict[
     return found
 
 
-def tiles_to_flag(run_dir: RunDir, bad: Mapping[int, set[str]]) -> list[int]:
-    """Tiles with something to flag."""
-    return sorted(bad.keys() | set(map(run_dir.tile_of, run_dir.all_open_pixels())))
-
-
-def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id: int) -> int:
+def flag_tile(
+    run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], unsettled: Sequence[OpenIslands], tile_id: int
+) -> int:
     """Add flags to the trust map of a tile's core, and renew its record.
 
     Parameters
@@ -46,21 +43,22 @@ def flag_tile(run_dir: RunDir, plan: Plan, bad: Mapping[int, set[str]], tile_id:
         Its plan.
     bad : mapping of set
         What `bad_sides` found.
+    unsettled : sequence of OpenIslands
+        What was left open.
     tile_id : int
         Number of the tile.
     """
     core = plan.grid.tile(tile_id).core
-    array = open_group(run_dir.maps, writable=True)["trust"]
-    trust = np.asarray(array[core.slices])
-    used = open_group(run_dir.maps)["mask"][core.slices] != 0
+    array, maps = open_group(run_dir.maps, writable=True)["trust"], open_group(run_dir.maps, whole="run")
+    trust = np.asarray(maps["trust"][core.slices])
+    used = maps["mask"][core.slices] != 0
     reach = plan.kernels.reach
     near = {"south": np.s_[:reach, :], "north": np.s_[-reach:, :], "west": np.s_[:, :reach], "east": np.s_[:, -reach:]}
     for side in bad.get(tile_id, ()):
         trust[near[side]] |= np.uint8(Trust.SEAM)
-    for path in run_dir.all_open_pixels(tile_id):
-        with open_file(path) as file:
-            open_pixels = np.load(file, allow_pickle=False)
-        trust[open_pixels] |= np.uint8(Trust.OPEN_ISLAND)
+    for found in unsettled:
+        if tile_id in found.pixels:
+            trust[read_open_pixels(*found.pixels[tile_id])] |= np.uint8(Trust.OPEN_ISLAND)
     trust[~used] = 0
     # A chunk of zeros is written, too: one that is not there is lost.
     array.with_config({"write_empty_chunks": True})[core.slices] = trust

@@ -6,7 +6,6 @@ before that. A tile continues from its checkpoint bit for bit.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.merge.islands import Unsettled, decide_islands, open_islands
+from cwt_dask.merge.open_islands import listed_until, write_open_islands
 from cwt_dask.merge.stopping import look_ahead_tiles, scatter_by_chunk
 from cwt_dask.pipeline.next_block import Block, RunState, next_block
 from cwt_dask.planning.job import Job
@@ -32,7 +32,7 @@ from cwt_dask.storage.ledger import (
     read_run_id,
 )
 from cwt_dask.storage.maps import has_history, published_digests
-from cwt_dask.storage.paths import remove, remove_folder, write_atomically
+from cwt_dask.storage.paths import remove, remove_folder
 from cwt_dask.storage.provenance import other_versions
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
 from cwt_dask.tiles.task import contradicted_labels, mark_open_pixels, run_tile, settle_tile
@@ -89,6 +89,8 @@ class Iteration:
                 self._refuse_other_versions()
             # What it says is not so any more, and flags of tiles that are done again have to be set again.
             remove(self.files.certificate)
+            if self.plan.decides_islands:
+                self._forget_beyond_lists()
             self.blocks = {block: self._check(block) for block in reversed(self.files.begun_blocks)}
         n_ends = 0
         while block := self._next():
@@ -152,7 +154,7 @@ class Iteration:
             blocks={end: found.records for end, found in self.blocks.items()},
             torn=frozenset(end for end, found in self.blocks.items() if found.torn),
             settled=self.settled.stop if self.settled else 0,
-            lists_open_islands=self.files.open_islands(plan.settings.max_iter).exists(),
+            listed=listed_until(self.files, self.run.stored.run_id) if plan.decides_islands else 0,
         )
 
     @cached_property
@@ -196,14 +198,14 @@ class Iteration:
         self.settled, unsettled = self._decide_islands(job)
         records = self._at_end_of(job.stop)
         last = self._state().stop_shown_by(records) or job.stop
-        listed = [island._asdict() for island in unsettled.islands if island.iteration <= last]
+        listed = [island for island in unsettled.islands if island.iteration <= last]
         labels = {
             tile: counted
             for tile, found in unsettled.labels.items()
             if (counted := [label for label in found if label.iteration <= last])
         }
-        self.stages.map_tiles(partial(mark_open_pixels, self.settled, labels), labels, "marking islands")
-        write_atomically(self.files.open_islands(job.stop), json.dumps(listed, indent=1).encode())
+        pixels = self.stages.map_tiles(partial(mark_open_pixels, self.settled, labels), labels, "marking islands")
+        write_open_islands(self.files, job.run_id, job.start, job.stop, listed, pixels)
 
     def _decide_islands(self, job: Job) -> tuple[Job, Unsettled]:
         """Decide the whole map's islands until no tile contradicts that.
@@ -243,6 +245,13 @@ class Iteration:
                 remove_checkpoint(self.files.checkpoint(block, tile, record.round))
         torn = any(0 < n < len(records[tile]) for tile, n in sound.items())
         return _Checkpoints({tile: records[tile][n - 1] for tile, n in sound.items() if n}, torn)
+
+    def _forget_beyond_lists(self) -> None:
+        """Forget blocks before which a list of open islands is damaged or lost: it is made again on the way."""
+        state = self._state()
+        for block in self.files.begun_blocks:
+            if block > max(state.listed, state.next_end(state.listed)):
+                self._forget(block)
 
     def _clean_up(self) -> None:
         for block in self.files.begun_blocks:

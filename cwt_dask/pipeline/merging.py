@@ -11,8 +11,9 @@ from typing import Any
 
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.merge.catalogue import build_catalogue
-from cwt_dask.merge.certificate import SEAL, certify, read_open_islands
-from cwt_dask.merge.seam_flags import bad_sides, flag_tile, tiles_to_flag
+from cwt_dask.merge.certificate import SEAL, certify
+from cwt_dask.merge.open_islands import read_open_islands
+from cwt_dask.merge.seam_flags import bad_sides, flag_tile
 from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.files import (
@@ -67,7 +68,9 @@ class Merging:
         """Set quality flags where tiles do not agree."""
         files = self.run.files
         bad = bad_sides(self.seams, read_records(files.ledger))
-        self.stages.map_tiles(partial(flag_tile, files, self._plan, bad), tiles_to_flag(files, bad), "flags")
+        unsettled = read_open_islands(files, self.run.stored.run_id)
+        to_flag = bad.keys() | {tile for found in unsettled for tile in found.pixels}
+        self.stages.map_tiles(partial(flag_tile, files, self._plan, bad, unsettled), sorted(to_flag), "flags")
 
     def measure(self) -> None:
         """Measure the sources."""
@@ -79,6 +82,8 @@ class Merging:
         run = self.run
         remove(run.files.associations)
         write_catalogue(run.files, build_catalogue(run.files, self._plan, run.survey.statistics, run.wcs))
+        for tile in self._tiles:
+            remove(run.files.found(tile))
 
     def write_maps(self) -> None:
         """Write the maps as FITS."""
@@ -92,9 +97,10 @@ class Merging:
         records = read_records(files.ledger)
         if has_history(files):
             cut_history(files, max(record.n_iter for record in records.values()))
-        statistics, open_islands = self.run.survey.statistics, read_open_islands(files)
+        listed = read_open_islands(files, self.run.stored.run_id)
+        statistics, unsettled = self.run.survey.statistics, [island for found in listed for island in found.islands]
         seconds = time.perf_counter() - self._clock
-        certificate = certify(self._plan, statistics, records, self.seams, open_islands, self._started, seconds)
+        certificate = certify(self._plan, statistics, records, self.seams, unsettled, self._started, seconds)
         write_certificate(files, certificate)
 
     @property

@@ -56,7 +56,7 @@ class RunState:
     # Blocks in which a tile has lost a later round of islands: it must begin where the block begins.
     torn: frozenset[int] = frozenset()
     settled: int = 0  # Block whose islands were settled last, by this process; 0 for none.
-    lists_open_islands: bool = False  # Whether it is recorded which islands were left open by the last block.
+    listed: int = 0  # Last iteration up to which it is recorded which islands blocks have left open.
     look_ahead: tuple[int, ...] = ()  # The look-ahead tiles, where `may_look_ahead`.
     scatter: float = 0.0  # Sum of squared deviations of all counts, then.
 
@@ -65,11 +65,12 @@ class RunState:
         """Whether all tiles are published, as of where the whole map stops."""
         if len(self.published) < self.n_tiles:
             return False
-        if self.settings.stopping == "tile":
-            # These tiles are published before it is known which islands they leave open.
-            return not self.decides_islands or self.lists_open_islands
         stop = self.stop_shown_by(self.published) or self.settings.max_iter
-        return all(record.n_iter == stop for record in self.published.values())
+        # Tiles that stop by themselves are published before it is known which islands they leave open.
+        if self.decides_islands and self.listed < stop:
+            return False
+        own_stop = self.settings.stopping == "tile"
+        return own_stop or all(record.n_iter == stop for record in self.published.values())
 
     @property
     def whole_blocks(self) -> tuple[int, int]:

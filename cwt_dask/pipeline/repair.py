@@ -88,13 +88,14 @@ def repair_survey(run: SurveyRun, survey: Path, source: Mapping[str, Any]) -> li
         stored = Survey.open(own)
         stored.refuse_unproven()
         stored.refuse_damaged_chunks()
-        if not stored.is_that_of(run.stored.plan.survey_digest, run.stored.plan.survey_facts):
-            raise SurveyError(f"{own / 'zarr.json'} is damaged (it is of another survey): ingest the survey again")
+        if stored.is_that_of(run.stored.plan.survey_digest, run.stored.plan.survey_facts):
+            return []
+        reason = f"{own / 'zarr.json'} is damaged (it is of another survey)"
     except SurveyError as error:
-        remove_folder(run.files, own)
-        ingest(SurveySource.of(survey, **source), own)
-        return [f"{str(error).partition(': ')[0]}: the survey was read again from {survey}"]
-    return []
+        reason = str(error).partition(": ")[0]
+    remove_folder(run.files, own)
+    ingest(SurveySource.of(survey, **source), own)
+    return [f"{reason}: the survey was read again from {survey}"]
 
 
 def _kept_iterations(run: SurveyRun) -> list[int]:

@@ -178,7 +178,7 @@ def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
 
 
 def _images(run_dir: RunDir, plan: Plan, survey: Survey) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    maps = open_group(run_dir.maps)
+    maps = open_group(run_dir.maps, whole="run")
     # Cubes last.
     for spec in sorted(maps_in("fits"), key=lambda spec: len(spec.axes)):
         if spec.origin == "survey":

@@ -57,22 +57,17 @@ class RunDir:
         """What a tile kept of its core's support."""
         return self.islands / f"{_tile(tile)}.npy"
 
+    def found(self, tile: int) -> Path:
+        """Islands and peaks of a tile's core, until the catalogue is made of them."""
+        return self.islands / f"{_tile(tile)}.npz"
+
     def open_islands(self, block: int) -> Path:
-        """Islands that were not decided in a block of iterations, as JSON."""
+        """Islands that were not decided in a block of iterations, as JSON, with digests of their pixels' files."""
         return self.islands / f"open-block-{block:05d}.json"
 
     def open_pixels(self, block: int, tile: int) -> Path:
         """Pixels of such islands in a tile's core."""
         return self.islands / f"open-block-{block:05d}.{_tile(tile)}.npy"
-
-    def all_open_pixels(self, tile: int | None = None) -> list[Path]:
-        """All files of such pixels, or those of one tile."""
-        return sorted(self.islands.glob(f"open-block-*.{'*' if tile is None else _tile(tile)}.npy"))
-
-    @staticmethod
-    def tile_of(path: Path) -> int:
-        """The tile that a file of open pixels belongs to."""
-        return int(path.stem.rpartition("-")[2])
 
     def record(self, tile: int) -> Path:
         """What a finished tile did."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import google_crc32c
-import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
@@ -21,6 +20,7 @@ from cwt_dask.storage import directory, disk
 from cwt_dask.storage.paths import STORAGE_OPTIONS, is_object, read_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import DTypeLike, NDArray
     from zarr.abc.store import Store
     from zarr.core.buffer import Buffer
@@ -43,7 +43,9 @@ def create_noted_group(path: Path) -> tuple[zarr.Group, Mapping[str, int]]:
     return _create_group(store, {}), store.checksums
 
 
-def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey", "run"] = "") -> zarr.Group:
+def open_group(
+    path: Path, *, writable: bool = False, whole: Literal["", "survey", "run", "but for zeros"] = ""
+) -> zarr.Group:
     """Open a group; what goes wrong is as `zarr.open_group` has it.
 
     Groups in it are opened by their own paths, not as its members: Zarr counts on an assertion there, and `python -O`
@@ -57,7 +59,7 @@ def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey
         Whether arrays can be written.
     whole : str, optional
         Of a survey or a run that is complete: reading a chunk that is damaged or not there raises SurveyError or
-        DamageError.
+        DamageError. Of seams chunks of zeros are not there.
     """
     # Without the version, files of older ones would be looked for, too.
     store = _store(path, read_only=not writable, whole=whole)
@@ -133,8 +135,7 @@ def flushing_behind(group: zarr.Group) -> Iterator[None]:
 
     Chunks come in sight one after the other meanwhile; at the end all are on the disk, or their error is raised.
     """
-    store = group.store._store if isinstance(group.store, _NotedStore) else group.store
-    with store.flushing_behind() if isinstance(store, DurableStore) else nullcontext():
+    with group.store.flushing_behind() if isinstance(group.store, DurableStore | _NotedStore) else nullcontext():
         yield
 
 
@@ -164,10 +165,10 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
             self._landing.clear()
             self._folders.clear()
 
-    async def get(self, key: str, prototype: Any = None, **part: Any) -> Buffer | None:
+    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Buffer | None:
         """Read a chunk or metadata; see `zarr.abc.store.Store`."""
-        if any(part.values()) or not self._is_open:
-            return await super().get(key, prototype, **part)
+        if byte_range is not None or not self._is_open:
+            return await super().get(key, prototype, byte_range)
         try:
             content = await asyncio.to_thread(read_file, self.root / key)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -214,6 +215,10 @@ class _NotedStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see 
         super().__init__(store)
         self.checksums: dict[str, int] = {}
 
+    def flushing_behind(self) -> AbstractContextManager[None]:
+        """See the function of that name."""
+        return self._store.flushing_behind() if isinstance(self._store, DurableStore) else nullcontext()
+
     async def set(self, key: str, value: Buffer) -> None:
         """Write a chunk or metadata; see `zarr.abc.store.Store`."""
         if "/c/" in key:
@@ -247,7 +252,7 @@ class _WholeStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see 
     def _fault_of(self, key: str, chunk: Buffer | None) -> str:
         """What is wrong with a chunk; the error of its last codec, which checks it, too, names no file."""
         if chunk is None:
-            return "lost"
+            return "" if self._whole == "but for zeros" else "lost"
         content, (array, _, place) = chunk.to_bytes(), key.partition("/c/")
         checksum = _checksum_of(content)
         if google_crc32c.value(content[:-4]) != checksum:

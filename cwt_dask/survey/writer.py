@@ -73,7 +73,7 @@ class StoreWriter:
         self._moments.append([astuple(Moments.of(pixels)) for pixels in of_valid])
 
     def finish(self, header_text: str, statistics: SurveyStatistics) -> None:
-        """Write the moments of the counts by chunk, the checksums of chunks, and attributes with digests of the rest."""
+        """Write moments of the counts and checksums by chunk, and the attributes, with digests of all but chunks."""
         # Axes: row of chunks, column of chunks; count, mean, sum of squared deviations.
         moments = np.array(self._moments)
         tables = {MOMENTS: (moments, ("y", "x", "moment"))}

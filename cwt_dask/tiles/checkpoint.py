@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import io
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.stopping import Moments
-from cwt_dask.errors import CwtDaskError, DamageError
+from cwt_dask.errors import DamageError
 from cwt_dask.geometry.tiling import Tile
+from cwt_dask.storage.archives import DAMAGED, open_archive, write_archive
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_rounds
@@ -66,7 +64,7 @@ def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, Above
     """
     state = reached.state
     pixels = np.flatnonzero(state.joined.any(axis=0))
-    arrays: dict[str, Any] = {
+    arrays = {
         "iteration": np.array(state.iteration),
         "converged": np.array(reached.converged),
         "seconds": np.array(reached.seconds),
@@ -83,8 +81,7 @@ def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, Above
             for part in (_header(image), image):
                 file.write(part.data)
                 checksum = crc32c(part, checksum)
-    with atomic_file(path, cached=False) as file:
-        np.savez(file, checksum=np.array(checksum), **arrays)
+    write_archive(path, arrays | {"checksum": np.array(checksum)}, cached=False)
     return sha256_of_file(path)
 
 
@@ -94,12 +91,7 @@ def read_checkpoint(path: Path, tile: Tile) -> TileState:
     Raises DamageError if it is not as `write_checkpoint` left it.
     """
     dense, checksum = _dense_images(path), 0
-    with (
-        damage_named(path),
-        open_file(path) as sparse,
-        np.load(sparse, allow_pickle=False) as stored,
-        open_file(dense) as file,
-    ):
+    with open_archive(path) as stored, open_file(dense) as file:
         pixels, joined = stored["pixels"], stored["joined"]
         state = replace(TileState.start(len(joined), tile).state, iteration=int(stored["iteration"]))
         for name in _DENSE:
@@ -108,26 +100,12 @@ def read_checkpoint(path: Path, tile: Tile) -> TileState:
             file.readinto(image.data.cast("B"))
             checksum = crc32c(image, crc32c(header, checksum))
         if checksum != int(stored["checksum"]):
-            raise DamageError(f"{dense} {_DAMAGED}")
+            raise DamageError(f"{dense} {DAMAGED}")
         state.joined.reshape(len(joined), -1)[:, pixels] = joined
         for name in _ON_SUPPORT:
             getattr(state, name).ravel()[pixels] = stored[name]
         moments = tuple(Moments(*row) for row in stored["moments"].tolist())
         return TileState(state, moments, bool(stored["converged"]), float(stored["seconds"]))
-
-
-@contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """Within the block, what damaged archives raise is a DamageError that names a file or folder."""
-    try:
-        yield
-    except CwtDaskError:
-        raise
-    except (ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
-        raise DamageError(f"{path} {_DAMAGED}") from error
-
-
-_DAMAGED = "is damaged: the run's own command does the tile again"
 
 
 def sound_rounds(files: RunDir, run_id: str, block: int, most_rounds: int, tile: int) -> int:
@@ -158,7 +136,7 @@ def _is_sound(path: Path, digest: str) -> bool:
     dense = _dense_images(path)
     if not path.exists() or not dense.exists() or sha256_of_file(path) != digest:
         return False
-    with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
+    with open_archive(path) as stored:
         return crc32c_of_file(dense) == int(stored["checksum"])
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,7 @@ from numpy.typing import NDArray
 from cwt_dask.cwt.arrays import Bools
 from cwt_dask.geometry.tiling import Tile, TileGrid
 from cwt_dask.planning.job import Job
-from cwt_dask.storage.paths import atomic_file, open_file
-from cwt_dask.tiles.checkpoint import damage_named
+from cwt_dask.storage.archives import open_archive, write_archive
 from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, IslandLabel, Key, StoredIslands
 
 
@@ -70,25 +68,19 @@ def open_decisions(job: Job, tile: Tile) -> Iterator[Decisions]:
     """Open what is known around a tile: islands as of the rounds before the job's, and the decisions of its round."""
     ids = {other.id for other in job.grid.overlapping(tile.window)}
     block, round_ = job.decisions_block, job.round
-    with damage_named(job.run_dir.block(block)), ExitStack() as stack:
-
-        def islands_of(other: int) -> StoredIslands:
-            file = stack.enter_context(open_file(job.run_dir.latest_checkpoint(block, other, before=round_)))
-            return StoredIslands(stack.enter_context(np.load(file, allow_pickle=False)))
-
-        islands = {other: islands_of(other) for other in ids}
+    with ExitStack() as stack:
+        paths = {other: job.run_dir.latest_checkpoint(block, other, before=round_) for other in ids}
+        islands = {other: StoredIslands(stack.enter_context(open_archive(path))) for other, path in paths.items()}
         kept = {other: _read_decisions(job.run_dir.decisions(block, other, round_)) for other in ids}
         yield Decisions(job.grid, tile, islands, kept)
 
 
 def write_decisions(path: Path, kept: Mapping[Key, Bools]) -> None:
     """Store whether the island of each label of a core is kept, by iteration and scale."""
-    arrays: dict[str, Any] = {f"keep_{iteration}_{scale}": values for (iteration, scale), values in kept.items()}
-    with atomic_file(path) as file:
-        np.savez(file, **arrays)
+    write_archive(path, {f"keep_{iteration}_{scale}": values for (iteration, scale), values in kept.items()})
 
 
 def _read_decisions(path: Path) -> dict[Key, Bools]:
-    with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
-        names = {name: name.split("_") for name in stored.files}
+    with open_archive(path) as stored:
+        names = {name: name.split("_") for name in stored}
         return {(int(iteration), int(scale)): stored[name] for name, (_, iteration, scale) in names.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,11 +15,14 @@ from numpy.typing import NDArray
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.state import State
+from cwt_dask.errors import DamageError
 from cwt_dask.geometry.tiling import Box, Tile, TileGrid
 from cwt_dask.measure.centroids import find_centroids, reach_of
 from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
 from cwt_dask.storage.checksum import sha256_of_file
-from cwt_dask.storage.paths import atomic_file, open_file
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import read_record
+from cwt_dask.storage.paths import atomic_file, read_file
 from cwt_dask.survey import Survey, Window
 
 
@@ -129,8 +134,12 @@ def write_detections(path: Path, detections: Detections) -> str:
     return sha256_of_file(path)
 
 
-def read_detections(path: Path) -> Detections:
-    """Read what `write_detections` wrote."""
-    with open_file(path) as file:
-        pixels = {name: np.load(file, allow_pickle=False) for name in _PIXELS}
-        return Detections(**pixels, measured=Measured(*(np.load(file, allow_pickle=False) for _ in _MEASURED)))
+def read_detections(run_dir: RunDir, tile: int) -> Detections:
+    """Read what a tile detected; raises DamageError if it is not as the tile's record has it."""
+    path = run_dir.detections(tile)
+    content = read_file(path)
+    if hashlib.sha256(content).hexdigest() != read_record(run_dir.record(tile)).chunk_digests["detections"]:
+        raise DamageError(f"{path} is damaged: the run's own command does the tile again")
+    file = io.BytesIO(content)
+    pixels = {name: np.load(file, allow_pickle=False) for name in _PIXELS}
+    return Detections(**pixels, measured=Measured(*(np.load(file, allow_pickle=False) for _ in _MEASURED)))

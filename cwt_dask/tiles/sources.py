@@ -15,8 +15,8 @@ from cwt_dask.geometry.windows import read_box
 from cwt_dask.measure.peaks import find_peaks
 from cwt_dask.measure.poisson import excess_interval
 from cwt_dask.planning.plan import Plan
+from cwt_dask.storage.archives import open_archive, write_archive
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import atomic_file, open_file
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.detections import Detections, Measured, read_detections
@@ -59,7 +59,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
     """
     grid = plan.grid
     core = grid.tile(tile_id).core
-    own = read_detections(run_dir.detections(tile_id))
+    own = read_detections(run_dir, tile_id)
     y, x = _peaks_of(run_dir, plan, core, tile_id, own)
     width = grid.x.length
     found = np.searchsorted(own.y * width + own.x, y * width + x)
@@ -79,8 +79,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
         **measured,
     )
     arrays: dict[str, Any] = labels.to_arrays() | {stored: getattr(peaks, name) for name, stored in _STORED_AS.items()}
-    with atomic_file(_found_file(run_dir, tile_id)) as file:
-        np.savez(file, **arrays)
+    write_archive(run_dir.found(tile_id), arrays)
     return tile_id
 
 
@@ -94,7 +93,7 @@ def _peaks_of(
     significance, best_scale = np.full(near.shape, -np.inf), np.zeros(near.shape, np.int16)
     own.put(significance, best_scale, near, turn)
     for other in {other.id for other in grid.overlapping(near)} - {tile_id}:
-        read_detections(run_dir.detections(other)).put(significance, best_scale, near, turn)
+        read_detections(run_dir, other).put(significance, best_scale, near, turn)
     y, x = find_peaks(significance, scales[best_scale], turn=turn)
     y, x = y + near.y0, x + near.x0
     inside = (core.y0 <= y) & (y < core.y1) & (core.x0 <= x) & (x < core.x1)
@@ -115,7 +114,7 @@ def _flags(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: NDA
         return np.zeros(0, np.int64)
     reach = plan.kernels.reach
     near = plan.grid.on_map(tile.core.grown(reach))
-    trust = read_box(open_group(run_dir.maps)["trust"], near, ring=plan.grid.ring)
+    trust = read_box(open_group(run_dir.maps, whole="run")["trust"], near, ring=plan.grid.ring)
     at = y - near.y0, x - near.x0
     flags = trust[at].astype(np.int64)
     if (undefined := (trust & np.uint8(Trust.ERROR_UNDEFINED)) != 0).any():
@@ -123,11 +122,7 @@ def _flags(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: NDA
     return flags
 
 
-def _found_file(run_dir: RunDir, tile_id: int) -> Path:
-    return run_dir.islands / f"tile-{tile_id:07d}.npz"
-
-
 def read_found(run_dir: RunDir, tile_id: int) -> tuple[LocalLabels, Peaks]:
-    """What `measure_tile` found in a core."""
-    with open_file(_found_file(run_dir, tile_id)) as file, np.load(file, allow_pickle=False) as arrays:
+    """What `measure_tile` found in a core; it is kept until the catalogue is made."""
+    with open_archive(run_dir.found(tile_id)) as arrays:
         return LocalLabels.from_arrays(arrays), Peaks(**{name: arrays[stored] for name, stored in _STORED_AS.items()})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +17,7 @@ from cwt_dask.geometry.tiling import Tile
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.ledger import refuse_another_run
 from cwt_dask.storage.maps import publish_history
-from cwt_dask.storage.paths import atomic_file
+from cwt_dask.storage.paths import write_atomically
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import TileState, read_checkpoint
 from cwt_dask.tiles.compute import compute
@@ -66,8 +68,8 @@ def contradicted_labels(job: Job, tile_id: int) -> list[IslandLabel]:
         return decisions.contradicted()
 
 
-def mark_open_pixels(job: Job, labels: Mapping[int, Sequence[IslandLabel]], tile_id: int) -> int:
-    """Store which pixels of a tile's core lie in islands that were left open.
+def mark_open_pixels(job: Job, labels: Mapping[int, Sequence[IslandLabel]], tile_id: int) -> str:
+    """Store which pixels of a tile's core lie in islands that were left open; sha256 of the file.
 
     Parameters
     ----------
@@ -84,9 +86,10 @@ def mark_open_pixels(job: Job, labels: Mapping[int, Sequence[IslandLabel]], tile
         for key in sorted({found[:2] for found in labels[tile_id]}):
             numbers = [found.label for found in labels[tile_id] if found[:2] == key]
             marked |= np.isin(decisions.own.label_image(key, tile), numbers)
-    with atomic_file(job.run_dir.open_pixels(job.stop, tile_id)) as file:
-        np.save(file, marked)
-    return tile_id
+    content = io.BytesIO()
+    np.save(content, marked)
+    write_atomically(job.run_dir.open_pixels(job.stop, tile_id), content.getvalue())
+    return hashlib.sha256(content.getvalue()).hexdigest()
 
 
 def _begin(job: Job, tile: Tile) -> TileState:

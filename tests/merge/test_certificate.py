@@ -4,11 +4,9 @@ import pytest
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
-from cwt_dask.errors import RunError
-from cwt_dask.merge.certificate import SEAL, certify, digest_maps, fault_of, read_open_islands
+from cwt_dask.merge.certificate import SEAL, certify, digest_maps, fault_of
 from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.seams import Seam, compare_seams
-from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.sealed import sealed
@@ -31,15 +29,6 @@ def evidence(small_run):
     seams = [seam for tile in range(4) for seam in compare_seams(small_run.files.seams, plan.grid, tile)]
     found = {"plan": plan, "statistics": small_run.survey.statistics, "seams": seams, "unsettled": []}
     return found | {"records": read_records(small_run.files.ledger)}
-
-
-@pytest.mark.parametrize("content", ["{", "[5]", '[{"iteration": 1}]', "\xff"])
-def test_a_damaged_list_of_open_islands_is_named(tmp_path, content):
-    files = RunDir(tmp_path)
-    files.islands.mkdir()
-    files.open_islands(3).write_text(content, encoding="latin-1")
-    with pytest.raises(RunError, match=r"open-block-00003\.json is damaged .*: get it back from a copy, or begin"):
-        read_open_islands(files)
 
 
 def with_settings(plan, **settings):

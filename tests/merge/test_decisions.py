@@ -1,6 +1,5 @@
 """Islands over tiles: what tiles see of them, joined, and decided on."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +9,6 @@ from hypothesis import strategies as st
 
 from cwt_dask.cwt.state import Criteria, Detected
 from cwt_dask.geometry.tiling import TileGrid
-from cwt_dask.merge.certificate import read_open_islands
 from cwt_dask.merge.islands import OpenIsland, decide_islands, open_islands
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.tiles.checkpoint import TileState, write_checkpoint
@@ -127,13 +125,3 @@ def test_a_contradicted_island_is_named_once_with_all_its_labels(tmp_path):
     unsettled = open_islands(job, contradicted)
     assert unsettled.islands == [OpenIsland(2, 0, 4, 0, 36, 6.0)]
     assert unsettled.labels == {0: [(2, 0, 0, 2)], 1: [(2, 0, 1, 1)], 2: [(2, 0, 2, 1)]}
-
-
-def test_open_islands_of_all_blocks_are_read_back(tmp_path):
-    files = RunDir(tmp_path)
-    assert read_open_islands(files) == []
-    files.islands.mkdir()
-    islands = [OpenIsland(2, 0, 4, 0, 36, 6.0), OpenIsland(3, 1, 5, 1, 7, 6.5)]
-    for island in islands:
-        files.open_islands(island.iteration).write_text(json.dumps([island._asdict()]))
-    assert read_open_islands(files) == islands

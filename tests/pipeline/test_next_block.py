@@ -61,7 +61,7 @@ class Run:
             state = replace(state, blocks=blocks | {block.stop: blocks.get(block.stop, {}) | made})
             if n_tiles is None:
                 state = replace(state, settled=block.stop, torn=state.torn - {block.stop})
-                state = replace(state, lists_open_islands=block.stop == state.settings.max_iter)
+                state = replace(state, listed=block.stop)
         self.state = state if n_tiles is None else replace(state, settled=0)
 
     def finish(self):

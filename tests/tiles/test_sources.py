@@ -1,7 +1,7 @@
 import numpy as np
 
 from cwt_dask.measure.peaks import find_peaks
-from cwt_dask.tiles.sources import read_found
+from cwt_dask.tiles.sources import measure_tile, read_found
 
 
 def test_measured_peaks_are_read_back_and_describe_the_maps(run):
@@ -12,6 +12,7 @@ def test_measured_peaks_are_read_back_and_describe_the_maps(run):
     rows, columns = np.indices(support.shape)
     n_peaks = 0
     for tile in plan.grid.tiles():
+        measure_tile(run.files, plan, run.survey.path, tile.id)
         labels, peaks = read_found(run.files, tile.id)
         n_peaks += len(peaks.y)
         assert labels.n_pixels.sum() == support[tile.core.slices].sum()

@@ -1,0 +1,91 @@
+"""Archives of arrays (`.npz`): each array is read whole and against its checksum, and an archive knows its place."""
+
+from __future__ import annotations
+
+import errno
+import io
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwt_dask.errors import CwtDaskError, DamageError
+from cwt_dask.storage.paths import atomic_file, open_file
+
+DAMAGED = "is damaged: the run's own command does the tile again"
+_PLACE = "place"
+_MALFORMED = (ValueError, KeyError, EOFError, BadZipFile, zlib.error, RuntimeError, ArithmeticError, struct.error)
+
+
+class Archive(Mapping[str, NDArray[Any]]):
+    """Arrays by name, read when they are asked for."""
+
+    def __init__(self, path: Path, members: ZipFile) -> None:
+        self._path = path
+        self._members = members
+        if _PLACE not in self._names or str(self[_PLACE]) != _place_of(path):
+            raise DamageError(f"{path} {DAMAGED}")
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        with damage_named(self._path):
+            # NumPy by itself reads as much as an array seems to have: before the end no checksum is looked at.
+            return np.asarray(np.load(io.BytesIO(self._members.read(f"{name}.npy")), allow_pickle=False))
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._names if name != _PLACE)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    @property
+    def _names(self) -> list[str]:
+        return [name.removesuffix(".npy") for name in self._members.namelist()]
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open what `write_archive` wrote; raises DamageError if that is not so, at once or when an array is read."""
+    with open_file(path) as file, damage_named(path), ZipFile(file) as members:
+        yield Archive(path, members)
+
+
+def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], *, cached: bool = True) -> None:
+    """Store arrays by name.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    arrays : mapping of ndarray
+        The arrays.
+    cached : bool, optional
+        As of `atomic_file`.
+    """
+    with atomic_file(path, cached=cached) as file:
+        np.savez(file, allow_pickle=False, **{_PLACE: np.array(_place_of(path))}, **arrays)
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Within the block, what damaged archives raise is a DamageError that names the file."""
+    try:
+        yield
+    except CwtDaskError:
+        raise
+    except _MALFORMED as error:
+        raise DamageError(f"{path} {DAMAGED}") from error
+    except OSError as error:
+        # Of a place in the file that cannot be.
+        if error.errno != errno.EINVAL:
+            raise
+        raise DamageError(f"{path} {DAMAGED}") from error
+
+
+def _place_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
