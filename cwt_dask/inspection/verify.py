@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -25,10 +25,12 @@ from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.open_islands import listed_until, read_open_islands, read_open_pixels
 from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
+from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.products.files import changed_products
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import read_all_records, read_records, read_run_id
-from cwt_dask.storage.maps import has_history, published_digests
+from cwt_dask.storage.maps import changed_files, has_history, published_digests
+from cwt_dask.storage.paths import exists
 from cwt_dask.storage.schema import HISTORY, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, open_group
 from cwt_dask.survey import Survey
@@ -119,9 +121,10 @@ def _from_files(run: SurveyRun) -> list[Check]:
     plan = run.stored.plan
     records = read_records(run.files.ledger)
     done = [(tile, records[tile]) for tile in range(plan.grid.n_tiles) if tile in records]
-    missing = [tile for tile in range(plan.grid.n_tiles) if tile not in records]
+    # Records that are damaged are named as such.
+    missing = [tile for tile in range(plan.grid.n_tiles) if tile not in records and not exists(run.files.record(tile))]
     foreign = [tile for tile, record in records.items() if record.settings_digest != plan.settings_digest]
-    changed = [tile for tile, record in done if published_digests(run.files, plan.grid, tile) != record.chunk_digests]
+    changed = list(filter(None, (_changed(run, tile, record.chunk_digests) for tile, record in done)))
     other_input = [tile for tile, record in done if _input_digest(run, tile) != record.input_digest]
     seams, unreadable = _seams(run)
     survey, damage = _survey(run)
@@ -132,22 +135,28 @@ def _from_files(run: SurveyRun) -> list[Check]:
     stale = [f"{name} is {now[name]}, not {certificate.get(name)}" for name in stale]
     changed_files = changed_products(run.files, certificate)
     products = [f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed_files]
+    follows = Check("the certificate follows from the files", "; ".join(stale))
     harm = Check("the tiles did no harm", "" if now["tiling_exact"] else "tiling_exact is false")
     if not plan.exact:
         exact = str(now["tiling_exact"]).lower()
         harm = Check(f"nothing was promised of the tiles (tiling_exact is {exact}, see the warnings)", "")
+    if len(done) < plan.grid.n_tiles:
+        # One record that is lost is one fault.
+        follows, harm = (
+            check._replace(fault="unknown without the records", promised=False) for check in (follows, harm)
+        )
     return [
         Check("the ledger is as the run wrote it", "; ".join(_ledger(run))),
         Check("every tile is done", _tiles("no record of", missing)),
         Check("every tile was done under the run's settings", _tiles("other settings in", foreign)),
         Check("maps and seams are described as planned", "; ".join(described_otherwise)),
-        Check("maps and seams are as the tiles wrote them", _tiles("other pixels in", changed)),
+        Check("maps and seams are as the tiles wrote them", _some(changed)),
         Check("the survey can be read", damage),
         Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
         Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
         *([Check("islands left open are listed", unlisted)] if plan.decides_islands else []),
         *_history(run, now["n_iter"]),
-        Check("the certificate follows from the files", "; ".join(stale)),
+        follows,
         Check("the certificate is as the run wrote it", fault_of(certificate, plan)),
         Check("catalogue and FITS files are as the run wrote them", "; ".join(products)),
         harm,
@@ -204,6 +213,21 @@ def _history(run: SurveyRun, n_iter: int) -> list[Check]:
     except DAMAGE as error:
         return [Check("the history ends with the model", f"files cannot be read ({error})")]
     return [Check("the history ends with the model", length or _tiles("another model in", differing))]
+
+
+def _changed(run: SurveyRun, tile: int, recorded: Mapping[str, str]) -> str:
+    """What is not as a tile wrote it."""
+    grid = run.stored.plan.grid
+    found = published_digests(run.files, grid, tile)
+    if found == recorded:
+        return ""
+    return f"other pixels in tile {tile} ({', '.join(changed_files(run.files, grid, tile, recorded, found))})"
+
+
+def _some(faults: list[str]) -> str:
+    """Faults of tiles, the first of many."""
+    left = len(faults) - MOST_NAMED
+    return "; ".join([*faults[:MOST_NAMED], *([f"and {counted(left, 'more tile')}"] if left > 0 else [])])
 
 
 def _input_digest(run: SurveyRun, tile: int) -> str | None:

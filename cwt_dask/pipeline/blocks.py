@@ -17,6 +17,7 @@ from cwt_dask.merge.islands import Unsettled, decide_islands, open_islands
 from cwt_dask.merge.open_islands import listed_until, write_open_islands
 from cwt_dask.merge.stopping import look_ahead_tiles, scatter_by_chunk
 from cwt_dask.pipeline.next_block import Block, RunState, next_block
+from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.planning.job import Job
 from cwt_dask.planning.plan import Plan
 from cwt_dask.results import SurveyRun
@@ -31,7 +32,7 @@ from cwt_dask.storage.ledger import (
     read_records,
     read_run_id,
 )
-from cwt_dask.storage.maps import has_history, published_digests
+from cwt_dask.storage.maps import changed_files, has_history, published_digests
 from cwt_dask.storage.paths import remove, remove_folder
 from cwt_dask.storage.provenance import other_versions
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
@@ -108,7 +109,14 @@ class Iteration:
         records = self._records()
         function = partial(published_digests, self.files, self.plan.grid)
         found = self.stages.map_tiles(function, records, "checking tiles") if records else {}
-        return {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
+        sound = {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
+        damaged = [tile for tile in records if tile not in sound]
+        for tile in damaged[:MOST_NAMED]:
+            changed = changed_files(self.files, self.plan.grid, tile, records[tile].chunk_digests, found[tile])
+            self.stages.progress.message(f"tile {tile} is computed again: {'; '.join(changed)}")
+        if len(damaged) > MOST_NAMED:
+            self.stages.progress.message(f"so are {len(damaged) - MOST_NAMED} more, which are damaged, too")
+        return sound
 
     @property
     def plan(self) -> Plan:

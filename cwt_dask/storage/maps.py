@@ -7,7 +7,7 @@ the others: only the ledger says what is done.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,6 +231,32 @@ def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
             ours[name][tile] = kept
             digests[name] = digest_pixels(kept, name)
     return digests
+
+
+def changed_files(
+    run_dir: RunDir, grid: TileGrid, tile: int, recorded: Mapping[str, str], found: Mapping[str, str]
+) -> list[str]:
+    """Files of a tile of which pixels or bytes are not as they were recorded, each with what is wrong.
+
+    Parameters
+    ----------
+    run_dir, grid, tile
+        As of `published_digests`.
+    recorded, found : mapping of str to str
+        Digests by name: those of its record, and those of `published_digests`.
+    """
+    place = grid.tile(tile)
+    files = {spec.name: run_dir.maps / spec.name / "c" for spec in maps_from("tile")}
+    files = {
+        name: (path / "0" if spec_of(name).axis else path) / str(place.row) / str(place.column)
+        for name, path in files.items()
+    }
+    for name in STRIPS:
+        inner = ("0", "0", "0") if name.endswith("support") else ("0", "0")
+        files[name] = (run_dir.seams / name / "c" / str(tile)).joinpath(*inner)
+    files["detections"] = run_dir.detections(tile)
+    changed = [files[name] for name in files if recorded.get(name) != found.get(name)]
+    return [f"{path} is {'damaged' if exists(path) else 'lost'}" for path in changed]
 
 
 def published_digests(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:

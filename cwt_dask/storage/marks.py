@@ -24,6 +24,13 @@ def is_run(files: RunDir) -> bool:
     return bool(re.fullmatch("[0-9a-f]{32}", _run_id(files)))
 
 
+def remedy_of(store: Path) -> str:
+    """What mends a survey's store: the command of the run that it belongs to, or `ingest`."""
+    owner = RunDir(store.resolve().parent)
+    own = owner.survey == store.resolve() and is_run(owner)
+    return "give the run's own command again, which reads the survey again" if own else "ingest the survey again"
+
+
 def note_user(files: RunDir, store: Path, run_id: str) -> None:
     """Have the run that a survey's store is part of know which other one reads it, if it may be written to.
 

@@ -17,6 +17,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
 from cwt_dask.errors import DamageError, SurveyError
 from cwt_dask.storage import directory, disk
+from cwt_dask.storage.marks import remedy_of
 from cwt_dask.storage.paths import STORAGE_OPTIONS, is_object, read_file
 
 if TYPE_CHECKING:
@@ -245,7 +246,7 @@ class _WholeStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see 
         if "/c/" in key and (fault := self._fault_of(key, content)):
             fault = f"{self._path / key} is {fault}"
             if self._whole == "survey":
-                raise SurveyError(f"{fault}: ingest the survey again")
+                raise SurveyError(f"{fault}: {remedy_of(self._path)}")
             raise DamageError(f"{fault}: cwt-dask verify says what else is damaged, and the run's own command mends it")
         return content
 

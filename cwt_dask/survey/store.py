@@ -20,6 +20,7 @@ from cwt_dask.errors import SurveyError
 from cwt_dask.geometry.tiling import Box, on_map
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.storage.checksum import sha256_of_file
+from cwt_dask.storage.marks import remedy_of
 from cwt_dask.storage.paths import as_path, exists
 from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound
 from cwt_dask.storage.zarr_io import open_group
@@ -87,10 +88,10 @@ class Survey:
         try:
             group = open_group(path, whole="survey")
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise SurveyError(f"{path} is no readable Zarr group ({error}): ingest the survey again") from error
+            raise SurveyError(f"{path} is no readable Zarr group ({error}): {remedy_of(path)}") from error
         attributes = group.attrs.asdict()
         if SEAL in attributes and not is_sound(attributes):
-            raise SurveyError(f"{path / 'zarr.json'} is damaged ({BROKEN}): ingest the survey again")
+            raise SurveyError(f"{path / 'zarr.json'} is damaged ({BROKEN}): {remedy_of(path)}")
         if attributes.get("kind") != KIND:
             raise SurveyError(f"{path} is a Zarr group, but not a survey store: make one with cwt-dask ingest")
         version = attributes.get("version")
@@ -184,11 +185,11 @@ class Survey:
             file = self.path / name / "zarr.json"
             try:
                 if self._descriptions[name] not in (None, sha256_of_file(file)):
-                    raise SurveyError(f"{file} is damaged ({BROKEN}): ingest the survey again")
+                    raise SurveyError(f"{file} is damaged ({BROKEN}): {remedy_of(self.path)}")
                 # Opening an array takes as long as reading a small window of it.
                 self._arrays[name] = self._group[name]
             except FileNotFoundError as error:
-                raise SurveyError(f"{file} is lost: ingest the survey again") from error
+                raise SurveyError(f"{file} is lost: {remedy_of(self.path)}") from error
             if name in self._planes:
                 self._group.store.checksums[name] = self._table(CHECKSUMS)[self._planes.index(name)]
         return self._arrays[name]
@@ -197,7 +198,7 @@ class Survey:
         """All of a small array."""
         values: NDArray[Any] = self._array(name)[:]
         if self._tables.get(name) not in (None, digest_table(values)):
-            raise SurveyError(f"{self.path / name} is damaged ({BROKEN}): ingest the survey again")
+            raise SurveyError(f"{self.path / name} is damaged ({BROKEN}): {remedy_of(self.path)}")
         return values
 
     def _lazy(self, name: str) -> dask.array.Array:

@@ -244,6 +244,7 @@ def test_files_that_cannot_be_read_are_a_fault_and_a_tile_without_a_record_is_on
     assert lines(said, "BROKEN  the whole map as one image: files cannot be read (")
     assert lines(said, "BROKEN  tile 2 again, margin ")[0].endswith(": no record says how many iterations it made")
     assert len(lines(said, "ok  tile ")) == N_TILES - 2
+    assert [line[:4] for line in map(str.strip, lines(said, ": unknown without the records"))] == ["note", "note"]
 
 
 def cut(path):

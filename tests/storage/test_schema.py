@@ -39,8 +39,9 @@ def test_a_new_map_is_one_row_and_the_code_that_computes_it(tmp_path, monkeypatc
     assert layer_of(run, NEW.name).read_reduced(box, 100, ring=False) == squared.max()
     # Its chunks are among those that verify looks at.
     assert not any(check.broken for check in verify_run(run))
-    (run.files.maps / NEW.name / "c" / "0" / "0").write_bytes(b"damaged")
-    assert "other pixels in tile 0" in [check.fault for check in verify_run(run) if check.broken]
+    file = run.files.maps / NEW.name / "c" / "0" / "0"
+    file.write_bytes(b"damaged")
+    assert f"other pixels in tile 0 ({file} is damaged)" in [check.fault for check in verify_run(run) if check.broken]
 
 
 def test_rows_agree_with_each_other():
