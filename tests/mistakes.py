@@ -296,6 +296,8 @@ text(
 catalogue("a catalogue with several positions", {name: [1.0] for name in ("ra_a", "dec_a", "ra_b", "dec_b")})
 catalogue("columns that a catalogue does not have", {"ra": [1.0], "dec": [0.0]}, options=("--columns=x,y",))
 catalogue("positions in no unit of angles", {"ra": [1.0] * u.m, "dec": [0.0]})
+typed("a catalogue that is an image", "match", "run", "survey.fits")
+catalogue("a catalogue of another part of the sky", {"ra": [200.0], "dec": [0.0]})
 catalogue("a catalogue of blank positions", {"ra": ["--"], "dec": [""]})
 typed("too many scales", *RUN, "--n-scale=100", "--step-scale=1.01")
 typed("scales in the wrong unit", *RUN, "--min-scale=200.00000001deg")

@@ -20,7 +20,7 @@ from cwt_dask.cli.options import flag_of
 from cwt_dask.config.declaration import option_names
 from cwt_dask.config.options import OPTION_NAMES, SourceOptions
 from cwt_dask.errors import InputError
-from cwt_dask.inspection.match import match_run
+from cwt_dask.inspection.match import associate, match_run
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.reprocess import reprocess
 from cwt_dask.results import SurveyRun
@@ -39,13 +39,18 @@ OF_THE_CLUSTER = {
     "a scheduler file that does not exist",
 }
 SOURCE = tuple(map(flag_of, option_names(SourceOptions)))
+
+
+def match(run_dir, catalogue, radius=0.1, columns=None):
+    run = SurveyRun.open(run_dir)
+    associate(run, match_run(run, catalogue, radius, columns))
+
+
 IN_PYTHON = {
     "run": run_survey,
     "plan": plan_survey,
     "ingest": lambda survey, out, **source: ingest(SurveySource.of(survey, **source), out),
-    "match": lambda run, catalogue, radius=0.1, columns=None: match_run(
-        SurveyRun.open(run), catalogue, radius, columns
-    ),
+    "match": match,
     "reprocess": reprocess,
     "simulate": lambda out, *, shape, seed, sources=None: simulate(out, shape, seed, n_sources=sources),
     "status": SurveyRun.open,

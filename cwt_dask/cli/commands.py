@@ -125,7 +125,11 @@ def _compare(run_a: str, run_b: str) -> None:
 @click.argument("run_dir")
 @click.argument("catalogue")
 @click.option("--radius", default="0.1", show_default=True, metavar="DEG", help="Farthest counterpart; or 6arcmin.")
-@click.option("--columns", metavar="LON,LAT", help="Columns of CATALOGUE with the positions, where it has several.")
+@click.option(
+    "--columns",
+    metavar="LON,LAT[,FRAME]",
+    help="Columns of CATALOGUE with the positions, where it has several; and their frame: icrs, fk5, fk4, galactic.",
+)
 def _match(run_dir: str, catalogue: str, radius: str, columns: str | None) -> None:
     """Look for the sources of the finished run in RUN_DIR in CATALOGUE: a table of any format, or FILE[TABLE].
 

@@ -13,6 +13,8 @@ from cwt_dask.errors import InterruptedRun
 from cwt_dask.runtime.signals import SIGNALS, forget_signals, ignore_signals, is_echo
 
 INTERRUPTED = "cwt-dask: interrupted: give the same command again; a run goes on where it stopped\n"
+# Commands that write files.
+_WORKS = ("run", "reprocess", "ingest", "simulate", "match", "report")
 # In which Python leaves a callback.
 _SOON = 0.1
 
@@ -40,7 +42,11 @@ def main() -> int:
         # All memory goes with the process: Python need not look through it for garbage, a fifth of a small run's time.
         gc.freeze()
     if fault := give_up_output():
-        sys.stderr.write(f"cwt-dask: standard output could not be written ({fault.strerror}): all else is done\n")
+        works = "--help" not in sys.argv and sys.argv[1:2] and sys.argv[1] in _WORKS
+        rest = ": all else is done" if works else ""
+        sys.stderr.write(f"cwt-dask: standard output could not be written ({fault.strerror}){rest}\n")
+        # What others print is all that they do.
+        return status if works else status or 1
     return status
 
 

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -45,6 +45,9 @@ _UCDS = (
 )
 # Both in one column of text; and in parts, as CDS splits them: hours, minutes, seconds; sign, degrees, and so on.
 _TOGETHER = re.compile(r"(sky_?)?coord(inate)?s?\d?(_.*)?|(sky_?)?pos(ition)?s?|ra_*de(c|cl)?")
+# Frames of positions, as astropy calls them; and names of columns that are Galactic where no pair of words tells it.
+FRAMES = ("icrs", "fk5", "fk4", "galactic")
+_GALACTIC_NAME = re.compile(r"(.*_)?(glon|lii|gl|l)(_.*)?|.*galactic.*|(.*_)?gal(_.*)?")
 _TEXT = "USO"  # Kinds of arrays.
 _MINUS = "\N{MINUS SIGN}"  # Papers have that of mathematics.
 _HOURS, _SIGN, _DEGREES = ("rah", "ram", "ras"), "de_", ("ded", "dem", "des")
@@ -75,7 +78,7 @@ class Place:
         return " and ".join(self.columns)
 
 
-def find_positions(table: Table, wanted: tuple[str, ...] = ()) -> list[Place]:
+def find_positions(table: Table, wanted: tuple[str, ...] = (), frame: str = "") -> list[Place]:
     """Where a table's positions may be: one place, or several that are as likely as each other; or none.
 
     Parameters
@@ -84,11 +87,17 @@ def find_positions(table: Table, wanted: tuple[str, ...] = ()) -> list[Place]:
         With the UCDs of its columns as `ucd` in their `meta`.
     wanted : tuple of str, optional
         Columns to take: longitude and latitude, or one of both.
+    frame : str, optional
+        That of these columns, one of `FRAMES`; told by their UCDs and names if not given.
     """
     places = sorted(_places(table))
     if wanted:
-        named = [place for place in places if place.columns == wanted] or [Place((), wanted, _frame(wanted[0]))]
-        return named[:1] if set(wanted) <= set(table.colnames) else []
+        if not set(wanted) <= set(table.colnames):
+            return []
+        named = [place for place in places if place.columns == wanted]
+        galactic = "gal" in _ucd(table[wanted[0]]) or _GALACTIC_NAME.fullmatch(_plain(wanted[0])) is not None
+        place = named[0] if named else Place((), wanted, _frame(wanted[0], galactic=galactic))
+        return [replace(place, frame=frame or place.frame)] if named or len(wanted) <= 2 else []
     return [place for place in places if place.rank == places[0].rank]
 
 
@@ -98,6 +107,11 @@ def find_name(table: Table) -> str | None:
     main = [name for name in columns if _ucd(table[name]) in ("meta.id.main", "id.main")]
     called = [name for pattern in _NAMES for name in columns if pattern.fullmatch(_plain(name))]
     return next(iter(main + called), None)
+
+
+def holds_both(name: str) -> bool:
+    """Whether a column of text with this name may hold longitude and latitude."""
+    return _TOGETHER.fullmatch(_plain(name)) is not None
 
 
 def angle_unit(text: str) -> Any:
@@ -138,7 +152,7 @@ def _places(table: Table) -> Iterator[Place]:
     for name in table.colnames:
         if isinstance(table[name], SkyCoord):
             yield Place((-2,), (name,), "icrs")
-        elif _TOGETHER.fullmatch(plain[name]) and table[name].dtype.kind in _TEXT:
+        elif holds_both(name) and table[name].dtype.kind in _TEXT:
             yield Place((4,), (name,), "icrs")
     for k, ucds in enumerate(_UCDS):
         found = [[name for name in plain if _ucd(table[name]) == ucd] for ucd in ucds]

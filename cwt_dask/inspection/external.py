@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError
-from cwt_dask.inspection.columns import Place, degrees_of, find_name, find_positions
+from cwt_dask.inspection.columns import FRAMES, Place, degrees_of, find_name, find_positions
 from cwt_dask.inspection.tables import read_tables
 from cwt_dask.runtime.terminal import visible
 
@@ -49,14 +49,16 @@ def read_external_catalogue(catalogue: str | PathLike[str], columns: str | None 
     catalogue : path-like
         FITS, VOTable, ECSV or a text in columns, compressed or not.
     columns : str, optional
-        Those with the positions, longitude and latitude with a comma between them; found by UCD, unit and name if not
-        given.
+        Those with the positions, longitude and latitude with a comma between them, and after another comma their frame
+        where names and UCDs do not tell it, one of `FRAMES`; found by UCD, unit and name if not given.
     """
-    table, places = _read(str(catalogue), tuple(name.strip() for name in columns.split(",")) if columns else ())
+    wanted = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    frame = wanted[-1].lower() if len(wanted) > 1 and wanted[-1].lower() in FRAMES else ""
+    table, places = _read(str(catalogue), wanted[:-1] if frame else wanted, frame)
     if len(places) > 1:
         raise InputError(
-            f"{catalogue} has positions in {', '.join(map(str, places))}: say which to take by columns, such as "
-            f"{','.join(places[0].columns)}"
+            f"{catalogue} has positions in {', '.join(map(str, places))}: say which to take, such as "
+            f"--columns {','.join(places[0].columns)}"
         )
     (place,) = places
     try:
@@ -81,7 +83,7 @@ def read_external_catalogue(catalogue: str | PathLike[str], columns: str | None 
     )
 
 
-def _read(path: str, wanted: tuple[str, ...]) -> tuple[Table, list[Place]]:
+def _read(path: str, wanted: tuple[str, ...], frame: str) -> tuple[Table, list[Place]]:
     """The table that is meant, and where its positions may be: one place or more."""
     part = _WITH_TABLE.fullmatch(path)
     file, named = (part["file"], part["table"]) if part else (path, "")
@@ -94,7 +96,7 @@ def _read(path: str, wanted: tuple[str, ...]) -> tuple[Table, list[Place]]:
                 present.append(f"{number} {name}".rstrip())
                 if named.upper() in ("", str(number), name.upper()):
                     columns += table.colnames
-                    if places := find_positions(table, wanted):
+                    if places := find_positions(table, wanted, frame):
                         return table, places
     except Exception as error:  # each of astropy's readers has errors of its own
         # Other errors of this kind come from what is in the file.
@@ -109,11 +111,13 @@ def _read(path: str, wanted: tuple[str, ...]) -> tuple[Table, list[Place]]:
     if named and not columns:
         tables = f"its tables are {', '.join(present) or 'none'}"
         raise InputError(f"{file} has no table {shown(named)}; {tables}: give one by number or name")
+    if not present:
+        raise InputError(f"{file} has no table: give a catalogue")
     if wanted:
         raise InputError(f"{path} has no columns {' and '.join(wanted)}: {has}")
     raise InputError(
         f"{path} has no positions: give it columns such as ra and dec, RAJ2000 and DEJ2000, GLON and GLAT, "
-        f"or say by columns which they are; {has}"
+        f"or say which they are, --columns LON,LAT; {has}"
     )
 
 

@@ -92,11 +92,12 @@ def describe_match(found: Match) -> list[str]:
     by_chance = _expected(found.chance_associated, n, found.radius)
     found_by_chance = _expected(found.chance_found, n_inside, found.radius)
     other = found.external
+    names = other.called or "none: rows are numbered"
     left_out = {"have no position": other.n_without_position, "stand as comments": other.n_comments}
     also = "".join(f"; {number} more {why}" for why, number in left_out.items() if number)
     lines = [
         f"catalogue      {other.label}: {counted(len(found.inside), 'source')}, {n_inside} inside the map{also}",
-        f"columns        positions of {other.place}, names of {other.called or 'none: rows are numbered'}",
+        f"columns        positions of {other.place} ({other.place.frame}), names of {names}",
         f"radius         {found.radius:g} deg",
         f"associated     {n_associated} of {n} sources; by chance {by_chance}",
         f"found          {n_found} of the {n_inside} inside; by chance {found_by_chance}",
@@ -116,8 +117,15 @@ def associate(run: SurveyRun, found: Match) -> None:
 
     Those of an earlier match are replaced. The certificate is sealed again: it covers these files, too.
 
-    Raises InputError if another process holds the run, InterruptedRun if one has taken hold of it since.
+    Raises InputError if nothing of the catalogue is near the map, or another process holds the run, InterruptedRun if
+    one has taken hold of it since.
     """
+    if not (found.inside.any() or (found.nearest >= 0).any()):
+        other = found.external
+        raise InputError(
+            f"{other.label} has no source inside the map, by {other.place} ({other.place.frame}): if they are in "
+            "another frame say so, as by --columns LON,LAT,galactic"
+        )
     files, stop = run.files, Stop()
     with backend_of(files.path).hold(files, stop.ask):
         rows, certificate = run.catalogue, run.certificate

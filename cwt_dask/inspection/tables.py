@@ -16,7 +16,7 @@ from astropy.utils.data import get_readable_fileobj
 
 from cwt_dask.config.validation import counted
 from cwt_dask.inspection.bounds import refuse_large, refuse_large_table, refuse_votable
-from cwt_dask.inspection.columns import angle_unit
+from cwt_dask.inspection.columns import angle_unit, holds_both
 
 # What texts that are more than rows begin with, and what astropy calls them. All others are read here: it would try one
 # format after another, and leave out rows that look like comments without a word.
@@ -34,6 +34,8 @@ _VALUE = re.compile(r"[+\-\u2212]?\s*\.?\d[\d.:+\-\u2212eE\shdms°'\u2032\u2033\
 # What else may stand below the names of columns, beside units: a line that is drawn, types of RDB files.
 _RULE = re.compile(r"[-=:+\s]*[-=][-=:+\s]*")
 _TYPE = re.compile(r"\d*[SNM]")
+# What programs write where there is no unit.
+_NO_UNIT = re.compile(r"(nan|none|null|-+)?", re.IGNORECASE)
 
 
 def read_tables(file: str) -> Iterator[tuple[int, str, Table]]:
@@ -113,6 +115,8 @@ def _of_rows(text: str) -> Table:
     split = _splitter(uncommented[:2], delimiter)
     rows = split(uncommented)
     names = [""] * len(rows[0]) if header is None else split([_uncommented(lines[header])])[0]
+    if delimiter is None:
+        rows = [_with_one_position(row, names) for row in rows]
     units, n_below = _below_names(rows[:2])
     for k, row in enumerate(rows[n_below:], start=1):
         # Without a delimiter nobody knows which cell is missing.
@@ -125,7 +129,7 @@ def _of_rows(text: str) -> Table:
             meta = {"ucd": ucds.get(name, "")}
             # Of several columns with one name, as of catalogues that were joined, the first keeps it.
             own = f"{name or 'col'}{k + 1}" if name in ("", *table.colnames) else name
-            table.add_column(Column(cells, own, object, unit=unit or None, meta=meta))
+            table.add_column(Column(cells, own, object, unit=None if _NO_UNIT.fullmatch(unit) else unit, meta=meta))
     comments = split(_uncommented(line) for line in below if line.startswith("#"))
     table.meta["n_comments"] = sum(len(row) == len(names) and _has_value(row) for row in comments)
     return table
@@ -141,6 +145,17 @@ def _header(lines: list[str], first: int) -> tuple[int | None, str | None]:
         if len(names) == len(cells) > 1 and not _has_value(names):
             return k, delimiter
     return None, own
+
+
+def _with_one_position(row: list[str], names: list[str]) -> list[str]:
+    """A row between whose columns are blanks: those within a position that is one column's text are none of these."""
+    k = next((k for k, name in enumerate(names) if holds_both(name)), None)
+    more = len(row) - len(names)
+    # 83.63 +22.01 and 05 34 31 +22 00 52.
+    if k is None or more not in (1, 5):
+        return row
+    end = k + more + 1
+    return [*row[:k], " ".join(row[k:end]), *row[end:]]
 
 
 def _uncommented(line: str) -> str:
@@ -178,7 +193,8 @@ def _below_names(rows: list[list[str]]) -> tuple[list[str], int]:
     first = rows[0] if rows and not _has_value(rows[0]) else []
     if first and all(map(_TYPE.fullmatch, first)):
         return [], 1
-    return (first, 1) if any(angle_unit(cell) for cell in first if " " not in cell) else ([], 0)
+    # Both positions have one: a source may be called D.
+    return (first, 1) if sum(angle_unit(cell) is not None for cell in first if " " not in cell) > 1 else ([], 0)
 
 
 def _has_value(cells: list[str]) -> bool:

@@ -19,7 +19,9 @@ from cwt_dask.trust import SourceFlag
 def describe_plan(plan: Plan) -> str:
     """Describe a plan, a line for each fact."""
     grid = plan.grid
-    error = "no bound" if plan.expected_error is None else f"{plan.expected_error:.0e} of a tile's model maximum"
+    error = (
+        "no bound" if plan.expected_error is None else f"at most {plan.expected_error:.0e} of a tile's model maximum"
+    )
     margin = "none, one tile" if grid.margin is None else f"{grid.margin} pixels (contract: {plan.contract_margin})"
     scales = ", ".join(f"{scale:g}" for scale in plan.kernels.scales)
     ring = f", ring, columns 0 and {grid.x.length - 1} are neighbours" if grid.ring else ""
@@ -27,9 +29,9 @@ def describe_plan(plan: Plan) -> str:
         f"map            {grid.y.length} x {grid.x.length} pixels{ring}",
         *([f"pixels used    {plan.used}"] if plan.used else []),
         f"tiles          {grid.n_tiles}, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
-        f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels",
+        f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels: what a tile computes, its core and margins",
         f"margin         {margin}",
-        f"expected error {'none' if grid.margin is None else error}",
+        f"expected error {'0: no tile has a neighbour' if grid.margin is None else error}",
         f"kernels        scales {scales} pixels, reach {plan.kernels.reach}, gain {plan.kernels.gain:.3g}",
         f"memory         {format_bytes(plan.worker_memory)} a worker",
         f"disk           at most {format_bytes(plan.disk)} for survey and maps",

@@ -49,3 +49,21 @@ def test_columns_of_catalogues_are_found_by_their_names(catalogue):
         table = Table({column: ["1"] for column in order})
         assert [place.columns for place in find_positions(table)] == ([split(positions)] if positions else [])
         assert find_name(table) == name
+
+
+@pytest.mark.parametrize(
+    ("columns", "frame", "told"),
+    [
+        ("glon_x,glat_y", "", "galactic"),
+        ("l_1,b_2", "", "galactic"),
+        ("lon,lat", "", "icrs"),
+        ("lon,lat", "galactic", "galactic"),
+        ("GLON,GLAT", "", "galactic"),
+        ("GLON,GLAT", "fk5", "fk5"),
+        ("RAJ2000,lat", "", "fk5"),
+    ],
+)
+def test_frames_of_columns_that_are_named(columns, frame, told):
+    wanted = tuple(columns.split(","))
+    assert [place.frame for place in find_positions(Table({name: ["1"] for name in wanted}), wanted, frame)] == [told]
+    assert find_positions(Table({name: ["1"] for name in "abc"}), tuple("abc")) == []

@@ -62,7 +62,8 @@ def test_units_are_known_however_they_are_spelled(tmp_path, unit):
 def test_of_positions_that_are_as_likely_as_each_other_none_is_taken_unasked(tmp_path):
     Table({"ra_x": [1.0], "dec_x": [2.0], "ra_opt": [10.0], "dec_opt": [5.0], "DEC": [0.0]}).write(tmp_path / "c.ecsv")
     with pytest.raises(
-        InputError, match="c.ecsv has positions in ra_opt and dec_opt, ra_x and dec_x: say .*, such as ra_opt,dec_opt"
+        InputError,
+        match="c.ecsv has positions in ra_opt and dec_opt, ra_x and dec_x: say .*, such as --columns ra_opt,dec_opt",
     ):
         read_external_catalogue(tmp_path / "c.ecsv")
     assert read_external_catalogue(tmp_path / "c.ecsv", "ra_x,dec_x").sky.ra.deg == pytest.approx([1.0])

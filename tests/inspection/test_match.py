@@ -72,7 +72,7 @@ def test_the_nearest_within_the_radius_is_associated(run, tmp_path):
         lines[0]
         == f"catalogue      known.fits: {half.sum() + 2} sources, {half.sum()} inside the map; 2 more have no position"
     )
-    assert lines[1] == "columns        positions of RAJ2000 and DEJ2000, names of Source_Name"
+    assert lines[1] == "columns        positions of RAJ2000 and DEJ2000 (fk5), names of Source_Name"
     assert lines[3].startswith(f"associated     {half.sum()} of {n} sources; by chance 0.")
 
 
@@ -281,3 +281,8 @@ def test_no_sources_no_matches(tmp_path):
     assert [line.rpartition("; ")[2] for line in describe_match(found)[3:]] == ["by chance 0.0", "by chance 0.0"]
     associate(run, found)
     assert run.catalogue.colnames[-2:] == ["assoc_name", "assoc_sep"]
+    galactic = sky.galactic
+    Table({"lon": [galactic.l.deg], "lat": [galactic.b.deg]}).write(tmp_path / "other.ecsv")
+    with pytest.raises(InputError, match=r"^other.ecsv has no source inside the map, by lon and lat \(icrs\): if"):
+        associate(run, match_run(run, tmp_path / "other.ecsv", 0.1, "lon,lat"))
+    assert match_run(run, tmp_path / "other.ecsv", 0.1, "lon,lat,galactic").inside.tolist() == [True]

@@ -88,6 +88,8 @@ TEXTS = {
     "sixty seconds": "name,ra,dec\nA 1,00:39:60,+04:59:60\nB,01:19:60.0,-04:59:60.0\n",
     "letters, and the minus of papers": "name,ra,dec\nA 1,00h40m00s,+05d00m00s\nB,01h20m00.0s,\u221205d00m00s\n",
     "both in one column": "name,Position\nA 1,00:40:00 +05:00:00\nB,01 20 00 -05 00 00\n",
+    "both in one column, between blanks": 'name pos mag\n"A 1" 00:40:00 +05:00:00 3\nB 01 20 00 -05 00 00 4\n',
+    "no unit of the name": f"name,ra,dec\nNaN,hours,deg\n{HOURS}",
     "galactic": f"name,l,b\nA 1,{SKY.galactic.l.deg[0]},{SKY.galactic.b.deg[0]}\n"
     f"B,{SKY.galactic.l.deg[1]},{SKY.galactic.b.deg[1]}\n",
     "RDB": "# comment\nname\tra\tdec\n10S\t8N\tN\nA 1\t10\t5\nB\t20\t-5\n",
@@ -128,6 +130,12 @@ def test_rows_that_are_not_read_are_counted(tmp_path):
     (tmp_path / "c.txt").write_text(f"#name,ra,dec\n#1,10,5\n# 2,,9\n# more follow\n{ROWS}C,,\nD,12h,x\n#3,1,2\n")
     found = read_external_catalogue(tmp_path / "c.txt")
     assert (found.names.tolist(), found.n_without_position, found.n_comments) == (["A 1", "B"], 2, 3)
+
+
+def test_a_row_below_the_names_that_is_no_unit(tmp_path):
+    (tmp_path / "c.txt").write_text("name,ra,dec\nD,nan,nan\nA 1,10,5\n")
+    found = read_external_catalogue(tmp_path / "c.txt")
+    assert (found.names.tolist(), found.n_without_position) == (["A 1"], 1)
 
 
 def test_letters_of_an_older_encoding(tmp_path):
@@ -192,7 +200,9 @@ def test_a_table_of_fits_that_says_it_is_larger_than_a_catalogue_may_be_is_refus
 
 def test_columns_without_names_can_be_chosen(tmp_path):
     (tmp_path / "c.csv").write_text(ROWS)
-    with pytest.raises(InputError, match="has no positions: .* by columns which they are; it has col1, col2, col3"):
+    with pytest.raises(
+        InputError, match="has no positions: .* which they are, --columns LON,LAT; it has col1, col2, col3"
+    ):
         read_external_catalogue(tmp_path / "c.csv")
     assert SKY.separation(read_external_catalogue(tmp_path / "c.csv", "col2, col3").sky).max() < 1e-9 * u.deg
     with pytest.raises(InputError, match="has no columns col2 and col9: it has col1, col2, col3"):
