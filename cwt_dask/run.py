@@ -15,7 +15,7 @@ from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.errors import InterruptedRun, SettingsError
 from cwt_dask.pipeline.blocks import Iteration
-from cwt_dask.pipeline.create import create, resume, statistics_of
+from cwt_dask.pipeline.create import Call, create, resume, statistics_of
 from cwt_dask.pipeline.executor import Workers
 from cwt_dask.pipeline.merging import Merging
 from cwt_dask.pipeline.reuse import reuse_tiles
@@ -185,7 +185,7 @@ def execute(
             client = stack.enter_context(connect())
         files = RunDir(run_dir.resolve())
         begin = create if backend_of(files.path).is_free(files) or execution.overwrite else resume
-        executor = begin(files, survey, options, progress, stack, stop, Workers(client, execution))
+        executor = begin(Call(files, survey, options, progress, stack, stop, Workers(client, execution)))
         run = SurveyRun.open(files.path)
         stages = Stages(executor, progress, files)
         with stop.patience():

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 MAPS = ("counts", "background", "exposure", "mask")
 NEGATIVE_BY_ROUNDING = "background is negative by no more than rounding (pixels = %d, lowest = %.2g): taken as 0 there"
+# Counts above it are none: float64 does not hold every whole number there.
+LARGEST = 2.0**53
 NO_EXCESS = "; if it is an excess map, give the counts, before anything was subtracted"
 
 
@@ -85,7 +87,7 @@ def make_field(counts: SkyImage, background: SkyImage, mask: SkyImage | None) ->
     Raises
     ------
     InputError
-        If shapes differ, no pixel is left, or one that takes part is negative or infinite.
+        If shapes differ, no pixel is left, or one that takes part is negative, infinite or above `LARGEST`.
     """
     for image in (background, mask):
         if image is not None and image.data.shape != counts.data.shape:
@@ -99,12 +101,12 @@ def make_field(counts: SkyImage, background: SkyImage, mask: SkyImage | None) ->
         raise InputError("all pixels are masked or not a number: nothing is left to analyse")
     background = _without_rounding(background, valid)
     for image in (counts, background):
-        bad = valid & ~((image.data >= 0) & np.isfinite(image.data))
+        bad = valid & ~((image.data >= 0) & (image.data <= LARGEST))
         if bad.any():
             y, x = np.argwhere(bad)[0]
             raise InputError(
-                f"{image.name} is negative or infinite ({image.data[y, x]} at (y, x) = ({y}, {x}) is the first of "
-                f"{np.count_nonzero(bad)}): correct them, or mask them{NO_EXCESS * (image is counts)}"
+                f"{image.name} is negative, infinite or absurdly large ({image.data[y, x]} at (y, x) = ({y}, {x}) is "
+                f"the first of {np.count_nonzero(bad)}): correct them, or mask them{NO_EXCESS * (image is counts)}"
             )
     if n_masked := valid.size - np.count_nonzero(valid):
         log.warning("%d of %d pixels are masked or not a number: they take no part", n_masked, valid.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,37 +36,26 @@ from cwt_dask.storage.paths import backend_of, lies_in, make_directory
 from cwt_dask.survey import Survey, SurveySource, SurveyStatistics, ingest, is_store, scan
 
 
-def create(
-    files: RunDir,
-    survey: Path,
-    options: Options,
-    progress: Reporter,
-    hold: ExitStack,
-    stop: Stop,
-    workers: Workers,
-) -> Executor:
+@dataclass(frozen=True)
+class Call:
+    """What a run is begun or continued with."""
+
+    files: RunDir  # The directory.
+    survey: Path  # File or store.
+    options: Options  # All options of the call.
+    progress: Reporter  # Receives messages.
+    hold: ExitStack  # The directory is held from its first moment on to the end of this, and the workers are there.
+    stop: Stop  # Asked if another process takes hold of it.
+    workers: Workers  # Started once tiles are known.
+
+
+def create(call: Call) -> Executor:
     """Make a run directory, with the survey's store in it unless it is one, and start workers; all of it, or nothing.
 
     A run that is there already is replaced. Raises InputError if the survey, a setting or the place is wrong, or
     workers cannot start.
-
-    Parameters
-    ----------
-    files : RunDir
-        The directory.
-    survey : Path
-        File or store.
-    options : Options
-        All options of the call.
-    progress : Reporter
-        Receives messages.
-    hold : ExitStack
-        The directory is held from its first moment on to the end of this, and the workers are there.
-    stop : Stop
-        Asked if another process takes hold of it.
-    workers : Workers
-        Started once tiles are known.
     """
+    files, survey, options = call.files, call.survey, call.options
     backend = backend_of(files.path)
     free = backend.is_free(files)
     if not free:
@@ -76,30 +66,18 @@ def create(
         # What can be refused is refused before anything is removed.
         plan = make_plan(options.settings, statistics_of(survey, options.source))
         plan.check_memory(options.execution.memory_limit)
-        workers.refuse_early(several=plan.grid.n_tiles > 1)
-    with backend.new_run(files, hold, stop.ask, overwrite=options.execution.overwrite) as new:
-        plan = _fill(new, files, survey, options, progress, stop, workers)
-        return hold.enter_context(workers.open(plan, progress, stop))
+        call.workers.refuse_early(several=plan.grid.n_tiles > 1)
+    with backend.new_run(files, call.hold, call.stop.ask, overwrite=options.execution.overwrite) as new:
+        plan = _fill(new, call)
+        return call.hold.enter_context(call.workers.open(plan, call.progress, call.stop))
 
 
-def resume(
-    files: RunDir,
-    survey: Path,
-    options: Options,
-    progress: Reporter,
-    hold: ExitStack,
-    stop: Stop,
-    workers: Workers,
-) -> Executor:
+def resume(call: Call) -> Executor:
     """Open a run directory to continue its run, repair the metadata of its maps, and start workers.
 
     Raises InputError if it holds another run, its survey is damaged or another, or workers cannot start.
-
-    Parameters
-    ----------
-    files, survey, options, progress, hold, stop, workers
-        As of `create`.
     """
+    files, survey, options, progress = call.files, call.survey, call.options, call.progress
     stored = None
     with suppress(DamagedRunFileError):
         stored = read_run(files, "choose another (SURVEY comes first)")
@@ -115,7 +93,7 @@ def resume(
             "--overwrite would remove that run"
         )
     backend = backend_of(files.path)
-    lost = hold.enter_context(backend.hold(files, stop.ask))
+    lost = call.hold.enter_context(backend.hold(files, call.stop.ask))
     if lost:
         progress.message(f"continuing for {lost}, which did not end by itself")
     if lost and lost.is_gone:
@@ -135,7 +113,7 @@ def resume(
         progress.message(f"continuing: {n_done} of {run.stored.plan.grid.n_tiles} tiles are done")
     _report_lost_records(files, progress)
     note_user(files, run.survey.path, read_run_id(files))
-    return hold.enter_context(workers.open(run.stored.plan, progress, stop))
+    return call.hold.enter_context(call.workers.open(run.stored.plan, progress, call.stop))
 
 
 def _refuse_to_replace(files: RunDir) -> None:
@@ -150,10 +128,9 @@ def _refuse_to_replace(files: RunDir) -> None:
         )
 
 
-def _fill(
-    new: RunDir, files: RunDir, survey: Path, options: Options, progress: Reporter, stop: Stop, workers: Workers
-) -> Plan:
+def _fill(new: RunDir, call: Call) -> Plan:
     """Make all that a run needs, for now at `new`, and last what says that it is one."""
+    files, survey, options, progress = call.files, call.survey, call.options, call.progress
     if is_store(survey):
         opened = open_store(survey, options.source)
     else:
@@ -163,7 +140,7 @@ def _fill(
         def begin(shape: tuple[int, int]) -> None:
             # So large a map is not one tile, and takes long to read.
             too_large = math.prod(shape) * BYTES_PER_PIXEL > options.execution.memory_limit
-            workers.refuse_early(several=too_large)
+            call.workers.refuse_early(several=too_large)
 
         opened = ingest(source, new.survey, begin=begin)
     plan = make_plan(options.settings, opened.statistics)
@@ -171,7 +148,7 @@ def _fill(
     _check_disk(files.path, opened.statistics, plan, progress)
     if not backend_of(files.path).keeps_old:
         # Another driver may have taken the lease meanwhile.
-        stop.check()
+        call.stop.check()
     history = plan.settings.max_iter if options.execution.keep_history else 0
     create_maps(new, plan.grid, plan.kernels.scales.tolist(), opened.header_text, history=history)
     run_id = begin_ledger(new)

@@ -20,7 +20,7 @@ from cwt_dask.geometry.tiling import Axis, TileGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import Record, read_all_records
-from cwt_dask.storage.marks import KIND
+from cwt_dask.storage.marks import KIND, remedy_of
 from cwt_dask.storage.paths import as_path, exists, read_file, relative_path, write_atomically
 from cwt_dask.storage.provenance import versions
 from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound, sealed, unsealed
@@ -47,16 +47,17 @@ class StoredRun:
             try:
                 survey = Survey.open(place)
             except SurveyError as error:
-                missing.append(f"there is no store {place}")
+                missing.append(f"{place} has no zarr.json" if exists(place) else f"there is no store {place}")
                 damage = error if is_store(place) else damage
                 continue
             if survey.is_that_of(self.plan.survey_digest, self.plan.survey_facts):
                 return survey
             missing.append(f"{place} is not the survey that it began with")
-        raise damage or SurveyError(
-            f"the survey of {self.path} cannot be found ({'; '.join(missing)}): say once where it is, by cwt-dask run "
-            f"STORE {self.path} under the same settings"
-        )
+        own = RunDir(self.path).survey
+        remedy = f"say once where it is, by cwt-dask run STORE {self.path} under the same settings"
+        if self.places == (own.resolve(),):
+            remedy = remedy_of(own)
+        raise damage or SurveyError(f"the survey of {self.path} cannot be found ({'; '.join(missing)}): {remedy}")
 
 
 def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from cwt_dask.config.settings import digest
 from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import Bools, Floats
-from cwt_dask.cwt.inputs import NEGATIVE_BY_ROUNDING, NO_EXCESS
+from cwt_dask.cwt.inputs import LARGEST, NEGATIVE_BY_ROUNDING, NO_EXCESS
 from cwt_dask.cwt.pixels import rounding_of
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.source import MaskChoice
@@ -33,9 +33,6 @@ _LEAST_SHARE = 0.1
 
 # Counts a pixel that are no background: a map of a billion such pixels would have one count.
 _NO_BACKGROUND = 1e-9
-
-# Above it float64 does not hold every whole number.
-_LARGEST = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ class Census:
             self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(plane).data)
         for name in self.row_sums:
             plane = values[name]
-            bad = {"negative": plane < 0, "infinite": np.isinf(plane), "absurdly large": plane > _LARGEST}
+            bad = {"negative": plane < 0, "infinite": np.isinf(plane), "absurdly large": plane > LARGEST}
             for kind, where in bad.items():
                 if n := int(np.count_nonzero(where)):
                     y, x = np.unravel_index(np.argmax(where), where.shape)

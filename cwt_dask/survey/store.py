@@ -102,9 +102,7 @@ class Survey:
             )
         survey = cls(path, group, ring=ring)
         if version == VERSION and not survey.statistics.is_of(survey.header_text):
-            raise SurveyError(
-                f"{path / 'zarr.json'} is damaged (its digest is of another WCS): ingest the survey again"
-            )
+            raise SurveyError(f"{path / 'zarr.json'} is damaged (its digest is of another WCS): {remedy_of(path)}")
         return survey
 
     @property

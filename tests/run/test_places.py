@@ -84,6 +84,16 @@ def test_all_commands_go_on_where_both_are_moved_and_another_survey_has_their_pl
     assert read_run(RunDir(Path("q/run"))).places == (tmp_path / "q/s.zarr", tmp_path / "p/s.zarr")
 
 
+def test_a_run_s_own_store_that_is_lost_is_made_again_by_its_command(stores, call, tmp_path):
+    command = ("run", stores / "3.fits", tmp_path / "run", *SETTINGS)
+    assert call(*command).status == 0
+    shutil.rmtree(tmp_path / "run" / "survey.zarr")
+    assert call("compare", command[2], command[2]).err.endswith(
+        "survey.zarr): give the run's own command again, which reads the survey again\n"
+    )
+    assert call(*command).status == 0
+
+
 @pytest.mark.parametrize("of_store", ["disk", "bucket"])
 def test_a_store_that_is_moved_alone_is_told_once(begin, call, tmp_path, bucket, of_store):
     folder, run = {"disk": tmp_path, "bucket": bucket}[of_store], tmp_path / "run"
@@ -92,6 +102,9 @@ def test_a_store_that_is_moved_alone_is_told_once(begin, call, tmp_path, bucket,
     said = call("compare", run, run)
     assert said.status == 2
     assert f"the survey of {run} cannot be found (there is no store {folder / 's.zarr'}" in said.err
+    (folder / "s.zarr/counts").mkdir(parents=True)
+    (folder / "s.zarr/counts/zarr.json").write_text("{}")
+    assert f"cannot be found ({folder / 's.zarr'} has no zarr.json" in call("compare", run, run).err
     assert "nothing to do" in call("run", folder / "new.zarr", run, *SETTINGS).out
     goes_on(call, run)
 
