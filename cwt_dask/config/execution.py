@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
 from cwt_dask.config.settings import AutoYesNo
-from cwt_dask.config.validation import Choice, Flag, Size, Whole, instance, shown
+from cwt_dask.config.validation import Choice, Flag, Seconds, Size, Whole, instance, shown
 from cwt_dask.errors import SettingsError
 
 ClusterKind = Literal["local", "address", "slurm", "mpi", "kubernetes"]
@@ -112,6 +112,14 @@ class Execution(Checked):
     )
     scheduler_file: str | None = option(
         None, instance(str | PathLike, "the name of a file"), "File with the scheduler's address.", metavar="FILE"
+    )
+    stall_timeout: float | None = option(
+        None,
+        Seconds(),
+        "Time for which nothing may go on (no worker, or none that computes) before the run ends, to be resumed: "
+        "seconds, or text such as 10min; default: 5min, and where others start the workers and none is there, 1h "
+        "(address) or 1d (jobs, pods).",
+        metavar="TIME",
     )
     keep_history: bool = option(False, Flag(), "Keep the model and support of every iteration.")
     fits: AutoYesNo = option(

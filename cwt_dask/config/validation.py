@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,6 +128,25 @@ def _bytes(value: Any) -> int:
     from dask.utils import parse_bytes  # noqa: PLC0415 - help, and calls without sizes, do without Dask
 
     return int(parse_bytes(value))
+
+
+class Seconds(Kind):
+    """A time in seconds, or text such as 10min."""
+
+    def check(self, name: str, value: Any) -> float:
+        """Refuse what is no time above 0; give seconds."""
+        text = re.fullmatch(r"\s*([0-9.]+)\s*(s|min|h|d)\s*", value) if isinstance(value, str) else None
+        with suppress(ValueError):
+            if text:
+                value = float(text[1]) * _SECONDS[text[2]]
+            elif isinstance(value, str):
+                value = float(value)
+        if isinstance(value, str):
+            raise _refusal(name, value, "a time such as 10min, in s, min, h or d")
+        return float(Number(above=0).check(name, value))
+
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,21 @@ from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.planning.plan import Plan
 from cwt_dask.runtime.clusters.environment import cores, dashboard
+from cwt_dask.runtime.clusters.ranks import is_step
 from cwt_dask.runtime.clusters.script import refuse_no_process
-from cwt_dask.runtime.executors import ALONE_SECONDS, Executor, InProcess, OnDask, ask_workers
+from cwt_dask.runtime.executors import Executor, InProcess, OnDask, ask_workers
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from distributed import Client
+
+# For how long nothing may go on before a run ends: with workers that are there, or that nobody else starts; without any
+# where others may start some, by hand or as a site scales its clusters; and where they wait in a queue.
+STALL_SECONDS = 300.0
+OTHERS_SECONDS = 3600.0
+QUEUE_SECONDS = 86400.0
 
 
 @dataclass(frozen=True)
@@ -53,12 +61,20 @@ class Workers:
             If workers of this machine cannot start.
         """
         client, execution = self.client, self.execution
+        watchdog = Watchdog(*self._patience())
         if client is not None:
             progress.message(_workers(client, execution) + dashboard(client))
             _warn_of_memory(client, plan, progress)
             expected = execution.workers or 1
             try:
-                yield OnDask(client, stop, deadline=plan.deadline, expected=expected, report=progress.message)
+                yield OnDask(
+                    client,
+                    stop,
+                    deadline=plan.deadline,
+                    expected=expected,
+                    watchdog=watchdog,
+                    report=progress.message,
+                )
             finally:
                 # These workers live on; one that hangs, or a scheduler that was lost, must not hide what ended the run.
                 with suppress(OSError, ValueError):
@@ -72,7 +88,16 @@ class Workers:
             workers = min(execution.workers or cores(), plan.grid.n_tiles)
             with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
                 progress.message(f"{counted(workers, 'worker')}{dashboard(local)}")
-                yield OnDask(local, stop, deadline=plan.deadline, alone=ALONE_SECONDS, report=progress.message)
+                yield OnDask(local, stop, deadline=plan.deadline, watchdog=watchdog, report=progress.message)
+
+    def _patience(self) -> tuple[float, float]:
+        """Seconds for which nothing may go on, and those for which no worker may be there."""
+        given, kind = self.execution.stall_timeout, self.execution.cluster.kind
+        if given is not None:
+            return given, given
+        if self.client is None or kind == "mpi" or (kind == "slurm" and is_step()):
+            return STALL_SECONDS, STALL_SECONDS
+        return STALL_SECONDS, QUEUE_SECONDS if kind in ("slurm", "kubernetes") else OTHERS_SECONDS
 
 
 def _workers(client: Client, execution: Execution) -> str:

@@ -6,7 +6,7 @@ import itertools
 import math
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.errors import InterruptedRun, MachineError, RunError
-from cwt_dask.runtime.absence import Absence, RunningTime
+from cwt_dask.runtime.absence import RunningTime
+from cwt_dask.runtime.observer import SCHEDULER_SECONDS, Observer
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import distributed
@@ -30,8 +32,6 @@ DEADLINES = IN_FLIGHT_PER_THREAD
 # Waiting for futures can hang when a scheduler restarts, and does not end when a stop is requested: how often both are
 # looked at in any case.
 WATCHDOG_SECONDS = 2.0
-# A run whose workers are processes of this machine, which nobody else starts, goes on without any for so long.
-ALONE_SECONDS = 120.0
 # How long workers may take to answer, and to restart.
 ANSWER_SECONDS = 10.0
 RESTART_SECONDS = 30.0
@@ -94,8 +94,8 @@ class OnDask:
     deadline: float = math.inf
     # Threads that there may be later: clusters that start workers as there is work see work for all of them.
     expected: int = 1
-    alone: float = math.inf  # Seconds that tasks may wait while none is at a worker.
-    report: Callable[[str], None] = lambda _: None  # Receives messages about such a wait.
+    watchdog: Watchdog = field(default_factory=Watchdog)  # Ends the run where nothing goes on.
+    report: Callable[[str], None] = lambda _: None  # Receives messages about what is waited for.
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
         """Yield outcomes as they arrive; after a request to stop, of started ones only, which have the grace time."""
@@ -104,8 +104,8 @@ class OnDask:
         waiting = iter(items)
         flying: dict[distributed.Future, int] = {}
         patience = math.inf
-        seen: dict[tuple[str, str], float] = {}
-        clock, absence, look = RunningTime(), Absence(), 0.0
+        clock, look, observer = RunningTime(), 0.0, Observer(self.client)
+        self.watchdog.landed(clock())
         while True:
             if self.stop.notice() and patience == math.inf:
                 patience = clock() + self.grace
@@ -121,57 +121,40 @@ class OnDask:
                 # A future that is held would be computed again if its worker died.
                 yield _outcome(future, flying.pop(future))
                 future.release()
+                observer.landed()
+                self.watchdog.landed(clock())
             if flying and (now := clock()) >= look:
                 look = now + WATCHDOG_SECONDS
-                holders = self._holders()
-                self._look_for_workers(flying, holders, absence, now)
-                for future in self._hanging(flying, holders, seen, now):
+                self._judge(flying, observer, now)
+                for future in self._hanging(flying, observer.since, now):
                     text = f"no result after {DEADLINES * self.deadline:.0f} s: its worker is taken to hang"
                     yield Outcome(flying.pop(future), None, MachineError(text))
 
-    def _holders(self) -> Mapping[str, Collection[str]]:
-        """Keys of the tasks that each worker has."""
+    def _judge(self, flying: Mapping[distributed.Future, int], observer: Observer, now: float) -> None:
+        """Tell what is waited for; RunError where nothing has gone on for too long."""
         try:
-            found: Mapping[str, Collection[str]] = self.client.processing()
+            cluster = observer.look(now, {future.key: item for future, item in flying.items()})
         except OSError as error:
             raise _lost() from error
-        return found
-
-    def _look_for_workers(
-        self,
-        flying: Mapping[distributed.Future, int],
-        holders: Mapping[str, Collection[str]],
-        absence: Absence,
-        now: float,
-    ) -> None:
-        """Tell how long tasks have waited with none of them at a worker; RunError where that is for too long."""
-        at_work = {key for keys in holders.values() for key in keys}
-        seconds, told = absence.look(now, absent=all(future.key not in at_work for future in flying))
-        text = f"none of this run's tasks has been at a worker for {seconds:.0f} s, and {len(flying)} wait"
-        if seconds >= self.alone:
-            raise RunError(f"{text}: what is done is kept; give the same command again to go on with new workers")
-        if told:
-            self.report(text)
+        found = self.watchdog.look(now, cluster)
+        for line in found.lines:
+            self.report(line)
+        if found.over:
+            self.client.cancel(list(flying))
+            raise RunError(f"{found.over}; what is done is kept: mend that, and give the same command again to go on")
 
     def _hanging(
-        self,
-        flying: Mapping[distributed.Future, int],
-        holders: Mapping[str, Collection[str]],
-        seen: dict[tuple[str, str], float],
-        now: float,
+        self, flying: Mapping[distributed.Future, int], since: Mapping[tuple[str, str], float], now: float
     ) -> list[distributed.Future]:
         """Cancel tasks that have been at a worker for too long, and restart that worker.
 
-        `seen` has the time since when each key is known to be at a worker: a task may wait for one without limit, and
+        `since` has the time since when each key is known to be at a worker: a task may wait for one without limit, and
         its time starts again at another one.
         """
-        since = {(where, key): seen.get((where, key), now) for where, keys in holders.items() for key in keys}
-        seen.clear()
-        seen.update(since)
-        late = {key for (_, key), first in since.items() if now - first > DEADLINES * self.deadline}
+        late = {key: where for (where, key), first in since.items() if now - first > DEADLINES * self.deadline}
         hanging = [future for future in flying if future.key in late]
         self.client.cancel(hanging)
-        for where in [where for where, keys in holders.items() if late & set(keys)]:
+        for where in {late[future.key] for future in hanging}:
             # Without a nanny it cannot be restarted; it may have gone, or not come back in time.
             with suppress(ValueError, KeyError, TimeoutError):
                 self.client.restart_workers([where], timeout=RESTART_SECONDS)
@@ -191,8 +174,11 @@ class OnDask:
             flying.pop(future)
 
     def _room(self) -> int:
+        """Tasks that may be in flight; none where the scheduler does not answer."""
         try:
-            threads: int = sum(self.client.nthreads().values())
+            threads: int = sum(self.client.nthreads(callback_timeout=SCHEDULER_SECONDS).values())
+        except TimeoutError:
+            return 0
         except OSError as error:
             raise _lost() from error
         return IN_FLIGHT_PER_THREAD * max(threads, self.expected)

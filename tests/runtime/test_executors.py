@@ -28,9 +28,11 @@ from cwt_dask.runtime.clusters.address import existing_client
 from cwt_dask.runtime.clusters.environment import dashboard
 from cwt_dask.runtime.clusters.local import local_client
 from cwt_dask.runtime.executors import IN_FLIGHT_PER_THREAD, InProcess, OnDask
+from cwt_dask.runtime.observer import Observer
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
+from cwt_dask.runtime.watchdog import Watchdog
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import begin_ledger, last_failures
 
@@ -123,11 +125,11 @@ def their_client(threads):
 
 def test_tasks_that_wait_for_a_worker_do_not_hang(their_client):
     """Where workers have not come, or have gone, tasks wait without limit."""
-    executor = OnDask(their_client, deadline=0.0)
+    executor, observer = OnDask(their_client, deadline=0.0), Observer(their_client)
     future = their_client.submit(abs, -1)
-    seen = {future.key: -1.0}
-    assert executor._hanging({future: 1}, their_client.processing(), seen, 1.0) == []
-    assert (future.status, seen) == ("pending", {})
+    assert observer.look(0.0, {future.key: 1}).workers == ()
+    assert executor._hanging({future: 1}, observer.since, 1.0) == []
+    assert (future.status, observer.since) == ("pending", {})
 
 
 @pytest.mark.parametrize("done", [0, 1])
@@ -141,12 +143,12 @@ def test_without_any_worker_a_run_of_this_machine_ends(threads, their_client, do
             time.sleep(0.01)
 
     scale(done)
-    outcomes = OnDask(their_client, alone=0.5).map(abs, range(20))
+    outcomes = OnDask(their_client, watchdog=Watchdog(0.5, 0.5)).map(abs, range(20))
     assert [next(outcomes).error for _ in range(done)] == [None] * done
     scale(0)
     with pytest.raises(
         RunError,
-        match=r"^none of .* at a worker for \d+ s, and 2 wait: what is done is kept; give",
+        match=r"^no tile has come back for \d s: (there is no worker|workers have.* none are there); what is done is kept",
     ):
         list(outcomes)
 
@@ -160,7 +162,7 @@ def test_where_workers_may_come_their_absence_is_told(threads, their_client, mon
         threads.scale(1)
 
     assert len(list(OnDask(their_client, report=report).map(abs, range(3)))) == 3
-    assert re.fullmatch(r"none of this run's tasks has been at a worker for \d+ s, and 2 wait", told[0])
+    assert told[0] == "warning: no tile has come back for 0 s: there is no worker"
 
 
 def test_the_time_of_a_task_does_not_run_while_this_process_is_stopped(threads, their_client, monkeypatch):
@@ -217,13 +219,13 @@ def test_a_lost_scheduler_ends_the_run_with_a_remedy(scheduler_process, monkeypa
             list(outcomes)
 
 
-@pytest.mark.parametrize("call", ["nthreads", "wait", "processing"])
+@pytest.mark.parametrize("call", ["nthreads", "wait", "sync"])
 def test_a_lost_scheduler_is_noticed_at_every_call(monkeypatch, call):
     """Which one comes first is chance with a real scheduler."""
     monkeypatch.setattr("distributed.wait", Mock(side_effect=TimeoutError))
     client = Mock(
         status="closed" if call == "wait" else "running",
-        nthreads=lambda: {"worker": 1},
+        nthreads=lambda **_: {"worker": 1},
         submit=lambda *_, **__: Mock(status="pending"),
         as_current=nullcontext,
     )
@@ -293,7 +295,7 @@ def test_all_workers_are_checked_and_one_that_hangs_ends_no_run(monkeypatch):
         names = list(limits)[: n_workers if n_workers >= 0 else None]
         return {"workers": {name: {"memory_limit": limits[name]} for name in names}}
 
-    many = Mock(nthreads=lambda: limits, scheduler_info=describe, run=lambda *_, **__: over.wait(), dashboard_link="")
+    many = Mock(nthreads=lambda **_: limits, scheduler_info=describe, run=lambda *_, **__: over.wait(), dashboard_link="")
     plan, progress = SimpleNamespace(worker_memory=2**30, deadline=60.0), Messages()
     with Workers(many, Options.parse({}).execution).open(plan, progress, Stop()):
         pass

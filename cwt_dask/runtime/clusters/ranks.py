@@ -1,4 +1,4 @@
-"""What a process knows of the others that MPI has started with it, before MPI, or Dask, is loaded."""
+"""What a process knows of the others that MPI, or `srun`, has started with it, before MPI, or Dask, is loaded."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def n_started() -> int:
     """Number of processes that MPI has started with this one, by the variables of Open MPI and others."""
     named = next((os.environ[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in os.environ), "")
     return int(named) if named.isdecimal() else 1
+
+
+def is_step() -> bool:
+    """Whether `srun` has started this process as one of several."""
+    return "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def wait_for_the_first() -> None:

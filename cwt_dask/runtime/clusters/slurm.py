@@ -24,8 +24,9 @@ from cwt_dask.runtime.clusters.extras import Connect, load, starting
 from cwt_dask.runtime.clusters.jobs import Jobs, careful, watched
 from cwt_dask.runtime.clusters.private import private_directory
 from cwt_dask.runtime.clusters.queue import ANSWER_SECONDS
+from cwt_dask.runtime.clusters.ranks import is_step
 from cwt_dask.runtime.clusters.scratch import IN_JOBS, private_scratch, private_scratch_of_a_job
-from cwt_dask.runtime.clusters.srun import is_step, prepare_task
+from cwt_dask.runtime.clusters.srun import prepare_task
 from cwt_dask.runtime.clusters.tls import kept_in, security
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop

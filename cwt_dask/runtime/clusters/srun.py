@@ -38,11 +38,6 @@ SCHEDULER, DRIVER = NO_WORKERS = 0, 1
 SHARED_SECONDS = 120.0
 
 
-def is_step() -> bool:
-    """Whether `srun` has started this process as one of several."""
-    return "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
-
-
 def prepare_task(execution: Execution, shared: Path) -> Connect:
     """Be scheduler, driver, or worker, by the number of this task; only the driver returns."""
     n_workers = int(os.environ["SLURM_NTASKS"]) - len(NO_WORKERS)
