@@ -73,7 +73,7 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
     with as_file(survey) as (path, named):
         parsed = Options.parse(named | options)
         plan = make_plan(parsed.settings, statistics_of(as_path(path), parsed.source))
-    plan.check_memory(parsed.execution.memory_limit)
+    plan.check_memory(parsed.execution.worker_limit)
     return plan
 
 

@@ -53,6 +53,15 @@ class Cluster(Checked):
         "`dask_jobqueue.SLURMCluster` or `SLURMRunner`, `dask_mpi.initialize`, `KubeCluster` of dask_kubernetes.",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # With these Dask would start, and nothing would ever be computed.
+        least = dict.fromkeys(("threads_per_worker", "nthreads", "processes", "cores"), 1)
+        least["n_workers"] = 1 if self.kind == "local" else 0
+        for name in least.keys() & self.options.keys():
+            if self.options[name] is not None:
+                Whole(least[name]).check(f"cluster.options.{name}", self.options[name])
+
 
 class _OfCluster(Choice):
     """A kind of cluster, or a table of the fields above."""
@@ -153,6 +162,27 @@ class Execution(Checked):
             raise SettingsError(
                 f"cluster.minimum is {self.cluster.minimum}: it must be at most workers, {self.workers}"
             )
+
+    @property
+    def worker_limit(self) -> int:
+        """Bytes that each worker may take: what `cluster.options` give it, else `memory_limit`.
+
+        Raises SettingsError if they give it no size.
+        """
+        options = self.cluster.options
+        given = {"cluster.options.memory_limit": options.get("memory_limit")}
+        if isinstance(of_workers := options.get("worker_options"), Mapping):
+            given["cluster.options.worker_options.memory_limit"] = of_workers.get("memory_limit")
+        limits = [
+            int(Size().check(name, value))
+            for name, value in given.items()
+            # For Dask these are no limit, one that it chooses, and a share of the machine's memory.
+            if value not in (None, 0, "0", "auto") and not (isinstance(value, float) and 0 < value <= 1)
+        ]
+        if "memory" in options:
+            # Of a job, for its workers together.
+            limits.append(int(Size().check("cluster.options.memory", options["memory"])) // options.get("processes", 1))
+        return min(limits, default=self.memory_limit)
 
     @property
     def fewest_workers(self) -> int:

@@ -65,7 +65,7 @@ def create(call: Call) -> Executor:
     if not backend.keeps_old:
         # What can be refused is refused before anything is removed.
         plan = make_plan(options.settings, statistics_of(survey, options.source))
-        plan.check_memory(options.execution.memory_limit)
+        plan.check_memory(options.execution.worker_limit)
         call.workers.refuse_early(several=plan.grid.n_tiles > 1)
     with backend.new_run(files, call.hold, call.stop.ask, overwrite=options.execution.overwrite) as new:
         plan = _fill(new, call)
@@ -86,7 +86,7 @@ def resume(call: Call) -> Executor:
         refuse_differences(files, stored.plan, plan)
         if not stored.run_id:
             raise InputError(f"{files.path} was begun by an earlier release: choose another directory, or --overwrite")
-    plan.check_memory(options.execution.memory_limit)
+    plan.check_memory(options.execution.worker_limit)
     if options.execution.keep_history and not has_history(files):
         raise SettingsError(
             f"{files.path} holds a run that keeps no history: leave out keep_history, or choose another directory; "
@@ -144,7 +144,7 @@ def _fill(new: RunDir, call: Call) -> Plan:
 
         opened = ingest(source, new.survey, begin=begin)
     plan = make_plan(options.settings, opened.statistics)
-    plan.check_memory(options.execution.memory_limit)
+    plan.check_memory(options.execution.worker_limit)
     _check_disk(files.path, opened.statistics, plan, progress)
     if not backend_of(files.path).keeps_old:
         # Another driver may have taken the lease meanwhile.

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cwt_dask.config.execution import Execution
-from cwt_dask.config.validation import counted, format_bytes
+from cwt_dask.config.validation import counted
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.planning.plan import Plan
 from cwt_dask.runtime.clusters.environment import cores, dashboard
 from cwt_dask.runtime.clusters.ranks import is_step
 from cwt_dask.runtime.clusters.script import refuse_no_process
 from cwt_dask.runtime.executors import Executor, InProcess, OnDask, ask_workers
-from cwt_dask.runtime.progress import Reporter
+from cwt_dask.runtime.progress import WARNING, Reporter
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.small import refuse_small, usable_share
 from cwt_dask.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ class Workers:
         Raises
         ------
         InputError
-            If workers of this machine cannot start.
+            If workers of this machine cannot start, or none of those that are there has the memory that a tile needs.
         """
         client, execution = self.client, self.execution
         watchdog = Watchdog(*self._patience())
         if client is not None:
             progress.message(_workers(client, execution) + dashboard(client))
-            _warn_of_memory(client, plan, progress)
+            _refuse_small(client, plan, progress)
             expected = execution.workers or 1
             try:
                 yield OnDask(
@@ -73,6 +73,7 @@ class Workers:
                     deadline=plan.deadline,
                     expected=expected,
                     watchdog=watchdog,
+                    need=plan.worker_memory,
                     report=progress.message,
                 )
             finally:
@@ -108,9 +109,13 @@ def _workers(client: Client, execution: Execution) -> str:
     return f"up to {counted(execution.workers, 'worker')}, as the batch system starts them"
 
 
-def _warn_of_memory(client: Client, plan: Plan, progress: Reporter) -> None:
-    limits = [worker["memory_limit"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()]
-    least = min((limit for limit in limits if limit), default=math.inf)
-    if least < plan.worker_memory:
-        asked = format_bytes(plan.worker_memory)
-        progress.message(f"warning: a worker may take {format_bytes(least)}, and the plan asks for {asked}")
+def _refuse_small(client: Client, plan: Plan, progress: Reporter) -> None:
+    """Refuse a cluster if no worker has the memory that a tile needs, and warn where some have not."""
+    limits = {name: worker["memory_limit"] for name, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
+    shares: dict[str, float] = {}
+    # A worker that does not answer at once ends no run.
+    with suppress(TimeoutError):
+        shares = ask_workers(client, usable_share)
+    usable = [int(limit * shares.get(name, 1.0)) for name, limit in limits.items()]
+    if warning := refuse_small(usable, plan.worker_memory):
+        progress.message(f"{WARNING}{warning}")

@@ -25,6 +25,7 @@ def describe_plan(plan: Plan) -> str:
     margin = "none, one tile" if grid.margin is None else f"{grid.margin} pixels (contract: {plan.contract_margin})"
     scales = ", ".join(f"{scale:g}" for scale in plan.kernels.scales)
     ring = f", ring, columns 0 and {grid.x.length - 1} are neighbours" if grid.ring else ""
+    paused = format_bytes(plan.worker_memory / PAUSE)
     lines = [
         f"map            {grid.y.length} x {grid.x.length} pixels{ring}",
         *([f"pixels used    {plan.used}"] if plan.used else []),
@@ -33,7 +34,7 @@ def describe_plan(plan: Plan) -> str:
         f"margin         {margin}",
         f"expected error {'0: no tile has a neighbour' if grid.margin is None else error}",
         f"kernels        scales {scales} pixels, reach {plan.kernels.reach}, gain {plan.kernels.gain:.3g}",
-        f"memory         {format_bytes(plan.worker_memory)} a worker",
+        f"memory         {format_bytes(plan.worker_memory)} a worker, {paused} if it pauses at {PAUSE:g} of its limit",
         f"disk           at most {format_bytes(plan.disk)} for survey and maps",
         f"cost           about {_duration(plan.core_seconds)} on one core, if no iteration is saved",
         f"tiling         {'promised to do no harm' if plan.exact else 'NOT promised to do no harm'}",
@@ -71,6 +72,8 @@ def describe_run(run: MapSource) -> str:
 
 
 # Of a run that is not finished.
+# Share of its limit above which Dask gives a worker no task, unless it is told otherwise.
+PAUSE = 0.8
 RESUME = "the command that began it, given again, resumes it"
 HARMLESS, HARMFUL = "the tiles did no harm", "NOT shown to equal the whole map"
 

@@ -18,6 +18,7 @@ from cwt_dask.errors import InterruptedRun, MachineError, RunError
 from cwt_dask.runtime.absence import RunningTime
 from cwt_dask.runtime.observer import SCHEDULER_SECONDS, Observer
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.small import refuse_small
 from cwt_dask.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class OnDask:
     # Threads that there may be later: clusters that start workers as there is work see work for all of them.
     expected: int = 1
     watchdog: Watchdog = field(default_factory=Watchdog)  # Ends the run where nothing goes on.
+    need: int = 0  # Bytes of memory that a task needs.
     report: Callable[[str], None] = lambda _: None  # Receives messages about what is waited for.
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
@@ -118,8 +120,13 @@ class OnDask:
                     self.client.cancel(list(flying))
                 return
             for future in self._landed(flying, min(WATCHDOG_SECONDS, patience - clock())):
+                item = flying.pop(future)
+                if (outcome := _outcome(future, item)) is None:
+                    # After the others, and after a look at the cluster.
+                    flying[future] = item
+                    break
                 # A future that is held would be computed again if its worker died.
-                yield _outcome(future, flying.pop(future))
+                yield outcome
                 future.release()
                 observer.landed()
                 self.watchdog.landed(clock())
@@ -136,6 +143,10 @@ class OnDask:
             cluster = observer.look(now, {future.key: item for future, item in flying.items()})
         except OSError as error:
             raise _lost() from error
+        if self.need and cluster.workers:
+            # Workers of a queue come late; those that come later still are like them.
+            refuse_small([worker.limit for worker in cluster.workers], self.need)
+            self.need = 0
         found = self.watchdog.look(now, cluster)
         for line in found.lines:
             self.report(line)
@@ -226,12 +237,16 @@ def _lost() -> RunError:
     return RunError("the Dask scheduler was lost: give the same command again to resume")
 
 
-def _outcome(future: distributed.Future, item: int) -> Outcome:
-    if future.status == "finished":
-        return Outcome(item, future.result(), None)
-    if future.status == "error":
-        from distributed.scheduler import KilledWorker, NoWorkerError  # noqa: PLC0415 - see `OnDask`
+def _outcome(future: distributed.Future, item: int) -> Outcome | None:
+    """Outcome of a task that is done; None where its value does not come."""
+    from distributed.scheduler import KilledWorker, NoWorkerError  # noqa: PLC0415 - see `OnDask`
 
+    if future.status == "finished":
+        # It is lost with the worker that has it, and then computed again.
+        with suppress(TimeoutError, CancelledError, KilledWorker):
+            return Outcome(item, future.result(timeout=SCHEDULER_SECONDS), None)
+        return None
+    if future.status == "error":
         error = future.exception()
         if isinstance(error, KilledWorker):
             error = MachineError(f"its workers died, out of memory or killed ({error})")

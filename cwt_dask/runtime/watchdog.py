@@ -65,10 +65,7 @@ class Cluster:
     def reason(self) -> str:
         """Why nothing comes back."""
         if self.set_back > SET_BACK_SECONDS:
-            return (
-                f"the clock of this machine was set back by {duration(self.set_back)}, and Dask waits until it shows "
-                "the time that it had shown before"
-            )
+            return f"the clock of this machine was set back by {duration(self.set_back)}: Dask waits until it caught up"
         if not self.answers:
             return "the scheduler does not answer"
         return "; ".join(filter(None, (self._ends(), self._paused(), self._unheard()))) or self._unstarted()

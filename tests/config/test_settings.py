@@ -46,6 +46,7 @@ def test_equal_numbers_of_other_types_are_one_setting():
     assert digest(settings) == digest(Settings(n_scale=3, tol=0.0, significance_threshold=4.0, margin=5))
 
 
+GIB = 2**30
 AT_LEAST = "a whole number of at least"
 
 
@@ -74,6 +75,9 @@ AT_LEAST = "a whole number of at least"
         (Execution, "memory_limit", True, "a size such as 4GiB"),
         (Execution, "memory_limit", "1e400", "a size such as 4GiB"),
         (Execution, "memory_limit", [4], "a size such as 4GiB"),
+        (Execution, "stall_timeout", -1.5, "above 0"),
+        (Execution, "stall_timeout", "5 weeks", "a time such as 10min, in s, min, h or d"),
+        (Execution, "stall_timeout", True, "a finite number"),
         (Cluster, "minimum", -1, f"{AT_LEAST} 0"),
     ],
 )
@@ -81,6 +85,43 @@ def test_impossible_values_are_named(kind, name, value, wanted):
     with pytest.raises(SettingsError) as refused:
         kind(**{name: value})
     assert str(refused.value) == f"{kind.prefix}{name} is {value}: it must be {wanted}"
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"), [(90, 90.0), ("90", 90.0), ("1.5 min", 90.0), ("2h", 7200.0), ("1d", 86400.0)]
+)
+def test_a_time_becomes_seconds(time, seconds):
+    assert Execution(stall_timeout=time).stall_timeout == seconds
+
+
+@pytest.mark.parametrize("name", ["n_workers", "threads_per_worker", "nthreads", "processes", "cores"])
+def test_clusters_that_would_compute_nothing_are_refused(name):
+    for value in (0, -1, 2.5, "many", True):
+        with pytest.raises(
+            SettingsError, match=rf"^cluster.options.{name} is {value}: it must be a whole number of at "
+        ):
+            Cluster("local", options={name: value})
+    assert Cluster("local", options={name: None}).options == {name: None}
+    assert Cluster("slurm", options={"n_workers": 0}).options
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ({}, 4 * GIB),
+        ({"memory_limit": "1GiB"}, GIB),
+        ({"memory_limit": GIB}, GIB),
+        # No limit, a share of the machine's memory, and what Dask chooses.
+        ({"memory_limit": 0}, 4 * GIB),
+        ({"memory_limit": 0.5}, 4 * GIB),
+        ({"memory_limit": "auto"}, 4 * GIB),
+        ({"worker_options": {"memory_limit": "2GiB"}}, 2 * GIB),
+        ({"memory": "6GiB", "processes": 3}, 2 * GIB),
+        ({"memory": "3GiB"}, 3 * GIB),
+    ],
+)
+def test_a_worker_may_take_what_the_options_of_its_cluster_say(options, limit):
+    assert Execution(cluster=Cluster("slurm", options=options), workers=2).worker_limit == limit
 
 
 @pytest.mark.parametrize(("scale", "pixels"), [(" 1.2 deg ", 12.0), ("36arcmin", 6.0), ("0.6degree", 6.0), (6.0, 6.0)])

@@ -7,10 +7,13 @@ import sys
 import numpy as np
 import pytest
 from astropy.io import fits
+from reporters import Messages
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
+from cwt_dask.errors import SettingsError
 from cwt_dask.report.table import MOST_SOURCES
+from cwt_dask.run import plan_survey
 
 
 @pytest.mark.parametrize("n_scale", [1, 4])
@@ -21,6 +24,22 @@ def test_predicted_memory_is_not_below_what_a_worker_takes(n_scale, tmp_path):
     run = run_survey(survey, tmp_path / "run", workers=1, tile_size=1500, max_iter=3, tol=0, fits="no", **kernels)
     measured = run.certificate["peak_memory"]["worker"]
     assert measured <= run.stored.plan.worker_memory <= 1.5 * measured
+
+
+@pytest.mark.parametrize("tile_size", [64, 700])
+def test_a_worker_with_the_memory_of_its_plan_is_enough(tile_size, tmp_path):
+    # Where the process itself is nearly all of it, and where its arrays are.
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((tile_size * 2, tile_size * 3), seed=1, n_sources=100))
+    options = {"n_scale": 3, "min_scale": 1.2, "step_scale": 1.5, "tile_size": tile_size}
+    plan, told = plan_survey(survey, **options), Messages()
+    limit = plan.worker_memory
+    run = run_survey(survey, tmp_path / "run", workers=1, memory_limit=limit, progress=told, **options)
+    assert run.certificate["tiling_exact"]
+    assert run.certificate["peak_memory"]["worker"] > 0.8 * limit, "less than where Dask would have it pause"
+    assert not [text for text in told.texts if "failed" in text], told.texts
+    with pytest.raises(SettingsError, match="a worker, the limit is .*: take a smaller tile_size"):
+        run_survey(survey, tmp_path / "refused", workers=1, memory_limit=limit - 1, **options)
+    assert not (tmp_path / "refused").exists()
 
 
 def peak_of_ingest(rows, columns, folder):

@@ -15,22 +15,23 @@ from unittest.mock import Mock
 import dask
 import distributed
 import pytest
-from distributed.scheduler import NoWorkerError
+from distributed.scheduler import KilledWorker, NoWorkerError
 from reporters import Messages
-from tasks import count_calls, die_once, eat_memory, hang_once, invert, wait_but_first
+from tasks import count_calls, die_once, eat_memory, hang_once, invert, wait, wait_but_first
 
 from cwt_dask.config.options import Options
-from cwt_dask.errors import InputError, MachineError, RunError
+from cwt_dask.errors import InputError, MachineError, RunError, SettingsError
 from cwt_dask.pipeline.executor import Workers
-from cwt_dask.runtime import absence, executors
+from cwt_dask.runtime import absence, executors, observer
 from cwt_dask.runtime.clusters import address
 from cwt_dask.runtime.clusters.address import existing_client
 from cwt_dask.runtime.clusters.environment import dashboard
 from cwt_dask.runtime.clusters.local import local_client
-from cwt_dask.runtime.executors import IN_FLIGHT_PER_THREAD, InProcess, OnDask
+from cwt_dask.runtime.executors import IN_FLIGHT_PER_THREAD, InProcess, OnDask, ask_workers
 from cwt_dask.runtime.observer import Observer
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.small import usable_share
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.runtime.watchdog import Watchdog
 from cwt_dask.storage.layout import RunDir
@@ -148,7 +149,7 @@ def test_without_any_worker_a_run_of_this_machine_ends(threads, their_client, do
     scale(0)
     with pytest.raises(
         RunError,
-        match=r"^no tile has come back for \d s: (there is no worker|workers have.* none are there); what is done is kept",
+        match=r"^no tile .* \d s: (there is no worker|workers have.* none are there); what is done is kept",
     ):
         list(outcomes)
 
@@ -163,6 +164,66 @@ def test_where_workers_may_come_their_absence_is_told(threads, their_client, mon
 
     assert len(list(OnDask(their_client, report=report).map(abs, range(3)))) == 3
     assert told[0] == "warning: no tile has come back for 0 s: there is no worker"
+
+
+def stalled(client, monkeypatch, tmp_path):
+    """The warnings of a run on a cluster that goes on with nothing, and how it ends."""
+    monkeypatch.setattr(absence, "QUIET_SECONDS", 0.2)
+    told = []
+    executor = OnDask(client, watchdog=Watchdog(1.0, 1.0), report=told.append)
+    with pytest.raises(RunError) as ended:
+        list(executor.map(partial(wait, tmp_path), range(3)))
+    assert not client.futures or all(future.status == "cancelled" for future in client.futures.values())
+    return told, str(ended.value)
+
+
+def test_workers_that_are_paused_for_good_end_a_run_with_their_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(executors, "WATCHDOG_SECONDS", 0.05)
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "protocol": "tcp", "host": "127.0.0.1"}
+    site = {"distributed.worker.memory.pause": 0.001, "distributed.worker.memory.spill": False}
+    with (
+        dask.config.set(site),
+        distributed.LocalCluster(**options, memory_limit=2**30, dashboard_address="127.0.0.1:0") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        # They pause within a tenth of a second, however long that takes.
+        while {each["status"] for each in client.scheduler_info()["workers"].values()} != {"paused"}:
+            time.sleep(0.01)
+        told, end = stalled(client, monkeypatch, tmp_path)
+        assert set(ask_workers(client, usable_share).values()) == {0.001}
+    reason = r"\d of 2 workers are paused, as one that takes \d.* MiB of its limit of 1.00 GiB: Dask gives them no task"
+    assert re.match(f"warning: no tile has come back for 0 s: {reason}", told[0])
+    assert re.match(f"no tile has come back for 1 s: {reason} .*; what is done is kept: mend that, and give the", end)
+
+
+def test_a_clock_that_is_set_back_is_what_is_told(their_client, monkeypatch):
+    shown = itertools.count(10**6, -100)
+    monkeypatch.setattr(observer, "time", SimpleNamespace(time=lambda: next(shown), monotonic=lambda: 0.0))
+    with pytest.raises(RunError, match="the clock of this machine was set back by .* min: Dask waits until it caught"):
+        list(OnDask(their_client, watchdog=Watchdog(0.1, 0.1)).map(abs, range(3)))
+
+
+def test_a_value_that_is_lost_with_its_worker_is_waited_for(their_client, threads, monkeypatch):
+    """The scheduler has it computed again; who waits for that alone sees nothing else."""
+    threads.scale(1)
+    results, result = [TimeoutError, KilledWorker("a", None, 3)], distributed.Future.result
+
+    def late(future, timeout):
+        if results:
+            raise results.pop()
+        return result(future, timeout=timeout)
+
+    monkeypatch.setattr(distributed.Future, "result", late)
+    assert sorted(outcome.value for outcome in OnDask(their_client).map(abs, [-1, -2])) == [1, 2]
+    assert not results
+
+
+def test_workers_of_a_queue_are_looked_at_once_they_come(threads, their_client):
+    executor = OnDask(their_client, need=2**60, watchdog=Watchdog(60.0, 60.0), report=lambda _: None)
+    threads.scale(1)
+    refused = "a worker may take .*iB, and the plan asks for 1024.00 PiB: start workers with a larger limit"
+    with pytest.raises(SettingsError, match=refused):
+        list(executor.map(abs, range(3)))
 
 
 def test_the_time_of_a_task_does_not_run_while_this_process_is_stopped(threads, their_client, monkeypatch):
@@ -259,7 +320,7 @@ SITE = {
     "worker.lifetime.duration": ("6s", None),
     "worker.lifetime.restart": (False, True),
     "worker.memory.pause": (0.1, False),
-    "worker.memory.terminate": (0.1, 0.95),
+    "worker.memory.terminate": (0.1, 1.0),
     "scheduler.worker-ttl": ("1s", None),
     "deploy.lost-worker-timeout": ("1s", "1000 days"),
     "scheduler.idle-timeout": ("1s", None),
@@ -295,7 +356,9 @@ def test_all_workers_are_checked_and_one_that_hangs_ends_no_run(monkeypatch):
         names = list(limits)[: n_workers if n_workers >= 0 else None]
         return {"workers": {name: {"memory_limit": limits[name]} for name in names}}
 
-    many = Mock(nthreads=lambda **_: limits, scheduler_info=describe, run=lambda *_, **__: over.wait(), dashboard_link="")
+    many = Mock(
+        nthreads=lambda **_: limits, scheduler_info=describe, run=lambda *_, **__: over.wait(), dashboard_link=""
+    )
     plan, progress = SimpleNamespace(worker_memory=2**30, deadline=60.0), Messages()
     with Workers(many, Options.parse({}).execution).open(plan, progress, Stop()):
         pass

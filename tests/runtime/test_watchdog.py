@@ -9,6 +9,7 @@ from cwt_dask.runtime.watchdog import Cluster, Watchdog, Worker
 GIB = 2**30
 BUSY = Worker("w1", executing=1, tile=7, held=90.0)
 PAUSED = Worker("w2", status="paused", memory=17 * GIB // 10, limit=2 * GIB, tile=8, held=70.0)
+ENDED = "workers have ended 3 times since then, and 1 are there"
 WAITS = "Dask gives them no task until they take less"
 
 
@@ -37,13 +38,11 @@ WAITS = "Dask gives them no task until they take less"
         (Cluster(answers=False), "the scheduler does not answer"),
         (
             Cluster((BUSY,), set_back=80.0),
-            "the clock of this machine was set back by 80 s, and Dask waits until it shows the time that it had shown "
-            "before",
+            "the clock of this machine was set back by 80 s: Dask waits until it caught up",
         ),
         (
-            Cluster((PAUSED,), ended=3),
-            "workers have ended 3 times since then, and 1 are there; 1 of 1 workers are paused, as one that takes "
-            f"1.70 GiB of its limit of 2.00 GiB: {WAITS}",
+            Cluster((Worker("w9", "paused", GIB, GIB),), ended=3),
+            f"{ENDED}; 1 of 1 workers are paused, as one that takes 1.00 GiB of its limit of 1.00 GiB: {WAITS}",
         ),
     ],
 )

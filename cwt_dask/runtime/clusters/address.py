@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from distributed.utils import json_load_robust
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import CwtDaskError, InputError
+from cwt_dask.runtime import absence
 from cwt_dask.runtime.clusters.tls import of_the_site, refuse_unusable
 from cwt_dask.runtime.clusters.versions import refuse_other_versions
+from cwt_dask.runtime.progress import WARNING
 from cwt_dask.storage.paths import exists
 
 CONNECT_SECONDS = 10
@@ -78,12 +80,22 @@ def address_in(scheduler_file: str | None) -> str:
 
 
 @contextmanager
-def own_client(n_workers: int, address: str) -> Iterator[distributed.Client]:
-    """A client of a scheduler that was started for this run alone, as its workers; all end with the run."""
+def own_client(n_workers: int, address: str, report: Callable[[str], None]) -> Iterator[distributed.Client]:
+    """A client of a scheduler that was started for this run alone, as its workers; all end with the run.
+
+    Parameters
+    ----------
+    n_workers : int
+        Number of workers that were started.
+    address : str
+        Of the scheduler.
+    report : callable
+        Receives messages about waiting.
+    """
     with _connected(address, "the scheduler of this run", {}) as client:
         first = time.monotonic()
         try:
-            await_workers(client, "the scheduler of this run", OWN_SECONDS)
+            await_workers(client, "the scheduler of this run", OWN_SECONDS, report)
             first = time.monotonic()
             yield client
         finally:
@@ -142,7 +154,9 @@ def _has_port(address: str) -> bool:
     return False
 
 
-def await_workers(client: distributed.Client, where: str, seconds: float) -> None:
+def await_workers(
+    client: distributed.Client, where: str, seconds: float, report: Callable[[str], None] = lambda _: None
+) -> None:
     """Wait for a first worker, and refuse a cluster of other versions.
 
     Parameters
@@ -153,6 +167,8 @@ def await_workers(client: distributed.Client, where: str, seconds: float) -> Non
         The cluster, in messages.
     seconds : float
         How long to wait.
+    report : callable, optional
+        Receives a message after each minute of that.
 
     Raises
     ------
@@ -161,13 +177,23 @@ def await_workers(client: distributed.Client, where: str, seconds: float) -> Non
     """
     # Clusters that start workers as there is work have none before.
     task = client.submit(os.getpid, pure=False)
+    waited = 0.0
     try:
-        client.wait_for_workers(1, timeout=seconds)
-    except TimeoutError as error:
-        raise InputError(f"{where} has no workers after {seconds} s: start some first") from error
+        while not _has_workers(client, min(absence.QUIET_SECONDS, seconds - waited)):
+            waited += absence.QUIET_SECONDS
+            if waited >= seconds:
+                raise InputError(f"{where} has no workers after {seconds} s: start some first")
+            report(f"{WARNING}{where} has had no worker for {waited:.0f} s")
     finally:
         task.cancel()
     refuse_other_versions(client, where)
+
+
+def _has_workers(client: distributed.Client, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=seconds)
+        return True
+    return False
 
 
 async def _end(dask_worker: Any) -> None:

@@ -63,11 +63,11 @@ def prepare_cluster(
     if kind == "mpi":
         from cwt_dask.runtime.clusters.mpi import prepare_rank  # noqa: PLC0415
 
-        return prepare_rank(execution)
+        return prepare_rank(execution, progress)
     if kind == "kubernetes":
         from cwt_dask.runtime.clusters.kubernetes import prepare_pods  # noqa: PLC0415
 
-        return prepare_pods(execution)
+        return prepare_pods(execution, progress)
     if kind == "address":
         from cwt_dask.runtime.clusters.address import existing_client  # noqa: PLC0415
 

@@ -39,8 +39,12 @@ OUR_SETTINGS = {
     # It samples the worker a hundred times a second, for a page of the dashboard.
     "distributed.worker.profile.enabled": False,
     # Workers hold no results, and keep their arrays from tile to tile: above such a share of its memory a worker would
-    # wait for ever to have less, with its tasks. One that takes too much is restarted by its nanny.
+    # wait for ever to have less, with its tasks. One that takes too much is restarted by its nanny: if it is more than
+    # all of its limit, so that what a plan asks for is enough.
     **{f"distributed.worker.memory.{deed}": False for deed in ("target", "spill", "pause")},
+    "distributed.worker.memory.terminate": 1.0,
+    # A site has its own workers end now and then; a run's end with it, or as its batch system would have it.
+    "distributed.worker.lifetime.duration": None,
     "distributed.worker.preload": ["cwt_dask.worker"],
     "distributed.dashboard.link": "http://127.0.0.1:{port}/status",
     # A scheduler is idle while results are merged, and tasks wait for a batch system for as long as that takes.

@@ -17,9 +17,10 @@ from cwt_dask.errors import CwtDaskError, InputError, SettingsError
 from cwt_dask.runtime.clusters.address import OWN_SECONDS, await_workers
 from cwt_dask.runtime.clusters.environment import MEMORY_OF_A_JOB, WORKER_ENVIRONMENT, setting_of_dask
 from cwt_dask.runtime.clusters.extras import Connect, load
+from cwt_dask.runtime.progress import Reporter
 
 
-def prepare_pods(execution: Execution) -> Connect:
+def prepare_pods(execution: Execution, progress: Reporter) -> Connect:
     """Check what can be checked before a pod is started; raises InputError and SettingsError."""
     operator = load("dask_kubernetes.operator", "kubernetes")
     if not execution.cluster.plaintext:
@@ -33,11 +34,11 @@ def prepare_pods(execution: Execution) -> Connect:
             "cluster is kubernetes: give workers, as many as there may be, and in cluster.options the image that they "
             "run (deploy/container)"
         )
-    return partial(_pods, operator.KubeCluster, execution)
+    return partial(_pods, operator.KubeCluster, execution, progress)
 
 
 @contextmanager
-def _pods(kind: Any, execution: Execution) -> Iterator[distributed.Client]:
+def _pods(kind: Any, execution: Execution, progress: Reporter) -> Iterator[distributed.Client]:
     options = dict(execution.cluster.options)
     memory = {"memory": str(int(execution.memory_limit * MEMORY_OF_A_JOB))}
     ours = {
@@ -61,5 +62,5 @@ def _pods(kind: Any, execution: Execution) -> Iterator[distributed.Client]:
                 f"cannot start pods ({type(error).__name__}: {error}): is there an operator, and access to it?"
             ) from error
         cluster.adapt(minimum=execution.fewest_workers, maximum=execution.workers)
-        await_workers(client, "the cluster of pods", OWN_SECONDS)
+        await_workers(client, "the cluster of pods", OWN_SECONDS, progress.message)
         yield client

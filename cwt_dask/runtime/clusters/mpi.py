@@ -18,6 +18,7 @@ from cwt_dask.runtime.clusters.environment import DASHBOARD_ADDRESS, OUR_SETTING
 from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.tls import as_configuration, security
+from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.terminal import visible
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 SCHEDULER, DRIVER = NO_WORKERS = 0, 1
 
 
-def prepare_rank(execution: Execution) -> Connect:
+def prepare_rank(execution: Execution, progress: Reporter) -> Connect:
     """Be scheduler, driver, or worker, by the rank of this process; only the driver returns."""
     dask_mpi = load("dask_mpi", "mpi")
     world = load("mpi4py.MPI", "mpi").COMM_WORLD
@@ -41,7 +42,7 @@ def prepare_rank(execution: Execution) -> Connect:
         is_driver = _take_role(dask_mpi, world, execution)
     if not is_driver:
         sys.exit()
-    return partial(_driver, world, n_workers, dask.config.get("scheduler_address"))
+    return partial(_driver, world, n_workers, dask.config.get("scheduler_address"), progress)
 
 
 def _take_role(dask_mpi: Any, world: Any, execution: Execution) -> bool:
@@ -81,10 +82,10 @@ class _Comm:
 
 
 @contextmanager
-def _driver(world: Any, n_workers: int, address: str) -> Iterator[distributed.Client]:
+def _driver(world: Any, n_workers: int, address: str, progress: Reporter) -> Iterator[distributed.Client]:
     with ExitStack() as stack:
         with _together(world):
-            client = stack.enter_context(own_client(n_workers, address))
+            client = stack.enter_context(own_client(n_workers, address, progress.message))
         yield client
 
 

@@ -62,7 +62,7 @@ def prepare_slurm(execution: Execution, run_dir: Path, progress: Reporter, stop:
     jobqueue = load("dask_jobqueue.slurm", "slurm")
     shared = on_disk(run_dir.resolve().parent) or Path.cwd()
     if is_step():
-        return prepare_task(execution, shared)
+        return prepare_task(execution, shared, progress)
     if not execution.workers:
         raise SettingsError("cluster is slurm: give workers, as many as there may be at a time")
     if shlex.quote(str(shared)) != str(shared):

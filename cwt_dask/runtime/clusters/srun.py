@@ -27,6 +27,7 @@ from cwt_dask.runtime.clusters.extras import Connect, load, options_of
 from cwt_dask.runtime.clusters.private import PREFIX, remove_dead, sign
 from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.tls import as_configuration, only_certificates, security
+from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import ignore_signals
 from cwt_dask.storage.paths import write_atomically
 
@@ -38,8 +39,18 @@ SCHEDULER, DRIVER = NO_WORKERS = 0, 1
 SHARED_SECONDS = 120.0
 
 
-def prepare_task(execution: Execution, shared: Path) -> Connect:
-    """Be scheduler, driver, or worker, by the number of this task; only the driver returns."""
+def prepare_task(execution: Execution, shared: Path, progress: Reporter) -> Connect:
+    """Be scheduler, driver, or worker, by the number of this task; only the driver returns.
+
+    Parameters
+    ----------
+    execution : Execution
+        Options of the cluster, and limits of its workers.
+    shared : Path
+        A directory that all tasks see.
+    progress : Reporter
+        Receives messages about waiting.
+    """
     n_workers = int(os.environ["SLURM_NTASKS"]) - len(NO_WORKERS)
     if n_workers < 1:
         raise InputError(
@@ -49,7 +60,7 @@ def prepare_task(execution: Execution, shared: Path) -> Connect:
     task, rendezvous = int(os.environ["SLURM_PROCID"]), _rendezvous(shared)
     if task == DRIVER:
         # It connects to the others once it handles signals.
-        return partial(_driver, rendezvous, n_workers)
+        return partial(_driver, rendezvous, n_workers, progress)
     follow_the_driver()
     # The runner ends itself by SIGINT.
     signal.signal(signal.SIGINT, _leave)
@@ -79,12 +90,12 @@ def _leave(*_: object) -> None:
 
 
 @contextmanager
-def _driver(rendezvous: Path, n_workers: int) -> Iterator[distributed.Client]:
+def _driver(rendezvous: Path, n_workers: int, progress: Reporter) -> Iterator[distributed.Client]:
     try:
         with dask.config.set(OUR_SETTINGS | _certificate(rendezvous)):
             file = rendezvous / "scheduler.json"
             _await(file)
-            with own_client(n_workers, address_in(str(file))) as client:
+            with own_client(n_workers, address_in(str(file)), progress.message) as client:
                 yield client
     finally:
         shutil.rmtree(rendezvous, ignore_errors=True)

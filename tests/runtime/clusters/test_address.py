@@ -72,7 +72,7 @@ def test_the_end_of_a_run_waits_for_late_workers_only_for_a_while(monkeypatch, s
     monkeypatch.setattr(address, "_connected", lambda *_: nullcontext(client))
     monkeypatch.setattr(address, "await_workers", lambda *_: None)
     monkeypatch.setattr(address, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    with address.own_client(4, "tls://host:1"):
+    with address.own_client(4, "tls://host:1", print):
         clock[0] += seconds
     assert asked == [waited]
 

@@ -294,7 +294,7 @@ def test_processes_of_mpi_without_a_cluster_of_mpi_are_warned_of(monkeypatch, va
 
 @pytest.mark.parametrize("where", [{"scheduler": "tls://a:1"}, {"cluster": "mpi"}])
 def test_a_number_of_workers_that_is_ignored_is_warned_of(monkeypatch, where):
-    monkeypatch.setattr(mpi, "prepare_rank", lambda _: None)
+    monkeypatch.setattr(mpi, "prepare_rank", lambda *_: None)
     (warning,) = warnings_of(workers=4, **where)
     assert warning.startswith("warning: workers is 4, which is ignored: workers are all ")
     assert warnings_of(**where) == warnings_of(workers=4) == []
@@ -331,7 +331,7 @@ def test_pods_that_cannot_be_started_are_a_wrong_call(tmp_path):
 )
 def test_errors_of_dask_kubernetes_are_a_wrong_call(kind, error, message):
     cluster = PODS | {"options": {"colour": "red"}}
-    with pytest.raises(error, match=message), kubernetes._pods(kind, execution(cluster=cluster, workers=2)):
+    with pytest.raises(error, match=message), kubernetes._pods(kind, execution(cluster=cluster, workers=2), Messages()):
         pass
 
 
