@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from contextlib import suppress
 from functools import cached_property
 from os import PathLike
 from typing import TYPE_CHECKING, Any
-
-from astropy.table import Table
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError, RunError, SurveyError
@@ -18,10 +17,11 @@ from cwt_dask.planning.runfile import StoredRun, read_run
 from cwt_dask.products.cutouts import Cutouts
 from cwt_dask.products.plots import Plots
 from cwt_dask.products.summary import RESUME, Certificate, run_html
+from cwt_dask.products.tables import read_ecsv
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import has_history
-from cwt_dask.storage.paths import as_path, read_file
+from cwt_dask.storage.paths import as_path, open_file, read_file
 from cwt_dask.storage.schema import HISTORY, is_map, map_names
 from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey import wcs_from_text
@@ -29,6 +29,7 @@ from cwt_dask.survey import wcs_from_text
 if TYPE_CHECKING:
     import dask.array
     import zarr
+    from astropy.table import Table
     from astropy.wcs import WCS
 
     from cwt_dask.survey import Survey
@@ -243,7 +244,8 @@ class SurveyRun(Plots, Cutouts):
         if not self.files.catalogue.exists():
             raise self._missing("catalogue")
         try:
-            return Table.read(read_file(self.files.catalogue).decode(), format="ascii.ecsv")
+            with open_file(self.files.catalogue) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+                return read_ecsv(text)
         except Exception as error:  # of astropy, or of YAML below it
             raise self._damaged("catalogue", shown(error)) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,9 +18,10 @@ from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import smooth
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.plan import Plan
+from cwt_dask.products.tables import write_ecsv, write_votable
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import drafted_file, write_atomically
+from cwt_dask.storage.paths import atomic_file, drafted_file
 from cwt_dask.storage.schema import maps_in, spec_of
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
@@ -35,19 +35,19 @@ SMALL_MAP_PIXELS = 2**23
 
 def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
     """Write the catalogue as ECSV, FITS table, VOTable, and regions for DS9."""
-    text, table, votable = io.StringIO(), io.BytesIO(), io.BytesIO()
-    catalogue.write(text, format="ascii.ecsv")
-    _in_ascii(catalogue).write(table, format="fits")
-    _votable(catalogue).to_xml(votable)
-    write_atomically(run_dir.catalogue, text.getvalue().encode())
-    write_atomically(run_dir.catalogue_fits, table.getvalue())
-    write_atomically(run_dir.catalogue_votable, votable.getvalue())
-    write_atomically(run_dir.catalogue_regions, _regions(catalogue).encode())
+    with atomic_file(run_dir.catalogue) as file:
+        write_ecsv(catalogue, file)
+    with drafted_file(run_dir.catalogue_fits) as draft:
+        _in_ascii(catalogue).write(draft, format="fits", overwrite=True)
+    with atomic_file(run_dir.catalogue_votable) as file:
+        write_votable(_votable, catalogue, file)
+    with atomic_file(run_dir.catalogue_regions) as file:
+        file.writelines(line.encode() for line in _regions(catalogue))
 
 
 def _in_ascii(catalogue: Table) -> Table:
     """Write letters that FITS cannot hold, of other catalogues' names and files, as escapes."""
-    table = catalogue.copy()
+    table = catalogue.copy(copy_data=False)
     for name in table.colnames:
         if table[name].dtype.kind == "U":
             column = np.char.encode(table[name], "ascii", "backslashreplace").astype(str)
@@ -73,22 +73,19 @@ def _votable(catalogue: Table) -> Any:
     return document
 
 
-def _regions(catalogue: Table) -> str:
-    """Circles with the sources' discs, as DS9 reads them."""
+def _regions(catalogue: Table) -> Iterator[str]:
+    """Circles with the sources' discs, a line each, as DS9 reads them."""
+    yield from ("# Region file format: DS9\n", "icrs\n")
     radii = np.asarray(catalogue["radius"] * catalogue["scale_deg"] / catalogue["scale"], np.float64)
     columns = (*(catalogue[name] for name in ("ra", "dec")), radii, *(catalogue[name] for name in ("name", "flags")))
-    circles = (
-        f"circle({ra:.6f},{dec:.6f},{radius:.6f}) # text={{{name}}} tag={{flags {flags}}}\n"
-        for ra, dec, radius, name, flags in zip(*columns, strict=True)
-    )
-    return "".join(("# Region file format: DS9\n", "icrs\n", *circles))
+    for ra, dec, radius, name, flags in zip(*columns, strict=True):
+        yield f"circle({ra:.6f},{dec:.6f},{radius:.6f}) # text={{{name}}} tag={{flags {flags}}}\n"
 
 
 def write_associations(run_dir: RunDir, associations: Table) -> None:
     """Write the associations of sources as ECSV."""
-    text = io.StringIO()
-    associations.write(text, format="ascii.ecsv")
-    write_atomically(run_dir.associations, text.getvalue().encode())
+    with atomic_file(run_dir.associations) as file:
+        write_ecsv(associations, file)
 
 
 def digest_catalogue(run_dir: RunDir) -> str:
