@@ -1,7 +1,10 @@
+import shutil
+
 import pytest
 from skies import EXPOSURE, poisson_sky, write_survey
 
-from cwt_dask import run_survey
+from cwt_dask import SurveyRun, run_survey
+from cwt_dask.tiles.sources import measure_tile
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +15,11 @@ def run(tmp_path_factory):
     )
     options = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 4, "tile_size": 130, "fits": "no"}
     return run_survey(survey, survey.with_name("run"), workers=0, **options)
+
+
+@pytest.fixture(scope="session")
+def measured(run, tmp_path_factory):
+    """A copy with what its tile has measured: of a finished run, that is in the catalogue only."""
+    copy = SurveyRun.open(shutil.copytree(run.files.path, tmp_path_factory.mktemp("measured") / "run"))
+    measure_tile(copy.files, run.stored.plan, run.survey.path, 0)
+    return copy

@@ -42,14 +42,14 @@ def test_the_contract_has_the_same_columns():
     assert re.findall(r"`(\w+)`", line.split("|")[2]) == [c.name for c in COLUMNS if c.name not in MORE]
 
 
-def test_one_more_row_is_a_column_of_every_file_and_of_the_report(run, tmp_path, monkeypatch):
+def test_one_more_row_is_a_column_of_every_file_and_of_the_report(run, measured, tmp_path, monkeypatch):
     def values(rows):
         return (rows["counts"] - rows["background"]) / (np.pi * rows["radius"] ** 2)
 
     page = (6, "Excess per pixel", 1)
     row = Column("excess_per_pixel", "Excess over the area", u.ct / u.pix, decimals=3, values=values, page=page)
     monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, row))
-    copy = SurveyRun.open(shutil.copytree(run.files.path, tmp_path / "run"))
+    copy = SurveyRun.open(shutil.copytree(measured.files.path, tmp_path / "run"))
     write_catalogue(copy.files, build_catalogue(copy.files, run.stored.plan, run.survey.statistics, run.wcs))
     area = np.pi * np.asarray(run.catalogue["radius"]) ** 2
     for file in (copy.files.catalogue, copy.files.catalogue_fits, copy.files.catalogue_votable):
