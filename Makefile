@@ -6,6 +6,9 @@ BIN := .venv/bin
 INSTALLER ?= pip
 install = $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet $(firstword $(INSTALLER)) && $(@D)/bin/python -m $(INSTALLER) install --quiet
 
+# Tests start hundreds of processes: what those import is compiled once, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-cluster test-batch test-servers test-gammapy test-browser test-docs test-long docs lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
@@ -25,7 +28,8 @@ APART := $(LONG) $(addprefix tests/,cluster gammapy browser docs)
 
 # On two cores, which most machines have.
 test: .venv/installed
-	PYTHONPATH=tests $(BIN)/python -m pytest -p raises --numprocesses=2 --dist=worksteal $(addprefix --ignore=,$(APART))
+	PYTHONPATH=tests $(BIN)/python -m pytest --disable-plugin-autoload -p xdist.plugin -p _hypothesis_pytestplugin -p raises \
+		--numprocesses=2 --dist=worksteal $(addprefix --ignore=,$(APART))
 	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy and xarray (make test-gammapy);"
 	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs);"
 	@echo "faults of each write, damage of each file, each change, measured memory, acceptances, settings of others (make test-long)"

@@ -7,14 +7,8 @@ from unittest import mock
 
 import hypothesis
 import pytest
-from buckets import make_bucket, serving
-from skies import poisson_sky, write_survey
 
-from cwt_dask.cli.commands import main
-from cwt_dask.cwt.spectra import KernelSpectra
-from cwt_dask.report import report_is_current, write_report
-from cwt_dask.runtime.clusters.local import local_client
-from cwt_dask.storage.drafts import draft_of
+# Fixtures import what takes long to import: a process that hands tests to others needs none of it.
 
 # The same examples on every machine, however slow it is.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
@@ -48,12 +42,16 @@ def unreported():
 @pytest.fixture
 def dead():
     """Gives the name under which a process that was killed has made a file or directory."""
+    from cwt_dask.storage.drafts import draft_of
+
     return lambda path: path.with_name(draft_of(path).name.replace(f"-{os.getpid()}-", f"-{2**22 + 1}-"))
 
 
 @pytest.fixture
 def reported():
     """Runs write their report, as they do for users."""
+    from cwt_dask.report import report_is_current, write_report
+
     with (
         mock.patch("cwt_dask.run.write_report", write_report),
         mock.patch("cwt_dask.run.report_is_current", report_is_current),
@@ -74,6 +72,8 @@ def shared_data():
 @pytest.fixture(scope="session")
 def client():
     """A real cluster of two worker processes, one for all tests, started where Dask is configured for another one."""
+    from cwt_dask.runtime.clusters.local import local_client
+
     with ExitStack() as stack:
         with mock.patch.dict(os.environ, ELSEWHERE):
             client = stack.enter_context(local_client(2, 2 * 2**30))
@@ -82,6 +82,8 @@ def client():
 
 @pytest.fixture(scope="session")
 def one_worker_client():
+    from cwt_dask.runtime.clusters.local import local_client
+
     with local_client(1, 2 * 2**30) as client:
         yield client
 
@@ -89,6 +91,8 @@ def one_worker_client():
 @pytest.fixture(scope="session")
 def server():
     """An object store on the loopback interface."""
+    from buckets import serving
+
     with serving() as server:
         yield server
 
@@ -96,15 +100,25 @@ def server():
 @pytest.fixture
 def bucket(server, request):
     """An empty directory in a bucket of that store, which behaves before and after."""
+    from buckets import make_bucket
+
     server.fault = lambda *_: None
     yield make_bucket(request.node.name)
     server.fault = lambda *_: None
 
 
+@pytest.fixture(scope="session")
+def write_small_survey():
+    """Write a survey of 90 x 130 pixels."""
+    from skies import poisson_sky, write_survey
+
+    return lambda folder: write_survey(folder / "survey.fits", *poisson_sky((90, 130), seed=3))
+
+
 @pytest.fixture(scope="module")
-def survey(tmp_path_factory):
+def survey(write_small_survey, tmp_path_factory):
     """A survey of 90 x 130 pixels, for a module; not to be changed."""
-    return write_survey(tmp_path_factory.mktemp("sky") / "survey.fits", *poisson_sky((90, 130), seed=3))
+    return write_small_survey(tmp_path_factory.mktemp("sky"))
 
 
 class Said(NamedTuple):
@@ -116,6 +130,7 @@ class Said(NamedTuple):
 @pytest.fixture
 def call(capsys):
     """Run a command line in this process."""
+    from cwt_dask.cli.commands import main
 
     def run_main(*arguments):
         status = main([str(argument) for argument in arguments])
@@ -125,14 +140,16 @@ def call(capsys):
 
 
 @pytest.fixture
-def small_survey(tmp_path):
+def small_survey(write_small_survey, tmp_path):
     """A survey of 90 x 130 pixels."""
-    return write_survey(tmp_path / "survey.fits", *poisson_sky((90, 130), seed=3))
+    return write_small_survey(tmp_path)
 
 
 @pytest.fixture
 def ffts(monkeypatch):
     """Counts the FFTs of images; those of kernels are done once a process."""
+    from cwt_dask.cwt.spectra import KernelSpectra
+
     counted = Counter()
 
     def counting(name, original):
