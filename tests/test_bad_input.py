@@ -1,6 +1,6 @@
 """Every row of docs/bad-input.md: a call that makes the mistake gives the message, exit status 2, and writes nothing.
 
-So do other calls that make the same mistake, and the same calls from Python.
+So do other calls that make the same mistake, and the same call from Python.
 """
 
 import re
@@ -133,8 +133,8 @@ def test_a_mistake_is_refused_as_the_page_says(capsys, monkeypatch, tmp_path, fo
         assert re.fullmatch(f"cwt-dask: {expected}\n", printed), (words, printed)
         assert status == 2
         assert tree(tmp_path) == before
-        with pytest.raises((InputError, click.UsageError)) as refused:
-            from_python(*words)
-        complaint = getattr(refused.value, "format_message", refused.value.__str__)()
-        assert re.fullmatch(expected, " ".join(complaint.split())), words
-        assert tree(tmp_path) == before
+    with pytest.raises((InputError, click.UsageError)) as refused:
+        from_python(*arguments)
+    complaint = getattr(refused.value, "format_message", refused.value.__str__)()
+    assert re.fullmatch(expected, " ".join(complaint.split()))
+    assert tree(tmp_path) == before

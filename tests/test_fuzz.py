@@ -74,7 +74,7 @@ def planned(survey, capsys):
     return plan
 
 
-@hypothesis.settings(settings, max_examples=100)
+@hypothesis.settings(settings, max_examples=60)
 @given(contents)
 def test_whatever_a_configuration_file_holds(planned, tmp_path, content):
     with suppress(UnicodeEncodeError):  # half a character is no text
@@ -83,7 +83,7 @@ def test_whatever_a_configuration_file_holds(planned, tmp_path, content):
         planned("--config", str(tmp_path / "config.toml"))
 
 
-@hypothesis.settings(settings, max_examples=30)
+@hypothesis.settings(settings, max_examples=20)
 @given(st.lists(st.tuples(st.sampled_from(OPTION_NAMES), values), min_size=1, max_size=4))
 def test_whatever_is_typed(planned, options):
     planned(*(f"{flag_of(name)}={value}" for name, value in options))
@@ -165,7 +165,7 @@ def taken_or_refused(folder, name, content):
     shutil.rmtree(folder)
 
 
-@hypothesis.settings(settings, max_examples=50)
+@hypothesis.settings(settings, max_examples=30)
 @given(st.sampled_from(["survey.fits", "survey.fits.fz"]), changes)
 def test_whatever_a_header_says(sound, tmp_path, name, changes):
     content, headers = sound[name]

@@ -77,9 +77,3 @@ def test_the_history_does_not_change_the_result(run, survey, tmp_path):
         _ = plain.history
     with pytest.raises(SettingsError, match="holds a run that keeps no history: leave out keep_history"):
         run_survey(survey, tmp_path / "plain", tol=9.5e-3, keep_history=True, **OPTIONS)
-
-
-def test_tiles_that_stopped_by_themselves_stay_as_they_are(survey, tmp_path):
-    run = run_survey(survey, tmp_path / "run", tol=0.02, stopping="tile", keep_history=True, **OPTIONS)
-    assert len(run.history) == run.certificate["n_iter"] + 1
-    np.testing.assert_array_equal(run.history[-1].model.compute(), run.model.compute())

@@ -22,8 +22,8 @@ from cwt_dask.storage.sealed import sealed
 
 @pytest.fixture(scope="module")
 def corner():
-    """A quarter of the survey: 16 tiles."""
-    return tuple(plane[:400, :400] for plane in first_version())
+    """A part of the survey: nine tiles."""
+    return tuple(plane[:300, :300] for plane in first_version())
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +35,8 @@ def old(corner, tmp_path_factory):
 
 @pytest.fixture
 def survey(corner, tmp_path):
-    """Six tiles of it."""
-    return write_survey(tmp_path / "a.fits", *(plane[:200, :300] for plane in corner))
+    """Four tiles of it."""
+    return write_survey(tmp_path / "a.fits", *(plane[:200, :200] for plane in corner))
 
 
 def test_with_an_island_threshold_all_is_computed(survey, tmp_path):
@@ -54,14 +54,14 @@ def test_what_is_damaged_in_the_earlier_run_is_computed(survey, tmp_path):
     expected, files = digests(first), first.files
     chunk = next((files.maps / "approx" / "c" / "0").iterdir())
     chunk.write_bytes(chunk.read_bytes()[:-8])
-    files.record(3).write_text("{")
-    record = json.loads(files.record(4).read_text()) | {"settings_digest": "other"}
-    files.record(4).write_text(json.dumps(sealed(record)))
+    files.record(2).write_text("{")
+    record = json.loads(files.record(3).read_text()) | {"settings_digest": "other"}
+    files.record(3).write_text(json.dumps(sealed(record)))
     words = Messages()
     again = reprocess(survey, files.path, tmp_path / "b", progress=words, **HERE)
     assert digests(again) == expected
     said = words.text
-    assert "3 of 6 tiles are reused" in said
+    assert "1 of 4 tiles are reused" in said
     for reason in ("its maps are not as they were recorded", "no sound record of it", "done under other settings"):
         assert reason in said
 
@@ -96,18 +96,18 @@ def test_readers_see_one_version_or_the_other(old, tmp_path):
 
 def test_on_the_command_line(old, corner, tmp_path, capsys):
     folder = old.files.path.parent
-    survey = version(corner, tmp_path / "new.fits", (350, 350), (351, 350), (350, 351), (351, 351))
+    survey = version(corner, tmp_path / "new.fits", (250, 250), (251, 250), (250, 251), (251, 251))
     arguments = ["reprocess", str(survey), str(old.files.path), str(tmp_path / "new"), "--workers=0", "--fits=no"]
     before = sorted(folder.iterdir())
     assert main([*arguments, "--dry-run"]) == 0
-    assert "15 of 16 tiles are reused" in capsys.readouterr().out
+    assert "8 of 9 tiles are reused" in capsys.readouterr().out
     assert not (tmp_path / "new").exists()
     assert sorted(folder.iterdir()) == before
     # What cannot be pointed from is refused before anything is computed.
     assert main([*arguments, "--current", str(survey)]) == 2
     assert not (tmp_path / "new").exists()
     assert main([*arguments, "--current", str(tmp_path / "current")]) == 0
-    assert "15 of 16 tiles are reused" in capsys.readouterr().out
+    assert "8 of 9 tiles are reused" in capsys.readouterr().out
     assert (tmp_path / "current").resolve() == tmp_path / "new"
     assert main(["compare", str(old.files.path), str(tmp_path / "current")]) == 0
     assert re.search(r"^maps     differ\n(.*\n)*gained   \d+ sources?$", capsys.readouterr().out, re.MULTILINE)

@@ -12,7 +12,7 @@ from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.storage.zarr_io import open_group
 
-OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
+OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 60, "workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def copy(run, tmp_path):
 
 def test_maps_are_dask_arrays_whose_chunks_are_the_cores(run):
     for array in (run.model, run.approx, run.residual, run.significance):
-        assert (array.dtype, array.chunks) == (np.float64, ((40, 40, 10), (40, 40, 40, 10)))
-    assert (run.support.dtype, run.support.chunks) == (bool, ((2,), (40, 40, 10), (40, 40, 40, 10)))
+        assert (array.dtype, array.chunks) == (np.float64, ((60, 30), (60, 60, 10)))
+    assert (run.support.dtype, run.support.chunks) == (bool, ((2,), (60, 30), (60, 60, 10)))
     assert run.support.any().compute()
     np.testing.assert_array_equal(run.map("trust").compute(), run.map("trust")[:].compute())
 
@@ -43,14 +43,14 @@ def test_a_run_is_opened_again_as_it_was(run):
     again = SurveyRun.open(str(run.files.path))
     assert (again.certificate, again.stored) == (run.certificate, run.stored)
     assert list(again.catalogue["name"]) == list(run.catalogue["name"])
-    assert repr(again) == f"SurveyRun('{run.files.path}': 12 of 12 tiles done)"
+    assert repr(again) == f"SurveyRun('{run.files.path}': 6 of 6 tiles done)"
     assert again.promises_kept
 
 
 def test_a_notebook_shows_runs_and_certificates_as_tables(run):
     shown = run._repr_html_()
     assert f"<tr><th>directory</th><td>{run.files.path}</td></tr>" in shown
-    assert "<tr><th>tiles</th><td>12 of 12 done, cores of 40 x 40 pixels</td></tr>" in shown
+    assert "<tr><th>tiles</th><td>6 of 6 done, cores of 60 x 60 pixels</td></tr>" in shown
     assert f"<tr><th>sources</th><td>{len(run.catalogue)}</td></tr>" in shown
     certificate = run.certificate
     assert isinstance(certificate, dict)
@@ -71,13 +71,13 @@ def test_the_wcs_is_that_of_the_survey(run):
 def test_an_unfinished_run_says_so(copy):
     for file in (copy.files.certificate, copy.files.catalogue, *copy.files.ledger.glob("tile-*")):
         file.unlink()
-    assert repr(copy).endswith("0 of 12 tiles done)")
+    assert repr(copy).endswith("0 of 6 tiles done)")
     for name in ("catalogue", "certificate"):
         with pytest.raises(InputError, match=f"has no {name} yet: the run is not finished"):
             getattr(copy, name)
     assert copy.model.shape == (90, 130)
     shown = copy._repr_html_()
-    assert "0 of 12 done" in shown
+    assert "0 of 6 done" in shown
     assert "has no certificate yet: the run is not finished; the command that began it, " in shown
 
 
@@ -108,7 +108,7 @@ def test_kernels_given_as_such_and_the_command_line_make_the_same_run(run, surve
     rest = {name: value for name, value in OPTIONS.items() if not name.endswith("scale")}
     by_kernels = run_survey(survey, tmp_path / "kernels", kernels=CWTKernels(2, 1.2, 1.5), fits="no", **rest)
     options = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
-    assert main(["run", str(survey), str(tmp_path / "typed"), "--quiet", *options]) == 0
+    assert main(["run", str(survey), str(tmp_path / "typed"), "--quiet", "--fits=no", *options]) == 0
     for again in (by_kernels, SurveyRun.open(tmp_path / "typed")):
         for digest in ("settings_digest", "digest_maps"):
             assert again.certificate[digest] == run.certificate[digest]
@@ -120,7 +120,7 @@ def test_python_callers_hear_nothing_unless_they_ask(survey, copy, capsys):
     assert capsys.readouterr().out == ""
     listener = Messages()
     run_survey(survey, copy.files.path, progress=listener, fits="no", **OPTIONS)
-    assert listener.texts[-1].endswith("all 12 tiles were done; checked, nothing to do")
+    assert listener.texts[-1].endswith("all 6 tiles were done; checked, nothing to do")
 
 
 def test_what_is_no_map_is_not_taken_for_one(copy):

@@ -1,11 +1,13 @@
-"""Workers of this machine: scripts that cannot start any, whole; and workers that end during a run."""
+"""Workers of this machine: scripts that cannot start any, whole; and workers that end during a run.
+
+Scripts that are gone or come through a pipe: tests/runtime/clusters/test_script.py.
+"""
 
 import pytest
 from elsewhere import ENVIRONMENT, OPTIONS, bash, digest_of
 
 CALL = """
 from cwt_dask import run_survey
-{}
 run_survey("{}", "run", n_scale=2, min_scale=1.5, tile_size=128, workers=2)
 """
 POOL = """
@@ -26,19 +28,17 @@ ITSELF = "cannot start others: give workers=0, or make the call elsewhere\n"
 
 
 @pytest.mark.parametrize(
-    ("command", "first", "message"),
+    ("command", "message"),
     [
-        ("python script.py", "", ENDED),
-        ("echo import script > main.py; python main.py", "", ENDED),
-        ("python - < script.py", "", UNREAD),
-        ("python <(cat script.py)", "", UNREAD),
-        ("python script.py", "import os; os.remove('script.py')", UNREAD),
-        (POOL.format("multiprocessing", "multiprocessing.Pool(1)", "map(call, [1])"), "", ITSELF),
-        (POOL.format("distributed", DASK, "submit(call, 1).result()"), "", ITSELF),
+        ("python script.py", ENDED),
+        ("echo import script > main.py; python main.py", ENDED),
+        ("python - < script.py", UNREAD),
+        (POOL.format("multiprocessing", "multiprocessing.Pool(1)", "map(call, [1])"), ITSELF),
+        (POOL.format("distributed", DASK, "submit(call, 1).result()"), ITSELF),
     ],
 )
-def test_scripts_that_can_start_no_workers(small_survey, tmp_path, command, first, message):
-    (tmp_path / "script.py").write_text(CALL.format(first, small_survey))
+def test_scripts_that_can_start_no_workers(small_survey, tmp_path, command, message):
+    (tmp_path / "script.py").write_text(CALL.format(small_survey))
     if "\n" in command:
         (tmp_path / "main.py").write_text(command)
         command = "python main.py"

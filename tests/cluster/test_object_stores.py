@@ -1,5 +1,7 @@
 """Runs and surveys in buckets: the same bits as on a disk, also where the store misbehaves."""
 
+import re
+
 import numpy as np
 import pytest
 from buckets import Once, move
@@ -10,6 +12,7 @@ from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, MachineError, RunError, SurveyError
 from cwt_dask.inspection.compare import compare_runs
+from cwt_dask.inspection.match import associate, match_run
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import last_failures, read_records
@@ -50,6 +53,8 @@ def test_a_run_in_a_bucket_is_that_on_a_disk(bucket, survey, tmp_path, kind):
     }
     if kind == "in one go":
         assert again.files.maps_fits.read_bytes()[:6] == b"SIMPLE"
+        associate(again, match_run(again, expected.files.catalogue, 0.1))
+        assert "assoc_name" in SurveyRun.open(again.files.path).catalogue.colnames
     if kind == "in blocks":
         assert np.array_equal(
             again.history[1].model.compute(scheduler="synchronous"),
@@ -59,7 +64,7 @@ def test_a_run_in_a_bucket_is_that_on_a_disk(bucket, survey, tmp_path, kind):
     assert not [*differences.gained, *differences.lost, *differences.changed]
 
 
-def test_the_same_command_does_nothing_more(bucket, survey, capsys):
+def test_the_same_command_does_nothing_more_than_is_needed(bucket, survey, capsys):
     command = ["run", str(survey), f"{bucket}/run", "--n-scale", "2", "--min-scale", "1.2", "--workers", "0"]
     assert main([*command, "--tile-size", "45", "--max-iter", "2"]) == 0
     assert main([*command, "--tile-size", "45", "--max-iter", "2"]) == 0
@@ -67,6 +72,20 @@ def test_the_same_command_does_nothing_more(bucket, survey, capsys):
     assert main(["status", f"{bucket}/run"]) == 0
     assert "2 of 2 tiles done" in capsys.readouterr().out
     assert main(["verify", f"{bucket}/run", "--recompute", "2"]) == 0
+    # Damaged objects are found and made again.
+    files = RunDir(as_path(f"{bucket}/run"))
+    content = files.maps_fits.read_bytes()
+    damaged = [files.certificate, files.catalogue_fits, files.maps_fits, files.maps / "model" / "zarr.json"]
+    for path in damaged:
+        path.write_bytes(path.read_bytes().replace(b"e", b"f", 1).replace(b"S", b"T", 1))
+    capsys.readouterr()
+    assert main(["verify", f"{bucket}/run"]) == 1
+    broken = re.findall("^BROKEN.*", capsys.readouterr().out, re.MULTILINE)
+    assert all(str(path) in "".join(broken) for path in damaged[1:])
+    assert main([*command, "--tile-size", "45", "--max-iter", "2"]) == 0
+    assert "model/zarr.json was damaged (" in capsys.readouterr().out
+    assert files.maps_fits.read_bytes() == content
+    assert main(["verify", f"{bucket}/run"]) == 0
     # Other settings are another run.
     assert main([*command, "--tile-size", "45", "--max-iter", "3"]) == 2
     assert "max_iter was 2, is 3" in capsys.readouterr().err

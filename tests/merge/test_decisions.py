@@ -76,7 +76,7 @@ grids = st.builds(
 
 
 @given(grids, st.integers(0, 2**32 - 1))
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_every_tile_knows_what_is_decided_on_the_islands_of_the_whole_map(tmp_path_factory, grid, seed):
     files = RunDir(tmp_path_factory.mktemp("islands"))
     ratio = ratio_of(seed, grid.map_box.shape)

@@ -11,7 +11,7 @@ from cwt_dask.storage.ledger import read_records
 from cwt_dask.trust import Trust
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 41}
-OPTIONS |= {"stopping": "fixed", "no_report": True}
+OPTIONS |= {"stopping": "fixed", "max_iter": 4, "no_report": True}
 
 
 @pytest.fixture(scope="module")

@@ -110,22 +110,22 @@ def fermi(shared_data):
     return path, cache(partial(whole_of, *sky, significance_threshold=2.0, **FERMI))
 
 
-ISLANDS = {"significance_island_threshold": 5.0, "fits": "no"}
+ISLANDS = {"significance_island_threshold": 5.0}
 
 
 @pytest.mark.parametrize(
     ("tile_size", "n_workers", "options", "n_iter"),
     [
-        *((151, 2, {}, 10), (301, 1, {}, 10), (777, 2, {}, 10)),
-        *((151, 2, ISLANDS | {"tol": 1.1e-3}, 2), (333, 2, ISLANDS, 10)),
+        *((151, 2, {}, 10), (777, 2, {}, 10)),
+        *((151, 2, ISLANDS | {"tol": 1.1e-3}, 2), (333, 1, ISLANDS, 10)),
     ],
 )
 def test_the_real_map_in_tiles_equals_the_whole(fermi, tile_size, n_workers, options, n_iter, tmp_path, request):
     path, whole_of_it = fermi
     client = request.getfixturevalue({1: "one_worker_client", 2: "client"}[n_workers])
-    whole = whole_of_it(**{name: value for name, value in options.items() if name != "fits"})
+    whole = whole_of_it(**options)
     assert whole.n_iter == n_iter
-    options = options | FERMI | {"significance_threshold": 2.0}
+    options = options | FERMI | {"significance_threshold": 2.0, "fits": "no"}
     run = run_survey(path, tmp_path / "run", client=client, tile_size=tile_size, **options)
     # What it really is: docs/design/0004-margins.md.
     assert assert_equals_whole(run, whole) <= 1e-11
@@ -134,7 +134,7 @@ def test_the_real_map_in_tiles_equals_the_whole(fermi, tile_size, n_workers, opt
 
 def test_the_real_map_as_one_tile_equals_the_whole_to_rounding(fermi, tmp_path):
     path, whole_of_it = fermi
-    run = run_survey(path, tmp_path / "run", kernels=CWTKernels(2, 6.0, 1.3), significance_threshold=2.0)
+    run = run_survey(path, tmp_path / "run", kernels=CWTKernels(2, 6.0, 1.3), significance_threshold=2.0, fits="no")
     assert run.certificate["n_tiles"] == 1
     assert assert_equals_whole(run, whole_of_it()) < 1e-14
     assert_promised(run)
@@ -151,7 +151,7 @@ class Shuffled(InProcess):
 
 def test_neither_workers_nor_their_order_change_a_bit(client, one_worker_client, tmp_path, monkeypatch):
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky((201, 307), seed=8, brightest=2000))
-    options = {"fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 103}
+    options = {"fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 103, "max_iter": 5}
     runs = [
         run_survey(survey, tmp_path / "two", client=client, **options),
         run_survey(survey, tmp_path / "one", client=one_worker_client, **options),

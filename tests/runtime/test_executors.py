@@ -56,23 +56,21 @@ def test_two_calls_are_two_computations(executor, tmp_path):
     assert [outcome.value for call in calls for outcome in call] == [1, 2]
 
 
-def test_a_worker_that_hangs_is_restarted_and_its_task_tried_again(tmp_path, monkeypatch):
+def test_a_worker_that_hangs_is_restarted_and_its_task_tried_again(one_worker_client, tmp_path, monkeypatch):
     monkeypatch.setattr(executors, "WATCHDOG_SECONDS", 0.2)
     files = RunDir(tmp_path)
     begin_ledger(files)
-    with local_client(1, 2**30) as client:
-        before = client.run(os.getpid)
-        stages = Stages(OnDask(client, deadline=1.5), Reporter(), files)
-        assert stages.map_tiles(partial(hang_once, str(tmp_path)), range(4), "naps") == {n: n for n in range(4)}
-        assert set(client.run(os.getpid).values()).isdisjoint(before.values())
+    before = one_worker_client.run(os.getpid)
+    stages = Stages(OnDask(one_worker_client, deadline=1.5), Reporter(), files)
+    assert stages.map_tiles(partial(hang_once, str(tmp_path)), range(4), "naps") == {n: n for n in range(4)}
+    assert set(one_worker_client.run(os.getpid).values()).isdisjoint(before.values())
     failure = last_failures(files)[1]
     assert (failure.error, failure.attempt) == ("MachineError", 1)
     assert failure.message == "no result after 3 s: its worker is taken to hang"
 
 
-def test_a_worker_that_dies_under_a_task_does_not_end_it(tmp_path):
-    with local_client(1, 2**30) as client:
-        outcomes = list(OnDask(client).map(partial(die_once, str(tmp_path)), [0, 1, 2]))
+def test_a_worker_that_dies_under_a_task_does_not_end_it(one_worker_client, tmp_path):
+    outcomes = list(OnDask(one_worker_client).map(partial(die_once, str(tmp_path)), [0, 1, 2]))
     assert {outcome.item: outcome.value for outcome in outcomes} == {0: 0, 1: 1, 2: 2}, outcomes
     assert (tmp_path / "died").exists()
 
