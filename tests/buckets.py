@@ -21,6 +21,7 @@ READ_TIMEOUT = 1.0
 CONFIGURATION = {"config_kwargs": {"read_timeout": READ_TIMEOUT, "retries": {"max_attempts": 0}}}
 ANSWERS = {
     "throttled": ("503 Slow Down", b"<Error><Code>SlowDown</Code><Message>reduce your request rate</Message></Error>"),
+    "forbidden": ("403 Forbidden", b"<Error><Code>InvalidAccessKeyId</Code><Message>no such key</Message></Error>"),
     # Of many objects that are to be removed: the answer as a whole is that all is well.
     "denied": ("200 OK", b"<DeleteResult><Error><Key>x</Key><Code>AccessDenied</Code></Error></DeleteResult>"),
 }
@@ -46,7 +47,7 @@ class Misbehaving:
         self.requests[method] += 1
         size = int(environ.get("CONTENT_LENGTH") or 0)
         match self.fault(method, path):
-            case "throttled" | "denied" as fault:
+            case "throttled" | "forbidden" | "denied" as fault:
                 environ["wsgi.input"].read(size)
                 status, answer = ANSWERS[fault]
                 start_response(status, [("Content-Type", "application/xml")])

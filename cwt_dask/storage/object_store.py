@@ -37,7 +37,7 @@ _WITHOUT_KEYS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFou
 
 
 class _NoKeysError(InputError, MachineError):
-    """There are no keys here: the call is wrong, but another machine may have them."""
+    """There are no keys here, or wrong ones: the call is wrong, but another machine may have them."""
 
 
 @contextmanager
@@ -62,22 +62,36 @@ def store_errors() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def _refusals_named(path: Path) -> Iterator[None]:
+    """Within the block, InputError says which object the store refuses to these keys: its own error does not."""
+    try:
+        yield
+    except PermissionError as error:
+        raise _NoKeysError(
+            f"{path} cannot be used, the object store refuses your keys ({error}): give others, or have these allowed "
+            "to read and write there"
+        ) from error
+
+
 def exists(path: Path) -> bool:
     """Whether there is such an object, or one below."""
-    return path.exists()
+    with _refusals_named(path):
+        return path.exists()
 
 
 def version_of(path: Path) -> Any:
     """The store's tag of an object's content."""
     target: Any = path
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), _refusals_named(path):
         return target.fs.info(target.path)["ETag"]
     return None
 
 
 def open_file(path: Path) -> BufferedReader:
     """An object to read."""
-    return path.open("rb")
+    with _refusals_named(path):
+        return path.open("rb")
 
 
 def remove(path: Path) -> None:
@@ -239,7 +253,8 @@ def point_to(link: Path, target: Path) -> None:
 
 def _put(path: Path, content: bytes) -> None:
     target: Any = path
-    target.fs.pipe_file(target.path, content)
+    with _refusals_named(path):
+        target.fs.pipe_file(target.path, content)
 
 
 def _refuse_no_bucket(path: Path) -> None:

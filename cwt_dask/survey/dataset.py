@@ -68,7 +68,8 @@ def _refuse_images(survey: Any) -> None:
     if pixels or (isinstance(survey, list | tuple) and not all(isinstance(each, str) for each in survey)):
         raise InputError(
             f"{type(survey).__name__} is no survey: give the path of a file, or maps by name, "
-            '{"counts": counts, "background": background}, where counts have a WCS, as SkyImage(array, wcs) has'
+            '{"counts": counts, "background": background}, where counts have a WCS, as '
+            "cwt_dask.cwt.image.SkyImage(array, wcs) has"
         )
 
 
@@ -80,7 +81,8 @@ def _write(path: Path, maps: Mapping[str, Any]) -> list[str]:
         refuse_other_wcs(each, f"{name} of the dataset")
     if wcs["counts"] is None and (wcs := wcs | {"counts": wcs["background"]})["counts"] is None:
         raise InputError(
-            "counts of the dataset have no WCS: give them as SkyImage(counts, wcs), or analyse arrays by CWTData, CWT"
+            "counts of the dataset have no WCS: give them as cwt_dask.cwt.image.SkyImage(counts, wcs), or analyse "
+            "arrays by CWTData, CWT"
         )
     hdus = [fits.PrimaryHDU()]
     for name, pixels in planes.items():

@@ -130,6 +130,16 @@ def test_a_single_tile_is_made_again_as_it_was(verify, tmp_path):
     assert lines(said, "the whole map as one image, 2 iterations: ")
 
 
+def test_significance_is_not_compared_where_no_expected_error_is_precise(verify, tmp_path):
+    counts = np.zeros((60, 80), int)
+    counts[30, 40] = 10**6
+    said = verify(made(tmp_path, (counts, np.full(counts.shape, 1e-12))), "--against-whole")
+    (line,) = lines(said, "the whole map as one image")
+    assert re.fullmatch(
+        r" +ok  the whole map as one image, 3 .*: model \S+, approx \S+, residual \S+; .* 0 pixels", line
+    )
+
+
 def ridge():
     """A ridge through the map, longer than any window, with a peak of T/E 138 at one end and at most 29 elsewhere."""
     background = np.full((40, 300), 1.0)

@@ -217,6 +217,23 @@ def test_without_keys_the_call_is_wrong_and_a_task_is_tried_elsewhere(error):
     assert one.value.exit_status == 2
 
 
+def test_keys_that_are_refused_are_named_with_the_object(bucket, server, survey, call):
+    (bucket / "there").write_text("there")
+    server.fault = lambda *_: "forbidden"
+    for command, name in {
+        ("status", bucket / "run"): "run/run.toml",
+        ("plan", bucket / "survey.fits", "--min-scale=1.2"): "survey.fits/zarr.json",
+        ("ingest", survey, bucket / "s.zarr"): "s.zarr",
+    }.items():
+        said = call(*command)
+        assert said.status == 2
+        assert said.err.startswith(f"cwt-dask: {bucket / name} cannot be used, the object store refuses your keys (")
+    with pytest.raises(InputError, match=f"^{bucket / 'there'} cannot be used, the object store refuses your keys"):
+        object_store._put(bucket / "there", b"")
+    with pytest.raises(InputError, match=f"^{bucket / 'there'} cannot be used, the object store refuses your keys"):
+        object_store.version_of(bucket / "there")
+
+
 def test_what_cannot_be_removed_is_not_taken_for_removed(bucket, server):
     (bucket / "run" / "object").write_text("there")
     server.fault = lambda method, _: "denied" if method == "POST" else None

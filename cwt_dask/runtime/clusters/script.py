@@ -34,11 +34,18 @@ def refuse_no_workers() -> None:
     script = get_preparation_data("").get("init_main_from_path")
     if script and not Path(script).is_file():
         raise InputError(f"workers cannot read the script that starts them, {script}: it must be in a file; {GUARD}")
+    # Without a guard, which has this word in it, the first process shows it in a second, a cluster in many.
+    if script and b"__name__" not in Path(script).read_bytes():
+        _refuse_no_process()
 
 
 def refuse_no_process() -> None:
     """Raise InputError if no worker can start; this starts a process that ends at once."""
     refuse_no_workers()
+    _refuse_no_process()
+
+
+def _refuse_no_process() -> None:
     process = multiprocessing.get_context("spawn").Process(target=int, name=_WORKER)
     process.start()
     process.join()

@@ -64,6 +64,13 @@ def test_workers_must_come_to_the_end_of_the_script(refused):
 
 
 @pytest.mark.usefixtures("script")
+def test_a_script_without_a_guard_is_told_before_a_cluster_starts(monkeypatch):
+    monkeypatch.setattr("distributed.LocalCluster", None)
+    with pytest.raises(InputError, match="^workers end as they start: "), local_client(1, 2**30):
+        pass
+
+
+@pytest.mark.usefixtures("script")
 def test_a_large_survey_is_not_read_in_vain(survey, tmp_path, monkeypatch):
     monkeypatch.setattr(create, "BYTES_PER_PIXEL", 2**40)
     monkeypatch.setattr("cwt_dask.survey.strips.OpenSurvey.strips", None)
