@@ -18,9 +18,9 @@ demo: .venv/runtime
 	$(BIN)/cwt-dask run demo/survey.fits demo/run --n-scale 3 --min-scale 1.2 --step-scale 1.5 --significance-threshold 5
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
-# What only CI does for its time: each write of a tile fails once, each pixel that changes, damaged runs, measured memory,
+# What only CI does for its time: each write of a tile fails once, disks fail by a seed, each pixel that changes, damaged runs, measured memory,
 # thousands of acceptances, runs that the version before has left (it needs the repository's history), settings of others.
-LONG := $(addprefix tests/run/test_,acceptances.py faults.py damage.py memory.py reuse.py previous_version.py) \
+LONG := $(addprefix tests/run/test_,acceptances.py faults.py disk.py damage.py memory.py reuse.py previous_version.py) \
 	tests/test_settings_of_others.py
 
 # What make test leaves out.
@@ -32,7 +32,7 @@ test: .venv/installed
 		--numprocesses=2 --dist=worksteal $(addprefix --ignore=,$(APART))
 	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy and xarray (make test-gammapy);"
 	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs);"
-	@echo "faults of each write, damage of each file, each change, measured memory, acceptances, settings of others (make test-long)"
+	@echo "faults of each write, disks that fail by a seed, damage of each file, each change, measured memory, acceptances, settings of others (make test-long)"
 
 # The report in a real browser: needs Debian's chromium, chromium-driver and poppler-utils.
 test-browser: .venv/installed

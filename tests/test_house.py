@@ -42,6 +42,10 @@ ONLY_IN = {
     "regions": (),  # it loads matplotlib, whose settings may be broken
     "astropy.io.fits": ("survey", "simulate", "products", "inspection.tables", *_OF_IMAGES),
 }
+# Who asks the system for files itself; all others go by `storage.paths`, below which tests put a disk that fails.
+ASKS_THE_SYSTEM = ("storage", "runtime", "cli", "worker", "simulate", "report.page")
+FILES_OF_THE_SYSTEM = {"read_bytes", "read_text", "write_bytes", "write_text", "unlink", "mkdir", "rmdir", "touch"}
+FILES_OF_THE_SYSTEM |= {"symlink_to", "rmtree", "fsync"}
 NEVER_IN = {"cwt": ("dask", "zarr"), "geometry.tiling": ("dask", "zarr"), "errors": ("dask", "zarr")}
 
 
@@ -118,6 +122,26 @@ def test_libraries_are_imported_in_their_places_only():
             if within(module, [place]) and uses(names, tool)
         ]
     assert not misplaced
+
+
+def test_files_of_surveys_and_runs_go_by_the_storage():
+    asked = [
+        f"{module}: {ast.unparse(node)}"
+        for module, path in MODULES.items()
+        if not within(module, ASKS_THE_SYSTEM)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and asks_the_system(node)
+    ]
+    assert not asked
+
+
+def asks_the_system(call):
+    """Whether it opens, makes or removes files, not through the storage."""
+    if isinstance(call.func, ast.Name):
+        return call.func.id == "open"
+    with_mode = call.args and isinstance(call.args[0], ast.Constant)
+    name = getattr(call.func, "attr", "")
+    return name in FILES_OF_THE_SYSTEM or (name == "open" and with_mode)
 
 
 def uses(names, tool):

@@ -49,8 +49,9 @@ def flag_tile(
         Number of the tile.
     """
     core = plan.grid.tile(tile_id).core
-    array, maps = open_group(run_dir.maps, writable=True)["trust"], open_group(run_dir.maps, whole="run")
-    trust = np.asarray(maps["trust"][core.slices])
+    maps = open_group(run_dir.maps, writable=True, whole="run")
+    array = maps["trust"]
+    trust = np.asarray(array[core.slices])
     used = maps["mask"][core.slices] != 0
     reach = plan.kernels.reach
     near = {"south": np.s_[:reach, :], "north": np.s_[-reach:, :], "west": np.s_[:, :reach], "east": np.s_[:, -reach:]}

@@ -38,7 +38,7 @@ def compare_seams(seams: Path, grid: TileGrid, tile_id: int) -> list[Seam]:
     tile_id : int
         Number of the tile.
     """
-    group = open_group(seams, whole="but for zeros")
+    group = open_group(seams)
     # To open an array takes longer than to read a strip.
     own_model, own_support, beyond_model, beyond_support = (group[name] for name in STRIPS)
     tile = grid.tile(tile_id)

@@ -116,7 +116,7 @@ def _reuse_tile(earlier: RunDir, job: Job, tile_id: int) -> str:
 
 
 def _cores(earlier: RunDir, tile: Tile) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    maps = open_group(earlier.maps)
+    maps = open_group(earlier.maps, whole="run")
     for name in (spec.name for spec in maps_from("tile")):
         pixels = np.asarray(maps[name][(..., *tile.core.slices)])
         yield name, pixels & np.uint8(~_OF_THE_MERGE & 0xFF) if name == "trust" else pixels

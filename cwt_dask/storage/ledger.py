@@ -128,7 +128,7 @@ def read_run_id(run_dir: RunDir) -> str:
 def refuse_another_run(run_dir: RunDir, run_id: str) -> None:
     """Refuse a task that was thought lost and came back when its run had been overwritten by a new one."""
     if read_run_id(run_dir) != run_id:
-        raise RunError(f"{run_dir.path} holds another run by now: this task is of the one before")
+        raise RunError(f"{run_dir.run_id}: {run_dir.path} holds another run by now: this task is of the one before")
 
 
 def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:

@@ -278,7 +278,7 @@ def published_digests(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, s
             digests[name] = digest_pixels(maps[name][(..., *core.slices)], name)
     for name in STRIPS:
         with suppress(*DAMAGE):
-            digests[name] = digest_pixels(open_group(run_dir.seams, whole="but for zeros")[name][tile], name)
+            digests[name] = digest_pixels(open_group(run_dir.seams)[name][tile], name)
     with suppress(OSError):
         digests["detections"] = sha256_of_file(run_dir.detections(tile))
     return digests

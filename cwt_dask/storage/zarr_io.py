@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,10 +16,12 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 
+from cwt_dask.config.settings import digest
 from cwt_dask.errors import DamageError, SurveyError
 from cwt_dask.storage import directory, disk
 from cwt_dask.storage.marks import remedy_of
 from cwt_dask.storage.paths import STORAGE_OPTIONS, is_object, read_file
+from cwt_dask.storage.sealed import BROKEN, SEAL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +34,8 @@ MALFORMED = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeErro
 DAMAGE = (OSError, *MALFORMED)
 # Chunks that are written and not yet on the disk.
 MOST_LANDING = 32
+# The attribute that holds the digest of all else in a `zarr.json`: Zarr itself checks chunks only.
+DIGEST = "digest_metadata"
 
 
 def create_group(path: Path, **attributes: Any) -> zarr.Group:
@@ -44,10 +49,8 @@ def create_noted_group(path: Path) -> tuple[zarr.Group, Mapping[str, int]]:
     return _create_group(store, {}), store.checksums
 
 
-def open_group(
-    path: Path, *, writable: bool = False, whole: Literal["", "survey", "run", "but for zeros"] = ""
-) -> zarr.Group:
-    """Open a group; what goes wrong is as `zarr.open_group` has it.
+def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey", "run"] = "") -> zarr.Group:
+    """Open a group; what goes wrong is as `zarr.open_group` has it, but that damage is named.
 
     Groups in it are opened by their own paths, not as its members: Zarr counts on an assertion there, and `python -O`
     leaves it out.
@@ -59,8 +62,8 @@ def open_group(
     writable : bool, optional
         Whether arrays can be written.
     whole : str, optional
-        Of a survey or a run that is complete: reading a chunk that is damaged or not there raises SurveyError or
-        DamageError. Of seams chunks of zeros are not there.
+        Of a survey or a run that is complete: to read a chunk that is not there is an error, too. Errors are
+        SurveyError of a survey, else DamageError.
     """
     # Without the version, files of older ones would be looked for, too.
     store = _store(path, read_only=not writable, whole=whole)
@@ -117,7 +120,8 @@ def described(fill: Callable[[zarr.Group], None], **attributes: Any) -> dict[str
     """What a group and the arrays that `fill` makes in it have in the files that describe them, by name."""
     files: dict[str, Buffer] = {}
     fill(_create_group(MemoryStore(files), attributes))
-    return {name: buffer.to_bytes() for name, buffer in files.items()}
+    contents = {name: buffer.to_bytes() for name, buffer in files.items()}
+    return {name: _with_digest(content) if _is_metadata(name) else content for name, content in contents.items()}
 
 
 def parsed(description: bytes) -> dict[str, Any]:
@@ -125,7 +129,7 @@ def parsed(description: bytes) -> dict[str, Any]:
 
     Raises Exception: one of `MALFORMED` if it describes none.
     """
-    files = {"zarr.json": default_buffer_prototype().buffer.from_bytes(description)}
+    files = {"zarr.json": default_buffer_prototype().buffer.from_bytes(_without_digest(description))}
     found: dict[str, Any] = zarr.open(MemoryStore(files), mode="r", zarr_format=3).metadata.to_dict()
     return found
 
@@ -136,7 +140,10 @@ def flushing_behind(group: zarr.Group) -> Iterator[None]:
 
     Chunks come in sight one after the other meanwhile; at the end all are on the disk, or their error is raised.
     """
-    with group.store.flushing_behind() if isinstance(group.store, DurableStore | _NotedStore) else nullcontext():
+    store = group.store
+    while isinstance(store, WrapperStore):
+        store = store._store  # noqa: SLF001 - Zarr gives it no other name
+    with store.flushing_behind() if isinstance(store, DurableStore) else nullcontext():
         yield
 
 
@@ -216,10 +223,6 @@ class _NotedStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see 
         super().__init__(store)
         self.checksums: dict[str, int] = {}
 
-    def flushing_behind(self) -> AbstractContextManager[None]:
-        """See the function of that name."""
-        return self._store.flushing_behind() if isinstance(self._store, DurableStore) else nullcontext()
-
     async def set(self, key: str, value: Buffer) -> None:
         """Write a chunk or metadata; see `zarr.abc.store.Store`."""
         if "/c/" in key:
@@ -227,8 +230,11 @@ class _NotedStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see 
         await self._store.set(key, value)
 
 
-class _WholeStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see Zarr's types
-    """A store in which no chunk may be damaged or missing: Zarr takes one that is not there for one of fill values."""
+class _ProvenStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see Zarr's types
+    """A store with metadata that show whether they are as they were written, as chunks do; errors name the file.
+
+    Where it is `whole`, no chunk may be missing: Zarr takes one that is not there for one of fill values.
+    """
 
     def __init__(self, store: Store, path: Path, whole: str, checksums: dict[str, NDArray[np.uint32]]) -> None:
         super().__init__(store)
@@ -237,31 +243,72 @@ class _WholeStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see 
         # With what checksum each chunk of an array ends, by its place; of an array that is not there any may.
         self.checksums = checksums
 
-    def _with_store(self, store: Store) -> _WholeStore:
-        return _WholeStore(store, self._path, self._whole, self.checksums)
+    def _with_store(self, store: Store) -> _ProvenStore:
+        return _ProvenStore(store, self._path, self._whole, self.checksums)
 
     async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
         """Read a chunk or metadata; see `zarr.abc.store.Store`."""
         content: Buffer | None = await self._store.get(key, *args, **kwargs)
+        if content is not None and _is_metadata(key):
+            try:
+                return default_buffer_prototype().buffer.from_bytes(_without_digest(content.to_bytes()))
+            except MALFORMED as error:
+                raise self._damage(key, f"damaged ({error})") from error
         if "/c/" in key and (fault := self._fault_of(key, content)):
-            fault = f"{self._path / key} is {fault}"
-            if self._whole == "survey":
-                raise SurveyError(f"{fault}: {remedy_of(self._path)}")
-            raise DamageError(f"{fault}: cwt-dask verify says what else is damaged, and the run's own command mends it")
+            raise self._damage(key, fault)
         return content
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a chunk or metadata; see `zarr.abc.store.Store`."""
+        if _is_metadata(key):
+            value = default_buffer_prototype().buffer.from_bytes(_with_digest(value.to_bytes()))
+        await self._store.set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write metadata that others may have written; see `zarr.abc.store.Store`."""
+        if not await self._store.exists(key):
+            await self.set(key, value)
 
     def _fault_of(self, key: str, chunk: Buffer | None) -> str:
         """What is wrong with a chunk; the error of its last codec, which checks it, too, names no file."""
         if chunk is None:
-            return "" if self._whole == "but for zeros" else "lost"
+            return "lost" if self._whole else ""
         content, (array, _, place) = chunk.to_bytes(), key.partition("/c/")
         checksum = _checksum_of(content)
-        if google_crc32c.value(content[:-4]) != checksum:
+        if not content or google_crc32c.value(content[:-4]) != checksum:
             return "damaged (its checksum does not fit)"
         known = self.checksums.get(array)
         if known is not None and known[tuple(map(int, place.split("/")))] != checksum:
             return "damaged (it is another chunk)"
         return ""
+
+    def _damage(self, key: str, fault: str) -> Exception:
+        fault = f"{self._path / key} is {fault}"
+        if self._whole == "survey":
+            return SurveyError(f"{fault}: {remedy_of(self._path)}")
+        return DamageError(f"{fault}: cwt-dask verify says what else is damaged, and the run's own command mends it")
+
+
+def _is_metadata(key: str) -> bool:
+    return key.rpartition("/")[2] == "zarr.json"
+
+
+def _with_digest(description: bytes) -> bytes:
+    content = json.loads(description)
+    if SEAL in content["attributes"]:
+        # They show it themselves.
+        return description
+    attributes = content["attributes"] | {DIGEST: digest(content)}
+    return json.dumps(content | {"attributes": attributes}, indent=2).encode()
+
+
+def _without_digest(description: bytes) -> bytes:
+    """What Zarr has written; ValueError if it is not as it was. Earlier releases wrote no digest."""
+    content = json.loads(description)
+    found = content["attributes"].pop(DIGEST, None)
+    if found not in (None, digest(content)):
+        raise ValueError(BROKEN)
+    return json.dumps(content).encode()
 
 
 def _checksum_of(chunk: bytes) -> int:
@@ -278,4 +325,4 @@ def _store(path: Path, *, read_only: bool = False, whole: str = "") -> Store:
         store: Store = FsspecStore.from_url(str(path), storage_options=STORAGE_OPTIONS, read_only=read_only)
     else:
         store = DurableStore(path, read_only=read_only)
-    return _WholeStore(store, path, whole, {}) if whole else store
+    return _ProvenStore(store, path, whole, {})

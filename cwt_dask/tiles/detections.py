@@ -19,10 +19,9 @@ from cwt_dask.errors import DamageError
 from cwt_dask.geometry.tiling import Box, Tile, TileGrid
 from cwt_dask.measure.centroids import find_centroids, reach_of
 from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
-from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_record
-from cwt_dask.storage.paths import atomic_file, read_file
+from cwt_dask.storage.paths import read_file, write_atomically
 from cwt_dask.survey import Survey, Window
 
 
@@ -126,12 +125,14 @@ _MEASURED = [field.name for field in fields(Measured)]
 
 
 def write_detections(path: Path, detections: Detections) -> str:
-    """Write them to a file; its sha256."""
-    with atomic_file(path) as file:
-        for holder, names in ((detections, _PIXELS), (detections.measured, _MEASURED)):
-            for name in names:
-                np.save(file, getattr(holder, name))
-    return sha256_of_file(path)
+    """Write them to a file; the sha256 of what was to be written, whatever the disk has made of it."""
+    file = io.BytesIO()
+    for holder, names in ((detections, _PIXELS), (detections.measured, _MEASURED)):
+        for name in names:
+            np.save(file, getattr(holder, name))
+    content = file.getvalue()
+    write_atomically(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def read_detections(run_dir: RunDir, tile: int) -> Detections:

@@ -15,6 +15,7 @@ from cwt_dask.cli.commands import main
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.pipeline.repair import damaged_metadata, repair_metadata
 from cwt_dask.storage.sealed import sealed
+from cwt_dask.storage.zarr_io import DIGEST
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
 COMMAND = ("--workers=0", "--fits=no", "--n-scale=2", "--min-scale=1.2", "--step-scale=1.5", "--tile-size=45")
@@ -113,6 +114,8 @@ def test_another_layout_of_chunks_is_no_layout_of_this_run(capsys, run, survey, 
     """Tiles that wrote by it would share chunks."""
     path = run.files.path / "maps.zarr/model/zarr.json"
     found = json.loads(path.read_text())
+    # As by an earlier release; what is not as it was written is seen without a look at what it should be.
+    del found["attributes"][DIGEST]
     lengths = found["shape"] if name == "shape" else found["chunk_grid"]["configuration"]["chunk_shape"]
     lengths[0] += 1
     path.write_text(json.dumps(found))
@@ -135,6 +138,7 @@ def test_a_history_that_was_not_cut_yet_is_as_planned(run):
     found = json.loads(path.read_text())
     assert found["shape"][0] == run.certificate["n_iter"] < 9
     found["shape"][0] = 9
+    del found["attributes"][DIGEST]
     path.write_text(json.dumps(found))
     assert not damaged_metadata(run)
     run.files.certificate.unlink()

@@ -1,0 +1,97 @@
+"""On a disk that fails by a seed a run ends with its bits, or names the file; then the same command ends it."""
+
+import os
+import shutil
+from contextlib import suppress
+
+import pytest
+from seeded import PowerLoss, SeededDisk, draw_faults, real_name
+from skies import poisson_sky, write_survey
+from work import digests
+
+from cwt_dask.cli.commands import main
+from cwt_dask.results import SurveyRun
+from cwt_dask.storage.maps import published_digests
+
+SEEDS = range(int(os.environ.get("FIRST_SEED", "0")), int(os.environ.get("END_OF_SEEDS", "300")))
+OPTIONS = ("--workers=0", "--quiet", "--fits=no", "--no-report", "--n-scale=1", "--min-scale=1", "--step-scale=1.5")
+TILES = ("--tile-size=24", "--margin=4")
+KINDS = {
+    "in one go": ("--stopping=fixed", "--max-iter=2"),
+    "in blocks": ("--tol=3e-2", "--max-iter=3"),
+    "with islands": ("--significance-island-threshold=5", "--max-iter=2"),
+}
+# More often than there are faults, and power comes back, no command need be given.
+MOST_TRIES = 6
+
+
+class Watched(SeededDisk):
+    """One of which there are copies as of some moments, as a driver leaves it that is killed there."""
+
+    MOMENTS = (250, 450)
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.copies = []
+
+    def _operation(self, kind, path):
+        if self.n in self.MOMENTS:
+            copy = self.root.with_name(f"{self.root.name}-{self.n}")
+            self.copies.append((shutil.copytree(self.root, copy), self.n))
+        return super()._operation(kind, path)
+
+
+class Place:
+    """A survey, run as one of `KINDS` on a disk that does not fail: how it begins, or goes on, and how it ends."""
+
+    def __init__(self, folder, kind, *, ingested):
+        self.folder, self.kind = folder, kind
+        write_survey(folder / "survey.fits", *poisson_sky((24, 48), seed=3))
+        if ingested:
+            assert main(["ingest", str(folder / "survey.fits"), str(folder / "survey.zarr")]) == 0
+            (folder / "survey.fits").unlink()
+        self.survey = next(folder.glob("survey.*")).name
+        disk = Watched(shutil.copytree(folder, folder.with_name(f"{folder.name}-sound")), 0)
+        with disk.mounted():
+            assert main(self.command(disk.root)) == 0
+        self.expected = result(disk.root / "run")
+        self.begun = [(folder, disk.n), *((copy, disk.n - at) for copy, at in disk.copies)]
+
+    def command(self, root):
+        return ["run", str(root / self.survey), str(root / "run"), *OPTIONS, *TILES, *KINDS[self.kind]]
+
+
+def result(run_dir):
+    """What tiles have published, as it was recorded and as it is, and the catalogue."""
+    run = SurveyRun.open(run_dir)
+    recorded, grid = digests(run), run.stored.plan.grid
+    assert {tile: published_digests(run.files, grid, tile) for tile in recorded} == recorded
+    return recorded, run.certificate["digest_maps"], run.files.catalogue.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    return [
+        Place(tmp_path_factory.mktemp("place"), kind, ingested=ingested) for kind in KINDS for ingested in (False, True)
+    ]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_run_ends_with_its_bits_or_names_the_file(places, tmp_path, capsys, seed):
+    place = places[seed % len(places)]
+    begun, n_operations = place.begun[seed // len(places) % len(place.begun)]
+    disk = SeededDisk(shutil.copytree(begun, tmp_path / "disk"), seed, draw_faults(seed, n_operations), boots=1)
+    with disk.mounted():
+        for _ in range(MOST_TRIES):
+            before, status = len(disk.met), None
+            with suppress(PowerLoss):
+                status = main(place.command(disk.root))
+            said = real_name(capsys.readouterr().err)
+            disk.end_command()
+            if status == 0:
+                break
+            named = [path for _, _, path in disk.met[before:] if real_name(path) in said]
+            assert status is None or named, f"{disk.met}: {said}"
+        assert status == 0, f"{disk.met}: {said}"
+    assert result(disk.root / "run") == place.expected, disk.met
+    assert not list(disk.root.rglob(".*")), disk.met
