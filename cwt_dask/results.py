@@ -19,7 +19,7 @@ from cwt_dask.products.plots import Plots
 from cwt_dask.products.summary import RESUME, Certificate, run_html
 from cwt_dask.products.tables import read_ecsv
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.ledger import read_progress
 from cwt_dask.storage.maps import has_history
 from cwt_dask.storage.paths import as_path, open_file, read_file
 from cwt_dask.storage.schema import HISTORY, is_map, map_names
@@ -95,7 +95,7 @@ class SurveyRun(Plots, Cutouts):
         return cls(files, read_run(files))
 
     def __repr__(self) -> str:
-        done = f"{len(read_records(self.files.ledger))} of {self.stored.plan.grid.n_tiles} tiles done"
+        done = f"{read_progress(self.files).n_done} of {self.stored.plan.grid.n_tiles} tiles done"
         return f"SurveyRun({str(self.files.path)!r}: {done})"
 
     def _repr_html_(self) -> str:

@@ -214,21 +214,20 @@ def _status(run_dir: str) -> None:
     from cwt_dask.products.summary import RESUME, describe_run
     from cwt_dask.results import SurveyRun
     from cwt_dask.storage.driver import read_driver
-    from cwt_dask.storage.ledger import latest_block, read_records, unresolved_failures
+    from cwt_dask.storage.ledger import read_progress
 
     result = SurveyRun.open(run_dir)
-    total = result.stored.plan.grid.n_tiles
-    records = read_records(result.files.ledger)
-    iterations = ", ".join(map(str, sorted({record.n_iter for record in records.values()})))
-    say(f"{run_dir}: {len(records)} of {total} tiles done" + (f", iterations {iterations}" if records else ""))
-    if block := latest_block(result.files.ledger, done=records):
+    total, progress = result.stored.plan.grid.n_tiles, read_progress(result.files)
+    iterations = ", ".join(map(str, progress.iterations))
+    say(f"{run_dir}: {progress.n_done} of {total} tiles done" + (f", iterations {iterations}" if iterations else ""))
+    if block := progress.block:
         say(f"on the way: {block[1]} of {total} tiles have made {block[0]} iterations")
     driver = read_driver(result.files)
     if driver:
         say(f"{'left unfinished by' if driver.is_gone else 'in the hands of'} {driver}")
     lacking = [name for name in ("certificate", "report") if not getattr(result.files, name).exists()]
     finished = "certificate" not in lacking
-    for tile, failure in ({} if finished else unresolved_failures(result.files)).items():
+    for tile, failure in ({} if finished else progress.failed).items():
         say(f"tile {tile} failed, attempt {failure.attempt}, {failure.stage}: {failure.error}: {failure.message}")
     if finished:
         say(describe_run(result))

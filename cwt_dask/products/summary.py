@@ -12,7 +12,7 @@ from cwt_dask.config.validation import format_bytes
 from cwt_dask.errors import CwtDaskError
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.source import MapSource
-from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.ledger import read_progress
 from cwt_dask.trust import SourceFlag
 
 
@@ -91,7 +91,7 @@ class Certificate(dict[str, Any]):
 def run_html(run: MapSource) -> str:
     """Describe a run as HTML, finished or not; a damaged file is named."""
     grid = run.stored.plan.grid
-    done = len(read_records(run.files.ledger))
+    done = read_progress(run.files).n_done
     rows: dict[str, Any] = {
         "directory": str(run.files.path),
         "map": f"{grid.y.length} x {grid.x.length} pixels (y, x)" + (", ring" if grid.ring else ""),

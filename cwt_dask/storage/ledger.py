@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import traceback
 import uuid
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
 SCHEMA = 4
 # Of earlier runs, without seals; no damage makes one of these of one that is sealed.
 _UNSEALED = 3
+# Records of finished tiles that are read to say how far a run is.
+MOST_READ = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,22 +231,41 @@ def last_failures(run_dir: RunDir) -> dict[int, FailureRecord]:
     return {record.tile: record for record in _undamaged(paths, FailureRecord)}
 
 
-def unresolved_failures(run_dir: RunDir) -> dict[int, FailureRecord]:
-    """The last failure of each tile with which nothing has succeeded since."""
-    found = {}
-    for tile, failure in last_failures(run_dir).items():
-        failed = run_dir.failure(tile, failure.attempt).stat().st_mtime_ns
-        since = [run_dir.record(tile), *run_dir.ledger.glob(f"tile-{tile:07d}.block-*.json")]
-        if not any(path.exists() and path.stat().st_mtime_ns >= failed for path in since):
-            found[tile] = failure
-    return found
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    n_done: int  # Finished tiles; of many, damaged records are found in a part only.
+    iterations: list[int]  # How many they made, as far as their records were read.
+    # The last block of iterations that other tiles have made, by its end, and how many have; None without any.
+    block: tuple[int, int] | None
+    failed: dict[int, FailureRecord]  # The last failure of each tile with which nothing has succeeded since.
 
 
-def latest_block(ledger: Path, done: Container[int] = ()) -> tuple[int, int] | None:
-    """The last block of iterations that tiles not `done` have made, by its end, and how many have; None without any."""
-    parts = (path.name.split(".") for path in ledger.glob("tile-*.block-*.round-00000.json"))
-    blocks = Counter(int(block[6:]) for tile, block, *_ in parts if int(tile[5:]) not in done)
-    return max(blocks.items(), default=None)
+def read_progress(run_dir: RunDir) -> Progress:
+    """See how far a run is, from names in its ledger and few of its files: soon done with however many tiles."""
+    names = sorted(path.name for path in run_dir.ledger.glob("tile-*.json"))
+    # Those of blocks and of failures have a second dot.
+    done = [name for name in names if name.count(".") == 1]
+    read = done[:: len(done) // MOST_READ + 1]
+    records = list(_undamaged((run_dir.ledger / name for name in read), TileRecord))
+    finished, others = set(done), [name.split(".") for name in names if name.count(".") > 1]
+    begun = (words[1] for words in others if words[-2] == "round-00000" and f"{words[0]}.json" not in finished)
+    blocks = Counter(int(block.removeprefix("block-")) for block in begun)
+    failures = last_failures(run_dir) if any(words[1].startswith("failed-") for words in others) else {}
+    failed = {tile: failure for tile, failure in failures.items() if not _has_succeeded(run_dir, names, failure)}
+    n_done, iterations = len(done) - len(read) + len(records), sorted({record.n_iter for record in records})
+    return Progress(n_done, iterations, max(blocks.items(), default=None), failed)
+
+
+def _has_succeeded(run_dir: RunDir, names: Sequence[str], failure: FailureRecord) -> bool:
+    """Whether anything was done with a tile since it failed; `names` are those of all records, in order."""
+    path = run_dir.failure(failure.tile, failure.attempt)
+    tile = path.name.partition(".")[0]
+    own = (run_dir.ledger / name for name in names[bisect_left(names, tile) : bisect_right(names, f"{tile}/")])
+    since = (one for one in own if ".failed-" not in one.name)
+    failed = path.stat().st_mtime_ns
+    return any(one.exists() and one.stat().st_mtime_ns >= failed for one in since)
 
 
 class DamagedRecordError(RunError):

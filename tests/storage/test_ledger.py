@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from cwt_dask.errors import RunError
-from cwt_dask.storage import object_store
+from cwt_dask.storage import ledger, object_store
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import (
     SCHEMA,
@@ -13,9 +13,9 @@ from cwt_dask.storage.ledger import (
     TileRecord,
     begin_ledger,
     last_failures,
-    latest_block,
     read_all_records,
     read_block_records,
+    read_progress,
     read_record,
     read_records,
     read_rounds,
@@ -59,17 +59,29 @@ def test_records_round_trip_and_later_ones_replace_earlier_ones(run_dir):
 
 
 def test_records_of_blocks_come_by_tile_round_by_round(run_dir):
-    assert latest_block(run_dir.ledger) is None
+    assert read_progress(run_dir).block is None
     for tile, block, round_ in [(7, 2, 0), (7, 2, 1), (7, 3, 0), (1, 2, 0)]:
         write_record(run_dir, replace(BLOCK, tile=tile, block=block, round=round_))
+    assert read_progress(run_dir).block == (3, 1)
     write_record(run_dir, RECORD)
     assert read_block_records(run_dir.ledger, 2) == {1: [replace(BLOCK, tile=1)], 7: [BLOCK, replace(BLOCK, round=1)]}
     assert read_block_records(run_dir.ledger, 4) == {}
     write_record(run_dir, replace(BLOCK, round=3))
     assert [record.round for record in read_rounds(run_dir, 2, 7, 5)] == [0, 1, 3]
     assert [record.round for record in read_rounds(run_dir, 2, 7, 1)] == [0]
-    assert latest_block(run_dir.ledger) == (3, 1)
-    assert latest_block(run_dir.ledger, done={7}) == (2, 1)
+    assert read_progress(run_dir).block == (2, 1)
+
+
+def test_of_many_records_a_part_is_read_to_say_how_far_a_run_is(run_dir, monkeypatch):
+    monkeypatch.setattr(ledger, "MOST_READ", 3)
+    for tile in range(7):
+        write_record(run_dir, replace(RECORD, tile=tile, n_iter=5 + tile))
+    opened = []
+    monkeypatch.setattr(ledger, "read_file", lambda path: opened.append(path) or path.read_bytes())
+    progress = read_progress(run_dir)
+    assert (progress.n_done, progress.iterations, len(opened)) == (7, [5, 8, 11], 3)
+    run_dir.record(3).write_text("{")
+    assert read_progress(run_dir).n_done == 6
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\0" * 100])
