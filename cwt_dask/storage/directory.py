@@ -119,8 +119,10 @@ def replace(path: Path, content: bytes, *_seen: object) -> None:
 def entries(path: Path) -> Iterator[str]:
     """Names of all below a directory, relative to it, but for directories; links are not followed."""
     for folder, below, names in os.walk(path):
+        within = os.path.relpath(folder, path)
+        inside = "" if within == os.curdir else f"{within}/"
         links = (name for name in below if Path(folder, name).is_symlink())
-        yield from (str(Path(folder, name).relative_to(path)) for name in (*names, *links))
+        yield from (inside + name for name in (*names, *links))
 
 
 def remove_tree(path: Path, *, sparing: Collection[Path] = ()) -> None:

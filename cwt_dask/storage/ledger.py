@@ -7,6 +7,7 @@ RunError; where many are read, a damaged one counts as none.
 from __future__ import annotations
 
 import json
+import re
 import traceback
 import uuid
 from bisect import bisect_left, bisect_right
@@ -30,6 +31,7 @@ R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
 SCHEMA = 4
 # Of earlier runs, without seals; no damage makes one of these of one that is sealed.
 _UNSEALED = 3
+_NAME = re.compile(r"tile-\d+(\.(block|failed|round)-\d+)*\.json")
 # Records of finished tiles that are read to say how far a run is.
 MOST_READ = 1000
 
@@ -244,12 +246,13 @@ class Progress:
 
 def read_progress(run_dir: RunDir) -> Progress:
     """See how far a run is, from names in its ledger and few of its files: soon done with however many tiles."""
-    names = sorted(path.name for path in run_dir.ledger.glob("tile-*.json"))
+    names = sorted(name for name in backend_of(run_dir.ledger).entries(run_dir.ledger) if _NAME.fullmatch(name))
     # Those of blocks and of failures have a second dot.
     done = [name for name in names if name.count(".") == 1]
     read = done[:: len(done) // MOST_READ + 1]
     records = list(_undamaged((run_dir.ledger / name for name in read), TileRecord))
-    finished, others = set(done), [name.split(".") for name in names if name.count(".") > 1]
+    others = [name.split(".") for name in names if name.count(".") > 1]
+    finished = set(done if others else ())
     begun = (words[1] for words in others if words[-2] == "round-00000" and f"{words[0]}.json" not in finished)
     blocks = Counter(int(block.removeprefix("block-")) for block in begun)
     failures = last_failures(run_dir) if any(words[1].startswith("failed-") for words in others) else {}
