@@ -153,7 +153,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
         Check("maps and seams are as the tiles wrote them", _some(changed)),
         Check("the survey can be read", damage),
         Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
-        Check("the seams can be compared", _tiles("unreadable files of", unreadable)),
+        Check("the seams can be compared", _unreadable(unreadable)),
         *([Check("islands left open are listed", unlisted)] if plan.decides_islands else []),
         *_history(run, now["n_iter"]),
         follows,
@@ -277,15 +277,22 @@ def _open_islands(run: SurveyRun, n_iter: int) -> tuple[list[OpenIsland], str]:
     return [island for listed in found for island in listed.islands], fault
 
 
-def _seams(run: SurveyRun) -> tuple[list[Seam], list[int]]:
-    """All seams that can be compared, and the tiles of which they cannot."""
-    seams, unreadable = [], []
+def _seams(run: SurveyRun) -> tuple[list[Seam], dict[int, str]]:
+    """All seams that can be compared, and the tiles of which they cannot, with the reasons."""
+    seams: list[Seam] = []
+    unreadable = {}
     for tile in range(run.stored.plan.grid.n_tiles):
         try:
             seams += compare_seams(run.files.seams, run.stored.plan.grid, tile)
-        except DAMAGE:
-            unreadable.append(tile)
+        except DAMAGE as error:
+            unreadable[tile] = str(error)
     return seams, unreadable
+
+
+def _unreadable(reasons: dict[int, str]) -> str:
+    """Tiles with seams that cannot be read, and why, each reason once."""
+    why = "; ".join(dict.fromkeys(reasons.values()))
+    return f"{_tiles('unreadable files of', list(reasons))}: {why}" if reasons else ""
 
 
 def _tiles(what: str, tiles: list[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -43,10 +44,13 @@ def create_group(path: Path, **attributes: Any) -> zarr.Group:
     return _create_group(_store(path), attributes)
 
 
-def create_noted_group(path: Path) -> tuple[zarr.Group, Mapping[str, int]]:
-    """Make a group that can be written, and note the checksum with which each chunk ends, by its key."""
+def create_noted_group(path: Path) -> tuple[zarr.Group, Mapping[str, int], Mapping[str, str]]:
+    """Make a group that can be written, and note the checksum with which each chunk ends, by its key.
+
+    So is the sha256 of each file of metadata: of what was to be written, whatever the disk has made of it.
+    """
     store = _NotedStore(_store(path))
-    return _create_group(store, {}), store.checksums
+    return _create_group(store, {}), store.checksums, store.descriptions
 
 
 def open_group(path: Path, *, writable: bool = False, whole: Literal["", "survey", "run"] = "") -> zarr.Group:
@@ -217,16 +221,19 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
 
 
 class _NotedStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see Zarr's types
-    """A store of which it is noted with what checksum each chunk ends."""
+    """A store of which it is noted with what checksum each chunk ends, and what metadata were written."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.checksums: dict[str, int] = {}
+        self.descriptions: dict[str, str] = {}
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a chunk or metadata; see `zarr.abc.store.Store`."""
         if "/c/" in key:
             self.checksums[key] = _checksum_of(value.to_bytes())
+        elif _is_metadata(key):
+            self.descriptions[key] = hashlib.sha256(_with_digest(value.to_bytes())).hexdigest()
         await self._store.set(key, value)
 
 

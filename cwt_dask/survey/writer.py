@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from cwt_dask.cwt.stopping import Moments
-from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.paths import on_disk
 from cwt_dask.storage.sealed import sealed
 from cwt_dask.storage.zarr_io import create_array, create_noted_group, flushing_behind
@@ -44,8 +43,7 @@ class StoreWriter:
     def __init__(
         self, path: Path, shape: tuple[int, int], dtypes: Mapping[str, np.dtype[Any]], stack: ExitStack
     ) -> None:
-        self._path = path
-        self._group, self._checksums = create_noted_group(path)
+        self._group, self._checksums, self._descriptions = create_noted_group(path)
         self._arrays = {
             name: create_array(self._group, name, shape, (CHUNK, CHUNK), dtype, axes=("y", "x"), compressors=(_CODEC,))
             for name, dtype in dtypes.items()
@@ -83,14 +81,13 @@ class StoreWriter:
         tables[CHECKSUMS] = checksums, ("plane", "y", "x")
         for name, (values, axes) in tables.items():
             create_array(self._group, name, values.shape, values.shape, values.dtype, axes=axes)[:] = values
-        files = {name: self._path / name / "zarr.json" for name in (*self._arrays, *tables)}
         content = {
             "kind": KIND,
             "version": VERSION,
             "wcs": header_text,
             "facts": statistics.to_dict(),
             "planes": list(self._arrays),
-            "descriptions": {name: sha256_of_file(file) for name, file in files.items()},
+            "descriptions": {name: self._descriptions[f"{name}/zarr.json"] for name in (*self._arrays, *tables)},
             "tables": {name: digest_table(values) for name, (values, _) in tables.items()},
         }
         # As JSON gives them back.

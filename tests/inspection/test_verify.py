@@ -19,8 +19,9 @@ from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cwt.state import Detected
 from cwt_dask.inspection.recompute import WiderFilter, draw_tiles
 from cwt_dask.merge.certificate import SEAL, digest_maps
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
-from cwt_dask.storage.maps import digest_pixels
+from cwt_dask.storage.maps import cut_history, digest_pixels
 from cwt_dask.storage.sealed import sealed
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 45}
@@ -260,8 +261,7 @@ def test_files_that_cannot_be_read_are_a_fault_and_a_tile_without_a_record_is_on
 
 
 def cut(path):
-    history = zarr.open_array(path)
-    history.resize((2, *history.shape[1:]))
+    cut_history(RunDir(path.parents[1]), 2)
 
 
 def change(path):

@@ -3,6 +3,7 @@
 import os
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from seeded import PowerLoss, SeededDisk, draw_faults, real_name
@@ -10,8 +11,10 @@ from skies import poisson_sky, write_survey
 from work import digests
 
 from cwt_dask.cli.commands import main
+from cwt_dask.report import report_is_current
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.maps import published_digests
+from cwt_dask.survey import Survey
 
 SEEDS = range(int(os.environ.get("FIRST_SEED", "0")), int(os.environ.get("END_OF_SEEDS", "300")))
 OPTIONS = ("--workers=0", "--quiet", "--fits=no", "--no-report", "--n-scale=1", "--min-scale=1", "--step-scale=1.5")
@@ -55,6 +58,7 @@ class Place:
         with disk.mounted():
             assert main(self.command(disk.root)) == 0
         self.expected = result(disk.root / "run")
+        self.sound = disk.root
         self.begun = [(folder, disk.n), *((copy, disk.n - at) for copy, at in disk.copies)]
 
     def command(self, root):
@@ -76,6 +80,18 @@ def places(tmp_path_factory):
     ]
 
 
+def names_one(said, met):
+    """Whether a message names a file that a fault has met."""
+    paths = [Path(real_name(path)) for _, _, path in met]
+    return any(
+        str(path) in said
+        or f"{path.parent} is not a run directory: it has no readable {path.name}" in said
+        # Where nothing can be written at all it is the directory that is to blame.
+        or f"cannot write to {path.parent} (" in said
+        for path in paths
+    )
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_run_ends_with_its_bits_or_names_the_file(places, tmp_path, capsys, seed):
     place = places[seed % len(places)]
@@ -90,8 +106,52 @@ def test_a_run_ends_with_its_bits_or_names_the_file(places, tmp_path, capsys, se
             disk.end_command()
             if status == 0:
                 break
-            named = [path for _, _, path in disk.met[before:] if real_name(path) in said]
-            assert status is None or named, f"{disk.met}: {said}"
+            assert status is None or names_one(said, disk.met[before:]), f"{disk.met}: {said}"
         assert status == 0, f"{disk.met}: {said}"
     assert result(disk.root / "run") == place.expected, disk.met
     assert not list(disk.root.rglob(".*")), disk.met
+
+
+# What other commands are given, besides a finished run.
+OTHERS = {
+    "ingest": ("{}/survey.fits", "{}/new.zarr"),
+    "report": ("{}/run",),
+    "match": ("{}/run", "{}/known.ecsv", "--radius=1"),
+    "reprocess": ("{}/survey.fits", "{}/run", "{}/new", "--workers=0", "--quiet", "--no-report", "--fits=no"),
+    "verify": ("{}/run",),
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS[::50])
+@pytest.mark.parametrize("command", OTHERS)
+def test_other_commands_end_well_or_name_the_file(places, tmp_path, capsys, command, seed):
+    root = shutil.copytree(places[0].sound, tmp_path / "disk")
+    shutil.copy(root / "run/catalogue.ecsv", root / "known.ecsv")
+    before = result(root / "run")
+    disk = SeededDisk(root, seed, draw_faults(f"{command} {seed}", 100), boots=1)
+    with disk.mounted():
+        for _ in range(MOST_TRIES):
+            met, status = len(disk.met), None
+            with suppress(PowerLoss):
+                status = main([command, *(word.format(root) for word in OTHERS[command])])
+            said = real_name("".join(capsys.readouterr()))
+            disk.end_command()
+            # The power may have gone after a store had its name.
+            if status == 0 or (status == 2 and "new.zarr exists: " in said):
+                break
+            # What verify cannot read is a tile's part of an array: it says of which.
+            arrays = [str(path.parent) in said for *_, path in disk.met[met:]] if command == "verify" else []
+            assert status is None or any(arrays) or names_one(said, disk.met[met:]), f"{disk.met}: {said}"
+        assert status in (0, 2), f"{disk.met}: {said}"
+    if command == "match":
+        assert SurveyRun.open(root / "run").catalogue["assoc_name"].shape
+    else:
+        assert result(root / "run") == before
+    if command == "reprocess":
+        # All is reused: the records name the run that they come from.
+        assert SurveyRun.open(root / "new").certificate["digest_maps"] == before[1]
+    if command == "ingest":
+        Survey.open(root / "new.zarr").refuse_damaged_chunks()
+    if command == "report":
+        assert report_is_current(SurveyRun.open(root / "run"))
+    assert not list(root.rglob(".*")), disk.met
