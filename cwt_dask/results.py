@@ -277,7 +277,7 @@ class SurveyRun(Plots, Cutouts):
             raise self._missing("certificate")
         try:
             certificate = json.loads(read_file(self.files.certificate))
-        except (ValueError, RecursionError) as error:
+        except (IsADirectoryError, ValueError, RecursionError) as error:
             raise self._damaged("certificate", error) from error
         if not isinstance(certificate, dict):
             raise self._damaged("certificate", "it is no table")

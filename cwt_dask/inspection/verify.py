@@ -11,7 +11,7 @@ import numpy as np
 
 from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import numpys_own
-from cwt_dask.errors import DamageError, RunError
+from cwt_dask.errors import RunError
 from cwt_dask.inspection.recompute import (
     Comparison,
     draw_tiles,
@@ -22,11 +22,12 @@ from cwt_dask.inspection.recompute import (
 )
 from cwt_dask.merge.certificate import certify, fault_of
 from cwt_dask.merge.islands import OpenIsland
-from cwt_dask.merge.open_islands import listed_until, read_open_islands, read_open_pixels
+from cwt_dask.merge.open_islands import faults_of_lists, listed_until, read_open_islands
 from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
 from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.products.files import changed_products
+from cwt_dask.report import damage_of_report
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import read_all_records, read_records, read_run_id
 from cwt_dask.storage.maps import changed_files, has_history, published_digests
@@ -159,6 +160,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
         follows,
         Check("the certificate is as the run wrote it", fault_of(certificate, plan)),
         Check("catalogue and FITS files are as the run wrote them", "; ".join(products)),
+        *([Check("the report is as it was written", damage_of_report(run))] if run.files.report.exists() else []),
         harm,
     ]
 
@@ -266,15 +268,11 @@ def _survey(run: SurveyRun) -> tuple[Survey | None, str]:
 def _open_islands(run: SurveyRun, n_iter: int) -> tuple[list[OpenIsland], str]:
     """Islands that were left open, and what is wrong with their lists."""
     files, run_id = run.files, run.stored.run_id
-    try:
-        found = read_open_islands(files, run_id)
-        for file in [file for listed in found for file in listed.pixels.values()]:
-            read_open_pixels(*file)
-    except DamageError as error:
-        return [], str(error)
+    if faults := faults_of_lists(files, run_id):
+        return [], "; ".join(faults)
     complete = not run_id or listed_until(files, run_id) >= n_iter
     fault = "" if complete else f"a list is lost from {files.islands}: the run's own command makes it again"
-    return [island for listed in found for island in listed.islands], fault
+    return [island for listed in read_open_islands(files, run_id) for island in listed.islands], fault
 
 
 def _seams(run: SurveyRun) -> tuple[list[Seam], dict[int, str]]:

@@ -89,6 +89,24 @@ def listed_until(run_dir: RunDir, run_id: str) -> int:
     return reached
 
 
+def faults_of_lists(run_dir: RunDir, run_id: str) -> list[str]:
+    """What is wrong with lists and files of pixels, and which of them.
+
+    Parameters
+    ----------
+    run_dir, run_id
+        As of `read_open_islands`.
+    """
+    faults = []
+    for path in sorted(run_dir.islands.glob("open-block-*.json")):
+        try:
+            for file in _read(path, run_dir, run_id).pixels.values():
+                read_open_pixels(*file)
+        except DamageError as error:
+            faults.append(str(error))
+    return faults
+
+
 def read_open_pixels(path: Path, digest: str) -> Bools:
     """Pixels of a core (y, x) that lie in such islands.
 

@@ -213,7 +213,14 @@ class Iteration:
             if (counted := [label for label in found if label.iteration <= last])
         }
         pixels = self.stages.map_tiles(partial(mark_open_pixels, self.settled, labels), labels, "marking islands")
-        write_open_islands(self.files, job.run_id, job.start, job.stop, listed, pixels)
+        write_open_islands(self.files, job.run_id, self._start_of(job.stop), job.stop, listed, pixels)
+
+    def _start_of(self, block: int) -> int:
+        """Where a block begins whose islands are decided; tiles may begin before, where checkpoints are lost."""
+        state, start = self._state(), 0
+        while (end := state.next_end(start)) < block:
+            start = end
+        return start
 
     def _decide_islands(self, job: Job) -> tuple[Job, Unsettled]:
         """Decide the whole map's islands until no tile contradicts that.
@@ -245,7 +252,7 @@ class Iteration:
         """Look at the checkpoints of a block, and remove what is not as recorded."""
         records = read_block_records(self.files.ledger, block)
         most_rounds = block + 2 if self.plan.decides_islands else 1
-        function = partial(sound_rounds, self.files, self.job.run_id, block, most_rounds)
+        function = partial(sound_rounds, self.files, self.plan.grid, self.job.run_id, block, most_rounds)
         sound = self.stages.map_tiles(function, records, "checking checkpoints") if records else {}
         for tile, rounds in records.items():
             for record in rounds[sound[tile] :]:

@@ -29,7 +29,7 @@ from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import begin_ledger, read_all_records, read_records, read_run_id
+from cwt_dask.storage.ledger import begin_ledger, forget_damaged_failures, read_all_records, read_records, read_run_id
 from cwt_dask.storage.maps import create_maps, has_history
 from cwt_dask.storage.marks import is_run, note_user, users_of
 from cwt_dask.storage.paths import backend_of, lies_in, make_directory
@@ -112,6 +112,7 @@ def resume(call: Call) -> Executor:
     if 0 < (n_done := len(read_records(files.ledger))) < run.stored.plan.grid.n_tiles:
         progress.message(f"continuing: {n_done} of {run.stored.plan.grid.n_tiles} tiles are done")
     _report_lost_records(files, progress)
+    forget_damaged_failures(files)
     note_user(files, run.survey.path, read_run_id(files))
     return call.hold.enter_context(call.workers.open(run.stored.plan, progress, call.stop))
 

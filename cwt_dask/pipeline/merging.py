@@ -54,6 +54,11 @@ class Merging:
             changed = [files.certificate]
         for path in changed:
             self.stages.progress.message(f"{path} is damaged or missing: made again")
+        if changed and files.associations.exists():
+            self.stages.progress.message(
+                f"{files.associations} and the columns of the catalogue that go with it are dropped: cwt-dask match "
+                "makes them again"
+            )
         return bool(changed)
 
     def compare_seams(self) -> None:

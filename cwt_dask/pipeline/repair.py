@@ -43,7 +43,7 @@ def damaged_metadata(run: SurveyRun) -> list[DamagedMetadata]:
         allowed = [right | {"shape": (length, *right["shape"][1:])} for length in lengths] or [right]
         try:
             reason = "" if read(read_file(path)) in allowed else "it describes something else"
-        except (FileNotFoundError, *MALFORMED) as error:
+        except (FileNotFoundError, IsADirectoryError, *MALFORMED) as error:
             reason = shown(error)
         if reason:
             found.append(DamagedMetadata(path, reason, content))

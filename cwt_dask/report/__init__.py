@@ -5,31 +5,55 @@ It reads a run as `results` opens it. Bokeh and Jinja2 are imported here only.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from cwt_dask.cwt.arrays import numpys_own
-from cwt_dask.merge.certificate import SEAL
-from cwt_dask.report.pyramid import ensure_pyramid
+from cwt_dask.merge.certificate import MOST_NAMED, SEAL
+from cwt_dask.report.pyramid import damaged_pyramid, ensure_pyramid
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.executors import InProcess
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import backend_of, open_file, write_atomically
-from cwt_dask.storage.zarr_io import DAMAGE
+from cwt_dask.storage.paths import backend_of, exists, read_file, write_atomically
 
-# The mark stands in the first bytes of a page.
+# The first bytes of a page have the seal of the certificate that it shows, and the sha256 of all else.
 _HEAD = 1024
+_DIGEST = re.compile(rb'<meta name="cwt-dask-digest" content="([0-9a-f]{64})">')
 
 
 def report_is_current(run: SurveyRun) -> bool:
-    """Whether there is a report of the run's present certificate."""
-    with suppress(OSError), open_file(run.files.report) as file:
-        return run.certificate[SEAL].encode() in file.read(_HEAD)
+    """Whether there is a report of the run's present certificate, as it was written."""
+    with suppress(OSError):
+        return run.certificate[SEAL].encode() in read_file(run.files.report)[:_HEAD] and not damage_of_report(run)
     return False
+
+
+def damage_of_report(run: SurveyRun) -> str:
+    """What is wrong with a report and the reduced maps below it; empty if nothing is, and where there is none."""
+    if not exists(run.files.report):
+        return ""
+    page, damaged = b"", damaged_pyramid(run.files)
+    with suppress(OSError):
+        page = read_file(run.files.report)
+    # Earlier releases wrote no digest.
+    damaged += [run.files.report] if run.stored.run_id and (not page or page != _sealed(page)) else []
+    named = ", ".join(map(str, damaged[:MOST_NAMED]))
+    return f"damaged: {named}; the run's own command makes that again" if damaged else ""
+
+
+def _sealed(page: bytes) -> bytes:
+    """A page with the digest of what it has now; nothing where it has no place for that."""
+    found = _DIGEST.search(page, 0, _HEAD)
+    if not found:
+        return b""
+    before, after = page[: found.start(1)], page[found.end(1) :]
+    return before + hashlib.sha256(before + after).hexdigest().encode() + after
 
 
 @numpys_own
@@ -56,7 +80,7 @@ def write_report(run: SurveyRun, stages: Stages | None = None) -> Path:
         If its files are damaged, or the maps cannot be reduced.
     """
     with _held(run.files) if stages is None else nullcontext(stages) as held:
-        write_atomically(run.files.report, _render(run, held).encode())
+        write_atomically(run.files.report, _sealed(_render(run, held).encode()))
     return run.files.report
 
 
@@ -75,9 +99,4 @@ def _render(run: SurveyRun, stages: Stages) -> str:
     from cwt_dask.report.rasters import read_rasters  # noqa: PLC0415
 
     pyramid = ensure_pyramid(run, stages)
-    try:
-        rasters, numbers = read_rasters(run, pyramid), gather(run, pyramid, stages)
-    except DAMAGE:
-        pyramid = ensure_pyramid(run, stages, rebuild=True)
-        rasters, numbers = read_rasters(run, pyramid), gather(run, pyramid, stages)
-    return render(run, rasters, pyramid, numbers)
+    return render(run, read_rasters(run, pyramid), pyramid, gather(run, pyramid, stages))

@@ -7,6 +7,7 @@ are `used`. A chunk belongs to one task, which makes it at every level.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -25,9 +26,11 @@ from cwt_dask.geometry.tiling import Box, TileGrid
 from cwt_dask.report.histogram import N_BINS, Expectation, count_residuals, residual_edges
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
+from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import exists, remove_folder
+from cwt_dask.storage.paths import backend_of, read_file, remove_folder
 from cwt_dask.storage.schema import maps_in, spec_of
+from cwt_dask.storage.sealed import SEAL, is_sound, sealed
 from cwt_dask.storage.zarr_io import DAMAGE, create_array, create_group, flushing_behind, open_group
 from cwt_dask.survey import Survey
 from cwt_dask.trust import Trust
@@ -111,23 +114,52 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> 
     pyramid = Pyramid.of(run.stored.plan.grid)
     # Digest that identifies the maps of a run.
     wanted = digest([VERSION, *(run.certificate[name] for name in ("digest_maps", "input_digest", "settings_digest"))])
-    if not rebuild and _identity_of_stored(run.files) == wanted:
+    if not rebuild and _attributes(run.files).get("of") == wanted and not damaged_pyramid(run.files):
         return pyramid
     remove_folder(run.files, run.files.pyramid)
     _lay_out(create_group(run.files.pyramid), pyramid, run.stored.plan.kernels.n_scale)
     reduce = partial(reduce_chunk, run.files, run.survey.path, pyramid)
     stages.map_tiles(reduce, range(len(pyramid.chunks)), "maps reduced for the report")
+    names = sorted(backend_of(run.files.pyramid).entries(run.files.pyramid))
+    digests = {name: sha256_of_file(run.files.pyramid / name) for name in names if name != _DESCRIPTION}
     # Last: it marks a complete pyramid.
-    open_group(run.files.pyramid, writable=True).attrs["of"] = wanted
+    open_group(run.files.pyramid, writable=True).attrs.update(sealed({"of": wanted, "files": digests}))
     return pyramid
 
 
-def _identity_of_stored(files: RunDir) -> str | None:
-    with suppress(*DAMAGE):
-        if exists(files.pyramid):
-            identity: str | None = open_group(files.pyramid).attrs.get("of")
-            return identity
-    return None
+def damaged_pyramid(files: RunDir) -> list[Path]:
+    """Files of a complete pyramid that are not as they were written; those of earlier releases cannot show it."""
+    found = _attributes(files)
+    if not found.keys() - {"of"}:
+        return []
+    description = files.pyramid / _DESCRIPTION
+    if not is_sound(found) or json.loads(read_file(description)) != _description(found):
+        return [description]
+    return [files.pyramid / name for name, digest in found["files"].items() if _digest_of(files, name) != digest]
+
+
+def _attributes(files: RunDir) -> dict[str, Any]:
+    """What the pyramid says of itself; no more than an empty mark where it cannot be read, nothing without any."""
+    try:
+        found: dict[str, Any] = json.loads(read_file(files.pyramid / _DESCRIPTION))["attributes"]
+        return dict(found)
+    except FileNotFoundError:
+        return {}
+    except DAMAGE:
+        return {SEAL: ""}
+
+
+def _digest_of(files: RunDir, name: str) -> str:
+    with suppress(OSError):
+        return sha256_of_file(files.pyramid / name)
+    return ""
+
+
+_DESCRIPTION = "zarr.json"
+
+
+def _description(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
 
 
 def _lay_out(group: zarr.Group, pyramid: Pyramid, n_scale: int) -> None:

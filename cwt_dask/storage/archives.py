@@ -6,7 +6,7 @@ import errno
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ class Archive(Mapping[str, NDArray[Any]]):
     def __init__(self, path: Path, members: ZipFile) -> None:
         self._path = path
         self._members = members
-        if _PLACE not in self._names or str(self[_PLACE]) != _place_of(path):
+        # A damaged directory of an archive may hide some of them.
+        if _PLACE not in self._names or str(self[_PLACE]) != _place_of(path, self):
             raise DamageError(f"{path} {DAMAGED}")
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -68,7 +69,7 @@ def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], *, cached: boo
         As of `atomic_file`.
     """
     with atomic_file(path, cached=cached) as file:
-        np.savez(file, allow_pickle=False, **{_PLACE: np.array(_place_of(path))}, **arrays)
+        np.savez(file, allow_pickle=False, **{_PLACE: np.array(_place_of(path, arrays))}, **arrays)
 
 
 @contextmanager
@@ -87,5 +88,5 @@ def damage_named(path: Path) -> Iterator[None]:
         raise DamageError(f"{path} {DAMAGED}") from error
 
 
-def _place_of(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
+def _place_of(path: Path, names: Iterable[str]) -> str:
+    return f"{path.parent.name}/{path.name}: {' '.join(names)}"

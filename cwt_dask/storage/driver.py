@@ -18,6 +18,7 @@ from cwt_dask.config.validation import LARGEST_WHOLE
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.provenance import batch_job
+from cwt_dask.storage.sealed import is_sound, sealed, unsealed
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Driver:
     @property
     def content(self) -> bytes:
         """Content of `driver.json`."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps(sealed(asdict(self))).encode()
 
 
 def this_machine() -> str:
@@ -83,9 +84,10 @@ def has_ended(pid: int, start: int) -> bool:
 
 def read_driver(files: RunDir) -> Driver | None:
     """The process that holds a run directory, or held it when it was killed; None if there is none or it is damaged."""
-    with suppress(OSError, ValueError, TypeError, RecursionError):
-        driver = Driver(**json.loads(files.driver.read_text(encoding="utf-8")))
-        if not impossible_fields(driver) and 0 < driver.pid <= LARGEST_WHOLE:
+    with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
+        content = json.loads(files.driver.read_text(encoding="utf-8"))
+        driver = Driver(**unsealed(content))
+        if is_sound(content) and not impossible_fields(driver) and 0 < driver.pid <= LARGEST_WHOLE:
             return driver
     return None
 

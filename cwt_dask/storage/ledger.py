@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from cwt_dask.errors import MachineError, RunError
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import backend_of, make_directory, read_file, store_errors, write_atomically
+from cwt_dask.storage.paths import backend_of, make_directory, read_file, remove, store_errors, write_atomically
 from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound, sealed, unsealed
 
 R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
@@ -90,6 +90,7 @@ class BlockRecord(Record):
     block: int  # Last iteration of the block.
     round: int  # How often the tile had been done again in this block, for decisions on islands.
     checkpoint: str  # Digest of the checkpoint.
+    history: str = ""  # Digest of the models after each iteration, of a run that keeps its history.
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def read_run_id(run_dir: RunDir) -> str:
     """Which run lies there: tasks of another one, which this has replaced, must not write here."""
     try:
         return read_file(run_dir.run_id).decode("ascii")
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
         raise RunError(f"{run_dir.run_id} cannot be read ({error}): the run's own command writes it again") from error
 
 
@@ -233,6 +234,15 @@ def last_failures(run_dir: RunDir) -> dict[int, FailureRecord]:
     return {record.tile: record for record in _undamaged(paths, FailureRecord)}
 
 
+def forget_damaged_failures(run_dir: RunDir) -> None:
+    """Remove what is no record of a failure any more: nothing makes it again, as it does those of tiles."""
+    for path in run_dir.ledger.glob("tile-*.failed-*.json"):
+        try:
+            _read(path, FailureRecord)
+        except DamagedRecordError:
+            remove(path)
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a run is."""
@@ -298,7 +308,7 @@ def _read(path: Path, kind: type[R]) -> R:
         content: dict[str, Any] = json.loads(read_file(path))
         unsound = not is_sound(content) and (SEAL in content or content["schema"] == SCHEMA)
         record = kind(**unsealed(content))
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (IsADirectoryError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise DamagedRecordError(f"{path} is not a ledger record ({error})") from error
     if unsound:
         raise DamagedRecordError(f"{path} is not a ledger record ({BROKEN})")

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.state import State
+from cwt_dask.errors import RunError
 from cwt_dask.geometry.margins import STRIP_WIDTH
 from cwt_dask.geometry.tiling import Box, Tile, TileGrid
 from cwt_dask.storage.checksum import crc32c, sha256_of_file
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.ledger import read_record
 from cwt_dask.storage.paths import exists
 from cwt_dask.storage.schema import HISTORY, MapSpec, maps_from, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, create_array, create_group, described, flushing_behind, open_group
@@ -159,6 +161,33 @@ def publish_history(
         history[(kept - 1, *core.slices)] = model
 
 
+def digest_history(maps: Path, core: Box, n_iter: int, *, onwards: bool) -> str:
+    """Digest of the models of a tile's core after each of its iterations.
+
+    Raises DamageError if a chunk is damaged or lost.
+
+    Parameters
+    ----------
+    maps : Path
+        The store.
+    core : Box
+        Pixels of the map.
+    n_iter : int
+        How many iterations the tile has made.
+    onwards : bool
+        As of `publish_history`; the digest is empty where it is not so.
+    """
+    history = open_group(maps, whole="run")[HISTORY]
+    checksum, last = 0, np.empty(0)
+    for kept in range(history.shape[0] if onwards else n_iter):
+        model = np.ascontiguousarray(history[(kept, *core.slices)], "<f8")
+        if kept < n_iter:
+            checksum, last = crc32c(model, checksum), model
+        elif not np.array_equal(model, last):
+            return ""
+    return f"crc32c:{checksum:08x}"
+
+
 def has_history(run_dir: RunDir) -> bool:
     """Whether the model of every iteration is kept."""
     # Not what the store says of it: that may be damaged.
@@ -256,7 +285,10 @@ def changed_files(
         files[name] = (run_dir.seams / name / "c" / str(tile)).joinpath(*inner)
     files["detections"] = run_dir.detections(tile)
     changed = [files[name] for name in files if recorded.get(name) != found.get(name)]
-    return [f"{path} is {'damaged' if exists(path) else 'lost'}" for path in changed]
+    faults = [f"{path} is {'damaged' if exists(path) else 'lost'}" for path in changed]
+    if recorded.get(HISTORY) != found.get(HISTORY):
+        faults.append(f"{run_dir.maps / HISTORY}/c/*/{place.row}/{place.column} is damaged or lost")
+    return faults
 
 
 def published_digests(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
@@ -279,6 +311,10 @@ def published_digests(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, s
     for name in STRIPS:
         with suppress(*DAMAGE):
             digests[name] = digest_pixels(open_group(run_dir.seams)[name][tile], name)
+    with suppress(*DAMAGE, RunError):
+        record = read_record(run_dir.record(tile))
+        if HISTORY in record.chunk_digests:
+            digests[HISTORY] = digest_history(run_dir.maps, core, record.n_iter, onwards=record.converged)
     with suppress(OSError):
         digests["detections"] = sha256_of_file(run_dir.detections(tile))
     return digests

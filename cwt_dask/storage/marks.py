@@ -6,11 +6,13 @@ import json
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from cwt_dask.errors import MachineError, RunError
+from cwt_dask.errors import InputError, MachineError, RunError
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_run_id
 from cwt_dask.storage.paths import as_path, exists, make_directory, read_file, store_errors, write_atomically
+from cwt_dask.storage.sealed import is_sound, sealed
 
 # In the settings of each run.
 KIND = "cwt_dask run"
@@ -50,15 +52,26 @@ def note_user(files: RunDir, store: Path, run_id: str) -> None:
     with suppress(OSError, MachineError), store_errors():
         note = owner.users / f"{run_id}.json"
         make_directory(owner.users)
-        write_atomically(note, json.dumps({"run": str(files.path)}).encode())
+        write_atomically(note, json.dumps(sealed({"run": str(files.path)})).encode())
 
 
 def users_of(files: RunDir) -> list[Path]:
-    """Directories of other runs that read the survey's store of this one; those that were moved since are not found."""
+    """Directories of other runs that read the survey's store of this one; those that were moved since are not found.
+
+    Raises InputError if a note of one is damaged.
+    """
     found = []
     for note in sorted(files.users.glob("*.json")) if exists(files.users) else []:
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            user = as_path(str(json.loads(read_file(note))["run"]))
+        content: Any = None
+        with suppress(OSError, ValueError, RecursionError):
+            content = json.loads(read_file(note))
+        if not is_sound(content):
+            raise InputError(
+                f"{note} is damaged, which says where a run is that reads {files.survey}: remove it if there is none, "
+                "or choose another directory"
+            )
+        with suppress(InputError):
+            user = as_path(str(content["run"]))
             if _run_id(RunDir(user)) == note.stem:
                 found.append(user)
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from numpy.typing import NDArray
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import DamageError
-from cwt_dask.geometry.tiling import Tile
+from cwt_dask.geometry.tiling import Tile, TileGrid
 from cwt_dask.storage.archives import DAMAGED, open_archive, write_archive
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_rounds
+from cwt_dask.storage.maps import digest_history, has_history
 from cwt_dask.storage.paths import atomic_file, open_file, remove
+from cwt_dask.storage.zarr_io import DAMAGE
 from cwt_dask.tiles.islands import AboveThreshold, Key, islands_to_arrays
 
 
@@ -108,13 +111,17 @@ def read_checkpoint(path: Path, tile: Tile) -> TileState:
         return TileState(state, moments, bool(stored["converged"]), float(stored["seconds"]))
 
 
-def sound_rounds(files: RunDir, run_id: str, block: int, most_rounds: int, tile: int) -> int:
+def sound_rounds(files: RunDir, grid: TileGrid, run_id: str, block: int, most_rounds: int, tile: int) -> int:
     """Number of rounds of a tile's checkpoints that are as recorded, from the first one on.
+
+    None is where the history is not as the last one left it.
 
     Parameters
     ----------
     files : RunDir
         The run.
+    grid : TileGrid
+        Its tiles.
     run_id : str
         Checkpoints of other runs do not count.
     block : int
@@ -128,7 +135,13 @@ def sound_rounds(files: RunDir, run_id: str, block: int, most_rounds: int, tile:
     for n, record in enumerate(records):
         if record.run != run_id or not _is_sound(files.checkpoint(block, tile, record.round), record.checkpoint):
             return n
-    return len(records)
+    if not records or not has_history(files):
+        return len(records)
+    last = records[-1]
+    with suppress(*DAMAGE):
+        found = digest_history(files.maps, grid.tile(tile).core, last.n_iter, onwards=last.converged)
+        return len(records) if found == last.history else 0
+    return 0
 
 
 def _is_sound(path: Path, digest: str) -> bool:

@@ -15,9 +15,10 @@ from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.ledger import SCHEMA, BlockRecord, Record, TileRecord, count_failures, write_record
-from cwt_dask.storage.maps import publish_core, publish_strips
+from cwt_dask.storage.maps import digest_history, publish_core, publish_strips
 from cwt_dask.storage.paths import make_directory
 from cwt_dask.storage.provenance import batch_job, peak_memory, processor, versions
+from cwt_dask.storage.schema import HISTORY
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import write_checkpoint
 from cwt_dask.tiles.compute import TileResult
@@ -45,6 +46,8 @@ def publish_tile(job: Job, survey: Survey, result: TileResult, began: float) -> 
     digests |= publish_strips(job.run_dir.seams, job.grid, tile, state)
     detections = detect(job.grid, job.kernels, tile, survey, result.window, state)
     digests["detections"] = write_detections(job.run_dir.detections(tile.id), detections)
+    if job.keep_history:
+        digests[HISTORY] = _digest_history(job, result)
     core = tile.core.within(tile.box)
     record = TileRecord(
         **vars(_done(job, result, began)),
@@ -82,7 +85,14 @@ def publish_checkpoint(job: Job, result: TileResult, islands: Mapping[Key, Above
     reached = replace(result.reached, seconds=result.reached.seconds + time.perf_counter() - began)
     digest = write_checkpoint(path, reached, islands)
     done = vars(_done(job, result, began))
-    write_record(job.run_dir, BlockRecord(**done, block=job.stop, round=job.round, checkpoint=digest))
+    history = _digest_history(job, result) if job.keep_history else ""
+    record = BlockRecord(**done, block=job.stop, round=job.round, checkpoint=digest, history=history)
+    write_record(job.run_dir, record)
+
+
+def _digest_history(job: Job, result: TileResult) -> str:
+    reached = result.reached
+    return digest_history(job.run_dir.maps, result.tile.core, reached.state.iteration, onwards=reached.converged)
 
 
 def _done(job: Job, result: TileResult, began: float) -> Record:

@@ -184,7 +184,8 @@ HOSTILE = "x\x1b]0;y\x07\x9b2J\u202e"
 def test_nothing_of_others_steers_the_terminal(call, run_dir, tmp_path):
     """Names of directories, files, options and hosts, failures, and what the certificate has to say."""
     run = run_dir.rename(tmp_path / f"run{HOSTILE}")
-    (run / "driver.json").write_text(json.dumps({"pid": 1, "host": HOSTILE, "user": HOSTILE, "since": HOSTILE}))
+    driver = sealed({"pid": 1, "host": HOSTILE, "user": HOSTILE, "since": HOSTILE}, "seal")
+    (run / "driver.json").write_text(json.dumps(driver))
     record_failure(RunDir(run), 2, HOSTILE, ValueError(HOSTILE))
     certificate = sealed(certificate_of(run) | {"warnings": [HOSTILE], "tiling_exact": False})
     (run / "certificate.json").write_text(json.dumps(certificate))

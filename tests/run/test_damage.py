@@ -2,26 +2,37 @@
 
 import json
 import math
+import random
+import re
 import shutil
 import tomllib
 from contextlib import suppress
-from dataclasses import asdict
 
 import hypothesis
 import pytest
 import tomli_w
+from astropy.table import Table
+from flips import TABLE, drawn, flip_one, noted, table
 from fuzzing import SHAPE, as_for_users, settings
 from hypothesis import given
 from hypothesis import strategies as st
 from reporters import DiesAt, InterruptedRunError
-from skies import poisson_sky, write_survey
+from skies import EXPOSURE, poisson_sky, write_survey
+from work import digests
 
-from cwt_dask import run_survey
+from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.errors import CwtDaskError
+from cwt_dask.inspection.match import associate, match_run
+from cwt_dask.inspection.verify import RECOMPUTED, verify_run
+from cwt_dask.report import write_report
+from cwt_dask.report.pyramid import damaged_pyramid
+from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import last_failures, read_records, record_failure
+from cwt_dask.storage.ledger import last_failures, read_all_records, read_records, record_failure
+from cwt_dask.storage.marks import note_user
+from cwt_dask.storage.zarr_io import parsed
 
 OPTIONS = {"n_scale": 1, "min_scale": 1.2, "step_scale": 1.5, "tol": 1e-9, "tile_size": 45, "workers": 0}
 
@@ -37,7 +48,7 @@ def finished(survey, tmp_path_factory):
     path = tmp_path_factory.mktemp("finished") / "run"
     ended = main(["run", str(survey), str(path), *COMMAND, "--max-iter=3"])
     assert ended == 0
-    (path / "driver.json").write_text(json.dumps(asdict(Driver.this())))
+    (path / "driver.json").write_bytes(Driver.this().content)
     (path / "islands" / "open-block-00003.json").write_text("[]")
     record_failure(RunDir(path), 1, "tiles", ValueError("of a test"))
     return path
@@ -160,3 +171,167 @@ def test_whatever_happened_to_a_run_under_way(survey, interrupted, tmp_path_fact
     damage(max(run_dir.glob(pattern)), how)
     asked_and_gone_on_with(capsys, survey, run_dir, 8)
     shutil.rmtree(run_dir)
+
+
+# Flips of one bit or one digit: found by `verify` by the file's name, and either mended by the run's own command, or
+# refused by a message that names a file.
+FLIPS = {"workers": 0, "fits": "yes", "n_scale": 1, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 30, "max_iter": 4}
+FLIPS |= {"tol": 0, "significance_island_threshold": 4.0, "keep_history": True}
+# These are looked at before others, which are not looked at then.
+FIRST = r"^(run\.toml|certificate\.json|ledger/tile-N\.json|maps\.zarr/pyramid/zarr\.json)$"
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("flips") / "survey.fits"
+    return write_survey(path, *poisson_sky((60, 50), seed=3), exposure=EXPOSURE)
+
+
+@pytest.fixture(scope="module")
+def matched(exposed):
+    """A run with all that one can have: history, FITS files, report, associations, a failure, a user of its survey."""
+    run = run_survey(exposed, exposed.with_name("run"), **FLIPS)
+    Table({"ra": run.catalogue["ra"][:1], "dec": run.catalogue["dec"][:1]}).write(exposed.with_name("known.ecsv"))
+    associate(run, match_run(run, exposed.with_name("known.ecsv"), 0.1))
+    write_report(run)
+    record_failure(run.files, 1, "tiles", ValueError("of a test"))
+    note_user(RunDir(exposed.with_name("other")), run.files.survey, "0" * 32)
+    return run
+
+
+def result_of(run):
+    """What a run has found, and what it promises."""
+    rows = run.catalogue
+    columns = [name for name in rows.colnames if not name.startswith("assoc")]
+    promised = {name: run.certificate[name] for name in RECOMPUTED}
+    return promised, [list(map(str, row)) for row in rows[columns]], digests(run), run.wcs.to_header_string()
+
+
+def faults_of(run_dir):
+    """What `verify` says, or the error that it ends with."""
+    try:
+        checks = list(verify_run(SurveyRun.open(run_dir)))
+    except CwtDaskError as error:
+        return str(error)
+    return "; ".join(check.fault for check in checks if check.broken)
+
+
+def is_named(path, run_dir, said):
+    # Of the history it is said which tile's.
+    name = re.sub(r"history_model/c/\d+", "history_model/c/*", str(path))
+    return name in said or (name.endswith(f"{run_dir.name}/survey.zarr/zarr.json") and str(path.parent) in said)
+
+
+def is_harmless(path, sound):
+    """Whether Zarr reads the same of it."""
+    if path.name != "zarr.json":
+        return False
+    with suppress(Exception):
+        return parsed(path.read_bytes()) == parsed(sound)
+    return False
+
+
+def gone_on_with(survey, run_dir, expected, **options):
+    """Give the run's own command until it ends; the messages of those that were refused, which name a file."""
+    refused = []
+    while len(refused) < 6:
+        try:
+            run = run_survey(survey, run_dir, **FLIPS | options)
+        except CwtDaskError as error:
+            refused.append(str(error))
+            assert re.search(rf"{re.escape(str(run_dir.parent))}/\S+", refused[-1]), refused[-1]
+            if "get the file back from a copy, or choose another directory" in refused[-1]:
+                # No record shows any more that the run was made by this command.
+                return refused
+            continue
+        assert result_of(run) == expected, refused
+        # What was damaged after it was read last is found, and mended the next time.
+        if faults_of(run_dir):
+            run = run_survey(survey, run_dir, **FLIPS | options)
+            assert result_of(run) == expected
+        assert not faults_of(run_dir)
+        return refused
+    raise AssertionError(refused)
+
+
+@pytest.mark.usefixtures("reported")
+@pytest.mark.parametrize("seed", range(10))
+def test_flips_in_a_finished_run_are_found_and_mended(exposed, matched, tmp_path, seed):
+    dice, expected = random.Random(seed), result_of(matched)  # noqa: S311
+    run_dir = tmp_path / "run"
+    shutil.copytree(matched.files.path, run_dir)
+    files = RunDir(run_dir)
+    for path in [files.settings, files.certificate, files.record(seed % 4), files.pyramid / "zarr.json"] * 6:
+        before = flip_one(path, dice)
+        try:
+            _ = SurveyRun.open(run_dir).certificate
+            said = f"{read_all_records(files.ledger)[1]} {damaged_pyramid(files)}"
+        except CwtDaskError as error:
+            said = str(error)
+        assert str(path) in said
+        noted(run_dir, [path], "found")
+        path.write_bytes(before)
+    # Of the survey one file, and nothing that describes maps: what describes the survey is looked at first.
+    of_survey = drawn(run_dir, dice, 1, r"^(?!survey)") if seed % 2 else []
+    leave_out = f"{FIRST}|^survey|^users{'|zarr.json' * (seed % 2)}"
+    paths = [*of_survey, *drawn(run_dir, dice, 40, leave_out)]
+    sound = {path: flip_one(path, dice) for path in paths}
+    said = faults_of(run_dir)
+    for path in paths:
+        harmless = is_harmless(path, sound[path])
+        assert harmless or is_named(path, run_dir, said), (path, said)
+        noted(run_dir, [path], "harmless" if harmless else "found")
+    assert gone_on_with(exposed, run_dir, expected) == []
+    noted(run_dir, paths, "mended")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_flips_in_an_unfinished_run_are_mended_or_refused(exposed, matched, tmp_path, seed):
+    dice, run_dir = random.Random(seed), tmp_path / "run"  # noqa: S311
+    stages = "tiles, iterations 3", "islands over seams", "publishing tiles", "sources", "tiles, iterations 1"
+    with suppress(InterruptedRunError):
+        run_survey(exposed, run_dir, progress=DiesAt(stages[seed % 5], 2), **FLIPS)
+    paths = drawn(run_dir, dice, 40, "^lock$")
+    for path in paths:
+        flip_one(path, dice)
+    refused = gone_on_with(exposed, run_dir, result_of(matched))
+    noted(run_dir, paths, "refused, then mended" if refused else "mended")
+
+
+class FlipsAt(Reporter):
+    """Files are damaged while a run goes on, before a tile is counted."""
+
+    def __init__(self, run_dir, dice):
+        self.run_dir, self.dice, self.paths = run_dir, dice, []
+
+    def track(self, outcomes, stage, total):  # noqa: ARG002 - as the reporter's
+        for outcome in outcomes:
+            if self.dice.random() < 0.2:
+                paths = drawn(self.run_dir, self.dice, 2, "^lock$")
+                for path in paths:
+                    flip_one(path, self.dice)
+                self.paths += paths
+            yield outcome
+
+    def message(self, text):
+        pass
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_flips_during_a_run_are_mended_or_refused(exposed, matched, tmp_path, seed):
+    run_dir = tmp_path / "run"
+    flips = FlipsAt(run_dir, random.Random(seed))  # noqa: S311
+    for _ in range(4):
+        with suppress(CwtDaskError):
+            run = run_survey(exposed, run_dir, progress=flips, **FLIPS)
+            assert result_of(run) == result_of(matched), flips.paths
+    refused = gone_on_with(exposed, run_dir, result_of(matched))
+    noted(run_dir, flips.paths, "refused, then mended" if refused else "mended")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _shown():
+    """Print what became of all flips, for docs/reliability.md: `pytest -s`."""
+    yield
+    if TABLE:
+        print(f"\n{table()}")  # noqa: T201 - it is asked for

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -334,7 +334,7 @@ def test_what_killed_drivers_left_is_removed(run, store, dead):
         path.mkdir()
     alive = RunDir(draft_of(files.path))
     alive.path.mkdir()
-    files.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=2**22 + 1))))
+    files.driver.write_bytes(replace(Driver.this(), pid=2**22 + 1).content)
     _, said = again(run, store)
     assert "which did not end by itself" in said
     assert [path.exists() for path in (chunk, *lost)] == [False, True, True, True]
@@ -378,7 +378,7 @@ def test_status_names_the_process_that_holds_a_run(run, capsys):
     run.files.certificate.unlink()
     with hold(run.files):
         main(["status", str(run.files.path)])
-    run.files.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=2**22 + 1))))
+    run.files.driver.write_bytes(replace(Driver.this(), pid=2**22 + 1).content)
     main(["status", str(run.files.path)])
     said = capsys.readouterr().out
     assert re.search(rf"in the hands of process {os.getpid()} of .*\n.* no certificate and no report yet\n", said)

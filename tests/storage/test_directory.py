@@ -21,6 +21,7 @@ from cwt_dask.storage.drafts import draft_of, is_abandoned, remove_abandoned, sc
 from cwt_dask.storage.driver import Driver, read_driver, this_machine
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import write_atomically
+from cwt_dask.storage.sealed import sealed
 
 HOLDS = """
 import sys, time
@@ -80,12 +81,18 @@ def test_what_happens_on_another_machine_is_not_known():
     assert "on elsewhere, job 17, since" in str(replace(there, job="17"))
 
 
+def test_a_note_with_another_digit_names_no_process(files):
+    files.driver.write_bytes(Driver.this().content.replace(b'"pid": ', b'"pid": 1'))
+    assert read_driver(files) is None
+
+
 CHANGES = ({"pid": "x"}, {"pid": -1}, {"pid": 0}, {"pid": 10**30}, {"host": None}, {"job": 3}, {"who": 2})
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[" * 10**5, *CHANGES])
 def test_a_damaged_note_names_no_process(files, content):
-    files.driver.write_text(content if isinstance(content, str) else json.dumps(asdict(Driver.this()) | content))
+    changed = content if isinstance(content, str) else json.dumps(sealed(asdict(Driver.this()) | content))
+    files.driver.write_text(changed)
     assert read_driver(files) is None
 
 
@@ -126,7 +133,7 @@ def test_the_lock_goes_with_the_directory_that_it_is_for(tmp_path):
     assert read_driver(run) is None
     # A note of another process is left alone.
     with hold(run):
-        run.driver.write_text(json.dumps(asdict(replace(Driver.this(), pid=1))))
+        run.driver.write_bytes(replace(Driver.this(), pid=1).content)
     assert read_driver(run).pid == 1
 
 

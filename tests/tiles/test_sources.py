@@ -1,6 +1,12 @@
-import numpy as np
+import shutil
 
+import numpy as np
+import pytest
+from work import flip
+
+from cwt_dask.errors import DamageError
 from cwt_dask.measure.peaks import find_peaks
+from cwt_dask.storage.layout import RunDir
 from cwt_dask.tiles.sources import measure_tile, read_found
 
 
@@ -29,3 +35,10 @@ def test_measured_peaks_are_read_back_and_describe_the_maps(run):
             assert found == counts[disc].sum()
     whole = np.where(support, significance, -np.inf)
     assert n_peaks == len(find_peaks(whole, plan.kernels.scales[best_scale])[0]) > 3
+
+
+def test_detections_that_are_not_as_recorded_are_refused(run, tmp_path):
+    files = RunDir(shutil.copytree(run.files.path, tmp_path / "run"))
+    flip(files.detections(1))
+    with pytest.raises(DamageError, match=rf"^{files.detections(1)} is damaged: the run's own command does the tile a"):
+        measure_tile(files, run.stored.plan, run.survey.path, 0)

@@ -1,0 +1,55 @@
+"""Archives of arrays: what is read of them is what was written, or they are damaged."""
+
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from cwt_dask.errors import DamageError
+from cwt_dask.storage.archives import open_archive, write_archive
+
+ARRAYS = {"values": np.arange(7.0), "marks": np.array([True, False])}
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_archive(tmp_path / "tile.npz", ARRAYS)
+    return tmp_path / "tile.npz"
+
+
+def read(path):
+    with open_archive(path) as found:
+        assert len(found) == len(ARRAYS)
+        return {name: found[name].tolist() for name in found}
+
+
+def refused(path):
+    with pytest.raises(DamageError, match=rf"^{path} is damaged: the run's own command does the tile again"):
+        read(path)
+
+
+def test_no_bit_of_an_archive_can_change_what_is_read(path):
+    content, sound = path.read_bytes(), read(path)
+    for bit in range(0, len(content) * 8, 37):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with suppress(DamageError):
+            assert read(path) == sound
+
+
+def test_a_type_of_fewer_bytes_and_a_place_before_the_file_are_damage(path):
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"<f8", b"<f4"))
+    refused(path)
+    path.write_bytes(content[:-6] + bytes([content[-6] ^ 16]) + content[-5:])
+    refused(path)
+
+
+def test_an_archive_of_another_place_is_none_of_this(path):
+    refused(path.rename(path.with_name("other.npz")))
+
+
+def test_what_else_goes_wrong_keeps_its_name(tmp_path):
+    with pytest.raises(FileNotFoundError), open_archive(tmp_path / "absent.npz"):
+        pass
