@@ -52,6 +52,12 @@ def open_file(path: Path) -> BufferedReader:
     return disk.open_file(path)
 
 
+def read_file(path: Path) -> bytes:
+    """All of a file."""
+    with disk.open_file(path) as file:
+        return file.read()
+
+
 def remove(path: Path) -> None:
     """Remove a file, also from the disk."""
     with suppress(FileNotFoundError):

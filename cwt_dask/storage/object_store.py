@@ -94,6 +94,11 @@ def open_file(path: Path) -> BufferedReader:
         return path.open("rb")
 
 
+def read_file(path: Path) -> bytes:
+    """All of an object, by one request."""
+    return path.read_bytes()
+
+
 def remove(path: Path) -> None:
     """Remove an object."""
     path.unlink(missing_ok=True)

@@ -70,6 +70,9 @@ class Backend(Protocol):
     def open_file(self, path: Path, /) -> BufferedReader:
         """A file to read."""
 
+    def read_file(self, path: Path, /) -> bytes:
+        """All of a file."""
+
     def remove(self, path: Path, /) -> None:
         """Remove a file, if it is there."""
 
@@ -180,8 +183,7 @@ def open_file(path: Path) -> BufferedReader:
 
 def read_file(path: Path) -> bytes:
     """Read a file."""
-    with open_file(path) as file:
-        return file.read()
+    return backend_of(path).read_file(path)
 
 
 def remove(path: Path) -> None:
