@@ -18,7 +18,7 @@ from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import smooth
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.plan import Plan
-from cwt_dask.products.tables import write_ecsv, write_votable
+from cwt_dask.products.tables import write_ecsv, write_fits, write_votable
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import atomic_file, drafted_file
@@ -37,8 +37,8 @@ def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
     """Write the catalogue as ECSV, FITS table, VOTable, and regions for DS9."""
     with atomic_file(run_dir.catalogue) as file:
         write_ecsv(catalogue, file)
-    with drafted_file(run_dir.catalogue_fits) as draft:
-        _in_ascii(catalogue).write(draft, format="fits", overwrite=True)
+    with atomic_file(run_dir.catalogue_fits) as file:
+        write_fits(_in_ascii(catalogue), file)
     with atomic_file(run_dir.catalogue_votable) as file:
         write_votable(_votable, catalogue, file)
     with atomic_file(run_dir.catalogue_regions) as file:

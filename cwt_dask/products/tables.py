@@ -1,4 +1,4 @@
-"""Tables of any length in files, some rows at a time: ECSV is written and read as astropy does, and VOTable written.
+"""Tables of any length in files, some rows at a time: ECSV, FITS and VOTable as astropy writes them, and ECSV read.
 
 Astropy holds every cell as an object of Python's: ten times the table's memory, and a minute or more a million rows.
 """
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, TextIO
 from xml.sax.saxutils import escape
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Column, MaskedColumn, Table
 from numpy.typing import NDArray
 
@@ -23,6 +24,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {"b": _BOOLEANS.__getitem__, "f": fl
 _XML_WORDS = {"nan": "NaN", "inf": "+InF", "-inf": "-InF", "True": "1", "False": "0"}
 _NO_WORDS: dict[str, str] = {}
 _END_OF_TABLE = b"  </TABLE>\n"
+_BLOCK = 2880  # Bytes; of a FITS file's parts.
 
 
 def write_ecsv(table: Table, file: BinaryIO) -> None:
@@ -98,6 +100,39 @@ def write_votable(document_of: Callable[[Table], Any], table: Table, file: Binar
         cells = ("".join(f"<TD>{text}</TD>" for text in row) for row in rows)
         file.write("".join(f"     <TR>{row}</TR>\n" for row in cells).encode())
     file.write(b"    </TABLEDATA>\n   </DATA>\n" + _END_OF_TABLE + end)
+
+
+def write_fits(table: Table, file: BinaryIO) -> None:
+    """Write a table as a binary table in FITS, byte for byte as astropy does.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        As of `write_ecsv`; with masked values it is written at once.
+    file : binary file
+        To write to.
+    """
+    if not len(table) or not _is_plain(table) or table.has_masked_values:
+        file.write(_as_fits(table))
+        return
+    size = 0
+    for part in _parts(table):
+        content = _as_fits(part)
+        with fits.open(io.BytesIO(content)) as hdus:
+            header, place = hdus[1].header, hdus.fileinfo(1)
+        if not size:
+            header["NAXIS2"] = len(table)
+            file.write(content[: place["hdrLoc"]] + header.tostring().encode("ascii"))
+        length = header["NAXIS1"] * len(part)
+        file.write(content[place["datLoc"] : place["datLoc"] + length])
+        size += length
+    file.write(bytes(-size % _BLOCK))
+
+
+def _as_fits(table: Table) -> bytes:
+    # Astropy does not know all kinds of open files.
+    table.write(content := io.BytesIO(), format="fits")
+    return content.getvalue()
 
 
 def _is_plain(table: Table) -> bool:

@@ -73,3 +73,14 @@ def test_votable_holds_the_rows(table, more):
     for name in ("number", "text", "either"):
         np.testing.assert_array_equal(np.asarray(read[name]), np.asarray(whole[name]))
     assert read["whole"].tolist() == [1, None, 3, -4, 2**62]
+
+
+@pytest.mark.parametrize("names", [["number", "short", "either"], ["number", "whole"], ["number", "arrays"]])
+@pytest.mark.parametrize("n", [5, 0])
+def test_fits_is_what_astropy_writes(table, names, n):
+    table["arrays"] = OTHERS["arrays"]
+    part = table[names][:n]
+    part["name"] = np.array(["a", "bcd", "", "e", "f"])[:n]
+    part.write(expected := io.BytesIO(), format="fits")
+    tables.write_fits(part, file := io.BytesIO())
+    assert file.getvalue() == expected.getvalue()
