@@ -96,7 +96,8 @@ def open_file(path: Path) -> BufferedReader:
 
 def read_file(path: Path) -> bytes:
     """All of an object, by one request."""
-    return path.read_bytes()
+    with _refusals_named(path):
+        return path.read_bytes()
 
 
 def remove(path: Path) -> None:
