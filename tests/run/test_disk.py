@@ -16,6 +16,8 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.storage.maps import published_digests
 from cwt_dask.survey import Survey
 
+# When the power goes, coroutines of Zarr's are left where they are.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 SEEDS = range(int(os.environ.get("FIRST_SEED", "0")), int(os.environ.get("END_OF_SEEDS", "300")))
 OPTIONS = ("--workers=0", "--quiet", "--fits=no", "--no-report", "--n-scale=1", "--min-scale=1", "--step-scale=1.5")
 TILES = ("--tile-size=24", "--margin=4")

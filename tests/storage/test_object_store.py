@@ -156,8 +156,9 @@ def test_one_that_loses_its_lease_while_making_a_run_leaves_it_to_the_other(file
         stop.ask()
 
     monkeypatch.setattr(create, "_check_disk", taken)
+    workers = Workers(None, options.execution)
     with pytest.raises(InterruptedRun), ExitStack() as stack:
-        create.create(files, survey, options, Reporter(), stack, stop, Workers(None, options.execution))
+        create.create(create.Call(files, survey, options, Reporter(), stack, stop, workers))
     assert read_driver(files) == ELSEWHERE
     assert not files.run_id.exists()
     assert files.survey.exists()
