@@ -6,6 +6,7 @@ another disk here that fails, forgets what was not synced, and flips bits.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -68,4 +69,8 @@ def remove(path: Path) -> None:
 
 def make_directory(path: Path) -> None:
     """Make a directory, and those above it, unless it is there."""
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        # A file, where those above it were no directories, has this error by another way.
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error

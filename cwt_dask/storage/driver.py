@@ -84,10 +84,17 @@ def has_ended(pid: int, start: int) -> bool:
 
 def read_driver(files: RunDir) -> Driver | None:
     """The process that holds a run directory, or held it when it was killed; None if there is none or it is damaged."""
-    with suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
-        content = json.loads(files.driver.read_text(encoding="utf-8"))
-        driver = Driver(**unsealed(content))
-        if is_sound(content) and not impossible_fields(driver) and 0 < driver.pid <= LARGEST_WHOLE:
+    with suppress(OSError):
+        return driver_in(files.driver.read_bytes())
+    return None
+
+
+def driver_in(content: bytes) -> Driver | None:
+    """The process that the content of `driver.json` is of; None if it is damaged."""
+    with suppress(ValueError, TypeError, AttributeError, RecursionError):
+        fields = json.loads(content)
+        driver = Driver(**unsealed(fields))
+        if is_sound(fields) and not impossible_fields(driver) and 0 < driver.pid <= LARGEST_WHOLE:
             return driver
     return None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import io
-import json
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -21,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 from cwt_dask.errors import InputError, MachineError
-from cwt_dask.storage.driver import Driver, read_driver
+from cwt_dask.storage.driver import Driver, driver_in, read_driver
 from cwt_dask.storage.layout import UNFINISHED, RunDir
 
 keeps_old = False
@@ -299,8 +298,10 @@ def _renew(files: RunDir, this: Driver, ended: threading.Event, lost: Callable[[
         with suppress(Exception):
             try:
                 seen = version_of(files.driver)
-                ours = _same_lease(Driver(**json.loads(files.driver.read_bytes())), this)
-                if ours:
+                there = driver_in(files.driver.read_bytes())
+                # One that is damaged may be sound the next time.
+                ours = there is None or _same_lease(there, this)
+                if there and ours:
                     # Of other content each time, so that each renewal is another version.
                     replace(files.driver, with_fields(this, renewal=uuid.uuid4().hex).content, seen)
             except (FileExistsError, FileNotFoundError):

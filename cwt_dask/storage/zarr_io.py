@@ -178,7 +178,13 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
             self._folders.clear()
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Buffer | None:
-        """Read a chunk or metadata; see `zarr.abc.store.Store`."""
+        """Read a chunk or metadata.
+
+        Parameters
+        ----------
+        key, prototype, byte_range
+            As of `zarr.abc.store.Store`.
+        """
         if byte_range is not None or not self._is_open:
             return await super().get(key, prototype, byte_range)
         try:

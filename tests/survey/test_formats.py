@@ -211,7 +211,7 @@ def test_a_flat_exposure_or_mask_serves_every_band_of_a_cube(write, planes):
 @pytest.mark.parametrize(("n_counts", "n_background"), [(5, 4), (1, 4), (5, 1)])
 def test_counts_and_background_of_unlike_bands_are_refused(write, two, n_counts, n_background):
     cubes = {name: np.stack([two[name]] * n) for name, n in (("counts", n_counts), ("background", n_background))}
-    message = f"has {n_background} bands, but HDU .* has {n_counts}: give maps of the same"
+    message = f"has {n_background} bands?, but HDU .* has {n_counts}: give maps of the same"
     with pytest.raises(SurveyError, match=message):
         scan(SurveySource.of(write(**cubes), band="sum"))
 

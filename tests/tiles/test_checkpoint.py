@@ -23,7 +23,7 @@ def put_aside(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy"])
-@pytest.mark.parametrize("where", [0.1, 0.4, 0.6, 0.99])
+@pytest.mark.parametrize("where", [0.1, 0.4, 0.5, 0.99])
 def test_a_flipped_bit_is_found_and_the_file_named(put_aside, suffix, where):
     path, tile = put_aside
     damaged = path.with_suffix(suffix)
