@@ -119,11 +119,10 @@ def test_a_certificate_that_was_changed_is_made_again(run, store, change):
 
 def test_a_finished_run_with_left_checkpoints_is_left_alone(run, store):
     run.files.checkpoints.mkdir()
-    run.files.associations.write_text("kept")
     before = run.files.certificate.read_bytes()
     assert "nothing to do" in again(run, store)[1]
     assert not run.files.checkpoints.exists()
-    assert (run.files.associations.read_text(), run.files.certificate.read_bytes()) == ("kept", before)
+    assert run.files.certificate.read_bytes() == before
 
 
 def test_a_certificate_that_is_cut_short_is_made_again(run, store):

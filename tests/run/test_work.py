@@ -4,7 +4,6 @@ import math
 from collections import Counter
 
 import pytest
-import zarr.storage
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
@@ -49,7 +48,7 @@ def counted_run(store):
         return of
 
     with pytest.MonkeyPatch.context() as patched:
-        counting(zarr.storage.LocalStore, "get", chunk("read"))
+        counting(DurableStore, "get", chunk("read"))
         counting(DurableStore, "set", chunk("written"))
         for name in ("forward", "backward"):
             counting(KernelSpectra, name, lambda _spectra, *half, **_keywords: [("ffts", len(half))])

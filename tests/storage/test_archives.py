@@ -1,12 +1,13 @@
 """Archives of arrays: what is read of them is what was written, or they are damaged."""
 
+import errno
 from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from cwt_dask.errors import DamageError
-from cwt_dask.storage.archives import open_archive, write_archive
+from cwt_dask.storage.archives import damage_named, open_archive, write_archive
 
 ARRAYS = {"values": np.arange(7.0), "marks": np.array([True, False])}
 
@@ -53,3 +54,5 @@ def test_an_archive_of_another_place_is_none_of_this(path):
 def test_what_else_goes_wrong_keeps_its_name(tmp_path):
     with pytest.raises(FileNotFoundError), open_archive(tmp_path / "absent.npz"):
         pass
+    with pytest.raises(OSError, match="no disk"), damage_named(tmp_path):
+        raise OSError(errno.EIO, "no disk")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cwt_dask.storage.paths import atomic_file, drafted_file, write_atomically
+from cwt_dask.storage.room import naming
 from cwt_dask.survey import ingest
 
 TOO_LARGE = "File too large, the limit is 8.00 kiB (ulimit -f)"
@@ -65,3 +66,10 @@ def test_errors_of_writing_are_named_by_the_file_and_other_errors_are_left_as_th
     with pytest.raises(OSError, match="Errno") as refused, atomic_file(tmp_path / "file"):
         raise error
     assert str(refused.value) == named.format(tmp_path / "file")
+
+
+def test_an_error_that_names_no_file_is_one_of_the_file(tmp_path):
+    with pytest.raises(OSError, match="no number"), naming(tmp_path):
+        raise OSError("no number")
+    with pytest.raises(PermissionError, match=f"not allowed: '{tmp_path}'"), naming(tmp_path):
+        raise OSError(errno.EACCES, "not allowed")

@@ -84,6 +84,14 @@ def test_what_went_wrong_first_is_said_where_closing_what_could_not_start_goes_w
             raise AssertionError("Status.init")
 
 
+def test_workers_that_end_as_they_start_may_lack_a_guard():
+    with (
+        pytest.raises(InputError, match="^workers end as they start: "),
+        starting("LocalCluster", "workers", "close some", has_options=False),
+    ):
+        raise RuntimeError("the nanny failed to start worker process")
+
+
 @pytest.mark.parametrize(
     ("error", "late", "kind", "message"),
     [
