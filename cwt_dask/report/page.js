@@ -416,7 +416,7 @@
 
   // Canvases are not drawn again for the width of paper, but pictures of them are scaled.
   function print(views) {
-    for (const view of views.roots) {
+    for (const view of views) {
       const chart = element(`figure-${view.model.name}`);
       const picture = chart.parentElement.querySelector("img.printed") || chart.parentElement.insertBefore(new Image(), chart);
       picture.className = "printed";
@@ -456,7 +456,7 @@
       left = { first, open: details.open };
       if (first) { first = 0; fill(); }
       details.open = true;
-      print(views);
+      print(charts.map((chart) => views.get_by_id(chart.id)));
     });
     window.addEventListener("afterprint", () => {
       details.open = left.open;
