@@ -3,12 +3,13 @@
 import ast
 import graphlib
 import importlib
+import tomllib
 from pathlib import Path
 
 import cwt_dask
 
 PACKAGE = Path(cwt_dask.__file__).parent
-CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
+CONTRIBUTING, PYPROJECT = (Path(__file__).parents[1] / name for name in ("CONTRIBUTING.md", "pyproject.toml"))
 
 # From the top down; units of one floor do not know each other. A folder stands for its modules, `__init__` for all.
 FLOORS = (
@@ -167,3 +168,12 @@ def test_contributing_shows_the_floors():
             module = importlib.import_module("cwt_dask" if unit == "__init__" else f"cwt_dask.{unit}")
             rows.append(f"| {number} | `{unit}{'/' * folder}` | {module.__doc__.splitlines()[0]} |")
     assert "\n".join(rows) in CONTRIBUTING.read_text(encoding="utf-8"), "\n".join(rows)
+
+
+def test_what_is_no_module_is_installed_too():
+    patterns = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]["cwt_dask"]
+    files = {
+        path for path in PACKAGE.rglob("*.*") if path.is_file() and path.suffix not in (".py", ".pyc", ".nbc", ".nbi")
+    }
+    assert len(files) > 3
+    assert not files - {path for pattern in patterns for path in PACKAGE.glob(pattern)}

@@ -71,9 +71,9 @@ def describe_run(run: MapSource) -> str:
     return "\n".join(lines)
 
 
-# Of a run that is not finished.
 # Share of its limit above which Dask gives a worker no task, unless it is told otherwise.
 PAUSE = 0.8
+# Of a run that is not finished.
 RESUME = "the command that began it, given again, resumes it"
 HARMLESS, HARMFUL = "the tiles did no harm", "NOT shown to equal the whole map"
 
