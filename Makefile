@@ -9,7 +9,7 @@ install = $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet $(firstword $
 # Tests start hundreds of processes: what those import is compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-cluster test-batch test-servers test-gammapy test-browser test-docs test-long docs lint bench chaos constraints clean
+.PHONY: demo test test-cluster test-batch test-servers test-gammapy test-browser test-docs test-long test-lowest docs lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/runtime
@@ -67,6 +67,11 @@ test-servers:
 test-gammapy: .venv-gammapy/installed
 	.venv-gammapy/bin/python -m pytest --confcutdir=tests/gammapy tests/gammapy
 
+# Under the lowest versions that pyproject.toml allows, which only uv resolves: runs from the command line and Python.
+test-lowest: .venv-lowest/installed
+	PYTHONPATH=tests .venv-lowest/bin/python -m pytest --numprocesses=2 --dist=worksteal tests/cli tests/inspection tests/products tests/survey \
+		tests/test_reprocess.py tests/test_results.py
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -90,8 +95,14 @@ constraints:
 	.venv-constraints/bin/pip freeze --exclude cwt_dask > constraints.txt
 	rm -rf .venv-constraints
 
+.venv-lowest/installed: pyproject.toml
+	$(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet uv
+	$(@D)/bin/uv pip compile --quiet --resolution lowest-direct --no-deps pyproject.toml --output-file $(@D)/lowest.txt
+	$(@D)/bin/python -m uv pip install --quiet --constraint $(@D)/lowest.txt --editable '.[dev]'
+	touch $@
+
 clean:
-	rm -rf docs/_build .venv .venv-workflows .venv-gammapy demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf docs/_build .venv .venv-workflows .venv-gammapy .venv-lowest demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # What the package itself needs, and no more: all that the demo takes.
 .venv/runtime: pyproject.toml constraints.txt

@@ -53,7 +53,7 @@ def _type_of(kind: Kind) -> Any:
     return str
 
 
-class _NumberOr(click.ParamType[Any]):
+class _NumberOr(click.ParamType):  # type: ignore[type-arg] # which it takes since click 8.4
     """A number, or some texts."""
 
     def __init__(self, name: str, number: type, is_text: Callable[[str], bool]) -> None:

@@ -69,7 +69,7 @@ def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], *, cached: boo
         As of `atomic_file`.
     """
     with atomic_file(path, cached=cached) as file:
-        np.savez(file, allow_pickle=False, **{_PLACE: np.array(_place_of(path, arrays))}, **arrays)
+        np.savez(file, **{_PLACE: np.array(_place_of(path, arrays))}, **arrays)
 
 
 @contextmanager
