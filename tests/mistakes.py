@@ -125,6 +125,24 @@ pixel("background is negative", "background", -0.1)
 pixel("counts are infinite", "counts", np.inf)
 survey("all pixels are NaN", background=np.full(SHAPE, np.nan))
 survey("images have different shapes", background=np.ones((44, 50)))
+survey("a map too long for a row of it to be held", counts=np.ones((1, 2**22 + 1), np.uint8))
+
+
+def packed(what, shape, **cards):
+    """It is in the cards with which tiles of the counts are described."""
+
+    @recipe(what)
+    def _(folder):
+        counts = np.arange(2**15, dtype=np.int32).reshape(128, 256)
+        tiles = fits.CompImageHDU(counts, sky_header(SHAPE), "COUNTS", compression_type="NOCOMPRESS")
+        fits.HDUList([fits.PrimaryHDU(), tiles]).writeto(folder / "survey.fits", overwrite=True)
+        with fits.open(folder / "survey.fits", mode="update", disable_image_compression=True) as hdus:
+            hdus[1].header.update({"ZNAXIS2": shape[0], "ZNAXIS1": shape[1], **cards})
+        return RUN
+
+
+packed("tiles too large to be unpacked", (12000, 12000), ZTILE1=12000, ZTILE2=12000)
+packed("compressed tiles without pixels", SHAPE, ZTILE1=50, ZTILE2=0)
 survey(
     "energy is the first axis",
     counts=np.ones((*SHAPE, 3)),

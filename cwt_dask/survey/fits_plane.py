@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,36 +19,15 @@ from cwt_dask.survey.bands import Bands, MisfitError, read_bands
 from cwt_dask.survey.fits_file import TABLES, FitsFile, kind_of_table
 from cwt_dask.survey.headers import damage_named
 from cwt_dask.survey.source import Band
+from cwt_dask.survey.unpacking import TileRows, refuse_tiles
 
-Rows = Callable[[int], NDArray[Any]]
+# Gives the next rows (y, x) of each plane, as the file stores them.
+Rows = Callable[[int], list[NDArray[Any]]]
 
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 # zlib makes a thousandth of zeros, runs of a mask (PLIO) are 4095 pixels of up to 4 bytes in 2.
 _LARGEST_COMPRESSION = 2**13
-
-
-def _streamed(handle: Any, offset: int, columns: int, dtype: np.dtype[Any]) -> Rows:
-    """Rows of an uncompressed HDU, read with a file handle of its own.
-
-    Not astropy's `section`: after each block it seeks back to where the file stood, and in a gzip file every step back
-    starts again from the first byte. Planes taken in turns from one handle would do the same.
-    """
-    handle.seek(offset)
-    return lambda n_rows: np.frombuffer(handle.read(n_rows * columns * dtype.itemsize), dtype).reshape(n_rows, columns)
-
-
-def _compressed(section: Any, band: tuple[int, ...]) -> Rows:
-    """Rows of a tile-compressed HDU (``.fits.fz``); a block costs the tiles that it touches."""
-    first = 0
-
-    def read(n_rows: int) -> NDArray[Any]:
-        nonlocal first
-        rows = slice(first, first + n_rows)
-        first = rows.stop
-        return np.asarray(section[(*band, rows, slice(None))])
-
-    return read
 
 
 class FitsPlane:
@@ -71,6 +51,7 @@ class FitsPlane:
         self.label = f"HDU {hdu.name or file.hdus.index(hdu)}"
         self.path = file.path
         self.where = f"{self.label} of {self.path}"  # For messages.
+        self._broken = f"{self.where} is truncated or damaged"
         self._hdu, self._file = hdu, file
         with damage_named(f"{self.where} is damaged"):
             self.header = with_inherited(hdu.header, file.hdus[0].header)
@@ -83,13 +64,15 @@ class FitsPlane:
                     f"{self.where} has one axis, NAXIS1 = {hdu.shape[0]}", "name an HDU that holds an image of two axes"
                 )
             self._refuse_missing_pixels(hdu)
+            if isinstance(hdu, fits.CompImageHDU):
+                refuse_tiles(hdu, self.where)
             self.shape: tuple[int, int] = hdu.shape[-2:]  # Rows and columns.
             self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))
             self.bands = read_bands(hdu, file.hdus, self.where) if self.n_bands > 1 else Bands()
             # Of the rows that `read` gives: that of the file in native byte order; float64 with BSCALE, BZERO or BLANK.
             self._decode, self.dtype = self._decoder()
 
-    def open(self, band: Band, stack: ExitStack) -> None:
+    def open(self, band: Band, stack: ExitStack, scratch: Path | None = None) -> None:
         """Open it at its first row.
 
         Parameters
@@ -98,6 +81,8 @@ class FitsPlane:
             What to take of a cube.
         stack : ExitStack
             Closes the handles opened here.
+        scratch : Path, optional
+            Directory for rows that tiles are unpacked to before they are asked for; the system's by default.
 
         Raises
         ------
@@ -106,12 +91,11 @@ class FitsPlane:
         """
         with damage_named(f"{self.where} is damaged"):
             bands = self._choose_bands(band)
-            self._rows = [self._open_rows(self._hdu, self._file, index, stack) for index in bands]
-
-    @property
-    def n_open(self) -> int:
-        """Planes that `read` gives."""
-        return len(self._rows)
+            self.n_open = len(bands)  # Planes that `read` gives.
+            if isinstance(self._hdu, fits.CompImageHDU):
+                self._rows = self._compressed(bands, scratch, stack)
+            else:
+                self._rows = self._uncompressed(bands, stack)
 
     def _refuse_missing_pixels(self, hdu: Any) -> None:
         """Refuse more pixels than the HDU can hold, before memory is taken for them."""
@@ -140,26 +124,42 @@ class FitsPlane:
             raise SurveyError(f"{self.where} has no band {band}: its bands are 0 to {n_bands - 1}")
         return range(band, band + 1)
 
-    def _open_rows(self, hdu: Any, file: FitsFile, band: int, stack: ExitStack) -> Rows:
-        if isinstance(hdu, fits.CompImageHDU):
-            if file.gzipped:
-                raise SurveyError(
-                    f"{self.where} is tile-compressed inside a gzip file: unpack the file with gunzip first"
-                )
-            # Without leading axes there is one band and no index to name it.
-            index = np.unravel_index(band, hdu.shape[:-2]) if len(hdu.shape) > 2 else ()
-            return _compressed(hdu.section, tuple(int(i) for i in index))
+    def _uncompressed(self, bands: range, stack: ExitStack) -> Rows:
+        """Read rows with a file handle a band.
+
+        Not astropy's `section`: after each block it seeks back to where the file stood, and in a gzip file every step
+        back starts again from the first byte. Planes taken in turns from one handle would do the same.
+        """
         stored = np.dtype(_STORED[self.header["BITPIX"]])
-        offset = hdu.fileinfo()["datLoc"] + band * self.shape[0] * self.shape[1] * stored.itemsize
-        return _streamed(file.new_handle(stack), offset, self.shape[1], stored)
+        n_rows, n_columns = self.shape
+        handles = []
+        for band in bands:
+            handles.append(self._file.new_handle(stack))
+            handles[-1].seek(self._hdu.fileinfo()["datLoc"] + band * n_rows * n_columns * stored.itemsize)
+
+        def read(n: int) -> list[NDArray[Any]]:
+            with damage_named(self._broken):
+                blocks = (handle.read(n * n_columns * stored.itemsize) for handle in handles)
+                return [np.frombuffer(block, stored).reshape(n, n_columns) for block in blocks]
+
+        return read
+
+    def _compressed(self, bands: range, scratch: Path | None, stack: ExitStack) -> Rows:
+        if self._file.gzipped:
+            raise SurveyError(f"{self.where} is tile-compressed inside a gzip file: unpack the file with gunzip first")
+        lengths = self._hdu.shape[:-2]
+        planes = [slice(0, length) for length in lengths]
+        if len(bands) < self.n_bands:  # a single one
+            planes = [slice(int(i), int(i) + 1) for i in np.unravel_index(bands.start, lengths)]
+        stored = np.dtype(_STORED[self.header["BITPIX"]]).newbyteorder("=")
+        return TileRows(self._hdu, planes, stored, self._broken, scratch, stack)
 
     def read(self, n_rows: int) -> list[NDArray[Any]]:
         """Read the next rows (y, x) of each plane, in physical values of `dtype`; NaN where the file says BLANK.
 
         Raises SurveyError if the file is truncated or damaged.
         """
-        with damage_named(f"{self.where} is truncated or damaged"):
-            return [self._decode(rows(n_rows)) for rows in self._rows]
+        return [self._decode(rows) for rows in self._rows(n_rows)]
 
     def _decoder(self) -> tuple[Callable[[NDArray[Any]], NDArray[Any]], np.dtype[Any]]:
         """Give the function that makes physical values of stored ones, and their type."""

@@ -47,7 +47,8 @@ def ingest(
 ) -> Survey:
     """Write a survey to a store that workers read window by window.
 
-    Memory is bounded by the map's width, not its height. The store appears whole under its name, or not at all.
+    Memory is bounded by the map's width and by the largest tile of a compressed file, not by the map's height.
+    The store appears whole under its name, or not at all.
 
     Parameters
     ----------
@@ -88,9 +89,9 @@ def ingest(
     if (parent := on_disk(out.parent)) and not parent.is_dir():
         raise SurveyError(f"{parent} is not a directory: create it first")
     with ExitStack() as stack:
-        # Rows of chunks are collected in files without names.
+        # Rows of chunks and large tiles are collected in files without names.
         stack.enter_context(room_for(on_disk(out) or Path(gettempdir())))
-        survey = stack.enter_context(OpenSurvey.open(source))
+        survey = stack.enter_context(OpenSurvey.open(source, parent))
         begin(survey.shape)
         stack.enter_context(_survey_errors())
         try:

@@ -24,6 +24,8 @@ from cwt_dask.survey.wcs import celestial_header, on_sky, refuse_other_axes, sam
 _STRIP_PIXELS = 2**20
 # A row of chunks is a whole number of strips.
 MOST_ROWS = 64
+# Rows and columns of a map. A strip is at least a row, which takes 150 bytes a pixel; sums are kept of all rows.
+_LONGEST = 2**22
 
 
 PLANES = ("counts", "background", *OPTIONAL)
@@ -125,8 +127,11 @@ class OpenSurvey:
 
     @classmethod
     @contextmanager
-    def open(cls, source: SurveySource) -> Iterator[OpenSurvey]:
+    def open(cls, source: SurveySource, scratch: Path | None = None) -> Iterator[OpenSurvey]:
         """Open all planes of a survey. What nobody asked for and does not fit is left out.
+
+        In `scratch`, by default the system's temporary directory, are large tiles of compressed planes while their rows
+        are read.
 
         Raises SurveyError if one is missing or cannot be used, or they do not fit together.
         """
@@ -162,7 +167,7 @@ class OpenSurvey:
                 else:
                     planes[name] = plane
             for plane in planes.values():
-                plane.open(source.band, stack)
+                plane.open(source.band, stack, scratch)
             if "exposure" in planes and _may_not_fit(planes["exposure"], planes["counts"]):
                 warnings.append(
                     f"exposure has {planes['exposure'].n_bands} planes as the counts have, and nothing says that they "
@@ -231,6 +236,11 @@ def _header_of_counts(counts: FitsPlane, band: Band) -> str:
     """Check the counts, and give their WCS cards."""
     if counts.n_bands == 1 and band not in (None, 0, "sum"):
         raise SurveyError(f"{counts.where} has no band {band}: it is one image; leave out --band")
+    if max(counts.shape) > _LONGEST:
+        raise SurveyError(
+            f"{counts.where} is {counts.shape[0]} x {counts.shape[1]} pixels (y, x), and a map may have up to "
+            f"{_LONGEST} rows and columns: cut it into several"
+        )
     header_text = _sky_of(counts)
     if header_text is None:
         raise SurveyError(
