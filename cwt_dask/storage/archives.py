@@ -69,7 +69,8 @@ def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], *, cached: boo
         As of `atomic_file`.
     """
     with atomic_file(path, cached=cached) as file:
-        np.savez(file, **{_PLACE: np.array(_place_of(path, arrays))}, **arrays)
+        # NumPy 2.1 would store allow_pickle as one more array; it stands in the types, which take an array for it.
+        np.savez(file, **{_PLACE: np.array(_place_of(path, arrays)), **arrays})  # type: ignore[arg-type]
 
 
 @contextmanager
