@@ -9,7 +9,7 @@ install = $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet $(firstword $
 # Tests start hundreds of processes: what those import is compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-cluster test-batch test-servers test-gammapy test-browser test-docs test-long test-lowest docs lint bench chaos constraints clean
+.PHONY: demo test test-cluster test-batch test-servers test-stores test-gammapy test-browser test-docs test-long test-lowest docs lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/runtime
@@ -47,11 +47,12 @@ docs: .venv/installed
 	$(BIN)/sphinx-build -W -n --keep-going --quiet docs docs/_build/html
 
 # On a real SLURM and under a real mpirun, which the tests start: needs root, and Debian's slurm-wlm, munge, openmpi-bin.
-# In two halves, side by side.
+# In three parts, side by side: they wait more than they compute.
 BATCH := $(addprefix tests/cluster/test_,slurm.py page.py hpc.py)
+STORES := $(addprefix tests/cluster/test_,object_stores.py workflows.py)
 
 test-cluster: .venv/installed .venv-workflows/installed
-	$(MAKE) --jobs 2 --output-sync=target test-batch test-servers
+	$(MAKE) --jobs 3 --output-sync=target test-batch test-servers test-stores
 
 test-long: .venv/installed
 	$(BIN)/python -m pytest $(LONG)
@@ -59,8 +60,11 @@ test-long: .venv/installed
 test-batch:
 	$(BIN)/python -m pytest $(BATCH)
 
+test-stores:
+	$(BIN)/python -m pytest $(STORES)
+
 test-servers:
-	$(BIN)/python -m pytest tests/cluster $(addprefix --ignore=,$(BATCH))
+	$(BIN)/python -m pytest tests/cluster $(addprefix --ignore=,$(BATCH) $(STORES))
 
 # Gammapy needs an older version of what is pinned, and where xarray is installed Dask loads it everywhere, which every
 # process of the tests would wait for: they have an environment of their own, with the newest that there are.
