@@ -7,7 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -52,8 +52,11 @@ class Archive(Mapping[str, NDArray[Any]]):
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open what `write_archive` wrote; raises DamageError if that is not so, at once or when an array is read."""
-    with open_file(path) as file, damage_named(path), ZipFile(file) as members:
-        yield Archive(path, members)
+    with ExitStack() as stack:
+        # What is raised where the archive is used is no damage of it.
+        with damage_named(path):
+            archive = Archive(path, stack.enter_context(ZipFile(stack.enter_context(open_file(path)))))
+        yield archive
 
 
 def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], *, cached: bool = True) -> None:

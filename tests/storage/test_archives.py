@@ -56,3 +56,8 @@ def test_what_else_goes_wrong_keeps_its_name(tmp_path):
         pass
     with pytest.raises(OSError, match="no disk"), damage_named(tmp_path):
         raise OSError(errno.EIO, "no disk")
+
+
+def test_what_goes_wrong_where_an_archive_is_used_is_no_damage(path):
+    with pytest.raises(RuntimeError, match="can't start new thread"), open_archive(path):
+        raise RuntimeError("can't start new thread")
