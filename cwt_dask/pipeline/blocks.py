@@ -277,5 +277,4 @@ class Iteration:
         """Remove the checkpoints and records of a block."""
         self.blocks.pop(block, None)
         remove_folder(self.files, self.files.block(block))
-        for path in self.files.ledger.glob(f"tile-*.block-{block:05d}.round-*.json"):
-            remove(path)
+        remove(*self.files.ledger.glob(f"tile-*.block-{block:05d}.round-*.json"))

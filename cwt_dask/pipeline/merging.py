@@ -64,8 +64,7 @@ class Merging:
     def compare_seams(self) -> None:
         """Compare what neighbours found; the certificate and the report of before do not hold any more."""
         files = self.run.files
-        for path in (files.certificate, files.report):
-            remove(path)
+        remove(files.certificate, files.report)
         found = self.stages.map_tiles(partial(compare_seams, files.seams, self._plan.grid), self._tiles, "seams")
         self.seams = [seam for tile in sorted(found) for seam in found[tile]]
 
@@ -87,8 +86,7 @@ class Merging:
         run = self.run
         remove(run.files.associations)
         write_catalogue(run.files, build_catalogue(run.files, self._plan, run.survey.statistics, run.wcs))
-        for tile in self._tiles:
-            remove(run.files.found(tile))
+        remove(*map(run.files.found, self._tiles))
 
     def write_maps(self) -> None:
         """Write the maps as FITS."""

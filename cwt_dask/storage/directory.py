@@ -58,11 +58,15 @@ def read_file(path: Path) -> bytes:
         return file.read()
 
 
-def remove(path: Path) -> None:
-    """Remove a file, also from the disk."""
-    with suppress(FileNotFoundError):
-        disk.remove(path)
-        disk.sync_names(path.parent)
+def remove(*paths: Path) -> None:
+    """Remove files, also from the disk: a directory of many is waited for once."""
+    folders = set()
+    for path in paths:
+        with suppress(FileNotFoundError):
+            disk.remove(path)
+            folders.add(path.parent)
+    for folder in folders:
+        disk.sync_names(folder)
 
 
 def make_directory(path: Path) -> None:

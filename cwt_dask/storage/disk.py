@@ -15,6 +15,10 @@ from typing import Any, BinaryIO, cast
 from cwt_dask.storage.room import naming
 
 
+# What file systems answer that sync no directories, such as folders shared with a virtual machine.
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
+
+
 class _File(io.FileIO):
     """A file with errors that name it: those of the system do so only where it is opened."""
 
@@ -53,6 +57,9 @@ def sync_names(directory: Path) -> None:
     try:
         with naming(directory):
             os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
     finally:
         os.close(descriptor)
 

@@ -99,9 +99,10 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def remove(path: Path) -> None:
-    """Remove an object."""
-    path.unlink(missing_ok=True)
+def remove(*paths: Path) -> None:
+    """Remove objects."""
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def make_directory(_path: Path, /) -> None:

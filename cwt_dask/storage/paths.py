@@ -73,8 +73,8 @@ class Backend(Protocol):
     def read_file(self, path: Path, /) -> bytes:
         """All of a file."""
 
-    def remove(self, path: Path, /) -> None:
-        """Remove a file, if it is there."""
+    def remove(self, *paths: Path) -> None:
+        """Remove files, if they are there."""
 
     def make_directory(self, path: Path, /) -> None:
         """Make a directory, and those above it, unless it is there."""
@@ -186,9 +186,10 @@ def read_file(path: Path) -> bytes:
     return backend_of(path).read_file(path)
 
 
-def remove(path: Path) -> None:
-    """Remove a file, if it is there."""
-    backend_of(path).remove(path)
+def remove(*paths: Path) -> None:
+    """Remove files of one run, if they are there."""
+    if paths:
+        backend_of(paths[0]).remove(*paths)
 
 
 def make_directory(path: Path) -> None:

@@ -171,7 +171,7 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
                 yield
             while self._landing:
                 self._landing.pop(0).result()
-            self._sync_folders()
+            _sync_folders(self._folders)
         finally:
             self._flusher = None
             self._landing.clear()
@@ -203,13 +203,14 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
         path = self.root / key
         disk.make_directory(path.parent)
         # Whoever made one of them may not have come to sync it.
-        self._folders.update(folder for folder in path.parents if self.root in (folder, *folder.parents))
+        folders = {folder for folder in path.parents if self.root in (folder, *folder.parents)}
         with ExitStack() as stack:
             stack.enter_context(directory.whole_file(path, cached=False)).write(value.as_buffer_like())
             if self._flusher:
+                self._folders |= folders
                 self._landing.append(self._flusher.submit(stack.pop_all().close))
         if not self._flusher:
-            self._sync_folders()
+            _sync_folders(folders)
         # Each is an open file.
         if len(self._landing) > MOST_LANDING:
             self._landing.pop(0).result()
@@ -217,13 +218,6 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
     async def delete(self, key: str) -> None:
         """Remove a chunk or metadata; see `zarr.abc.store.Store`."""
         await asyncio.to_thread(directory.remove, self.root / key)
-
-    def _sync_folders(self) -> None:
-        """Have the names of all that was written last, a directory once: from the chunks upwards."""
-        while self._folders:
-            folder = max(self._folders, key=lambda folder: len(folder.parts))
-            disk.sync_names(folder)
-            self._folders.remove(folder)
 
 
 class _NotedStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see Zarr's types
@@ -300,6 +294,12 @@ class _ProvenStore(WrapperStore[Any]):  # type: ignore[misc] # mypy does not see
         if self._whole == "survey":
             return SurveyError(f"{fault}: {remedy_of(self._path)}")
         return DamageError(f"{fault}: cwt-dask verify says what else is damaged, and the run's own command mends it")
+
+
+def _sync_folders(folders: set[Path]) -> None:
+    """Have the names of all that was written last, a directory once: from the chunks upwards."""
+    for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
+        disk.sync_names(folder)
 
 
 def _is_metadata(key: str) -> bool:

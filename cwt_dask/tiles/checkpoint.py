@@ -155,8 +155,7 @@ def _is_sound(path: Path, digest: str) -> bool:
 
 def remove_checkpoint(path: Path) -> None:
     """Remove both files."""
-    remove(path)
-    remove(_dense_images(path))
+    remove(path, _dense_images(path))
 
 
 def _header(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,5 +1,8 @@
 """What is asked of the system: in which order, and errors that name the file."""
 
+import errno
+import os
+import re
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -37,11 +40,13 @@ def test_a_file_is_on_the_disk_before_its_name_and_that_in_the_end(tmp_path, ask
         draft.write_bytes(b"content")
     assert asked == [("sync", ""), ("rename", "one"), *folder, ("sync", ""), ("rename", "two"), *folder]
     asked.clear()
-    remove(tmp_path / "one")
-    remove(tmp_path / "one")
+    # A directory once, however many there are in it.
+    for _ in range(2):
+        remove(tmp_path / "one", tmp_path / "two")
     make_directory(tmp_path / "a" / "b")
     make_directory(tmp_path / "a" / "b")
-    assert asked == [("remove", "one"), *folder, ("remove", "one"), ("sync_names", "a"), *folder]
+    removed = [("remove", "one"), ("remove", "two")]
+    assert asked == [*removed, *folder, *removed, ("sync_names", "a"), *folder]
 
 
 def test_a_directory_is_on_the_disk_before_its_name_and_that_before_what_it_replaces_goes(tmp_path, asked):
@@ -70,6 +75,28 @@ def test_the_names_of_chunks_are_on_the_disk_once_a_directory_after_all_chunks(t
         [first, second, "c", "maps", tmp_path.name] for first, second in (("0", "1"), ("1", "0"))
     )
     assert set(moves[8:]) == {"sync_names"}
+
+
+def test_chunks_that_are_written_at_once_do_not_meet(tmp_path):
+    # Zarr writes chunks in threads.
+    group = zarr.create_group(DurableStore(tmp_path))
+    array = group.create_array("maps", shape=(32, 32), chunks=(4, 4), dtype="int16")
+    for value in range(4):
+        array[:] = value
+        assert (array[:] == value).all()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_that_syncs_no_directories_is_used_as_it_is(tmp_path, monkeypatch, number):
+    def fsync(_descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("cwt_dask.storage.disk.os.fsync", fsync)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match=re.escape(f"{os.strerror(number)}: '{tmp_path}'")):
+            disk.sync_names(tmp_path)
+    else:
+        disk.sync_names(tmp_path)
 
 
 def test_an_error_of_reading_names_the_file():
