@@ -18,11 +18,13 @@ from cwt_dask.products.cutouts import Cutouts
 from cwt_dask.products.plots import Plots
 from cwt_dask.products.summary import RESUME, Certificate, run_html
 from cwt_dask.products.tables import read_ecsv
+from cwt_dask.storage.checksum import DigestedFile
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_progress
 from cwt_dask.storage.maps import has_history
 from cwt_dask.storage.paths import as_path, open_file, read_file
 from cwt_dask.storage.schema import HISTORY, is_map, map_names
+from cwt_dask.storage.sealed import BROKEN
 from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey import wcs_from_text
 
@@ -232,7 +234,7 @@ class SurveyRun(Plots, Cutouts):
         """Celestial WCS of the maps."""
         with suppress(SurveyError):
             return self.survey.wcs
-        # Without the survey: nothing shows whether these are as they were written.
+        # Without the survey: the maps have its WCS.
         return wcs_from_text(open_group(self.files.maps).attrs["wcs_header"])
 
     @property
@@ -243,11 +245,17 @@ class SurveyRun(Plots, Cutouts):
         """
         if not self.files.catalogue.exists():
             raise self._missing("catalogue")
-        try:
-            with open_file(self.files.catalogue) as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-                return read_ecsv(text)
-        except Exception as error:  # of astropy, or of YAML below it
-            raise self._damaged("catalogue", shown(error)) from error
+        # Before the run is finished nothing says what it was.
+        known = self.certificate["digest_catalogue"] if self.files.certificate.exists() else ""
+        with open_file(self.files.catalogue) as file:
+            digested = DigestedFile(file)
+            try:
+                found = read_ecsv(io.TextIOWrapper(io.BufferedReader(digested), "utf-8", newline=""))
+            except Exception as error:  # of astropy, or of YAML below it
+                raise self._damaged("catalogue", shown(error)) from error
+        if known not in ("", digested.sha256):
+            raise self._damaged("catalogue", BROKEN)
+        return found
 
     @property
     def certificate(self) -> Certificate:

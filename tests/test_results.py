@@ -91,6 +91,17 @@ def test_what_is_damaged_is_named(copy, name, content, reason):
         getattr(copy, name)
 
 
+def test_a_catalogue_is_the_one_that_the_certificate_has(copy):
+    rows = len(copy.catalogue)
+    path = copy.files.catalogue
+    path.write_bytes(path.read_bytes().replace(b" 1 ", b" 2 ", 1))
+    with pytest.raises(RunError, match=r"catalogue\.ecsv is damaged \(it is not as it was written\): delete it"):
+        _ = copy.catalogue
+    # A run that is not finished has nothing yet that shows it.
+    copy.files.certificate.unlink()
+    assert len(copy.catalogue) == rows
+
+
 def test_maps_that_a_finished_run_has_lost_are_no_zeros(copy):
     shutil.rmtree(copy.files.maps / "significance" / "c")
     with pytest.raises(RunError, match=r"maps\.zarr/significance/c/\d/\d is lost: cwt-dask verify says what else"):

@@ -116,7 +116,12 @@ class Merging:
 
 
 def write_certificate(files: RunDir, certificate: dict[str, Any]) -> None:
-    """Write a certificate that covers the catalogue and the FITS files as they are now, and seal it."""
-    digests = {"digest_catalogue": digest_catalogue(files), "digest_products": digest_products(files)}
-    content = sealed(certificate | digests, SEAL)
+    """Write a certificate that covers the catalogue and the FITS files as they are now, and seal it.
+
+    One that has covered `maps.fits` goes on to do so as it was: nobody but a run writes that, before its certificate.
+    """
+    products, maps = digest_products(files), files.maps_fits.name
+    before = certificate.get("digest_products", {})
+    products |= {maps: before[maps]} if maps in before else {}
+    content = sealed(certificate | {"digest_catalogue": digest_catalogue(files), "digest_products": products}, SEAL)
     write_atomically(files.certificate, json.dumps(content, indent=1, allow_nan=False).encode())

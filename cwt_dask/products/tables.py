@@ -28,7 +28,7 @@ _BLOCK = 2880  # Bytes; of a FITS file's parts.
 
 
 def write_ecsv(table: Table, file: BinaryIO) -> None:
-    """Write a table as ECSV, byte for byte as astropy does.
+    """Write a table as ECSV, byte for byte as astropy does, which drops blanks around text.
 
     Parameters
     ----------

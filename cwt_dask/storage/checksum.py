@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 from numpy.typing import NDArray
@@ -37,3 +38,33 @@ def sha256_of_file(path: Path) -> str:
     """sha256 of a file's content."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class DigestedFile(io.RawIOBase):
+    """A file that is digested as it is read, from its start: what shows that it is sound is what was taken from it.
+
+    Parameters
+    ----------
+    file : binary file
+        The file; closed by whoever opened it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Digest of what was read so far."""
+        return self._digest.hexdigest()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read as much as a buffer holds; the number of bytes."""
+        content = self._file.read(len(buffer))
+        buffer[: len(content)] = content
+        self._digest.update(content)
+        return len(content)

@@ -10,11 +10,13 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from skies import poisson_sky, write_survey
+from work import flip
 
 from cwt_dask import SurveyRun, run_survey
-from cwt_dask.errors import InputError, InterruptedRun
+from cwt_dask.errors import InputError, InterruptedRun, RunError
 from cwt_dask.inspection.match import associate, describe_match, match_run
 from cwt_dask.inspection.verify import verify_run
+from cwt_dask.pipeline.merging import write_certificate
 from cwt_dask.report import report_is_current, write_report
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage.paths import backend_of
@@ -37,10 +39,10 @@ def run(finished, tmp_path):
     return SurveyRun.open(shutil.copytree(finished.files.path, tmp_path / "run"))
 
 
-def again(finished, run):
+def again(finished, run, **options):
     """The command of the run, given again."""
     survey = finished.files.path.with_name("survey.fits")
-    return run_survey(survey, run.files.path, significance_threshold=5.0, tile_size=60, **OPTIONS)
+    return run_survey(survey, run.files.path, significance_threshold=5.0, tile_size=60, **OPTIONS | options)
 
 
 def catalogue_of(run, path, *, others=(), n_blank=0):
@@ -104,10 +106,16 @@ def write_sky(sky, path):
     return path
 
 
+def take_as_found(run, sky):
+    """Positions in place of the run's sources, certified."""
+    write_sky(sky, run.files.catalogue)
+    write_certificate(run.files, run.read_certificate())
+
+
 @pytest.mark.parametrize("where", FIELDS)
 def test_chance_in_a_small_field_is_that_of_sources_strewn_at_random(tmp_path, where):
     run, rng = field(tmp_path, where), np.random.default_rng(2)
-    write_sky(strewn(run, 1500, rng), run.files.catalogue)
+    take_as_found(run, strewn(run, 1500, rng))
     # Without an edge, any place has so many of them within 0.1 deg: pi r^2 n, of 400 in (3 + 2 x 0.1)^2 square degrees.
     n = 400 / 3.2**2
     found = match_run(run, write_sky(strewn(run, 400, rng, beyond=2), tmp_path / "known.ecsv"), 0.1)
@@ -117,7 +125,7 @@ def test_chance_in_a_small_field_is_that_of_sources_strewn_at_random(tmp_path, w
     assert found.chance_associated == pytest.approx(1 - np.exp(-np.pi * 0.2**2 * 300 / 9), abs=0.04)
     # And the other way round: four discs that do not overlap, within the field.
     quarters = (np.array([14.5, 14.5, 44.5, 44.5]), np.array([14.5, 44.5, 14.5, 44.5]))
-    write_sky(run.wcs.pixel_to_world(*quarters).icrs, run.files.catalogue)
+    take_as_found(run, run.wcs.pixel_to_world(*quarters).icrs)
     found = match_run(run, write_sky(strewn(run, 20_000, rng), tmp_path / "known.ecsv"), 0.2)
     # East is all round the pole: shifted positions are not strewn evenly, and none is within 1 deg of it.
     assert found.chance_found == pytest.approx(4 * np.pi * 0.2**2 / 9, rel=0.2 if where == "at the pole" else 0.05)
@@ -130,7 +138,7 @@ def test_shifted_positions_count_where_pixels_take_part(tmp_path):
     # Sources everywhere in the half that takes part, none in the other.
     sky = strewn(run, 3000, rng)
     x, _ = run.wcs.world_to_pixel(sky)
-    write_sky(sky[x < 29.5], run.files.catalogue)
+    take_as_found(run, sky[x < 29.5])
     found = match_run(run, write_sky(sky, tmp_path / "known.ecsv"), 0.1)
     assert found.chance_found > 0.98
     with mock.patch.object(SurveyRun, "stored_map", autospec=True, side_effect=SurveyRun.stored_map) as read:
@@ -142,7 +150,7 @@ def test_shifted_positions_count_where_pixels_take_part(tmp_path):
 def test_a_shift_keeps_the_distance_to_the_plane(tmp_path):
     run = field(tmp_path, "on the plane")
     # In one row; counterparts in the next one that is farther than the radius.
-    write_sky(run.wcs.pixel_to_world(np.arange(60), np.full(60, 10)).icrs, run.files.catalogue)
+    take_as_found(run, run.wcs.pixel_to_world(np.arange(60), np.full(60, 10)).icrs)
     for row, share in ((10, 1.0), (13, 0.0)):
         sky = run.wcs.pixel_to_world(np.arange(60), np.full(60, row)).icrs
         assert match_run(run, write_sky(sky, tmp_path / "known.ecsv"), 0.1).chance_associated == share
@@ -215,6 +223,22 @@ def test_names_that_steer_a_terminal_leave_every_file_readable(run, tmp_path):
     for path in (files.catalogue, files.catalogue_votable, files.catalogue_fits, files.associations):
         assert list(Table.read(path)["assoc_name"][:3]) == names, path
     assert not {*"\x00\x07\x1b\x9b\u202e"} & {*files.catalogue_regions.read_text(encoding="utf-8")}
+
+
+@pytest.mark.parametrize("name", ["catalogue", "maps_fits"])
+def test_what_is_damaged_is_not_certified_by_a_match(finished, tmp_path, name):
+    run = SurveyRun.open(shutil.copytree(finished.files.path, tmp_path / "run"))
+    again(finished, run, fits="yes")
+    path, known = getattr(run.files, name), catalogue_of(run, tmp_path / "known.fits")
+    found = match_run(run, known, 0.05)
+    flip(path)
+    if name == "catalogue":
+        with pytest.raises(RunError, match="catalogue"):
+            associate(run, found)
+    else:
+        associate(run, found)
+    (broken,) = [check for check in verify_run(SurveyRun.open(run.files.path)) if check.broken]
+    assert broken.fault == f"{path} differs"
 
 
 def test_a_catalogue_that_is_made_again_has_no_associations(finished, run, tmp_path):

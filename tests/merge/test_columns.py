@@ -13,6 +13,7 @@ from cwt_dask import SurveyRun
 from cwt_dask.merge import columns
 from cwt_dask.merge.catalogue import build_catalogue
 from cwt_dask.merge.columns import COLUMNS, Column
+from cwt_dask.pipeline.merging import write_certificate
 from cwt_dask.products.files import write_catalogue
 from cwt_dask.report.table import read_sources
 
@@ -51,6 +52,7 @@ def test_one_more_row_is_a_column_of_every_file_and_of_the_report(run, measured,
     monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, row))
     copy = SurveyRun.open(shutil.copytree(measured.files.path, tmp_path / "run"))
     write_catalogue(copy.files, build_catalogue(copy.files, run.stored.plan, run.survey.statistics, run.wcs))
+    write_certificate(copy.files, copy.certificate)
     area = np.pi * np.asarray(run.catalogue["radius"]) ** 2
     for file in (copy.files.catalogue, copy.files.catalogue_fits, copy.files.catalogue_votable):
         found = Table.read(file)[row.name]

@@ -8,6 +8,7 @@ from reports import Parsed, data_of, page_of
 from skies import poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
+from cwt_dask.pipeline.merging import write_certificate
 from cwt_dask.report import write_report
 from cwt_dask.report.table import read_sources
 from cwt_dask.report.text import NOT_COVERED
@@ -72,6 +73,7 @@ def test_names_are_text_and_of_many_sources_the_strongest_are_shown(finished, pa
     catalogue["name"] = [f"</script><script>{i}" for i in range(len(catalogue))]
     catalogue["note"] = "<!--"
     catalogue.write(run.files.catalogue, format="ascii.ecsv", overwrite=True)
+    write_certificate(run.files, run.certificate)
     write_report(run)
     after = Parsed(page_of(run))
     assert {tag for tag, _ in after.elements} == {tag for tag, _ in page.elements}
@@ -93,6 +95,7 @@ def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
     catalogue["note"] = 7.25
     catalogue["flags"] = SourceFlag.CROSSES_SEAM
     catalogue.write(run.files.catalogue, format="ascii.ecsv", overwrite=True)
+    write_certificate(run.files, run.certificate)
     sources = read_sources(run)
     columns = {column.name: column for column in sources.columns}
     assert columns["assoc_name"].values[:2] == ["3FHL J1", ""]
