@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,7 @@ def certify(
     unsettled: list[OpenIsland],
     started: datetime | None = None,
     seconds: float = 0.0,
+    earlier_versions: Iterable[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """Make the certificate of a run from the evidence: plain data, all but digests of files.
 
@@ -51,6 +52,8 @@ def certify(
         When the driver began; None where no run is certified, but one that has ended is looked at.
     seconds : float, optional
         How long it took.
+    earlier_versions : iterable of mapping, optional
+        Under which tiles were done, besides those of their records.
     """
     grid, settings = plan.grid, plan.settings
     seams = [seam for seam in seams if {seam.tile, seam.neighbour} <= records.keys()]
@@ -68,7 +71,7 @@ def certify(
         f"the models differ by {error} of their maximum at a seam": (error or 0.0) <= TOLERANCE,
         f"the support differs in {counted(flips, 'pixel')} at seams": not flips,
     }
-    mixed = mixed_versions([*(record.versions for record in records.values()), versions()])
+    mixed = mixed_versions([*earlier_versions, *(record.versions for record in records.values()), versions()])
     note = [f"tiles and merge had several versions, {', '.join(mixed)}: last bits may differ"] if mixed else []
     broken = [fault for fault, holds in conditions.items() if not holds]
     return {

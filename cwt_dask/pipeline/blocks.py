@@ -20,6 +20,7 @@ from cwt_dask.pipeline.next_block import Block, RunState, next_block
 from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.planning.job import Job
 from cwt_dask.planning.plan import Plan
+from cwt_dask.planning.runfile import note_versions, read_run
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
@@ -86,8 +87,7 @@ class Iteration:
         under other versions.
         """
         if not self._state().complete:
-            if not self.allow_versions:
-                self._refuse_other_versions()
+            self._look_at_versions()
             # What it says is not so any more, and flags of tiles that are done again have to be set again.
             remove(self.files.certificate)
             if self.plan.decides_islands:
@@ -132,13 +132,19 @@ class Iteration:
     def _tiles(self) -> range:
         return range(self.plan.grid.n_tiles)
 
-    def _refuse_other_versions(self) -> None:
+    def _look_at_versions(self) -> None:
         records, _ = read_all_records(self.files.ledger)
         blocks = (record for record in records if isinstance(record, BlockRecord) and record.run == self.job.run_id)
-        found = dict.fromkeys(
-            text for record in (*self.published.values(), *blocks) for text in other_versions(record.versions)
-        )
-        if found:
+        found: dict[str, None] = {}
+        earlier: list[dict[str, str]] = []
+        for record in (*self.published.values(), *blocks):
+            if (others := other_versions(record.versions)) and record.versions not in earlier:
+                found |= dict.fromkeys(others)
+                earlier.append(record.versions)
+        if earlier and self.allow_versions:
+            note_versions(self.files, earlier)
+            self.run.stored = read_run(self.files)
+        elif earlier:
             raise InputError(
                 f"tiles of {self.files.path} were done under other versions: {'; '.join(found)}. Last bits might "
                 "differ from tile to tile: go on under those, or with --allow-versions"

@@ -102,8 +102,8 @@ class Merging:
             cut_history(files, max(record.n_iter for record in records.values()))
         listed = read_open_islands(files, self.run.stored.run_id)
         statistics, unsettled = self.run.survey.statistics, [island for found in listed for island in found.islands]
-        seconds = time.perf_counter() - self._clock
-        certificate = certify(self._plan, statistics, records, self.seams, unsettled, self._started, seconds)
+        seconds, earlier = time.perf_counter() - self._clock, self.run.stored.earlier_versions
+        certificate = certify(self._plan, statistics, records, self.seams, unsettled, self._started, seconds, earlier)
         write_certificate(files, certificate)
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -35,6 +36,7 @@ class StoredRun:
     run_id: str  # Which run it is, as in the ledger; empty of one by a release without seals.
     plan: Plan  # The plan it follows.
     places: tuple[Path, ...]  # Where its survey's store may be, the likeliest first.
+    earlier_versions: tuple[dict[str, str], ...] = ()  # Under which tiles were done, as `note_versions` has it.
 
     @cached_property
     def survey(self) -> Survey:
@@ -123,9 +125,27 @@ def remember_survey(run_dir: RunDir, stored: StoredRun, survey: Path) -> None:
     with suppress(SurveyError):
         if stored.survey.path == survey.resolve():
             return
-    content = tomllib.loads(read_file(run_dir.settings).decode())
+    content = _read(run_dir)
     known = {name: value for name, value in content["survey"].items() if name in ("digest", "facts", "shape")}
     content["survey"] = known | _place(run_dir, survey)
+    _write(run_dir, content)
+
+
+def note_versions(run_dir: RunDir, earlier: Sequence[Mapping[str, str]]) -> None:
+    """Write in `run.toml` under which other versions tiles were done that are gone on with.
+
+    Records of blocks, which say so, do not last.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    earlier : sequence of mapping
+        Versions by name.
+    """
+    content = _read(run_dir)
+    known = content.get("earlier_versions", [])
+    content["earlier_versions"] = known + [dict(each) for each in earlier if each not in known]
     _write(run_dir, content)
 
 
@@ -141,15 +161,27 @@ def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> St
     Raises InputError if the directory is not a run's; DamagedRunFileError if the file is damaged.
     """
     try:
-        text = read_file(run_dir.settings)
+        content = _read(run_dir)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"{run_dir.path} is not a run directory: it has no readable run.toml; {remedy}") from error
-    try:
+    with _damage_named(run_dir):
+        return _stored_run(run_dir, content)
+
+
+def _read(run_dir: RunDir) -> dict[str, Any]:
+    text = read_file(run_dir.settings)
+    with _damage_named(run_dir):
         content: dict[str, Any] = tomllib.loads(text.decode())
         # Earlier releases wrote neither; no damage to one thing makes such a file of one that is sealed.
         if not is_sound(content) and content.keys() & {SEAL, "run_id"}:
             raise ValueError(BROKEN)
-        return _stored_run(run_dir, content)
+        return content
+
+
+@contextmanager
+def _damage_named(run_dir: RunDir) -> Iterator[None]:
+    try:
+        yield
     except _IMPOSSIBLE as error:
         raise DamagedRunFileError(
             f"{run_dir.settings} is damaged ({shown(error)}): undo that, or give the run's own command again, which "
@@ -210,6 +242,7 @@ def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
             algorithm_version=plan["algorithm_version"],
         ),
         places=tuple(place.resolve() for place in places),
+        earlier_versions=tuple(map(dict, content.get("earlier_versions", []))),
     )
 
 

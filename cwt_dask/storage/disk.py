@@ -14,7 +14,6 @@ from typing import Any, BinaryIO, cast
 
 from cwt_dask.storage.room import naming
 
-
 # What file systems answer that sync no directories, such as folders shared with a virtual machine.
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
 

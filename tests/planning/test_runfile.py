@@ -11,7 +11,14 @@ from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.plan import Plan
-from cwt_dask.planning.runfile import read_run, refuse_differences, write_run
+from cwt_dask.planning.runfile import (
+    DamagedRunFileError,
+    note_versions,
+    read_run,
+    refuse_differences,
+    remember_survey,
+    write_run,
+)
 from cwt_dask.storage.layout import RunDir
 
 
@@ -54,6 +61,24 @@ def test_a_plan_survives_the_file_to_the_last_bit(tmp_path_factory, plan):
     assert stored.plan.settings_digest == plan.settings_digest
     assert stored.places == (run_dir.survey,)
     refuse_differences(run_dir, stored.plan, plan)
+
+
+def test_what_is_damaged_is_not_sealed_again(tmp_path):
+    files = RunDir(tmp_path)
+    write_run(files, "r", PLAN, None)
+    stored, sound = read_run(files), files.settings.read_text()
+    files.settings.write_text(damaged := sound.replace("contract_margin = 44", "contract_margin = 11"))
+    for write in (
+        lambda: remember_survey(files, stored, tmp_path / "survey.zarr"),
+        lambda: note_versions(files, [{"numpy": "1.0.0"}]),
+    ):
+        with pytest.raises(DamagedRunFileError, match="it is not as it was written"):
+            write()
+        assert files.settings.read_text() == damaged
+    files.settings.write_text(sound)
+    for _ in range(2):
+        note_versions(files, [{"numpy": "1.0.0"}])
+        assert read_run(files) == replace(stored, earlier_versions=({"numpy": "1.0.0"},))
 
 
 def test_the_file_says_what_was_asked_and_with_what(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from reporters import DiesAt, InterruptedRunError, Messages
 from skies import poisson_sky, write_survey
@@ -24,7 +25,7 @@ from cwt_dask.storage.directory import hold
 from cwt_dask.storage.drafts import draft_of
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import begin_ledger, read_records, read_run_id, write_record
+from cwt_dask.storage.ledger import begin_ledger, read_block_records, read_records, read_run_id, write_record
 from cwt_dask.storage.paths import remove_folder
 from cwt_dask.storage.sealed import sealed
 from cwt_dask.survey import SurveySource, ingest
@@ -216,6 +217,25 @@ def test_tiles_of_other_versions_are_not_mixed_unasked(run, store):
         again(run, store)
     redone, _ = again(run, store, allow_versions=True)
     assert any("several versions, numpy 1.0.0 and " in text for text in redone.certificate["warnings"])
+
+
+def test_versions_of_blocks_that_tiles_went_on_from_are_in_the_certificate(store, tmp_path):
+    options = OPTIONS | {"significance_island_threshold": 5.0, "max_iter": 6}
+    with pytest.raises(InterruptedRunError):
+        run_survey(store, tmp_path / "run", progress=DiesAt("tiles, iterations 3", 0), **options)
+    files = RunDir(tmp_path / "run")
+    (record, *_) = [record for records in read_block_records(files.ledger, 2).values() for record in records]
+    write_record(files, replace(record, versions=record.versions | {"numpy": "1.0.0"}))
+    with pytest.raises(InputError, match=r"numpy was 1\.0\.0"):
+        run_survey(store, files.path, **options)
+    done = run_survey(store, files.path, allow_versions=True, **options)
+    # The records of tiles have only what their last block was done with.
+    assert {record.versions["numpy"] for record in read_records(files.ledger).values()} == {np.__version__}
+    expected = f"tiles and merge had several versions, numpy 1.0.0 and {np.__version__}: last bits may differ"
+    assert expected in done.certificate["warnings"]
+    files.certificate.unlink()
+    assert expected in run_survey(store, files.path, **options).certificate["warnings"]
+    assert not any(check.fault for check in verify_run(SurveyRun.open(files.path)))
 
 
 def test_a_survey_store_that_holds_other_data_now_is_refused(small_survey, tmp_path):
