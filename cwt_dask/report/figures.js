@@ -1,4 +1,7 @@
 "use strict";
+// Smallest and largest of any number of values: Math.min(...values) ends where they outgrow the stack.
+window.cwtExtremes = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+
 // The figures, drawn by Bokeh from the page's data. What the page's script changes later has a name.
 window.cwtFigures = (data) => {
   const B = Bokeh;
@@ -113,7 +116,7 @@ window.cwtFigures = (data) => {
 
   // Cores as rectangles in a colour that the reader chooses the meaning of.
   function drawTiles() {
-    const seconds = data.tiles.seconds, low = Math.min(...seconds), most = Math.max(...seconds);
+    const seconds = data.tiles.seconds, [low, most] = cwtExtremes(seconds);
     const high = most > low ? most : low + Math.max(low, 1);
     const mapper = new B.LinearColorMapper({ palette: B.Palettes.Viridis256, low, high, nan_color: OUTSIDE, name: "tile-mapper" });
     const chart = newChart("tiles", [new B.PanTool(), new B.WheelZoomTool()], { frame_height: HEIGHT - 90,

@@ -385,7 +385,7 @@
     colour.addEventListener("change", () => {
       const facts = model("tile-facts"), values = facts.data[colour.value];
       const there = [...values].filter((value) => value !== null && Number.isFinite(value));
-      const [low, high] = [Math.min(...there), Math.max(...there)];
+      const [low, high] = cwtExtremes(there);
       facts.data = { ...facts.data, shown: [...values].map((value) => value === null ? NaN : value) };
       const bottom = there.length ? low : 0;
       model("tile-mapper").setv({ low: bottom, high: high > low ? high : bottom + Math.max(Math.abs(bottom), 1) });

@@ -199,6 +199,10 @@ def test_buttons_move_the_maps(page):
     assert extent(page)[0] == pytest.approx(199.5)
 
 
+def test_times_of_any_number_of_tiles_have_extremes(page):
+    assert page.execute_script("return cwtExtremes([...Array(1e6).keys()])") == [0, 999999]
+
+
 def test_colours_scales_and_tiles_can_be_chosen(page):
     before = model(page, "mapper-counts", "palette[200]")
     Select(page.find_element(By.ID, "stretch")).select_by_value("linear")
