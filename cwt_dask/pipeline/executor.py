@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.validation import counted
@@ -17,7 +17,7 @@ from cwt_dask.runtime.clusters.script import refuse_no_process
 from cwt_dask.runtime.executors import Executor, InProcess, OnDask, ask_workers
 from cwt_dask.runtime.progress import WARNING, Reporter
 from cwt_dask.runtime.signals import Stop
-from cwt_dask.runtime.small import refuse_small, usable_share
+from cwt_dask.runtime.small import refuse_small, refuse_without_resources, usable_share
 from cwt_dask.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -58,12 +58,14 @@ class Workers:
         Raises
         ------
         InputError
-            If workers of this machine cannot start, or none of those that are there has the memory that a tile needs.
+            If workers of this machine cannot start, or none of those that are there has the memory that a tile needs,
+            or the resources that `dask.annotate` asks for.
         """
         client, execution = self.client, self.execution
         watchdog = Watchdog(*self._patience())
         if client is not None:
             progress.message(_workers(client, execution) + dashboard(client))
+            refuse_without_resources(_of_workers(client, "resources").values())
             _refuse_small(client, plan, progress)
             expected = execution.workers or 1
             try:
@@ -88,6 +90,7 @@ class Workers:
             # More would have nothing to do.
             workers = min(execution.workers or cores(), plan.grid.n_tiles)
             with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
+                refuse_without_resources(_of_workers(local, "resources").values())
                 progress.message(f"{counted(workers, 'worker')}{dashboard(local)}")
                 yield OnDask(local, stop, deadline=plan.deadline, watchdog=watchdog, report=progress.message)
 
@@ -109,9 +112,14 @@ def _workers(client: Client, execution: Execution) -> str:
     return f"up to {counted(execution.workers, 'worker')}, as the batch system starts them"
 
 
+def _of_workers(client: Client, what: str) -> dict[str, Any]:
+    """What the scheduler knows of all workers that are there, by their addresses."""
+    return {name: worker[what] for name, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
+
+
 def _refuse_small(client: Client, plan: Plan, progress: Reporter) -> None:
     """Refuse a cluster if no worker has the memory that a tile needs, and warn where some have not."""
-    limits = {name: worker["memory_limit"] for name, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
+    limits = _of_workers(client, "memory_limit")
     shares: dict[str, float] = {}
     # A worker that does not answer at once ends no run.
     with suppress(TimeoutError):

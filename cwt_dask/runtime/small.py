@@ -1,9 +1,9 @@
-"""Workers that have less memory than a tile needs."""
+"""Workers that have less than a tile needs: of memory, or of the resources that `dask.annotate` asks for."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cwt_dask.config.validation import format_bytes
@@ -31,6 +31,29 @@ def refuse_small(usable: Collection[int], need: int) -> str:
             "memory_target"
         )
     return text
+
+
+def refuse_without_resources(offered: Collection[Mapping[str, float]]) -> None:
+    """Raise SettingsError if workers are there, and none offers the resources that `dask.annotate` asks for.
+
+    It is the only way to ask for any. Which workers it names is left to the scheduler, which knows their aliases.
+
+    Parameters
+    ----------
+    offered : collection of mapping
+        Resources of each worker that is there, by name.
+    """
+    import dask  # noqa: PLC0415 - a run in this process does without
+
+    asked = dask.get_annotations().get("resources")
+    if not offered or not isinstance(asked, Mapping):
+        return
+    if not any(all(has.get(name, 0) >= least for name, least in asked.items()) for has in offered):
+        wanted = ",".join(f"{name}={least}" for name, least in asked.items())
+        raise SettingsError(
+            f"dask.annotate asks for resources {wanted}, which no worker offers: start workers with --resources "
+            f"{wanted}, or call without it"
+        )
 
 
 def usable_share(dask_worker: Any) -> float:

@@ -19,6 +19,7 @@ from distributed.scheduler import KilledWorker, NoWorkerError
 from reporters import Messages
 from tasks import count_calls, die_once, eat_memory, hang_once, invert, wait, wait_but_first
 
+from cwt_dask import run_survey
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, MachineError, RunError, SettingsError
 from cwt_dask.pipeline.executor import Workers
@@ -352,7 +353,7 @@ def test_all_workers_are_checked_and_one_that_hangs_ends_no_run(monkeypatch):
     # As Dask, it describes five workers unless all are asked for.
     def describe(n_workers=5):
         names = list(limits)[: n_workers if n_workers >= 0 else None]
-        return {"workers": {name: {"memory_limit": limits[name]} for name in names}}
+        return {"workers": {name: {"memory_limit": limits[name], "resources": {}} for name in names}}
 
     many = Mock(
         nthreads=lambda **_: limits, scheduler_info=describe, run=lambda *_, **__: over.wait(), dashboard_link=""
@@ -362,6 +363,36 @@ def test_all_workers_are_checked_and_one_that_hangs_ends_no_run(monkeypatch):
         pass
     over.set()
     assert progress.texts[-1] == "warning: a worker may take 0.98 kiB, and the plan asks for 1.00 GiB"
+
+
+ASKED = "^dask.annotate asks for resources GPU=2,DISK=1, which no worker offers: start workers with --resources GPU"
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_resources_that_no_worker_offers_are_refused_before_anything_is_made(
+    survey, tmp_path, client, monkeypatch, ours
+):
+    monkeypatch.setattr("cwt_dask.runtime.clusters.local.local_client", lambda *_, **__: nullcontext(client))
+    options = {"workers": 2} if ours else {"client": client}
+    with dask.annotate(resources={"GPU": 2, "DISK": 1}), pytest.raises(SettingsError, match=ASKED):
+        run_survey(survey, tmp_path / "run", min_scale=1.2, n_scale=2, step_scale=1.5, tile_size=64, **options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("offered", [{"GPU": 1, "DISK": 1}, {"GPU": 3}, {"GPU": 2, "DISK": 1.5}])
+def test_resources_that_a_worker_offers_are_kept_to(threads, their_client, offered):
+    plan, workers = SimpleNamespace(worker_memory=0, deadline=60.0), Workers(their_client, Options.parse({}).execution)
+    with dask.annotate(resources={"GPU": 2, "DISK": 1}):
+        # Of workers that are not there nothing is known.
+        with workers.open(plan, Reporter(), Stop()):
+            pass
+        threads.new_spec["options"]["resources"] = offered
+        threads.scale(1)
+        their_client.wait_for_workers(1)
+        is_enough = min(offered.get("GPU", 0) - 2, offered.get("DISK", 0) - 1) >= 0
+        refused = nullcontext() if is_enough else pytest.raises(SettingsError, match=ASKED)
+        with refused, workers.open(plan, Reporter(), Stop()) as executor:
+            assert len(list(executor.map(abs, range(3)))) == 3
 
 
 def test_the_dashboard_is_named_where_it_can_be_seen(client):
