@@ -68,7 +68,8 @@ class Observer:
         self._replaced += len(before - self._pids)
         workers = tuple(self._worker(now, name, known, tiles) for name, known in identity["workers"].items())
         self._heard = {worker.name: self._heard[worker.name] for worker in workers}
-        return Cluster(workers, max(self._ended, self._replaced), self._too_large, set_back=set_back)
+        queue = getattr(self._client.cluster, "jobs_that_wait", "")
+        return Cluster(workers, max(self._ended, self._replaced), self._too_large, set_back=set_back, queue=queue)
 
     def _note_holders(self, now: float, holders: Mapping[str, Collection[str]]) -> None:
         before = self.since

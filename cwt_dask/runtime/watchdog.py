@@ -56,6 +56,7 @@ class Cluster:
     too_large: int = 0  # Of these, or before they were known: workers whose nanny has found them above their limit.
     answers: bool = True  # Whether the scheduler does.
     set_back: float = 0.0  # Seconds by which the clock of this machine was set back since something last came back.
+    queue: str = ""  # What jobs wait for of which no worker has come, as a batch system says; of some kinds of cluster.
 
     def waits_for_others(self) -> bool:
         """Whether it is for others to go on: to start workers, or to end what they compute."""
@@ -72,10 +73,11 @@ class Cluster:
 
     def _ends(self) -> str:
         ended = max(self.ended, self.too_large)
+        queue = f" ({self.queue})" if self.queue and not self.workers else ""
         if not ended:
-            return "" if self.workers else "there is no worker"
+            return "" if self.workers else f"there is no worker{queue}"
         above = f" ({self.too_large} times one was above its memory limit)" if self.too_large else ""
-        return f"workers have ended {ended} times since then{above}, and {len(self.workers) or 'none'} are there"
+        return f"workers have ended {ended} times since then{above}, and {len(self.workers) or 'none'} are there{queue}"
 
     def _paused(self) -> str:
         paused = [worker for worker in self.workers if worker.paused and worker.heard]

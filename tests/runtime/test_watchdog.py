@@ -17,6 +17,9 @@ WAITS = "Dask gives them no task until they take less"
     ("cluster", "reason"),
     [
         (Cluster(), "there is no worker"),
+        (Cluster(queue="jobs in SLURM: 1 pending"), "there is no worker (jobs in SLURM: 1 pending)"),
+        (Cluster(ended=1, queue="jobs"), "workers have ended 1 times since then, and none are there (jobs)"),
+        (Cluster((BUSY,), ended=1, queue="jobs"), "workers have ended 1 times since then, and 1 are there"),
         (Cluster(ended=2), "workers have ended 2 times since then, and none are there"),
         (Cluster((BUSY,), ended=57), "workers have ended 57 times since then, and 1 are there"),
         (

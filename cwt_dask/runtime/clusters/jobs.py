@@ -1,10 +1,9 @@
-"""Jobs of workers: reported while they wait, replaced when they end before a worker of theirs has come."""
+"""Jobs of workers: what they wait for, and others in their place when they end before a worker of theirs has come."""
 
 from __future__ import annotations
 
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import Any
 import distributed
 
 from cwt_dask.errors import RunError
-from cwt_dask.runtime.absence import Absence
 from cwt_dask.runtime.clusters.queue import ask_slurm, jobs_in_queue
 from cwt_dask.runtime.signals import Stop
 
@@ -23,7 +21,7 @@ TRIES = 3
 
 
 def careful(kind: Any) -> Any:
-    """A `SLURMCluster` without two faults of its jobs.
+    """A `SLURMCluster` that tells what its jobs wait for, without two faults of these.
 
     It raises a refusal of `sbatch` where nothing catches it. A job that was closed keeps its status, and an assertion
     of Dask's about that would hide the error that ended a run.
@@ -43,7 +41,7 @@ def careful(kind: Any) -> Any:
             await super().close()
             self.status = distributed.Status.closed
 
-    return type(kind.__name__, (kind,), {"job_cls": Job})
+    return type(kind.__name__, (kind,), {"job_cls": Job, "jobs_that_wait": ""})
 
 
 class Jobs:
@@ -65,10 +63,9 @@ class Jobs:
         # Numbers of the jobs of which a worker has come.
         self._come: set[str] = set()
         self._in_vain = 0
-        self._absence = Absence()
 
     def look(self) -> None:
-        """Compare once, submit jobs in place of those that have ended, and report those that wait.
+        """Compare once, submit jobs in place of those that have ended, and note in the cluster what others wait for.
 
         Raises RunError if no worker is there, and all tries have ended without one.
         """
@@ -93,13 +90,8 @@ class Jobs:
                 f"{self._in_vain} jobs of workers have ended, one after the other, before a worker came: "
                 f"{_end_of(list(gone.values())[-1])}; then give the same command again"
             )
-        self._report_waiting(there, waiting)
-
-    def _report_waiting(self, there: set[str], states: list[str]) -> None:
-        seconds, told = self._absence.look(time.monotonic(), absent=bool(states and not there))
-        if told:
-            counted = ", ".join(f"{number} {state}" for state, number in Counter(states).most_common())
-            self.report(f"no worker for {seconds:.0f} s; its jobs in SLURM: {counted}")
+        counted = [f"{number} {state}" for state, number in Counter(waiting).most_common()]
+        self.cluster.jobs_that_wait = f"jobs in SLURM: {', '.join(counted)}" if counted else ""
 
 
 @contextmanager

@@ -1,15 +1,19 @@
 """Jobs of workers that end before a worker comes, on a simulated SLURM. Real ones: tests/cluster."""
 
+import re
 import threading
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import dask
 import pytest
+from reporters import Messages
 
 from cwt_dask import run_survey
 from cwt_dask.errors import InputError, RunError
+from cwt_dask.runtime import absence
 from cwt_dask.runtime.clusters import jobs, queue, slurm
+from cwt_dask.runtime.observer import Observer
 
 SETTINGS = {"n_scale": 1, "min_scale": 1.2, "tile_size": 65, "max_iter": 2, "workers": 2}
 # It takes jobs, and knows none of them any more when it is asked.
@@ -37,6 +41,32 @@ def test_jobs_that_end_before_a_worker_comes_end_the_run(played, small_survey, t
     assert not list(tmp_path.glob(".cwt-dask-*"))
 
 
+class SeenError(Exception):
+    """Ends a run that would wait for long."""
+
+
+class Waits(Messages):
+    """Messages up to the first about jobs."""
+
+    def message(self, text):
+        super().message(text)
+        if "SLURM" in text:
+            raise SeenError
+
+
+def test_one_line_tells_that_no_worker_comes_and_what_the_jobs_do(played, small_survey, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(absence, "QUIET_SECONDS", 0.1)
+    played(sbatch="echo Submitted batch job 7", squeue="echo 7 PENDING Resources", scancel="")
+    cluster, told = {"kind": "slurm", "options": {"interface": "lo"}}, Waits()
+    with dask.config.set({"distributed.adaptive.interval": "50ms"}), pytest.raises(SeenError):
+        run_survey(small_survey, tmp_path / "run", cluster=cluster, progress=told, **SETTINGS)
+    *before, last = [text for text in told.texts if "worker" in text and "up to 2 workers" not in text]
+    none = r"warning: no tile has come back for [^:]*: there is no worker"
+    assert re.fullmatch(rf"{none} \(jobs in SLURM: [12] pending \(Resources\)\)", last)
+    assert all(re.fullmatch(none, text) for text in before)
+
+
 def test_where_slurm_has_forgotten_a_job_its_log_is_named(played):
     played(scontrol="exit 1")
     assert jobs._end_of(SimpleNamespace(job_id="7")) == "read the log of the last one, job 7"
@@ -60,22 +90,28 @@ class PlayedCluster:
 @pytest.fixture
 def watcher(monkeypatch):
     """Looks at two jobs; its messages, and what SLURM knows."""
-    clock, known, lines = [0.0], {}, []
-    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    known, lines = {}, []
     monkeypatch.setattr(jobs, "jobs_in_queue", lambda: known)
-    return SimpleNamespace(jobs=jobs.Jobs(PlayedCluster(), 2, lines.append), clock=clock, known=known, lines=lines)
+    return SimpleNamespace(jobs=jobs.Jobs(PlayedCluster(), 2, lines.append), known=known, lines=lines)
 
 
-def test_while_no_worker_comes_states_of_jobs_are_reported(watcher):
+def test_what_jobs_without_workers_wait_for_is_noted_and_the_watchdog_alone_tells_it(watcher):
+    cluster = watcher.jobs.cluster
     watcher.known.update({"1": "pending (Resources)", "2": "pending (Resources)"})
-    for watcher.clock[0] in range(0, 300, 5):
-        watcher.jobs.look()
-    waits = "no worker for {} s; its jobs in SLURM: 2 pending (Resources)"
-    assert watcher.lines == [waits.format(seconds) for seconds in (60, 120, 240)]
-    watcher.jobs.cluster.observed.add("c-10-0")
-    watcher.clock[0] = 500
     watcher.jobs.look()
-    assert len(watcher.lines) == 3
+    client = Mock(cluster=cluster, sync=lambda *_, **__: ({}, {"workers": {}}, (), ()))
+    reason = Observer(client).look(0.0, {}).reason()
+    assert (
+        reason
+        == f"there is no worker ({cluster.jobs_that_wait})"
+        == "there is no worker (jobs in SLURM: 2 pending (Resources))"
+    )
+    cluster.observed.add("c-10-0")
+    watcher.jobs.look()
+    assert cluster.jobs_that_wait == "jobs in SLURM: 1 pending (Resources)"
+    cluster.observed.add("c-0")
+    watcher.jobs.look()
+    assert (cluster.jobs_that_wait, watcher.lines) == ("", [])
 
 
 def test_a_job_stays_until_its_worker_is_gone(watcher):
