@@ -29,6 +29,7 @@ PARTS = {
     "overhead": "overhead.py",
     "driver": "driver.py",
     "start": "start.py",
+    "rows": "rows.py",
     "memory": "memory.py",
     "map_overlap": "map_overlap.py",
 }
