@@ -105,8 +105,8 @@ def run_survey(
     progress : cwt_dask.runtime.progress.Reporter, optional
         Receives messages and progress; by default warnings go to Python's log, and nothing else is said.
     **options
-        Fields of `cwt_dask.config.Settings` and `cwt_dask.execution.Execution`, and where the planes of the survey are
-        found (counts_hdu, background_hdu, exposure_hdu, mask_hdu, background, exposure, mask, band).
+        Fields of `cwt_dask.config.Settings` and `cwt_dask.execution.Execution`, and those of
+        `cwt_dask.config.options.SourceOptions`: where the planes of the survey are found, and which bands are taken.
 
     Returns
     -------
@@ -231,6 +231,8 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
     plan, redone = run.stored.plan, False
     if plan.used:
         stages.progress.message(f"pixels used: {plan.used}")
+    if plan.no_flux:
+        stages.progress.message(f"no photon flux: {plan.no_flux}")
     for warning in plan.warnings:
         stages.progress.message(f"warning: {warning}")
     for stage in _stages_of(run, stages, execution):

@@ -251,6 +251,82 @@ def _(folder):
     return RUN
 
 
+EDGES = np.array([10.0, 100.0, 1000.0])
+
+
+def bands(what, *options, exposure=None, unit="", model=None, true=EDGES):
+    """It is in a survey of two bands with energies, or in how they are chosen."""
+
+    @recipe(what)
+    def _(folder):
+        hdus = [fits.PrimaryHDU(np.ones((2, *SHAPE)), sky_header(SHAPE))]
+        hdus.append(fits.BinTableHDU(Table({"E_MIN": EDGES[:-1] * u.GeV, "E_MAX": EDGES[1:] * u.GeV}), name="EBOUNDS"))
+        planes = {name: np.ones((2 if name != model else 3, *SHAPE)) for name in ("background", "isodiff", "galdiff")}
+        hdus += [fits.ImageHDU(pixels, name=name) for name, pixels in planes.items()]
+        if exposure is not None:
+            hdus.append(fits.ImageHDU(exposure, name="EXPOSURE"))
+            hdus[-1].header.update({"BUNIT": unit} if unit else {})
+            energies = {"ENERGY_TRUE_MIN": true[:-1] * u.GeV, "ENERGY_TRUE_MAX": true[1:] * u.GeV}
+            hdus.append(fits.BinTableHDU(Table(energies), name="EXPOSURE_BANDS"))
+        fits.HDUList(hdus).writeto(folder / "cube.fits")
+        return "run", "cube.fits", *RUN[2:], "--counts-hdu=0", *options
+
+
+survey("bands by energy where none is known", "--emin=10GeV", **CUBES)
+bands("bands with energies, and none chosen")
+bands("no band of such energies", "--emin=20GeV", "--emax=900GeV")
+bands(
+    "an exposure of other energies",
+    "--emin=10GeV",
+    "--exposure-hdu=EXPOSURE",
+    exposure=np.ones((2, *SHAPE)),
+    true=np.array([100.0, 300.0, 1000.0]),
+)
+bands(
+    "an exposure of too few energies",
+    "--emin=10GeV",
+    "--exposure-hdu=EXPOSURE",
+    exposure=np.ones((3, *SHAPE)),
+    true=np.array([20.0, 50.0, 200.0, 2000.0]),
+)
+bands(
+    "another unit of exposure than the file has",
+    "--band=sum",
+    "--exposure-unit=m2 s",
+    exposure=np.ones((2, *SHAPE)),
+    unit="cm2 s",
+)
+bands("a component of the background that is not there", "--band=sum", "--background=cube.fits[galdiff,iso]")
+bands("maps of gtsrcmaps as background", "--band=sum", "--background=cube.fits[galdiff,isodiff]", model="galdiff")
+
+
+@recipe("several images whose names end alike")
+def _(folder):
+    hdus = [fits.ImageHDU(np.ones(SHAPE), sky_header(SHAPE), name) for name in ("crab-counts", "vela-counts")]
+    fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(folder / "two.fits")
+    return "run", "two.fits", *RUN[2:]
+
+
+@recipe("planes in different frames")
+def _(folder):
+    cards = dict(sky_header(SHAPE)) | {"CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR"}
+    fits.writeto(folder / "model.fits", np.ones(SHAPE), fits.Header(cards))
+    return *RUN, "--background=model.fits"
+
+
+@recipe("a file of the exposure that breaks off")
+def _(folder):
+    fits.writeto(folder / "expcube.fits", np.ones((3, *SHAPE)), fits.Header(sky_header(SHAPE)))
+    os.truncate(folder / "expcube.fits", 30_000)
+    return *RUN, "--exposure=expcube.fits"
+
+
+@recipe("a mask that excludes the band that is taken")
+def _(folder):
+    fits.append(folder / "survey.fits", np.zeros(SHAPE, np.uint8), fits.Header({"EXTNAME": "MASK_SAFE"}))
+    return RUN
+
+
 # --- maps in memory ---------------------------------------------------------------------------------------------------
 
 ONES = np.ones(SHAPE)
@@ -301,6 +377,11 @@ typed("no angle", *RUN, "--min-scale=0.6parsec")
 typed("a time that is none", *RUN, "--stall-timeout=soon")
 config("a cluster of no workers", "cluster.options.n_workers = -1")
 config("workers of no size", 'cluster.options.memory_limit = "lots"')
+typed("an energy without a unit", *RUN, "--emin=10")
+typed("energies out of order", *RUN, "--emin=1TeV", "--emax=10GeV")
+typed("bands by number and by energy", *RUN, "--band=0", "--emin=10GeV")
+typed("a photon index that is none", *RUN, "--index=40")
+typed("a unit of exposure that is none", *RUN, "--exposure-unit=kg")
 typed("no size", *RUN, "--memory-limit=lots")
 typed("a radius that is none", "match", "run", "known.fits", "--radius=20")
 catalogue("a table that a catalogue does not have", {"ra": [1.0], "dec": [0.0]}, "known.fits[2]")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cwt_dask.config.declaration import Option, options_of
-from cwt_dask.config.validation import Choice, Flag, Kind, Number, Whole
+from cwt_dask.config.validation import Choice, Flag, Kind, Number, Several, Whole
 
 
 def declared_options(*declared: type) -> Callable[..., Any]:
@@ -35,7 +35,8 @@ def _keywords(option: Option) -> dict[str, Any]:
     if isinstance(option.kind, Flag):
         return {"is_flag": True}
     default = None if option.default is None else option.kind.text(option.default)
-    return {"type": _type_of(option.kind), "default": default, "show_default": True, "metavar": option.metavar}
+    keywords = {"type": _type_of(option.kind), "default": default, "show_default": True, "metavar": option.metavar}
+    return keywords | ({"multiple": True} if isinstance(option.kind, Several) else {})
 
 
 def _type_of(kind: Kind) -> Any:

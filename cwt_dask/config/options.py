@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.settings import Settings, kernels_of
-from cwt_dask.config.validation import Kind, shown
+from cwt_dask.config.validation import Energy, Kind, Number, Several, shown
 from cwt_dask.errors import SettingsError
 
-_FILE = "FILE[HDU]"
+_FILE, _E = "FILE[HDU]", "E"
 
 
 @declaration
@@ -25,10 +25,27 @@ class SourceOptions(Checked):
     background_hdu: str = option("BACKGROUND", Kind(), "HDU of the background.")
     exposure_hdu: str = option("EXPOSURE", Kind(), "HDU of the exposure, if there is one; none leaves it out.")
     mask_hdu: str = option("MASK", Kind(), "HDU of the mask (nonzero = use), if there is one; none leaves it out.")
-    background: str | PathLike[str] | None = option(None, Kind(), "Background from a file of its own.", metavar=_FILE)
-    exposure: str | PathLike[str] | None = option(None, Kind(), "Exposure from a file of its own.", metavar=_FILE)
-    mask: str | PathLike[str] | None = option(None, Kind(), "Mask from a file of its own.", metavar=_FILE)
+    background: str | PathLike[str] | Sequence[str | PathLike[str]] | None = option(
+        None,
+        Several(),
+        "Background from files of its own; of several, and of FILE[HDU,HDU...], the sum.",
+        metavar=_FILE,
+    )
+    exposure: str | PathLike[str] | None = option(
+        None, Kind(), "Exposure from a file of its own; none leaves it out.", metavar=_FILE
+    )
+    mask: str | PathLike[str] | None = option(
+        None, Kind(), "Mask from a file of its own; none leaves it out.", metavar=_FILE
+    )
     band: int | str | None = option(None, Kind(), "Plane of a cube, from 0 on, or the sum of all.", metavar="I|sum")
+    emin: str | None = option(None, Energy(), "Sum the bands of a cube from this energy on, such as 10GeV.", metavar=_E)
+    emax: str | None = option(None, Energy(), "Sum the bands of a cube up to this energy.", metavar=_E)
+    index: float = option(
+        2.0, Number(-10, 10), "Photon index of the power law with which exposures of several energies are weighted."
+    )
+    exposure_unit: str | None = option(
+        None, Kind(), 'Unit of the exposure, such as "cm2 s", where its file has none.', metavar="UNIT"
+    )
 
 
 _DECLARED = (Settings, Execution, SourceOptions)

@@ -42,6 +42,16 @@ def format_bytes(size: float) -> str:
     return f"{size} B"
 
 
+def format_energy(tev: float) -> str:
+    """An energy as users read it, given in TeV; in the largest unit of which there is at least one."""
+    unit = next((unit for unit, size in _ENERGIES.items() if tev >= 0.999999 * size), "eV")
+    return f"{tev / _ENERGIES[unit]:.4g} {unit}"
+
+
+# In TeV, the largest first.
+_ENERGIES = {"PeV": 1e3, "TeV": 1.0, "GeV": 1e-3, "MeV": 1e-6, "keV": 1e-9, "eV": 1e-12}
+
+
 def _refusal(name: str, value: Any, wanted: str) -> SettingsError:
     return SettingsError(f"{name} is {shown(value)}: it must be {wanted}")
 
@@ -56,6 +66,10 @@ class Kind:
     def text(self, value: Any) -> str:
         """A value as users write it."""
         return str(value)
+
+
+class Several(Kind):
+    """A value, or several, which on the command line come by the option given again."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,7 @@ class Number(Kind):
     """A finite number, within bounds; or text, which is checked where it is used."""
 
     least: float = -math.inf
+    most: float = math.inf
     above: float = -math.inf
     or_text: bool = False
 
@@ -97,7 +112,9 @@ class Number(Kind):
         if not math.isfinite(number):
             raise _refusal(name, value, "a finite number")
         if number < self.least:
-            raise _refusal(name, number, f"at least {self.least}")
+            raise _refusal(name, number, f"at least {self.least:g}")
+        if number > self.most:
+            raise _refusal(name, number, f"at most {self.most:g}")
         if number <= self.above:
             raise _refusal(name, number, f"above {self.above}")
         return number
@@ -147,6 +164,23 @@ class Seconds(Kind):
 
 
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+class Energy(Kind):
+    """An energy above 0 with its unit, such as 10GeV, or one of astropy's quantities."""
+
+    def check(self, name: str, value: Any) -> float:
+        """Refuse what is no energy; give TeV."""
+        text = re.fullmatch(r"\s*([-+.0-9eE]*[0-9.])\s*([a-zA-Z]+)\s*", value) if isinstance(value, str) else None
+        energy = math.nan
+        with suppress(ValueError, OverflowError):
+            if text and text[2] in _ENERGIES:
+                energy = float(text[1]) * _ENERGIES[text[2]]
+            elif hasattr(value, "to_value"):
+                energy = float(value.to_value("TeV"))
+        if not 0 < energy < math.inf:
+            raise _refusal(name, value, f"an energy with its unit such as 10GeV, in {', '.join(_ENERGIES)}")
+        return energy
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ def certify(
         "not_exact_because": broken,
         "digest_maps": digest_maps(records) if done else None,
         "input_digest": statistics and statistics.digest,
+        # Runs of earlier releases have none, and certificates without.
+        **({"inputs": list(plan.origins)} if plan.origins else {}),
         "settings_digest": plan.settings_digest,
         "versions": versions(),
         "warnings": [*plan.warnings, *note],

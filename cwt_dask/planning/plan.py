@@ -40,7 +40,10 @@ class Plan:
     survey_digest: str  # Of the survey's pixels and WCS.
     survey_facts: str  # Of all that is known of the survey: `SurveyStatistics.facts_digest`.
     warnings: tuple[str, ...]  # What the user should know.
-    used: str = ""  # As of `SurveyStatistics`.
+    # As of `SurveyStatistics`.
+    used: str = ""
+    no_flux: str = ""
+    origins: tuple[dict[str, Any], ...] = ()
     algorithm_version: int = ALGORITHM_VERSION  # Of the mathematics that the plan was made for.
 
     @cached_property
@@ -191,7 +194,13 @@ def make_plan(settings: Settings, statistics: SurveyStatistics) -> Plan:
     else:
         grid = TileGrid.plan(statistics.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length, ring=ring)
     plan = Plan(settings, grid, statistics.brightest, contract, statistics.digest, statistics.facts_digest, ())
-    return replace(plan, warnings=(*statistics.warnings, *_warnings(plan, statistics)), used=statistics.used)
+    return replace(
+        plan,
+        warnings=(*statistics.warnings, *_warnings(plan, statistics)),
+        used=statistics.used,
+        no_flux=statistics.no_flux,
+        origins=statistics.origins,
+    )
 
 
 def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:

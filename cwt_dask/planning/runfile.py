@@ -85,6 +85,7 @@ def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None) -> 
             "facts": plan.survey_facts,
             "shape": [plan.grid.y.length, plan.grid.x.length],
         }
+        | ({"inputs": list(plan.origins)} if plan.origins else {})
         | (_place(run_dir, survey) if survey else {}),
         "settings": {name: value for name, value in asdict(plan.settings).items() if value is not None},
         "plan": {
@@ -94,6 +95,7 @@ def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None) -> 
             "settings_digest": plan.settings_digest,
             "warnings": list(plan.warnings),
             "used": plan.used,
+            "no_flux": plan.no_flux,
             "y": asdict(plan.grid.y),
             "x": asdict(plan.grid.x),
         },
@@ -126,7 +128,7 @@ def remember_survey(run_dir: RunDir, stored: StoredRun, survey: Path) -> None:
         if stored.survey.path == survey.resolve():
             return
     content = _read(run_dir)
-    known = {name: value for name, value in content["survey"].items() if name in ("digest", "facts", "shape")}
+    known = {name: value for name, value in content["survey"].items() if name not in _PLACE}
     content["survey"] = known | _place(run_dir, survey)
     _write(run_dir, content)
 
@@ -153,6 +155,9 @@ def _place(run_dir: RunDir, survey: Path) -> dict[str, str]:
     """Where a store is: for when it is moved with the run, if it can be, and for when the run is moved alone."""
     relative = relative_path(survey, run_dir.path)
     return {"store": str(survey.resolve())} | ({"relative": relative} if relative else {})
+
+
+_PLACE = ("store", "relative")
 
 
 def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> StoredRun:
@@ -239,6 +244,8 @@ def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
             survey_facts=str(survey.get("facts", "")),
             warnings=tuple(map(str, plan["warnings"])),
             used=str(plan.get("used", "")),
+            no_flux=str(plan.get("no_flux", "")),
+            origins=tuple(survey.get("inputs", ())),
             algorithm_version=plan["algorithm_version"],
         ),
         places=tuple(place.resolve() for place in places),

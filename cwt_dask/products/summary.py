@@ -13,6 +13,7 @@ from cwt_dask.errors import CwtDaskError
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.source import MapSource
 from cwt_dask.storage.ledger import read_progress
+from cwt_dask.survey import describe_origin
 from cwt_dask.trust import SourceFlag
 
 
@@ -28,7 +29,9 @@ def describe_plan(plan: Plan) -> str:
     paused = format_bytes(plan.worker_memory / PAUSE)
     lines = [
         f"map            {grid.y.length} x {grid.x.length} pixels{ring}",
+        *(f"made of        {describe_origin(origin)}" for origin in plan.origins),
         *([f"pixels used    {plan.used}"] if plan.used else []),
+        *([f"photon flux    none: {plan.no_flux}"] if plan.no_flux else []),
         f"tiles          {grid.n_tiles}, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
         f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels: what a tile computes, its core and margins",
         f"margin         {margin}",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from cwt_dask.report.data import FEW, Numbers, Residuals, TileSummary, error_tex
 from cwt_dask.report.sky import STRETCHED
 from cwt_dask.report.table import Sources
 from cwt_dask.results import SurveyRun
+from cwt_dask.survey import describe_origin
 from cwt_dask.trust import Trust
 
 
@@ -247,13 +249,20 @@ def setting_rows(run: SurveyRun) -> list[Row]:
     grid, ring = plan.grid, "a ring: its columns close the circle" * plan.grid.ring
     return [
         Row("Survey", f"{run.survey.path}"),
+        *(_origin_row(origin) for origin in plan.origins),
         Row("Map", f"{grid.y.length} \N{MULTIPLICATION SIGN} {grid.x.length} pixels", ring),
         *([Row("Pixels used", statistics.used)] if statistics.used else []),
         Row("Pixel", f"{statistics.pixel_scale_deg:g}°", "at the map's centre"),
         Row("Counts", f"{statistics.counts_sum:.10g}", f"background expected: {statistics.background_sum:.10g}"),
+        *([Row("Photon flux", "none", statistics.no_flux)] if statistics.no_flux else []),
         Row("Scales", ", ".join(f"{scale:g}" for scale in plan.kernels.scales), "pixels"),
         *(Row(name, f"{value}") for name, value in asdict(plan.settings).items() if value is not None),
     ]
+
+
+def _origin_row(origin: Mapping[str, Any]) -> Row:
+    plane, _, text = describe_origin(origin).partition(": ")
+    return Row(f"{plane.capitalize()} from", text, f"digest {origin['digest'][:16]}...")
 
 
 def duration(seconds: float) -> str:

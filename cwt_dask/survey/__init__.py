@@ -2,6 +2,7 @@
 
 from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.ingest import ingest, scan
+from cwt_dask.survey.origin import describe_origin
 from cwt_dask.survey.region import Region
 from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.statistics import SurveyStatistics
@@ -15,6 +16,7 @@ __all__ = [
     "SurveyStatistics",
     "Window",
     "as_file",
+    "describe_origin",
     "has_position",
     "ingest",
     "is_store",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,10 @@ _OWN_GRIDS = ("NPIX", "CDELT", "CRPIX")
 # Where headers name the axes of a cube beyond those of the sky.
 _AXIS = re.compile(r"CTYPE[3-9]|AXCOLS\d|AXTYPE\d?")
 _TRUE = re.compile(r"TRUE|MC_")
+# Tables of Fermi's tools, whose columns may lack a unit.
+_UNITS = {"ENERGIES": "MeV", "EBOUNDS": "keV"}
 # Relative: edges are written with float32, or with six digits.
-_SAME_ENERGY = 1e-3
+SAME_ENERGY = 1e-3
 
 
 class MisfitError(SurveyError):
@@ -49,6 +52,25 @@ class Bands:
         span = "" if self.edges is None else f" from {self.edges[0, 0]:.4g} to {self.edges[-1, 1]:.4g} TeV"
         return f"planes of {'true' if self.true else 'measured'} energy{span}"
 
+    @property
+    def bins(self) -> NDArray[np.float64] | None:
+        """Lower and upper edge of each plane's energies; None where a table gives no bins that follow each other."""
+        edges = self._rising
+        return edges if edges is not None and np.all(edges[:, 0] < edges[:, 1]) else None
+
+    @property
+    def nodes(self) -> NDArray[np.float64] | None:
+        """The energy of each plane; None where a table gives none that rise."""
+        edges = self._rising
+        return edges[:, 0] if edges is not None and np.array_equal(edges[:, 0], edges[:, 1]) else None
+
+    @property
+    def _rising(self) -> NDArray[np.float64] | None:
+        edges = None if self.of_header else self.edges
+        if edges is None or not np.isfinite(edges).all() or edges[0, 0] <= 0 or np.any(np.diff(edges, axis=0) <= 0):
+            return None
+        return edges
+
     def same_energies(self, other: Bands) -> bool | None:
         """Whether the energies are those of another cube of as many planes; None where the files do not say."""
         if self.edges is None or other.edges is None or self.of_header != other.of_header:
@@ -71,8 +93,8 @@ def read_bands(hdu: Any, hdus: Any, where: str) -> Bands:
     MisfitError
         If planes have pixels of their own.
     """
-    n_planes = int(np.prod(hdu.shape[:-2]))
-    table = _table_of(hdu, hdus)
+    n_planes = int(np.prod(hdu.shape[:-2], dtype=int))
+    table = _table_of(hdu, hdus, n_planes)
     columns = {} if table is None else {column.name.upper(): column for column in table.columns}
     own = [name for name in _OWN_GRIDS if name in columns and len({str(row) for row in table.data[name]}) > 1]
     if own:
@@ -82,8 +104,11 @@ def read_bands(hdu: Any, hdus: Any, where: str) -> Bands:
         )
     told = axes_told(hdu.header).upper()
     if table is None or len(table.data) != n_planes:
+        if n_planes == 1 and (selected := _of_selection(hdu.header)) is not None:
+            return Bands(edges=selected)
         return Bands(bool(_TRUE.search(told)), _of_header(hdu.header, n_planes), of_header=True)
-    names = _energy_columns(columns)
+    # Gammapy writes edges half-way between energies, too, and names the columns that count.
+    names = _energy_columns([name for name in columns if name == told]) or _energy_columns(columns)
     return Bands(bool(_TRUE.search(" ".join((told, *names)))), _of_table(table, [columns[name] for name in names]))
 
 
@@ -96,15 +121,20 @@ def table_of_energies(axis: Any, name: str) -> fits.BinTableHDU:
     """Table of the planes along an axis of Gammapy's, a row for each, as `read_bands` reads it."""
     edges = Quantity(axis.edges)
     columns = {f"{axis.name}_min".upper(): edges[:-1], f"{axis.name}_max".upper(): edges[1:]}
+    if getattr(axis, "node_type", "edges") == "center":
+        columns = {axis.name.upper(): Quantity(axis.center)}
     return fits.BinTableHDU(Table(columns), name=name)
 
 
-def _table_of(hdu: Any, hdus: Any) -> Any:
+def _table_of(hdu: Any, hdus: Any, n_planes: int) -> Any:
     """The table of a cube's planes; None where there is none."""
     wanted = [str(hdu.header.get("BANDSHDU", "")).upper(), f"{hdu.name}_BANDS".upper()]
+    tables = {each.name.upper(): each for each in hdus if not each.is_image}
     if [each for each in hdus if each.is_image and each.shape] == [hdu]:
         wanted += ["BANDS", "EBOUNDS", "ENERGIES"]
-    tables = {each.name.upper(): each for each in hdus if not each.is_image}
+    elif "EBOUNDS" in tables and len(tables["EBOUNDS"].data) == n_planes:
+        # Of all images of the file, as Fermi's tools write them.
+        wanted += ["EBOUNDS"]
     return next((tables[name] for name in wanted if name in tables), None)
 
 
@@ -117,7 +147,8 @@ def _energy_columns(names: Any) -> list[str]:
 
 
 def _of_table(table: Any, columns: list[Any]) -> NDArray[np.float64] | None:
-    values = [_in_tev(table.data[column.name], column.unit) for column in columns]
+    unit = _UNITS.get(table.name.upper())
+    values = [_in_tev(table.data[column.name], column.unit or unit) for column in columns]
     known = [value for value in values if value is not None and value.ndim == 1]
     return np.stack([known[0], known[-1]], axis=1) if known and len(known) == len(values) else None
 
@@ -132,6 +163,19 @@ def _of_header(header: Any, n_planes: int) -> NDArray[np.float64] | None:
     return None if nodes is None else np.stack([nodes, nodes], axis=1)
 
 
+def _of_selection(header: Any) -> NDArray[np.float64] | None:
+    """Energies that the events of a counts map were selected by, as Fermi's tools note it (DSTYP, DSUNI, DSVAL)."""
+    for key in header:
+        if re.fullmatch(r"DSTYP\d+", key) and str(header[key]).strip().upper() == "ENERGY":
+            number = key[5:]
+            span = re.fullmatch(r"([^:]+):([^:]+)", str(header.get(f"DSVAL{number}")))
+            with suppress(ValueError):
+                edges = span and _in_tev(np.array([[float(span[1]), float(span[2])]]), header.get(f"DSUNI{number}"))
+                if edges is not None and 0 < edges[0, 0] < edges[0, 1]:
+                    return edges
+    return None
+
+
 def _in_tev(values: Any, unit: Any) -> NDArray[np.float64] | None:
     try:
         return np.asarray(values * Unit(unit or "").to("TeV"), np.float64)
@@ -142,7 +186,7 @@ def _in_tev(values: Any, unit: Any) -> NDArray[np.float64] | None:
 def _agree(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     """Whether edges are the same, or the energies of one lie in the bands of the other."""
     if all((edges[:, 0] < edges[:, 1]).any() for edges in (one, other)):
-        return bool(np.allclose(one, other, rtol=_SAME_ENERGY, atol=0))
+        return bool(np.allclose(one, other, rtol=SAME_ENERGY, atol=0))
     (low, high), (other_low, other_high) = one.T, other.T
-    slack = 1 + _SAME_ENERGY
+    slack = 1 + SAME_ENERGY
     return bool(np.all((low <= other_high * slack) & (other_low <= high * slack)))

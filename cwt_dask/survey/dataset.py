@@ -18,7 +18,7 @@ from cwt_dask.cwt.pixels import celestial_of, pixels_of, refuse_other_wcs
 from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.storage.drafts import scratch_directory
 from cwt_dask.survey.bands import axes_told, table_of_energies
-from cwt_dask.survey.source import OPTIONAL
+from cwt_dask.survey.source import IN_MEMORY_CARD, OPTIONAL
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def as_file(survey: Any) -> Iterator[tuple[Any, dict[str, str]]]:
     maps = maps_of(survey)
     with scratch_directory() as scratch:
         path = scratch / "survey.fits"
-        written = _write(path, maps)
+        written = _write(path, maps, dispersed=getattr(survey, "edisp", None) is not None)
         named = [name for name in OPTIONAL if name in written and isinstance(survey, Mapping)]
         # The file is read from now on: memory need not hold both.
         del maps
@@ -73,7 +73,7 @@ def _refuse_images(survey: Any) -> None:
         )
 
 
-def _write(path: Path, maps: Mapping[str, Any]) -> list[str]:
+def _write(path: Path, maps: Mapping[str, Any], *, dispersed: bool) -> list[str]:
     """Write a FITS file, and give the names of its planes."""
     planes = _with_one_mask({name: _numbers(name, plane) for name, plane in maps.items()})
     wcs = {name: celestial_of(plane) for name, plane in maps.items()}
@@ -85,8 +85,11 @@ def _write(path: Path, maps: Mapping[str, Any]) -> list[str]:
             "arrays by CWTData, CWT"
         )
     hdus = [fits.PrimaryHDU()]
+    hdus[0].header[IN_MEMORY_CARD] = True
     for name, pixels in planes.items():
         hdus += _hdus(name, pixels, maps.get(name), wcs.get(name))
+    if dispersed:
+        hdus.append(fits.ImageHDU(name="EDISP"))  # It is not read, but told to be there.
     fits.HDUList(hdus).writeto(path)
     return list(planes)
 

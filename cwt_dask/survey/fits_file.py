@@ -12,6 +12,7 @@ from typing import Any
 from astropy.io import fits
 
 from cwt_dask.config.validation import shown
+from cwt_dask.cwt.inputs import MAPS
 from cwt_dask.errors import SurveyError
 from cwt_dask.storage.paths import backend_of, open_file
 from cwt_dask.survey.bands import MisfitError
@@ -66,6 +67,10 @@ class FitsFile:
         if _version(self.path) != self.version:
             raise SurveyError(f"{self.path} changed while it was read: wait until it is written, and start again")
 
+    def has(self, name: str) -> bool:
+        """Whether there is an HDU of a name, be it behind a prefix."""
+        return any(hdu.name.upper() == name or _ends_with(hdu.name, name) for hdu in self.hdus)
+
     def find(self, plane: PlaneSource) -> Any:
         """Find the HDU of a plane; None where there is none and none is required.
 
@@ -85,29 +90,47 @@ class FitsFile:
     def _named(self, plane: PlaneSource) -> Any:
         if HDU_OR_BAND.fullmatch(plane.hdu):
             return self.hdus[int(plane.hdu)] if int(plane.hdu) < len(self.hdus) else None
-        named = [hdu for hdu in self.hdus if hdu.name.upper() == plane.hdu.upper()]
         images = [hdu for hdu in self.hdus if _is_image(hdu)]
-        # A name may be given twice, to a table and an image.
-        candidates = [hdu for hdu in images if hdu in named] or named
+        for name in (plane.hdu, *plane.otherwise):
+            named = [hdu for hdu in self.hdus if hdu.name.upper() == name.upper()]
+            # A name may be given twice, to a table and an image.
+            if candidates := [hdu for hdu in images if hdu in named] or named:
+                return self._only(candidates, plane, shown(name))
+            if candidates := [hdu for hdu in images if _ends_with(hdu.name, name)]:
+                return self._only(candidates, plane, f"with names that end in {shown(name)}")
+        # The only image is not that of the counts if it is called after something else.
+        sole = [] if len(images) != 1 or not plane.only_image_will_do else images
+        return next((hdu for hdu in sole if plane.own_file or hdu.name.lower() not in MAPS), None)
+
+    def _only(self, candidates: list[Any], plane: PlaneSource, what: str) -> Any:
         if len(candidates) > 1:
             numbers = [str(number) for number, hdu in enumerate(self.hdus) if hdu in candidates]
             raise MisfitError(
-                f"{self.path} has {len(candidates)} HDUs {shown(plane.hdu)}, numbers {', '.join(numbers[:-1])} and "
-                f"{numbers[-1]}",
+                f"{self.path} has {len(candidates)} HDUs {what}, numbers {', '.join(numbers[:-1])} and {numbers[-1]}",
                 f"give the number of one, such as {plane.option(numbers[0])}",
             )
-        if candidates:
-            return candidates[0]
-        return images[0] if plane.only_image_will_do and len(images) == 1 else None
+        return candidates[0]
 
 
 # What tables of the field hold, and what makes maps of them.
 _EVENTS, _HEALPIX, _OTHER = "an event list, not an image", "a HEALPix map, not an image", "a table, not an image"
 TABLES = {
     _EVENTS: "make a counts map of the events first, and a map of the background they had",
-    _HEALPIX: "project it to rows and columns of pixels first, as reproject or Gammapy do",
+    _HEALPIX: "maps on the sphere are not read yet: project it to rows and columns of pixels first, as reproject or "
+    "Gammapy do",
     _OTHER: "name the HDU that holds the image",
 }
+
+
+# Exposures of Gammapy's response maps, which have other pixels.
+_OF_RESPONSES = ("PSF_EXPOSURE", "EDISP_EXPOSURE")
+
+
+def _ends_with(name: str, wanted: str) -> bool:
+    """Whether a name is the wanted one behind a prefix, such as of a dataset."""
+    name, wanted = name.upper(), wanted.upper()
+    before = name.removesuffix(wanted)
+    return before not in ("", name) and not before[-1].isalnum() and not name.endswith(_OF_RESPONSES)
 
 
 def kind_of_table(hdu: Any) -> str:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from cwt_dask.cwt.sky_cards import with_inherited
 from cwt_dask.errors import SurveyError
-from cwt_dask.survey.bands import Bands, MisfitError, read_bands
+from cwt_dask.survey.bands import MisfitError, read_bands
 from cwt_dask.survey.fits_file import TABLES, FitsFile, kind_of_table
 from cwt_dask.survey.headers import damage_named
-from cwt_dask.survey.source import Band
+from cwt_dask.survey.source import IN_MEMORY_CARD
 from cwt_dask.survey.unpacking import TileRows, refuse_tiles
 
 # Gives the next rows (y, x) of each plane, as the file stores them.
@@ -48,13 +48,15 @@ class FitsPlane:
     """
 
     def __init__(self, hdu: Any, file: FitsFile) -> None:
-        self.label = f"HDU {hdu.name or file.hdus.index(hdu)}"
+        self.hdu = f"{hdu.name or file.hdus.index(hdu)}"
+        self.label = f"HDU {self.hdu}"
         self.path = file.path
         self.where = f"{self.label} of {self.path}"  # For messages.
         self._broken = f"{self.where} is truncated or damaged"
         self._hdu, self._file = hdu, file
         with damage_named(f"{self.where} is damaged"):
             self.header = with_inherited(hdu.header, file.hdus[0].header)
+            self.in_memory = IN_MEMORY_CARD in file.hdus[0].header  # Whether the file stands for a survey in memory.
             if not hdu.is_image:
                 raise MisfitError(f"{self.where} is {kind_of_table(hdu)}", TABLES[kind_of_table(hdu)])
             if not hdu.shape or 0 in hdu.shape:
@@ -68,17 +70,18 @@ class FitsPlane:
                 refuse_tiles(hdu, self.where)
             self.shape: tuple[int, int] = hdu.shape[-2:]  # Rows and columns.
             self.n_bands = int(np.prod(hdu.shape[:-2], dtype=int))
-            self.bands = read_bands(hdu, file.hdus, self.where) if self.n_bands > 1 else Bands()
+            self.bands = read_bands(hdu, file.hdus, self.where)
+            self.has_dispersion = file.has("EDISP")  # Whether its file has an energy dispersion.
             # Of the rows that `read` gives: that of the file in native byte order; float64 with BSCALE, BZERO or BLANK.
             self._decode, self.dtype = self._decoder()
 
-    def open(self, band: Band, stack: ExitStack, scratch: Path | None = None) -> None:
-        """Open it at its first row.
+    def open(self, planes: range, stack: ExitStack, scratch: Path | None = None) -> None:
+        """Open planes, counted through all leading axes, at their first row.
 
         Parameters
         ----------
-        band : int, "sum" or None
-            What to take of a cube.
+        planes : range
+            Which.
         stack : ExitStack
             Closes the handles opened here.
         scratch : Path, optional
@@ -87,15 +90,14 @@ class FitsPlane:
         Raises
         ------
         SurveyError
-            If it is a cube and `band` does not say what to take of it.
+            If it is compressed twice, or damaged.
         """
         with damage_named(f"{self.where} is damaged"):
-            bands = self._choose_bands(band)
-            self.n_open = len(bands)  # Planes that `read` gives.
+            self.n_open = len(planes)  # Planes that `read` gives.
             if isinstance(self._hdu, fits.CompImageHDU):
-                self._rows = self._compressed(bands, scratch, stack)
+                self._rows = self._compressed(planes, scratch, stack)
             else:
-                self._rows = self._uncompressed(bands, stack)
+                self._rows = self._uncompressed(planes, stack)
 
     def _refuse_missing_pixels(self, hdu: Any) -> None:
         """Refuse more pixels than the HDU can hold, before memory is taken for them."""
@@ -106,23 +108,6 @@ class FitsPlane:
             raise SurveyError(
                 f"{self.where} is damaged: its header says {axes} pixels, but it holds {held} bytes: get the file again"
             )
-
-    def _choose_bands(self, band: Band) -> range:
-        """Choose the planes, counted through all leading axes."""
-        n_bands = self.n_bands
-        if n_bands == 1:
-            # One image is a companion of each plane of a cube.
-            return range(1)
-        if band is None:
-            raise SurveyError(
-                f"{self.where} is a cube of {n_bands} planes: choose one, --band I with I from 0 to {n_bands - 1}, or "
-                "their sum, --band sum"
-            )
-        if band == "sum":
-            return range(n_bands)
-        if band >= n_bands:
-            raise SurveyError(f"{self.where} has no band {band}: its bands are 0 to {n_bands - 1}")
-        return range(band, band + 1)
 
     def _uncompressed(self, bands: range, stack: ExitStack) -> Rows:
         """Read rows with a file handle a band.
@@ -147,12 +132,18 @@ class FitsPlane:
     def _compressed(self, bands: range, scratch: Path | None, stack: ExitStack) -> Rows:
         if self._file.gzipped:
             raise SurveyError(f"{self.where} is tile-compressed inside a gzip file: unpack the file with gunzip first")
-        lengths = self._hdu.shape[:-2]
-        planes = [slice(0, length) for length in lengths]
-        if len(bands) < self.n_bands:  # a single one
-            planes = [slice(int(i), int(i) + 1) for i in np.unravel_index(bands.start, lengths)]
+        planes = _box(bands, self._hdu.shape[:-2])
+        # What the box has besides is unpacked, and left out.
+        inside = np.arange(self.n_bands).reshape(self._hdu.shape[:-2])[tuple(planes)].ravel()
+        wanted = np.flatnonzero(np.isin(inside, bands))
         stored = np.dtype(_STORED[self.header["BITPIX"]]).newbyteorder("=")
-        return TileRows(self._hdu, planes, stored, self._broken, scratch, stack)
+        tiles = TileRows(self._hdu, planes, stored, self._broken, scratch, stack)
+
+        def read(n: int) -> list[NDArray[Any]]:
+            rows = tiles(n)
+            return [rows[band] for band in wanted]
+
+        return read
 
     def read(self, n_rows: int) -> list[NDArray[Any]]:
         """Read the next rows (y, x) of each plane, in physical values of `dtype`; NaN where the file says BLANK.
@@ -189,3 +180,13 @@ class FitsPlane:
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             raise SurveyError(f"{self.where} has {keyword} = {value}, not a finite number: correct its header")
         return value
+
+
+def _box(bands: range, lengths: tuple[int, ...]) -> list[slice]:
+    """The least box of leading axes of these lengths that holds consecutive planes."""
+    first, last = (np.unravel_index(band, lengths) if lengths else () for band in (bands[0], bands[-1]))
+    planes, apart = [], False
+    for start, end, length in zip(first, last, lengths, strict=True):
+        planes.append(slice(0, length) if apart else slice(int(start), int(end) + 1))
+        apart |= bool(start != end)
+    return planes

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
-from astropy.units import Unit
+import numpy as np
 
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.arrays import numpys_own
@@ -17,6 +17,7 @@ from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.storage.paths import as_path, backend_of, exists, on_disk
 from cwt_dask.storage.room import room_for
 from cwt_dask.survey.dataset import as_file
+from cwt_dask.survey.origin import origins_of, unit_of
 from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.statistics import Census, SurveyStatistics, digest_survey
 from cwt_dask.survey.store import Survey
@@ -31,10 +32,10 @@ def scan(source: SurveySource) -> SurveyStatistics:
     Raises SurveyError if the survey cannot be analysed.
     """
     with OpenSurvey.open(source) as survey:
-        census = Census()
+        unit, census = unit_of(survey, source), Census()
         for strip in survey.strips():
             census.add(strip)
-        return _statistics(survey, census)
+        return _statistics(survey, census, unit, source.index)
 
 
 @numpys_own
@@ -42,8 +43,8 @@ def ingest(
     source: Any,
     out: str | PathLike[str],
     *,
-    band: int | str | None = None,
     begin: Callable[[tuple[int, int]], object] = lambda _: None,
+    **options: Any,
 ) -> Survey:
     """Write a survey to a store that workers read window by window.
 
@@ -56,10 +57,11 @@ def ingest(
         A FITS file, the files of a survey, or a survey in memory, such as Gammapy's `MapDataset`: see `as_file`.
     out : path-like
         Directory to create.
-    band : int or str, optional
-        Of a dataset with several energy bins the one to take, from 0 on, or "sum".
     begin : callable, optional
         Called with the map's shape, (y, x), before it is read; what it raises ends that.
+    **options
+        Fields of `cwt_dask.config.options.SourceOptions`, such as band or emin: of a file or a dataset, which a
+        SurveySource has already.
 
     Returns
     -------
@@ -82,7 +84,7 @@ def ingest(
     """
     if not isinstance(source, SurveySource):
         with as_file(source) as (path, named):
-            return ingest(SurveySource.of(path, band=band, **named), out, begin=begin)
+            return ingest(SurveySource.of(path, **named | options), out, begin=begin)
     out = as_path(out)
     if exists(out):
         raise SurveyError(f"{out} exists: remove it or choose another name")
@@ -92,6 +94,7 @@ def ingest(
         # Rows of chunks and large tiles are collected in files without names.
         stack.enter_context(room_for(on_disk(out) or Path(gettempdir())))
         survey = stack.enter_context(OpenSurvey.open(source, parent))
+        unit = unit_of(survey, source)
         begin(survey.shape)
         stack.enter_context(_survey_errors())
         try:
@@ -104,7 +107,7 @@ def ingest(
             census.add(strip)
             if not census.faults:
                 writer.add(strip)
-        writer.finish(survey.header_text, _statistics(survey, census))
+        writer.finish(survey.header_text, _statistics(survey, census, unit, source.index))
     return Survey.open(out)
 
 
@@ -119,22 +122,13 @@ def _survey_errors() -> Iterator[None]:
         raise SurveyError(str(error)) from error
 
 
-def _known_unit(text: str) -> str:
-    """A unit of area times time, as astropy spells it; empty where `text` is none."""
-    try:
-        unit = Unit(text)
-    except (TypeError, ValueError):
-        return ""
-    return str(unit.to_string()) if unit.is_equivalent("m2 s") else ""
-
-
-def _statistics(survey: OpenSurvey, census: Census) -> SurveyStatistics:
-    census.check(survey.where, survey.planes["background"].dtype, survey.mask)
+def _statistics(survey: OpenSurvey, census: Census, unit: str, index: float) -> SurveyStatistics:
+    dtype = np.result_type(*(plane.dtype for plane in survey.planes["background"]))
+    census.check(survey.where, dtype, survey.mask)
     wcs = wcs_from_text(survey.header_text)
-    warnings = (*survey.warnings, *census.warnings(survey.mask), *remarks(survey.planes["counts"].header))
+    warnings = (*survey.warnings, *census.warnings(survey.mask), *remarks(survey.planes["counts"][0].header))
     if repeats_edge_column(wcs, survey.shape):
         warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
-    unit = _known_unit(survey.exposure_unit)
     if survey.exposure_unit and not unit:
         given = shown(survey.exposure_unit)
         warnings += (
@@ -156,4 +150,5 @@ def _statistics(survey: OpenSurvey, census: Census) -> SurveyStatistics:
         exposure_unit=unit,
         mask=survey.mask.name,
         planes=census.planes,
+        origins=tuple(origins_of(survey, census.planes, unit, index)),
     )

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 from cwt_dask.config.options import SourceOptions
-from cwt_dask.config.validation import shown
+from cwt_dask.config.validation import format_energy, shown
 from cwt_dask.cwt.inputs import MAPS
-from cwt_dask.errors import SurveyError
+from cwt_dask.errors import SettingsError, SurveyError
 from cwt_dask.storage.paths import as_path, exists
 
 # Planes that a survey may be without.
 OPTIONAL = ("exposure", "mask")
 
 Band = int | Literal["sum"] | None
+
+# What stands for the file of a survey in memory; a card of the file that it is written to says that it is one.
+IN_MEMORY, IN_MEMORY_CARD = "(in memory)", "CWTMEM"
 
 _FILE_AND_HDU = re.compile(r"(?P<file>.+)\[(?P<hdu>[^\[\]]+)\]")
 # No file has more of them.
@@ -36,6 +39,7 @@ class PlaneSource:
     only_image_will_do: bool = False  # Whether the file's only image is meant where no HDU has that name.
     # Whether it was asked for, or no survey is without one: then it is an error if it is absent or does not fit.
     required: bool = True
+    otherwise: tuple[str, ...] = ()  # Names that will do where no HDU has that name.
 
     @classmethod
     def parse(cls, name: str, text: str | PathLike[str], hdu: str) -> PlaneSource:
@@ -83,6 +87,8 @@ class MaskChoice:
         """What to think of if too many pixels are masked."""
         if not self.name:
             return "check counts and background"
+        if "MASK_SAFE" in self.name.upper():
+            return f"{self.name} excludes them: choose other bands, or leave it out, --mask-hdu none"
         if self.required:
             return f"{self.name} is taken as nonzero = use: check it"
         return (
@@ -92,43 +98,95 @@ class MaskChoice:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """What to take of a cube."""
+
+    band: Band = None  # The plane of this number, from 0 on, or "sum", all together.
+    # Bands within these energies, in TeV, are summed; None where there is no bound.
+    emin: float | None = None
+    emax: float | None = None
+
+    @classmethod
+    def of(cls, given: SourceOptions) -> Selection:
+        """Read it from the options.
+
+        Raises SurveyError if the band is none; SettingsError if bands are chosen twice, or energies out of order.
+        """
+        low: Any = given.emin  # checked: in TeV
+        high: Any = given.emax
+        if given.band is not None and (low, high) != (None, None):
+            raise SettingsError("band and energies are both given: choose bands by number or by emin and emax")
+        if low is not None and high is not None and low >= high:
+            raise SettingsError(f"emin is {format_energy(low)} and emax {format_energy(high)}: emin must be below emax")
+        return cls(_parse_band(given.band), low, high)
+
+    @property
+    def by_energy(self) -> bool:
+        """Whether bands are chosen by energy."""
+        return (self.emin, self.emax) != (None, None)
+
+
+@dataclass(frozen=True)
 class SurveySource:
     """The FITS images that make up a survey; exposure and mask may turn out to be absent, or be left out (None)."""
 
     counts: PlaneSource
-    background: PlaneSource
+    background: tuple[PlaneSource, ...]  # Summed.
     exposure: PlaneSource | None
     mask: PlaneSource | None
-    band: Band = None  # What to take of a cube: the plane of this number, from 0 on, or "sum", all together.
+    selection: Selection = Selection()
+    index: float = 2.0  # Photon index of the power law with which exposures of several energies are weighted.
+    exposure_unit: str = ""  # Where the file has none.
 
     @classmethod
     def of(cls, survey: str | PathLike[str], **options: Any) -> SurveySource:
         """Describe a survey by the options of the command line, `SourceOptions`; no file is opened.
 
         `survey` is the file of the counts and of all planes without a file of their own; ``FILE[HDU]`` has the counts
-        in that HDU. Exposure and mask may be absent unless an option asks for them; the HDU "none" leaves them out.
+        in that HDU. Exposure and mask may be absent unless an option asks for them; "none" leaves them out.
 
-        Raises SurveyError if `band` is neither "sum" nor a whole number from 0 on.
+        Raises SurveyError if `band` is neither "sum" nor a whole number from 0 on, or bands are chosen twice, or none
+        can be.
         """
         path, hdu = _file_and_hdu(survey)
         given = SourceOptions(**({"counts_hdu": hdu} if hdu else {}) | options)
 
-        def plane(name: str) -> PlaneSource:
-            own, hdu = getattr(given, name, None), str(getattr(given, f"{name}_hdu"))
+        def plane(name: str, own: Any = None) -> PlaneSource:
+            chosen, hdu = f"{name}_hdu" in options, str(getattr(given, f"{name}_hdu"))
+            otherwise = ("MASK_SAFE",) if name == "mask" and not chosen else ()
             if own is not None:
-                return PlaneSource.parse(name, own, hdu)
-            return PlaneSource(name, path, hdu, required=name not in OPTIONAL or f"{name}_hdu" in options)
+                return replace(PlaneSource.parse(name, own, hdu), otherwise=otherwise)
+            only = name == "counts" and given.counts_hdu == SourceOptions.counts_hdu
+            required = name not in OPTIONAL or chosen
+            return PlaneSource(name, path, hdu, only_image_will_do=only, required=required, otherwise=otherwise)
 
         def optional(name: str) -> PlaneSource | None:
-            return None if str(getattr(given, f"{name}_hdu")).lower() == "none" else plane(name)
+            own = getattr(given, name)
+            return None if _is_none(getattr(given, f"{name}_hdu") if own is None else own) else plane(name, own)
 
+        several: Any = given.background if isinstance(given.background, list | tuple) else [given.background]
         return cls(
             counts=plane("counts"),
-            background=plane("background"),
+            background=tuple(plane("background", each) for own in several for each in _components(own)),
             exposure=optional("exposure"),
             mask=optional("mask"),
-            band=_parse_band(given.band),
+            selection=Selection.of(given),
+            index=given.index,
+            exposure_unit=str(given.exposure_unit or "").strip(),
         )
+
+
+def _is_none(given: Any) -> bool:
+    """Whether a plane is to be left out: by a word in any case, or Python's None for an HDU."""
+    return given is None or str(given).strip().lower() == "none"
+
+
+def _components(own: str | PathLike[str] | None) -> list[Any]:
+    """Files of a plane and HDUs in them: each of those that ``FILE[HDU,HDU]`` names."""
+    if own is None:
+        return [None]
+    path, named = _file_and_hdu(str(own))
+    return [f"{path}[{hdu.strip()}]" for hdu in named.split(",") if hdu.strip()] if "," in named else [own]
 
 
 def _file_and_hdu(given: str | PathLike[str]) -> tuple[Path, str]:

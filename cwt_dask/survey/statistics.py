@@ -59,12 +59,24 @@ class SurveyStatistics:
     exposure_unit: str = ""
     mask: str = ""  # HDU of the mask; empty where there is none.
     planes: dict[str, str] = field(default_factory=dict)  # SHA-256 of the values of each; of earlier stores none.
+    # As of `cwt_dask.survey.origin.origins_of`; of earlier stores none. The same survey may come from other files.
+    origins: tuple[dict[str, Any], ...] = field(default=(), compare=False)
 
     @property
     def facts_digest(self) -> str:
-        """SHA-256 of all of this but the warnings; of numbers to as many digits as all machines agree on."""
+        """SHA-256 of all of this but warnings and origins; of numbers to as many digits as all machines agree on."""
         facts = {name: f"{fact:.9g}" if isinstance(fact, float) else fact for name, fact in asdict(self).items()}
+        del facts["origins"]
         return digest(facts | {"warnings": ()})
+
+    @property
+    def no_flux(self) -> str:
+        """Why the catalogue has no photon flux; empty if it has, and where a warning says it already."""
+        if self.exposure_unit or not self.planes or any("no photon flux" in warning for warning in self.warnings):
+            return ""
+        if "exposure" not in self.planes:
+            return "the survey has no exposure"
+        return "the exposure has no unit (BUNIT): say it, --exposure-unit 'cm2 s'"
 
     def is_of(self, header_text: str) -> bool:
         """Whether these are the WCS cards that `digest` covers."""
@@ -85,7 +97,8 @@ class SurveyStatistics:
     @classmethod
     def from_dict(cls, statistics: Mapping[str, Any]) -> SurveyStatistics:
         """Make an instance of what `to_dict` gave, through JSON or not."""
-        return cls(**{**statistics, "shape": tuple(statistics["shape"]), "warnings": tuple(statistics["warnings"])})
+        tuples = {name: tuple(statistics.get(name, ())) for name in ("shape", "warnings", "origins")}
+        return cls(**{**statistics, **tuples})
 
 
 @dataclass

@@ -11,46 +11,45 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import Bools, Floats
-from cwt_dask.errors import SurveyError
 from cwt_dask.survey.bands import MisfitError
+from cwt_dask.survey.choice import Chosen, choose
+from cwt_dask.survey.exposure import Weighting
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.fits_plane import FitsPlane
-from cwt_dask.survey.source import OPTIONAL, Band, MaskChoice, PlaneSource, SurveySource
-from cwt_dask.survey.wcs import celestial_header, on_sky, refuse_other_axes, same_sky, wcs_from_text
+from cwt_dask.survey.misfits import doubts_about, header_of_counts, refuse_misfit, weighting_of
+from cwt_dask.survey.source import OPTIONAL, MaskChoice, PlaneSource, SurveySource
+from cwt_dask.survey.wcs import on_sky, wcs_from_text
 
 # A strip takes some 8 MB a plane as float64, however wide the map is.
 _STRIP_PIXELS = 2**20
+# Of more planes than that strips are lower.
+_FEW_PLANES = 16
 # A row of chunks is a whole number of strips.
 MOST_ROWS = 64
-# Rows and columns of a map. A strip is at least a row, which takes 150 bytes a pixel; sums are kept of all rows.
-_LONGEST = 2**22
-
-
-PLANES = ("counts", "background", *OPTIONAL)
 
 
 def _combined(name: str, bands: list[NDArray[Any]], used: list[Bools]) -> NDArray[Any]:
-    """Make one plane (y, x) of those of a cube; `used` is True where the mask of each uses it, empty without a mask."""
+    """Add planes (y, x) of those of cubes; `used` is True where the mask of each uses it, empty without a mask."""
     if len(bands) == 1:
         return bands[0]
     if name == "mask":
         anywhere: NDArray[Any] = np.logical_or.reduce(used)
         return anywhere
-    kind = _type_of(name, bands[0].dtype)
-    if name != "exposure" and len(used) > 1:
-        bands = [np.where(use, band, band.dtype.type(0)) for use, band in zip(used, bands, strict=True)]
+    kind = _type_of(name, np.result_type(*(band.dtype for band in bands)))
+    if len(used) > 1:
+        # Of each component of the background there are as many planes.
+        parts = zip(used * (len(bands) // len(used)), bands, strict=True)
+        bands = [np.where(use, band, band.dtype.type(0)) for use, band in parts]
     total: NDArray[Any] = np.add.reduce(bands, axis=0, dtype=kind)
-    # Exposure is no sum: every band saw the same sky for its own effective time and area.
-    return total / len(bands) if name == "exposure" else total
+    return total
 
 
 def _type_of(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Type of planes of `dtype` made one: float32 has no 2**24 + 1."""
     if name == "mask":
         return np.dtype(np.uint8)
-    return np.dtype(np.float64) if name == "exposure" or dtype.kind == "f" else np.zeros(1, dtype).sum().dtype
+    return np.dtype(np.float64) if dtype.kind == "f" else np.zeros(1, dtype).sum().dtype
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,9 @@ def _clear_negative(background: NDArray[Any]) -> tuple[int, tuple[float, int, in
 class OpenSurvey:
     """A survey's planes, open at their first row."""
 
-    planes: Mapping[str, FitsPlane]  # By name.
+    planes: Mapping[str, tuple[FitsPlane, ...]]  # By name: one, or of the background the components that are summed.
+    chosen: Chosen  # Which bands are taken.
+    weighting: Weighting | None  # How the exposure of these is made; None where there is none.
     header_text: str  # The WCS cards of the counts, one a line.
     files: tuple[FitsFile, ...]  # Where they are read from.
     warnings: tuple[str, ...]  # What was left out, or taken though it may not fit.
@@ -138,26 +139,32 @@ class OpenSurvey:
         with ExitStack() as stack:
             files: dict[Path, FitsFile] = {}
 
-            def find(plane: PlaneSource) -> FitsPlane | None:
+            def find(plane: PlaneSource) -> Iterator[FitsPlane]:
+                """None of a plane that is not there and need not be."""
                 if plane.path not in files:
                     files[plane.path] = stack.enter_context(FitsFile.open(plane.path))
-                hdu = files[plane.path].find(plane)
-                return None if hdu is None else FitsPlane(hdu, files[plane.path])
+                if (hdu := files[plane.path].find(plane)) is not None:
+                    yield FitsPlane(hdu, files[plane.path])
 
-            planes: dict[str, FitsPlane] = {}
-            header_text, warnings = "", []
-            for name in PLANES:
+            (counts,) = find(source.counts)
+            header_text = header_of_counts(counts)
+            chosen = choose(counts.bands, counts.n_bands, source.selection, counts.where)
+            warnings = [*chosen.warnings]
+            planes: dict[str, tuple[FitsPlane, ...]] = {"counts": (counts,)}
+            planes["background"] = tuple(plane for each in source.background for plane in find(each))
+            for component in planes["background"]:
+                refuse_misfit("background", component, counts, header_text)
+            weighting = None
+            for name in OPTIONAL:
                 wanted = getattr(source, name)
                 if wanted is None:
                     continue
                 try:
-                    plane = find(wanted)
-                    if plane is None:
-                        continue
-                    if name == "counts":
-                        header_text = _header_of_counts(plane, source.band)
-                    else:
-                        _refuse_misfit(name, plane, planes["counts"], header_text)
+                    found = tuple(find(wanted))
+                    for plane in found:
+                        if name == "exposure":
+                            weighting = weighting_of(plane, counts, chosen, source.index)
+                        refuse_misfit(name, plane, counts, header_text)
                 except MisfitError as misfit:
                     if wanted.required:
                         raise
@@ -165,40 +172,54 @@ class OpenSurvey:
                     reason = misfit.reason.replace(f" of {wanted.path}", "").replace(str(wanted.path), "the file")
                     warnings.append(reason + _LEFT_OUT[name])
                 else:
-                    planes[name] = plane
-            for plane in planes.values():
-                plane.open(source.band, stack, scratch)
-            if "exposure" in planes and _may_not_fit(planes["exposure"], planes["counts"]):
-                warnings.append(
-                    f"exposure has {planes['exposure'].n_bands} planes as the counts have, and nothing says that they "
-                    "are of the same energies: they are taken so, and fluxes are wrong if they are not"
-                )
-            yield cls(planes, header_text, tuple(files.values()), tuple(warnings), _mask_choice(source, planes))
+                    planes |= {name: found} if found else {}
+            weighting = weighting if "exposure" in planes else None
+            for name, each in planes.items():
+                for plane in each:
+                    plane.open(_taken(name, plane, chosen, weighting), stack, scratch)
+            warnings += [doubt for plane in planes.get("exposure", ()) for doubt in doubts_about(plane, counts)]
+            mask = _mask_choice(source, planes)
+            yield cls(planes, chosen, weighting, header_text, tuple(files.values()), tuple(warnings), mask)
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
-        return self.planes["counts"].shape
+        return self.planes["counts"][0].shape
 
     @property
     def where(self) -> dict[str, str]:
         """HDU and file of each plane, for messages."""
-        return {name: plane.where for name, plane in self.planes.items()}
+        return {name: " + ".join(plane.where for plane in each) for name, each in self.planes.items()}
 
     @property
     def dtypes(self) -> dict[str, np.dtype[Any]]:
         """Types of the planes of the strips."""
-        types = {
-            name: plane.dtype if plane.n_open == 1 else _type_of(name, plane.dtype)
-            for name, plane in self.planes.items()
-        }
+        types = {name: self._type(name) for name in self.planes}
         return types | {"mask": np.dtype(np.uint8)}
+
+    def planes_taken(self, name: str, plane: FitsPlane) -> range:
+        """Which planes of an image are read."""
+        return _taken(name, plane, self.chosen, self.weighting)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the exposure is weighted by a power law."""
+        n_masks = sum(mask.n_open for mask in self.planes.get("mask", ()))
+        return bool(self.weighting and self.weighting.shares is not None and not self.weighting.keeps_type(n_masks))
 
     @property
     def exposure_unit(self) -> str:
         """BUNIT of the exposure, in any spelling; empty where there is none."""
-        header = self.planes["exposure"].header if "exposure" in self.planes else {}
+        header = self.planes["exposure"][0].header if "exposure" in self.planes else {}
         return str(header.get("BUNIT", "")).strip()
+
+    def _type(self, name: str) -> np.dtype[Any]:
+        planes = self.planes[name]
+        if name == "exposure" and self.weighting:
+            n_masks = sum(mask.n_open for mask in self.planes.get("mask", ()))
+            return planes[0].dtype if self.weighting.keeps_type(n_masks) else np.dtype(np.float64)
+        dtype = np.result_type(*(plane.dtype for plane in planes))
+        return dtype if sum(plane.n_open for plane in planes) == 1 else _type_of(name, dtype)
 
     def strips(self) -> Iterator[Strip]:
         """Read the survey, once, from its first row to its last.
@@ -207,21 +228,29 @@ class OpenSurvey:
         """
         n_rows, n_columns = self.shape
         wcs = wcs_from_text(self.header_text)
-        height = _strip_height(n_columns)
+        height = _strip_height(n_columns, sum(plane.n_open for each in self.planes.values() for plane in each))
         for y0 in range(0, n_rows, height):
             rows = range(y0, min(y0 + height, n_rows))
-            bands = {name: plane.read(len(rows)) for name, plane in self.planes.items()}
+            bands = {
+                name: [band for plane in each for band in plane.read(len(rows))] for name, each in self.planes.items()
+            }
             used = [np.nan_to_num(mask) != 0 for mask in bands.get("mask", [])]
-            raw = {name: _combined(name, each, used) for name, each in bands.items()}
+            raw = {name: _combined(name, each, used) for name, each in bands.items() if name != "exposure"}
+            if self.weighting:
+                raw["exposure"] = self.weighting.combine(bands["exposure"], used)
             yield _clean(y0, raw, on_sky(wcs, rows, n_columns))
         for file in self.files:
             file.refuse_changed()
 
 
-def _strip_height(n_columns: int) -> int:
-    """Rows of a strip of a map of `n_columns`, a power of two."""
+def _taken(name: str, plane: FitsPlane, chosen: Chosen, weighting: Weighting | None) -> range:
+    return weighting.planes if weighting and name == "exposure" else chosen.of(plane.n_bands)
+
+
+def _strip_height(n_columns: int, n_planes: int) -> int:
+    """Rows of a strip of maps of `n_columns`, of which so many planes are read; a power of two."""
     height = MOST_ROWS
-    while height > 1 and height * n_columns > _STRIP_PIXELS:
+    while height > 1 and height * n_columns * max(1, n_planes / _FEW_PLANES) > _STRIP_PIXELS:
         height //= 2
     return height
 
@@ -232,72 +261,10 @@ _LEFT_OUT = {
 }
 
 
-def _header_of_counts(counts: FitsPlane, band: Band) -> str:
-    """Check the counts, and give their WCS cards."""
-    if counts.n_bands == 1 and band not in (None, 0, "sum"):
-        raise SurveyError(f"{counts.where} has no band {band}: it is one image; leave out --band")
-    if max(counts.shape) > _LONGEST:
-        raise SurveyError(
-            f"{counts.where} is {counts.shape[0]} x {counts.shape[1]} pixels (y, x), and a map may have up to "
-            f"{_LONGEST} rows and columns: cut it into several"
-        )
-    header_text = _sky_of(counts)
-    if header_text is None:
-        raise SurveyError(
-            f"{counts.where} has no celestial WCS (CTYPE1 = {counts.header.get('CTYPE1')}, "
-            f"CTYPE2 = {counts.header.get('CTYPE2')}): give a map with sky coordinates"
-        )
-    return header_text
-
-
-def _sky_of(plane: FitsPlane) -> str | None:
-    """The WCS cards of a plane; MisfitError if they cannot be used."""
-    try:
-        refuse_other_axes(plane.header, plane.where)
-        return celestial_header(plane.header, plane.shape, plane.where)
-    except SurveyError as error:
-        reason, _, remedy = str(error).rpartition(": ")
-        raise MisfitError(reason, remedy) from error
-
-
-def _refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: str) -> None:
-    """Raise MisfitError unless a plane has the pixels and the bands of the counts."""
-    leave_out = f", or leave it out, --{name}-hdu none" if name in OPTIONAL else ""
-    # One exposure or mask may serve all bands; the background of one band is not that of another.
-    if plane.n_bands != counts.n_bands and (name not in OPTIONAL or plane.n_bands != 1):
-        raise MisfitError(
-            f"{plane.where} has {counted(plane.n_bands, 'band')}, but {counts.where} has {counts.n_bands}",
-            f"give maps of the same bands{leave_out}",
-        )
-    if plane.shape != counts.shape:
-        raise MisfitError(
-            f"{plane.where} is {plane.shape[0]} x {plane.shape[1]} pixels (y, x), but {counts.where} is "
-            f"{counts.shape[0]} x {counts.shape[1]}",
-            f"give maps of one shape{leave_out}",
-        )
-    if plane.n_bands > 1 and (
-        plane.bands.true != counts.bands.true or plane.bands.same_energies(counts.bands) is False
-    ):
-        raise MisfitError(
-            f"{plane.where} has {plane.bands.kind}, but {counts.where} has {counts.bands.kind}",
-            f"give maps of the same bands{leave_out}",
-        )
-    other = _sky_of(plane)
-    if other is not None and not same_sky(header_text, other, counts.shape):
-        raise MisfitError(
-            f"{plane.where} and {counts.where} cover different sky: their WCS differ",
-            f"give maps of one sky{leave_out}",
-        )
-
-
-def _mask_choice(source: SurveySource, planes: Mapping[str, FitsPlane]) -> MaskChoice:
-    mask, wanted = planes.get("mask"), source.mask
-    if mask is None or wanted is None:
+def _mask_choice(source: SurveySource, planes: Mapping[str, tuple[FitsPlane, ...]]) -> MaskChoice:
+    wanted = source.mask
+    if "mask" not in planes or wanted is None:
         return MaskChoice()
+    (mask,) = planes["mask"]
     name = f"{mask.label} of {mask.path.name}" if wanted.own_file else mask.label
     return MaskChoice(name, wanted.required)
-
-
-def _may_not_fit(exposure: FitsPlane, counts: FitsPlane) -> bool:
-    """Whether planes of exposure are taken for those of the counts without a word about it in the files."""
-    return exposure.n_bands > 1 and exposure.bands.same_energies(counts.bands) is None

@@ -4,6 +4,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 
@@ -17,6 +18,46 @@ def hdu(plane, header, name, kind=fits.ImageHDU):
     made = kind(plane, header)
     made.header["EXTNAME"] = name
     return made
+
+
+EDGES = np.array([10.0, 100.0, 1000.0]) * u.GeV
+
+
+def write_cubes(counts, background, header):
+    """Files of two bands as Fermi's tools and Gammapy write them."""
+    first = np.random.default_rng(3).binomial(counts.astype(int), 0.9)
+    counts = np.stack([first, counts - first])
+    background = np.stack([0.9 * background, 0.1 * background])
+    exposure = np.stack([np.full(counts.shape[1:], value) for value in (1e11, 2e11, 3e11)])
+    bounds = {"CHANNEL": [1, 2], "E_MIN": EDGES[:-1].to("keV"), "E_MAX": EDGES[1:].to("keV")}
+    ebounds = fits.BinTableHDU(Table(bounds), name="EBOUNDS")
+    energies = fits.BinTableHDU(Table({"Energy": EDGES.to("MeV")}), name="ENERGIES")
+    gti = fits.BinTableHDU(Table({"START": [0.0], "STOP": [1.0]}), name="GTI")
+    primary = header.copy()
+    primary.update({"CTYPE3": "photon energy", "CRVAL3": 1e4, "CDELT3": 9e4, "CUNIT3": "MeV"})
+    fits.HDUList([fits.PrimaryHDU(counts, primary), ebounds, gti]).writeto("ccube.fits")
+    fits.HDUList([fits.PrimaryHDU(background, primary), ebounds, gti]).writeto("mcube.fits")
+    of_exposure = fits.PrimaryHDU(exposure, primary)
+    of_exposure.header["BUNIT"] = "cm^2 s"
+    fits.HDUList([of_exposure, energies, gti]).writeto("bexpcube.fits")
+    parts = [fits.ImageHDU(part * background, primary, name) for name, part in (("galdiff", 0.7), ("isodiff", 0.3))]
+    fits.HDUList([fits.PrimaryHDU(counts, primary), ebounds, gti, *parts]).writeto("parts.fits")
+    axes = {
+        name: {"E_MIN": 100 * EDGES[:-1], "E_MAX": 100 * EDGES[1:]} for name in ("COUNTS", "BACKGROUND", "MASK_SAFE")
+    }
+    true = np.geomspace(0.1, 1000, 13) * u.TeV
+    axes["EXPOSURE"] = {"ENERGY_TRUE_MIN": true[:-1], "ENERGY_TRUE_MAX": true[1:]}
+    mask = np.ones(counts.shape, np.uint8)
+    mask[0, :, :20] = 0
+    planes = {"COUNTS": counts, "BACKGROUND": background, "MASK_SAFE": mask}
+    planes["EXPOSURE"] = np.stack([np.full(counts.shape[1:], 1e13 * n) for n in range(12)])
+    hdus = [fits.PrimaryHDU()]
+    for name, pixels in planes.items():
+        hdus.append(fits.ImageHDU(pixels, header, f"cta-{name.lower()}"))
+        hdus[-1].header["BANDSHDU"] = f"cta-{name.lower()}_bands"
+        hdus.append(fits.BinTableHDU(Table(axes[name]), name=f"cta-{name.lower()}_bands"))
+    hdus[-2].header["BUNIT"] = "cm2 s"
+    fits.HDUList(hdus).writeto("dataset.fits")
 
 
 if __name__ == "__main__":
@@ -36,6 +77,7 @@ if __name__ == "__main__":
     hdu(np.ones(counts.shape, np.uint8), header, "MASK", fits.PrimaryHDU).writeto("mask.fits")
     cubes = [hdu(np.stack([plane, plane]), header, name) for name, plane in planes.items()]
     fits.HDUList([fits.PrimaryHDU(), *cubes]).writeto("cube.fits")
+    write_cubes(planes["COUNTS"], planes["BACKGROUND"], header)
     truth = Table.read("truth.ecsv")
     for name in ("known.fits", "3fhl.fits"):
         truth["glon", "glat"].write(name)

@@ -61,12 +61,16 @@ MISFITS = {
     ),
     "header": ([image("exposure", CTYPE3="MC_ENERGY")], "HDU EXPOSURE has planes of true energy, but HDU COUNTS has "),
     "table": (
-        [image("exposure"), table("EXPOSURE", prefix="ENERGY_TRUE")],
-        "HDU EXPOSURE has planes of true energy from 1 to 32 TeV, but HDU COUNTS has planes of measured energy from 1 ",
+        [image("exposure", 3), table("EXPOSURE", EDGES[:4], prefix="ENERGY_TRUE")],
+        "HDU EXPOSURE has planes of true energy from 1 to 8 TeV, but HDU COUNTS has planes of measured energy from 1 ",
     ),
     "named table": (
-        [image("exposure", BANDSHDU="TRUE_BANDS"), table("TRUE", prefix="ENERGY_TRUE")],
-        "HDU EXPOSURE has planes of true energy from 1",
+        [image("exposure", BANDSHDU="TRUE_BANDS"), table("TRUE", 2 * EDGES, prefix="ENERGY_TRUE")],
+        "HDU EXPOSURE has planes of true energy from 2",
+    ),
+    "a gap": (
+        [image("exposure"), table("EXPOSURE", None, E_MIN=EDGES[:-1], E_MAX=EDGES[1:] * [1, 1, 0.9, 1, 1])],
+        "HDU EXPOSURE has planes of measured energy from 1 to 32 TeV, but HDU COUNTS has planes of measured energy",
     ),
     "shifted": (
         [image("exposure"), table("EXPOSURE", 1.1 * EDGES)],
@@ -176,18 +180,34 @@ def test_planes_with_pixels_of_their_own_are_refused(tmp_path):
     assert scan(written(CDELT=OWN["CDELT"])).n_valid == 600
 
 
+DISPERSED = (
+    "energy dispersion (HDU EDISP) is not applied to the exposure: photon fluxes take measured energies for true ones",
+)
+
+
 def test_real_files(shared_data):
     def of(name, **options):
         return scan(SurveySource.of(shared_data / "real" / name, **options))
 
     hawc, crab = "hawc_nhit5_mapdataset.fits.gz", "fermi_3fhl_crab_mapdataset.fits"
-    assert [text.partition(":")[0] for text in of(hawc, band=0).warnings] == [
-        "HDU EXPOSURE has 50 bands, but HDU COUNTS has 10",
+    first = of(hawc, band=0, mask_hdu=None).warnings
+    assert first[:1] == DISPERSED
+    assert [text.partition(":")[0] for text in first[1:]] == [
         "counts are 0 on all 14400 pixels that are used, so nothing can be found",
         "background is negative by no more than rounding (pixels = 14400, lowest = -8e-18)",
     ]
-    assert of(crab, band="sum", mask_hdu="MASK_SAFE").used == "1656 of 2000 (masked by HDU MASK_SAFE: 344)"
-    assert "HDU EXPOSURE has planes of true energy from 0.01 to 2 TeV" in of(crab, band=4).warnings[0]
+    with pytest.raises(SurveyError, match="HDU MASK_SAFE excludes them: choose other bands, or leave it out, --mask-"):
+        of(hawc, band=0)
+    safe = of(hawc, band="sum")
+    # Counts of a band that is not safe take no part.
+    assert (safe.counts_sum, safe.exposure_unit, safe.warnings) == (7234, "cm2 s", DISPERSED)
+    assert of(hawc, emin="3.16TeV", emax="31.6TeV").counts_sum == 7234
+    assert of(crab, band="sum").used == "1656 of 2000 (masked by HDU MASK_SAFE: 344)"
+    assert of(crab, emin="28.9GeV").counts_sum == 789
+    with pytest.raises(
+        SurveyError, match="HPXEXPOSURES is a HEALPix map, not an image: maps on the sphere are not read"
+    ):
+        of(crab, band=4, exposure=shared_data / "real" / "fermi_3fhl_exposure_cube_hpx.fits.gz")
     irregular = shared_data / "real" / "gadf_wcs_ccube_irregular.fits"
     with pytest.raises(SurveyError, match=r"planes with pixels of their own \(NPIX, CDELT, CRPIX in its table BANDS"):
         of(irregular.name, counts_hdu=0, background=irregular, band="sum")
@@ -231,7 +251,7 @@ def test_energies_of_maps_in_memory_are_compared_too():
         assert warning.startswith(
             f"HDU EXPOSURE has planes of {kind} energy from 3 to 96 TeV, but HDU COUNTS has planes"
         )
-        with pytest.raises(SurveyError, match="HDU EXPOSURE of the dataset has planes of .*: give maps of the same"):
+        with pytest.raises(SurveyError, match="HDU EXPOSURE of the dataset has planes of .*: they do not cover the b"):
             said(maps)
         assert said(maps, exposure_hdu="none") == said(two | {"exposure": a_map("exposure")}) == []
     of_hdus = {name: image(name) for name in two} | {"exposure": image("exposure", CTYPE3="ENERGY_TRUE")}

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.io.fits.hdu.compressed import _tiled_compression, section
 
 from cwt_dask.errors import SurveyError
-from cwt_dask.survey import SurveySource, ingest, scan, strips, unpacking
+from cwt_dask.survey import SurveySource, ingest, misfits, scan, strips, unpacking
 
 # Of the planes of conftest.py, and of a cube of them.
 SHAPE, DEPTH = (40, 60), 3
@@ -162,9 +162,9 @@ def test_a_tile_that_is_too_large_is_refused_before_it_is_unpacked(write, two, u
 
 def test_the_longest_maps(write, two, monkeypatch):
     path = write(**two)
-    monkeypatch.setattr(strips, "_LONGEST", 60)
+    monkeypatch.setattr(misfits, "_LONGEST", 60)
     assert scan(SurveySource.of(path)).shape == SHAPE
-    monkeypatch.setattr(strips, "_LONGEST", 59)
-    monkeypatch.setattr(strips, "celestial_header", None)
+    monkeypatch.setattr(misfits, "_LONGEST", 59)
+    monkeypatch.setattr(misfits, "celestial_header", None)
     with pytest.raises(SurveyError, match=r"COUNTS .* is 40 x 60 pixels \(y, x\), and .* up to 59 rows and"):
         scan(SurveySource.of(path))
