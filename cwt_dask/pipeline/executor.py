@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.validation import counted
@@ -15,9 +15,8 @@ from cwt_dask.runtime.clusters.environment import cores, dashboard
 from cwt_dask.runtime.clusters.ranks import is_step
 from cwt_dask.runtime.clusters.script import refuse_no_process
 from cwt_dask.runtime.executors import Executor, InProcess, OnDask, ask_workers
-from cwt_dask.runtime.progress import WARNING, Reporter
+from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
-from cwt_dask.runtime.small import refuse_small, refuse_without_resources, usable_share
 from cwt_dask.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -65,19 +64,18 @@ class Workers:
         watchdog = Watchdog(*self._patience())
         if client is not None:
             progress.message(_workers(client, execution) + dashboard(client))
-            refuse_without_resources(_of_workers(client, "resources").values())
-            _refuse_small(client, plan, progress)
-            expected = execution.workers or 1
+            executor = OnDask(
+                client,
+                stop,
+                deadline=plan.deadline,
+                expected=execution.workers or 1,
+                watchdog=watchdog,
+                need=plan.worker_memory,
+                report=progress.message,
+            )
+            executor.refuse_workers()
             try:
-                yield OnDask(
-                    client,
-                    stop,
-                    deadline=plan.deadline,
-                    expected=expected,
-                    watchdog=watchdog,
-                    need=plan.worker_memory,
-                    report=progress.message,
-                )
+                yield executor
             finally:
                 # These workers live on; one that hangs, or a scheduler that was lost, must not hide what ended the run.
                 with suppress(OSError, ValueError):
@@ -90,9 +88,10 @@ class Workers:
             # More would have nothing to do.
             workers = min(execution.workers or cores(), plan.grid.n_tiles)
             with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
-                refuse_without_resources(_of_workers(local, "resources").values())
+                executor = OnDask(local, stop, deadline=plan.deadline, watchdog=watchdog, report=progress.message)
+                executor.refuse_workers()
                 progress.message(f"{counted(workers, 'worker')}{dashboard(local)}")
-                yield OnDask(local, stop, deadline=plan.deadline, watchdog=watchdog, report=progress.message)
+                yield executor
 
     def _patience(self) -> tuple[float, float]:
         """Seconds for which nothing may go on, and those for which no worker may be there."""
@@ -110,20 +109,3 @@ def _workers(client: Client, execution: Execution) -> str:
     if there or not execution.workers:
         return f"{counted(there, 'worker')} so far"
     return f"up to {counted(execution.workers, 'worker')}, as the batch system starts them"
-
-
-def _of_workers(client: Client, what: str) -> dict[str, Any]:
-    """What the scheduler knows of all workers that are there, by their addresses."""
-    return {name: worker[what] for name, worker in client.scheduler_info(n_workers=-1)["workers"].items()}
-
-
-def _refuse_small(client: Client, plan: Plan, progress: Reporter) -> None:
-    """Refuse a cluster if no worker has the memory that a tile needs, and warn where some have not."""
-    limits = _of_workers(client, "memory_limit")
-    shares: dict[str, float] = {}
-    # A worker that does not answer at once ends no run.
-    with suppress(TimeoutError):
-        shares = ask_workers(client, usable_share)
-    usable = [int(limit * shares.get(name, 1.0)) for name, limit in limits.items()]
-    if warning := refuse_small(usable, plan.worker_memory):
-        progress.message(f"{WARNING}{warning}")

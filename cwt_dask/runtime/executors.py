@@ -17,8 +17,9 @@ from cwt_dask.cwt.buffers import forget
 from cwt_dask.errors import InterruptedRun, MachineError, RunError
 from cwt_dask.runtime.absence import RunningTime
 from cwt_dask.runtime.observer import SCHEDULER_SECONDS, Observer
+from cwt_dask.runtime.progress import WARNING
 from cwt_dask.runtime.signals import Stop
-from cwt_dask.runtime.small import refuse_small
+from cwt_dask.runtime.small import refuse_small, refuse_without_resources, usable_share
 from cwt_dask.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -96,8 +97,27 @@ class OnDask:
     # Threads that there may be later: clusters that start workers as there is work see work for all of them.
     expected: int = 1
     watchdog: Watchdog = field(default_factory=Watchdog)  # Ends the run where nothing goes on.
-    need: int = 0  # Bytes of memory that a task needs.
+    need: int = 0  # Bytes of memory that a task needs; 0 where workers were made to have them.
     report: Callable[[str], None] = lambda _: None  # Receives messages about what is waited for.
+    _known: bool = field(default=False, init=False)  # Whether the first workers were looked at.
+
+    def refuse_workers(self) -> None:
+        """Look at the first workers that there are, once; of a queue they come late.
+
+        Those that come later still are like them. Raises SettingsError if none can do a task; where some cannot, that is told.
+        """
+        workers = {} if self._known else self.client.scheduler_info(n_workers=-1)["workers"]
+        if not workers:
+            return
+        self._known = True
+        refuse_without_resources([worker["resources"] for worker in workers.values()])
+        shares: dict[str, float] = {}
+        # A worker that does not answer at once ends no run.
+        with suppress(TimeoutError):
+            shares = ask_workers(self.client, usable_share) if self.need else {}
+        usable = [int(worker["memory_limit"] * shares.get(name, 1.0)) for name, worker in workers.items()]
+        if warning := refuse_small(usable, self.need):
+            self.report(f"{WARNING}{warning}")
 
     def map(self, function: Callable[[int], Any], items: Iterable[int]) -> Iterator[Outcome]:
         """Yield outcomes as they arrive; after a request to stop, of started ones only, which have the grace time."""
@@ -141,12 +161,10 @@ class OnDask:
         """Tell what is waited for; RunError where nothing has gone on for too long."""
         try:
             cluster = observer.look(now, {future.key: item for future, item in flying.items()})
+            if cluster.workers:
+                self.refuse_workers()
         except OSError as error:
             raise _lost() from error
-        if self.need and cluster.workers:
-            # Workers of a queue come late; those that come later still are like them.
-            refuse_small([worker.limit for worker in cluster.workers], self.need)
-            self.need = 0
         found = self.watchdog.look(now, cluster)
         for line in found.lines:
             self.report(line)

@@ -217,12 +217,30 @@ def test_a_value_that_is_lost_with_its_worker_is_waited_for(their_client, thread
     assert not results
 
 
-def test_workers_of_a_queue_are_looked_at_once_they_come(threads, their_client):
-    executor = OnDask(their_client, need=2**60, watchdog=Watchdog(60.0, 60.0), report=lambda _: None)
+def test_workers_of_a_queue_are_looked_at_once_they_come(threads, their_client, monkeypatch):
+    """By what they may use of their limits, half of them here; the others are not refused, but told of."""
+    told = []
+
+    def executor(need):
+        return OnDask(their_client, need=need, watchdog=Watchdog(60.0, 60.0), report=told.append)
+
+    monkeypatch.setattr(executors, "ask_workers", lambda client, _: dict.fromkeys(client.nthreads(), 0.5))
+    late = executor(2**60)
     threads.scale(1)
     refused = "a worker may take .*iB, and the plan asks for 1024.00 PiB: start workers with a larger limit"
     with pytest.raises(SettingsError, match=refused):
-        list(executor.map(abs, range(3)))
+        list(late.map(abs, range(3)))
+    (limit,) = (worker["memory_limit"] for worker in their_client.scheduler_info(n_workers=-1)["workers"].values())
+    executor(limit // 2).refuse_workers()
+    with pytest.raises(SettingsError, match=refused.replace("1024.00 PiB", ".*")):
+        executor(limit // 2 + 1).refuse_workers()
+    threads.scale(2)
+    their_client.wait_for_workers(2)
+    first, _ = their_client.nthreads()
+    monkeypatch.setattr(executors, "ask_workers", lambda *_: {first: 0.5})
+    executor(limit // 2 + 1).refuse_workers()
+    (line,) = told
+    assert line.startswith("warning: a worker may take ")
 
 
 def test_the_time_of_a_task_does_not_run_while_this_process_is_stopped(threads, their_client, monkeypatch):
