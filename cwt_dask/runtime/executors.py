@@ -104,7 +104,7 @@ class OnDask:
     def refuse_workers(self) -> None:
         """Look at the first workers that there are, once; of a queue they come late.
 
-        Those that come later still are like them. Raises SettingsError if none can do a task; where some cannot, that is told.
+        Those that come later still are like them. Raises SettingsError if none can do a task; tells where some cannot.
         """
         workers = {} if self._known else self.client.scheduler_info(n_workers=-1)["workers"]
         if not workers:
