@@ -475,6 +475,13 @@ def _(folder):
     return *FINISHED, "--overwrite"
 
 
+@recipe("what is noted of another run that reads its survey is damaged")
+def _(folder):
+    (folder / "run" / "users").mkdir()
+    (folder / "run" / "users" / f"{'0' * 32}.json").write_text(DAMAGED)
+    return *FINISHED, "--overwrite"
+
+
 text("RUN_DIR is below a file", "file", "mine", "run", "survey.fits", "file/out", *KERNELS)
 typed("RUN_DIR has a name that nothing can have", "run", "survey.fits", f"a/b/{LONG}", *KERNELS)
 typed("RUN_DIR holds a run under other settings", *FINISHED, "--tol=0.1", "--stopping=fixed")

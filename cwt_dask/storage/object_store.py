@@ -11,6 +11,7 @@ import io
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace as with_fields
 from datetime import UTC, datetime
@@ -184,10 +185,23 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def hold(files: RunDir, lost: Callable[[], None], /) -> Iterator[Driver | None]:
-    """Hold a run by a lease, which another driver may take when it was not renewed for ten minutes."""
+    """Hold a run by a lease, which another driver may take when it was not renewed for ten minutes.
+
+    An error that no store can be blamed for ends the renewal, counts as a loss, and is raised at the end of the block.
+    """
     before, this = _take(files)
-    ended = threading.Event()
-    renewer = threading.Thread(target=_renew, args=(files, this, ended, lost), daemon=True)
+    ended, renewal = threading.Event(), Future[None]()
+
+    def renew() -> None:
+        try:
+            _renew(files, this, ended)
+            renewal.set_result(None)
+        except Exception as error:  # noqa: BLE001 - it is raised in the thread that holds the run
+            renewal.set_exception(error)
+        if not ended.is_set():
+            lost()
+
+    renewer = threading.Thread(target=renew, name="lease", daemon=True)
     renewer.start()
     try:
         yield before
@@ -195,9 +209,10 @@ def hold(files: RunDir, lost: Callable[[], None], /) -> Iterator[Driver | None]:
         ended.set()
         renewer.join()
         # What ended the block must not be hidden by a store that does not answer: the lease gets stale.
-        with suppress(Exception):
+        with suppress(OSError, MachineError), store_errors():
             if _same_lease(read_driver(files), this):
                 files.driver.unlink()
+        renewal.result()
 
 
 def entries(path: Path) -> Iterator[str]:
@@ -293,22 +308,22 @@ def _take(files: RunDir) -> tuple[Driver | None, Driver]:
     return holder if seen is not None else None, this
 
 
-def _renew(files: RunDir, this: Driver, ended: threading.Event, lost: Callable[[], None]) -> None:
+def _renew(files: RunDir, this: Driver, ended: threading.Event) -> None:
+    """Renew a lease now and then until the end, or until another driver has it."""
     while not ended.wait(RENEWAL_SECONDS):
-        # A store that does not answer may do so the next time; whatever it was, a thread that ends renews no more.
-        with suppress(Exception):
+        # A store that does not answer, or refuses keys, may do otherwise the next time.
+        with suppress(OSError, MachineError), store_errors():
             try:
                 seen = version_of(files.driver)
                 there = driver_in(files.driver.read_bytes())
                 # One that is damaged may be sound the next time.
-                ours = there is None or _same_lease(there, this)
-                if there and ours:
-                    # Of other content each time, so that each renewal is another version.
-                    replace(files.driver, with_fields(this, renewal=uuid.uuid4().hex).content, seen)
+                if there is None:
+                    continue
+                if not _same_lease(there, this):
+                    return
+                # Of other content each time, so that each renewal is another version.
+                replace(files.driver, with_fields(this, renewal=uuid.uuid4().hex).content, seen)
             except (FileExistsError, FileNotFoundError):
-                ours = False
-            if not ours:
-                lost()
                 return
 
 

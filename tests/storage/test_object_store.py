@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from botocore.exceptions import NoCredentialsError, PartialCredentialsError, ProfileNotFound
+from aiohttp import ClientPayloadError
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError, PartialCredentialsError, ProfileNotFound
 from buckets import make_bucket
 from skies import poisson_sky, write_survey
 
@@ -134,6 +135,52 @@ def test_a_lease_is_renewed(files, server, monkeypatch):
         wait_for_two_more("GET")
         server.fault = lambda *_: None
         wait_for_two_more("PUT")
+    assert not files.driver.exists()
+
+
+@pytest.fixture
+def raised(monkeypatch):
+    """Have looks at the lease raise errors, one after the other."""
+    errors, version_of = [], object_store.version_of
+
+    def failing(path):
+        if errors:
+            raise errors.pop(0)
+        return version_of(path)
+
+    monkeypatch.setattr(object_store, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(object_store, "version_of", failing)
+    return errors
+
+
+def test_what_the_stores_client_raises_does_not_end_the_renewal_of_a_lease(files, raised):
+    with hold(files, never):
+        of_client = (
+            EndpointConnectionError(endpoint_url="x"),
+            NoCredentialsError(),
+            ClientPayloadError(),
+            TimeoutError(),
+        )
+        raised += [*of_client, OSError("busy"), PermissionError("no")]
+        wait_for(lambda: not raised)
+        seen = [None]
+        # While it is written it may not be read.
+        wait_for(lambda: seen.append(read_driver(files)) or len({driver and driver.renewal for driver in seen}) > 3)
+    assert not files.driver.exists()
+
+
+def test_any_other_error_of_a_renewal_stops_the_run_and_is_seen(files, raised):
+    stop = Stop()
+
+    def hold_until_lost():
+        with hold(files, stop.ask):
+            raised.append(KeyError("ETag"))
+            wait_for(lambda: stop.asked)
+            # That a run then stops does not hide it.
+            raise InterruptedRun("stopped")
+
+    with pytest.raises(KeyError, match="ETag"):
+        hold_until_lost()
     assert not files.driver.exists()
 
 
