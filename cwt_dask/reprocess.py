@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -13,7 +13,7 @@ from cwt_dask.config.options import Options
 from cwt_dask.config.settings import Settings
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.pipeline.create import open_store
+from cwt_dask.pipeline.planned import open_store
 from cwt_dask.pipeline.reuse import NOT_WITH_ISLANDS, reason_to_compute, summary
 from cwt_dask.planning.plan import make_plan
 from cwt_dask.results import SurveyRun
@@ -108,7 +108,7 @@ def what_would_be_reused(survey: str | PathLike[str], old_run: str | PathLike[st
         path = as_path(survey)
         if not is_store(path):
             path = ingest(SurveySource.of(path, **parsed.source), scratch / "survey.zarr").path
-        plan = make_plan(parsed.settings, open_store(path, {}).statistics)
+        plan = make_plan(parsed.settings, open_store(path, replace(parsed, source={})).statistics)
         if plan.decides_islands:
             return [f"nothing can be reused: {NOT_WITH_ISLANDS}"]
         job = plan.job(earlier.files, read_run_id(earlier.files), path)

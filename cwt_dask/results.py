@@ -18,6 +18,7 @@ from cwt_dask.products.cutouts import Cutouts
 from cwt_dask.products.plots import Plots
 from cwt_dask.products.summary import RESUME, Certificate, run_html
 from cwt_dask.products.tables import read_ecsv
+from cwt_dask.psf import PointSpread, kept_point_spread
 from cwt_dask.storage.checksum import DigestedFile
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_progress
@@ -228,6 +229,14 @@ class SurveyRun(Plots, Cutouts):
     def survey(self) -> Survey:
         """The survey that was analysed."""
         return self.stored.survey
+
+    @property
+    def psf(self) -> PointSpread | None:
+        """The point spread function on the map's pixels; None where the run was given none.
+
+        Raises RunError if it is damaged.
+        """
+        return kept_point_spread(self.files, self.stored.plan.settings.psf, self.wcs)
 
     @cached_property
     def wcs(self) -> WCS:

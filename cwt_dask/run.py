@@ -15,11 +15,12 @@ from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.errors import InterruptedRun, SettingsError
 from cwt_dask.pipeline.blocks import Iteration
-from cwt_dask.pipeline.create import Call, create, resume, statistics_of
+from cwt_dask.pipeline.create import Call, create, resume
 from cwt_dask.pipeline.executor import Workers
 from cwt_dask.pipeline.merging import Merging
+from cwt_dask.pipeline.planned import plan_call
 from cwt_dask.pipeline.reuse import reuse_tiles
-from cwt_dask.planning.plan import Plan, make_plan
+from cwt_dask.planning.plan import Plan
 from cwt_dask.products.files import is_small
 from cwt_dask.report import report_is_current, write_report
 from cwt_dask.results import SurveyRun
@@ -72,7 +73,7 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
     """
     with as_file(survey) as (path, named):
         parsed = Options.parse(named | options)
-        plan = make_plan(parsed.settings, statistics_of(as_path(path), parsed.source))
+        plan, _ = plan_call(as_path(path), parsed)
     plan.check_memory(parsed.execution.worker_limit)
     return plan
 
@@ -185,7 +186,7 @@ def execute(
             client = stack.enter_context(connect())
         files = RunDir(run_dir.resolve())
         begin = create if backend_of(files.path).is_free(files) or execution.overwrite else resume
-        executor = begin(Call(files, survey, options, progress, stack, stop, Workers(client, execution)))
+        executor = begin(Call(files, survey, options, progress, stack, stop, Workers(client, execution), earlier))
         run = SurveyRun.open(files.path)
         stages = Stages(executor, progress, files)
         with stop.patience():
@@ -233,6 +234,8 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
         stages.progress.message(f"pixels used: {plan.used}")
     if plan.no_flux:
         stages.progress.message(f"no photon flux: {plan.no_flux}")
+    if plan.psf:
+        stages.progress.message(f"psf: {plan.psf}")
     for warning in plan.warnings:
         stages.progress.message(f"warning: {warning}")
     for stage in _stages_of(run, stages, execution):

@@ -8,6 +8,7 @@ import os
 import shutil
 
 import numpy as np
+import spreads
 import zarr
 from astropy import units as u
 from astropy.io import fits
@@ -41,6 +42,77 @@ def recipe(what):
 def typed(what, *arguments):
     """It is in the command line alone."""
     RECIPES[what] = lambda _: arguments
+
+
+# --- point spread functions -------------------------------------------------------------------------------------------
+
+
+def psf(what, make, hdu=""):
+    """It is in psf.fits: in its HDUs."""
+
+    @recipe(what)
+    def _(folder):
+        spreads.write(folder / "psf.fits", *make())
+        return *RUN, f"--psf=psf.fits{hdu}"
+
+
+def psf_image(what, change, **cards):
+    """It is in the image of psf.fits, or in its header."""
+
+    def make():
+        y, x = np.mgrid[-5:6, -5:6]
+        hdu = fits.ImageHDU(change(np.exp(-(x**2 + y**2) / 4.5)), sky_header((11, 11)), "KERNEL")
+        hdu.header.update(cards)
+        return [hdu]
+
+    psf(what, make)
+
+
+typed("a width below zero", *RUN, "--psf=-1.2")
+typed("a width of zero", *RUN, "--psf=0deg")
+typed("a width that is NaN", *RUN, "--psf=nan")
+typed("a width in another unit", *RUN, "--psf=0.1parsec")
+typed("a file that does not exist", *RUN, "--psf=psf.fits")
+typed("a file of another kind", *RUN, "--psf=survey.fits")
+typed("a file without such an HDU", *RUN, "--psf=survey.fits[PSF]")
+typed("an extent besides a number of scales", *RUN, "--psf=1.2", "--max-extent=5")
+psf_image("an image with negative pixels", lambda image: image - 0.1)
+psf_image("an image with NaN", lambda image: np.where(image == 1, np.nan, image))
+psf_image("an image of zeros", np.zeros_like)
+psf_image("an image that is not centred", lambda image: np.roll(image, 1, axis=1))
+psf_image("an image with an even number of pixels", lambda image: image[:-1])
+psf_image("an image that is wider than the map", lambda image: np.pad(image, 20))
+psf_image("an image with pixels of another size", lambda image: image, CDELT1=-0.02, CDELT2=0.02)
+psf_image("images by energy without energies", lambda image: np.stack([image, image]))
+psf("radii in another unit", lambda: [spreads.psf_table(RAD_LO="m")])
+psf("energies in another unit", lambda: [spreads.psf_table(ENERG_HI="s")])
+psf("radii that do not rise", lambda: spreads.gtpsf([1e4, 1e5], [0.1, 0.1], backwards=True))
+psf("energies that do not rise", lambda: spreads.gtpsf([1e5, 1e4], [0.1, 0.1]))
+psf("no radii", lambda: spreads.gtpsf([1e4, 1e5], [0.1, 0.1])[:1])
+psf("several in one file", lambda: [spreads.psf_table(), spreads.psf_king()])
+psf("a table that holds zeros", lambda: [spreads.psf_table(density=0.0)])
+psf("a table with negative values", lambda: [spreads.psf_table(density=-1.0)])
+psf("an HDU that holds something else", lambda: [spreads.effective_area([1, 1, 1, 1])], "[EFFECTIVE AREA]")
+
+
+@recipe("energies that are not the survey's")
+def _(folder):
+    planes = {"COUNTS": np.ones((2, *SHAPE)), "BACKGROUND": np.ones((2, *SHAPE))}
+    images = [fits.ImageHDU(plane, sky_header(SHAPE), name) for name, plane in planes.items()]
+    bands = fits.BinTableHDU(
+        Table({"E_MIN": [50, 90], "E_MAX": [90, 200]}, units=dict.fromkeys(("E_MIN", "E_MAX"), "TeV"))
+    )
+    tables = [fits.BinTableHDU(bands.data, bands.header, f"{name}_BANDS") for name in planes]
+    fits.HDUList([fits.PrimaryHDU(), *images, *tables]).writeto(folder / "survey.fits", overwrite=True)
+    spreads.write(folder / "psf.fits", spreads.psf_table())
+    return *RUN, "--psf=psf.fits", "--emin=90TeV"
+
+
+@recipe("a file that breaks off")
+def _(folder):
+    spreads.write(folder / "psf.fits", spreads.psf_table())
+    os.truncate(folder / "psf.fits", 11520)
+    return *RUN, "--psf=psf.fits"
 
 
 # --- survey files -----------------------------------------------------------------------------------------------------

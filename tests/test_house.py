@@ -23,6 +23,7 @@ FLOORS = (
     ("merge", "worker"),
     ("tiles", "products"),
     ("planning",),
+    ("psf",),
     ("survey", "runtime", "simulate"),
     ("storage", "measure", "execution"),
     ("geometry", "config"),

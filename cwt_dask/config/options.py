@@ -41,7 +41,9 @@ class SourceOptions(Checked):
     emin: str | None = option(None, Energy(), "Sum the bands of a cube from this energy on, such as 10GeV.", metavar=_E)
     emax: str | None = option(None, Energy(), "Sum the bands of a cube up to this energy.", metavar=_E)
     index: float = option(
-        2.0, Number(-10, 10), "Photon index of the power law with which exposures of several energies are weighted."
+        2.0,
+        Number(-10, 10),
+        "Photon index of the power law with which exposures and point spread functions are weighted by energy.",
     )
     exposure_unit: str | None = option(
         None, Kind(), 'Unit of the exposure, such as "cm2 s", where its file has none.', metavar="UNIT"
@@ -68,6 +70,7 @@ class Options:
     settings: Settings
     execution: Execution
     source: dict[str, Any]
+    given: frozenset[str]  # Names of the settings that were given.
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Options:
@@ -81,8 +84,9 @@ class Options:
         settings, execution, source = (
             {name: given[name] for name in option_names(declared) if name in given} for declared in _DECLARED
         )
-        options = cls(Settings(**settings), Execution(**execution), source)
-        if not isinstance(options.settings.min_scale, str):
+        options = cls(Settings(**settings), Execution(**execution), source, frozenset(settings))
+        from_psf = "psf" in settings and not {"min_scale", "step_scale", "n_scale"} <= settings.keys()
+        if not (isinstance(options.settings.min_scale, str) or from_psf):
             # What is wrong without a look at the survey is reported before a survey is read.
             kernels_of(options.settings)
         return options

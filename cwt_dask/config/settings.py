@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cwt_dask.config.declaration import Checked, declaration, option
-from cwt_dask.config.validation import Choice, Fitting, Flag, Number, Size, Whole, shown
+from cwt_dask.config.validation import Choice, Fitting, Flag, Number, Size, Spread, Whole, shown
 from cwt_dask.cwt.limits import MOST_ITERATIONS
 from cwt_dask.errors import SettingsError
 
@@ -52,6 +52,20 @@ class Settings(Checked):
         metavar="PIXELS|DEG",
     )
     step_scale: float = option(1.3, Number(above=1), "Factor from one scale to the next, above 1.")
+    psf: Any = option(
+        None,
+        Spread(),
+        "Point spread function: the width (sigma) of a Gaussian in pixels, or an angle such as 0.12deg, or FILE or "
+        "FILE[HDU]: an image on pixels of the map's size, PSFMap, PSFKernel, psf_table, psf_3gauss, psf_king, gtpsf. "
+        "Scales that are not given follow from it: the finest is its sigma, the step 1.5.",
+        metavar="PIXELS|DEG|FILE",
+    )
+    max_extent: float | str | None = option(
+        None,
+        Number(above=0, or_text=True),
+        "Size in place of `n_scale`: scales go up to it; pixels, or an angle; default with `psf`: 5 times its sigma.",
+        metavar="PIXELS|DEG",
+    )
     old_kernels: bool = option(False, Flag(), "Differences of Gaussians as base kernels, as first published.")
     max_iter: int = option(10, Whole(1, MOST_ITERATIONS), "Largest number of iterations.")
     tol: float = option(
@@ -92,26 +106,31 @@ class Settings(Checked):
     )
 
     def in_pixels(self, pixel_scale: float) -> Settings:
-        """The same settings with `min_scale` in pixels, for pixels of `pixel_scale` degrees.
+        """The same settings with `min_scale` and `max_extent` in pixels, for pixels of `pixel_scale` degrees.
 
         Raises
         ------
         SettingsError
-            If `min_scale` is text that is not an angle.
+            If one of them is text that is not an angle.
         """
-        if not isinstance(self.min_scale, str):
-            return self
-        from astropy.units import Quantity  # noqa: PLC0415 - help and checks need none
+        resolved = self
+        if isinstance(self.min_scale, str):
+            resolved = replace(resolved, min_scale=_degrees("min_scale", self.min_scale) / pixel_scale)
+        if isinstance(self.max_extent, str):
+            resolved = replace(resolved, max_extent=_degrees("max_extent", self.max_extent) / pixel_scale)
+        return resolved
 
-        try:
-            degrees = float(Quantity(self.min_scale).to_value("deg"))
-        except (TypeError, ValueError):
-            degrees = math.nan
-        if not (math.isfinite(degrees) and degrees > 0):
-            raise SettingsError(
-                f'min_scale is "{shown(self.min_scale)}": it must be pixels (6.0) or an angle ("0.6deg")'
-            )
-        return replace(self, min_scale=degrees / pixel_scale)
+
+def _degrees(name: str, text: str) -> float:
+    from astropy.units import Quantity  # noqa: PLC0415 - help and checks need none
+
+    try:
+        degrees = float(Quantity(text).to_value("deg"))
+    except (TypeError, ValueError):
+        degrees = math.nan
+    if not (math.isfinite(degrees) and degrees > 0):
+        raise SettingsError(f'{name} is "{shown(text)}": it must be pixels (6.0) or an angle ("0.6deg")')
+    return degrees
 
 
 def digest(content: Any) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
+from os import PathLike
 from types import UnionType
 from typing import Any
 
@@ -118,6 +119,28 @@ class Number(Kind):
         if number <= self.above:
             raise _refusal(name, number, f"above {self.above}")
         return number
+
+
+@dataclass(frozen=True)
+class Spread(Number):
+    """A width above 0, or text or an object that is read where it is used."""
+
+    above: float = 0.0
+    or_text: bool = True
+
+    def check(self, name: str, value: Any) -> Any:
+        """Refuse numbers that are no width, and what is nothing of the kind; paths become text."""
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return super().check(name, value)
+        known = isinstance(value, str | PathLike | list | tuple) or any(hasattr(value, each) for each in _SPREADS)
+        if not known:
+            raise _refusal(name, value, SPREAD)
+        return str(value) if isinstance(value, PathLike) else value
+
+
+SPREAD = "a width in pixels, an angle such as 0.12deg, a file, an image (y, x), or a PSFMap or PSFKernel of Gammapy"
+# What quantities, arrays, and maps of Gammapy have.
+_SPREADS = ("to_value", "__array__", "to_hdulist", "psf_kernel_map")
 
 
 class Size(Kind):

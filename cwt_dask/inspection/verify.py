@@ -27,6 +27,7 @@ from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
 from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.products.files import changed_products
+from cwt_dask.psf import kept_point_spread
 from cwt_dask.report import damage_of_report
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import read_all_records, read_records, read_run_id
@@ -154,6 +155,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
         Check("maps and seams are as the tiles wrote them", _some(changed)),
         Check("the survey can be read", damage),
         Check("the survey is as the tiles read it", _tiles("other pixels in the window of", other_input)),
+        *([Check("the point spread function is as the run read it", _psf(run))] if plan.settings.psf else []),
         Check("the seams can be compared", _unreadable(unreadable)),
         *([Check("islands left open are listed", unlisted)] if plan.decides_islands else []),
         *_history(run, now["n_iter"]),
@@ -263,6 +265,14 @@ def _survey(run: SurveyRun) -> tuple[Survey | None, str]:
     except DAMAGE as error:
         return survey, str(error)
     return survey, ""
+
+
+def _psf(run: SurveyRun) -> str:
+    try:
+        kept_point_spread(run.files, run.stored.plan.settings.psf, None)
+    except RunError as error:
+        return str(error)
+    return ""
 
 
 def _open_islands(run: SurveyRun, n_iter: int) -> tuple[list[OpenIsland], str]:

@@ -16,6 +16,7 @@ from cwt_dask.merge.columns import columns_of
 from cwt_dask.merge.islands import join_labels
 from cwt_dask.merge.names import source_names
 from cwt_dask.planning.plan import Plan
+from cwt_dask.psf import kept_point_spread
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.survey import SurveyStatistics, has_position
 from cwt_dask.tiles.sources import FIELDS, read_found
@@ -41,7 +42,10 @@ def build_catalogue(run_dir: RunDir, plan: Plan, statistics: SurveyStatistics, w
     rows = _measured(run_dir, plan)
     _add_positions(rows, plan, statistics, wcs)
     rows["flags"][:] |= np.where(np.isfinite(rows["x_error"]), 0, SourceFlag.NO_CENTROID) | _blended(rows, plan)
-    columns = columns_of(statistics.exposure_unit)
+    spread = kept_point_spread(run_dir, plan.settings.psf, wcs)
+    if spread:
+        rows["containment"] = spread.containment(rows["radius"], rows["x"], rows["y"])
+    columns = columns_of(statistics.exposure_unit, psf=spread is not None)
     return Table(
         {column.name: column.of(rows) for column in columns},
         units={column.name: column.unit for column in columns if column.unit},

@@ -39,6 +39,7 @@ class Column:
     values: Values | None = None
     # Power of the exposure's unit that it has as unit: such a column is there only if the exposure has a unit.
     exposure: int = 0
+    psf: bool = False  # Whether it is there only if there is a point spread function.
     # In the report's table: place among the columns, heading, and digits after the point, or None for four significant
     # ones. Columns without one are left out there.
     page: tuple[int, str, int | None] | None = None
@@ -89,6 +90,8 @@ COLUMNS = (
     Column("n_pixels", "Pixels of that island", pix, dtype=int, page=(20, "Island", 0)),
     Column("radius", "Radius of the disc around the peak in which counts are summed: sqrt(2) * scale * step_scale",
            pix, 9),
+    Column("containment", "Share of the point spread function within that radius", None, 4, psf=True,
+           page=(22, "Containment", 2)),
     Column("counts", "Counts in the disc", ct, page=(10, "Counts", 0)),
     Column("background", "Expected background in the disc", ct, 6, page=(11, "Background", 1)),
     Column("excess", "counts - background; not corrected for what lies outside the disc", ct, 6,
@@ -114,9 +117,12 @@ ASSOCIATIONS = (
 )
 
 
-def columns_of(exposure_unit: str) -> list[Column]:
-    """Columns of a catalogue where the exposure has this unit; without those of the exposure where it is empty."""
-    there = [column for column in COLUMNS if exposure_unit or not column.exposure]
+def columns_of(exposure_unit: str, *, psf: bool = False) -> list[Column]:
+    """Columns of a catalogue where the exposure has this unit; without those of the exposure where it is empty.
+
+    Those of a point spread function are there if there is one.
+    """
+    there = [column for column in COLUMNS if (exposure_unit or not column.exposure) and (psf or not column.psf)]
     return [
         replace(column, unit=Unit(exposure_unit) ** column.exposure) if column.exposure else column for column in there
     ]

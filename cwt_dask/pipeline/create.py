@@ -6,13 +6,13 @@ import math
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cwt_dask.config.options import Options
 from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.pipeline.executor import Workers
-from cwt_dask.pipeline.repair import repair_metadata, repair_run_id, repair_survey
+from cwt_dask.pipeline.planned import open_store, plan_call, read_point_spread
+from cwt_dask.pipeline.repair import repair_metadata, repair_point_spread, repair_run_id, repair_survey
 from cwt_dask.planning.cost import BYTES_PER_PIXEL, least_disk
 from cwt_dask.planning.plan import Plan, make_plan
 from cwt_dask.planning.runfile import (
@@ -23,6 +23,7 @@ from cwt_dask.planning.runfile import (
     restore_run,
     write_run,
 )
+from cwt_dask.psf import keep_point_spread
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.executors import Executor
 from cwt_dask.runtime.progress import Reporter
@@ -33,7 +34,7 @@ from cwt_dask.storage.ledger import begin_ledger, forget_damaged_failures, read_
 from cwt_dask.storage.maps import create_maps, has_history
 from cwt_dask.storage.marks import is_run, note_user, users_of
 from cwt_dask.storage.paths import backend_of, lies_in, make_directory
-from cwt_dask.survey import Survey, SurveySource, SurveyStatistics, ingest, is_store, scan
+from cwt_dask.survey import SurveySource, SurveyStatistics, ingest, is_store
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Call:
     hold: ExitStack  # The directory is held from its first moment on to the end of this, and the workers are there.
     stop: Stop  # Asked if another process takes hold of it.
     workers: Workers  # Started once tiles are known.
+    earlier: RunDir | None = None  # A run whose settings these are; its point spread function is taken with them.
 
 
 def create(call: Call) -> Executor:
@@ -64,7 +66,7 @@ def create(call: Call) -> Executor:
         raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
     if not backend.keeps_old:
         # What can be refused is refused before anything is removed.
-        plan = make_plan(options.settings, statistics_of(survey, options.source))
+        plan, _ = plan_call(survey, options, call.earlier)
         plan.check_memory(options.execution.worker_limit)
         call.workers.refuse_early(several=plan.grid.n_tiles > 1)
     with backend.new_run(files, call.hold, call.stop.ask, overwrite=options.execution.overwrite) as new:
@@ -81,7 +83,7 @@ def resume(call: Call) -> Executor:
     stored = None
     with suppress(DamagedRunFileError):
         stored = read_run(files, "choose another (SURVEY comes first)")
-    plan = make_plan(options.settings, statistics_of(survey, options.source))
+    plan, spread = plan_call(survey, options, call.earlier)
     if stored:
         refuse_differences(files, stored.plan, plan)
         if not stored.run_id:
@@ -104,7 +106,8 @@ def resume(call: Call) -> Executor:
     if is_store(survey):
         remember_survey(files, stored, survey)
     run = SurveyRun.open(files.path)
-    for repaired in (*repair_run_id(run), *repair_survey(run, survey, options.source)):
+    repaired_psf = repair_point_spread(run, spread) if spread else []
+    for repaired in (*repair_run_id(run), *repair_survey(run, survey, options.source), *repaired_psf):
         progress.message(repaired)
     run.survey.refuse_unproven()
     for repaired in repair_metadata(run):
@@ -132,8 +135,9 @@ def _refuse_to_replace(files: RunDir) -> None:
 def _fill(new: RunDir, call: Call) -> Plan:
     """Make all that a run needs, for now at `new`, and last what says that it is one."""
     files, survey, options, progress = call.files, call.survey, call.options, call.progress
+    spread = read_point_spread(survey, options, call.earlier)
     if is_store(survey):
-        opened = open_store(survey, options.source)
+        opened = open_store(survey, options)
     else:
         progress.message(f"reading {survey}")
         source = SurveySource.of(survey, **options.source)
@@ -144,7 +148,7 @@ def _fill(new: RunDir, call: Call) -> Plan:
             call.workers.refuse_early(several=too_large)
 
         opened = ingest(source, new.survey, begin=begin)
-    plan = make_plan(options.settings, opened.statistics)
+    plan = make_plan(options.settings, opened.statistics, spread, options.given)
     plan.check_memory(options.execution.worker_limit)
     _check_disk(files.path, opened.statistics, plan, progress)
     if not backend_of(files.path).keeps_old:
@@ -154,6 +158,8 @@ def _fill(new: RunDir, call: Call) -> Plan:
     create_maps(new, plan.grid, plan.kernels.scales.tolist(), opened.header_text, history=history)
     run_id = begin_ledger(new)
     make_directory(new.islands)
+    if spread:
+        keep_point_spread(new, spread)
     write_run(new, run_id, plan, survey if is_store(survey) else None)
     if is_store(survey):
         note_user(files, survey, run_id)
@@ -170,27 +176,6 @@ def _check_disk(path: Path, statistics: SurveyStatistics, plan: Plan, progress: 
         )
     if free < plan.disk:
         progress.message(f"warning: the run may take {format_bytes(plan.disk)} of disk, {format_bytes(free)} are free")
-
-
-def statistics_of(survey: Path, source: dict[str, Any]) -> SurveyStatistics:
-    """Statistics of a survey, file or store."""
-    return open_store(survey, source).statistics if is_store(survey) else scan(SurveySource.of(survey, **source))
-
-
-def open_store(survey: Path, source: dict[str, Any]) -> Survey:
-    """Open a survey's store.
-
-    Raises SettingsError if the call names its images: they were chosen when it was made. Raises SurveyError if it is
-    damaged.
-    """
-    if source:
-        raise SettingsError(
-            f"{survey} is a store, its planes were chosen when it was ingested: leave out {', '.join(source)}, or "
-            "ingest again with them"
-        )
-    opened = Survey.open(survey)
-    opened.refuse_unproven()
-    return opened
 
 
 def _report_lost_records(files: RunDir, progress: Reporter) -> None:

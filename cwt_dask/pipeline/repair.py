@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import RunError, SurveyError
+from cwt_dask.psf import PointSpread, keep_point_spread, kept_point_spread
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import read_records, read_run_id, write_run_id
 from cwt_dask.storage.maps import describe_maps, has_history
@@ -67,6 +68,15 @@ def repair_run_id(run: SurveyRun) -> list[str]:
             return []
     write_run_id(files, run_id)
     return [f"{files.run_id} was damaged: written again, as {files.settings.name} has it"]
+
+
+def repair_point_spread(run: SurveyRun, spread: PointSpread) -> list[str]:
+    """Write the point spread function again, where it is lost or damaged; a line of text."""
+    with suppress(RunError):
+        kept_point_spread(run.files, run.stored.plan.settings.psf, run.wcs)
+        return []
+    keep_point_spread(run.files, spread)
+    return [f"{run.files.psf} was damaged or lost: written again"]
 
 
 def repair_survey(run: SurveyRun, survey: Path, source: Mapping[str, Any]) -> list[str]:

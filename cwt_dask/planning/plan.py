@@ -10,6 +10,7 @@ from typing import Any
 
 from cwt_dask.config.settings import ALGORITHM_VERSION, Settings, digest, kernels_of
 from cwt_dask.config.validation import format_bytes
+from cwt_dask.cwt.arrays import Floats
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.cwt.state import Criteria, rounding_level
@@ -18,6 +19,8 @@ from cwt_dask.geometry.margins import bounded, contract_margin, expected_error, 
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.cost import LATE, LEAST_DEADLINE, automatic_grid, disk, tile_seconds, worker_memory
 from cwt_dask.planning.job import Job
+from cwt_dask.planning.scales import ALL_GIVEN, TUTORIALS, with_scales
+from cwt_dask.psf import PointSpread
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.survey import SurveyStatistics
 
@@ -44,6 +47,7 @@ class Plan:
     used: str = ""
     no_flux: str = ""
     origins: tuple[dict[str, Any], ...] = ()
+    psf: str = ""  # What the point spread function is, and what the scales cover; empty where none is given.
     algorithm_version: int = ALGORITHM_VERSION  # Of the mathematics that the plan was made for.
 
     @cached_property
@@ -179,9 +183,32 @@ class Plan:
             )
 
 
-def make_plan(settings: Settings, statistics: SurveyStatistics) -> Plan:
-    """Resolve settings for a survey; raise SettingsError if they are impossible for it."""
-    settings = settings.in_pixels(statistics.pixel_scale_deg)
+def make_plan(
+    settings: Settings,
+    statistics: SurveyStatistics,
+    spread: PointSpread | None = None,
+    given: frozenset[str] = ALL_GIVEN,
+) -> Plan:
+    """Resolve settings for a survey.
+
+    Parameters
+    ----------
+    settings : Settings
+        As given.
+    statistics : SurveyStatistics
+        Of the survey.
+    spread : PointSpread, optional
+        The point spread function, where one is given.
+    given : frozenset of str, optional
+        Names of the settings that the user gives; default: all.
+
+    Raises
+    ------
+    SettingsError
+        If they are impossible for the survey.
+    """
+    pixel_deg = statistics.pixel_scale_deg
+    settings = with_scales(settings, given, spread, statistics.shape, pixel_deg)
     kernels = kernels_of(settings)
     # A single column is no neighbour of itself.
     ring = (statistics.wraps if settings.wrap == "auto" else settings.wrap == "yes") and statistics.shape[1] > 1
@@ -194,13 +221,34 @@ def make_plan(settings: Settings, statistics: SurveyStatistics) -> Plan:
     else:
         grid = TileGrid.plan(statistics.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length, ring=ring)
     plan = Plan(settings, grid, statistics.brightest, contract, statistics.digest, statistics.facts_digest, ())
+    warnings = (*statistics.warnings, *_warnings(plan, statistics))
+    if spread is None and "min_scale" not in given:
+        warnings += (TUTORIALS.format(scales=_in_words(kernels.scales)),)
+    psf = "" if spread is None else _described(spread, kernels, statistics)
     return replace(
         plan,
-        warnings=(*statistics.warnings, *_warnings(plan, statistics)),
+        warnings=warnings,
         used=statistics.used,
         no_flux=statistics.no_flux,
         origins=statistics.origins,
+        psf=psf,
     )
+
+
+def _described(spread: PointSpread, kernels: CWTKernels, statistics: SurveyStatistics) -> str:
+    """What the point spread function is, and what the scales cover."""
+    pixel_deg, scales = statistics.pixel_scale_deg, kernels.scales
+    sigmas = spread.sigmas_on(statistics.shape)
+    narrowest, widest = sigmas.min(), sigmas.max()
+    sigma = f"{narrowest:.3g}" if widest < 1.005 * narrowest else f"{narrowest:.3g} to {widest:.3g}"
+    return (
+        f"{spread.origin}; sigma {sigma} pixels ({narrowest * pixel_deg:.3g} deg); scales {_in_words(scales)} pixels, "
+        f"which cover sources of up to {scales[-1]:.3g} pixels ({scales[-1] * pixel_deg:.3g} deg) in sigma"
+    )
+
+
+def _in_words(scales: Floats) -> str:
+    return ", ".join(f"{scale:.4g}" for scale in scales)
 
 
 def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:

@@ -32,6 +32,7 @@ def describe_plan(plan: Plan) -> str:
         *(f"made of        {describe_origin(origin)}" for origin in plan.origins),
         *([f"pixels used    {plan.used}"] if plan.used else []),
         *([f"photon flux    none: {plan.no_flux}"] if plan.no_flux else []),
+        *([f"psf            {plan.psf}"] if plan.psf else []),
         f"tiles          {grid.n_tiles}, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
         f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels: what a tile computes, its core and margins",
         f"margin         {margin}",

@@ -27,6 +27,7 @@ class RunDir:
     path: Path
 
     settings = _Below("run.toml")  # every setting as resolved, digests, versions.
+    psf = _Below("psf.json")  # the point spread function, where one was given that is more than a width.
     survey = _Below("survey.zarr/")  # the survey's store, where the run made its own.
     maps = _Below("maps.zarr/")  # the merged maps; one chunk a tile core.
     pyramid = _Below("maps.zarr/pyramid/")  # the maps, reduced, as the report shows them: a group in that of the maps.

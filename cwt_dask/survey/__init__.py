@@ -1,7 +1,7 @@
 """Surveys: FITS files are read here only, once, and kept in a store of chunks that workers read window by window."""
 
 from cwt_dask.survey.dataset import as_file
-from cwt_dask.survey.ingest import ingest, scan
+from cwt_dask.survey.ingest import Outline, ingest, outline_of, scan
 from cwt_dask.survey.origin import describe_origin
 from cwt_dask.survey.region import Region
 from cwt_dask.survey.source import SurveySource
@@ -10,6 +10,7 @@ from cwt_dask.survey.store import Survey, Window, is_store
 from cwt_dask.survey.wcs import has_position, pixel_scale, wcs_from_text
 
 __all__ = [
+    "Outline",
     "Region",
     "Survey",
     "SurveySource",
@@ -20,6 +21,7 @@ __all__ = [
     "has_position",
     "ingest",
     "is_store",
+    "outline_of",
     "pixel_scale",
     "scan",
     "wcs_from_text",

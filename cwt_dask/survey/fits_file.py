@@ -46,12 +46,12 @@ class FitsFile:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator[FitsFile]:
-        """Open a file and read the headers of all its HDUs.
+    def open(cls, path: Path, wanted: str = "the counts map") -> Iterator[FitsFile]:
+        """Open a file and read the headers of all its HDUs; `wanted` is what it should hold, for messages.
 
         Raises SurveyError if it cannot be read, is empty, no FITS file, or shorter than its headers say.
         """
-        opened, gzipped = _version(path), _is_gzipped(path)
+        opened, gzipped = _version(path), _is_gzipped(path, wanted)
         with ExitStack() as stack:
             # Names and units end where they do, whatever the user has set for his own files.
             stack.enter_context(fits.conf.set_temp("strip_header_whitespace", value=True))
@@ -173,7 +173,7 @@ def _no_fits_file(path: Path) -> str:
     return f"{path} is truncated, damaged or no FITS file"
 
 
-def _is_gzipped(path: Path) -> bool:
+def _is_gzipped(path: Path, wanted: str) -> bool:
     try:
         with open_file(path) as file:
             is_pipe = not file.seekable()
@@ -186,17 +186,18 @@ def _is_gzipped(path: Path) -> bool:
     if not start:
         raise SurveyError(f"{path} is empty: get the file again")
     if not start.startswith(_GZIP_MAGIC):
-        _refuse_other_formats(str(path), start)
+        _refuse_other_formats(str(path), start, wanted)
         return False
     with damage_named(_no_fits_file(path)), ExitStack() as stack:
-        _refuse_other_formats(f"{path}, unpacked,", _open_bytes(path, gzipped=True, stack=stack).read(_LONGEST))
+        unpacked = _open_bytes(path, gzipped=True, stack=stack).read(_LONGEST)
+        _refuse_other_formats(f"{path}, unpacked,", unpacked, wanted)
     return True
 
 
-def _refuse_other_formats(what: str, start: bytes) -> None:
+def _refuse_other_formats(what: str, start: bytes, wanted: str) -> None:
     """Raise SurveyError if a file does not start as FITS files do."""
     for magic, (kind, remedy) in _OTHER_FORMATS.items():
         if start.startswith(magic):
             raise SurveyError(f"{what} is {kind}: {remedy}")
     if not start.startswith(_FITS_MAGIC):
-        raise SurveyError(f"{what} is not a FITS file (.fits, .fits.gz, .fits.fz): give the file of the counts map")
+        raise SurveyError(f"{what} is not a FITS file (.fits, .fits.gz, .fits.fz): give the file of {wanted}")

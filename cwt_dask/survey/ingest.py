@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,23 @@ def scan(source: SurveySource) -> SurveyStatistics:
         for strip in survey.strips():
             census.add(strip)
         return _statistics(survey, census, unit, source.index)
+
+
+class Outline(NamedTuple):
+    """What a survey says of itself before its pixels are read."""
+
+    header_text: str  # The WCS cards of the counts, one a line.
+    shape: tuple[int, int]  # Rows and columns.
+    energies: str  # Those of the counts, for people; empty where the file does not say them.
+
+
+def outline_of(source: SurveySource) -> Outline:
+    """Open a survey for its outline.
+
+    Raises SurveyError if it cannot be opened.
+    """
+    with OpenSurvey.open(source) as survey:
+        return Outline(survey.header_text, survey.shape, survey.chosen.energies)
 
 
 @numpys_own

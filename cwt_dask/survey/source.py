@@ -54,7 +54,7 @@ class PlaneSource:
         hdu : str
             Without an HDU it is the one of this name, else the only image.
         """
-        path, named = _file_and_hdu(str(text))  # in a configuration file it may be anything
+        path, named = file_and_hdu(str(text))  # in a configuration file it may be anything
         return cls(name, path, named or hdu, own_file=True, only_image_will_do=not named)
 
     def option(self, hdu: Any) -> str:
@@ -148,7 +148,7 @@ class SurveySource:
         Raises SurveyError if `band` is neither "sum" nor a whole number from 0 on, or bands are chosen twice, or none
         can be.
         """
-        path, hdu = _file_and_hdu(survey)
+        path, hdu = file_and_hdu(survey)
         given = SourceOptions(**({"counts_hdu": hdu} if hdu else {}) | options)
 
         def plane(name: str, own: Any = None) -> PlaneSource:
@@ -185,11 +185,11 @@ def _components(own: str | PathLike[str] | None) -> list[Any]:
     """Files of a plane and HDUs in them: each of those that ``FILE[HDU,HDU]`` names."""
     if own is None:
         return [None]
-    path, named = _file_and_hdu(str(own))
+    path, named = file_and_hdu(str(own))
     return [f"{path}[{hdu.strip()}]" for hdu in named.split(",") if hdu.strip()] if "," in named else [own]
 
 
-def _file_and_hdu(given: str | PathLike[str]) -> tuple[Path, str]:
+def file_and_hdu(given: str | PathLike[str]) -> tuple[Path, str]:
     """A file, and the HDU that ``FILE[HDU]`` names; empty where none is named, or a file is called so."""
     path = as_path(given)
     match = _FILE_AND_HDU.fullmatch(str(path))

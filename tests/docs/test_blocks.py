@@ -32,6 +32,7 @@ NEEDS = {
     "docs/howto/from-python.md": "survey.fits",
     "docs/howto/own-map.md": "survey.fits maps.fits counts.fits model.fits mask.fits cube.fits settings.toml",
     "docs/howto/observatories.md": "dataset.fits ccube.fits mcube.fits bexpcube.fits parts.fits",
+    "docs/howto/psf.md": "survey.fits",
     "docs/howto/reprocess.md": "run survey-v2.fits",
 }
 # What is installed already.

@@ -16,7 +16,7 @@ from cwt_dask import run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, InterruptedRun, MachineError, SurveyError
-from cwt_dask.pipeline import create
+from cwt_dask.pipeline import create, planned
 from cwt_dask.pipeline.executor import Workers
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
@@ -212,13 +212,13 @@ def test_one_that_loses_its_lease_while_making_a_run_leaves_it_to_the_other(file
 
 
 def test_a_run_that_appeared_before_the_lease_was_had_is_left_alone(files, survey, monkeypatch):
-    look = create.statistics_of
+    look = planned.statistics_of
 
     def meanwhile(*arguments):
         files.settings.write_text("of another")
         return look(*arguments)
 
-    monkeypatch.setattr(create, "statistics_of", meanwhile)
+    monkeypatch.setattr(planned, "statistics_of", meanwhile)
     with pytest.raises(InputError, match="holds another run by now: give the same command again"):
         run_survey(survey, files.path, **OPTIONS)
     assert files.settings.read_text() == "of another"

@@ -1,0 +1,113 @@
+"""A call, planned: its survey and its point spread function are read, and its settings resolved for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cwt_dask.config.options import Options, SourceOptions
+from cwt_dask.config.validation import Energy
+from cwt_dask.errors import SettingsError
+from cwt_dask.planning.plan import Plan, make_plan
+from cwt_dask.psf import PointSpread, Spectrum, TargetMap, kept_point_spread, point_spread_of
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.survey import (
+    Outline,
+    Survey,
+    SurveySource,
+    SurveyStatistics,
+    is_store,
+    outline_of,
+    pixel_scale,
+    scan,
+    wcs_from_text,
+)
+
+
+def plan_call(survey: Path, options: Options, earlier: RunDir | None = None) -> tuple[Plan, PointSpread | None]:
+    """Plan what a call asks for; give its point spread function, too, if there is one.
+
+    Parameters
+    ----------
+    survey : Path
+        File or store.
+    options : Options
+        All options of the call.
+    earlier : RunDir, optional
+        A run whose settings these are; its point spread function is taken with them.
+
+    Raises
+    ------
+    InputError
+        If the survey or a setting is wrong.
+    """
+    # What is wrong with it is reported before a survey is read.
+    spread = read_point_spread(survey, options, earlier)
+    return make_plan(options.settings, statistics_of(survey, options), spread, options.given), spread
+
+
+def read_point_spread(survey: Path, options: Options, earlier: RunDir | None = None) -> PointSpread | None:
+    """Read the point spread function of a call, for the survey's map; None where it has none.
+
+    Parameters
+    ----------
+    survey, options, earlier
+        As of `plan_call`.
+
+    Raises
+    ------
+    InputError
+        If it is none, or does not fit the survey.
+    """
+    given = options.settings.psf
+    if given is None:
+        return None
+    outline = _outline(survey, options)
+    wcs = wcs_from_text(outline.header_text)
+    if earlier:
+        return kept_point_spread(earlier, given, wcs)
+    target = TargetMap(wcs, outline.shape, pixel_scale(wcs, outline.shape))
+    index = SourceOptions(**options.source).index
+    return point_spread_of(given, target, Spectrum(index, _band(outline.energies)))
+
+
+def _outline(survey: Path, options: Options) -> Outline:
+    if not is_store(survey):
+        return outline_of(SurveySource.of(survey, **options.source))
+    store = open_store(survey, options)
+    origins = (origin for origin in store.statistics.origins if origin["plane"] == "counts")
+    energies = next((str(origin["energies"]) for origin in origins if "energies" in origin), "")
+    return Outline(store.header_text, store.shape, energies)
+
+
+def _band(energies: str) -> tuple[float, float] | None:
+    """Lower and upper energy in TeV, of the text that files and stores have of it alike."""
+    if not energies:
+        return None
+    first, _, last = energies.partition(" to ")
+    low, high = (Energy().check("energies of the counts", text) for text in (first, last or first))
+    return (low, high)
+
+
+def statistics_of(survey: Path, options: Options) -> SurveyStatistics:
+    """Statistics of a survey, file or store."""
+    if is_store(survey):
+        return open_store(survey, options).statistics
+    return scan(SurveySource.of(survey, **options.source))
+
+
+def open_store(survey: Path, options: Options) -> Survey:
+    """Open a survey's store.
+
+    Raises SettingsError if the call names its images: they were chosen when it was made. Raises SurveyError if it is
+    damaged.
+    """
+    # The photon index is that of the point spread function, too.
+    named = [name for name in options.source if name != "index" or options.settings.psf is None]
+    if named:
+        raise SettingsError(
+            f"{survey} is a store, its planes were chosen when it was ingested: leave out {', '.join(named)}, or "
+            "ingest again with them"
+        )
+    opened = Survey.open(survey)
+    opened.refuse_unproven()
+    return opened
