@@ -24,7 +24,7 @@ def header_of_counts(counts: FitsPlane) -> str:
             f"{counts.where} is {counts.shape[0]} x {counts.shape[1]} pixels (y, x), and a map may have up to "
             f"{_LONGEST} rows and columns: cut it into several"
         )
-    header_text = _sky_of(counts)
+    header_text = sky_of(counts)
     if header_text is None:
         raise SurveyError(
             f"{counts.where} has no celestial WCS (CTYPE1 = {counts.header.get('CTYPE1')}, "
@@ -33,7 +33,7 @@ def header_of_counts(counts: FitsPlane) -> str:
     return header_text
 
 
-def _sky_of(plane: FitsPlane) -> str | None:
+def sky_of(plane: FitsPlane) -> str | None:
     """The WCS cards of a plane; MisfitError if they cannot be used."""
     try:
         refuse_other_axes(plane.header, plane.where)
@@ -125,7 +125,7 @@ def refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: s
         and (plane.bands.true != counts.bands.true or plane.bands.same_energies(counts.bands) is False)
     ):
         raise _other_energies(name, plane, counts)
-    other = _sky_of(plane)
+    other = sky_of(plane)
     if other is not None and not same_sky(header_text, other, counts.shape):
         frames = [str(each.header.get("CTYPE1")).partition("-")[0] for each in (plane, counts)]
         raise MisfitError(

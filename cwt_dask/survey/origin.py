@@ -9,6 +9,7 @@ from astropy.units import Unit
 
 from cwt_dask.config.validation import format_energy, shown
 from cwt_dask.errors import SurveyError
+from cwt_dask.survey.regrid import Regridded
 from cwt_dask.survey.source import IN_MEMORY, SurveySource
 from cwt_dask.survey.strips import OpenSurvey
 
@@ -70,6 +71,7 @@ def origins_of(survey: OpenSurvey, digests: Mapping[str, str], unit: str, index:
                 origin |= {"energy": "true"} if plane.bands.true else {}
             if name == "exposure":
                 origin |= {"unit": unit} if unit else {}
+                origin |= {"pixels": "interpolated"} if isinstance(plane, Regridded) else {}
                 origin |= {"index": index} if survey.weighted else {}
             yield origin | {"digest": digests[name]}
 
@@ -84,4 +86,5 @@ def describe_origin(origin: Mapping[str, Any]) -> str:
     energies = f", {origin['energies']}{' (true energy)' * ('energy' in origin)}" if "energies" in origin else ""
     weighted = f", weighted by a power law of index {origin['index']:g}" if "index" in origin else ""
     unit = f", in {origin['unit']}" if "unit" in origin else ""
+    unit += ", interpolated to the pixels of the counts" * ("pixels" in origin)
     return f"{origin['plane']}: HDU {origin['hdu']} of {origin['file']}{bands}{energies}{weighted}{unit}"

@@ -18,6 +18,7 @@ from cwt_dask.survey.exposure import Weighting
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.fits_plane import FitsPlane
 from cwt_dask.survey.misfits import doubts_about, header_of_counts, refuse_misfit, weighting_of
+from cwt_dask.survey.regrid import on_pixels_of
 from cwt_dask.survey.source import OPTIONAL, MaskChoice, PlaneSource, SurveySource
 from cwt_dask.survey.wcs import on_sky, wcs_from_text
 
@@ -164,7 +165,9 @@ class OpenSurvey:
                     for plane in found:
                         if name == "exposure":
                             weighting = weighting_of(plane, counts, chosen, source.index)
-                        refuse_misfit(name, plane, counts, header_text)
+                            found = (on_pixels_of(counts, header_text, plane),)
+                        else:
+                            refuse_misfit(name, plane, counts, header_text)
                 except MisfitError as misfit:
                     if wanted.required:
                         raise

@@ -141,7 +141,7 @@ def centred(text: str, shape: tuple[int, int]) -> str:
     beyond the poles get latitudes above 90 deg, and positions are converted to pixels outside of the map.
     """
     wcs = wcs_from_text(text)
-    circle = _columns_of_circle(wcs)
+    circle = columns_of_circle(wcs)
     if np.isinf(circle) or _columns_on_sky(wcs, shape[1]).all():
         return text
     middle = (shape[1] + 1) / 2
@@ -161,7 +161,7 @@ def centred(text: str, shape: tuple[int, int]) -> str:
     return "\n".join(card.image.rstrip() for card in header.cards)
 
 
-def _grid(shape: tuple[int, int]) -> tuple[Floats, Floats]:
+def grid_of(shape: tuple[int, int]) -> tuple[Floats, Floats]:
     """Pixels spread over the map from edge to edge: x and y."""
     y, x = (np.linspace(0, length - 1, _GRID_POINTS) for length in shape)
     return np.meshgrid(x, y)
@@ -169,7 +169,7 @@ def _grid(shape: tuple[int, int]) -> tuple[Floats, Floats]:
 
 def _identical(one: WCS, other: WCS, shape: tuple[int, int]) -> bool:
     """Whether both give every pixel of a grid the same position in the same frame, to the last bit."""
-    positions = zip(one.all_pix2world(*_grid(shape), 0), other.all_pix2world(*_grid(shape), 0), strict=True)
+    positions = zip(one.all_pix2world(*grid_of(shape), 0), other.all_pix2world(*grid_of(shape), 0), strict=True)
     return all(np.array_equal(a, b, equal_nan=True) for a, b in positions) and bool(
         wcs_to_celestial_frame(one).is_equivalent_frame(wcs_to_celestial_frame(other))
     )
@@ -188,9 +188,9 @@ def same_sky(one: str, other: str, shape: tuple[int, int]) -> bool:
     if one == other:
         return True
     first, second = wcs_from_text(one), wcs_from_text(other)
-    apart = first.pixel_to_world(*_grid(shape)).separation(second.pixel_to_world(*_grid(shape))).deg
+    apart = first.pixel_to_world(*grid_of(shape)).separation(second.pixel_to_world(*grid_of(shape))).deg
     # Off the sky positions are NaN; they must be so in both.
-    off_sky = [np.isnan(wcs.all_pix2world(*_grid(shape), 0)[0]) for wcs in (first, second)]
+    off_sky = [np.isnan(wcs.all_pix2world(*grid_of(shape), 0)[0]) for wcs in (first, second)]
     return np.array_equal(*off_sky) and bool(np.all(apart[~off_sky[0]] <= _SAME_SKY_PIXELS * pixel_scale(first, shape)))
 
 
@@ -213,12 +213,12 @@ def pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
 
 def closes_circle(wcs: WCS, shape: tuple[int, int]) -> bool:
     """Whether the map's last column is the neighbour of its first: its columns span 360 deg, each once."""
-    return abs(shape[1] - _columns_of_circle(wcs)) < _COLUMN_TOLERANCE
+    return abs(shape[1] - columns_of_circle(wcs)) < _COLUMN_TOLERANCE
 
 
 def repeats_edge_column(wcs: WCS, shape: tuple[int, int]) -> bool:
     """Whether the map's last column is the same strip of sky as its first."""
-    return abs(shape[1] - 1 - _columns_of_circle(wcs)) < _COLUMN_TOLERANCE
+    return abs(shape[1] - 1 - columns_of_circle(wcs)) < _COLUMN_TOLERANCE
 
 
 def on_sky(wcs: WCS, rows: range, n_columns: int) -> Bools:
@@ -233,7 +233,7 @@ def on_sky(wcs: WCS, rows: range, n_columns: int) -> Bools:
     n_columns : int
         Of the map.
     """
-    if np.isinf(_columns_of_circle(wcs)):
+    if np.isinf(columns_of_circle(wcs)):
         # A row at a time: astropy holds ten numbers a pixel while it works.
         return np.stack([has_position(wcs, np.arange(n_columns), y) for y in rows])
     rows_on_sky = has_position(wcs, wcs.wcs.crpix[0] - 1, np.array(rows))
@@ -258,7 +258,7 @@ def has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> 
     return has
 
 
-def _columns_of_circle(wcs: WCS) -> float:
+def columns_of_circle(wcs: WCS) -> float:
     """Columns in 360 deg along every row of a cylindrical projection; infinite where rows do not close."""
     matrix = wcs.pixel_scale_matrix
     straight = wcs.wcs.lng == 0 and matrix[0, 1] == 0 and matrix[1, 0] == 0 and wcs.sip is None
