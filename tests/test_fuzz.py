@@ -205,4 +205,4 @@ def test_no_file_is_executed():
         names = {node.id for node in nodes if isinstance(node, ast.Name)}
         assert not names & {"eval", "exec", "compile", "__import__"}, path
         parts = [ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute | ast.keyword)]
-        assert parts.count("np.load") + parts.count("np.savez") == parts.count("allow_pickle=False"), path
+        assert parts.count("np.load") == parts.count("allow_pickle=False"), path

@@ -26,7 +26,7 @@ from cwt_dask.products.files import (
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.ledger import read_finished
 from cwt_dask.storage.maps import cut_history, has_history
 from cwt_dask.storage.paths import backend_of, remove, write_atomically
 from cwt_dask.storage.sealed import sealed
@@ -71,7 +71,7 @@ class Merging:
     def flag(self) -> None:
         """Set quality flags where tiles do not agree."""
         files = self.run.files
-        bad = bad_sides(self.seams, read_records(files.ledger))
+        bad = bad_sides(self.seams, read_finished(files, len(self._tiles)))
         unsettled = read_open_islands(files, self.run.stored.run_id)
         to_flag = bad.keys() | {tile for found in unsettled for tile in found.pixels}
         self.stages.map_tiles(partial(flag_tile, files, self._plan, bad, unsettled), sorted(to_flag), "flags")
@@ -97,7 +97,7 @@ class Merging:
         files = self.run.files
         # Workers that were killed leave what they were writing.
         backend_of(files.path).remove_leftovers(files.path)
-        records = read_records(files.ledger)
+        records = read_finished(files, len(self._tiles))
         if has_history(files):
             cut_history(files, max(record.n_iter for record in records.values()))
         listed = read_open_islands(files, self.run.stored.run_id)

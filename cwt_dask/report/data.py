@@ -19,7 +19,7 @@ from cwt_dask.report.pyramid import FLAGS, Pyramid
 from cwt_dask.report.sky import pixel_sizes, pixel_stretch
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
-from cwt_dask.storage.ledger import TileRecord, read_records
+from cwt_dask.storage.ledger import TileRecord, read_finished
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.trust import Trust
 
@@ -83,7 +83,7 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
         Where seams are compared.
     """
     plan, survey = run.stored.plan, run.survey
-    records = read_records(run.files.ledger)
+    records = read_finished(run.files, plan.grid.n_tiles)
     compare = partial(compare_seams, run.files.seams, plan.grid)
     found = stages.map_tiles(compare, sorted(records), "seams for the report")
     group = open_group(run.files.pyramid, whole="run")

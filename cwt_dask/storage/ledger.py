@@ -175,6 +175,27 @@ def read_record(path: Path) -> TileRecord:
     return _read(path, TileRecord)
 
 
+def read_finished(run_dir: RunDir, n_tiles: int) -> dict[int, TileRecord]:
+    """Records of a run of which every tile is done, by number.
+
+    Raises DamagedRecordError naming the one that is damaged or lost, which the run's own command makes again.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    n_tiles : int
+        Its number of tiles.
+    """
+    paths = [run_dir.record(tile) for tile in range(n_tiles)]
+    try:
+        return {tile: read_record(path) for tile, path in enumerate(paths)}
+    except FileNotFoundError as error:
+        raise DamagedRecordError(f"{error.filename} is lost: the run's own command does its tile again") from error
+    except DamagedRecordError as error:
+        raise DamagedRecordError(f"{error}: the run's own command does its tile again") from error
+
+
 def read_block_records(ledger: Path, block: int) -> dict[int, list[BlockRecord]]:
     """Records of each tile in a block of iterations, round by round."""
     found: dict[int, list[BlockRecord]] = {}

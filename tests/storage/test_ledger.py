@@ -15,6 +15,7 @@ from cwt_dask.storage.ledger import (
     last_failures,
     read_all_records,
     read_block_records,
+    read_finished,
     read_progress,
     read_record,
     read_records,
@@ -118,6 +119,17 @@ def test_no_field_of_a_record_can_change_unseen(run_dir, name):
     records, damaged = read_all_records(run_dir.ledger)
     assert len(records) == 2
     assert damaged[0].startswith(f"{path} is not a ledger record (")
+
+
+def test_of_a_finished_run_a_record_that_is_damaged_or_lost_is_named(run_dir):
+    for tile in range(2):
+        write_record(run_dir, replace(RECORD, tile=tile))
+    assert read_finished(run_dir, 2) == read_records(run_dir.ledger)
+    with pytest.raises(RunError, match=rf"{run_dir.record(2)} is lost: the run's own command does its tile again"):
+        read_finished(run_dir, 3)
+    run_dir.record(1).write_text("{}")
+    with pytest.raises(RunError, match=rf"{run_dir.record(1)} is not a ledger record .*: the run's own command does"):
+        read_finished(run_dir, 2)
 
 
 def test_a_record_of_another_version_is_named(run_dir):
