@@ -130,7 +130,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
     other_input = [tile for tile, record in done if _input_digest(run, tile) != record.input_digest]
     seams, unreadable = _seams(run)
     survey, damage = _survey(run)
-    described_otherwise = [f"{path}: {why}" for path, why, _ in damaged_metadata(run)] if survey else []
+    described_otherwise = [f"{path}: {why}" for path, why, _ in damaged_metadata(run, survey)]
     unsettled, unlisted = _open_islands(run, max((record.n_iter for record in records.values()), default=0))
     now = certify(plan, survey.statistics if survey else None, records, seams, unsettled)
     stale = [name for name in RECOMPUTED if now[name] != certificate.get(name)]

@@ -27,14 +27,21 @@ class DamagedMetadata(NamedTuple):
     content: bytes  # What belongs into it.
 
 
-def damaged_metadata(run: SurveyRun) -> list[DamagedMetadata]:
+def damaged_metadata(run: SurveyRun, survey: Survey | None) -> list[DamagedMetadata]:
     """Find files of maps and seams that do not describe what the plan has there: each `zarr.json`, and coordinates.
 
-    Raises SurveyError if the survey cannot be read: the maps have its WCS.
+    Parameters
+    ----------
+    run : SurveyRun
+        The run.
+    survey : Survey, optional
+        Its survey, of which the maps have the WCS; without it the file that holds that is not looked at.
     """
     plan, kept = run.stored.plan, _kept_iterations(run)
     scales = plan.kernels.scales.tolist()
-    wanted = describe_maps(run.files, plan.grid, scales, run.survey.header_text, history=kept[0])
+    wanted = describe_maps(run.files, plan.grid, scales, survey.header_text if survey else "", history=kept[0])
+    if not survey:
+        del wanted[run.files.maps / "zarr.json"]
     found = []
     for path, content in wanted.items():
         # Chunks are those of coordinates, of which every byte is known.
@@ -52,8 +59,11 @@ def damaged_metadata(run: SurveyRun) -> list[DamagedMetadata]:
 
 
 def repair_metadata(run: SurveyRun) -> list[str]:
-    """Write those files again; a line of text for each. Pixels are checked by their digests."""
-    damaged = damaged_metadata(run)
+    """Write those files again; a line of text for each. Pixels are checked by their digests.
+
+    Raises SurveyError if the survey cannot be read.
+    """
+    damaged = damaged_metadata(run, run.survey)
     for path, _, content in damaged:
         make_directory(path.parent)
         write_atomically(path, content)

@@ -61,7 +61,7 @@ def test_metadata_of_maps_and_seams_is_repaired_before_anything_is_done(capsys, 
     path, before = run.files.path / name, starts(run)
     content = path.read_bytes()
     DAMAGES[damage](path)
-    assert [found.path for found in damaged_metadata(run)] == [path]
+    assert [found.path for found in damaged_metadata(run, run.survey)] == [path]
     broken = {check.promise: check.fault for check in verify_run(run, recompute=1) if check.broken}
     assert broken[DESCRIBED].startswith(f"{path}: ")
     status, out, err = again(capsys, run, survey)
@@ -143,7 +143,7 @@ def test_a_history_that_was_not_cut_yet_is_as_planned(run):
     found["shape"][0] = 9
     del found["attributes"][DIGEST]
     path.write_text(json.dumps(found))
-    assert not damaged_metadata(run)
+    assert not damaged_metadata(run, run.survey)
     run.files.certificate.unlink()
     path.write_text("x")
     repair_metadata(run)
