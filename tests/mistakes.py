@@ -399,6 +399,132 @@ def _(folder):
     return RUN
 
 
+# --- event lists ------------------------------------------------------------------------------------------------------
+
+CRAB = {"RA": [83.6, 83.7, 83.8] * u.deg, "DEC": [22.0] * 3 * u.deg, "ENERGY": [0.5, 1.0, 2.0] * u.TeV}
+ONTO = ("--center=83.6,22", "--size=4,3", "--pixel=0.1", "--frame=icrs")
+BIN = ("ingest", "events.fits", "counts.fits", *ONTO)
+
+
+def write_events(path, columns, name="EVENTS", gti=None, **cards):
+    hdus = [fits.PrimaryHDU(), fits.BinTableHDU(Table(columns), fits.Header(cards), name=name)]
+    if gti:
+        times = Table({"START": [start for start, _ in gti], "STOP": [stop for _, stop in gti]})
+        hdus.append(fits.BinTableHDU(times, name="GTI"))
+    fits.HDUList(hdus).writeto(path)
+
+
+def events(what, columns, *arguments, name="EVENTS", gti=None, **cards):
+    """It is in an event list."""
+
+    @recipe(what)
+    def _(folder):
+        write_events(folder / "events.fits", columns, name, gti, **cards)
+        return arguments or BIN
+
+
+def without(*names):
+    return {name: column for name, column in CRAB.items() if name not in names}
+
+
+def onto(what, *options):
+    """It is in the map that events are binned onto."""
+    given = {option.partition("=")[0] for option in options}
+    kept = [option for option in ONTO if option.partition("=")[0] not in given]
+    events(what, CRAB, "ingest", "events.fits", "counts.fits", *kept, *options)
+
+
+events("event lists, and no map to bin them onto", CRAB, "ingest", "events.fits", "events.fits", "counts.fits")
+events("a map of which a part is lacking", CRAB, "ingest", "events.fits", "counts.fits", *ONTO[:2])
+onto("a centre off the sky", "--center=83.6,95")
+onto("a centre that is no position", "--center=Crab")
+onto("a centre without a latitude", "--center=83.6")
+onto("a map larger than the sky", "--size=400,180")
+onto("a map smaller than a pixel", "--size=4,0.01")
+onto("pixels of no size", "--pixel=0")
+onto("pixels of less than no size", "--pixel=-0.1")
+onto("more pixels than a map may have", "--pixel=0.0000001")
+onto("a projection of no known name", "--projection=QQQ")
+onto("a centre that a projection cannot show", "--projection=MER", "--center=0,90")
+onto("a lowest energy above the highest", "--emin=2TeV", "--emax=1TeV")
+onto("an energy without a unit", "--emin=10")
+onto("an HDU of counts, and events", "--counts-hdu=COUNTS")
+events("events elsewhere than on the map", CRAB, *BIN[:3], "--center=0,0", "--size=4,3", "--pixel=0.1")
+events("no events", {name: column[:0] for name, column in CRAB.items()})
+events("events without positions", without("DEC"))
+events("events without energies, of some energies", without("ENERGY"), *BIN, "--emin=1TeV")
+events("a unit that is no energy", CRAB | {"ENERGY": [1.0, 2.0, 3.0] * u.m}, *BIN, "--emin=1TeV")
+events("energies without a unit", CRAB | {"ENERGY": [1.0, 2.0, 3.0]}, *BIN, "--emin=1TeV")
+events("a unit that is no angle", CRAB | {"RA": [1.0, 2.0, 3.0] * u.s})
+events("a column of several numbers a row", CRAB | {"RA": np.ones((3, 2))})
+events("events in a frame of no known name", CRAB, RADECSYS="GAPPT")
+events("a good time that ends before it starts", CRAB, gti=[(9.0, 1.0)])
+events("good times that overlap", CRAB, gti=[(0.0, 100.0), (50.0, 150.0)])
+events("events onto a survey, without a background", CRAB, *BIN[:2], "survey.zarr", *ONTO)
+events(
+    "events onto a survey, with a background to be estimated", CRAB, *BIN[:2], "s.zarr", *ONTO, "--background=estimate"
+)
+events("a background for counts alone", CRAB, *BIN, "--background=survey.fits")
+events("a name that says neither counts nor survey", CRAB, *BIN[:2], "counts", *ONTO)
+events("counts where there is a file", CRAB, *BIN[:2], "survey.fits", *ONTO)
+events("counts in a directory that is not there", CRAB, *BIN[:2], "a/counts.fits", *ONTO)
+events("a background on other pixels than the events", CRAB, *BIN[:2], "s.zarr", *ONTO, "--background=survey.fits")
+events("a table of events that is not there", CRAB, "ingest", "events.fits[RATES]", *BIN[2:])
+typed("a map where events are needed", "ingest", "survey.fits", *BIN[2:])
+
+
+@recipe("an event list given twice")
+def _(folder):
+    write_events(folder / "events.fits", CRAB)
+    return "ingest", "events.fits", "./events.fits", *BIN[2:]
+
+
+@recipe("an event list given twice, under two names")
+def _(folder):
+    for name in ("a.fits", "b.fits"):
+        write_events(folder / name, CRAB)
+    return "ingest", "a.fits", "b.fits", *BIN[2:]
+
+
+@recipe("good times that overlap between lists")
+def _(folder):
+    for name, start in (("a.fits", 0.0), ("b.fits", 60.0)):
+        # A time of its own is what makes their rows differ.
+        times = {"TIME": start + np.arange(3.0)}
+        write_events(folder / name, CRAB | times, gti=[(start, start + 100)], TELESCOP="HESS", OBS_ID=5)
+    return "ingest", "a.fits", "b.fits", *BIN[2:]
+
+
+@recipe("an event list that breaks off")
+def _(folder):
+    write_events(folder / "events.fits", CRAB)
+    os.truncate(folder / "events.fits", 2880 * 2 + 50)
+    return BIN
+
+
+@recipe("a directory without event lists")
+def _(folder):
+    (folder / "empty").mkdir()
+    return "ingest", "empty", *BIN[2:]
+
+
+def index(what, columns, name="hdu-index.fits"):
+    """It is in an observation index."""
+
+    @recipe(what)
+    def _(folder):
+        write_events(folder / "events.fits", CRAB)
+        write_events(folder / name, columns, "HDU_INDEX")
+        return "ingest", name, *BIN[2:]
+
+
+index("an index of observations without one of files", {"OBS_ID": [1]}, "obs-index.fits")
+index(
+    "an index without event lists",
+    {"OBS_ID": [1], "HDU_TYPE": ["gti"], "FILE_DIR": ["."], "FILE_NAME": ["events.fits"], "HDU_NAME": ["GTI"]},
+)
+text("events in a text that is none", "events.ecsv", "# %ECSV 1.0\n# ---\nRA DEC\n", "ingest", "events.ecsv", *BIN[2:])
+
 # --- maps in memory ---------------------------------------------------------------------------------------------------
 
 ONES = np.ones(SHAPE)

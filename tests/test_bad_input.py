@@ -20,6 +20,7 @@ from cwt_dask.cli.options import flag_of
 from cwt_dask.config.declaration import option_names
 from cwt_dask.config.options import OPTION_NAMES, SourceOptions
 from cwt_dask.errors import InputError
+from cwt_dask.events import ingest_events
 from cwt_dask.inspection.match import associate, match_run
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.reprocess import reprocess
@@ -46,10 +47,17 @@ def match(run_dir, catalogue, radius=0.1, columns=None):
     associate(run, match_run(run, catalogue, radius, columns))
 
 
+def ingest_any(inputs, out, **options):
+    if len(inputs) > 1 or "center" in options:
+        ingest_events(inputs, out, **options)
+    else:
+        ingest(SurveySource.of(*inputs, **options), out)
+
+
 IN_PYTHON = {
     "run": run_survey,
     "plan": plan_survey,
-    "ingest": lambda survey, out, **source: ingest(SurveySource.of(survey, **source), out),
+    "ingest": ingest_any,
     "match": match,
     "reprocess": reprocess,
     "simulate": lambda out, *, shape, seed, sources=None: simulate(out, shape, seed, n_sources=sources),

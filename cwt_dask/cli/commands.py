@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cwt_dask.cli.given import given_options
+from cwt_dask.cli.given import given_options, typed_options
 from cwt_dask.cli.options import declared_options
 from cwt_dask.cli.output import WorkingCommand, output, say, say_all
 from cwt_dask.cli.streams import lines_of_others
+from cwt_dask.config.declaration import option_names
+from cwt_dask.config.events import EventOptions
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.options import SourceOptions
 from cwt_dask.config.settings import Settings
@@ -169,19 +171,34 @@ def _plan(survey: str, **_: Any) -> None:
 
 
 @cli.command("ingest")
-@click.argument("survey")
+@click.argument("inputs", nargs=-1, required=True, metavar="SURVEY|EVENTS...")
 @click.argument("out")
-@declared_options(SourceOptions)
-def _ingest(survey: str, out: str, **_: Any) -> None:
+@declared_options(EventOptions, SourceOptions)
+def _ingest(inputs: tuple[str, ...], out: str, **_: Any) -> None:
     """Make of SURVEY a store OUT (.zarr) that workers read window by window; `run` takes it in place of SURVEY.
+
+    With --center, --size and --pixel event lists are binned onto a map: counts go to OUT if it ends in .fits, and with
+    a --background they become a store. EVENTS are files of Fermi (FT1), in GADF's DL3 format, or other tables in FITS
+    or ECSV; FILE[TABLE], observation indexes, or directories:
+
+    cwt-dask ingest photons.fits counts.fits --center 184.56,-5.78 --size 20,10 --pixel 0.1 --emin 10GeV
 
     Example: cwt-dask ingest counts.fits.gz survey.zarr --background model.fits
     """
-    from cwt_dask.survey import SurveySource, ingest
+    given, of_events = given_options(), typed_options(option_names(EventOptions))
+    if of_events.keys() & {"center", "size", "pixel"} or len(inputs) > 1:
+        from cwt_dask.events import ingest_events
 
-    statistics = ingest(SurveySource.of(survey, **given_options()), out).statistics
-    say(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
-    say_all(f"warning: {warning}" for warning in statistics.warnings)
+        made = ingest_events(inputs, out, **given | of_events)
+        say(f"{out}: {made.describe()}")
+        warnings = made.warnings
+    else:
+        from cwt_dask.survey import SurveySource, ingest
+
+        statistics = ingest(SurveySource.of(inputs[0], **given), out).statistics
+        say(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
+        warnings = statistics.warnings
+    say_all(f"warning: {warning}" for warning in warnings)
 
 
 @cli.command("simulate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,7 @@ _WHERE = {"cluster", "scheduler", "scheduler_file"}
 def given_options() -> dict[str, Any]:
     """Declared options of the configuration files, and over them those typed; defaults are not among them."""
     context = click.get_current_context()
-    typed = {
-        name: value
-        for name, value in context.params.items()
-        if name in OPTION_NAMES and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
+    typed = typed_options(OPTION_NAMES)
     stored = _stored(context.params.get("config", ()))
     table, kind = stored.get("cluster"), typed.get("cluster")
     if isinstance(table, dict) and kind and table.get("kind", kind) == kind:
@@ -35,6 +32,16 @@ def given_options() -> dict[str, Any]:
     # What is impossible is refused before libraries are loaded that take their time.
     Options.parse(given)
     return given
+
+
+def typed_options(names: Collection[str]) -> dict[str, Any]:
+    """Options of these names that were typed."""
+    context = click.get_current_context()
+    return {
+        name: value
+        for name, value in context.params.items()
+        if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
 
 
 def _stored(paths: tuple[str, ...]) -> dict[str, Any]:

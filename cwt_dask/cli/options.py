@@ -13,8 +13,11 @@ from cwt_dask.config.validation import Choice, Flag, Kind, Number, Several, Whol
 
 
 def declared_options(*declared: type) -> Callable[..., Any]:
-    """Decorate a command with the options that dataclasses declare, in their order."""
-    options = [option for kind in declared for option in options_of(kind)]
+    """Decorate a command with the options that dataclasses declare, in their order; of two of one name the first."""
+    named: dict[str, Option] = {}
+    for option in (option for kind in declared for option in options_of(kind)):
+        named.setdefault(option.name, option)
+    options = list(named.values())
     flags = {option.name: flag_of(option.name) for option in options}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

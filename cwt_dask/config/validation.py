@@ -206,6 +206,12 @@ class Energy(Kind):
         return energy
 
 
+def refuse_disorder(emin: float | None, emax: float | None) -> None:
+    """Raise SettingsError unless the first of two energies, in TeV, is below the second, where there are both."""
+    if emin is not None and emax is not None and emin >= emax:
+        raise SettingsError(f"emin is {format_energy(emin)} and emax {format_energy(emax)}: emin must be below emax")
+
+
 @dataclass(frozen=True)
 class Choice(Kind):
     """One of some words."""

@@ -115,11 +115,19 @@ class FitsFile:
 # What tables of the field hold, and what makes maps of them.
 _EVENTS, _HEALPIX, _OTHER = "an event list, not an image", "a HEALPix map, not an image", "a table, not an image"
 TABLES = {
-    _EVENTS: "make a counts map of the events first, and a map of the background they had",
+    _EVENTS: (
+        "make a counts map of the events first, cwt-dask ingest EVENTS counts.fits --center L,B --size W,H --pixel P, "
+        "and a map of the background they had"
+    ),
     _HEALPIX: "maps on the sphere are not read yet: project it to rows and columns of pixels first, as reproject or "
     "Gammapy do",
     _OTHER: "name the HDU that holds the image",
 }
+
+
+def is_event_list(table: Any) -> bool:
+    """Whether a table says that it holds events."""
+    return table.name.upper() == "EVENTS" or str(table.header.get("HDUCLAS1")).upper() == "EVENTS"
 
 
 # Exposures of Gammapy's response maps, which have other pixels.
@@ -135,7 +143,7 @@ def _ends_with(name: str, wanted: str) -> bool:
 
 def kind_of_table(hdu: Any) -> str:
     """What a table holds, one of `TABLES`."""
-    if hdu.name.upper() == "EVENTS" or str(hdu.header.get("HDUCLAS1")).upper() == "EVENTS":
+    if is_event_list(hdu):
         return _EVENTS
     pixels = str(hdu.header.get("PIXTYPE")).upper() == "HEALPIX" or {"NSIDE", "ORDERING"} <= set(hdu.header)
     return _HEALPIX if pixels else _OTHER

@@ -18,7 +18,7 @@ from cwt_dask.errors import SurveyError
 from cwt_dask.survey.bands import MisfitError, read_bands
 from cwt_dask.survey.fits_file import TABLES, FitsFile, kind_of_table
 from cwt_dask.survey.headers import damage_named
-from cwt_dask.survey.source import IN_MEMORY_CARD
+from cwt_dask.survey.source import IN_MEMORY, IN_MEMORY_CARD
 from cwt_dask.survey.unpacking import TileRows, refuse_tiles
 
 # Gives the next rows (y, x) of each plane, as the file stores them.
@@ -28,6 +28,10 @@ _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 
 # zlib makes a thousandth of zeros, runs of a mask (PLIO) are 4095 pixels of up to 4 bytes in 2.
 _LARGEST_COMPRESSION = 2**13
+
+
+def _stands_for(told: Any) -> str:
+    return IN_MEMORY if told is True else str(told or "")
 
 
 class FitsPlane:
@@ -56,7 +60,8 @@ class FitsPlane:
         self._hdu, self._file = hdu, file
         with damage_named(f"{self.where} is damaged"):
             self.header = with_inherited(hdu.header, file.hdus[0].header)
-            self.in_memory = IN_MEMORY_CARD in file.hdus[0].header  # Whether the file stands for a survey in memory.
+            # What the file stands for, if it was made on the way and is removed; empty otherwise.
+            self.stands_for = _stands_for(file.hdus[0].header.get(IN_MEMORY_CARD))
             if not hdu.is_image:
                 raise MisfitError(f"{self.where} is {kind_of_table(hdu)}", TABLES[kind_of_table(hdu)])
             if not hdu.shape or 0 in hdu.shape:

@@ -102,11 +102,7 @@ def ingest(
     if not isinstance(source, SurveySource):
         with as_file(source) as (path, named):
             return ingest(SurveySource.of(path, **named | options), out, begin=begin)
-    out = as_path(out)
-    if exists(out):
-        raise SurveyError(f"{out} exists: remove it or choose another name")
-    if (parent := on_disk(out.parent)) and not parent.is_dir():
-        raise SurveyError(f"{parent} is not a directory: create it first")
+    out, parent = free_path(out)
     with ExitStack() as stack:
         # Rows of chunks and large tiles are collected in files without names.
         stack.enter_context(room_for(on_disk(out) or Path(gettempdir())))
@@ -126,6 +122,19 @@ def ingest(
                 writer.add(strip)
         writer.finish(survey.header_text, _statistics(survey, census, unit, source.index))
     return Survey.open(out)
+
+
+def free_path(out: str | PathLike[str]) -> tuple[Path, Path | None]:
+    """A path at which there is nothing yet, and its directory if that is on a disk.
+
+    Raises SurveyError if it exists, or its parent directory does not.
+    """
+    path = as_path(out)
+    if exists(path):
+        raise SurveyError(f"{path} exists: remove it or choose another name")
+    if (parent := on_disk(path.parent)) and not parent.is_dir():
+        raise SurveyError(f"{parent} is not a directory: create it first")
+    return path, parent
 
 
 @contextmanager

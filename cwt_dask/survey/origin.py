@@ -10,7 +10,7 @@ from astropy.units import Unit
 from cwt_dask.config.validation import format_energy, shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.regrid import Regridded
-from cwt_dask.survey.source import IN_MEMORY, SurveySource
+from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.strips import OpenSurvey
 
 
@@ -60,8 +60,8 @@ def origins_of(survey: OpenSurvey, digests: Mapping[str, str], unit: str, index:
         for plane in planes:
             taken = survey.planes_taken(name, plane)
             origin: dict[str, Any] = {"plane": name, "file": str(plane.path.absolute()), "hdu": plane.hdu}
-            if plane.in_memory:
-                origin["file"] = IN_MEMORY
+            if plane.stands_for:
+                origin["file"] = plane.stands_for
             if plane.n_bands > 1:
                 origin["bands"] = f"{_span(taken)} of {plane.n_bands}"
             edges = plane.bands.edges

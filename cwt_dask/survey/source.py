@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cwt_dask.config.options import SourceOptions
-from cwt_dask.config.validation import format_energy, shown
+from cwt_dask.config.validation import refuse_disorder, shown
 from cwt_dask.cwt.inputs import MAPS
 from cwt_dask.errors import SettingsError, SurveyError
 from cwt_dask.storage.paths import as_path, exists
@@ -20,7 +20,8 @@ OPTIONAL = ("exposure", "mask")
 
 Band = int | Literal["sum"] | None
 
-# What stands for the file of a survey in memory; a card of the file that it is written to says that it is one.
+# What stands for the file of a survey in memory; a card of the file that it is written to says that it is one (T), or
+# what else it stands for.
 IN_MEMORY, IN_MEMORY_CARD = "(in memory)", "CWTMEM"
 
 _FILE_AND_HDU = re.compile(r"(?P<file>.+)\[(?P<hdu>[^\[\]]+)\]")
@@ -116,8 +117,7 @@ class Selection:
         high: Any = given.emax
         if given.band is not None and (low, high) != (None, None):
             raise SettingsError("band and energies are both given: choose bands by number or by emin and emax")
-        if low is not None and high is not None and low >= high:
-            raise SettingsError(f"emin is {format_energy(low)} and emax {format_energy(high)}: emin must be below emax")
+        refuse_disorder(low, high)
         return cls(_parse_band(given.band), low, high)
 
     @property

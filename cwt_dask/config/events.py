@@ -1,0 +1,85 @@
+"""Options of a map onto which event lists are binned."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from cwt_dask.config.declaration import Checked, declaration, option
+from cwt_dask.config.validation import Choice, Energy, Kind, Number, refuse_disorder, shown
+from cwt_dask.errors import SettingsError
+
+PROJECTIONS = ("CAR", "CEA", "MER", "AIT", "MOL", "SFL", "PAR", "TAN", "SIN", "ARC", "STG", "ZEA")
+FRAMES = ("gal", "icrs")
+# In degrees.
+_ANGLES = {"": 1.0, "deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600}
+
+
+@dataclass(frozen=True)
+class Angles(Kind):
+    """Angles in degrees, such as 0.1 or 6arcmin, with commas between them; or numbers from Python."""
+
+    n: int
+    wanted: str
+
+    def check(self, name: str, value: Any) -> Any:
+        """Refuse others; give degrees, of one angle a number."""
+        given = value.split(",") if isinstance(value, str) else value
+        given = list(given) if hasattr(given, "__len__") else [given]
+        if len(given) != self.n:
+            raise SettingsError(f"{name} is {shown(value)}: it must be {self.wanted}")
+        angles = tuple(self._degrees(name, value, each) for each in given)
+        return angles if self.n > 1 else angles[0]
+
+    def _degrees(self, name: str, value: Any, angle: Any) -> float:
+        if isinstance(angle, str):
+            text = re.fullmatch(r"\s*([-+.0-9eE]*[0-9.])\s*([a-z]*)\s*", angle)
+            number = None
+            with suppress(ValueError):
+                number = float(text[1]) if text and text[2] in _ANGLES else None
+            if text is None or number is None:
+                raise SettingsError(f"{name} is {shown(value)}: it must be {self.wanted}")
+            angle = number * _ANGLES[text[2]]
+        return float(Number().check(name, angle))
+
+
+@declaration
+class EventOptions(Checked):
+    """The map onto which event lists are binned, and which events are taken."""
+
+    center: str | tuple[float, float] | None = option(
+        None,
+        Angles(2, "a longitude and a latitude in degrees, L,B"),
+        "Of event lists: longitude and latitude of the map's centre, in degrees of `frame`.",
+        metavar="L,B",
+    )
+    size: str | tuple[float, float] | None = option(
+        None,
+        Angles(2, "a width and a height in degrees, W,H"),
+        "Of event lists: width and height of the map in degrees.",
+        metavar="W,H",
+    )
+    pixel: str | float | None = option(
+        None, Angles(1, "an angle such as 0.1deg or 6arcmin"), "Of event lists: size of a pixel.", metavar="DEG"
+    )
+    projection: str = option("CAR", Choice(PROJECTIONS), "Of event lists: projection of the map.")
+    frame: str = option("gal", Choice(FRAMES), "Of event lists: coordinates of the map, Galactic or ICRS.")
+    emin: str | None = option(None, Energy(), "Lowest energy to take, such as 10GeV; of a cube, bands.", metavar="E")
+    emax: str | None = option(None, Energy(), "Energy below which events are taken; of a cube, bands.", metavar="E")
+
+    def __post_init__(self) -> None:
+        """Check each value, and the energies together.
+
+        Raises SettingsError.
+        """
+        super().__post_init__()
+        refuse_disorder(*self.energies)
+
+    @property
+    def energies(self) -> tuple[float | None, float | None]:
+        """Lowest energy, and that below which energies are, in TeV; None where there is no bound."""
+        low: Any = self.emin  # checked: in TeV
+        high: Any = self.emax
+        return low, high

@@ -1,0 +1,104 @@
+"""Event lists binned onto a map in bounded memory: each event is counted once, and what becomes of it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from hashlib import sha256
+from queue import SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cwt_dask.errors import SurveyError
+from cwt_dask.events.grid import Grid
+from cwt_dask.events.lists import EventList
+from cwt_dask.events.spool import Spool
+from cwt_dask.events.tables import Columns
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+# Each holds a block of rows; more read no faster from one disk.
+MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What became of the events of a list."""
+
+    n_rows: int = 0  # All that were read: the sum of those below.
+    n_binned: int = 0
+    n_outside: int = 0  # Beside the map, or where its projection has no pixel.
+    n_other_energy: int = 0  # Of no energy, too, if energies were asked for.
+    n_no_position: int = 0  # NaN, or a latitude beyond the poles.
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class Binned:
+    """A list that was read."""
+
+    events: EventList
+    tally: Tally
+    digest: str  # SHA-256 of its rows as they are stored.
+
+
+def bin_lists(lists: Sequence[EventList], grid: Grid, spool: Spool, n_threads: int) -> list[Binned]:
+    """Put the pixels of all events into a spool, lists at once in threads; the order does not matter.
+
+    Raises SurveyError if a list is damaged, or two hold the same rows.
+    """
+    n_threads = max(min(n_threads, len(lists), MOST_THREADS), 1)
+    spare: SimpleQueue[WCS] = SimpleQueue()
+    for _ in range(n_threads):
+        spare.put(grid.new_wcs())
+    stop = Event()
+
+    def read(events: EventList) -> Binned:
+        wcs = spare.get()
+        try:
+            return _read(events, grid, wcs, spool, stop)
+        finally:
+            spare.put(wcs)
+
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="events") as pool:
+        try:
+            binned = list(pool.map(read, lists))
+        except BaseException:
+            stop.set()
+            raise
+    _refuse_same_rows(binned)
+    return binned
+
+
+def _read(events: EventList, grid: Grid, wcs: WCS, spool: Spool, stop: Event) -> Binned:
+    digest, tally = sha256(), Tally()
+    for n_rows, columns in events.table.blocks(events.columns, digest):
+        if stop.is_set():
+            break
+        tally += _bin_block(n_rows, columns, events, grid, wcs, spool)
+    return Binned(events, tally, digest.hexdigest())
+
+
+def _bin_block(n_rows: int, columns: Columns, events: EventList, grid: Grid, wcs: WCS, spool: Spool) -> Tally:
+    taken = events.energies.among(columns) if events.energies else np.ones(n_rows, bool)
+    sky, known = events.positions.read({name: values[taken] for name, values in columns.items()})
+    row, column = grid.pixels(wcs, sky)
+    spool.add(row, column)
+    n_taken, n_known = int(np.count_nonzero(taken)), int(np.count_nonzero(known))
+    return Tally(n_rows, len(row), n_known - len(row), n_rows - n_taken, n_taken - n_known)
+
+
+def _refuse_same_rows(binned: Sequence[Binned]) -> None:
+    by_digest: dict[str, Any] = {}
+    for each in binned:
+        other = by_digest.setdefault(each.digest, each)
+        if other is not each and each.tally.n_rows:
+            raise SurveyError(
+                f"{other.events.table.where} and {each.events.table.where} hold the same events: give one of them"
+            )

@@ -1,0 +1,133 @@
+"""The counts map of event lists, as a FITS file that says what it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+
+from cwt_dask.config.events import EventOptions
+from cwt_dask.config.validation import counted, shown
+from cwt_dask.errors import MachineError
+from cwt_dask.events.binning import Binned, Tally
+from cwt_dask.events.grid import Grid
+from cwt_dask.events.spool import Spool
+from cwt_dask.survey.source import IN_MEMORY_CARD
+
+_DAY = 86400.0
+_MOST_INT32 = 2**31 - 1
+# Keywords of the sums, in the order of the fields of a tally.
+_KEYWORDS = {
+    "NROWS": "events read",
+    "NBINNED": "of these counted on the map",
+    "NOUTSIDE": "outside of the map",
+    "NOTHEREN": "of other energies",
+    "NNOPOS": "without a position",
+}
+
+
+def write_counts(
+    path: Path,
+    grid: Grid,
+    spool: Spool,
+    binned: Sequence[Binned],
+    options: EventOptions,
+    *,
+    removed: bool = False,
+) -> None:
+    """Write the counts (y, x), int32, a band of rows at a time, and tables of the lists and their times.
+
+    A file that is `removed` once it was read says what it stands for.
+
+    Raises MachineError if the map does not hold all events that were binned.
+    """
+    total = sum((each.tally for each in binned), Tally())
+    bits = 32 if total.n_binned <= _MOST_INT32 else 64
+    height, width = grid.shape
+    header = fits.Header(
+        {"SIMPLE": True, "BITPIX": bits, "NAXIS": 2, "NAXIS1": width, "NAXIS2": height, "EXTEND": True}
+    )
+    header["EXTNAME"], header["BUNIT"] = "COUNTS", "count"
+    header.update(grid.header)
+    header.update(_summary(binned, total, options, removed=removed))
+    n_written = 0
+    # As text: of a Path, astropy looks for the last part only, and takes an existing file for a new one.
+    with fits.StreamingHDU(str(path), header) as hdu:
+        for counts in spool.bands():
+            n_written += int(counts.sum())
+            hdu.write(counts.astype(f"int{bits}"))
+    if n_written != total.n_binned or sum(astuple(total)[1:]) != total.n_rows:
+        raise MachineError(
+            f"of {total.n_rows} events {total.n_binned} were to be on the map, and {n_written} are: a disk or a memory "
+            "has failed; try again"
+        )
+    for table in (_table_of_lists(binned), _table_of_times(binned)):
+        if table is not None:
+            fits.append(str(path), table.data, table.header)
+
+
+def _summary(binned: Sequence[Binned], total: Tally, options: EventOptions, *, removed: bool) -> dict[str, Any]:
+    """Cards about all lists together."""
+    cards: dict[str, Any] = {"CREATOR": "cwt-dask ingest", "NLISTS": (len(binned), "event lists")}
+    cards |= {key: (n, text) for (key, text), n in zip(_KEYWORDS.items(), astuple(total), strict=True)}
+    low, high = options.energies
+    for key, energy, text in (("EMIN", low, "lowest energy, TeV"), ("EMAX", high, "energies are below, TeV")):
+        cards |= {} if energy is None else {key: (energy, text)}
+    if low is not None and high is not None:
+        # As Fermi's tools note it, and surveys are read.
+        cards |= {"DSTYP1": "ENERGY", "DSUNI1": "TeV", "DSVAL1": f"{low!r}:{high!r}"}
+    if removed:
+        first, n_more = binned[0].events.table.where, len(binned) - 1
+        cards[IN_MEMORY_CARD] = shown(f"events of {first}" + (f" and {counted(n_more, 'list')} more" if n_more else ""))
+    observations = [each.events.observation for each in binned]
+    telescopes = {each.telescope for each in observations}
+    if len(telescopes) == 1 and "" not in telescopes:
+        cards["TELESCOP"] = telescopes.pop()
+    for key, times, text in (
+        ("ONTIME", [each.ontime for each in observations], "sum of all lists, s"),
+        ("LIVETIME", [each.livetime for each in observations], "sum of all lists, s"),
+    ):
+        known = [time for time in times if time is not None]
+        cards |= {key: (sum(known), text)} if len(known) == len(times) else {}
+    return cards
+
+
+def _table_of_lists(binned: Sequence[Binned]) -> fits.BinTableHDU:
+    """Table of what became of each list."""
+    columns = [
+        _text("list", [each.events.table.where for each in binned]),
+        _text("obs_id", [each.events.observation.number for each in binned]),
+    ]
+    tallies = np.array([astuple(each.tally) for each in binned])
+    columns += [fits.Column(field.name, "K", array=tallies[:, number]) for number, field in enumerate(fields(Tally))]
+    for name in ("ontime", "livetime"):
+        times = [getattr(each.events.observation, name) for each in binned]
+        columns.append(fits.Column(name, "D", "s", array=[np.nan if time is None else time for time in times]))
+    columns.append(_text("sha256", [each.digest for each in binned]))
+    return fits.BinTableHDU.from_columns(columns, name="EVENT_LISTS")
+
+
+def _text(name: str, values: Sequence[str]) -> fits.Column:
+    encoded = [value.encode("ascii", "backslashreplace") for value in values]
+    return fits.Column(name, f"{max(*map(len, encoded), 1)}A", array=encoded)
+
+
+def _table_of_times(binned: Sequence[Binned]) -> fits.BinTableHDU | None:
+    """Good time intervals of all lists, by time; None where one has none."""
+    intervals = [each.events.observation.intervals for each in binned]
+    known = [each for each in intervals if each is not None]
+    if len(known) < len(intervals) or not sum(map(len, known)):
+        return None
+    times = np.concatenate(known)
+    times = times[np.argsort(times[:, 0], kind="stable")]
+    day = int(times[0, 0] // _DAY)
+    columns = [
+        fits.Column(name, "D", "s", array=times[:, number] - day * _DAY)
+        for number, name in enumerate(("START", "STOP"))
+    ]
+    header = fits.Header({"MJDREFI": day, "MJDREFF": 0.0, "TIMEUNIT": "s"})
+    return fits.BinTableHDU.from_columns(columns, header, name="GTI")
