@@ -32,6 +32,7 @@ PARTS = {
     "rows": "rows.py",
     "memory": "memory.py",
     "map_overlap": "map_overlap.py",
+    "events": "events.py",
 }
 
 

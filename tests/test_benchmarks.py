@@ -134,3 +134,8 @@ def test_the_page_of_matches_shows_what_is_measured(load, shared_data, monkeypat
     files = (shared_data / "fermi_survey.fits.gz", shared_data / "gll_psch_v13.fit.gz")
     *_, near, far = benchmark.table(*files).splitlines()
     assert f"{near}\n{far}\n" in (BENCHMARKS.parent / "docs" / "match.md").read_text(encoding="utf-8")
+
+
+def test_events_are_binned_onto_the_whole_sky(load, tmp_path):
+    table = load("events").tables(True, tmp_path, 10**8)
+    assert "| 1e+04 | 180 x 360 |" in table

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 
 from cwt_dask import run_survey
+from cwt_dask.events import ingest_events
 from cwt_dask.simulate import simulate
 
 SETTINGS = 'n_scale = 3\nmin_scale = "0.12deg"\nstep_scale = 1.5\nsignificance_threshold = 5\n'
@@ -60,6 +62,24 @@ def write_cubes(counts, background, header):
     fits.HDUList(hdus).writeto("dataset.fits")
 
 
+def write_events():
+    """Write events around the Crab nebula as Fermi and as HESS do, and a flat background for the first."""
+    rng = np.random.default_rng(1)
+    crab = SkyCoord(184.56, -5.78, unit="deg", frame="galactic")
+    Path("runs").mkdir()
+    for number, name in enumerate(("photons.fits", "runs/run1.fits", "runs/run2.fits")):
+        sky = crab.spherical_offsets_by(*(rng.normal(0, 1.5, 20_000) * u.deg for _ in range(2))).icrs
+        energy = (10 / rng.uniform(0.01, 1, len(sky))) * (u.GeV if number == 0 else u.TeV)
+        events = fits.BinTableHDU(Table({"ENERGY": energy, "RA": sky.ra, "DEC": sky.dec}), name="EVENTS")
+        events.header.update({"RADECSYS": "FK5", "EQUINOX": 2000.0, "OBS_ID": number})
+        start = 10_000.0 * number
+        gti = fits.BinTableHDU(Table({"START": [start], "STOP": [start + 1700]}), name="GTI")
+        fits.HDUList([fits.PrimaryHDU(), events, gti]).writeto(name)
+    ingest_events("photons.fits", "of-events.fits", center="184.56,-5.78", size="8,6", pixel=0.1)
+    model = hdu(np.full((60, 80), 4.0), fits.getheader("of-events.fits"), "BACKGROUND", fits.PrimaryHDU)
+    model.writeto("model-of-events.fits")
+
+
 if __name__ == "__main__":
     simulate("survey.fits", (200, 300), 2, n_sources=15, truth="truth.ecsv")
     with fits.open("survey.fits") as hdus:
@@ -77,6 +97,7 @@ if __name__ == "__main__":
     hdu(np.ones(counts.shape, np.uint8), header, "MASK", fits.PrimaryHDU).writeto("mask.fits")
     cubes = [hdu(np.stack([plane, plane]), header, name) for name, plane in planes.items()]
     fits.HDUList([fits.PrimaryHDU(), *cubes]).writeto("cube.fits")
+    write_events()
     write_cubes(planes["COUNTS"], planes["BACKGROUND"], header)
     truth = Table.read("truth.ecsv")
     for name in ("known.fits", "3fhl.fits"):
