@@ -47,7 +47,20 @@ class Angles(Kind):
 
 @declaration
 class EventOptions(Checked):
-    """The map onto which event lists are binned, and which events are taken."""
+    """The map onto which event lists are binned, and which events are taken.
+
+    Raises
+    ------
+    SettingsError
+        If a value is impossible.
+
+    Examples
+    --------
+    >>> from cwt_dask.config.events import EventOptions
+    >>> options = EventOptions(center="184.56,-5.78", size=(8, 6), pixel="6arcmin", emin="10GeV")
+    >>> options.center, options.pixel, options.emin
+    ((184.56, -5.78), 0.1, 0.01)
+    """
 
     center: str | tuple[float, float] | None = option(
         None,

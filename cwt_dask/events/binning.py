@@ -27,13 +27,33 @@ MOST_THREADS = 8
 
 @dataclass(frozen=True)
 class Tally:
-    """What became of the events of a list."""
+    """What became of the events of a list.
 
-    n_rows: int = 0  # All that were read: the sum of those below.
+    Parameters
+    ----------
+    n_rows : int
+        All that were read: the sum of the others.
+    n_binned : int
+        Counted on the map.
+    n_outside : int
+        Beside the map, or where its projection has no pixel.
+    n_other_energy : int
+        Of energies that were not asked for, or of none where some were.
+    n_no_position : int
+        NaN, or a latitude beyond the poles.
+
+    Examples
+    --------
+    >>> from cwt_dask.events import Tally
+    >>> Tally(n_rows=3, n_binned=3) + Tally(n_rows=2, n_outside=2)
+    Tally(n_rows=5, n_binned=3, n_outside=2, n_other_energy=0, n_no_position=0)
+    """
+
+    n_rows: int = 0
     n_binned: int = 0
-    n_outside: int = 0  # Beside the map, or where its projection has no pixel.
-    n_other_energy: int = 0  # Of no energy, too, if energies were asked for.
-    n_no_position: int = 0  # NaN, or a latitude beyond the poles.
+    n_outside: int = 0
+    n_other_energy: int = 0
+    n_no_position: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -50,6 +70,14 @@ class Binned:
 
 def bin_lists(lists: Sequence[EventList], grid: Grid, spool: Spool, n_threads: int) -> list[Binned]:
     """Put the pixels of all events into a spool, lists at once in threads; the order does not matter.
+
+    Parameters
+    ----------
+    lists : sequence of EventList
+    grid : Grid
+    spool : Spool
+    n_threads : int
+        Lists to read at once; no more than `MOST_THREADS` are.
 
     Raises SurveyError if a list is damaged, or two hold the same rows.
     """

@@ -34,15 +34,39 @@ _OF_COUNTS = ("counts_hdu", "band")
 
 @dataclass(frozen=True)
 class EventCounts:
-    """What became of the events that were binned."""
+    """What became of the events that were binned.
 
-    shape: tuple[int, int]  # Rows and columns of the map.
-    n_lists: int  # Event lists that were read.
-    tally: Tally  # The sums of all lists.
-    warnings: tuple[str, ...]  # What to look at.
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns of the map.
+    n_lists : int
+        Event lists that were read.
+    tally : Tally
+        The sums of all lists.
+    warnings : tuple of str
+        What to look at.
+
+    Examples
+    --------
+    >>> from cwt_dask.events import EventCounts, Tally
+    >>> EventCounts((20, 40), 2, Tally(n_rows=7, n_binned=5, n_outside=2), ()).describe()
+    '20 x 40 pixels, 5 counts of 7 events in 2 lists, 2 outside of the map'
+    """
+
+    shape: tuple[int, int]
+    n_lists: int
+    tally: Tally
+    warnings: tuple[str, ...]
 
     def describe(self) -> str:
-        """Describe it in a line."""
+        """Describe it in a line.
+
+        Returns
+        -------
+        str
+            Pixels, counts and events, and how many were left out by why.
+        """
         tally = self.tally
         left = {
             "outside of the map": tally.n_outside,
@@ -80,6 +104,7 @@ def ingest_events(
     Returns
     -------
     EventCounts
+        What became of every event that was read.
 
     Raises
     ------

@@ -42,6 +42,14 @@ class EventList:
     def of(cls, table: Table, gti: Table | None, limits: Limits) -> EventList:
         """Find positions and energies in a table.
 
+        Parameters
+        ----------
+        table : Table
+        gti : Table or None
+            Its good time intervals.
+        limits : tuple
+            As of `open_lists`.
+
         Raises SurveyError if they are not there.
         """
         return cls(table, Positions.of(table), Energies.of(table, limits), Observation.of(table, gti))

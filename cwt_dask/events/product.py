@@ -41,7 +41,18 @@ def write_counts(
 ) -> None:
     """Write the counts (y, x), int32, a band of rows at a time, and tables of the lists and their times.
 
-    A file that is `removed` once it was read says what it stands for.
+    Parameters
+    ----------
+    path : Path
+        A file that is not there yet.
+    grid : Grid
+    spool : Spool
+        The pixels of all events.
+    binned : sequence of Binned
+        The lists that they are of.
+    options : EventOptions
+    removed : bool, optional
+        Whether it is removed once it was read; it then says what it stands for.
 
     Raises MachineError if the map does not hold all events that were binned.
     """
