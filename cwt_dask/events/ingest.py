@@ -168,13 +168,14 @@ def _is_store(out: str, source: Mapping[str, Any]) -> bool:
         raise SettingsError(
             f"{out} ends neither in {_IMAGE}, for the counts, nor in {_STORE}, for a survey: choose one"
         )
-    background = source.get("background")
-    if background is None or background == ():
+    background = source.get("background") or ()
+    several = background if isinstance(background, list | tuple) else [background]
+    if not several:
         raise SettingsError(
             f"a survey needs a background, and events have none: give --background FILE[HDU], or write the counts "
             f"alone, to a file that ends in {_IMAGE}"
         )
-    if str(background) == "estimate":
+    if "estimate" in map(str, several):
         raise SettingsError("a background cannot be estimated here yet: give --background FILE[HDU]")
     return True
 
