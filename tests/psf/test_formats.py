@@ -328,6 +328,11 @@ def test_files_without_one(tmp_path):
     bands.columns.del_col("RAD_MIN")
     file = write(tmp_path / "psf.fits", map_hdu, bands)
     assert refused(f"{file}[PSF]").startswith(f"HDU PSF of {file}")
+    map_hdu, bands = psf_map([[0.2, 0.2]])
+    file = write(tmp_path / "psf.fits", map_hdu, fits.BinTableHDU(bands.data[:100], name="PSF_BANDS"))
+    assert refused(file) == (
+        f"HDU PSF of {file} has no table of the energies and radii of its planes: write it with Gammapy"
+    )
     (tmp_path / "psf.txt").write_text("0.12 deg\n")
     assert refused(tmp_path / "psf.txt").endswith(
         "psf.txt is not a FITS file (.fits, .fits.gz, .fits.fz): give the file of a point spread function"
