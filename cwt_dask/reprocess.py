@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.declaration import option_names
 from cwt_dask.config.options import Options
 from cwt_dask.config.settings import Settings
@@ -107,7 +108,8 @@ def what_would_be_reused(survey: str | PathLike[str], old_run: str | PathLike[st
     with scratch_directory(near) as scratch:
         path = as_path(survey)
         if not is_store(path):
-            path = ingest(SurveySource.of(path, **parsed.source), scratch / "survey.zarr").path
+            with with_estimate(SurveySource.of(path, **parsed.source), Means.of(parsed.execution)) as described:
+                path = ingest(described, scratch / "survey.zarr").path
         plan = make_plan(parsed.settings, open_store(path, replace(parsed, source={})).statistics)
         if plan.decides_islands:
             return [f"nothing can be reused: {NOT_WITH_ISLANDS}"]

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cwt_dask.background import Means
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.options import Options
 from cwt_dask.cwt.arrays import numpys_own
@@ -16,7 +17,6 @@ from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.errors import InterruptedRun, SettingsError
 from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.pipeline.create import Call, create, resume
-from cwt_dask.pipeline.executor import Workers
 from cwt_dask.pipeline.merging import Merging
 from cwt_dask.pipeline.planned import plan_call
 from cwt_dask.pipeline.reuse import reuse_tiles
@@ -29,6 +29,7 @@ from cwt_dask.runtime.clusters.script import end_repetition
 from cwt_dask.runtime.progress import Logged, Reporter
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
+from cwt_dask.runtime.workers import Workers
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import as_path, backend_of, store_errors
 from cwt_dask.survey import as_file
@@ -73,7 +74,7 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
     """
     with as_file(survey) as (path, named):
         parsed = Options.parse(named | options)
-        plan, _ = plan_call(as_path(path), parsed)
+        plan, _ = plan_call(as_path(path), parsed, Means.of(parsed.execution))
     plan.check_memory(parsed.execution.worker_limit)
     return plan
 
@@ -236,6 +237,8 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
         stages.progress.message(f"no photon flux: {plan.no_flux}")
     if plan.psf:
         stages.progress.message(f"psf: {plan.psf}")
+    if plan.background:
+        stages.progress.message(plan.background)
     for warning in plan.warnings:
         stages.progress.message(f"warning: {warning}")
     for stage in _stages_of(run, stages, execution):

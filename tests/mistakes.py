@@ -613,6 +613,66 @@ SIMULATE = ("simulate", "sky.fits", "--seed=1", "--shape")
 typed("more simulated sources than pixels", *SIMULATE, "9", "9", "--sources=99999")
 typed("a simulation larger than the disk", *SIMULATE, "99999999", "99999999")
 
+# --- an estimated background ------------------------------------------------------------------------------------------
+
+ESTIMATED = ("background", "survey.fits", "b.fits", "--workers=0")
+OF_COUNTS = (*RUN, "--background=estimate")
+typed("a scale of 0", *ESTIMATED, "--scale=0")
+typed("a scale below 0", *ESTIMATED, "--scale=-5")
+typed("a scale that is NaN", *ESTIMATED, "--scale=nan")
+typed("a scale in another unit", *ESTIMATED, "--scale=2pc")
+typed("a scale below two pixels", *ESTIMATED, "--scale=0.15deg")
+typed("a scale larger than the map", *OF_COUNTS, "--background-scale=60")
+typed("a scale for which windows are too large", *OF_COUNTS, "--background-scale=5", "--memory-limit=100kB")
+typed("no scale", *OF_COUNTS)
+typed("a scale, and nothing to estimate", *RUN, "--background-scale=2deg")
+typed("a file, and estimate", *OF_COUNTS, "--background-scale=5", "--background=survey.fits")
+typed("an HDU, and estimate", *OF_COUNTS, "--background-scale=5", "--background-hdu=BACKGROUND")
+typed("a store, and estimate", *STORE, "--background=estimate", "--background-scale=5")
+typed("a name of another kind", "background", "survey.fits", "b.txt", "--scale=5")
+typed("a file in no directory", "background", "survey.fits", "absent/b.fits", "--scale=5")
+
+
+@recipe("a name that is there")
+def _(folder):
+    (folder / "b.fits").write_text("mine")
+    return *ESTIMATED, "--scale=5"
+
+
+def offered(what, exposure):
+    """It is in the exposure with which the background is taken to go."""
+
+    @recipe(what)
+    def _(folder):
+        fits.HDUList([fits.PrimaryHDU(exposure)]).writeto(folder / "offered.fits")
+        return *ESTIMATED, "--scale=5", "--exposure=offered.fits"
+
+
+def counted(what, counts, *options):
+    """It is in the counts."""
+
+    @recipe(what)
+    def _(folder):
+        fits.HDUList([fits.PrimaryHDU(counts, sky_header(SHAPE))]).writeto(folder / "survey.fits", overwrite=True)
+        return *ESTIMATED, *options
+
+
+offered("an exposure of another shape", np.ones((44, 50)))
+offered("an exposure of 0", np.zeros(SHAPE))
+counted("no counts at all", np.zeros(SHAPE), "--scale=5")
+BLOCKS = np.add.outer(np.arange(SHAPE[0]) // 6, np.arange(SHAPE[1]) // 6) % 2
+counted("all pixels are those of sources", 10000.0 * BLOCKS, "--scale=8")
+
+
+@recipe("an estimate of other bands")
+def _(folder):
+    cube = np.ones((3, *SHAPE))
+    fits.HDUList([fits.PrimaryHDU(cube, sky_header(SHAPE))]).writeto(folder / "survey.fits", overwrite=True)
+    header = fits.Header({"BKGNOTE": "estimated background", "BKGBANDS": "0 to 2 of 3"})
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(cube[0], header, "BACKGROUND")]).writeto(folder / "b.fits")
+    return *RUN, "--background=b.fits", "--band=1"
+
+
 # --- run directories and stores ---------------------------------------------------------------------------------------
 
 

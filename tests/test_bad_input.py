@@ -14,6 +14,7 @@ from fuzzing import tree
 from mistakes import IN_MEMORY, KERNELS, RECIPES, SHAPE
 from skies import poisson_sky, write_survey
 
+from cwt_dask.background import write_background
 from cwt_dask.cli.commands import cli, main
 from cwt_dask.cli.given import given_options
 from cwt_dask.cli.options import flag_of
@@ -58,6 +59,7 @@ IN_PYTHON = {
     "run": run_survey,
     "plan": plan_survey,
     "ingest": ingest_any,
+    "background": write_background,
     "match": match,
     "reprocess": reprocess,
     "simulate": lambda out, *, shape, seed, sources=None: simulate(out, shape, seed, n_sources=sources),

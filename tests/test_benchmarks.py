@@ -139,3 +139,12 @@ def test_the_page_of_matches_shows_what_is_measured(load, shared_data, monkeypat
 def test_events_are_binned_onto_the_whole_sky(load, tmp_path):
     table = load("events").tables(True, tmp_path, 10**8)
     assert "| 1e+04 | 180 x 360 |" in table
+
+
+def test_estimated_backgrounds_are_judged(load):
+    background = load("background")
+    sky = background.draw((60, 80), 20.0, 1)
+    assert sky.counts.sum() > sky.truth.sum()
+    header, line, row = background.table((60, 80), ((5.0, 4.0, (1,)),)).splitlines()
+    assert header.count("|") == line.count("|") == row.count("|")
+    assert 0 < float(row.split("|")[3].strip(" %")) < 20

@@ -22,7 +22,7 @@ FLOORS = (
     ("results",),
     ("merge", "worker"),
     ("tiles", "products"),
-    ("planning",),
+    ("background", "planning"),
     ("events", "psf"),
     ("survey", "runtime", "simulate"),
     ("storage", "measure", "execution"),
@@ -42,7 +42,15 @@ ONLY_IN = {
     "matplotlib": ("products", "cwt.drawing"),
     "numba": ("cwt",),
     "regions": (),  # it loads matplotlib, whose settings may be broken
-    "astropy.io.fits": ("survey", "events", "simulate", "products", "inspection.tables", *_OF_IMAGES),
+    "astropy.io.fits": (
+        "survey",
+        "events",
+        "simulate",
+        "products",
+        "background.files",
+        "inspection.tables",
+        *_OF_IMAGES,
+    ),
 }
 # Who asks the system for files itself; all others go by `storage.paths`, below which tests put a disk that fails.
 ASKS_THE_SYSTEM = ("storage", "runtime", "cli", "worker", "simulate", "report.page")

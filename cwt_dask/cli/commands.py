@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cwt_dask.cli.background import background
 from cwt_dask.cli.given import given_options, typed_options
 from cwt_dask.cli.options import declared_options
-from cwt_dask.cli.output import WorkingCommand, output, say, say_all
-from cwt_dask.cli.streams import lines_of_others
+from cwt_dask.cli.output import WorkingCommand, output, reporting, say, say_all
 from cwt_dask.config.declaration import option_names
 from cwt_dask.config.events import EventOptions
 from cwt_dask.config.execution import Execution
@@ -52,6 +50,7 @@ def cli() -> None:
 
 
 cli.command_class = WorkingCommand
+cli.add_command(background)
 
 
 @cli.command("run")
@@ -69,7 +68,7 @@ def _run(survey: str, run_dir: str, **_: Any) -> int:
     Example: cwt-dask run survey.fits run --n-scale 3 --min-scale 0.12deg --step-scale 1.5 --workers 4
     """
     given = given_options()
-    with _reporting(given) as progress:
+    with reporting(given) as progress:
         from cwt_dask.run import run_survey
 
         result = run_survey(survey, run_dir, progress=progress, **given)
@@ -101,7 +100,7 @@ def _reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: 
     if current:
         # Not only when all is computed.
         backend_of(link := as_path(current)).refuse_no_link(link)
-    with _reporting(given) as progress:
+    with reporting(given) as progress:
         result = reprocess(survey, old_run, new_run, progress=progress, **given)
     status = _conclude(result, progress, given)
     if current and not status:
@@ -193,10 +192,15 @@ def _ingest(inputs: tuple[str, ...], out: str, **_: Any) -> None:
         say(f"{out}: {made.describe()}")
         warnings = made.warnings
     else:
-        from cwt_dask.survey import SurveySource, ingest
+        from cwt_dask.background import Means, with_estimate
+        from cwt_dask.runtime.progress import reporter
+        from cwt_dask.survey import SurveySource, free_path, ingest
 
-        statistics = ingest(SurveySource.of(inputs[0], **given), out).statistics
+        source, _ = SurveySource.of(inputs[0], **given), free_path(out)
+        with with_estimate(source, Means.of(Execution(), reporter(output(), quiet=False))) as described:
+            statistics = ingest(described, out).statistics
         say(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
+        say_all([statistics.background] if statistics.background else [])
         warnings = statistics.warnings
     say_all(f"warning: {warning}" for warning in warnings)
 
@@ -303,18 +307,6 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(str(error), error.exit_status)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted: give the same command again; a run goes on where it stopped", 75)
-
-
-@contextmanager
-def _reporting(given: dict[str, Any]) -> Iterator[Reporter]:
-    """Report in the way that was asked for; JSON has what libraries write as events, a quiet run not at all."""
-    from cwt_dask.runtime.progress import reporter
-
-    quiet, log_format = given.get("quiet", False), given.get("log_format", "text")
-    progress = reporter(output(), quiet=quiet, log_format=log_format)
-    as_text = log_format == "text" and not quiet
-    with nullcontext() if as_text else lines_of_others(lambda line: progress.event("log", text=line)):
-        yield progress
 
 
 def _conclude(result: SurveyRun, progress: Reporter, given: dict[str, Any]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
@@ -12,11 +12,20 @@ from cwt_dask.config.declaration import Option, options_of
 from cwt_dask.config.validation import Choice, Flag, Kind, Number, Several, Whole
 
 
-def declared_options(*declared: type) -> Callable[..., Any]:
-    """Decorate a command with the options that dataclasses declare, in their order; of two of one name the first."""
+def declared_options(*declared: type, only: Collection[str] = ()) -> Callable[..., Any]:
+    """Decorate a command with options that dataclasses declare, in their order; of two of one name the first.
+
+    Parameters
+    ----------
+    *declared : type
+        The dataclasses.
+    only : collection of str, optional
+        Names of the options; all unless given.
+    """
     named: dict[str, Option] = {}
     for option in (option for kind in declared for option in options_of(kind)):
-        named.setdefault(option.name, option)
+        if not only or option.name in only:
+            named.setdefault(option.name, option)
     options = list(named.values())
     flags = {option.name: flag_of(option.name) for option in options}
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterable
-from contextlib import redirect_stdout
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from cwt_dask.cli.streams import lines_of_others
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.runtime.terminal import visible
+
+if TYPE_CHECKING:
+    from cwt_dask.runtime.progress import Reporter
 
 
 class WorkingCommand(click.Command):
@@ -54,6 +58,18 @@ def say_all(lines: Iterable[str]) -> None:
     """Print lines."""
     for line in lines:
         say(line)
+
+
+@contextmanager
+def reporting(given: dict[str, Any]) -> Iterator[Reporter]:
+    """Report in the way that was asked for; JSON has what libraries write as events, a quiet run not at all."""
+    from cwt_dask.runtime.progress import reporter  # noqa: PLC0415 - not for help
+
+    quiet, log_format = given.get("quiet", False), given.get("log_format", "text")
+    progress = reporter(output(), quiet=quiet, log_format=log_format)
+    as_text = log_format == "text" and not quiet
+    with nullcontext() if as_text else lines_of_others(lambda line: progress.event("log", text=line)):
+        yield progress
 
 
 def _misconfigured(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.settings import Settings, kernels_of
-from cwt_dask.config.validation import Energy, Kind, Number, Several, shown
+from cwt_dask.config.validation import Energy, Extent, Kind, Number, Several, shown
 from cwt_dask.errors import SettingsError
 
 _FILE, _E = "FILE[HDU]", "E"
@@ -28,8 +28,16 @@ class SourceOptions(Checked):
     background: str | PathLike[str] | Sequence[str | PathLike[str]] | None = option(
         None,
         Several(),
-        "Background from files of its own; of several, and of FILE[HDU,HDU...], the sum.",
+        "Background from files of its own; of several, and of FILE[HDU,HDU...], the sum; or estimate: from the counts "
+        "outside of sources, at `background_scale`.",
         metavar=_FILE,
+    )
+    background_scale: float | str | None = option(
+        None,
+        Extent(),
+        "Standard deviation of the Gaussian that smooths the counts where the background is estimated: pixels, or an "
+        "angle such as 2deg.",
+        metavar="PIXELS|DEG",
     )
     exposure: str | PathLike[str] | None = option(
         None, Kind(), "Exposure from a file of its own; none leaves it out.", metavar=_FILE

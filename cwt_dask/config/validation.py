@@ -206,6 +206,30 @@ class Energy(Kind):
         return energy
 
 
+class Extent(Kind):
+    """A length above 0 on the map: pixels, or an angle."""
+
+    def check(self, name: str, value: Any) -> float | str:
+        """Refuse what is none; give pixels as a number, an angle as text in degrees."""
+        angle = (
+            re.fullmatch(r"\s*([-+.0-9eE]*[0-9.])\s*(deg|arcmin|arcsec)\s*", value) if isinstance(value, str) else None
+        )
+        number = math.nan
+        with suppress(ValueError, TypeError, OverflowError):
+            if angle:
+                number = float(angle[1]) * _DEGREES[angle[2]]
+            elif hasattr(value, "to_value"):
+                number = float(value.to_value("deg"))
+            elif not isinstance(value, bool):
+                number = float(value)
+        if not 0 < number < math.inf:
+            raise _refusal(name, value, "above 0: pixels, such as 20, or an angle, such as 2deg")
+        return f"{number!r}deg" if angle or hasattr(value, "to_value") else number
+
+
+_DEGREES = {"deg": 1.0, "arcmin": 1 / 60, "arcsec": 1 / 3600}
+
+
 def refuse_disorder(emin: float | None, emax: float | None) -> None:
     """Raise SettingsError unless the first of two energies, in TeV, is below the second, where there are both."""
     if emin is not None and emax is not None and emin >= emax:

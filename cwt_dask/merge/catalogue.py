@@ -153,5 +153,6 @@ def _provenance(plan: Plan) -> dict[str, Any]:
         "TOL": plan.settings.tol,
         "FRAME": "ICRS (ra, dec) and Galactic (glon, glat)",
         "PIXELS": "0-based, centre of the first pixel at 0",
+        **({"BKG": plan.background} if plan.background else {}),
         "POSTSEL": "significance and sqrt_ts are of places chosen because they are large",
     }

@@ -105,6 +105,7 @@ def certify(
         **({"inputs": list(plan.origins)} if plan.origins else {}),
         "settings_digest": plan.settings_digest,
         "versions": versions(),
+        **({"background": plan.background} if plan.background else {}),
         "warnings": [*plan.warnings, *note],
         "started": started and started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

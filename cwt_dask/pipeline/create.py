@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.options import Options
 from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.pipeline.executor import Workers
 from cwt_dask.pipeline.planned import open_store, plan_call, read_point_spread
 from cwt_dask.pipeline.repair import repair_metadata, repair_point_spread, repair_run_id, repair_survey
 from cwt_dask.planning.cost import BYTES_PER_PIXEL, least_disk
@@ -28,13 +29,14 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.executors import Executor
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.workers import Workers
 from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import begin_ledger, forget_damaged_failures, read_all_records, read_records, read_run_id
 from cwt_dask.storage.maps import create_maps, has_history
 from cwt_dask.storage.marks import is_run, note_user, users_of
-from cwt_dask.storage.paths import backend_of, lies_in, make_directory
-from cwt_dask.survey import SurveySource, SurveyStatistics, ingest, is_store
+from cwt_dask.storage.paths import backend_of, lies_in, make_directory, on_disk
+from cwt_dask.survey import Survey, SurveySource, SurveyStatistics, ingest, is_store
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class Call:
     stop: Stop  # Asked if another process takes hold of it.
     workers: Workers  # Started once tiles are known.
     earlier: RunDir | None = None  # A run whose settings these are; its point spread function is taken with them.
+
+    @property
+    def means(self) -> Means:
+        """With what a background is estimated, if one is."""
+        return Means(self.workers, self.progress, self.stop, on_disk(self.files.path.parent))
+
+    def ingest_to(self, out: Path, begin: Callable[[tuple[int, int]], object] = lambda _: None) -> Survey:
+        """Read the survey's files, and write its store; `begin` as of `ingest`."""
+        with with_estimate(SurveySource.of(self.survey, **self.options.source), self.means) as described:
+            return ingest(described, out, begin=begin)
 
 
 def create(call: Call) -> Executor:
@@ -66,7 +78,7 @@ def create(call: Call) -> Executor:
         raise InputError(f"{survey} lies in {files.path}, which would be overwritten: move it, or choose another")
     if not backend.keeps_old:
         # What can be refused is refused before anything is removed.
-        plan, _ = plan_call(survey, options, call.earlier)
+        plan, _ = plan_call(survey, options, call.means, call.earlier)
         plan.check_memory(options.execution.worker_limit)
         call.workers.refuse_early(several=plan.grid.n_tiles > 1)
     with backend.new_run(files, call.hold, call.stop.ask, overwrite=options.execution.overwrite) as new:
@@ -83,7 +95,7 @@ def resume(call: Call) -> Executor:
     stored = None
     with suppress(DamagedRunFileError):
         stored = read_run(files, "choose another (SURVEY comes first)")
-    plan, spread = plan_call(survey, options, call.earlier)
+    plan, spread = plan_call(survey, options, call.means, call.earlier)
     if stored:
         refuse_differences(files, stored.plan, plan)
         if not stored.run_id:
@@ -107,7 +119,7 @@ def resume(call: Call) -> Executor:
         remember_survey(files, stored, survey)
     run = SurveyRun.open(files.path)
     repaired_psf = repair_point_spread(run, spread) if spread else []
-    for repaired in (*repair_run_id(run), *repair_survey(run, survey, options.source), *repaired_psf):
+    for repaired in (*repair_run_id(run), *repair_survey(run, survey, call.ingest_to), *repaired_psf):
         progress.message(repaired)
     run.survey.refuse_unproven()
     for repaired in repair_metadata(run):
@@ -140,14 +152,13 @@ def _fill(new: RunDir, call: Call) -> Plan:
         opened = open_store(survey, options)
     else:
         progress.message(f"reading {survey}")
-        source = SurveySource.of(survey, **options.source)
 
         def begin(shape: tuple[int, int]) -> None:
             # So large a map is not one tile, and takes long to read.
             too_large = math.prod(shape) * BYTES_PER_PIXEL > options.execution.memory_limit
             call.workers.refuse_early(several=too_large)
 
-        opened = ingest(source, new.survey, begin=begin)
+        opened = call.ingest_to(new.survey, begin)
     plan = make_plan(options.settings, opened.statistics, spread, options.given)
     plan.check_memory(options.execution.worker_limit)
     _check_disk(files.path, opened.statistics, plan, progress)

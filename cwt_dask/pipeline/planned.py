@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.options import Options, SourceOptions
 from cwt_dask.config.validation import Energy
 from cwt_dask.errors import SettingsError
@@ -23,7 +24,9 @@ from cwt_dask.survey import (
 )
 
 
-def plan_call(survey: Path, options: Options, earlier: RunDir | None = None) -> tuple[Plan, PointSpread | None]:
+def plan_call(
+    survey: Path, options: Options, means: Means, earlier: RunDir | None = None
+) -> tuple[Plan, PointSpread | None]:
     """Plan what a call asks for; give its point spread function, too, if there is one.
 
     Parameters
@@ -32,6 +35,8 @@ def plan_call(survey: Path, options: Options, earlier: RunDir | None = None) -> 
         File or store.
     options : Options
         All options of the call.
+    means : Means
+        With what a background is estimated, if one is.
     earlier : RunDir, optional
         A run whose settings these are; its point spread function is taken with them.
 
@@ -42,7 +47,7 @@ def plan_call(survey: Path, options: Options, earlier: RunDir | None = None) -> 
     """
     # What is wrong with it is reported before a survey is read.
     spread = read_point_spread(survey, options, earlier)
-    return make_plan(options.settings, statistics_of(survey, options), spread, options.given), spread
+    return make_plan(options.settings, statistics_of(survey, options, means), spread, options.given), spread
 
 
 def read_point_spread(survey: Path, options: Options, earlier: RunDir | None = None) -> PointSpread | None:
@@ -88,11 +93,18 @@ def _band(energies: str) -> tuple[float, float] | None:
     return (low, high)
 
 
-def statistics_of(survey: Path, options: Options) -> SurveyStatistics:
-    """Statistics of a survey, file or store."""
+def statistics_of(survey: Path, options: Options, means: Means) -> SurveyStatistics:
+    """Statistics of a survey.
+
+    Parameters
+    ----------
+    survey, options, means
+        As of `plan_call`.
+    """
     if is_store(survey):
         return open_store(survey, options).statistics
-    return scan(SurveySource.of(survey, **options.source))
+    with with_estimate(SurveySource.of(survey, **options.source), means) as described:
+        return scan(described)
 
 
 def open_store(survey: Path, options: Options) -> Survey:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from cwt_dask.storage.maps import describe_maps, has_history
 from cwt_dask.storage.paths import make_directory, read_file, remove_folder, write_atomically
 from cwt_dask.storage.schema import HISTORY
 from cwt_dask.storage.zarr_io import MALFORMED, parsed
-from cwt_dask.survey import Survey, SurveySource, ingest, is_store
+from cwt_dask.survey import Survey, is_store
 
 
 class DamagedMetadata(NamedTuple):
@@ -89,7 +89,7 @@ def repair_point_spread(run: SurveyRun, spread: PointSpread) -> list[str]:
     return [f"{run.files.psf} was damaged or lost: written again"]
 
 
-def repair_survey(run: SurveyRun, survey: Path, source: Mapping[str, Any]) -> list[str]:
+def repair_survey(run: SurveyRun, survey: Path, make: Callable[[Path], object]) -> list[str]:
     """Make the run's own survey store again where anything of it is damaged; a line of text.
 
     Parameters
@@ -98,8 +98,8 @@ def repair_survey(run: SurveyRun, survey: Path, source: Mapping[str, Any]) -> li
         The run.
     survey : Path
         File of the same survey; where it is a store, that is the one the run reads.
-    source : mapping
-        Where the planes are in it.
+    make : callable
+        Reads that file, and writes the store.
     """
     own = run.files.survey
     if is_store(survey) or run.stored.places != (own.resolve(),):
@@ -114,7 +114,7 @@ def repair_survey(run: SurveyRun, survey: Path, source: Mapping[str, Any]) -> li
     except SurveyError as error:
         reason = str(error).partition(": ")[0]
     remove_folder(run.files, own)
-    ingest(SurveySource.of(survey, **source), own)
+    make(own)
     return [f"{reason}: the survey was read again from {survey}"]
 
 

@@ -48,6 +48,7 @@ class Plan:
     no_flux: str = ""
     origins: tuple[dict[str, Any], ...] = ()
     psf: str = ""  # What the point spread function is, and what the scales cover; empty where none is given.
+    background: str = ""
     algorithm_version: int = ALGORITHM_VERSION  # Of the mathematics that the plan was made for.
 
     @cached_property
@@ -229,6 +230,7 @@ def make_plan(
         plan,
         warnings=warnings,
         used=statistics.used,
+        background=statistics.background,
         no_flux=statistics.no_flux,
         origins=statistics.origins,
         psf=psf,

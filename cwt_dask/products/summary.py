@@ -33,6 +33,7 @@ def describe_plan(plan: Plan) -> str:
         *([f"pixels used    {plan.used}"] if plan.used else []),
         *([f"photon flux    none: {plan.no_flux}"] if plan.no_flux else []),
         *([f"psf            {plan.psf}"] if plan.psf else []),
+        *([f"background     {plan.background}"] if plan.background else []),
         f"tiles          {grid.n_tiles}, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
         f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels: what a tile computes, its core and margins",
         f"margin         {margin}",
@@ -66,6 +67,7 @@ def describe_run(run: MapSource) -> str:
     lines = [
         f"sources        {len(catalogue)}, {flagged}: {run.files.catalogue}",
         f"maps           {run.files.maps}",
+        *([f"background     {certificate['background']}"] if certificate.get("background") else []),
         f"iterations     {certificate['n_iter']} ({stopped.get(certificate['converged'], 'fixed')})",
         f"tiles          {certificate['n_tiles']}, {harm}"
         + (f" (largest model difference at a seam {error:.1e})" if error is not None else ""),

@@ -253,6 +253,7 @@ def setting_rows(run: SurveyRun) -> list[Row]:
         Row("Map", f"{grid.y.length} \N{MULTIPLICATION SIGN} {grid.x.length} pixels", ring),
         *([Row("Pixels used", statistics.used)] if statistics.used else []),
         *([Row("Point spread function", plan.psf)] if plan.psf else []),
+        *([Row("Background", statistics.background)] if statistics.background else []),
         Row("Pixel", f"{statistics.pixel_scale_deg:g}°", "at the map's centre"),
         Row("Counts", f"{statistics.counts_sum:.10g}", f"background expected: {statistics.background_sum:.10g}"),
         *([Row("Photon flux", "none", statistics.no_flux)] if statistics.no_flux else []),

@@ -1,7 +1,7 @@
 """Surveys: FITS files are read here only, once, and kept in a store of chunks that workers read window by window."""
 
 from cwt_dask.survey.dataset import as_file
-from cwt_dask.survey.ingest import Outline, ingest, outline_of, scan
+from cwt_dask.survey.ingest import Outline, free_path, ingest, outline_of, scan
 from cwt_dask.survey.origin import describe_origin
 from cwt_dask.survey.region import Region
 from cwt_dask.survey.source import SurveySource
@@ -18,6 +18,7 @@ __all__ = [
     "Window",
     "as_file",
     "describe_origin",
+    "free_path",
     "has_position",
     "ingest",
     "is_store",

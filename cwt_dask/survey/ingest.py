@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.arrays import numpys_own
@@ -18,7 +16,7 @@ from cwt_dask.storage.paths import as_path, backend_of, exists, on_disk
 from cwt_dask.storage.room import room_for
 from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.origin import origins_of, unit_of
-from cwt_dask.survey.source import SurveySource
+from cwt_dask.survey.source import BANDS, NOTE, WARNED, SurveySource
 from cwt_dask.survey.statistics import Census, SurveyStatistics, digest_survey
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
@@ -61,6 +59,7 @@ def ingest(
     out: str | PathLike[str],
     *,
     begin: Callable[[tuple[int, int]], object] = lambda _: None,
+    without_background: bool = False,
     **options: Any,
 ) -> Survey:
     """Write a survey to a store that workers read window by window.
@@ -76,6 +75,8 @@ def ingest(
         Directory to create.
     begin : callable, optional
         Called with the map's shape, (y, x), before it is read; what it raises ends that.
+    without_background : bool, optional
+        Whether to write 0 as the background of a survey of which it is still to be estimated, not to refuse that one.
     **options
         Fields of `cwt_dask.config.options.SourceOptions`, such as band or emin: of a file or a dataset, which a
         SurveySource has already.
@@ -102,6 +103,11 @@ def ingest(
     if not isinstance(source, SurveySource):
         with as_file(source) as (path, named):
             return ingest(SurveySource.of(path, **named | options), out, begin=begin)
+    if not source.background and not without_background:
+        raise SurveyError(
+            "the background is to be estimated: make it first, by cwt-dask background, and give the file, or ingest by "
+            "the command"
+        )
     out, parent = free_path(out)
     with ExitStack() as stack:
         # Rows of chunks and large tiles are collected in files without names.
@@ -149,8 +155,7 @@ def _survey_errors() -> Iterator[None]:
 
 
 def _statistics(survey: OpenSurvey, census: Census, unit: str, index: float) -> SurveyStatistics:
-    dtype = np.result_type(*(plane.dtype for plane in survey.planes["background"]))
-    census.check(survey.where, dtype, survey.mask)
+    census.check(survey.where, survey.type_of_files("background"), survey.mask)
     wcs = wcs_from_text(survey.header_text)
     warnings = (*survey.warnings, *census.warnings(survey.mask), *remarks(survey.planes["counts"][0].header))
     if repeats_edge_column(wcs, survey.shape):
@@ -160,6 +165,9 @@ def _statistics(survey: OpenSurvey, census: Census, unit: str, index: float) -> 
         warnings += (
             f"the exposure's unit {given} (BUNIT) is none of area times time: the catalogue gives no photon flux",
         )
+    origins = tuple(origins_of(survey, census.planes, unit, index))
+    note, warned = _note_of(survey, origins)
+    warnings += warned
     return SurveyStatistics(
         shape=survey.shape,
         n_valid=census.n_valid,
@@ -176,5 +184,26 @@ def _statistics(survey: OpenSurvey, census: Census, unit: str, index: float) -> 
         exposure_unit=unit,
         mask=survey.mask.name,
         planes=census.planes,
-        origins=tuple(origins_of(survey, census.planes, unit, index)),
+        origins=origins,
+        background=note,
     )
+
+
+def _note_of(survey: OpenSurvey, origins: Iterable[Mapping[str, Any]]) -> tuple[str, tuple[str, ...]]:
+    """How the background was estimated from the counts, and warnings about that; empty where it was not.
+
+    Raises SurveyError if it was from other bands than are taken.
+    """
+    taken = next(origin.get("bands", "") for origin in origins if origin["plane"] == "counts")
+    notes, warned = [], []
+    for plane in survey.planes["background"]:
+        if NOTE not in plane.header:
+            continue
+        if (bands := str(plane.header.get(BANDS, ""))) != taken and plane.n_bands == 1:
+            raise SurveyError(
+                f"{plane.where} was estimated from bands {bands or '0 of 1'} of counts, and {taken or '0 of 1'} are "
+                "taken: choose the same, or estimate it from these"
+            )
+        notes.append(str(plane.header[NOTE]))
+        warned += [str(plane.header[f"{WARNED}{n}"]) for n in range(1, 10) if f"{WARNED}{n}" in plane.header]
+    return "; ".join(notes), tuple(warned)

@@ -10,7 +10,7 @@ from cwt_dask.survey.bands import MisfitError
 from cwt_dask.survey.choice import Chosen
 from cwt_dask.survey.exposure import Weighting, weigh
 from cwt_dask.survey.fits_plane import FitsPlane
-from cwt_dask.survey.source import OPTIONAL
+from cwt_dask.survey.source import NOTE, OPTIONAL
 from cwt_dask.survey.wcs import celestial_header, refuse_other_axes, same_sky
 
 # Rows and columns of a map. A strip is at least a row, which takes 150 bytes a pixel; sums are kept of all rows.
@@ -104,8 +104,10 @@ def refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: s
     header_text : str
         The WCS cards of the counts.
     """
-    # One mask may serve all bands; the background of one band is not that of another; exposures are weighted.
-    if name != "exposure" and plane.n_bands != counts.n_bands and (name != "mask" or plane.n_bands != 1):
+    # One mask may serve all bands; the background of one band is not that of another, but one that was estimated is of
+    # those that are taken; exposures are weighted.
+    for_all = plane.n_bands == 1 and (name == "mask" or NOTE in plane.header)
+    if name != "exposure" and plane.n_bands != counts.n_bands and not for_all:
         if name == "background" and counts.n_bands + 1 == plane.n_bands:
             raise MisfitError(
                 f"{plane.where} has {plane.n_bands} planes, one at each edge of the {counts.n_bands} bands of "

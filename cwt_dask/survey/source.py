@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -17,6 +17,10 @@ from cwt_dask.storage.paths import as_path, exists
 
 # Planes that a survey may be without.
 OPTIONAL = ("exposure", "mask")
+
+# What asks for a background that is made from the counts. Of a file that holds such a one a card says how it was made,
+# one of which bands of a cube, and some, with numbers from 1 on, warn of it.
+ESTIMATE, NOTE, BANDS, WARNED = "estimate", "BKGNOTE", "BKGBANDS", "BKGWARN"
 
 Band = int | Literal["sum"] | None
 
@@ -131,12 +135,13 @@ class SurveySource:
     """The FITS images that make up a survey; exposure and mask may turn out to be absent, or be left out (None)."""
 
     counts: PlaneSource
-    background: tuple[PlaneSource, ...]  # Summed.
+    background: tuple[PlaneSource, ...]  # Summed; none where it is to be estimated from the counts.
     exposure: PlaneSource | None
     mask: PlaneSource | None
     selection: Selection = Selection()
     index: float = 2.0  # Photon index of the power law with which exposures of several energies are weighted.
     exposure_unit: str = ""  # Where the file has none.
+    background_scale: float | str | None = None  # At which it is estimated: pixels, or an angle in degrees.
 
     @classmethod
     def of(cls, survey: str | PathLike[str], **options: Any) -> SurveySource:
@@ -146,7 +151,7 @@ class SurveySource:
         in that HDU. Exposure and mask may be absent unless an option asks for them; "none" leaves them out.
 
         Raises SurveyError if `band` is neither "sum" nor a whole number from 0 on, or bands are chosen twice, or none
-        can be.
+        can be; SettingsError if the background is to be estimated and no scale is given, or it is not, and one is.
         """
         path, hdu = file_and_hdu(survey)
         given = SourceOptions(**({"counts_hdu": hdu} if hdu else {}) | options)
@@ -165,6 +170,8 @@ class SurveySource:
             return None if _is_none(getattr(given, f"{name}_hdu") if own is None else own) else plane(name, own)
 
         several: Any = given.background if isinstance(given.background, list | tuple) else [given.background]
+        if _is_estimated(several, given.background_scale, options):
+            several = []
         return cls(
             counts=plane("counts"),
             background=tuple(plane("background", each) for own in several for each in _components(own)),
@@ -173,7 +180,27 @@ class SurveySource:
             selection=Selection.of(given),
             index=given.index,
             exposure_unit=str(given.exposure_unit or "").strip(),
+            background_scale=given.background_scale,
         )
+
+    def with_background(self, path: Path) -> SurveySource:
+        """The same survey with a background from a file of its own."""
+        return replace(self, background=(PlaneSource("background", path, "BACKGROUND", own_file=True),))
+
+
+def _is_estimated(files: Sequence[Any], scale: Any, options: Mapping[str, Any]) -> bool:
+    """Whether the background is to be estimated; SettingsError if what is given with that does not fit."""
+    if ESTIMATE not in files:
+        if scale is not None:
+            raise SettingsError(
+                "background_scale is given, and no background is estimated: leave it out, or add --background estimate"
+            )
+        return False
+    if len(files) > 1 or "background_hdu" in options:
+        raise SettingsError("the background is to be estimated, and where it is found is given, too: give one of them")
+    if scale is None:
+        raise SettingsError("the background is to be estimated: give the scale of that, --background-scale 2deg")
+    return True
 
 
 def _is_none(given: Any) -> bool:

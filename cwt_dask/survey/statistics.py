@@ -61,12 +61,16 @@ class SurveyStatistics:
     planes: dict[str, str] = field(default_factory=dict)  # SHA-256 of the values of each; of earlier stores none.
     # As of `cwt_dask.survey.origin.origins_of`; of earlier stores none. The same survey may come from other files.
     origins: tuple[dict[str, Any], ...] = field(default=(), compare=False)
+    background: str = ""  # How the background was estimated from the counts; empty where it was not.
 
     @property
     def facts_digest(self) -> str:
         """SHA-256 of all of this but warnings and origins; of numbers to as many digits as all machines agree on."""
         facts = {name: f"{fact:.9g}" if isinstance(fact, float) else fact for name, fact in asdict(self).items()}
         del facts["origins"]
+        if not self.background:
+            # Earlier releases knew of no such fact.
+            del facts["background"]
         return digest(facts | {"warnings": ()})
 
     @property

@@ -28,6 +28,8 @@ _STRIP_PIXELS = 2**20
 _FEW_PLANES = 16
 # A row of chunks is a whole number of strips.
 MOST_ROWS = 64
+# Of a background that is still to be estimated.
+_NOT_YET = np.dtype(np.float32)
 
 
 def _combined(name: str, bands: list[NDArray[Any]], used: list[Bools]) -> NDArray[Any]:
@@ -200,6 +202,10 @@ class OpenSurvey:
         types = {name: self._type(name) for name in self.planes}
         return types | {"mask": np.dtype(np.uint8)}
 
+    def type_of_files(self, name: str) -> np.dtype[Any]:
+        """Type of the pixels of a plane in its files; a background that is still to be estimated is 0, of float32."""
+        return np.result_type(*(plane.dtype for plane in self.planes[name])) if self.planes[name] else _NOT_YET
+
     def planes_taken(self, name: str, plane: FitsPlane) -> range:
         """Which planes of an image are read."""
         return _taken(name, plane, self.chosen, self.weighting)
@@ -221,7 +227,7 @@ class OpenSurvey:
         if name == "exposure" and self.weighting:
             n_masks = sum(mask.n_open for mask in self.planes.get("mask", ()))
             return planes[0].dtype if self.weighting.keeps_type(n_masks) else np.dtype(np.float64)
-        dtype = np.result_type(*(plane.dtype for plane in planes))
+        dtype = self.type_of_files(name)
         return dtype if sum(plane.n_open for plane in planes) == 1 else _type_of(name, dtype)
 
     def strips(self) -> Iterator[Strip]:
@@ -238,9 +244,10 @@ class OpenSurvey:
                 name: [band for plane in each for band in plane.read(len(rows))] for name, each in self.planes.items()
             }
             used = [np.nan_to_num(mask) != 0 for mask in bands.get("mask", [])]
-            raw = {name: _combined(name, each, used) for name, each in bands.items() if name != "exposure"}
+            raw = {name: _combined(name, each, used) for name, each in bands.items() if each and name != "exposure"}
             if self.weighting:
                 raw["exposure"] = self.weighting.combine(bands["exposure"], used)
+            raw.setdefault("background", np.zeros(raw["counts"].shape, _NOT_YET))
             yield _clean(y0, raw, on_sky(wcs, rows, n_columns))
         for file in self.files:
             file.refuse_changed()

@@ -158,7 +158,7 @@ def test_neither_workers_nor_their_order_change_a_bit(client, one_worker_client,
         run_survey(survey, tmp_path / "here", workers=0, **options),
         run_survey(survey, tmp_path / "threads", workers=0, threads=2, **options),
     ]
-    monkeypatch.setattr("cwt_dask.pipeline.executor.InProcess", Shuffled)
+    monkeypatch.setattr("cwt_dask.runtime.workers.InProcess", Shuffled)
     runs.append(run_survey(survey, tmp_path / "shuffled", workers=0, **options))
     assert len({run.certificate["digest_maps"] for run in runs}) == 1
     assert len({run.certificate["digest_catalogue"] for run in runs}) == 1

@@ -22,7 +22,6 @@ from tasks import count_calls, die_once, eat_memory, hang_once, invert, wait, wa
 from cwt_dask import run_survey
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, MachineError, RunError, SettingsError
-from cwt_dask.pipeline.executor import Workers
 from cwt_dask.runtime import absence, executors, observer
 from cwt_dask.runtime.clusters import address
 from cwt_dask.runtime.clusters.address import existing_client
@@ -35,6 +34,7 @@ from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.small import usable_share
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.runtime.watchdog import Watchdog
+from cwt_dask.runtime.workers import Workers
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import begin_ledger, last_failures
 

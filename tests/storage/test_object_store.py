@@ -17,9 +17,9 @@ from cwt_dask.cli.commands import main
 from cwt_dask.config.options import Options
 from cwt_dask.errors import InputError, InterruptedRun, MachineError, SurveyError
 from cwt_dask.pipeline import create, planned
-from cwt_dask.pipeline.executor import Workers
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.workers import Workers
 from cwt_dask.storage import object_store
 from cwt_dask.storage.driver import Driver, read_driver, this_machine
 from cwt_dask.storage.layout import RunDir

@@ -1,16 +1,16 @@
-"""The executor of a run: a cluster that exists, a local one made for the call, or this process."""
+"""The executor of a call: a cluster that exists, a local one made for the call, or this process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.validation import counted
 from cwt_dask.cwt.buffers import forget
-from cwt_dask.planning.plan import Plan
+from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.runtime.clusters.environment import cores, dashboard
 from cwt_dask.runtime.clusters.ranks import is_step
 from cwt_dask.runtime.clusters.script import refuse_no_process
@@ -29,9 +29,25 @@ OTHERS_SECONDS = 3600.0
 QUEUE_SECONDS = 86400.0
 
 
+class Work(Protocol):
+    """What is to be done, by tiles."""
+
+    @property
+    def grid(self) -> TileGrid:
+        """The tiles."""
+
+    @property
+    def worker_memory(self) -> int:
+        """Largest memory a worker needs, in bytes."""
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that a task of a tile may take before it is late."""
+
+
 @dataclass(frozen=True)
 class Workers:
-    """Where the tasks of a run are carried out."""
+    """Where tasks are carried out."""
 
     client: Client | None  # A cluster to run on; None where there is none yet.
     execution: Execution  # Workers and limits.
@@ -42,12 +58,12 @@ class Workers:
             refuse_no_process()
 
     @contextmanager
-    def open(self, plan: Plan, progress: Reporter, stop: Stop) -> Iterator[Executor]:
-        """Give what carries out the tasks of a run, for the length of a `with` block.
+    def open(self, work: Work, progress: Reporter, stop: Stop) -> Iterator[Executor]:
+        """Give what carries out tasks, for the length of a `with` block.
 
         Parameters
         ----------
-        plan : Plan
+        work : Work
             Tiles, and what one takes.
         progress : Reporter
             Receives messages about the workers.
@@ -67,10 +83,10 @@ class Workers:
             executor = OnDask(
                 client,
                 stop,
-                deadline=plan.deadline,
+                deadline=work.deadline,
                 expected=execution.workers or 1,
                 watchdog=watchdog,
-                need=plan.worker_memory,
+                need=work.worker_memory,
                 report=progress.message,
             )
             executor.refuse_workers()
@@ -80,15 +96,15 @@ class Workers:
                 # These workers live on; one that hangs, or a scheduler that was lost, must not hide what ended the run.
                 with suppress(OSError, ValueError):
                     ask_workers(client, forget)
-        elif plan.grid.n_tiles == 1 or execution.workers == 0:
+        elif work.grid.n_tiles == 1 or execution.workers == 0:
             yield InProcess(stop)
         else:
             from cwt_dask.runtime.clusters.local import local_client  # noqa: PLC0415 - with Dask, which others do without
 
             # More would have nothing to do.
-            workers = min(execution.workers or cores(), plan.grid.n_tiles)
+            workers = min(execution.workers or cores(), work.grid.n_tiles)
             with local_client(workers, execution.memory_limit, **execution.cluster.options) as local:
-                executor = OnDask(local, stop, deadline=plan.deadline, watchdog=watchdog, report=progress.message)
+                executor = OnDask(local, stop, deadline=work.deadline, watchdog=watchdog, report=progress.message)
                 executor.refuse_workers()
                 progress.message(f"{counted(workers, 'worker')}{dashboard(local)}")
                 yield executor
