@@ -196,8 +196,9 @@ def _ingest(inputs: tuple[str, ...], out: str, **_: Any) -> None:
         from cwt_dask.runtime.progress import reporter
         from cwt_dask.survey import SurveySource, free_path, ingest
 
-        source, _ = SurveySource.of(inputs[0], **given), free_path(out)
-        with with_estimate(source, Means.of(Execution(), reporter(output(), quiet=False))) as described:
+        free_path(out)
+        survey = SurveySource.of(inputs[0], **given)
+        with with_estimate(survey, Means.of(Execution(), reporter(output(), quiet=False))) as described:
             statistics = ingest(described, out).statistics
         say(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
         say_all([statistics.background] if statistics.background else [])

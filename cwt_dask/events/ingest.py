@@ -176,7 +176,10 @@ def _is_store(out: str, source: Mapping[str, Any]) -> bool:
             f"alone, to a file that ends in {_IMAGE}"
         )
     if "estimate" in map(str, several):
-        raise SettingsError("a background cannot be estimated here yet: give --background FILE[HDU]")
+        raise SettingsError(
+            f"no background is estimated here: write the counts alone, to a file that ends in {_IMAGE}, and give that to "
+            "cwt-dask background"
+        )
     return True
 
 

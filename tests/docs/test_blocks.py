@@ -29,6 +29,7 @@ NEEDS = {
     "docs/catalogue.md": "run",
     "docs/index.md": "survey.fits",
     "docs/match.md": "run known.fits",
+    "docs/howto/background.md": "survey.fits",
     "docs/howto/events.md": "photons.fits model-of-events.fits runs",
     "docs/howto/from-python.md": "survey.fits",
     "docs/howto/own-map.md": "survey.fits maps.fits counts.fits model.fits mask.fits cube.fits settings.toml",
