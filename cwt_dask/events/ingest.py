@@ -177,8 +177,8 @@ def _is_store(out: str, source: Mapping[str, Any]) -> bool:
         )
     if "estimate" in map(str, several):
         raise SettingsError(
-            f"no background is estimated here: write the counts alone, to a file that ends in {_IMAGE}, and give that to "
-            "cwt-dask background"
+            f"no background is estimated here: write the counts alone, to a file that ends in {_IMAGE}, and give that "
+            "to cwt-dask background"
         )
     return True
 
