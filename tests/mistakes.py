@@ -437,7 +437,7 @@ def onto(what, *options):
 events("event lists, and no map to bin them onto", CRAB, "ingest", "events.fits", "events.fits", "counts.fits")
 events("a map of which a part is lacking", CRAB, "ingest", "events.fits", "counts.fits", *ONTO[:2])
 onto("a centre off the sky", "--center=83.6,95")
-onto("a centre that is no position", "--center=Crab")
+onto("a centre that is no position", "--center=Crab,Nebula")
 onto("a centre without a latitude", "--center=83.6")
 onto("a map larger than the sky", "--size=400,180")
 onto("a map smaller than a pixel", "--size=4,0.01")
