@@ -24,7 +24,9 @@ from cwt_dask.geometry.tiling import Box, TileGrid
 # Side of a tile's core in pixels.
 TILE = 1024
 # Bytes a pixel of a window: counts, acceptance, what is used and free, and these smoothed along rows.
-BYTES_PER_PIXEL = 64
+BYTES_PER_PIXEL = 80
+# Bytes of a worker before it has read anything.
+_PROCESS_MEMORY = 300 * 2**20
 # A core takes at most so many seconds for each pixel of its window and of its reach; late is ten times that, and more.
 _SECONDS, _LEAST_DEADLINE = 1e-7, 600.0
 # Counts are drawn for squares of so many pixels, each from a generator of its own.
@@ -70,7 +72,7 @@ class Passes:
     @property
     def worker_memory(self) -> int:
         """Largest memory a worker needs, in bytes."""
-        return BYTES_PER_PIXEL * self._largest_window
+        return _PROCESS_MEMORY + BYTES_PER_PIXEL * self._largest_window
 
     @property
     def deadline(self) -> float:

@@ -1,6 +1,8 @@
 """The estimate against a plain one of the whole map, and by tiles to the bit."""
 
 import math
+import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ from skies import poisson_sky
 
 from cwt_dask.background import estimate_background
 from cwt_dask.background.estimate import estimate
-from cwt_dask.background.layers import COUNTS, ESTIMATE, EXCLUDED, EXPOSURE, MASK, InMemory
-from cwt_dask.background.passes import Passes
+from cwt_dask.background.layers import COUNTS, DRAWN, ESTIMATE, EXCLUDED, EXPOSURE, FIRST, MASK, InMemory
+from cwt_dask.background.passes import BYTES_PER_PIXEL, Passes
 from cwt_dask.background.recipe import LEAST_PROBABILITY, Recipe, in_discs, is_improbable
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.runtime.executors import InProcess
@@ -124,6 +126,20 @@ def test_discs_are_those_of_their_radius_and_tails_those_of_poisson():
         least = poisson.isf(LEAST_PROBABILITY, mu) + 1
         assert is_improbable(np.array([least]), np.array([mu]))
         assert not is_improbable(np.array([least - 1]), np.array([mu]))
+
+
+def test_a_pass_takes_the_memory_that_is_said():
+    counts = np.ones((900, 900))
+    arrays = {COUNTS: counts.astype(int), EXPOSURE: counts, MASK: counts > 0, EXCLUDED: counts < 0}
+    layers = InMemory(arrays | {name: counts.copy() for name in (FIRST, ESTIMATE, DRAWN)})
+    passes = Passes(layers, TileGrid.plan((900, 900), (300, 300), 0, 0, lambda length: length), Recipe(20))
+    smooth, draw = partial(passes.smooth, COUNTS), partial(passes.draw, 0)
+    for each in (smooth, passes.smooth_again, passes.exclude, draw, passes.depart):
+        tracemalloc.start()
+        each(4)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < BYTES_PER_PIXEL * (300 + 2 * 96) ** 2 < passes.worker_memory
 
 
 def test_radii_double_up_to_half_the_scale():
