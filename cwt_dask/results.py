@@ -21,9 +21,8 @@ from cwt_dask.products.tables import read_ecsv
 from cwt_dask.psf import PointSpread, kept_point_spread
 from cwt_dask.storage.checksum import DigestedFile
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import read_progress
-from cwt_dask.storage.maps import has_history
 from cwt_dask.storage.paths import as_path, open_file, read_file
+from cwt_dask.storage.progress import read_progress
 from cwt_dask.storage.schema import HISTORY, is_map, map_names
 from cwt_dask.storage.sealed import BROKEN
 from cwt_dask.storage.zarr_io import MALFORMED, open_group
@@ -98,7 +97,7 @@ class SurveyRun(Plots, Cutouts):
         return cls(files, read_run(files))
 
     def __repr__(self) -> str:
-        done = f"{read_progress(self.files).n_done} of {self.stored.plan.grid.n_tiles} tiles done"
+        done = f"{read_progress(self.files, self.stored.run_id).n_done} of {self.stored.plan.grid.n_tiles} tiles done"
         return f"SurveyRun({str(self.files.path)!r}: {done})"
 
     def _repr_html_(self) -> str:
@@ -214,7 +213,7 @@ class SurveyRun(Plots, Cutouts):
         >>> len(history), float(history[0].model.sum()), history[2].model.shape
         (3, 0.0, (60, 80))
         """
-        if not has_history(self.files):
+        if not self.stored.keeps_history:
             raise InputError(f"{self.files.path} keeps no history: run with --keep-history")
         return History(self.certificate["n_iter"], self._after)
 
@@ -273,7 +272,7 @@ class SurveyRun(Plots, Cutouts):
         Raises InputError if the run has not got that far, RunError if it is damaged.
         """
         certificate = self.read_certificate()
-        if fault := fault_of(certificate, self.stored.plan):
+        if fault := fault_of(certificate, self.stored.run_id, self.stored.plan):
             raise self._damaged("certificate", fault)
         return Certificate(certificate)
 

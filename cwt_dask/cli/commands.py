@@ -236,10 +236,10 @@ def _status(run_dir: str) -> None:
     from cwt_dask.products.summary import RESUME, describe_run
     from cwt_dask.results import SurveyRun
     from cwt_dask.storage.driver import read_driver
-    from cwt_dask.storage.ledger import read_progress
+    from cwt_dask.storage.progress import read_progress
 
     result = SurveyRun.open(run_dir)
-    total, progress = result.stored.plan.grid.n_tiles, read_progress(result.files)
+    total, progress = result.stored.plan.grid.n_tiles, read_progress(result.files, result.stored.run_id)
     iterations = ", ".join(map(str, progress.iterations))
     say(f"{run_dir}: {progress.n_done} of {total} tiles done" + (f", iterations {iterations}" if iterations else ""))
     if block := progress.block:

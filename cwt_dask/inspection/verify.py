@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,8 @@ from cwt_dask.products.files import changed_products
 from cwt_dask.psf import kept_point_spread
 from cwt_dask.report import damage_of_report
 from cwt_dask.results import SurveyRun
-from cwt_dask.storage.ledger import read_all_records, read_records, read_run_id
-from cwt_dask.storage.maps import changed_files, has_history, published_digests
+from cwt_dask.storage.ledger import is_ledger_of, read_all_records, read_records, read_run_id
+from cwt_dask.storage.maps import changed_files, published_digests
 from cwt_dask.storage.paths import exists
 from cwt_dask.storage.schema import HISTORY, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, open_group
@@ -121,7 +121,7 @@ def scope(run: SurveyRun, *, recompute: int | None = None, against_whole: bool =
 def _from_files(run: SurveyRun) -> list[Check]:
     certificate = run.read_certificate()
     plan = run.stored.plan
-    records = read_records(run.files.ledger)
+    records = read_records(run.files.ledger, run.stored.run_id)
     done = [(tile, records[tile]) for tile in range(plan.grid.n_tiles) if tile in records]
     # Records that are damaged are named as such.
     missing = [tile for tile in range(plan.grid.n_tiles) if tile not in records and not exists(run.files.record(tile))]
@@ -160,7 +160,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
         *([Check("islands left open are listed", unlisted)] if plan.decides_islands else []),
         *_history(run, now["n_iter"]),
         follows,
-        Check("the certificate is as the run wrote it", fault_of(certificate, plan)),
+        Check("the certificate is as the run wrote it", _certificate(run, certificate)),
         Check("catalogue and FITS files are as the run wrote them", "; ".join(products)),
         *([Check("the report is as it was written", damage_of_report(run))] if run.files.report.exists() else []),
         harm,
@@ -168,7 +168,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
 
 
 def _by_computing(run: SurveyRun, tiles: list[int], *, against_whole: bool) -> Iterator[Check]:
-    records = read_records(run.files.ledger)
+    records = read_records(run.files.ledger, run.stored.run_id)
     margin = wider_grid(run.stored.plan).margin
     for tile in tiles:
         what = f"tile {tile} again, {'no seams' if margin is None else f'margin {margin} pixels'}"
@@ -202,9 +202,9 @@ def _again(run: SurveyRun, what: str, compare: Callable[[], Comparison], near_th
 
 def _history(run: SurveyRun, n_iter: int) -> list[Check]:
     """Whether the models that were kept end with the published one."""
+    if not run.stored.keeps_history:
+        return []
     try:
-        if not has_history(run.files):
-            return []
         maps = open_group(run.files.maps, whole="run")
         history, model = maps[HISTORY], maps["model"]
         kept = history.shape[0]
@@ -245,14 +245,21 @@ def _input_digest(run: SurveyRun, tile: int) -> str | None:
 
 def _ledger(run: SurveyRun) -> list[str]:
     """What is wrong with records, and with the file that says whose they are."""
-    _, found = read_all_records(run.files.ledger)
+    _, found = read_all_records(run.files.ledger, run.stored.run_id)
     if run.stored.run_id:
+        if not is_ledger_of(run.files, run.stored.run_id):
+            found.append(f"{run.files.settings} is of another run than the records in {run.files.ledger}")
         try:
             damaged = read_run_id(run.files) != run.stored.run_id
         except RunError:
             damaged = True
         found += [f"{run.files.run_id} is damaged or lost"] if damaged else []
     return found
+
+
+def _certificate(run: SurveyRun, certificate: dict[str, Any]) -> str:
+    fault = fault_of(certificate, run.stored.run_id, run.stored.plan)
+    return f"{run.files.certificate}: {fault}" if fault else ""
 
 
 def _survey(run: SurveyRun) -> tuple[Survey | None, str]:

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 
-def build_catalogue(run_dir: RunDir, plan: Plan, statistics: SurveyStatistics, wcs: WCS) -> Table:
+def build_catalogue(run_dir: RunDir, run_id: str, plan: Plan, statistics: SurveyStatistics, wcs: WCS) -> Table:
     """Join what the tiles found into one table.
 
     Parameters
     ----------
-    run_dir, plan, statistics, wcs
+    run_dir, run_id, plan, statistics, wcs
         Of a run with all tiles measured, and of its survey.
 
     Returns
@@ -39,7 +39,7 @@ def build_catalogue(run_dir: RunDir, plan: Plan, statistics: SurveyStatistics, w
     astropy.table.Table
         One row a peak, in row-major order of the peaks; its columns are `cwt_dask.merge.columns.COLUMNS`.
     """
-    rows = _measured(run_dir, plan)
+    rows = _measured(run_dir, run_id, plan)
     _add_positions(rows, plan, statistics, wcs)
     rows["flags"][:] |= np.where(np.isfinite(rows["x_error"]), 0, SourceFlag.NO_CENTROID) | _blended(rows, plan)
     spread = kept_point_spread(run_dir, plan.settings.psf, wcs)
@@ -54,9 +54,9 @@ def build_catalogue(run_dir: RunDir, plan: Plan, statistics: SurveyStatistics, w
     )
 
 
-def _measured(run_dir: RunDir, plan: Plan) -> Table:
+def _measured(run_dir: RunDir, run_id: str, plan: Plan) -> Table:
     """Peaks of all tiles in row-major order, with island, scale and disc."""
-    found = {tile: read_found(run_dir, tile) for tile in range(plan.grid.n_tiles)}
+    found = {tile: read_found(run_dir, run_id, tile) for tile in range(plan.grid.n_tiles)}
     islands = join_labels({tile: labels for tile, (labels, _) in found.items()}, plan.grid)
     # An island comes once for each tile that has a part of it.
     n_tiles = np.bincount(np.concatenate([np.unique(island) for island in islands.of_label.values()]))

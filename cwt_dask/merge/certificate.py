@@ -117,10 +117,21 @@ def certify(
     }
 
 
-def fault_of(certificate: dict[str, Any], plan: Plan) -> str:
-    """What shows that a certificate is not one that a run of this plan wrote; empty if nothing does."""
+def fault_of(certificate: dict[str, Any], run_id: str, plan: Plan) -> str:
+    """What shows that a certificate is not one that a run wrote; empty if nothing does.
+
+    Parameters
+    ----------
+    certificate : dict
+        As it was read.
+    run_id, plan
+        Of the run.
+    """
     if not is_sound(certificate, SEAL):
         return "it was changed since the run ended"
+    # Runs of earlier releases had none.
+    if run_id and certificate.get("run_id") != run_id:
+        return "it is of another run"
     # Whoever changed it may have sealed it again.
     lacking = list(_lacking(certificate, certify(plan, None, {}, [], [])))
     return f"it lacks {', '.join(lacking)}" if lacking else ""

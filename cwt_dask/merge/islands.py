@@ -105,7 +105,7 @@ def decide_islands(job: Job) -> None:
         for tile, of_label in islands.of_label.items():
             kept[tile][key] = peaks[of_label] >= threshold
     for tile, decisions in kept.items():
-        write_decisions(job.run_dir.decisions(job.decisions_block, tile, job.round), decisions)
+        write_decisions(job.run_dir.decisions(job.decisions_block, tile, job.round), job.run_id, decisions)
 
 
 def open_islands(job: Job, contradicted: Iterable[IslandLabel]) -> Unsettled:
@@ -131,14 +131,14 @@ def joined_islands(job: Job) -> Iterator[tuple[Key, Islands, Floats]]:
     paths = [job.run_dir.latest_checkpoint(job.decisions_block, tile, before=job.round) for tile in tiles]
     keys: set[Key] = set()
     for path in paths:
-        with open_archive(path) as stored:
+        with open_archive(path, job.run_id) as stored:
             keys |= set(StoredIslands(stored).keys)
     nothing = np.empty(0, dtype=np.int64)
     # One iteration and scale, and one file at a time: there may be more files than a process can have open.
     for key in sorted(keys):
         labels, peaks_of_labels = {}, {}
         for tile, path in enumerate(paths):
-            with open_archive(path) as stored:
+            with open_archive(path, job.run_id) as stored:
                 found = StoredIslands(stored)
                 if key in found.keys:
                     labels[tile], peaks_of_labels[tile] = found.labels(key), found.peaks(key)

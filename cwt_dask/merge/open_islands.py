@@ -1,13 +1,17 @@
-"""Islands that were left open, as each block of iterations lists them: in a sealed file that covers those of pixels."""
+"""Islands that were left open, as each block of iterations lists them: in a sealed file that covers those of pixels.
+
+Where one is lost, nothing shows what it said but all iterations, made again: so there are two copies of each.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +19,21 @@ import numpy as np
 from cwt_dask.cwt.arrays import Bools
 from cwt_dask.errors import DamageError
 from cwt_dask.merge.islands import OpenIsland
+from cwt_dask.storage.copies import faults_of_copies, mend_copies, read_copies, write_copies
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import read_file, write_atomically
 from cwt_dask.storage.sealed import BROKEN, is_sound, sealed
-
-_REMEDY = "the run's own command makes it again"
 
 
 @dataclass(frozen=True)
 class OpenIslands:
     """Islands that a block of iterations has left open."""
 
-    path: Path  # The list.
     # Iterations after which the block began and ended.
     start: int
     stop: int
     islands: tuple[OpenIsland, ...] = ()
-    # By tile, the file of their pixels in its core, and its sha256.
-    pixels: Mapping[int, tuple[Path, str]] = field(default_factory=dict)
+    # By tile, sha256 of the file of their pixels in its core.
+    pixels: Mapping[int, str] = field(default_factory=dict)
 
 
 def write_open_islands(
@@ -44,10 +45,8 @@ def write_open_islands(
     ----------
     run_dir, run_id
         The run.
-    start, stop, islands
+    start, stop, islands, pixels
         As of `OpenIslands`.
-    pixels : mapping of str
-        By tile, sha256 of the file of their pixels.
     """
     content = {
         "run": run_id,
@@ -56,20 +55,37 @@ def write_open_islands(
         "islands": [island._asdict() for island in islands],
         "pixels": {str(tile): digest for tile, digest in pixels.items()},
     }
-    write_atomically(run_dir.open_islands(stop), json.dumps(sealed(content), indent=1).encode())
+    write_copies(run_dir.copies(run_dir.open_islands(stop)), json.dumps(sealed(content), indent=1).encode())
 
 
 def read_open_islands(run_dir: RunDir, run_id: str) -> list[OpenIslands]:
     """What all blocks have listed.
 
-    Raises DamageError if a list is damaged.
+    Raises DamageError if both copies of a list are damaged.
 
     Parameters
     ----------
     run_dir, run_id
         The run; those of earlier releases have no number, and lists without seals.
     """
-    return [_read(path, run_dir, run_id) for path in sorted(run_dir.islands.glob("open-block-*.json"))]
+    return [read_copies(copies, parse) for copies, parse in _lists(run_dir, run_id)]
+
+
+def read_open_pixels(run_dir: RunDir, found: OpenIslands, tile: int) -> Bools:
+    """Pixels of a core (y, x) that lie in islands that a block has left open.
+
+    Raises DamageError if both copies of the file are damaged.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    found : OpenIslands
+        The block's.
+    tile : int
+        A tile in which there are some.
+    """
+    return read_copies(*_pixels(run_dir, found, tile))
 
 
 def listed_until(run_dir: RunDir, run_id: str) -> int:
@@ -81,10 +97,12 @@ def listed_until(run_dir: RunDir, run_id: str) -> int:
         As of `read_open_islands`.
     """
     reached = 0
-    for path in sorted(run_dir.islands.glob("open-block-*.json")):
+    for copies, parse in _lists(run_dir, run_id):
         with suppress(DamageError):
-            found = _read(path, run_dir, run_id)
-            if found.start == reached and all(_content(*file) for file in found.pixels.values()):
+            found = read_copies(copies, parse)
+            for tile in found.pixels:
+                read_open_pixels(run_dir, found, tile)
+            if found.start == reached:
                 reached = found.stop
     return reached
 
@@ -97,46 +115,61 @@ def faults_of_lists(run_dir: RunDir, run_id: str) -> list[str]:
     run_dir, run_id
         As of `read_open_islands`.
     """
-    faults = []
-    for path in sorted(run_dir.islands.glob("open-block-*.json")):
-        try:
-            for file in _read(path, run_dir, run_id).pixels.values():
-                read_open_pixels(*file)
-        except DamageError as error:
-            faults.append(str(error))
-    return faults
+    return [fault for file in _files(run_dir, run_id) for fault in faults_of_copies(*file).values()]
 
 
-def read_open_pixels(path: Path, digest: str) -> Bools:
-    """Pixels of a core (y, x) that lie in such islands.
+def mend_lists(run_dir: RunDir, run_id: str) -> list[str]:
+    """Write lists and files of pixels again of which one copy is sound; a line of text for each.
 
-    Raises DamageError if the file is damaged.
+    Parameters
+    ----------
+    run_dir, run_id
+        As of `read_open_islands`.
     """
-    pixels: Bools = np.load(io.BytesIO(_content(path, digest)), allow_pickle=False)
-    return pixels
+    return [line for file in _files(run_dir, run_id) for line in mend_copies(*file)]
 
 
-def _read(path: Path, run_dir: RunDir, run_id: str) -> OpenIslands:
-    try:
-        content = json.loads(read_file(path))
-        if not run_id and isinstance(content, list):
-            return OpenIslands(path, 0, 0, tuple(OpenIsland(**island) for island in content))
-        if not is_sound(content) or content["run"] != run_id or path != run_dir.open_islands(content["stop"]):
-            raise ValueError(BROKEN)  # noqa: TRY301 - one message for all damage
-        pixels = {
-            int(tile): (run_dir.open_pixels(content["stop"], int(tile)), digest)
-            for tile, digest in content["pixels"].items()
-        }
-        islands = tuple(OpenIsland(**island) for island in content["islands"])
-        return OpenIslands(path, content["start"], content["stop"], islands, pixels)
-    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        raise DamageError(f"{path} is damaged ({error}): {_REMEDY}") from error
+# A file: its copies, and what reads their content.
+_List = tuple[Sequence[Path], Callable[[bytes], OpenIslands]]
+_Pixels = tuple[Sequence[Path], Callable[[bytes], Bools]]
 
 
-def _content(path: Path, digest: str) -> bytes:
-    content = b""
-    with suppress(OSError):
-        content = read_file(path)
+def _lists(run_dir: RunDir, run_id: str) -> Iterator[_List]:
+    """The lists, in order; of each there may be one copy only."""
+    found = (path.name for folder in (run_dir.islands, run_dir.ledger) for path in folder.glob("open-block-*.json"))
+    for name in sorted(set(found)):
+        path = run_dir.islands / name
+        # Earlier releases wrote one copy.
+        copies = run_dir.copies(path) if run_id else (path,)
+        yield copies, partial(_parse_list, run_dir, run_id, path)
+
+
+def _pixels(run_dir: RunDir, found: OpenIslands, tile: int) -> _Pixels:
+    return run_dir.copies(run_dir.open_pixels(found.stop, tile)), partial(_parse_pixels, found.pixels[tile])
+
+
+def _files(run_dir: RunDir, run_id: str) -> Iterator[_List | _Pixels]:
+    """The lists, and the files of pixels that they name."""
+    for copies, parse in _lists(run_dir, run_id):
+        yield copies, parse
+        with suppress(DamageError):
+            found = read_copies(copies, parse)
+            yield from (_pixels(run_dir, found, tile) for tile in found.pixels)
+
+
+def _parse_list(run_dir: RunDir, run_id: str, path: Path, text: bytes) -> OpenIslands:
+    content = json.loads(text)
+    if not run_id and isinstance(content, list):
+        return OpenIslands(0, 0, tuple(OpenIsland(**island) for island in content))
+    if not is_sound(content) or content["run"] != run_id or path != run_dir.open_islands(content["stop"]):
+        raise ValueError(BROKEN)
+    islands = tuple(OpenIsland(**island) for island in content["islands"])
+    pixels = {int(tile): digest for tile, digest in content["pixels"].items()}
+    return OpenIslands(content["start"], content["stop"], islands, pixels)
+
+
+def _parse_pixels(digest: str, content: bytes) -> Bools:
     if hashlib.sha256(content).hexdigest() != digest:
-        raise DamageError(f"{path} is damaged or lost: {_REMEDY}")
-    return content
+        raise ValueError(BROKEN)
+    pixels: Bools = np.load(io.BytesIO(content), allow_pickle=False)
+    return pixels

@@ -59,7 +59,7 @@ def flag_tile(
         trust[near[side]] |= np.uint8(Trust.SEAM)
     for found in unsettled:
         if tile_id in found.pixels:
-            trust[read_open_pixels(*found.pixels[tile_id])] |= np.uint8(Trust.OPEN_ISLAND)
+            trust[read_open_pixels(run_dir, found, tile_id)] |= np.uint8(Trust.OPEN_ISLAND)
     trust[~used] = 0
     # A chunk of zeros is written, too: one that is not there is lost.
     array.with_config({"write_empty_chunks": True})[core.slices] = trust

@@ -33,7 +33,7 @@ from cwt_dask.storage.ledger import (
     read_records,
     read_run_id,
 )
-from cwt_dask.storage.maps import changed_files, has_history, published_digests
+from cwt_dask.storage.maps import changed_files, published_digests
 from cwt_dask.storage.paths import remove, remove_folder
 from cwt_dask.storage.provenance import other_versions
 from cwt_dask.tiles.checkpoint import remove_checkpoint, sound_rounds
@@ -71,7 +71,7 @@ class Iteration:
     def job(self) -> Job:
         """What all tasks share."""
         job = self.plan.job(self.files, read_run_id(self.files), self.run.survey.path)
-        return replace(job, threads=self.threads, keep_history=has_history(self.files))
+        return replace(job, threads=self.threads, keep_history=self.run.stored.keeps_history)
 
     def is_complete(self) -> bool:
         """Whether all tiles are done; what their blocks have left is removed then."""
@@ -133,8 +133,8 @@ class Iteration:
         return range(self.plan.grid.n_tiles)
 
     def _look_at_versions(self) -> None:
-        records, _ = read_all_records(self.files.ledger)
-        blocks = (record for record in records if isinstance(record, BlockRecord) and record.run == self.job.run_id)
+        records, _ = read_all_records(self.files.ledger, self.job.run_id)
+        blocks = (record for record in records if isinstance(record, BlockRecord))
         found: dict[str, None] = {}
         earlier: list[dict[str, str]] = []
         for record in (*self.published.values(), *blocks):
@@ -203,9 +203,8 @@ class Iteration:
             self.blocks[block.stop] = _Checkpoints(self._at_end_of(block.stop))
 
     def _records(self) -> dict[int, TileRecord]:
-        ours = (self.job.run_id, self.plan.settings_digest)
-        records = read_records(self.files.ledger)
-        return {tile: record for tile, record in records.items() if (record.run, record.settings_digest) == ours}
+        records = read_records(self.files.ledger, self.job.run_id)
+        return {tile: record for tile, record in records.items() if record.settings_digest == self.plan.settings_digest}
 
     def _settle(self, job: Job) -> None:
         """Decide the islands of a block, and record which were left open as far as the block counts."""
@@ -252,19 +251,24 @@ class Iteration:
 
     def _at_end_of(self, block: int) -> dict[int, Record]:
         """Records of all tiles at the end of a block."""
-        return {tile: rounds[-1] for tile, rounds in read_block_records(self.files.ledger, block).items()}
+        return {
+            tile: rounds[-1] for tile, rounds in read_block_records(self.files.ledger, block, self.job.run_id).items()
+        }
 
     def _check(self, block: int) -> _Checkpoints:
         """Look at the checkpoints of a block, and remove what is not as recorded."""
-        records = read_block_records(self.files.ledger, block)
+        records = read_block_records(self.files.ledger, block, self.job.run_id)
         most_rounds = block + 2 if self.plan.decides_islands else 1
         function = partial(sound_rounds, self.files, self.plan.grid, self.job.run_id, block, most_rounds)
         sound = self.stages.map_tiles(function, records, "checking checkpoints") if records else {}
-        for tile, rounds in records.items():
-            for record in rounds[sound[tile] :]:
-                remove(self.files.block_record(block, tile, record.round))
-                remove_checkpoint(self.files.checkpoint(block, tile, record.round))
-        torn = any(0 < n < len(records[tile]) for tile, n in sound.items())
+        rounds, torn = self.files.rounds(block), False
+        for tile, found in rounds.items():
+            n = sound.get(tile, 0)
+            # Of what cannot be read there are names only.
+            for round_ in found[n:]:
+                remove(self.files.block_record(block, tile, round_))
+                remove_checkpoint(self.files.checkpoint(block, tile, round_))
+            torn |= 0 < n < len(found)
         return _Checkpoints({tile: records[tile][n - 1] for tile, n in sound.items() if n}, torn)
 
     def _forget_beyond_lists(self) -> None:

@@ -10,18 +10,21 @@ from pathlib import Path
 
 from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.options import Options
-from cwt_dask.config.validation import counted, format_bytes
+from cwt_dask.config.validation import format_bytes
 from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.merge.open_islands import mend_lists
 from cwt_dask.pipeline.planned import open_store, plan_call, read_point_spread
 from cwt_dask.pipeline.repair import repair_metadata, repair_point_spread, repair_run_id, repair_survey
+from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.planning.cost import BYTES_PER_PIXEL, least_disk
 from cwt_dask.planning.plan import Plan, make_plan
 from cwt_dask.planning.runfile import (
     DamagedRunFileError,
+    StoredRun,
+    own_run,
     read_run,
     refuse_differences,
     remember_survey,
-    restore_run,
     write_run,
 )
 from cwt_dask.psf import keep_point_spread
@@ -32,7 +35,7 @@ from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.workers import Workers
 from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import begin_ledger, forget_damaged_failures, read_all_records, read_records, read_run_id
+from cwt_dask.storage.ledger import begin_ledger, forget_damaged_failures, read_all_records, read_records
 from cwt_dask.storage.maps import create_maps, has_history
 from cwt_dask.storage.marks import is_run, note_user, users_of
 from cwt_dask.storage.paths import backend_of, lies_in, make_directory, on_disk
@@ -96,12 +99,14 @@ def resume(call: Call) -> Executor:
     with suppress(DamagedRunFileError):
         stored = read_run(files, "choose another (SURVEY comes first)")
     plan, spread = plan_call(survey, options, call.means, call.earlier)
-    if stored:
-        refuse_differences(files, stored.plan, plan)
-        if not stored.run_id:
+    own = own_run(files, stored, plan)
+    if isinstance(own, StoredRun):
+        refuse_differences(files, own.plan, plan)
+        if not own.run_id:
             raise InputError(f"{files.path} was begun by an earlier release: choose another directory, or --overwrite")
     plan.check_memory(options.execution.worker_limit)
-    if options.execution.keep_history and not has_history(files):
+    keeps_history = own.keeps_history if isinstance(own, StoredRun) else has_history(files)
+    if options.execution.keep_history and not keeps_history:
         raise SettingsError(
             f"{files.path} holds a run that keeps no history: leave out keep_history, or choose another directory; "
             "--overwrite would remove that run"
@@ -112,23 +117,31 @@ def resume(call: Call) -> Executor:
         progress.message(f"continuing for {lost}, which did not end by itself")
     if lost and lost.is_gone:
         backend.remove_leftovers(files.path)
-    if not stored:
-        stored = restore_run(files, plan, survey if is_store(survey) else None)
-        progress.message(f"{files.settings} was damaged: written again, as the call and the records have it")
-    if is_store(survey):
-        remember_survey(files, stored, survey)
+    if not isinstance(own, StoredRun):
+        write_run(files, own, plan, survey if is_store(survey) else None, keeps_history=keeps_history)
+        progress.message(f"{files.settings} was not as the run wrote it: written again, as call and records have it")
+    elif is_store(survey):
+        remember_survey(files, own, survey)
     run = SurveyRun.open(files.path)
+    for folder in (files.ledger, files.islands):
+        # They may be lost with all that is in them.
+        make_directory(folder)
     repaired_psf = repair_point_spread(run, spread) if spread else []
-    for repaired in (*repair_run_id(run), *repair_survey(run, survey, call.ingest_to), *repaired_psf):
+    for repaired in (
+        *repair_run_id(run),
+        *mend_lists(files, run.stored.run_id),
+        *repair_survey(run, survey, call.ingest_to),
+        *repaired_psf,
+    ):
         progress.message(repaired)
     run.survey.refuse_unproven()
     for repaired in repair_metadata(run):
         progress.message(repaired)
-    if 0 < (n_done := len(read_records(files.ledger))) < run.stored.plan.grid.n_tiles:
+    if 0 < (n_done := len(read_records(files.ledger, run.stored.run_id))) < run.stored.plan.grid.n_tiles:
         progress.message(f"continuing: {n_done} of {run.stored.plan.grid.n_tiles} tiles are done")
-    _report_lost_records(files, progress)
-    forget_damaged_failures(files)
-    note_user(files, run.survey.path, read_run_id(files))
+    _report_lost_records(run, progress)
+    forget_damaged_failures(files, run.stored.run_id)
+    note_user(files, run.survey.path, run.stored.run_id)
     return call.hold.enter_context(call.workers.open(run.stored.plan, progress, call.stop))
 
 
@@ -171,7 +184,7 @@ def _fill(new: RunDir, call: Call) -> Plan:
     make_directory(new.islands)
     if spread:
         keep_point_spread(new, spread)
-    write_run(new, run_id, plan, survey if is_store(survey) else None)
+    write_run(new, run_id, plan, survey if is_store(survey) else None, keeps_history=history > 0)
     if is_store(survey):
         note_user(files, survey, run_id)
     return plan
@@ -189,13 +202,10 @@ def _check_disk(path: Path, statistics: SurveyStatistics, plan: Plan, progress: 
         progress.message(f"warning: the run may take {format_bytes(plan.disk)} of disk, {format_bytes(free)} are free")
 
 
-def _report_lost_records(files: RunDir, progress: Reporter) -> None:
+def _report_lost_records(run: SurveyRun, progress: Reporter) -> None:
     """Report records that count as none."""
-    records, damaged = read_all_records(files.ledger)
-    for fault in damaged:
+    _, lost = read_all_records(run.files.ledger, run.stored.run_id)
+    for fault in lost[:MOST_NAMED]:
         progress.message(f"{fault}: it counts as none")
-    run_id = read_run_id(files)
-    if others := {record.tile for record in records if record.run != run_id}:
-        progress.message(
-            f"records of {counted(len(others), 'tile')} name another run than {files.run_id} does: they count as none"
-        )
+    if len(lost) > MOST_NAMED:
+        progress.message(f"so do {len(lost) - MOST_NAMED} more records")

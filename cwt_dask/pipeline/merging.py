@@ -27,7 +27,7 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_finished
-from cwt_dask.storage.maps import cut_history, has_history
+from cwt_dask.storage.maps import cut_history
 from cwt_dask.storage.paths import backend_of, remove, write_atomically
 from cwt_dask.storage.sealed import sealed
 from cwt_dask.tiles.sources import measure_tile
@@ -71,21 +71,22 @@ class Merging:
     def flag(self) -> None:
         """Set quality flags where tiles do not agree."""
         files = self.run.files
-        bad = bad_sides(self.seams, read_finished(files, len(self._tiles)))
-        unsettled = read_open_islands(files, self.run.stored.run_id)
+        bad = bad_sides(self.seams, read_finished(files, self._run_id, len(self._tiles)))
+        unsettled = read_open_islands(files, self._run_id)
         to_flag = bad.keys() | {tile for found in unsettled for tile in found.pixels}
         self.stages.map_tiles(partial(flag_tile, files, self._plan, bad, unsettled), sorted(to_flag), "flags")
 
     def measure(self) -> None:
         """Measure the sources."""
-        measure = partial(measure_tile, self.run.files, self._plan, self.run.survey.path)
+        measure = partial(measure_tile, self.run.files, self._run_id, self._plan, self.run.survey.path)
         self.stages.map_tiles(measure, self._tiles, "sources")
 
     def write_catalogue(self) -> None:
         """Write the catalogue, and drop the associations of the one that it replaces."""
         run = self.run
         remove(run.files.associations)
-        write_catalogue(run.files, build_catalogue(run.files, self._plan, run.survey.statistics, run.wcs))
+        statistics, wcs = run.survey.statistics, run.wcs
+        write_catalogue(run.files, build_catalogue(run.files, self._run_id, self._plan, statistics, wcs))
         remove(*map(run.files.found, self._tiles))
 
     def write_maps(self) -> None:
@@ -97,18 +98,22 @@ class Merging:
         files = self.run.files
         # Workers that were killed leave what they were writing.
         backend_of(files.path).remove_leftovers(files.path)
-        records = read_finished(files, len(self._tiles))
-        if has_history(files):
+        records = read_finished(files, self._run_id, len(self._tiles))
+        if self.run.stored.keeps_history:
             cut_history(files, max(record.n_iter for record in records.values()))
-        listed = read_open_islands(files, self.run.stored.run_id)
+        listed = read_open_islands(files, self._run_id)
         statistics, unsettled = self.run.survey.statistics, [island for found in listed for island in found.islands]
         seconds, earlier = time.perf_counter() - self._clock, self.run.stored.earlier_versions
         certificate = certify(self._plan, statistics, records, self.seams, unsettled, self._started, seconds, earlier)
-        write_certificate(files, certificate)
+        write_certificate(files, certificate | {"run_id": self._run_id})
 
     @property
     def _plan(self) -> Plan:
         return self.run.stored.plan
+
+    @property
+    def _run_id(self) -> str:
+        return self.run.stored.run_id
 
     @property
     def _tiles(self) -> range:

@@ -12,7 +12,7 @@ from cwt_dask.errors import RunError, SurveyError
 from cwt_dask.psf import PointSpread, keep_point_spread, kept_point_spread
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import read_records, read_run_id, write_run_id
-from cwt_dask.storage.maps import describe_maps, has_history
+from cwt_dask.storage.maps import describe_maps
 from cwt_dask.storage.paths import make_directory, read_file, remove_folder, write_atomically
 from cwt_dask.storage.schema import HISTORY
 from cwt_dask.storage.zarr_io import MALFORMED, parsed
@@ -120,9 +120,9 @@ def repair_survey(run: SurveyRun, survey: Path, make: Callable[[Path], object]) 
 
 def _kept_iterations(run: SurveyRun) -> list[int]:
     """Numbers of iterations that the history may have, the likeliest first; 0 where there is none."""
-    if not has_history(run.files):
+    if not run.stored.keeps_history:
         return [0]
     most = run.stored.plan.settings.max_iter
-    made = max((record.n_iter for record in read_records(run.files.ledger).values()), default=most)
+    made = max((record.n_iter for record in read_records(run.files.ledger, run.stored.run_id).values()), default=most)
     # What is beyond the last is cut off before the certificate is written.
     return [made, most] if run.files.certificate.exists() else [most, made]

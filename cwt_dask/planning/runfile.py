@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -16,11 +15,12 @@ import tomli_w
 
 from cwt_dask.config.settings import Settings
 from cwt_dask.config.validation import shown
-from cwt_dask.errors import InputError, SettingsError, SurveyError
+from cwt_dask.errors import InputError, RunError, SettingsError, SurveyError
 from cwt_dask.geometry.tiling import Axis, TileGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import Record, read_all_records
+from cwt_dask.storage.ledger import Record, is_ledger_of, read_all_records, read_run_id
+from cwt_dask.storage.maps import has_history
 from cwt_dask.storage.marks import KIND, remedy_of
 from cwt_dask.storage.paths import as_path, exists, read_file, relative_path, write_atomically
 from cwt_dask.storage.provenance import versions
@@ -35,6 +35,7 @@ class StoredRun:
     path: Path  # The directory.
     run_id: str  # Which run it is, as in the ledger; empty of one by a release without seals.
     plan: Plan  # The plan it follows.
+    keeps_history: bool  # Whether the model of every iteration is kept.
     places: tuple[Path, ...]  # Where its survey's store may be, the likeliest first.
     earlier_versions: tuple[dict[str, str], ...] = ()  # Under which tiles were done, as `note_versions` has it.
 
@@ -62,7 +63,7 @@ class StoredRun:
         raise damage or SurveyError(f"the survey of {self.path} cannot be found ({'; '.join(missing)}): {remedy}")
 
 
-def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None) -> None:
+def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None, *, keeps_history: bool = False) -> None:
     """Write `run.toml`, sealed.
 
     Parameters
@@ -75,11 +76,14 @@ def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None) -> 
         Its plan.
     survey : Path or None
         The survey's store outside the run directory; None for a run with a store of its own.
+    keeps_history : bool, optional
+        Whether the model of every iteration is kept.
     """
     content = {
         "kind": KIND,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "run_id": run_id,
+        "keeps_history": keeps_history,
         "survey": {
             "digest": plan.survey_digest,
             "facts": plan.survey_facts,
@@ -170,6 +174,8 @@ def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> St
     try:
         content = _read(run_dir)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        if exists(run_dir.run_id) and not isinstance(error, PermissionError):
+            raise DamagedRunFileError(f"{run_dir.settings} is lost: {_UNDO}") from error
         raise InputError(f"{run_dir.path} is not a run directory: it has no readable run.toml; {remedy}") from error
     with _damage_named(run_dir):
         return _stored_run(run_dir, content)
@@ -190,43 +196,47 @@ def _damage_named(run_dir: RunDir) -> Iterator[None]:
     try:
         yield
     except _IMPOSSIBLE as error:
-        raise DamagedRunFileError(
-            f"{run_dir.settings} is damaged ({shown(error)}): undo that, or give the run's own command again, which "
-            "writes it anew"
-        ) from error
+        raise DamagedRunFileError(f"{run_dir.settings} is damaged ({shown(error)}): {_UNDO}") from error
+
+
+_UNDO = "undo that, or give the run's own command again, which writes it anew"
 
 
 class DamagedRunFileError(InputError):
     """A `run.toml` that is not as it was written."""
 
 
-def restore_run(run_dir: RunDir, plan: Plan, survey: Path | None) -> StoredRun:
-    """Write a damaged `run.toml` again: as the plan has it if records show that the run was made under it.
+def own_run(run_dir: RunDir, stored: StoredRun | None, plan: Plan) -> StoredRun | str:
+    """Which run lies there: as stored, or the id of that whose `run.toml` is damaged, lost or of another run.
 
-    Raises InputError if none does.
+    Raises InputError if no record shows which, and that it was made under the plan of the call.
 
     Parameters
     ----------
     run_dir : RunDir
         The run.
+    stored : StoredRun or None
+        As `run.toml` has it; None if it is damaged or lost.
     plan : Plan
         Made anew, of the call.
-    survey : Path or None
-        As of `write_run`.
     """
+    # Earlier releases had no ids.
+    if stored and (not stored.run_id or is_ledger_of(run_dir, stored.run_id)):
+        return stored
     records = [record for record in read_all_records(run_dir.ledger)[0] if isinstance(record, Record)]
     wanted = (plan.settings_digest, plan.survey_digest)
-    (run_id, _), *others = Counter(
-        record.run for record in records if (record.settings_digest, record.survey_digest) == wanted
-    ).most_common() or [("", 0)]
-    if not run_id or others:
-        raise InputError(
-            f"{run_dir.settings} is damaged, and no record in {run_dir.ledger} shows that the run was made from this "
-            "survey under these settings: give the command that began it, get the file back from a copy, or choose "
-            "another directory"
-        )
-    write_run(run_dir, run_id, plan, survey)
-    return read_run(run_dir)
+    found = {record.run for record in records if (record.settings_digest, record.survey_digest) == wanted}
+    if len(found) == 1:
+        return found.pop()
+    with suppress(RunError):
+        # What cannot be is in the records.
+        if stored and read_run_id(run_dir) == stored.run_id:
+            return stored
+    raise InputError(
+        f"{run_dir.settings} is damaged or of another run, and no record in {run_dir.ledger} shows that this one was "
+        "made from this survey under these settings: give the command that began it, get the file back from a copy, "
+        "or choose another directory"
+    )
 
 
 def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
@@ -252,6 +262,8 @@ def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
             background=str(plan.get("background", "")),
             algorithm_version=plan["algorithm_version"],
         ),
+        # Earlier releases did not say so.
+        keeps_history=bool(content.get("keeps_history", has_history(run_dir))),
         places=tuple(place.resolve() for place in places),
         earlier_versions=tuple(map(dict, content.get("earlier_versions", []))),
     )

@@ -12,7 +12,7 @@ from cwt_dask.config.validation import format_bytes
 from cwt_dask.errors import CwtDaskError
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.source import MapSource
-from cwt_dask.storage.ledger import read_progress
+from cwt_dask.storage.progress import read_progress
 from cwt_dask.survey import describe_origin
 from cwt_dask.trust import SourceFlag
 
@@ -97,7 +97,7 @@ class Certificate(dict[str, Any]):
 def run_html(run: MapSource) -> str:
     """Describe a run as HTML, finished or not; a damaged file is named."""
     grid = run.stored.plan.grid
-    done = read_progress(run.files).n_done
+    done = read_progress(run.files, run.stored.run_id).n_done
     rows: dict[str, Any] = {
         "directory": str(run.files.path),
         "map": f"{grid.y.length} x {grid.x.length} pixels (y, x)" + (", ring" if grid.ring else ""),

@@ -22,7 +22,7 @@ from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import backend_of, exists, read_file, write_atomically
 
-# The first bytes of a page have the seal of the certificate that it shows, and the sha256 of all else.
+# The first bytes of a page have the seal of the certificate that it shows, the run's id, and the sha256 of all else.
 _HEAD = 1024
 _DIGEST = re.compile(rb'<meta name="cwt-dask-digest" content="([0-9a-f]{64})">')
 
@@ -38,11 +38,12 @@ def damage_of_report(run: SurveyRun) -> str:
     """What is wrong with a report and the reduced maps below it; empty if nothing is, and where there is none."""
     if not exists(run.files.report):
         return ""
-    page, damaged = b"", damaged_pyramid(run.files)
+    page, damaged = b"", damaged_pyramid(run)
     with suppress(OSError):
         page = read_file(run.files.report)
-    # Earlier releases wrote no digest.
-    damaged += [run.files.report] if run.stored.run_id and (not page or page != _sealed(page)) else []
+    whose = f'<meta name="cwt-dask-run" content="{run.stored.run_id}">'.encode()
+    # Earlier releases wrote neither.
+    damaged += [run.files.report] if run.stored.run_id and (whose not in page[:_HEAD] or page != _sealed(page)) else []
     named = ", ".join(map(str, damaged[:MOST_NAMED]))
     return f"damaged: {named}; the run's own command makes that again" if damaged else ""
 

@@ -83,7 +83,7 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
         Where seams are compared.
     """
     plan, survey = run.stored.plan, run.survey
-    records = read_finished(run.files, plan.grid.n_tiles)
+    records = read_finished(run.files, run.stored.run_id, plan.grid.n_tiles)
     compare = partial(compare_seams, run.files.seams, plan.grid)
     found = stages.map_tiles(compare, sorted(records), "seams for the report")
     group = open_group(run.files.pyramid, whole="run")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
 from cwt_dask.config.settings import digest
+from cwt_dask.errors import CwtDaskError
 from cwt_dask.geometry.tiling import Box, TileGrid
 from cwt_dask.report.histogram import N_BINS, Expectation, count_residuals, residual_edges
 from cwt_dask.results import SurveyRun
@@ -112,9 +113,8 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> 
         As `Stages.map_tiles`.
     """
     pyramid = Pyramid.of(run.stored.plan.grid)
-    # Digest that identifies the maps of a run.
-    wanted = digest([VERSION, *(run.certificate[name] for name in ("digest_maps", "input_digest", "settings_digest"))])
-    if not rebuild and _attributes(run.files).get("of") == wanted and not damaged_pyramid(run.files):
+    wanted = _digest_of_maps(run)
+    if not rebuild and _attributes(run.files).get("of") == wanted and not damaged_pyramid(run):
         return pyramid
     remove_folder(run.files, run.files.pyramid)
     _lay_out(create_group(run.files.pyramid), pyramid, run.stored.plan.kernels.n_scale)
@@ -127,14 +127,24 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> 
     return pyramid
 
 
-def damaged_pyramid(files: RunDir) -> list[Path]:
+def _digest_of_maps(run: SurveyRun) -> str:
+    """Digest that identifies the maps of a run."""
+    return digest([VERSION, *(run.certificate[name] for name in ("digest_maps", "input_digest", "settings_digest"))])
+
+
+def damaged_pyramid(run: SurveyRun) -> list[Path]:
     """Files of a complete pyramid that are not as they were written; those of earlier releases cannot show it."""
+    files = run.files
     found = _attributes(files)
     if not found.keys() - {"of"}:
         return []
     description = files.pyramid / _DESCRIPTION
     if not is_sound(found) or json.loads(read_file(description)) != _description(found):
         return [description]
+    with suppress(CwtDaskError):
+        # Of a run that has a certificate.
+        if found["of"] != _digest_of_maps(run):
+            return [description]
     return [files.pyramid / name for name, digest in found["files"].items() if _digest_of(files, name) != digest]
 
 

@@ -1,4 +1,4 @@
-"""Archives of arrays (`.npz`): each array is read whole and against its checksum, and an archive knows its place."""
+"""Archives of arrays (`.npz`): each is read whole and against its checksum; an archive knows its run and place."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _MALFORMED = (ValueError, KeyError, EOFError, BadZipFile, zlib.error, RuntimeErr
 class Archive(Mapping[str, NDArray[Any]]):
     """Arrays by name, read when they are asked for."""
 
-    def __init__(self, path: Path, members: ZipFile) -> None:
+    def __init__(self, path: Path, run_id: str, members: ZipFile) -> None:
         self._path = path
         self._members = members
         # A damaged directory of an archive may hide some of them.
-        if _PLACE not in self._names or str(self[_PLACE]) != _place_of(path, self):
+        if _PLACE not in self._names or str(self[_PLACE]) != _place_of(path, run_id, self):
             raise DamageError(f"{path} {DAMAGED}")
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -50,22 +50,24 @@ class Archive(Mapping[str, NDArray[Any]]):
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[Archive]:
+def open_archive(path: Path, run_id: str) -> Iterator[Archive]:
     """Open what `write_archive` wrote; raises DamageError if that is not so, at once or when an array is read."""
     with ExitStack() as stack:
         # What is raised where the archive is used is no damage of it.
         with damage_named(path):
-            archive = Archive(path, stack.enter_context(ZipFile(stack.enter_context(open_file(path)))))
+            archive = Archive(path, run_id, stack.enter_context(ZipFile(stack.enter_context(open_file(path)))))
         yield archive
 
 
-def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], *, cached: bool = True) -> None:
+def write_archive(path: Path, run_id: str, arrays: Mapping[str, NDArray[Any]], *, cached: bool = True) -> None:
     """Store arrays by name.
 
     Parameters
     ----------
     path : Path
         The file.
+    run_id : str
+        Of which run.
     arrays : mapping of ndarray
         The arrays.
     cached : bool, optional
@@ -73,7 +75,7 @@ def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], *, cached: boo
     """
     with atomic_file(path, cached=cached) as file:
         # NumPy 2.1 would store allow_pickle as one more array; it stands in the types, which take an array for it.
-        np.savez(file, **{_PLACE: np.array(_place_of(path, arrays)), **arrays})  # type: ignore[arg-type]
+        np.savez(file, **{_PLACE: np.array(_place_of(path, run_id, arrays)), **arrays})  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -92,5 +94,5 @@ def damage_named(path: Path) -> Iterator[None]:
         raise DamageError(f"{path} {DAMAGED}") from error
 
 
-def _place_of(path: Path, names: Iterable[str]) -> str:
-    return f"{path.parent.name}/{path.name}: {' '.join(names)}"
+def _place_of(path: Path, run_id: str, names: Iterable[str]) -> str:
+    return f"{run_id}/{path.parent.name}/{path.name}: {' '.join(names)}"

@@ -70,6 +70,10 @@ class RunDir:
         """Pixels of such islands in a tile's core."""
         return self.islands / f"open-block-{block:05d}.{_tile(tile)}.npy"
 
+    def copies(self, path: Path) -> tuple[Path, Path]:
+        """Where the two copies lie of what `open_islands` or `open_pixels` gives."""
+        return path, self.ledger / path.name
+
     def record(self, tile: int) -> Path:
         """What a finished tile did."""
         return self.ledger / f"{_tile(tile)}.json"
@@ -97,6 +101,14 @@ class RunDir:
         """Blocks of iterations of which there are records, by their last iterations."""
         names = (path.name for path in self.ledger.glob("tile-*.block-*.json"))
         return sorted({int(name.partition("block-")[2].partition(".")[0]) for name in names})
+
+    def rounds(self, block: int) -> dict[int, list[int]]:
+        """By tile, of which rounds of a block of iterations there are records."""
+        found: dict[int, list[int]] = {}
+        for path in sorted(self.ledger.glob(f"tile-*.block-{block:05d}.round-*.json")):
+            tile, _, round_ = (int(word.rpartition("-")[2]) for word in path.name.split(".")[:3])
+            found.setdefault(tile, []).append(round_)
+        return found
 
     def block(self, block: int) -> Path:
         """Checkpoints and island decisions of the block of iterations that ends with number `block`."""
@@ -151,6 +163,7 @@ _MANY = re.compile(
     r"(survey|maps|seams)\.zarr/(\w+/)*zarr\.json"
     r"|(survey|maps|seams)\.zarr/(\w+/)+c(/\d+)*"
     r"|islands/(open-block-\d+|(open-block-\d+\.)?tile-\d+)\.(json|np[yz])"
+    r"|ledger/open-block-\d+(\.tile-\d+)?\.(json|npy)"
     r"|ledger/tile-\d+(\.block-\d+\.round-\d+|\.failed-\d+)?\.json"
     r"|checkpoints/block-\d+/(fates-)?tile-\d+\.round-\d+\.np[yz]"
     r"|users/[0-9a-f]{32}\.json"

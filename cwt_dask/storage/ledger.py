@@ -1,22 +1,19 @@
 """The ledger: one record a finished tile or block of iterations, written after its data. Only it says what is done.
 
-Failures leave records too, one each; they decide nothing. Each is sealed. To read a record of another version raises
-RunError; where many are read, a damaged one counts as none.
+Failures leave records too, one each; they decide nothing. Each is sealed and says of which run it is. To read a record
+of another version raises RunError; where many are read, one that is damaged or of another run counts as none.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import traceback
 import uuid
-from bisect import bisect_left, bisect_right
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,9 +28,7 @@ R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
 SCHEMA = 4
 # Of earlier runs, without seals; no damage makes one of these of one that is sealed.
 _UNSEALED = 3
-_NAME = re.compile(r"tile-\d+(\.(block|failed|round)-\d+)*\.json")
-# Records of finished tiles that are read to say how far a run is.
-MOST_READ = 1000
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,22 +144,30 @@ def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
     backend.replace(path, content, seen)
 
 
-def read_records(ledger: Path) -> dict[int, TileRecord]:
-    """Records of finished tiles by number."""
-    # Those of blocks and of failures have a second dot.
-    paths = (path for path in sorted(ledger.glob("tile-*.json")) if path.name.count(".") == 1)
-    return {record.tile: record for record in _undamaged(paths, TileRecord)}
+def read_records(ledger: Path, run_id: str = "") -> dict[int, TileRecord]:
+    """Records of finished tiles by number: of one run, or of any if it is not given."""
+    return {record.tile: record for record in _records(ledger, TileRecord, run_id)}
 
 
-def read_all_records(ledger: Path) -> tuple[list[TileRecord | BlockRecord | FailureRecord], list[str]]:
-    """Records of all kinds, and what is wrong with those that are damaged."""
+def is_ledger_of(run_dir: RunDir, run_id: str) -> bool:
+    """Whether a run's records are there, or none of any: those of others alone are those of another run."""
+    others = False
+    for record in chain(_records(run_dir.ledger, TileRecord), _records(run_dir.ledger, BlockRecord)):
+        if record.run == run_id:
+            return True
+        others = True
+    return not others
+
+
+def read_all_records(
+    ledger: Path, run_id: str = ""
+) -> tuple[list[TileRecord | BlockRecord | FailureRecord], list[str]]:
+    """Records of all kinds of one run, or of any, and what is wrong with those that are none."""
     records: list[TileRecord | BlockRecord | FailureRecord] = []
     damaged = []
     for path in sorted(ledger.glob("tile-*.json")):
-        kinds = {"block": BlockRecord, "failed": FailureRecord}
-        kind = next((kind for name, kind in kinds.items() if f".{name}-" in path.name), TileRecord)
         try:
-            records.append(_read(path, kind))
+            records.append(_read(path, _kind_of(path), run_id))
         except DamagedRecordError as error:
             damaged.append(str(error))
     return records, damaged
@@ -175,42 +178,50 @@ def read_record(path: Path) -> TileRecord:
     return _read(path, TileRecord)
 
 
-def read_finished(run_dir: RunDir, n_tiles: int) -> dict[int, TileRecord]:
+def read_finished(run_dir: RunDir, run_id: str, n_tiles: int) -> dict[int, TileRecord]:
     """Records of a run of which every tile is done, by number.
 
     Raises DamagedRecordError naming the one that is damaged or lost, which the run's own command makes again.
 
     Parameters
     ----------
-    run_dir : RunDir
+    run_dir, run_id
         The run.
     n_tiles : int
         Its number of tiles.
     """
     paths = [run_dir.record(tile) for tile in range(n_tiles)]
     try:
-        return {tile: read_record(path) for tile, path in enumerate(paths)}
-    except FileNotFoundError as error:
-        raise DamagedRecordError(f"{error.filename} is lost: the run's own command does its tile again") from error
+        return {tile: _read(path, TileRecord, run_id) for tile, path in enumerate(paths)}
     except DamagedRecordError as error:
         raise DamagedRecordError(f"{error}: the run's own command does its tile again") from error
 
 
-def read_block_records(ledger: Path, block: int) -> dict[int, list[BlockRecord]]:
-    """Records of each tile in a block of iterations, round by round."""
+def read_block_records(ledger: Path, block: int, run_id: str = "") -> dict[int, list[BlockRecord]]:
+    """Records of each tile in a block of iterations, round by round.
+
+    Parameters
+    ----------
+    ledger : Path
+        The ledger.
+    block : int
+        Last iteration of the block.
+    run_id : str, optional
+        Which run's count; those of any unless given.
+    """
     found: dict[int, list[BlockRecord]] = {}
-    for record in _undamaged(sorted(ledger.glob(f"tile-*.block-{block:05d}.round-*.json")), BlockRecord):
+    for record in _records(ledger, BlockRecord, run_id, f"tile-*.block-{block:05d}.round-*.json"):
         found.setdefault(record.tile, []).append(record)
     return found
 
 
-def read_rounds(run_dir: RunDir, block: int, tile: int, most: int) -> list[BlockRecord]:
-    """Records of one tile in a block of iterations.
+def read_rounds(run_dir: RunDir, block: int, tile: int, most: int, run_id: str = "") -> list[BlockRecord]:
+    """Records of one tile in a block of iterations, up to the first that is damaged or of another run.
 
     Parameters
     ----------
-    run_dir : RunDir
-        The run.
+    run_dir, run_id
+        The run; records of any if its id is not given.
     block, tile : int
         Last iteration of the block, and number of the tile.
     most : int
@@ -218,7 +229,11 @@ def read_rounds(run_dir: RunDir, block: int, tile: int, most: int) -> list[Block
     """
     # To list the ledger once a tile would take time by the square of their number.
     paths = (run_dir.block_record(block, tile, round_) for round_ in range(most))
-    return list(_undamaged((path for path in paths if path.exists()), BlockRecord))
+    found: list[BlockRecord] = []
+    with suppress(DamagedRecordError):
+        # Those before count all the same.
+        found.extend(_read(path, BlockRecord, run_id) for path in paths if path.exists())
+    return found
 
 
 def record_failure(run_dir: RunDir, tile: int, stage: str, error: BaseException) -> None:
@@ -249,67 +264,49 @@ def count_failures(run_dir: RunDir, tile: int) -> int:
     return next(n for n in count() if not run_dir.failure(tile, n + 1).exists())
 
 
-def last_failures(run_dir: RunDir) -> dict[int, FailureRecord]:
-    """The last failure of each tile that failed."""
-    paths = sorted(run_dir.ledger.glob("tile-*.failed-*.json"))
-    return {record.tile: record for record in _undamaged(paths, FailureRecord)}
+def last_failures(run_dir: RunDir, run_id: str = "") -> dict[int, FailureRecord]:
+    """The last failure of each tile that failed: in one run, or in any if it is not given."""
+    return {record.tile: record for record in _records(run_dir.ledger, FailureRecord, run_id)}
 
 
-def forget_damaged_failures(run_dir: RunDir) -> None:
-    """Remove what is no record of a failure any more: nothing makes it again, as it does those of tiles."""
+def forget_damaged_failures(run_dir: RunDir, run_id: str) -> None:
+    """Remove what is no record of a failure of the run: nothing makes it again, as it does those of tiles."""
     for path in run_dir.ledger.glob("tile-*.failed-*.json"):
         try:
-            _read(path, FailureRecord)
+            _read(path, FailureRecord, run_id)
         except DamagedRecordError:
             remove(path)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is."""
-
-    n_done: int  # Finished tiles; of many, damaged records are found in a part only.
-    iterations: list[int]  # How many they made, as far as their records were read.
-    # The last block of iterations that other tiles have made, by its end, and how many have; None without any.
-    block: tuple[int, int] | None
-    failed: dict[int, FailureRecord]  # The last failure of each tile with which nothing has succeeded since.
-
-
-def read_progress(run_dir: RunDir) -> Progress:
-    """See how far a run is, from names in its ledger and few of its files: soon done with however many tiles."""
-    names = sorted(name for name in backend_of(run_dir.ledger).entries(run_dir.ledger) if _NAME.fullmatch(name))
-    # Those of blocks and of failures have a second dot.
-    done = [name for name in names if name.count(".") == 1]
-    read = done[:: len(done) // MOST_READ + 1]
-    records = list(_undamaged((run_dir.ledger / name for name in read), TileRecord))
-    others = [name.split(".") for name in names if name.count(".") > 1]
-    finished = set(done if others else ())
-    begun = (words[1] for words in others if words[-2] == "round-00000" and f"{words[0]}.json" not in finished)
-    blocks = Counter(int(block.removeprefix("block-")) for block in begun)
-    failures = last_failures(run_dir) if any(words[1].startswith("failed-") for words in others) else {}
-    failed = {tile: failure for tile, failure in failures.items() if not _has_succeeded(run_dir, names, failure)}
-    n_done, iterations = len(done) - len(read) + len(records), sorted({record.n_iter for record in records})
-    return Progress(n_done, iterations, max(blocks.items(), default=None), failed)
-
-
-def _has_succeeded(run_dir: RunDir, names: Sequence[str], failure: FailureRecord) -> bool:
-    """Whether anything was done with a tile since it failed; `names` are those of all records, in order."""
-    path = run_dir.failure(failure.tile, failure.attempt)
-    tile = path.name.partition(".")[0]
-    own = (run_dir.ledger / name for name in names[bisect_left(names, tile) : bisect_right(names, f"{tile}/")])
-    since = (one for one in own if ".failed-" not in one.name)
-    failed = path.stat().st_mtime_ns
-    return any(one.exists() and one.stat().st_mtime_ns >= failed for one in since)
 
 
 class DamagedRecordError(RunError):
     """A file of the ledger that is no record: it is as if it were not there."""
 
 
-def _undamaged(paths: Iterable[Path], kind: type[R]) -> Iterator[R]:
+def _kind_of(path: Path) -> type[Any]:
+    # Names of the others have a second dot.
+    return BlockRecord if ".block-" in path.name else FailureRecord if ".failed-" in path.name else TileRecord
+
+
+def _records(ledger: Path, kind: type[R], run_id: str = "", names: str = "tile-*.json") -> Iterator[R]:
+    paths = (path for path in sorted(ledger.glob(names)) if _kind_of(path) is kind)
+    return undamaged(paths, kind, run_id)
+
+
+def undamaged(paths: Iterable[Path], kind: type[R], run_id: str = "") -> Iterator[R]:
+    """Records of a kind, of one run or of any, without what is none.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Files.
+    kind : type
+        Which records these are.
+    run_id : str, optional
+        Which run's count; those of any unless given.
+    """
     for path in paths:
         with suppress(DamagedRecordError):
-            yield _read(path, kind)
+            yield _read(path, kind, run_id)
 
 
 def _path_of(run_dir: RunDir, record: TileRecord | BlockRecord | FailureRecord) -> Path:
@@ -324,12 +321,15 @@ def _text(record: TileRecord | BlockRecord | FailureRecord) -> bytes:
     return json.dumps(sealed(asdict(record)), indent=1, allow_nan=False).encode()
 
 
-def _read(path: Path, kind: type[R]) -> R:
+def _read(path: Path, kind: type[R], run_id: str = "") -> R:
     try:
         content: dict[str, Any] = json.loads(read_file(path))
         unsound = not is_sound(content) and (SEAL in content or content["schema"] == SCHEMA)
         record = kind(**unsealed(content))
-    except (IsADirectoryError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except FileNotFoundError as error:
+        # Since its name was seen: those of blocks are removed while a run goes on.
+        raise DamagedRecordError(f"{path} is lost") from error
+    except (IsADirectoryError, *_MALFORMED) as error:
         raise DamagedRecordError(f"{path} is not a ledger record ({error})") from error
     if unsound:
         raise DamagedRecordError(f"{path} is not a ledger record ({BROKEN})")
@@ -339,4 +339,6 @@ def _read(path: Path, kind: type[R]) -> R:
     # Numbers of tiles become names of files.
     if wrong or path.name != _path_of(RunDir(path.parent.parent), record).name:
         raise DamagedRecordError(f"{path} is not a ledger record (impossible: {', '.join(wrong) or 'its name'})")
+    if run_id not in ("", record.run):
+        raise DamagedRecordError(f"{path} is a record of another run")
     return record

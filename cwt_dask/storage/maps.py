@@ -137,9 +137,9 @@ def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.g
 
 
 def publish_history(
-    maps: Path, core: Box, iteration: int, model: NDArray[np.float64], *, onwards: bool = False
-) -> None:
-    """Write the model of a tile's core after an iteration.
+    maps: Path, core: Box, iteration: int, model: NDArray[np.float64], checksum: int, *, onwards: bool = False
+) -> int:
+    """Write the model of a tile's core after an iteration; the checksum of all models so far.
 
     Parameters
     ----------
@@ -151,6 +151,8 @@ def publish_history(
         From 1.
     model : ndarray
         Pixels (y, x) of the core.
+    checksum : int
+        That of all models before.
     onwards : bool, optional
         Whether it stays so in all later iterations.
     """
@@ -159,6 +161,17 @@ def publish_history(
     # Where a run that had ended is repaired, it has no more than the iterations that were made.
     for kept in range(iteration, (n_kept if onwards else min(iteration, n_kept)) + 1):
         history[(kept - 1, *core.slices)] = model
+    # Of what was to be written, whatever becomes of it.
+    return _checksum_of_model(model, checksum)
+
+
+def digest_of_models(checksum: int) -> str:
+    """Digest of models of which the checksum is known."""
+    return f"crc32c:{checksum:08x}"
+
+
+def _checksum_of_model(model: NDArray[np.float64], checksum: int) -> int:
+    return crc32c(np.ascontiguousarray(model, "<f8"), checksum)
 
 
 def digest_history(maps: Path, core: Box, n_iter: int, *, onwards: bool) -> str:
@@ -180,12 +193,12 @@ def digest_history(maps: Path, core: Box, n_iter: int, *, onwards: bool) -> str:
     history = open_group(maps, whole="run")[HISTORY]
     checksum, last = 0, np.empty(0)
     for kept in range(history.shape[0] if onwards else n_iter):
-        model = np.ascontiguousarray(history[(kept, *core.slices)], "<f8")
+        model = history[(kept, *core.slices)]
         if kept < n_iter:
-            checksum, last = crc32c(model, checksum), model
+            checksum, last = _checksum_of_model(model, checksum), model
         elif not np.array_equal(model, last):
             return ""
-    return f"crc32c:{checksum:08x}"
+    return digest_of_models(checksum)
 
 
 def has_history(run_dir: RunDir) -> bool:

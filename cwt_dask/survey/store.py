@@ -23,7 +23,7 @@ from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.marks import remedy_of
 from cwt_dask.storage.paths import as_path, exists
 from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound
-from cwt_dask.storage.zarr_io import open_group
+from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.wcs import wcs_from_text
 
@@ -194,9 +194,18 @@ class Survey:
 
     def _table(self, name: str) -> NDArray[Any]:
         """All of a small array."""
-        values: NDArray[Any] = self._array(name)[:]
+        array = self._array(name)
+        # It is one chunk.
+        fault = f"{self.path.joinpath(name, 'c', *'0' * array.ndim)} is damaged ({BROKEN}): {remedy_of(self.path)}"
+        try:
+            values: NDArray[Any] = array[:]
+        except SurveyError:
+            raise
+        except MALFORMED as error:
+            # Of a chunk of another array, which is sound.
+            raise SurveyError(fault) from error
         if self._tables.get(name) not in (None, digest_table(values)):
-            raise SurveyError(f"{self.path / name} is damaged ({BROKEN}): {remedy_of(self.path)}")
+            raise SurveyError(fault)
         return values
 
     def _lazy(self, name: str) -> dask.array.Array:

@@ -20,7 +20,7 @@ from cwt_dask.storage.archives import DAMAGED, open_archive, write_archive
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_rounds
-from cwt_dask.storage.maps import digest_history, has_history
+from cwt_dask.storage.maps import digest_history
 from cwt_dask.storage.paths import atomic_file, open_file, remove
 from cwt_dask.storage.zarr_io import DAMAGE
 from cwt_dask.tiles.islands import AboveThreshold, Key, islands_to_arrays
@@ -34,6 +34,7 @@ class TileState:
     moments: tuple[Moments, ...] = ()  # Of the core's residual after each iteration.
     converged: bool = False  # Whether the tile has stopped by its own variance.
     seconds: float = 0.0  # Time that the blocks before took.
+    history: int = 0  # Checksum of the core's models after each iteration, of a run that keeps its history.
 
     @classmethod
     def start(cls, n_scale: int, tile: Tile, *, with_cubes: bool = False) -> TileState:
@@ -51,7 +52,7 @@ class TileState:
         return cls(State.start(n_scale, tile.box.shape, tile.core.within(tile.box), with_cubes=with_cubes))
 
 
-def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, AboveThreshold]) -> str:
+def write_checkpoint(path: Path, run_id: str, reached: TileState, islands: Mapping[Key, AboveThreshold]) -> str:
     """Store a tile's state; model and support as values on the support's pixels, dense images in a second file.
 
     Returns the digest by which the checkpoint is recognised.
@@ -60,6 +61,8 @@ def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, Above
     ----------
     path : Path
         The first file.
+    run_id : str
+        Of which run.
     reached : TileState
         The state.
     islands : mapping of AboveThreshold
@@ -71,6 +74,7 @@ def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, Above
         "iteration": np.array(state.iteration),
         "converged": np.array(reached.converged),
         "seconds": np.array(reached.seconds),
+        "history": np.array(reached.history),
         "moments": np.array([astuple(moments) for moments in reached.moments], dtype=_MOMENTS),
         "pixels": pixels,
         "joined": state.joined.reshape(len(state.joined), -1)[:, pixels],
@@ -84,17 +88,24 @@ def write_checkpoint(path: Path, reached: TileState, islands: Mapping[Key, Above
             for part in (_header(image), image):
                 file.write(part.data)
                 checksum = crc32c(part, checksum)
-    write_archive(path, arrays | {"checksum": np.array(checksum)}, cached=False)
+    write_archive(path, run_id, arrays | {"checksum": np.array(checksum)}, cached=False)
     return sha256_of_file(path)
 
 
-def read_checkpoint(path: Path, tile: Tile) -> TileState:
+def read_checkpoint(path: Path, run_id: str, tile: Tile) -> TileState:
     """Read a tile's state.
 
     Raises DamageError if it is not as `write_checkpoint` left it.
+
+    Parameters
+    ----------
+    path, run_id
+        As of `write_checkpoint`.
+    tile : Tile
+        The tile.
     """
     dense, checksum = _dense_images(path), 0
-    with open_archive(path) as stored, open_file(dense) as file:
+    with open_archive(path, run_id) as stored, open_file(dense) as file:
         pixels, joined = stored["pixels"], stored["joined"]
         state = replace(TileState.start(len(joined), tile).state, iteration=int(stored["iteration"]))
         for name in _DENSE:
@@ -108,7 +119,9 @@ def read_checkpoint(path: Path, tile: Tile) -> TileState:
         for name in _ON_SUPPORT:
             getattr(state, name).ravel()[pixels] = stored[name]
         moments = tuple(Moments(*row) for row in stored["moments"].tolist())
-        return TileState(state, moments, bool(stored["converged"]), float(stored["seconds"]))
+        return TileState(
+            state, moments, bool(stored["converged"]), float(stored["seconds"]), history=int(stored["history"])
+        )
 
 
 def sound_rounds(files: RunDir, grid: TileGrid, run_id: str, block: int, most_rounds: int, tile: int) -> int:
@@ -131,25 +144,24 @@ def sound_rounds(files: RunDir, grid: TileGrid, run_id: str, block: int, most_ro
     tile : int
         Number of the tile.
     """
-    records = read_rounds(files, block, tile, most_rounds)
+    records = read_rounds(files, block, tile, most_rounds, run_id)
     for n, record in enumerate(records):
-        if record.run != run_id or not _is_sound(files.checkpoint(block, tile, record.round), record.checkpoint):
+        if not _is_sound(files.checkpoint(block, tile, record.round), run_id, record.checkpoint):
             return n
-    if not records or not has_history(files):
+    if not records or not (last := records[-1]).history:
         return len(records)
-    last = records[-1]
     with suppress(*DAMAGE):
         found = digest_history(files.maps, grid.tile(tile).core, last.n_iter, onwards=last.converged)
         return len(records) if found == last.history else 0
     return 0
 
 
-def _is_sound(path: Path, digest: str) -> bool:
+def _is_sound(path: Path, run_id: str, digest: str) -> bool:
     """Whether both files of a checkpoint are as `write_checkpoint` left them."""
     dense = _dense_images(path)
     if not path.exists() or not dense.exists() or sha256_of_file(path) != digest:
         return False
-    with open_archive(path) as stored:
+    with open_archive(path, run_id) as stored:
         return crc32c_of_file(dense) == int(stored["checksum"])
 
 

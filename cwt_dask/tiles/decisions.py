@@ -70,17 +70,29 @@ def open_decisions(job: Job, tile: Tile) -> Iterator[Decisions]:
     block, round_ = job.decisions_block, job.round
     with ExitStack() as stack:
         paths = {other: job.run_dir.latest_checkpoint(block, other, before=round_) for other in ids}
-        islands = {other: StoredIslands(stack.enter_context(open_archive(path))) for other, path in paths.items()}
-        kept = {other: _read_decisions(job.run_dir.decisions(block, other, round_)) for other in ids}
+        islands = {
+            other: StoredIslands(stack.enter_context(open_archive(path, job.run_id))) for other, path in paths.items()
+        }
+        kept = {other: _read_decisions(job.run_dir.decisions(block, other, round_), job.run_id) for other in ids}
         yield Decisions(job.grid, tile, islands, kept)
 
 
-def write_decisions(path: Path, kept: Mapping[Key, Bools]) -> None:
-    """Store whether the island of each label of a core is kept, by iteration and scale."""
-    write_archive(path, {f"keep_{iteration}_{scale}": values for (iteration, scale), values in kept.items()})
+def write_decisions(path: Path, run_id: str, kept: Mapping[Key, Bools]) -> None:
+    """Store whether the island of each label of a core is kept.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    run_id : str
+        Of which run.
+    kept : mapping
+        By iteration and scale.
+    """
+    write_archive(path, run_id, {f"keep_{iteration}_{scale}": values for (iteration, scale), values in kept.items()})
 
 
-def _read_decisions(path: Path) -> dict[Key, Bools]:
-    with open_archive(path) as stored:
+def _read_decisions(path: Path, run_id: str) -> dict[Key, Bools]:
+    with open_archive(path, run_id) as stored:
         names = {name: name.split("_") for name in stored}
         return {(int(iteration), int(scale)): stored[name] for name, (_, iteration, scale) in names.items()}

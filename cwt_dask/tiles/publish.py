@@ -15,7 +15,7 @@ from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.ledger import SCHEMA, BlockRecord, Record, TileRecord, count_failures, write_record
-from cwt_dask.storage.maps import digest_history, publish_core, publish_strips
+from cwt_dask.storage.maps import digest_of_models, publish_core, publish_strips
 from cwt_dask.storage.paths import make_directory
 from cwt_dask.storage.provenance import batch_job, peak_memory, processor, versions
 from cwt_dask.storage.schema import HISTORY
@@ -47,7 +47,7 @@ def publish_tile(job: Job, survey: Survey, result: TileResult, began: float) -> 
     detections = detect(job.grid, job.kernels, tile, survey, result.window, state)
     digests["detections"] = write_detections(job.run_dir.detections(tile.id), detections)
     if job.keep_history:
-        digests[HISTORY] = _digest_history(job, result)
+        digests[HISTORY] = digest_of_models(result.reached.history)
     core = tile.core.within(tile.box)
     record = TileRecord(
         **vars(_done(job, result, began)),
@@ -83,16 +83,11 @@ def publish_checkpoint(job: Job, result: TileResult, islands: Mapping[Key, Above
     path = job.run_dir.checkpoint(job.stop, result.tile.id, job.round)
     make_directory(path.parent)
     reached = replace(result.reached, seconds=result.reached.seconds + time.perf_counter() - began)
-    digest = write_checkpoint(path, reached, islands)
+    digest = write_checkpoint(path, job.run_id, reached, islands)
     done = vars(_done(job, result, began))
-    history = _digest_history(job, result) if job.keep_history else ""
+    history = digest_of_models(result.reached.history) if job.keep_history else ""
     record = BlockRecord(**done, block=job.stop, round=job.round, checkpoint=digest, history=history)
     write_record(job.run_dir, record)
-
-
-def _digest_history(job: Job, result: TileResult) -> str:
-    reached = result.reached
-    return digest_history(job.run_dir.maps, result.tile.core, reached.state.iteration, onwards=reached.converged)
 
 
 def _done(job: Job, result: TileResult, began: float) -> Record:

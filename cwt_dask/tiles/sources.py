@@ -47,12 +47,12 @@ FIELDS = tuple(field.name for field in fields(Peaks))
 _STORED_AS = {name: "peak_piece" if name == "label" else f"peak_{name}" for name in FIELDS}
 
 
-def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int:
+def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id: int) -> int:
     """Label the islands and find the peaks of one core, and keep them in a file.
 
     Parameters
     ----------
-    run_dir, plan, survey
+    run_dir, run_id, plan, survey
         Of a run with the detections of all tiles; the survey's store.
     tile_id : int
         Of the core; it is returned.
@@ -79,7 +79,7 @@ def measure_tile(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> int
         **measured,
     )
     arrays: dict[str, Any] = labels.to_arrays() | {stored: getattr(peaks, name) for name, stored in _STORED_AS.items()}
-    write_archive(run_dir.found(tile_id), arrays)
+    write_archive(run_dir.found(tile_id), run_id, arrays)
     return tile_id
 
 
@@ -122,7 +122,13 @@ def _flags(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: NDA
     return flags
 
 
-def read_found(run_dir: RunDir, tile_id: int) -> tuple[LocalLabels, Peaks]:
-    """What `measure_tile` found in a core; it is kept until the catalogue is made."""
-    with open_archive(run_dir.found(tile_id)) as arrays:
+def read_found(run_dir: RunDir, run_id: str, tile_id: int) -> tuple[LocalLabels, Peaks]:
+    """What `measure_tile` found in a core; it is kept until the catalogue is made.
+
+    Parameters
+    ----------
+    run_dir, run_id, tile_id
+        As of `measure_tile`.
+    """
+    with open_archive(run_dir.found(tile_id), run_id) as arrays:
         return LocalLabels.from_arrays(arrays), Peaks(**{name: arrays[stored] for name, stored in _STORED_AS.items()})

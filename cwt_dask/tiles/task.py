@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,9 +16,9 @@ from cwt_dask.cwt.state import State
 from cwt_dask.errors import InputError
 from cwt_dask.geometry.tiling import Tile
 from cwt_dask.planning.job import Job
+from cwt_dask.storage.copies import write_copies
 from cwt_dask.storage.ledger import refuse_another_run
 from cwt_dask.storage.maps import publish_history
-from cwt_dask.storage.paths import write_atomically
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import TileState, read_checkpoint
 from cwt_dask.tiles.compute import compute
@@ -39,8 +40,11 @@ def run_tile(job: Job, tile_id: int) -> int:
     window = survey.read_window(tile.window, tile.box, digest=job.publishes)
     with ExitStack() as stack:
         islands = _window_filter(job, tile, stack)
-        observe = partial(_publish_iteration, job, tile) if job.keep_history else None
-        result = compute(job, tile, window, _begin(job, tile), islands.select if islands else None, observe=observe)
+        begin = _begin(job, tile)
+        history = _History(job, tile, begin.history)
+        observe = history.publish if job.keep_history else None
+        result = compute(job, tile, window, begin, islands.select if islands else None, observe=observe)
+        result = replace(result, reached=replace(result.reached, history=history.checksum))
     refuse_another_run(job.run_dir, job.run_id)
     if job.keeps:
         publish_checkpoint(job, result, islands.found if islands else {}, began)
@@ -88,7 +92,7 @@ def mark_open_pixels(job: Job, labels: Mapping[int, Sequence[IslandLabel]], tile
             marked |= np.isin(decisions.own.label_image(key, tile), numbers)
     content = io.BytesIO()
     np.save(content, marked)
-    write_atomically(job.run_dir.open_pixels(job.stop, tile_id), content.getvalue())
+    write_copies(job.run_dir.copies(job.run_dir.open_pixels(job.stop, tile_id)), content.getvalue())
     return hashlib.sha256(content.getvalue()).hexdigest()
 
 
@@ -98,7 +102,7 @@ def _begin(job: Job, tile: Tile) -> TileState:
         return TileState.start(job.kernels.n_scale, tile)
     decides = job.criteria.significance_island_threshold is not None
     path = job.run_dir.latest_checkpoint if decides else partial(job.run_dir.checkpoint, round_=0)
-    return read_checkpoint(path(start, tile.id), tile)
+    return read_checkpoint(path(start, tile.id), job.run_id, tile)
 
 
 def _window_filter(job: Job, tile: Tile, stack: ExitStack) -> WindowFilter | None:
@@ -110,8 +114,17 @@ def _window_filter(job: Job, tile: Tile, stack: ExitStack) -> WindowFilter | Non
     return WindowFilter(tile, sound, job.grid.x.length, job.criteria, decided)
 
 
-def _publish_iteration(job: Job, tile: Tile, state: State, converged: bool) -> None:
-    """Write the model of a tile's core, of a run that keeps its history."""
-    refuse_another_run(job.run_dir, job.run_id)
-    model = state.model[tile.core.within(tile.box)]
-    publish_history(job.run_dir.maps, tile.core, state.iteration, model, onwards=converged)
+@dataclass
+class _History:
+    """The models of a tile's core, of a run that keeps its history."""
+
+    job: Job
+    tile: Tile
+    checksum: int  # Of all models that were written.
+
+    def publish(self, state: State, converged: bool) -> None:
+        """Write the model after an iteration."""
+        refuse_another_run(self.job.run_dir, self.job.run_id)
+        model, core = state.model[self.tile.core.within(self.tile.box)], self.tile.core
+        maps, iteration = self.job.run_dir.maps, state.iteration
+        self.checksum = publish_history(maps, core, iteration, model, self.checksum, onwards=converged)

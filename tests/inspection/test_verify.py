@@ -14,6 +14,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from skies import poisson_sky, write_survey
+from work import change_run
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cwt.state import Detected
@@ -205,6 +206,7 @@ def test_a_change_with_its_digest_is_found_by_computing_only(verify, run_dir, na
     """One in each tile; of a tile's maps only those are compared from which the others follow."""
     # The history would show the model's.
     shutil.rmtree(run_dir / "maps.zarr" / "history_model")
+    change_run(run_dir / "run.toml", "keeps_history = true", "keeps_history = false")
     for tile, record in read_records(run_dir / "ledger").items():
         record.chunk_digests.pop("history_model")
         change_record(run_dir, tile, chunk_digests=record.chunk_digests)

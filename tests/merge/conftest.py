@@ -21,5 +21,5 @@ def run(tmp_path_factory):
 def measured(run, tmp_path_factory):
     """A copy with what its tile has measured: of a finished run, that is in the catalogue only."""
     copy = SurveyRun.open(shutil.copytree(run.files.path, tmp_path_factory.mktemp("measured") / "run"))
-    measure_tile(copy.files, run.stored.plan, run.survey.path, 0)
+    measure_tile(copy.files, run.stored.run_id, run.stored.plan, run.survey.path, 0)
     return copy

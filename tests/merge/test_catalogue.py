@@ -74,7 +74,7 @@ def test_where_neighbours_are_equal_rounding_does_not_choose_the_peak(tmp_path):
 @pytest.mark.parametrize("kind", ["catalogue", "catalogue_fits", "catalogue_votable"])
 def test_all_files_hold_the_table_with_its_units_and_provenance(run, measured, kind):
     path = getattr(run.files, kind)
-    built = build_catalogue(measured.files, run.stored.plan, run.survey.statistics, run.wcs)
+    built = build_catalogue(measured.files, run.stored.run_id, run.stored.plan, run.survey.statistics, run.wcs)
     stored = Table.read(path)
     if kind == "catalogue_votable":
         document = parse(path, verify="exception")
@@ -172,7 +172,7 @@ def test_equatorial_maps_give_the_same_kinds_of_coordinates(run, measured, cards
     header = sky_header((99, 99))
     header.update({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 83.6, "CRVAL2": 22.0} | cards)
     wcs = WCS(header)
-    catalogue = build_catalogue(measured.files, run.stored.plan, run.survey.statistics, wcs)
+    catalogue = build_catalogue(measured.files, run.stored.run_id, run.stored.plan, run.survey.statistics, wcs)
     expected = wcs.pixel_to_world(catalogue["x_centroid"], catalogue["y_centroid"])
     for frame, lon, lat in (("icrs", "ra", "dec"), ("galactic", "glon", "glat")):
         found = SkyCoord(catalogue[lon], catalogue[lat], frame=frame)

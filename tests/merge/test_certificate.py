@@ -46,10 +46,11 @@ def test_a_good_run_is_certified(small_run, evidence):
     assert certificate["margin_effective"] >= certificate["margin"] == certificate["margin_contract"]
     assert certificate["tile_size"] == [50, 50]
     written = small_run.certificate
-    assert written.keys() == {SEAL, "digest_catalogue", "digest_products", *certificate}
+    assert written.keys() == {SEAL, "run_id", "digest_catalogue", "digest_products", *certificate}
     differing = {name for name in certificate if written[name] != certificate[name]}
     assert differing <= {"started", "finished", "seconds", "peak_memory"}
-    assert fault_of(written, evidence["plan"]) == ""
+    assert fault_of(written, small_run.stored.run_id, evidence["plan"]) == ""
+    assert fault_of(written, "0" * 32, evidence["plan"]) == "it is of another run"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_a_good_run_is_certified(small_run, evidence):
 )
 def test_fields_that_a_sealed_certificate_lacks_are_named(small_run, change, fault):
     content = {name: value for name, value in (small_run.certificate | change).items() if value is not ...}
-    assert fault_of(sealed(content, SEAL), small_run.stored.plan) == fault
+    assert fault_of(sealed(content, SEAL), small_run.stored.run_id, small_run.stored.plan) == fault
 
 
 def test_every_broken_condition_alone_makes_the_tiling_inexact(evidence):

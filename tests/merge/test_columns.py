@@ -62,7 +62,9 @@ def test_one_more_row_is_a_column_of_every_file_and_of_the_report(run, measured,
     row = Column("excess_per_pixel", "Excess over the area", u.ct / u.pix, decimals=3, values=values, page=page)
     monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, row))
     copy = SurveyRun.open(shutil.copytree(measured.files.path, tmp_path / "run"))
-    write_catalogue(copy.files, build_catalogue(copy.files, run.stored.plan, run.survey.statistics, run.wcs))
+    write_catalogue(
+        copy.files, build_catalogue(copy.files, run.stored.run_id, run.stored.plan, run.survey.statistics, run.wcs)
+    )
     write_certificate(copy.files, copy.certificate)
     area = np.pi * np.asarray(run.catalogue["radius"]) ** 2
     for file in (copy.files.catalogue, copy.files.catalogue_fits, copy.files.catalogue_votable):

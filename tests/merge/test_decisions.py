@@ -44,7 +44,7 @@ def window_of(image, tile, grid, fill):
 
 
 def job_of(files, grid, round_=1):
-    return SimpleNamespace(run_dir=files, grid=grid, decisions_block=2, round=round_, criteria=CRITERIA)
+    return SimpleNamespace(run_dir=files, run_id="r", grid=grid, decisions_block=2, round=round_, criteria=CRITERIA)
 
 
 def store_islands(files, grid, ratio, *, decided=None, round_=0):
@@ -58,7 +58,7 @@ def store_islands(files, grid, ratio, *, decided=None, round_=0):
         pixels = np.flatnonzero(seen > THRESHOLD)
         detected = Detected(tile.box.shape, pixels, seen.ravel()[pixels])
         islands.select(2, np.zeros((1, *tile.box.shape), dtype=np.uint16), 0, detected)
-        write_checkpoint(files.checkpoint(2, tile.id, round_), TileState.start(1, tile), islands.found)
+        write_checkpoint(files.checkpoint(2, tile.id, round_), "r", TileState.start(1, tile), islands.found)
         found[tile.id] = islands.found[2, 0]
     return found
 

@@ -242,7 +242,10 @@ def test_the_time_of_a_tile_is_that_of_all_its_blocks(survey, tmp_path, monkeypa
     assert read_records(run.files.ledger)[3].seconds == 3
 
 
-def test_a_damaged_checkpoint_of_a_later_round_is_made_again(survey, digests_of_whole, tmp_path, monkeypatch):
+@pytest.mark.parametrize("with_record", [False, True])
+def test_a_damaged_checkpoint_of_a_later_round_is_made_again(
+    survey, digests_of_whole, tmp_path, monkeypatch, with_record
+):
     settings = ISLANDS | {"tol": 0, "max_iter": 5}
     contradicted = contradicted_labels
 
@@ -257,6 +260,8 @@ def test_a_damaged_checkpoint_of_a_later_round_is_made_again(survey, digests_of_
     checkpoints = tmp_path / "run" / "checkpoints"
     damaged = checkpoints / "block-00004" / "tile-0000002.round-00001.npz"
     damaged.write_bytes(damaged.read_bytes()[:1000])
+    if with_record:
+        flip(tmp_path / "run" / "ledger" / "tile-0000002.block-00004.round-00001.json")
     again = run_survey(survey, tmp_path / "run", **OPTIONS | settings)
     assert again.certificate["tiling_exact"]
     assert digests(again) == digests_of_whole(**settings)

@@ -7,6 +7,7 @@ import re
 import shutil
 import tomllib
 from contextlib import suppress
+from itertools import product
 
 import hypothesis
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reporters import DiesAt, InterruptedRunError
 from skies import EXPOSURE, poisson_sky, write_survey
-from work import digests
+from work import digests, starts
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cli.commands import main
@@ -265,7 +266,7 @@ def test_flips_in_a_finished_run_are_found_and_mended(exposed, matched, tmp_path
         before = flip_one(path, dice)
         try:
             _ = SurveyRun.open(run_dir).certificate
-            said = f"{read_all_records(files.ledger)[1]} {damaged_pyramid(files)}"
+            said = f"{read_all_records(files.ledger)[1]} {damaged_pyramid(SurveyRun.open(run_dir))}"
         except CwtDaskError as error:
             said = str(error)
         assert str(path) in said
@@ -327,6 +328,101 @@ def test_flips_during_a_run_are_mended_or_refused(exposed, matched, tmp_path, se
             assert result_of(run) == result_of(matched), flips.paths
     refused = gone_on_with(exposed, run_dir, result_of(matched))
     noted(run_dir, flips.paths, "refused, then mended" if refused else "mended")
+
+
+# Files of other runs, whole and valid, in the place of a run's own.
+PRODUCTS = (*(f"catalogue.{suffix}" for suffix in ("ecsv", "fits", "vot", "reg")), "maps.fits", "associations.ecsv")
+FOREIGN = {
+    "what a certificate covers": ("certificate.json", *PRODUCTS),
+    "report": ("report.html",),
+    "reduced maps": ("maps.zarr/pyramid",),
+    "failure": ("ledger/tile-0000001.failed-00001.json",),
+    "run.toml": ("run.toml",),
+    "run.toml and run-id": ("run.toml", "ledger/run-id"),
+    "record": ("ledger/tile-0000001.json",),
+    "ledger": ("ledger",),
+    "maps": ("maps.zarr",),
+    "islands": ("islands",),
+    "survey": ("survey.zarr",),
+    "the survey's checksums": ("survey.zarr/chunk_checksums",),
+}
+# They hold what only their own tiles can make again.
+OF_TILES = {"record", "ledger", "maps", "islands"}
+OTHERS = {"twin": {}, "settings": {"significance_threshold": 4.5}, "survey": {}}
+# What is the same in both.
+SAME = {(what, "twin") for what in ("reduced maps", "maps", "survey", "the survey's checksums")}
+SAME |= {("survey", "settings"), ("the survey's checksums", "settings")}
+
+
+@pytest.fixture(scope="module")
+def others(exposed, tmp_path_factory):
+    """Runs that differ from `matched` in nothing, in a setting, in the survey."""
+    folder = tmp_path_factory.mktemp("others")
+    surveys = dict.fromkeys(OTHERS, exposed)
+    surveys["survey"] = write_survey(folder / "survey.fits", *poisson_sky((60, 50), seed=4), exposure=EXPOSURE)
+    found = {name: run_survey(surveys[name], folder / name, **FLIPS | more) for name, more in OTHERS.items()}
+    for run in found.values():
+        Table({"ra": run.catalogue["ra"][:1], "dec": run.catalogue["dec"][:1]}).write(folder / "known.ecsv")
+        associate(run, match_run(run, folder / "known.ecsv", 0.1))
+        (folder / "known.ecsv").unlink()
+        write_report(run)
+        record_failure(run.files, 1, "tiles", ValueError("of a test"))
+    return {name: run.files.path for name, run in found.items()}
+
+
+def contents(path):
+    """What is below a path, by name."""
+    return {
+        str(file.relative_to(path.parent)): file.read_bytes() for file in (path, *path.rglob("*")) if file.is_file()
+    }
+
+
+def put(path, other):
+    """Put another run's file or folder into a path; whether it differs."""
+    if contents(path) == contents(other):
+        return False
+    if path.is_dir():
+        shutil.rmtree(path)
+        shutil.copytree(other, path)
+    else:
+        shutil.copy(other, path)
+    return True
+
+
+@pytest.mark.usefixtures("reported")
+@pytest.mark.parametrize(("what", "other"), [pair for pair in product(FOREIGN, OTHERS) if pair not in SAME])
+def test_files_of_another_run_are_found_and_replaced(exposed, matched, others, tmp_path, what, other):
+    run_dir, expected = shutil.copytree(matched.files.path, tmp_path / "run"), result_of(matched)
+    paths = [run_dir / name for name in FOREIGN[what] if put(run_dir / name, others[other] / name)]
+    assert paths
+    said = faults_of(run_dir)
+    assert any(f"{path}" in said for path in paths), said
+    noted(run_dir, paths, "found")
+    before = starts(SurveyRun.open(matched.files.path))
+    refused = gone_on_with(exposed, run_dir, expected)
+    # Its records are of another survey or settings: nothing shows that what lies there is of this run.
+    assert bool(refused) == (what == "ledger" and other != "twin"), refused
+    if what not in OF_TILES:
+        # Not by a tile that was done again.
+        assert starts(SurveyRun.open(run_dir)) == before
+    noted(run_dir, paths, "refused" if refused else "mended")
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_files_of_another_unfinished_run_are_replaced(exposed, matched, others, tmp_path, other):
+    run_dir, expected = tmp_path / "run", result_of(matched)
+    survey = others["survey"].with_name("survey.fits") if other == "survey" else exposed
+    for path, of, more in ((run_dir, exposed, {}), (tmp_path / "other" / "run", survey, OTHERS[other])):
+        with suppress(InterruptedRunError):
+            run_survey(of, path, progress=DiesAt("tiles, iterations 4", 2), **FLIPS | more)
+    dice, kinds = random.Random(other), "^lock$|^run|^users"  # noqa: S311
+    paths = [
+        path for path in drawn(run_dir, dice, 30, kinds) if (tmp_path / "other" / path.relative_to(tmp_path)).exists()
+    ]
+    paths = [path for path in paths if put(path, tmp_path / "other" / path.relative_to(tmp_path))]
+    assert len(paths) > 5
+    assert gone_on_with(exposed, run_dir, expected) == []
+    noted(run_dir, paths, "mended")
 
 
 @pytest.fixture(scope="module", autouse=True)

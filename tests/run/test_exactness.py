@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from reporters import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 from whole import assert_equals_whole, assert_promised, whole_of
+from work import flip, starts
 
 from cwt_dask import CWTKernels, run_survey
+from cwt_dask.inspection.verify import verify_run
 from cwt_dask.runtime.executors import InProcess
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.trust import Trust
@@ -233,6 +235,20 @@ def test_tiles_that_stop_on_their_own_leave_islands_open(ridge, tmp_path):
     again = run_survey(ridge[0], tmp_path / "died", **options)
     assert again.certificate["open_islands_named"] == run.certificate["open_islands_named"]
     np.testing.assert_array_equal(again.map("trust").compute(), run.map("trust").compute())
+    first = min(again.files.islands.glob("open-block-*.json"))
+    before, folders = starts(again), (again.files.islands, again.files.ledger)
+    for folder in (*folders, None):
+        # One copy of each list and file of pixels; then both of one list.
+        files = sorted(folder.glob("open-block-*")) if folder else again.files.copies(first)
+        assert folder is None or {path.suffix for path in files} == {".json", ".npy"}
+        for path in files:
+            flip(path)
+        said = "; ".join(check.fault for check in verify_run(again) if check.broken)
+        assert all(f"{path} is damaged or lost (" in said for path in files)
+        again = run_survey(ridge[0], tmp_path / "died", **options)
+        assert (starts(again) == before) is (folder is not None)
+        assert not any(check.broken for check in verify_run(again))
+        assert again.certificate["open_islands_named"] == run.certificate["open_islands_named"]
 
 
 def test_a_tile_without_a_valid_pixel_has_nothing_to_wait_for(tmp_path):

@@ -14,12 +14,12 @@ ARRAYS = {"values": np.arange(7.0), "marks": np.array([True, False])}
 
 @pytest.fixture
 def path(tmp_path):
-    write_archive(tmp_path / "tile.npz", ARRAYS)
+    write_archive(tmp_path / "tile.npz", "r", ARRAYS)
     return tmp_path / "tile.npz"
 
 
-def read(path):
-    with open_archive(path) as found:
+def read(path, run_id="r"):
+    with open_archive(path, run_id) as found:
         assert len(found) == len(ARRAYS)
         return {name: found[name].tolist() for name in found}
 
@@ -51,13 +51,18 @@ def test_an_archive_of_another_place_is_none_of_this(path):
     refused(path.rename(path.with_name("other.npz")))
 
 
+def test_an_archive_of_another_run_is_none_of_this(path):
+    with pytest.raises(DamageError, match=f"^{path} is damaged: "):
+        read(path, run_id="s")
+
+
 def test_what_else_goes_wrong_keeps_its_name(tmp_path):
-    with pytest.raises(FileNotFoundError), open_archive(tmp_path / "absent.npz"):
+    with pytest.raises(FileNotFoundError), open_archive(tmp_path / "absent.npz", "r"):
         pass
     with pytest.raises(OSError, match="no disk"), damage_named(tmp_path):
         raise OSError(errno.EIO, "no disk")
 
 
 def test_what_goes_wrong_where_an_archive_is_used_is_no_damage(path):
-    with pytest.raises(RuntimeError, match="can't start new thread"), open_archive(path):
+    with pytest.raises(RuntimeError, match="can't start new thread"), open_archive(path, "r"):
         raise RuntimeError("can't start new thread")

@@ -5,24 +5,25 @@ from dataclasses import asdict, replace
 import pytest
 
 from cwt_dask.errors import RunError
-from cwt_dask.storage import ledger, object_store
+from cwt_dask.storage import ledger, object_store, progress
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import (
     SCHEMA,
     BlockRecord,
     TileRecord,
     begin_ledger,
+    is_ledger_of,
     last_failures,
     read_all_records,
     read_block_records,
     read_finished,
-    read_progress,
     read_record,
     read_records,
     read_rounds,
     read_run_id,
     write_record,
 )
+from cwt_dask.storage.progress import read_progress
 from cwt_dask.storage.sealed import SEAL, sealed
 
 # fmt: off
@@ -74,15 +75,30 @@ def test_records_of_blocks_come_by_tile_round_by_round(run_dir):
 
 
 def test_of_many_records_a_part_is_read_to_say_how_far_a_run_is(run_dir, monkeypatch):
-    monkeypatch.setattr(ledger, "MOST_READ", 3)
+    monkeypatch.setattr(progress, "MOST_READ", 3)
     for tile in range(7):
         write_record(run_dir, replace(RECORD, tile=tile, n_iter=5 + tile))
     opened = []
     monkeypatch.setattr(ledger, "read_file", lambda path: opened.append(path) or path.read_bytes())
-    progress = read_progress(run_dir)
-    assert (progress.n_done, progress.iterations, len(opened)) == (7, [5, 8, 11], 3)
+    found = read_progress(run_dir)
+    assert (found.n_done, found.iterations, len(opened)) == (7, [5, 8, 11], 3)
     run_dir.record(3).write_text("{")
     assert read_progress(run_dir).n_done == 6
+
+
+def test_records_of_another_run_count_as_none(run_dir):
+    for record in (RECORD, BLOCK, replace(BLOCK, round=1, run="other"), replace(RECORD, tile=8, run="other")):
+        run_dir.run_id.write_text(record.run)
+        write_record(run_dir, record)
+    assert read_records(run_dir.ledger, RECORD.run) == {7: RECORD}
+    assert read_block_records(run_dir.ledger, 2, RECORD.run) == {7: [BLOCK]}
+    assert read_rounds(run_dir, 2, 7, 5, RECORD.run) == [BLOCK]
+    records, damaged = read_all_records(run_dir.ledger, RECORD.run)
+    assert (len(records), len(damaged)) == (2, 2)
+    assert damaged[1] == f"{run_dir.record(8)} is a record of another run"
+    assert read_progress(run_dir, RECORD.run).n_done == 1
+    assert is_ledger_of(run_dir, "other")
+    assert not is_ledger_of(run_dir, "a third")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\0" * 100])
@@ -124,12 +140,12 @@ def test_no_field_of_a_record_can_change_unseen(run_dir, name):
 def test_of_a_finished_run_a_record_that_is_damaged_or_lost_is_named(run_dir):
     for tile in range(2):
         write_record(run_dir, replace(RECORD, tile=tile))
-    assert read_finished(run_dir, 2) == read_records(run_dir.ledger)
+    assert read_finished(run_dir, RECORD.run, 2) == read_records(run_dir.ledger)
     with pytest.raises(RunError, match=rf"{run_dir.record(2)} is lost: the run's own command does its tile again"):
-        read_finished(run_dir, 3)
+        read_finished(run_dir, RECORD.run, 3)
     run_dir.record(1).write_text("{}")
     with pytest.raises(RunError, match=rf"{run_dir.record(1)} is not a ledger record .*: the run's own command does"):
-        read_finished(run_dir, 2)
+        read_finished(run_dir, RECORD.run, 2)
 
 
 def test_a_record_of_another_version_is_named(run_dir):

@@ -130,7 +130,7 @@ def test_a_tile_of_zeros_is_written_too_and_takes_no_space(run_dir):
 def test_a_history_of_zeros_is_written_too(tmp_path):
     run_dir, core = RunDir(tmp_path), grid_of().tile(4).core
     create_maps(run_dir, grid_of(), SCALES, "", history=2)
-    publish_history(run_dir.maps, core, 1, np.zeros(core.shape), onwards=True)
+    publish_history(run_dir.maps, core, 1, np.zeros(core.shape), 0, onwards=True)
     assert len([path for path in files(run_dir.maps) if path.parts[:2] == (HISTORY, "c")]) == 2
 
 

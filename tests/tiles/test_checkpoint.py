@@ -17,13 +17,13 @@ def put_aside(tmp_path):
     begun.state.joined[0, 3:6, 4:9] = 1
     begun.state.approx[:] = np.arange(begun.state.approx.size).reshape(begun.state.approx.shape)
     path = tmp_path / "tile.npz"
-    write_checkpoint(path, begun, {})
-    np.testing.assert_array_equal(read_checkpoint(path, tile).state.approx, begun.state.approx)
+    write_checkpoint(path, "r", begun, {})
+    np.testing.assert_array_equal(read_checkpoint(path, "r", tile).state.approx, begun.state.approx)
     return path, tile
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".npy"])
-@pytest.mark.parametrize("where", [0.1, 0.4, 0.5, 0.99])
+@pytest.mark.parametrize("where", [0.1, 0.45, 0.5, 0.99])
 def test_a_flipped_bit_is_found_and_the_file_named(put_aside, suffix, where):
     path, tile = put_aside
     damaged = path.with_suffix(suffix)
@@ -31,4 +31,4 @@ def test_a_flipped_bit_is_found_and_the_file_named(put_aside, suffix, where):
     content[int(where * len(content))] ^= 4
     damaged.write_bytes(content)
     with pytest.raises(DamageError, match=rf"^{damaged} is damaged: the run's own command does the tile again"):
-        read_checkpoint(path, tile)
+        read_checkpoint(path, "r", tile)

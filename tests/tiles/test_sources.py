@@ -18,8 +18,8 @@ def test_measured_peaks_are_read_back_and_describe_the_maps(run):
     rows, columns = np.indices(support.shape)
     n_peaks = 0
     for tile in plan.grid.tiles():
-        measure_tile(run.files, plan, run.survey.path, tile.id)
-        labels, peaks = read_found(run.files, tile.id)
+        measure_tile(run.files, "r", plan, run.survey.path, tile.id)
+        labels, peaks = read_found(run.files, "r", tile.id)
         n_peaks += len(peaks.y)
         assert labels.n_pixels.sum() == support[tile.core.slices].sum()
         at = peaks.y, peaks.x
@@ -41,4 +41,4 @@ def test_detections_that_are_not_as_recorded_are_refused(run, tmp_path):
     files = RunDir(shutil.copytree(run.files.path, tmp_path / "run"))
     flip(files.detections(1))
     with pytest.raises(DamageError, match=rf"^{files.detections(1)} is damaged: the run's own command does the tile a"):
-        measure_tile(files, run.stored.plan, run.survey.path, 0)
+        measure_tile(files, "r", run.stored.plan, run.survey.path, 0)

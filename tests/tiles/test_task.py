@@ -25,7 +25,7 @@ def test_no_array_travels_with_a_task_or_its_result(run):
     for task in (
         partial(run_tile, job_of(run)),
         partial(compare_seams, run.files.seams, plan.grid),
-        partial(measure_tile, run.files, plan, run.survey.path),
+        partial(measure_tile, run.files, run.stored.run_id, plan, run.survey.path),
     ):
         assert len(pickle.dumps(task)) < 5000
         assert len(pickle.dumps(task(3))) < 1000
