@@ -75,9 +75,18 @@ def test_a_sound_chunk_in_the_place_of_another_is_noticed(survey, tmp_path):
         Survey.open(copy).refuse_damaged_chunks()
 
 
-def test_what_tells_chunks_apart_is_checked_too(survey, tmp_path):
-    copy = shutil.copytree(survey.path, tmp_path / "copy.zarr")
+def _overwrite_checksum(copy):
     zarr.open_group(copy, mode="r+")["chunk_checksums"][0, 0, 0] = 7
+
+
+def _take_another_table(copy):
+    shutil.copyfile(copy / "counts_moments/c/0/0/0", copy / "chunk_checksums/c/0/0/0")
+
+
+@pytest.mark.parametrize("damage", [_overwrite_checksum, _take_another_table])
+def test_what_tells_chunks_apart_is_checked_too(survey, tmp_path, damage):
+    copy = shutil.copytree(survey.path, tmp_path / "copy.zarr")
+    damage(copy)
     with pytest.raises(SurveyError, match=r"chunk_checksums/c/0/0/0 is damaged \(it is not as it w"):
         Survey.open(copy).read("background", Box(0, 1, 0, 1))
 
