@@ -1,6 +1,7 @@
 """Workers and schedulers from which nothing comes back: the reason is told, and the run ends whole."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -56,7 +57,7 @@ def assert_ended(driver, run_dir, reason):
     assert driver.returncode == 1, printed
     (last,) = [line for line in printed.splitlines() if line.startswith("cwt-dask: ")]
     assert "no tile has come back for" in last
-    assert reason in last
+    assert re.search(reason, last)
     assert last.endswith("what is done is kept: mend that, and give the same command again to go on")
     assert tiles_done(run_dir)
     # Neither the lock, nor what tells of the driver, nor unfinished files.
@@ -79,8 +80,9 @@ def scheduler_stopped(scheduler, _):
 @pytest.mark.parametrize(
     ("happens", "reason"),
     [
-        (killed, "workers have ended 2 times since then, and none are there"),
-        (stopped, "nothing is heard of 2 of 2 workers, of tcp://127.0.0.1:"),
+        # They are counted from the last result on, which may come after they were killed.
+        (killed, "workers have ended [12] times since then, and none are there|there is no worker"),
+        (stopped, "nothing is heard of [12] of 2 workers, of tcp://127.0.0.1:"),
         (scheduler_stopped, "the scheduler does not answer"),
     ],
 )
