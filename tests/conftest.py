@@ -62,11 +62,21 @@ def reported():
 @pytest.fixture(scope="session")
 def shared_data():
     """Folder of the reference data; tests that need it are skipped where it is absent, unless CI demands it."""
-    if not SHARED.is_dir():
+    return _reference(SHARED)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The files in it that observatories have written; the same holds."""
+    return _reference(SHARED / "real")
+
+
+def _reference(folder):
+    if not folder.is_dir():
         if os.environ.get("CWT_DASK_REQUIRE_SHARED"):
-            pytest.fail(f"the reference data is missing: {SHARED}")
-        pytest.skip("the reference data (../shared/data) is not beside this checkout")
-    return SHARED
+            pytest.fail(f"the reference data is missing: {folder}")
+        pytest.skip(f"the reference data (../shared/{folder.relative_to(SHARED.parent)}) is not beside this checkout")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def scheduler_stopped(scheduler, _):
     [
         # They are counted from the last result on, which may come after they were killed.
         (killed, "workers have ended [12] times since then, and none are there|there is no worker"),
-        (stopped, "nothing is heard of [12] of 2 workers, of tcp://127.0.0.1:"),
+        (stopped, "nothing is heard of 2 of 2 workers, of tcp://127.0.0.1:"),
         (scheduler_stopped, "the scheduler does not answer"),
     ],
 )

@@ -26,12 +26,9 @@ def counts_of(lists, folder, name="counts.fits", **options):
 
 
 @pytest.fixture(scope="module")
-def hess(shared_data):
+def hess(real_data):
     """Two runs on the Crab, as H.E.S.S. published them."""
-    paths = [shared_data / "real" / name for name in RUNS]
-    if not paths[0].exists():
-        pytest.skip("real files are not beside this checkout")
-    return paths
+    return [real_data / name for name in RUNS]
 
 
 @pytest.mark.parametrize("projection", ["CAR", "TAN"])

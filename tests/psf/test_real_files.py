@@ -20,13 +20,6 @@ def target_at(lon, lat, pixel=0.05, shape=(100, 100)):
 CRAB = target_at(83.63, 22.01)
 
 
-@pytest.fixture(scope="module")
-def real(shared_data):
-    if not (shared_data / "real").is_dir():
-        pytest.skip("there is no real/ in the reference data")
-    return shared_data / "real"
-
-
 def read(file, target=CRAB, index=2.0, band=None) -> PointSpread:
     return point_spread_of(file, target, Spectrum(index, band))
 
@@ -37,8 +30,8 @@ def radius_68(spread, x=49.5, y=49.5):
     return 0.05 * np.interp(0.68, spread.containment(radii, x, y), radii)
 
 
-def test_gtpsf_narrows_with_energy_as_its_columns_say(real):
-    file = real / "fermi_3fhl_psf_gtpsf.fits.gz"
+def test_gtpsf_narrows_with_energy_as_its_columns_say(real_data):
+    file = real_data / "fermi_3fhl_psf_gtpsf.fits.gz"
     with fits.open(file) as hdus:
         theta, rows = hdus["THETA"].data["Theta"], hdus["PSF"].data
         energies, psf = rows["Energy"] / 1e6, rows["Psf"]
@@ -51,15 +44,15 @@ def test_gtpsf_narrows_with_energy_as_its_columns_say(real):
     assert 0.09 < radius_68(read(file, band=(0.1, inf))) < 0.11
 
 
-def test_all_files_of_gadf_are_read(real):
-    assert 0.1 < radius_68(read(real / "gadf_psf-fermi.fits")) < 0.25
+def test_all_files_of_gadf_are_read(real_data):
+    assert 0.1 < radius_68(read(real_data / "gadf_psf-fermi.fits")) < 0.25
     # It is flat: a toy.
-    flat = read(real / "gadf_psf-histo-offset-energy.fits.gz")
+    flat = read(real_data / "gadf_psf-histo-offset-energy.fits.gz")
     assert flat.containment(5 / 0.05) == pytest.approx((5 / 9.93344426) ** 2, abs=2e-3)
 
 
-def test_hess_with_its_effective_area_around_its_pointing(real):
-    file = real / "hess_dl3_023523.fits.gz"
+def test_hess_with_its_effective_area_around_its_pointing(real_data):
+    file = real_data / "hess_dl3_023523.fits.gz"
     spread = read(file)
     assert "weighted by E^-2 and exposure" in spread.origin
     assert "centre" not in spread.origin
@@ -71,17 +64,17 @@ def test_hess_with_its_effective_area_around_its_pointing(real):
     assert read(f"{file}[PSF]").setting == spread.setting
 
 
-def test_the_map_of_a_dataset_of_gammapy(real):
-    file = real / "fermi_3fhl_crab_mapdataset.fits"
+def test_the_map_of_a_dataset_of_gammapy(real_data):
+    file = real_data / "fermi_3fhl_crab_mapdataset.fits"
     spread = read(f"{file}[PSF]")
     assert spread.setting == read(file).setting
     # The same instrument as in the file of gtpsf.
-    both = (read(each, band=(0.01, 2.0)) for each in (file, real / "fermi_3fhl_psf_gtpsf.fits.gz"))
+    both = (read(each, band=(0.01, 2.0)) for each in (file, real_data / "fermi_3fhl_psf_gtpsf.fits.gz"))
     np.testing.assert_allclose(*map(radius_68, both), rtol=0.01)
 
 
-def test_hawc_by_place_with_the_exposure_of_its_dataset(real):
-    spread = read(real / "hawc_nhit5_mapdataset.fits.gz")
+def test_hawc_by_place_with_the_exposure_of_its_dataset(real_data):
+    spread = read(real_data / "hawc_nhit5_mapdataset.fits.gz")
     assert "and exposure" in spread.origin
     assert 0.2 < radius_68(spread) < 0.3
     assert len(spread.within) > 10

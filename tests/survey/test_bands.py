@@ -185,9 +185,9 @@ DISPERSED = (
 )
 
 
-def test_real_files(shared_data):
+def test_real_files(real_data):
     def of(name, **options):
-        return scan(SurveySource.of(shared_data / "real" / name, **options))
+        return scan(SurveySource.of(real_data / name, **options))
 
     hawc, crab = "hawc_nhit5_mapdataset.fits.gz", "fermi_3fhl_crab_mapdataset.fits"
     first = of(hawc, band=0, mask_hdu=None).warnings
@@ -207,8 +207,8 @@ def test_real_files(shared_data):
     with pytest.raises(
         SurveyError, match="HPXEXPOSURES is a HEALPix map, not an image: maps on the sphere are not read"
     ):
-        of(crab, band=4, exposure=shared_data / "real" / "fermi_3fhl_exposure_cube_hpx.fits.gz")
-    irregular = shared_data / "real" / "gadf_wcs_ccube_irregular.fits"
+        of(crab, band=4, exposure=real_data / "fermi_3fhl_exposure_cube_hpx.fits.gz")
+    irregular = real_data / "gadf_wcs_ccube_irregular.fits"
     with pytest.raises(SurveyError, match=r"planes with pixels of their own \(NPIX, CDELT, CRPIX in its table BANDS"):
         of(irregular.name, counts_hdu=0, background=irregular, band="sum")
 
