@@ -726,6 +726,13 @@ def _(folder):
     return *FINISHED, "--overwrite"
 
 
+@recipe("a folder of RUN_DIR is a link, into another run, say")
+def _(folder):
+    (folder / "run" / "maps.zarr").rename(folder / "maps.zarr")
+    (folder / "run" / "maps.zarr").symlink_to(folder / "maps.zarr")
+    return FINISHED
+
+
 @recipe("another run reads the survey of the one that is overwritten")
 def _(folder):
     shared = ["run", str(folder / "run" / "survey.zarr"), str(folder / "next"), "--workers=0", "--no-report", *KERNELS]

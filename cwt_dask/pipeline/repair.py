@@ -102,7 +102,8 @@ def repair_survey(run: SurveyRun, survey: Path, make: Callable[[Path], object]) 
         Reads that file, and writes the store.
     """
     own = run.files.survey
-    if is_store(survey) or run.stored.places != (own.resolve(),):
+    # What a link leads to is not the run's to replace.
+    if is_store(survey) or own.is_symlink() or run.stored.places != (own.resolve(),):
         return []
     try:
         stored = Survey.open(own)

@@ -22,6 +22,7 @@ from cwt_dask.storage.drafts import draft_of, drafts, is_being_made, is_draft, r
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.links import refuse_links
 from cwt_dask.storage.room import room_for
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def new_directory(path: Path, *, replaces: bool = False) -> Iterator[Path]:
 
 def hold(files: RunDir, _lost: Callable[[], None] | None = None, /) -> AbstractContextManager[Driver | None]:
     """Hold a run directory by a lock, which the system releases when the process ends, however it ends."""
+    refuse_links(files)
     return _hold(files, files)
 
 

@@ -46,7 +46,7 @@ def note_user(files: RunDir, store: Path, run_id: str) -> None:
         Which run that is.
     """
     owner = RunDir(store.resolve().parent)
-    if owner.path == files.path or owner.survey != store.resolve() or not is_run(owner):
+    if owner.path == files.path or owner.survey != store.resolve() or owner.users.is_symlink() or not is_run(owner):
         return
     # A run of another user, whose files cannot be written to, is only read.
     with suppress(OSError, MachineError), store_errors():

@@ -20,6 +20,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore
 from cwt_dask.config.settings import digest
 from cwt_dask.errors import DamageError, SurveyError
 from cwt_dask.storage import directory, disk
+from cwt_dask.storage.links import refuse_link_to
 from cwt_dask.storage.marks import remedy_of
 from cwt_dask.storage.paths import STORAGE_OPTIONS, is_object, read_file
 from cwt_dask.storage.sealed import BROKEN, SEAL
@@ -202,6 +203,7 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
         self._check_writable()
         path = self.root / key
         disk.make_directory(path.parent)
+        refuse_link_to(path.parent, self.root)
         # Whoever made one of them may not have come to sync it.
         folders = {folder for folder in path.parents if self.root in (folder, *folder.parents)}
         with ExitStack() as stack:

@@ -170,6 +170,16 @@ def test_a_survey_is_read_again_from_the_file_that_the_command_names(capsys, run
     assert not any(check.fault for check in verify_run(SurveyRun.open(run.files.path)))
 
 
+def test_a_survey_behind_a_link_is_not_replaced(capsys, run, survey):
+    elsewhere = run.files.path.with_name("elsewhere.zarr")
+    run.files.survey.rename(elsewhere)
+    run.files.survey.symlink_to(elsewhere)
+    flip(elsewhere / "counts/zarr.json")
+    status, _, err = again(capsys, run, survey)
+    assert (status, err.count(f"{elsewhere}/counts/zarr.json is damaged (")) == (2, 1), err
+    assert elsewhere.exists()
+
+
 def test_what_is_damaged_is_named_and_its_sound_neighbour_left_alone(capsys, run, survey):
     path = run.files.survey / "zarr.json"
     path.write_text(path.read_text().replace("CRVAL1  =                 10.0", "CRVAL1  =                 14.0"))
