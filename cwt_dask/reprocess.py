@@ -14,6 +14,7 @@ from cwt_dask.config.options import Options
 from cwt_dask.config.settings import Settings
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.events import as_survey
 from cwt_dask.pipeline.planned import open_store
 from cwt_dask.pipeline.reuse import NOT_WITH_ISLANDS, reason_to_compute, summary
 from cwt_dask.planning.plan import make_plan
@@ -93,11 +94,11 @@ def reprocess(
             raise InputError(
                 f"{new_run} is the earlier run, which is only read: choose another directory for the new one"
             )
-        return execute(as_path(path), as_path(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
+        return execute(path, as_path(new_run), parsed, client=client, progress=progress, earlier=earlier.files)
 
 
 @numpys_own
-def what_would_be_reused(survey: str | PathLike[str], old_run: str | PathLike[str], **options: Any) -> list[str]:
+def what_would_be_reused(survey: Any, old_run: str | PathLike[str], **options: Any) -> list[str]:
     """Find what `reprocess` would reuse, and why not the rest: lines of text. Nothing is run, and nothing is kept.
 
     Raises InputError, as `reprocess`.
@@ -105,8 +106,8 @@ def what_would_be_reused(survey: str | PathLike[str], old_run: str | PathLike[st
     earlier, parsed = _prepare(old_run, options)
     # A disk that holds the earlier run has room for its survey.
     near = on_disk(earlier.files.path.parent)
-    with scratch_directory(near) as scratch:
-        path = as_path(survey)
+    with scratch_directory(near) as scratch, as_survey(survey, parsed, Reporter(), near) as (read, parsed):
+        path = read
         if not is_store(path):
             with with_estimate(SurveySource.of(path, **parsed.source), Means.of(parsed.execution)) as described:
                 path = ingest(described, scratch / "survey.zarr").path

@@ -15,6 +15,7 @@ from cwt_dask.config.options import Options
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.errors import InterruptedRun, SettingsError
+from cwt_dask.events import as_survey
 from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.pipeline.create import Call, create, resume
 from cwt_dask.pipeline.merging import Merging
@@ -31,7 +32,7 @@ from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.runtime.workers import Workers
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import as_path, backend_of, store_errors
+from cwt_dask.storage.paths import as_path, backend_of, on_disk, store_errors
 from cwt_dask.survey import as_file
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def plan_survey(survey: Any, **options: Any) -> Plan:
     """
     with as_file(survey) as (path, named):
         parsed = Options.parse(named | options)
-        plan, _ = plan_call(as_path(path), parsed, Means.of(parsed.execution))
+        with as_survey(path, parsed, Reporter()) as (read, described):
+            plan, _ = plan_call(read, described, Means.of(parsed.execution))
     plan.check_memory(parsed.execution.worker_limit)
     return plan
 
@@ -95,9 +97,10 @@ def run_survey(
 
     Parameters
     ----------
-    survey : path-like or dataset
+    survey : path-like, sequence of path-like, or dataset
         FITS file (``.fits``, ``.fits.gz``, ``.fits.fz``) or a store made by `cwt_dask.survey.ingest`; or maps in
-        memory, such as Gammapy's `MapDataset` or a dict of maps: see `cwt_dask.survey.as_file`.
+        memory, such as Gammapy's `MapDataset` or a dict of maps: see `cwt_dask.survey.as_file`; or event lists, as of
+        `cwt_dask.events.ingest_events`.
     run_dir : path-like
         Directory of the results; created.
     kernels : CWTKernels, optional
@@ -109,6 +112,7 @@ def run_survey(
     **options
         Fields of `cwt_dask.config.Settings` and `cwt_dask.execution.Execution`, and those of
         `cwt_dask.config.options.SourceOptions`: where the planes of the survey are found, and which bands are taken.
+        With event lists those of `cwt_dask.config.events.MapOptions`: the map that they are binned onto.
 
     Returns
     -------
@@ -144,11 +148,11 @@ def run_survey(
         options |= of_kernels
     with as_file(survey) as (path, named):
         parsed = Options.parse(named | options)
-        return execute(as_path(path), as_path(run_dir), parsed, client=client, progress=progress)
+        return execute(path, as_path(run_dir), parsed, client=client, progress=progress)
 
 
 def execute(
-    survey: Path,
+    survey: Any,
     run_dir: Path,
     options: Options,
     *,
@@ -160,8 +164,10 @@ def execute(
 
     Parameters
     ----------
-    survey, run_dir : Path
-        Survey, file or store, and directory of the results.
+    survey : path-like or sequence of path-like
+        File, store, or event lists.
+    run_dir : Path
+        Directory of the results.
     options : Options
         All options of the call.
     client, progress : optional
@@ -186,6 +192,7 @@ def execute(
         if connect:
             client = stack.enter_context(connect())
         files = RunDir(run_dir.resolve())
+        survey, options = stack.enter_context(as_survey(survey, options, progress, on_disk(files.path.parent)))
         begin = create if backend_of(files.path).is_free(files) or execution.overwrite else resume
         executor = begin(Call(files, survey, options, progress, stack, stop, Workers(client, execution), earlier))
         run = SurveyRun.open(files.path)

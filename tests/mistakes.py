@@ -276,6 +276,7 @@ def table(what, name, *options, alone="", **cards):
 table("a table where an image is needed", "RATES", "--counts-hdu=RATES")
 table("an event list where an image is needed", "EVENTS", "--counts-hdu=EVENTS")
 table("an event list alone", "EVENTS", alone="events.fits")
+table("an index of event lists alone", "HDU_INDEX", alone="hdu-index.fits")
 table("a HEALPix map", "SKYMAP", alone="sky.fits", PIXTYPE="HEALPIX")
 table("a file without any image", "RATES", alone="sky.fits")
 
@@ -461,9 +462,9 @@ events("events in a frame of no known name", CRAB, RADECSYS="GAPPT")
 events("a good time that ends before it starts", CRAB, gti=[(9.0, 1.0)])
 events("good times that overlap", CRAB, gti=[(0.0, 100.0), (50.0, 150.0)])
 events("events onto a survey, without a background", CRAB, *BIN[:2], "survey.zarr", *ONTO)
-events(
-    "events onto a survey, with a background to be estimated", CRAB, *BIN[:2], "s.zarr", *ONTO, "--background=estimate"
-)
+events("events in a run, without a background", CRAB, "run", "events.fits", "a/out", *ONTO, *KERNELS)
+events("the bands of events", CRAB, "run", "events.fits", "a/out", *ONTO, "--band=sum", *KERNELS)
+events("several inputs of a run, and no map to bin them onto", CRAB, "plan", "events.fits", "survey.fits")
 events("a background for counts alone", CRAB, *BIN, "--background=survey.fits")
 events("a name that says neither counts nor survey", CRAB, *BIN[:2], "counts", *ONTO)
 events("counts where there is a file", CRAB, *BIN[:2], "survey.fits", *ONTO)

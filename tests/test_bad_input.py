@@ -19,6 +19,7 @@ from cwt_dask.cli.commands import cli, main
 from cwt_dask.cli.given import given_options
 from cwt_dask.cli.options import flag_of
 from cwt_dask.config.declaration import option_names
+from cwt_dask.config.events import are_events
 from cwt_dask.config.options import OPTION_NAMES, SourceOptions
 from cwt_dask.errors import InputError
 from cwt_dask.events import ingest_events
@@ -49,7 +50,7 @@ def match(run_dir, catalogue, radius=0.1, columns=None):
 
 
 def ingest_any(inputs, out, **options):
-    if len(inputs) > 1 or "center" in options:
+    if are_events(len(inputs), options):
         ingest_events(inputs, out, **options)
     else:
         ingest(SurveySource.of(*inputs, **options), out)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cwt_dask.cli.background import background
-from cwt_dask.cli.given import given_options, typed_options
+from cwt_dask.cli.given import given_options
 from cwt_dask.cli.options import declared_options
 from cwt_dask.cli.output import WorkingCommand, output, reporting, say, say_all
-from cwt_dask.config.declaration import option_names
-from cwt_dask.config.events import EventOptions
+from cwt_dask.config.events import MapOptions, are_events
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.options import SourceOptions
 from cwt_dask.config.settings import Settings
@@ -29,6 +28,18 @@ _config = click.option(
     multiple=True,
     help="TOML file with any of these options; of several files later ones win, and the command line wins over all.",
 )
+
+
+def _refuse_none(context: click.Context, _: click.Parameter, inputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a call without inputs: of too few words click gives the last ones to what follows."""
+    if not inputs:
+        arguments = [each for each in context.command.params if isinstance(each, click.Argument)]
+        names = ", then ".join(each.human_readable_name for each in arguments)
+        raise click.UsageError(f"an argument is missing: give {names}", context)
+    return inputs
+
+
+_inputs = click.argument("inputs", nargs=-1, metavar="SURVEY|EVENTS...", callback=_refuse_none)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -54,12 +65,14 @@ cli.add_command(background)
 
 
 @cli.command("run")
-@click.argument("survey")
+@_inputs
 @click.argument("run_dir")
-@declared_options(SourceOptions, Settings, Execution)
+@declared_options(SourceOptions, MapOptions, Settings, Execution)
 @_config
-def _run(survey: str, run_dir: str, **_: Any) -> int:
+def _run(inputs: tuple[str, ...], run_dir: str, **_: Any) -> int:
     """Find the sources of SURVEY: maps, catalogue, certificate and report go to RUN_DIR.
+
+    With --center, --size and --pixel event lists are binned onto a map first, as `cwt-dask ingest` does.
 
     On an existing RUN_DIR of the same survey and settings it resumes that run. Take as finest scale about the
     width (sigma) of the point spread function. Options from --n-scale to --source-prefix decide the result; the
@@ -71,19 +84,21 @@ def _run(survey: str, run_dir: str, **_: Any) -> int:
     with reporting(given) as progress:
         from cwt_dask.run import run_survey
 
-        result = run_survey(survey, run_dir, progress=progress, **given)
+        result = run_survey(inputs, run_dir, progress=progress, **given)
     return _conclude(result, progress, given)
 
 
 @cli.command("reprocess")
-@click.argument("survey")
+@_inputs
 @click.argument("old_run")
 @click.argument("new_run")
 @click.option("--dry-run", is_flag=True, help="Show what would be reused and what computed; nothing is run.")
 @click.option("--current", metavar="LINK", help="Symbolic link to point to NEW_RUN, if every promise is kept.")
-@declared_options(SourceOptions, Execution)
+@declared_options(SourceOptions, MapOptions, Execution)
 @_config
-def _reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: str | None, **_: Any) -> int:
+def _reprocess(
+    inputs: tuple[str, ...], old_run: str, new_run: str, dry_run: bool, current: str | None, **_: Any
+) -> int:
     """Run on SURVEY, a new version of what OLD_RUN analysed, under its settings: unchanged tiles are reused.
 
     The result in NEW_RUN is that of a run from scratch.
@@ -95,13 +110,13 @@ def _reprocess(survey: str, old_run: str, new_run: str, dry_run: bool, current: 
     from cwt_dask.storage.paths import as_path, backend_of
 
     if dry_run:
-        say_all(what_would_be_reused(survey, old_run, **given))
+        say_all(what_would_be_reused(inputs, old_run, **given))
         return 0
     if current:
         # Not only when all is computed.
         backend_of(link := as_path(current)).refuse_no_link(link)
     with reporting(given) as progress:
-        result = reprocess(survey, old_run, new_run, progress=progress, **given)
+        result = reprocess(inputs, old_run, new_run, progress=progress, **given)
     status = _conclude(result, progress, given)
     if current and not status:
         point_to(as_path(current), result)
@@ -154,10 +169,10 @@ def _match(run_dir: str, catalogue: str, radius: str, columns: str | None) -> No
 
 
 @cli.command("plan")
-@click.argument("survey")
-@declared_options(SourceOptions, Settings, Execution)
+@_inputs
+@declared_options(SourceOptions, MapOptions, Settings, Execution)
 @_config
-def _plan(survey: str, **_: Any) -> None:
+def _plan(inputs: tuple[str, ...], **_: Any) -> None:
     """Say what `run` would do with SURVEY and what it would need; nothing is run or written.
 
     Example: cwt-dask plan survey.fits --n-scale 3 --min-scale 1.2 --step-scale 1.5
@@ -166,13 +181,13 @@ def _plan(survey: str, **_: Any) -> None:
     from cwt_dask.products.summary import describe_plan
     from cwt_dask.run import plan_survey
 
-    say(describe_plan(plan_survey(survey, **given)))
+    say(describe_plan(plan_survey(inputs, **given)))
 
 
 @cli.command("ingest")
-@click.argument("inputs", nargs=-1, required=True, metavar="SURVEY|EVENTS...")
+@_inputs
 @click.argument("out")
-@declared_options(EventOptions, SourceOptions)
+@declared_options(SourceOptions, MapOptions)
 def _ingest(inputs: tuple[str, ...], out: str, **_: Any) -> None:
     """Make of SURVEY a store OUT (.zarr) that workers read window by window; `run` takes it in place of SURVEY.
 
@@ -184,25 +199,26 @@ def _ingest(inputs: tuple[str, ...], out: str, **_: Any) -> None:
 
     Example: cwt-dask ingest counts.fits.gz survey.zarr --background model.fits
     """
-    given, of_events = given_options(), typed_options(option_names(EventOptions))
-    if of_events.keys() & {"center", "size", "pixel"} or len(inputs) > 1:
+    given = given_options()
+    from cwt_dask.runtime.progress import reporter
+
+    progress = reporter(output(), quiet=False)
+    if are_events(len(inputs), given):
         from cwt_dask.events import ingest_events
 
-        made = ingest_events(inputs, out, **given | of_events)
+        made = ingest_events(inputs, out, progress=progress, **given)
         say(f"{out}: {made.describe()}")
-        warnings = made.warnings
+        background, warnings = made.background, made.warnings
     else:
         from cwt_dask.background import Means, with_estimate
-        from cwt_dask.runtime.progress import reporter
         from cwt_dask.survey import SurveySource, free_path, ingest
 
         free_path(out)
-        survey = SurveySource.of(inputs[0], **given)
-        with with_estimate(survey, Means.of(Execution(), reporter(output(), quiet=False))) as described:
+        with with_estimate(SurveySource.of(inputs[0], **given), Means.of(Execution(), progress)) as described:
             statistics = ingest(described, out).statistics
         say(f"{out}: {statistics.shape[0]} x {statistics.shape[1]} pixels, {statistics.counts_sum:.0f} counts")
-        say_all([statistics.background] if statistics.background else [])
-        warnings = statistics.warnings
+        background, warnings = statistics.background, statistics.warnings
+    say_all([background] if background else [])
     say_all(f"warning: {warning}" for warning in warnings)
 
 

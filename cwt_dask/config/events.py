@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from cwt_dask.config.declaration import Checked, declaration, option
+from cwt_dask.config.declaration import Checked, declaration, option, option_names
 from cwt_dask.config.validation import Choice, Energy, Kind, Number, refuse_disorder, shown
 from cwt_dask.errors import SettingsError
 
@@ -46,8 +47,8 @@ class Angles(Kind):
 
 
 @declaration
-class EventOptions(Checked):
-    """The map onto which event lists are binned, and which events are taken.
+class MapOptions(Checked):
+    """The map onto which event lists are binned; where one of these is given, inputs are event lists.
 
     Raises
     ------
@@ -56,10 +57,9 @@ class EventOptions(Checked):
 
     Examples
     --------
-    >>> from cwt_dask.config.events import EventOptions
-    >>> options = EventOptions(center="184.56,-5.78", size=(8, 6), pixel="6arcmin", emin="10GeV")
-    >>> options.center, options.pixel, options.emin
-    ((184.56, -5.78), 0.1, 0.01)
+    >>> from cwt_dask.config.events import MapOptions
+    >>> MapOptions(center="184.56,-5.78", size="8,6", pixel="6arcmin").pixel
+    0.1
     """
 
     center: str | tuple[float, float] | None = option(
@@ -79,8 +79,27 @@ class EventOptions(Checked):
     )
     projection: str = option("CAR", Choice(PROJECTIONS), "Of event lists: projection of the map.")
     frame: str = option("gal", Choice(FRAMES), "Of event lists: coordinates of the map, Galactic or ICRS.")
-    emin: str | None = option(None, Energy(), "Lowest energy to take, such as 10GeV; of a cube, bands.", metavar="E")
-    emax: str | None = option(None, Energy(), "Energy below which events are taken; of a cube, bands.", metavar="E")
+
+
+@declaration
+class EventOptions(MapOptions):
+    """The map onto which event lists are binned, and which events are taken.
+
+    Raises
+    ------
+    SettingsError
+        If a value is impossible.
+
+    Examples
+    --------
+    >>> from cwt_dask.config.events import EventOptions
+    >>> options = EventOptions(center="184.56,-5.78", size=(8, 6), pixel="6arcmin", emin="10GeV")
+    >>> options.center, options.pixel, options.emin
+    ((184.56, -5.78), 0.1, 0.01)
+    """
+
+    emin: str | None = option(None, Energy(), "Lowest energy to take, such as 10GeV.", metavar="E")
+    emax: str | None = option(None, Energy(), "Energy below which events are taken.", metavar="E")
 
     def __post_init__(self) -> None:
         """Check each value, and the energies together.
@@ -96,3 +115,8 @@ class EventOptions(Checked):
         low: Any = self.emin  # checked: in TeV
         high: Any = self.emax
         return low, high
+
+
+def are_events(n_inputs: int, given: Iterable[str]) -> bool:
+    """Whether inputs of a call are event lists: other than one, or with an option of the map to bin them onto."""
+    return n_inputs != 1 or bool(set(given) & set(option_names(MapOptions)))

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import Any
 
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
+from cwt_dask.config.events import MapOptions
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.settings import Settings, kernels_of
 from cwt_dask.config.validation import Energy, Extent, Kind, Number, Several, shown
@@ -46,8 +47,15 @@ class SourceOptions(Checked):
         None, Kind(), "Mask from a file of its own; none leaves it out.", metavar=_FILE
     )
     band: int | str | None = option(None, Kind(), "Plane of a cube, from 0 on, or the sum of all.", metavar="I|sum")
-    emin: str | None = option(None, Energy(), "Sum the bands of a cube from this energy on, such as 10GeV.", metavar=_E)
-    emax: str | None = option(None, Energy(), "Sum the bands of a cube up to this energy.", metavar=_E)
+    emin: str | None = option(
+        None,
+        Energy(),
+        "Sum the bands of a cube from this energy on, such as 10GeV; of event lists, the lowest.",
+        metavar=_E,
+    )
+    emax: str | None = option(
+        None, Energy(), "Sum the bands of a cube up to this energy; events are taken below it.", metavar=_E
+    )
     index: float = option(
         2.0,
         Number(-10, 10),
@@ -58,7 +66,7 @@ class SourceOptions(Checked):
     )
 
 
-_DECLARED = (Settings, Execution, SourceOptions)
+_DECLARED = (Settings, Execution, SourceOptions, MapOptions)
 OPTION_NAMES = tuple(name for declared in _DECLARED for name in option_names(declared))
 
 
@@ -73,11 +81,12 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """All options of a call, sorted; of `source` those that were given."""
+    """All options of a call, sorted; of `source` and `onto` those that were given."""
 
     settings: Settings
     execution: Execution
     source: dict[str, Any]
+    onto: dict[str, Any]  # The map that event lists are binned onto; empty of a survey of maps.
     given: frozenset[str]  # Names of the settings that were given.
 
     @classmethod
@@ -89,10 +98,11 @@ class Options:
         refuse_unknown(given)
         if given.get("scheduler") or given.get("scheduler_file"):
             given = {"cluster": "address", **given}
-        settings, execution, source = (
+        settings, execution, source, onto = (
             {name: given[name] for name in option_names(declared) if name in given} for declared in _DECLARED
         )
-        options = cls(Settings(**settings), Execution(**execution), source, frozenset(settings))
+        MapOptions(**onto)
+        options = cls(Settings(**settings), Execution(**execution), source, onto, frozenset(settings))
         from_psf = "psf" in settings and not {"min_scale", "step_scale", "n_scale"} <= settings.keys()
         if not (isinstance(options.settings.min_scale, str) or from_psf):
             # What is wrong without a look at the survey is reported before a survey is read.

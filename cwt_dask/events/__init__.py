@@ -2,5 +2,6 @@
 
 from cwt_dask.events.binning import Tally
 from cwt_dask.events.ingest import EventCounts, ingest_events
+from cwt_dask.events.reading import as_survey
 
-__all__ = ["EventCounts", "Tally", "ingest_events"]
+__all__ = ["EventCounts", "Tally", "as_survey", "ingest_events"]

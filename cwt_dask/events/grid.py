@@ -42,10 +42,11 @@ class Grid:
 
         Raises SettingsError if they leave out what it takes, or describe no part of the sky.
         """
-        if options.center is None or options.size is None or options.pixel is None:
+        needed = {"center": "L,B", "size": "W,H", "pixel": "P"}
+        if lacking := [f"--{name} {what}" for name, what in needed.items() if getattr(options, name) is None]:
             raise SettingsError(
-                "event lists are binned onto a map that must be given: --center L,B --size W,H --pixel P, all in "
-                "degrees, as in --center 0,0 --size 360,180 --pixel 0.1"
+                f"event lists are binned onto a map that must be given: add {' '.join(lacking)}, in degrees, as in "
+                "--center 0,0 --size 360,180 --pixel 0.1"
             )
         # They are checked, and so numbers.
         center: Any = options.center

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
 
+from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.declaration import option_names
 from cwt_dask.config.events import EventOptions
+from cwt_dask.config.execution import Execution
 from cwt_dask.config.validation import counted, shown
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import SettingsError, SurveyError
@@ -22,6 +24,7 @@ from cwt_dask.events.product import write_counts
 from cwt_dask.events.spool import Spool
 from cwt_dask.events.times import refuse_same_time
 from cwt_dask.runtime.clusters.environment import cores
+from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.drafts import scratch_directory
 from cwt_dask.storage.paths import drafted_file
 from cwt_dask.survey.ingest import free_path, ingest
@@ -46,6 +49,8 @@ class EventCounts:
         The sums of all lists.
     warnings : tuple of str
         What to look at.
+    background : str, optional
+        How the background of a survey was estimated, if it was.
 
     Examples
     --------
@@ -58,6 +63,7 @@ class EventCounts:
     n_lists: int
     tally: Tally
     warnings: tuple[str, ...]
+    background: str = ""
 
     def describe(self) -> str:
         """Describe it in a line.
@@ -82,7 +88,11 @@ class EventCounts:
 
 @numpys_own
 def ingest_events(
-    events: str | PathLike[str] | Sequence[str | PathLike[str]], out: str | PathLike[str], **options: Any
+    events: str | PathLike[str] | Sequence[str | PathLike[str]],
+    out: str | PathLike[str],
+    *,
+    progress: Reporter | None = None,
+    **options: Any,
 ) -> EventCounts:
     """Bin event lists onto a map, in memory that depends neither on the events nor on the map.
 
@@ -96,6 +106,8 @@ def ingest_events(
         observation indexes, or directories of those.
     out : path-like
         A file that ends in .fits, for the counts, or a survey store that ends in .zarr, which takes a background.
+    progress : cwt_dask.runtime.progress.Reporter, optional
+        Receives the progress of an estimate of the background; by default nothing is said.
     **options
         Fields of `cwt_dask.config.events.EventOptions`: center, size and pixel, in degrees, must be given; projection,
         frame, emin and emax may be. For a store also those of `cwt_dask.config.options.SourceOptions` that say where
@@ -128,24 +140,116 @@ def ingest_events(
     of_events = EventOptions(**{name: options[name] for name in option_names(EventOptions) if name in options})
     source = {name: value for name, value in options.items() if name not in option_names(EventOptions)}
     is_store = _is_store(str(out), source)
-    grid = Grid.of(of_events)
     path, parent = free_path(out)
+    if not is_store:
+        with drafted_file(path) as draft:
+            return bin_events(events, draft, of_events, parent)
+    progress = progress or Reporter()
+    with binned_survey(events, of_events, source, parent, progress) as (counts, made):
+        means = Means.of(Execution(), progress)
+        with with_estimate(SurveySource.of(counts, **source), means) as described:
+            statistics = ingest(described, path).statistics
+    return replace(made, warnings=statistics.warnings, background=statistics.background)
+
+
+def bin_events(
+    events: str | PathLike[str] | Sequence[str | PathLike[str]],
+    target: Path,
+    options: EventOptions,
+    near: Path | None,
+    *,
+    removed: bool = False,
+) -> EventCounts:
+    """Bin event lists, and write the file of their counts.
+
+    Parameters
+    ----------
+    events : path-like or sequence of path-like
+        As of `ingest_events`.
+    target : Path
+        The file, which is not there yet.
+    options : EventOptions
+        The map, and which events are taken.
+    near : Path or None
+        Directory for what is put aside on the way; that of the system if None.
+    removed : bool, optional
+        Whether the file is removed once it was read; it then says what it stands for.
+
+    Raises
+    ------
+    SettingsError
+        If the map is not given, or impossible.
+    SurveyError
+        If a list cannot be used, two may hold the same events, or no event lies on the map.
+    """
+    grid = Grid.of(options)
     given = [events] if isinstance(events, str | PathLike) else list(events)
     if not given:
         raise SettingsError("no event list is given: give one or more files")
-    lists = open_lists(given, of_events.energies)
+    lists = open_lists(given, options.energies)
     warnings = refuse_same_time([each.observation for each in lists])
     with ExitStack() as stack:
-        spool = Spool(grid.shape, parent or Path(gettempdir()), stack)
+        spool = Spool(grid.shape, near or Path(gettempdir()), stack)
         binned = bin_lists(lists, grid, spool, cores())
         total = sum((each.tally for each in binned), Tally())
         _refuse_none(total, given)
         warnings += [f"{each.events.table.where} has no events" for each in binned if not each.tally.n_rows]
-        target = stack.enter_context(_counts_in(path, parent, is_store=is_store))
-        write_counts(target, grid, spool, binned, of_events, removed=is_store)
-        if is_store:
-            warnings += _make_survey(target, path, source)
+        write_counts(target, grid, spool, binned, options, warnings if removed else None)
     return EventCounts(grid.shape, len(lists), total, tuple(warnings))
+
+
+@contextmanager
+def binned_survey(
+    events: Any, options: EventOptions, source: Mapping[str, Any], near: Path | None, progress: Reporter
+) -> Iterator[tuple[Path, EventCounts]]:
+    """Bin event lists for a survey: the file of their counts is there as long as the block lasts.
+
+    Parameters
+    ----------
+    events, options, near
+        As of `bin_events`.
+    source : mapping
+        Options of `SourceOptions` that were given, but those of energies.
+    progress : Reporter
+        Is told before lists are read, after all that can be refused.
+
+    Yields
+    ------
+    path : Path
+        The file, which warns as the lists do where it is read.
+    made : EventCounts
+        What became of the events.
+
+    Raises
+    ------
+    SettingsError
+        As `bin_events`; if an option is of maps, or there is no background.
+    SurveyError
+        As `bin_events`; if reading the survey fails, the message names the events in place of the file.
+    """
+    _refuse_of_maps(source)
+    Grid.of(options)
+    if not source.get("background"):
+        raise SettingsError(
+            "a survey needs a background, and events have none: give --background FILE[HDU], or have it estimated, "
+            "--background estimate --background-scale 2deg"
+        )
+    with scratch_directory(near) as scratch:
+        path = scratch / "counts.fits"
+        progress.message("reading event lists")
+        made = bin_events(events, path, options, near, removed=True)
+        try:
+            yield path, made
+        except SurveyError as error:
+            raise SurveyError(str(error).replace(str(path), "the events")) from error
+
+
+def _refuse_of_maps(source: Mapping[str, Any]) -> None:
+    for name in _OF_COUNTS:
+        if name in source:
+            raise SettingsError(
+                f"{name} is of maps, and event lists are given: leave it out; FILE[TABLE] names a table of events"
+            )
 
 
 def _is_store(out: str, source: Mapping[str, Any]) -> bool:
@@ -153,11 +257,7 @@ def _is_store(out: str, source: Mapping[str, Any]) -> bool:
 
     Raises SettingsError if `out` is neither, or the options are not of that.
     """
-    for name in _OF_COUNTS:
-        if name in source:
-            raise SettingsError(
-                f"{name} is of maps, and event lists are given: leave it out; FILE[TABLE] names a table of events"
-            )
+    _refuse_of_maps(source)
     if out.endswith(_IMAGE):
         if source:
             raise SettingsError(
@@ -167,18 +267,6 @@ def _is_store(out: str, source: Mapping[str, Any]) -> bool:
     if not out.endswith(_STORE):
         raise SettingsError(
             f"{out} ends neither in {_IMAGE}, for the counts, nor in {_STORE}, for a survey: choose one"
-        )
-    background = source.get("background") or ()
-    several = background if isinstance(background, list | tuple) else [background]
-    if not several:
-        raise SettingsError(
-            f"a survey needs a background, and events have none: give --background FILE[HDU], or write the counts "
-            f"alone, to a file that ends in {_IMAGE}"
-        )
-    if "estimate" in map(str, several):
-        raise SettingsError(
-            f"no background is estimated here: write the counts alone, to a file that ends in {_IMAGE}, and give that "
-            "to cwt-dask background"
         )
     return True
 
@@ -192,22 +280,3 @@ def _refuse_none(total: Tally, given: Sequence[Any]) -> None:
             f"{total.n_other_energy} of other energies, {total.n_no_position} without a position: check center, size, "
             "frame, emin and emax"
         )
-
-
-@contextmanager
-def _counts_in(path: Path, parent: Path | None, *, is_store: bool) -> Iterator[Path]:
-    """Where to write the counts: for a survey they are read from there, and removed."""
-    if is_store:
-        with scratch_directory(parent) as scratch:
-            yield scratch / "counts.fits"
-    else:
-        with drafted_file(path) as draft:
-            yield draft
-
-
-def _make_survey(counts: Path, out: Path, source: Mapping[str, Any]) -> tuple[str, ...]:
-    """Make a survey store of counts and the other planes, and give its warnings."""
-    try:
-        return ingest(SurveySource.of(counts, **source), out).statistics.warnings
-    except SurveyError as error:
-        raise SurveyError(str(error).replace(str(counts), "the events")) from error

@@ -16,12 +16,11 @@ from cwt_dask.events.positions import ENERGY, Energies, Positions
 from cwt_dask.events.tables import EcsvTable, FitsTable, Table, is_ecsv, read_all
 from cwt_dask.events.times import Observation
 from cwt_dask.storage.paths import exists, is_object
-from cwt_dask.survey.fits_file import FitsFile, is_event_list
+from cwt_dask.survey.fits_file import FitsFile, is_event_list, is_index
 from cwt_dask.survey.source import PlaneSource
 
 # Of gamma-astro-data-formats: files and HDUs by observation, and observations.
 _FILES_INDEX = ("hdu-index.fits.gz", "hdu-index.fits")
-_INDEX_NAMES = ("HDU_INDEX", "OBS_INDEX")
 _OF_FILES = ("OBS_ID", "HDU_TYPE", "FILE_DIR", "FILE_NAME", "HDU_NAME")
 _ENDINGS = (".fits", ".fits.gz", ".fit", ".fit.gz", ".ecsv")
 _GTI = "GTI"
@@ -112,16 +111,12 @@ def _open(place: _Place, limits: Limits) -> list[EventList]:
     if is_ecsv(place.path):
         return [EventList.of(EcsvTable.of(place.path), None, limits)]
     with FitsFile.open(place.path) as file:
-        index = None if place.hdu else next((hdu for hdu in file.hdus if _is_index(hdu)), None)
+        index = None if place.hdu else next((hdu for hdu in file.hdus if is_index(hdu)), None)
         if index is None:
             events = FitsTable.of(_find_events(file, place.hdu), file)
             return [EventList.of(events, _find_gti(place, file), limits)]
         places = _indexed(FitsTable.of(index, file), place.path)
     return [each for inner in places for each in _open(inner, limits)]
-
-
-def _is_index(hdu: Any) -> bool:
-    return not hdu.is_image and (hdu.name.upper() in _INDEX_NAMES or hdu.header.get("HDUCLAS1") == "INDEX")
 
 
 def _indexed(index: FitsTable, path: Path, wanted: Sequence[int] | None = None) -> list[_Place]:
@@ -135,7 +130,7 @@ def _indexed(index: FitsTable, path: Path, wanted: Sequence[int] | None = None) 
             )
         observations = read_all(index, ("OBS_ID",))["OBS_ID"]
         with FitsFile.open(beside[0]) as file:
-            tables = [FitsTable.of(hdu, file) for hdu in file.hdus if _is_index(hdu)]
+            tables = [FitsTable.of(hdu, file) for hdu in file.hdus if is_index(hdu)]
         return [each for table in tables for each in _indexed(table, beside[0], observations.tolist())]
     columns = read_all(index, _OF_FILES)
     names = [np.char.strip(np.char.decode(columns[name], "ascii", "replace")).tolist() for name in _OF_FILES[1:]]

@@ -11,15 +11,17 @@ import numpy as np
 from astropy.io import fits
 
 from cwt_dask.config.events import EventOptions
-from cwt_dask.config.validation import counted, shown
+from cwt_dask.config.validation import counted
 from cwt_dask.errors import MachineError
 from cwt_dask.events.binning import Binned, Tally
 from cwt_dask.events.grid import Grid
 from cwt_dask.events.spool import Spool
-from cwt_dask.survey.source import IN_MEMORY_CARD
+from cwt_dask.survey.source import IN_MEMORY_CARD, TOLD
 
 _DAY = 86400.0
 _MOST_INT32 = 2**31 - 1
+# Lists that are named where the counts stand for them, and warnings about them.
+_MOST_NAMED, _MOST_TOLD = 10, 99
 # Keywords of the sums, in the order of the fields of a tally.
 _KEYWORDS = {
     "NROWS": "events read",
@@ -36,8 +38,7 @@ def write_counts(
     spool: Spool,
     binned: Sequence[Binned],
     options: EventOptions,
-    *,
-    removed: bool = False,
+    warnings: Sequence[str] | None = None,
 ) -> None:
     """Write the counts (y, x), int32, a band of rows at a time, and tables of the lists and their times.
 
@@ -51,8 +52,8 @@ def write_counts(
     binned : sequence of Binned
         The lists that they are of.
     options : EventOptions
-    removed : bool, optional
-        Whether it is removed once it was read; it then says what it stands for.
+    warnings : sequence of str, optional
+        Of a file that is removed once it was read: what is told there. It says what it stands for.
 
     Raises MachineError if the map does not hold all events that were binned.
     """
@@ -64,7 +65,7 @@ def write_counts(
     )
     header["EXTNAME"], header["BUNIT"] = "COUNTS", "count"
     header.update(grid.header)
-    header.update(_summary(binned, total, options, removed=removed))
+    header.update(_summary(binned, total, options, warnings))
     n_written = 0
     # As text: of a Path, astropy looks for the last part only, and takes an existing file for a new one.
     with fits.StreamingHDU(str(path), header) as hdu:
@@ -81,7 +82,9 @@ def write_counts(
             fits.append(str(path), table.data, table.header)
 
 
-def _summary(binned: Sequence[Binned], total: Tally, options: EventOptions, *, removed: bool) -> dict[str, Any]:
+def _summary(
+    binned: Sequence[Binned], total: Tally, options: EventOptions, warnings: Sequence[str] | None
+) -> dict[str, Any]:
     """Cards about all lists together."""
     cards: dict[str, Any] = {"CREATOR": "cwt-dask ingest", "NLISTS": (len(binned), "event lists")}
     cards |= {key: (n, text) for (key, text), n in zip(_KEYWORDS.items(), astuple(total), strict=True)}
@@ -91,9 +94,12 @@ def _summary(binned: Sequence[Binned], total: Tally, options: EventOptions, *, r
     if low is not None and high is not None:
         # As Fermi's tools note it, and surveys are read.
         cards |= {"DSTYP1": "ENERGY", "DSUNI1": "TeV", "DSVAL1": f"{low!r}:{high!r}"}
-    if removed:
-        first, n_more = binned[0].events.table.where, len(binned) - 1
-        cards[IN_MEMORY_CARD] = shown(f"events of {first}" + (f" and {counted(n_more, 'list')} more" if n_more else ""))
+    if warnings is not None:
+        lists = [each.events.table.where for each in binned]
+        n_more = len(lists) - _MOST_NAMED
+        named = ", ".join(lists[:_MOST_NAMED]) + (f" and {counted(n_more, 'list')} more" if n_more > 0 else "")
+        cards[IN_MEMORY_CARD] = _ascii(f"{total.n_binned} of {counted(total.n_rows, 'event')} of {named}")
+        cards |= {f"{TOLD}{n}": _ascii(warning) for n, warning in enumerate(warnings[:_MOST_TOLD], 1)}
     observations = [each.events.observation for each in binned]
     telescopes = {each.telescope for each in observations}
     if len(telescopes) == 1 and "" not in telescopes:
@@ -122,8 +128,12 @@ def _table_of_lists(binned: Sequence[Binned]) -> fits.BinTableHDU:
     return fits.BinTableHDU.from_columns(columns, name="EVENT_LISTS")
 
 
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
+
+
 def _text(name: str, values: Sequence[str]) -> fits.Column:
-    encoded = [value.encode("ascii", "backslashreplace") for value in values]
+    encoded = [_ascii(value).encode() for value in values]
     return fits.Column(name, f"{max(*map(len, encoded), 1)}A", array=encoded)
 
 

@@ -164,7 +164,7 @@ def _fill(new: RunDir, call: Call) -> Plan:
     if is_store(survey):
         opened = open_store(survey, options)
     else:
-        progress.message(f"reading {survey}")
+        progress.message(f"reading {'the map of the events' if options.onto else survey}")
 
         def begin(shape: tuple[int, int]) -> None:
             # So large a map is not one tile, and takes long to read.

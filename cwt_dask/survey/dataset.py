@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ def as_file(survey: Any) -> Iterator[tuple[Any, dict[str, str]]]:
 
     Parameters
     ----------
-    survey : path-like, mapping or object
-        A path, which is passed on, or a dataset as `cwt_dask.cwt.inputs.maps_of` reads it. Pixels that its maps mask,
+    survey : path-like, sequence of path-like, mapping or object
+        Paths, which are passed on, or a dataset as `cwt_dask.cwt.inputs.maps_of` reads it. Pixels that its maps mask,
         as `cwt_dask.cwt.pixels.pixels_of` finds them, are masked.
 
     Yields
@@ -65,7 +66,7 @@ def as_file(survey: Any) -> Iterator[tuple[Any, dict[str, str]]]:
 def _refuse_images(survey: Any) -> None:
     """Raise InputError about pixels where a path is wanted; what else is no path, the file system refuses."""
     pixels = hasattr(survey, "data") or hasattr(survey, "__array__")
-    if pixels or (isinstance(survey, list | tuple) and not all(isinstance(each, str) for each in survey)):
+    if pixels or (isinstance(survey, list | tuple) and not all(isinstance(each, str | PathLike) for each in survey)):
         raise InputError(
             f"{type(survey).__name__} is no survey: give the path of a file, or maps by name, "
             '{"counts": counts, "background": background}, where counts have a WCS, as '

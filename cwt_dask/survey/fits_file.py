@@ -113,12 +113,15 @@ class FitsFile:
 
 
 # What tables of the field hold, and what makes maps of them.
-_EVENTS, _HEALPIX, _OTHER = "an event list, not an image", "a HEALPix map, not an image", "a table, not an image"
+_EVENTS, _INDEX = "an event list, not an image", "an index of event lists, not an image"
+_HEALPIX, _OTHER = "a HEALPix map, not an image", "a table, not an image"
 TABLES = {
     _EVENTS: (
-        "make a counts map of the events first, cwt-dask ingest EVENTS counts.fits --center L,B --size W,H --pixel P, "
-        "and a map of the background they had"
+        "say onto which map events are binned, --center L,B --size W,H --pixel P, and give a background, --background "
+        "FILE, or estimate with --background-scale"
     ),
+    _INDEX: "say onto which map their events are binned, --center L,B --size W,H --pixel P, and give a background, "
+    "--background FILE, or estimate with --background-scale",
     _HEALPIX: "maps on the sphere are not read yet: project it to rows and columns of pixels first, as reproject or "
     "Gammapy do",
     _OTHER: "name the HDU that holds the image",
@@ -130,6 +133,12 @@ def is_event_list(table: Any) -> bool:
     return table.name.upper() == "EVENTS" or str(table.header.get("HDUCLAS1")).upper() == "EVENTS"
 
 
+def is_index(hdu: Any) -> bool:
+    """Whether an HDU is an index of gamma-astro-data-formats: files and HDUs by observation, or observations."""
+    return not hdu.is_image and (hdu.name.upper() in _INDEX_NAMES or hdu.header.get("HDUCLAS1") == "INDEX")
+
+
+_INDEX_NAMES = ("HDU_INDEX", "OBS_INDEX")
 # Exposures of Gammapy's response maps, which have other pixels.
 _OF_RESPONSES = ("PSF_EXPOSURE", "EDISP_EXPOSURE")
 
@@ -145,6 +154,8 @@ def kind_of_table(hdu: Any) -> str:
     """What a table holds, one of `TABLES`."""
     if is_event_list(hdu):
         return _EVENTS
+    if is_index(hdu):
+        return _INDEX
     pixels = str(hdu.header.get("PIXTYPE")).upper() == "HEALPIX" or {"NSIDE", "ORDERING"} <= set(hdu.header)
     return _HEALPIX if pixels else _OTHER
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import count, takewhile
 from os import PathLike
 from pathlib import Path
 from tempfile import gettempdir
@@ -16,7 +17,7 @@ from cwt_dask.storage.paths import as_path, backend_of, exists, on_disk
 from cwt_dask.storage.room import room_for
 from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.origin import origins_of, unit_of
-from cwt_dask.survey.source import BANDS, NOTE, WARNED, SurveySource
+from cwt_dask.survey.source import BANDS, NOTE, TOLD, WARNED, SurveySource
 from cwt_dask.survey.statistics import Census, SurveyStatistics, digest_survey
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
@@ -157,7 +158,8 @@ def _survey_errors() -> Iterator[None]:
 def _statistics(survey: OpenSurvey, census: Census, unit: str, index: float) -> SurveyStatistics:
     census.check(survey.where, survey.type_of_files("background"), survey.mask)
     wcs = wcs_from_text(survey.header_text)
-    warnings = (*survey.warnings, *census.warnings(survey.mask), *remarks(survey.planes["counts"][0].header))
+    of_counts = survey.planes["counts"][0].header
+    warnings = (*_cards(of_counts, TOLD), *survey.warnings, *census.warnings(survey.mask), *remarks(of_counts))
     if repeats_edge_column(wcs, survey.shape):
         warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
     if survey.exposure_unit and not unit:
@@ -205,5 +207,10 @@ def _note_of(survey: OpenSurvey, origins: Iterable[Mapping[str, Any]]) -> tuple[
                 "taken: choose the same, or estimate it from these"
             )
         notes.append(str(plane.header[NOTE]))
-        warned += [str(plane.header[f"{WARNED}{n}"]) for n in range(1, 10) if f"{WARNED}{n}" in plane.header]
+        warned += _cards(plane.header, WARNED)
     return "; ".join(notes), tuple(warned)
+
+
+def _cards(header: Any, name: str) -> list[str]:
+    """Texts of cards of a name with a number from 1 on."""
+    return [str(header[key]) for key in takewhile(header.__contains__, (f"{name}{n}" for n in count(1)))]

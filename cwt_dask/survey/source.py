@@ -22,6 +22,9 @@ OPTIONAL = ("exposure", "mask")
 # one of which bands of a cube, and some, with numbers from 1 on, warn of it.
 ESTIMATE, NOTE, BANDS, WARNED = "estimate", "BKGNOTE", "BKGBANDS", "BKGWARN"
 
+# Of counts that events were binned to: with numbers from 1 on, what is to be told of their lists.
+TOLD = "EVTWARN"
+
 Band = int | Literal["sum"] | None
 
 # What stands for the file of a survey in memory; a card of the file that it is written to says that it is one (T), or

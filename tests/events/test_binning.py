@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cwt_dask.config.events import PROJECTIONS, EventOptions
 from cwt_dask.errors import MachineError, SurveyError
-from cwt_dask.events import Tally, ingest_events, tables
+from cwt_dask.events import Tally, ingest_events, product, tables
 from cwt_dask.events import spool as spools
 from cwt_dask.events.grid import Grid
 from cwt_dask.survey import Survey
@@ -183,7 +183,8 @@ def test_what_lies_behind_a_projection_is_outside(tmp_path):
     assert made.tally == Tally(2, 1, 1, 0, 0)
 
 
-def test_counts_with_a_background_are_a_survey(tmp_path, many, call):
+def test_counts_with_a_background_are_a_survey(tmp_path, many, call, monkeypatch):
+    monkeypatch.setattr(product, "_MOST_NAMED", 1)
     onto = ("--center=30,10", "--size=9,6", "--pixel=0.3")
     assert call("ingest", *many.paths, tmp_path / "counts.fits", *onto).status == 0
     with fits.open(tmp_path / "counts.fits") as hdus:
@@ -199,7 +200,7 @@ def test_counts_with_a_background_are_a_survey(tmp_path, many, call):
     assert survey.statistics.digest == of_image.statistics.digest
     np.testing.assert_array_equal(survey.counts.compute(), counts)
     (origin,) = [each for each in survey.statistics.origins if each["plane"] == "counts"]
-    assert origin["file"] == f"events of HDU EVENTS of {many.paths[0]} and 2 lists more"
+    assert origin["file"] == f"{counts.sum()} of 6200 events of HDU EVENTS of {many.paths[0]} and 2 lists more"
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
