@@ -57,7 +57,8 @@ class Settings(Checked):
         Spread(),
         "Point spread function: the width (sigma) of a Gaussian in pixels, or an angle such as 0.12deg, or FILE or "
         "FILE[HDU]: an image on pixels of the map's size, PSFMap, PSFKernel, psf_table, psf_3gauss, psf_king, gtpsf. "
-        "Scales that are not given follow from it: the finest is its sigma, the step 1.5.",
+        "Scales that are not given follow from it: the finest is its sigma, the step 1.5. Unless given, it is the "
+        "PSFMap in the survey's own file, if there is one; none leaves that out.",
         metavar="PIXELS|DEG|FILE",
     )
     max_extent: float | str | None = option(

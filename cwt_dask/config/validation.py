@@ -123,7 +123,7 @@ class Number(Kind):
 
 @dataclass(frozen=True)
 class Spread(Number):
-    """A width above 0, or text or an object that is read where it is used."""
+    """A width above 0, or text or an object that is read where it is used; none is none at all."""
 
     above: float = 0.0
     or_text: bool = True
@@ -132,6 +132,8 @@ class Spread(Number):
         """Refuse numbers that are no width, and what is nothing of the kind; paths become text."""
         if isinstance(value, Real) and not isinstance(value, bool):
             return super().check(name, value)
+        if isinstance(value, str) and value.strip().lower() == "none":
+            return None
         known = isinstance(value, str | PathLike | list | tuple) or any(hasattr(value, each) for each in _SPREADS)
         if not known:
             raise _refusal(name, value, SPREAD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cwt_dask.background import Means, with_estimate
@@ -98,6 +98,9 @@ def resume(call: Call) -> Executor:
     stored = None
     with suppress(DamagedRunFileError):
         stored = read_run(files, "choose another (SURVEY comes first)")
+        if stored.plan.settings.psf is None:
+            # Earlier releases left out what a survey's own file has.
+            options = replace(options, given=options.given | {"psf"})
     plan, spread = plan_call(survey, options, call.means, call.earlier)
     own = own_run(files, stored, plan)
     if isinstance(own, StoredRun):
@@ -160,7 +163,7 @@ def _refuse_to_replace(files: RunDir) -> None:
 def _fill(new: RunDir, call: Call) -> Plan:
     """Make all that a run needs, for now at `new`, and last what says that it is one."""
     files, survey, options, progress = call.files, call.survey, call.options, call.progress
-    spread = read_point_spread(survey, options, call.earlier)
+    spread, doubts = read_point_spread(survey, options, call.earlier)
     if is_store(survey):
         opened = open_store(survey, options)
     else:
@@ -172,7 +175,7 @@ def _fill(new: RunDir, call: Call) -> Plan:
             call.workers.refuse_early(several=too_large)
 
         opened = call.ingest_to(new.survey, begin)
-    plan = make_plan(options.settings, opened.statistics, spread, options.given)
+    plan = make_plan(options.settings, opened.statistics, spread, options.given, doubts)
     plan.check_memory(options.execution.worker_limit)
     _check_disk(files.path, opened.statistics, plan, progress)
     if not backend_of(files.path).keeps_old:

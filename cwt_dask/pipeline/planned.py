@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.options import Options, SourceOptions
 from cwt_dask.config.validation import Energy
-from cwt_dask.errors import SettingsError
+from cwt_dask.errors import InputError, SettingsError, SurveyError
 from cwt_dask.planning.plan import Plan, make_plan
-from cwt_dask.psf import PointSpread, Spectrum, TargetMap, kept_point_spread, point_spread_of
+from cwt_dask.psf import PointSpread, Spectrum, TargetMap, kept_point_spread, own_of, point_spread_of
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.survey import (
     Outline,
@@ -22,6 +24,7 @@ from cwt_dask.survey import (
     scan,
     wcs_from_text,
 )
+from cwt_dask.survey.source import file_and_hdu
 
 
 def plan_call(
@@ -46,12 +49,17 @@ def plan_call(
         If the survey or a setting is wrong.
     """
     # What is wrong with it is reported before a survey is read.
-    spread = read_point_spread(survey, options, earlier)
-    return make_plan(options.settings, statistics_of(survey, options, means), spread, options.given), spread
+    spread, doubts = read_point_spread(survey, options, earlier)
+    statistics = statistics_of(survey, options, means)
+    return make_plan(options.settings, statistics, spread, options.given, doubts), spread
 
 
-def read_point_spread(survey: Path, options: Options, earlier: RunDir | None = None) -> PointSpread | None:
-    """Read the point spread function of a call, for the survey's map; None where it has none.
+def read_point_spread(
+    survey: Path, options: Options, earlier: RunDir | None = None
+) -> tuple[PointSpread | None, tuple[str, ...]]:
+    """Read the point spread function of a call, for the survey's map; None where it has none; and warnings about it.
+
+    Where nothing is said of it, it is that of the survey's own file.
 
     Parameters
     ----------
@@ -65,11 +73,34 @@ def read_point_spread(survey: Path, options: Options, earlier: RunDir | None = N
     """
     given = options.settings.psf
     if given is None:
-        return None
+        is_asked_for = "psf" not in options.given and not earlier and not is_store(survey)
+        return _own_point_spread(survey, options) if is_asked_for else (None, ())
+    if earlier:
+        return kept_point_spread(earlier, given, wcs_from_text(_outline(survey, options).header_text)), ()
+    return _point_spread(given, survey, options), ()
+
+
+def _own_point_spread(survey: Path, options: Options) -> tuple[PointSpread | None, tuple[str, ...]]:
+    """That of the survey's own file; left out where it cannot be used, since nobody asked for it."""
+    path, _ = file_and_hdu(survey)
+    file = str(path)
+    try:
+        if (own := own_of(path)) is None:
+            return None, ()
+        file = own.file
+        spread = _point_spread(own.given, survey, options)
+    except SurveyError:
+        raise
+    except InputError as error:
+        reason = str(error).replace(str(path), file)
+        return None, (f"the point spread function of the survey's own file is left out: {reason}",)
+    origin = spread.origin.replace(str(path), file)
+    return replace(spread, origin=f"{origin}, the survey's own (--psf none leaves it out)"), ()
+
+
+def _point_spread(given: Any, survey: Path, options: Options) -> PointSpread:
     outline = _outline(survey, options)
     wcs = wcs_from_text(outline.header_text)
-    if earlier:
-        return kept_point_spread(earlier, given, wcs)
     target = TargetMap(wcs, outline.shape, pixel_scale(wcs, outline.shape))
     index = SourceOptions(**options.source).index
     return point_spread_of(given, target, Spectrum(index, _band(outline.energies)))

@@ -189,6 +189,7 @@ def make_plan(
     statistics: SurveyStatistics,
     spread: PointSpread | None = None,
     given: frozenset[str] = ALL_GIVEN,
+    doubts: tuple[str, ...] = (),
 ) -> Plan:
     """Resolve settings for a survey.
 
@@ -202,6 +203,8 @@ def make_plan(
         The point spread function, where one is given.
     given : frozenset of str, optional
         Names of the settings that the user gives; default: all.
+    doubts : tuple of str, optional
+        More warnings.
 
     Raises
     ------
@@ -222,7 +225,7 @@ def make_plan(
     else:
         grid = TileGrid.plan(statistics.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length, ring=ring)
     plan = Plan(settings, grid, statistics.brightest, contract, statistics.digest, statistics.facts_digest, ())
-    warnings = (*statistics.warnings, *_warnings(plan, statistics))
+    warnings = (*statistics.warnings, *doubts, *_warnings(plan, statistics))
     if spread is None and "min_scale" not in given:
         warnings += (TUTORIALS.format(scales=_in_words(kernels.scales)),)
     psf = "" if spread is None else _described(spread, kernels, statistics)

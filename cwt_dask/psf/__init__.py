@@ -2,7 +2,15 @@
 
 from cwt_dask.psf.keeping import keep_point_spread, kept_point_spread
 from cwt_dask.psf.point_spread import PointSpread
-from cwt_dask.psf.reading import point_spread_of
+from cwt_dask.psf.reading import own_of, point_spread_of
 from cwt_dask.psf.response import Spectrum, TargetMap
 
-__all__ = ["PointSpread", "Spectrum", "TargetMap", "keep_point_spread", "kept_point_spread", "point_spread_of"]
+__all__ = [
+    "PointSpread",
+    "Spectrum",
+    "TargetMap",
+    "keep_point_spread",
+    "kept_point_spread",
+    "own_of",
+    "point_spread_of",
+]

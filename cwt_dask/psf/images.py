@@ -47,6 +47,14 @@ def is_map_of_profiles(hdu: Any, hdus: Sequence[Any]) -> bool:
     return bands is not None and bands.radii() is not None and bands.energies() is not None
 
 
+def is_kernel_by_energy(hdu: Any, hdus: Sequence[Any]) -> bool:
+    """Whether an image is that of a PSFKernel, by its name: an image for each energy."""
+    if not hdu.is_image or hdu.name.upper() != "PSF" or len(hdu.shape or ()) != 3:
+        return False
+    bands = bands_of(hdu, hdus, hdu.name)
+    return bands is not None and bands.energies() is not None
+
+
 def read_map(hdu: Any, hdus: Sequence[Any], where: str) -> Response:
     """Read a PSFMap, weighted by its own exposure where it has one.
 

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.units import Quantity
 
 from cwt_dask.config.validation import SPREAD, shown
 from cwt_dask.errors import InputError, SettingsError
-from cwt_dask.psf.images import image_of, is_map_of_profiles, read_image, read_map
+from cwt_dask.psf.images import image_of, is_kernel_by_energy, is_map_of_profiles, read_image, read_map
 from cwt_dask.psf.point_spread import PointSpread
 from cwt_dask.psf.response import Spectrum, TargetMap
 from cwt_dask.psf.tables import kind_of_table, read_table
 from cwt_dask.storage.paths import exists
 from cwt_dask.survey.fits_file import FitsFile
-from cwt_dask.survey.source import HDU_OR_BAND, file_and_hdu
+from cwt_dask.survey.headers import damage_named
+from cwt_dask.survey.source import HDU_OR_BAND, IN_MEMORY_CARD, file_and_hdu
 
 _WIDTH = re.compile(r"\s*[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|nan|inf)\s*[A-Za-z]*\s*", re.IGNORECASE)
 _FORMATS = "PSFMap, PSFKernel, psf_table, psf_3gauss, psf_king, gtpsf, or an image"
@@ -54,6 +56,28 @@ def point_spread_of(given: Any, target: TargetMap, spectrum: Spectrum) -> PointS
         return spread
     # What is used now must be what is used later, as the run keeps it.
     return replace(PointSpread.from_content(spread.content, target.wcs), origin=spread.origin)
+
+
+class Own(NamedTuple):
+    """The point spread function that lies in a survey's own file."""
+
+    given: str  # As a user would give it.
+    file: str  # What people call the file.
+
+
+def own_of(survey: Path) -> Own | None:
+    """Find the PSFMap or PSFKernel beside the maps of a survey, as Gammapy's datasets have them; None without one.
+
+    Raises InputError if the file cannot be read, or has several.
+    """
+    with FitsFile.open(survey) as file:
+        with damage_named(f"{survey} is damaged"):
+            kinds = (is_map_of_profiles, is_kernel_by_energy)
+            found = [n for n, hdu in enumerate(file.hdus) if any(kind(hdu, file.hdus) for kind in kinds)]
+        if len(found) > 1:
+            raise InputError(f"{survey} holds {len(found)} point spread functions: name one, --psf '{survey}[HDU]'")
+        called = "the dataset" if file.hdus[0].header.get(IN_MEMORY_CARD) is True else str(survey)
+        return Own(f"{survey}[{found[0]}]", called) if found else None
 
 
 def _read(given: Any, target: TargetMap, spectrum: Spectrum) -> PointSpread:

@@ -53,7 +53,7 @@ def as_file(survey: Any) -> Iterator[tuple[Any, dict[str, str]]]:
     maps = maps_of(survey)
     with scratch_directory() as scratch:
         path = scratch / "survey.fits"
-        written = _write(path, maps, dispersed=getattr(survey, "edisp", None) is not None)
+        written = _write(path, maps, getattr(survey, "psf", None), dispersed=getattr(survey, "edisp", None) is not None)
         named = [name for name in OPTIONAL if name in written and isinstance(survey, Mapping)]
         # The file is read from now on: memory need not hold both.
         del maps
@@ -74,8 +74,8 @@ def _refuse_images(survey: Any) -> None:
         )
 
 
-def _write(path: Path, maps: Mapping[str, Any], *, dispersed: bool) -> list[str]:
-    """Write a FITS file, and give the names of its planes."""
+def _write(path: Path, maps: Mapping[str, Any], spread: Any, *, dispersed: bool) -> list[str]:
+    """Write a FITS file, with Gammapy's point spread function if there is one, and give the names of its planes."""
     planes = _with_one_mask({name: _numbers(name, plane) for name, plane in maps.items()})
     wcs = {name: celestial_of(plane) for name, plane in maps.items()}
     for name, each in wcs.items():
@@ -91,6 +91,10 @@ def _write(path: Path, maps: Mapping[str, Any], *, dispersed: bool) -> list[str]
         hdus += _hdus(name, pixels, maps.get(name), wcs.get(name))
     if dispersed:
         hdus.append(fits.ImageHDU(name="EDISP"))  # It is not read, but told to be there.
+    if hasattr(spread, "psf_map"):
+        hdus += spread.to_hdulist()[1:]
+    elif hasattr(spread, "psf_kernel_map"):
+        hdus += spread.psf_kernel_map.to_hdulist(hdu="PSF")[1:]
     fits.HDUList(hdus).writeto(path)
     return list(planes)
 

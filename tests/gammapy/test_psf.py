@@ -14,6 +14,7 @@ from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.psf import Spectrum, TargetMap, point_spread_of
+from cwt_dask.run import plan_survey
 
 ENERGY = MapAxis.from_energy_bounds("0.1 TeV", "10 TeV", nbin=8, name="energy_true")
 RAD = MapAxis.from_bounds(0, 1.5, nbin=300, unit="deg", name="rad")
@@ -163,3 +164,41 @@ def test_a_run_with_a_map_of_gammapy(tmp_path):
     radius = np.asarray(run.catalogue["radius"])
     expected = 1 - np.exp(-(radius**2) / (2 * 1.3**2))
     np.testing.assert_allclose(run.catalogue["containment"], expected, atol=1e-3)
+
+
+def test_a_dataset_brings_its_own(tmp_path):
+    file = real("fermi_3fhl_crab_mapdataset.fits")
+    dataset = MapDataset.read(file)
+    options = {"emin": "50GeV", "n_scale": 1}
+    dataset.write(tmp_path / "dataset.fits")
+    plan, of_file, of_another = (plan_survey(each, **options) for each in (dataset, tmp_path / "dataset.fits", file))
+    assert plan.settings == of_file.settings
+    # It was written by an older Gammapy, which rounds edges of radii in another way.
+    assert of_another.settings.min_scale == pytest.approx(plan.settings.min_scale, rel=1e-6)
+    assert plan.settings.psf.startswith("PSFMap sha256:")
+    assert plan.psf.startswith(
+        "PSFMap of HDU PSF of the dataset, 0.08326 to 2 TeV weighted by E^-2 and exposure, the survey"
+    )
+    assert plan_survey(dataset, psf=dataset.psf, **options).settings.min_scale == plan.settings.min_scale
+    assert plan_survey(dataset, psf=2.0, **options).settings.min_scale == 2
+    assert plan_survey(dataset, psf=None, **options).settings.psf is None
+    written = tmp_path / "image.fits"
+    dataset.to_image().write(written)
+    assert plan_survey(dataset.to_image(), n_scale=1).settings == plan_survey(written, n_scale=1).settings
+    # A kernel, of which Gammapy writes none into a file.
+    dataset.psf = dataset.psf.get_psf_kernel(
+        geom=dataset.counts.geom.to_image().to_cube([dataset.exposure.geom.axes[0]])
+    )
+    of_kernel = plan_survey(dataset, n_scale=1, band="sum")
+    assert of_kernel.settings.psf.startswith("image sha256:")
+    assert of_kernel.psf.startswith("image of HDU PSF of the dataset, the survey's own")
+
+
+def test_a_dataset_without_one_is_told():
+    dataset = MapDataset.read(real("fermi_3fhl_crab_mapdataset.fits"))
+    dataset.psf.psf_map.data *= 0
+    plan = plan_survey(dataset, band="sum", min_scale=1.2)
+    reason = "HDU PSF of the dataset holds no point spread function at these energies: its values are 0 or NaN"
+    assert f"the point spread function of the survey's own file is left out: {reason}" in plan.warnings
+    dataset.psf = None
+    assert not [each for each in plan_survey(dataset, band="sum", min_scale=1.2).warnings if "spread" in each]

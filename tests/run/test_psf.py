@@ -1,6 +1,7 @@
 """Runs that are given a point spread function: their scales, the column of containment, and what they keep."""
 
 import json
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -197,13 +198,67 @@ def test_photons_by_their_spectrum(survey, tmp_path):
     assert "weighted by E^-3;" in soft.psf
 
 
-def test_the_dataset_of_one_file(tmp_path):
+@pytest.fixture
+def dataset(tmp_path):
+    """A survey with a point spread function in its own file, as Gammapy writes datasets."""
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky(SHAPE, seed=4))
+    return append(survey, psf_map([[0.12, 0.12], [0.24, 0.24]]))
+
+
+def append(survey, more):
     with fits.open(survey, mode="append") as hdus:
-        for hdu in psf_map([[0.12, 0.12], [0.24, 0.24]]):
+        for hdu in more:
             hdus.append(hdu)
-    for given in (f"{survey}[PSF]", survey):
-        assert plan_survey(survey, psf=given).kernels.min_scale == pytest.approx(1.2, rel=1e-3)
+    return survey
+
+
+def test_that_of_the_surveys_own_file_is_taken(call, dataset):
+    named = [plan_survey(dataset, psf=given) for given in (f"{dataset}[PSF]", dataset)]
+    assert named[0].kernels.min_scale == pytest.approx(1.2, rel=1e-3)
+    assert {plan.settings_digest for plan in (*named, plan_survey(dataset))} == {named[0].settings_digest}
+    own = f"PSFMap of HDU PSF of {dataset}, 0.1 to 10 TeV weighted by E^-2, the survey's own (--psf none leaves it out)"
+    assert f"\npsf            {own}; sigma 1.2 to 2.4 pixels" in call("plan", dataset).out
+    for left_out in ({"psf": None}, {"psf": "none"}):
+        plan = plan_survey(dataset, **left_out)
+        assert not plan.psf
+        assert any(each.startswith(TUTORIALS) for each in plan.warnings)
+    assert "sigma 1.2 pixels" in call("plan", dataset, "--psf=0.12deg").out
+    assert "\npsf " not in call("plan", dataset, "--psf=none").out
+
+
+def test_that_of_the_surveys_own_file_is_none_of_runs_and_stores_without(dataset, tmp_path):
+    without = run_survey(dataset, tmp_path / "run", psf=None, **QUICK)
+    # As a run of an earlier release is gone on with, which knew of none.
+    again = run_survey(dataset, tmp_path / "run", **QUICK)
+    new = reprocess(dataset, tmp_path / "run", tmp_path / "new", workers=0, fits="no")
+    for run in (again, new):
+        assert run.stored.plan.settings == without.stored.plan.settings
+        assert run.psf is None
+    store = ingest(dataset, tmp_path / "survey.zarr").path
+    assert not plan_survey(store).psf
+    taken = run_survey(dataset, tmp_path / "taken", **QUICK)
+    assert "containment" in taken.catalogue.colnames
+    assert run_survey(dataset, tmp_path / "taken", **QUICK).certificate == taken.certificate
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (psf_map([[1e-5, 1e-5]]), r"HDU PSF of .*survey\.fits holds no point spread function at these energies"),
+        (
+            psf_map([[0.2, 0.2]]) + psf_map([[0.2, 0.2]], name="OTHER"),
+            r".*survey\.fits holds 2 point spread functions: name one, --psf",
+        ),
+    ],
+)
+def test_what_is_of_no_use_in_the_surveys_own_file_is_left_out_with_a_warning(survey, tmp_path, more, why):
+    dataset = append(write_survey(tmp_path / "survey.fits", *poisson_sky(SHAPE, seed=4)), more)
+    plan = plan_survey(dataset, min_scale=1.2)
+    assert plan.settings_digest == plan_survey(survey, min_scale=1.2).settings_digest
+    (warning,) = (each for each in plan.warnings if "own" in each)
+    assert re.match(f"the point spread function of the survey's own file is left out: {why}", warning)
+    run = run_survey(dataset, tmp_path / "run", min_scale=1.2, **QUICK)
+    assert warning in run.certificate["warnings"]
 
 
 @pytest.fixture
