@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -27,10 +28,21 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call, and keep the result on disk for other processes where a directory can be written."""
     compile_ = partial(numba.njit, nogil=True, error_model="numpy")
     try:
-        return compile_(cache=True)(function)
+        made: Any = compile_(cache=True)(function)
     except RuntimeError:
         # Neither the package's directory nor the user's can be written.
         return compile_()(function)
+    if hasattr(made, "_cache"):
+        # What was compiled of another version of its file is not taken; nor of others, whose functions it may call.
+        kept = made._cache._cache_file  # noqa: SLF001
+        kept._source_stamp = versions_of(Path(function.__code__.co_filename).parent)  # noqa: SLF001
+    return made  # type: ignore[no-any-return]
+
+
+@cache
+def versions_of(folder: Path) -> list[tuple[str, int, int]]:
+    """When the modules of a folder were written, and their sizes."""
+    return [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.glob("*.py"))]
 
 
 @compiled

@@ -176,6 +176,11 @@ class PointSpread:
         first, second, part = self._on_grid(shape)
         return np.asarray((1 - part) * self.sigmas[first] + part * self.sigmas[second])
 
+    def nearest(self, x: Floats, y: Floats) -> Ints:
+        """Which profile holds, or nearly does, at columns and rows of the map, (n,)."""
+        first, second, part = self._profiles(x, y)
+        return np.where(part > 0.5, second, first)
+
     @cached_property
     def sigmas(self) -> Floats:
         """Widths of the profiles in pixels: radii of circles that hold what a Gaussian's holds within its sigma."""

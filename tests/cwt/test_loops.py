@@ -1,3 +1,5 @@
+import os
+
 import numba
 import numpy as np
 import oracle
@@ -15,6 +17,7 @@ from cwt_dask.cwt.loops import (
     label,
     not_isolated,
     sum_over_scales,
+    versions_of,
 )
 
 # Narrow ones are rings of pixels that are their own neighbours, or each other's twice.
@@ -172,6 +175,19 @@ def test_what_is_compiled_is_kept_beside_its_source(tmp_path, monkeypatch):
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     assert compiled(function_in(tmp_path / "loops.py"))(21) == 42
     assert list((tmp_path / "__pycache__").glob("loops.doubled*.nbc"))
+
+
+def test_it_is_compiled_again_when_a_module_beside_it_has_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    function, hits = function_in(tmp_path / "loops.py"), []
+    for beside in ("", "", "A = 1\n"):
+        (tmp_path / "joint.py").write_text(beside, encoding="utf-8")
+        os.utime(tmp_path / "joint.py", (0, 0))
+        versions_of.cache_clear()
+        made = compiled(function)
+        made(21)
+        hits.append(sum(made.stats.cache_hits.values()))
+    assert hits == [0, 1, 0]
 
 
 def test_where_no_directory_can_be_written_it_is_compiled_all_the_same(tmp_path, monkeypatch):

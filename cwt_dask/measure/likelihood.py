@@ -1,0 +1,219 @@
+"""One joint likelihood of all sources in a window: which there are, how bright, where, how wide, and how certain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cwt_dask.cwt.arrays import Bools, Floats, Ints
+from cwt_dask.measure.amplitude import Window
+from cwt_dask.measure.joint import Stars, ascend, overlapping
+from cwt_dask.measure.results import measure_all, measure_more, measure_ts
+from cwt_dask.measure.selection import Candidates, Thresholds, select_forward
+from cwt_dask.measure.shapes import Shapes, add, patch_for
+
+# Counts that a pixel is expected to have at least: where the background is 0, a count is evidence, not certainty.
+FLOOR = 1e-9
+# TS that a source must have, and that it must gain by a width beyond the point spread function.
+TS, TS_EXT = 9.0, 12.0
+# Rounds of steps over all sources.
+_ROUNDS = 500
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Sources of a window, (source,) each, in the order of their acceptance."""
+
+    candidate: Ints  # index among all candidates, in the order they were handed over
+    y: Floats  # positions in pixels of the window
+    x: Floats
+    node: Ints  # which point spread function
+    width: Ints  # index of the extension
+    extension: Floats  # in pixels: sigma beyond the point spread function, 0 for a point
+    amplitude: Floats  # counts of the whole source
+    ts: Floats  # with all others in the model
+    ts_ext: Floats  # of the width over a point
+    amplitude_low: Floats  # ends of the 68 % interval
+    amplitude_high: Floats
+    upper_limit: Floats  # 95 %
+    y_err: Floats  # standard deviations of the position in pixels, NaN where it is at the end of its room
+    x_err: Floats
+    at_bound: Bools  # whether it is
+    order: Ints  # number of acceptance, as `select` returns it
+
+
+@dataclass(frozen=True)
+class More:
+    """What one more source would be at each of some positions, (position,) each."""
+
+    amplitude: Floats
+    ts: Floats
+    amplitude_low: Floats
+    amplitude_high: Floats
+    upper_limit: Floats
+
+
+class Fit:
+    """The fit of a window.
+
+    Parameters
+    ----------
+    counts, background : ndarray of float64
+        (y, x).
+    valid : ndarray of bool
+        (y, x): pixels that take part.
+    shapes : Shapes
+        Of point spread functions and widths.
+    extended : bool, optional
+        Whether widths are tried.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cwt_dask.measure.likelihood import Fit
+    >>> from cwt_dask.measure.shapes import gaussian_shapes
+    >>> shapes, background = gaussian_shapes(1.5), np.full((40, 50), 0.1)
+    >>> counts = np.rint(background + shapes.draw(0, 20.2, 30.4, (40, 50)) * 1000)
+    >>> fit = Fit(counts, background, np.ones((40, 50), bool), shapes)
+    >>> fit.select([20.0], [30.0], [0])
+    array([0])
+    >>> fit.solve()
+    >>> print(fit.sources.y.round(1), fit.sources.x.round(1))
+    [20.2] [30.4]
+    """
+
+    def __init__(
+        self, counts: Floats, background: Floats, valid: Bools, shapes: Shapes, *, extended: bool = False
+    ) -> None:
+        self.shapes, self.extended = shapes, extended
+        self._background = np.fmax(background, FLOOR)
+        self._window = Window(
+            np.where(valid, counts, 0.0).astype(np.float64),
+            valid.astype(np.float64),
+            self._background.copy(),
+            FLOOR,
+            shapes,
+            patch_for(shapes),
+        )
+        self._stars = Stars(np.empty(0, np.int64), np.empty((0, 3)), np.empty((0, 2)), np.empty(0))
+        self._candidate, self._order = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._n_candidates = self._n_accepted = 0
+
+    @property
+    def expected(self) -> Floats:
+        """Background and sources, (y, x)."""
+        return self._window.expected
+
+    def select(self, y: ArrayLike, x: ArrayLike, node: ArrayLike) -> Ints:
+        """Accept candidates, the best first, on the model as it is.
+
+        Parameters
+        ----------
+        y, x : array-like
+            Positions in pixels of the window, in any order.
+        node : array-like of int
+            Which point spread function holds.
+
+        Returns
+        -------
+        ndarray of int64
+            The number of acceptance of each candidate, -1 of those that are not accepted.
+        """
+        y, x = (np.asarray(each, np.float64) for each in (y, x))
+        node = np.asarray(node, np.int64)
+        by_place = np.lexsort((x, y))
+        candidates = Candidates(y[by_place], x[by_place], node[by_place])
+        n = len(y)
+        found = Stars(np.empty(n, np.int64), np.empty((n, 3)), np.empty((n, 2)), np.empty(n))
+        accepted = np.empty(n, np.int64)
+        number = select_forward(self._window, candidates, Thresholds(TS, TS_EXT), self.extended, found, accepted)
+        numbers = np.full(n, -1)
+        order = self._n_accepted + np.arange(number)
+        numbers[by_place[accepted[:number]]] = order
+        self._stars = Stars(*(np.concatenate([old, new[:number]]) for old, new in zip(self._stars, found, strict=True)))
+        self._candidate = np.concatenate([self._candidate, self._n_candidates + by_place[accepted[:number]]])
+        self._order = np.concatenate([self._order, order])
+        self._n_candidates += n
+        self._n_accepted += number
+        return numbers
+
+    def solve(self) -> None:
+        """Find the joint maximum over amplitudes and positions; sources that are none on the model of all others go."""
+        while True:
+            self._ascend()
+            weak = self._weakest()
+            if not weak.any():
+                break
+            self._remove(weak)
+        self._rebuild()
+
+    @property
+    def sources(self) -> Sources:
+        """Sources on the model as it is."""
+        stars, n_widths = self._stars, len(self.shapes.extensions)
+        found = measure_all(self._window, stars)
+        width = stars.shape % n_widths
+        off = np.abs(stars.state[:, 1:] - stars.home)
+        return Sources(
+            candidate=self._candidate,
+            y=stars.state[:, 1].copy(),
+            x=stars.state[:, 2].copy(),
+            node=stars.shape // n_widths,
+            width=width,
+            extension=self.shapes.extensions[width],
+            amplitude=stars.state[:, 0].copy(),
+            at_bound=np.asarray((off >= stars.reach[:, np.newaxis]).any(axis=1)),
+            order=self._order,
+            **dict(zip(_MEASURED, found.T.copy(), strict=True)),
+        )
+
+    def single(self, y: ArrayLike, x: ArrayLike, node: ArrayLike) -> More:
+        """What one more point source would be at positions, on the model as it is.
+
+        Parameters
+        ----------
+        y, x, node
+            As of `select`.
+        """
+        candidates = Candidates(np.asarray(y, np.float64), np.asarray(x, np.float64), np.asarray(node, np.int64))
+        return More(*measure_more(self._window, candidates).T.copy())
+
+    def _ascend(self) -> None:
+        n = len(self._stars.shape)
+        alive = self._stars.state[:, 0] > 0
+        order = np.lexsort((self._stars.home[:, 1], self._stars.home[:, 0]))
+        first, neighbours = overlapping(self._stars, alive, order, self.shapes.half)
+        moving = np.ones(n, bool)
+        self.n_steps = ascend(self._window, self._stars, order, moving, first, neighbours, _ROUNDS)
+
+    def _weakest(self) -> Bools:
+        """Sources below the threshold that none that overlaps them is further below."""
+        ts = measure_ts(self._window, self._stars)
+        weak = ts < TS
+        order = np.lexsort((self._stars.home[:, 1], self._stars.home[:, 0]))
+        first, neighbours = overlapping(self._stars, weak, order, self.shapes.half)
+        least = weak.copy()
+        for k in np.flatnonzero(weak):
+            others = neighbours[first[k] : first[k + 1]]
+            least[k] = not (ts[others] < ts[k]).any()
+        return np.asarray(least)
+
+    def _remove(self, these: Bools) -> None:
+        for k in np.flatnonzero(these):
+            f, y, x = self._stars.state[k]
+            add(self._window.expected, self.shapes, self._stars.shape[k], y, x, -f, self._window.patch)
+        stars = self._stars
+        self._stars = Stars(stars.shape[~these], stars.state[~these], stars.home[~these], stars.reach[~these])
+        self._candidate, self._order = self._candidate[~these], self._order[~these]
+
+    def _rebuild(self) -> None:
+        """Make the model of the sources, without what many steps have left of rounding."""
+        self._window.expected[:] = self._background
+        for k in np.lexsort((self._stars.home[:, 1], self._stars.home[:, 0])):
+            f, y, x = self._stars.state[k]
+            add(self._window.expected, self.shapes, self._stars.shape[k], y, x, f, self._window.patch)
+
+
+_MEASURED = ("ts", "ts_ext", "amplitude_low", "amplitude_high", "upper_limit", "y_err", "x_err")

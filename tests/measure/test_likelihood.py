@@ -1,0 +1,167 @@
+"""The joint fit against plain optimisers, and what it does where there is little to fit."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from cwt_dask.measure.likelihood import Fit
+from cwt_dask.measure.shapes import gaussian_shapes
+
+SIGMA, SIZE = 1.3, (40, 44)
+SHAPES = gaussian_shapes(SIGMA)
+EVERYWHERE = np.ones(SIZE, bool)
+
+
+def drawn(sources, background, size=SIZE, shapes=SHAPES):
+    """Expectation of sources (amplitude, y, x) on a background."""
+    return background + sum((f * shapes.draw(0, y, x, size) for f, y, x in sources), np.zeros(size))
+
+
+def fitted(counts, background, valid, places, shapes=SHAPES, **options):
+    fit = Fit(counts.astype(float), np.broadcast_to(background, counts.shape).astype(float), valid, shapes, **options)
+    y, x = np.array(places, float).reshape(-1, 2).T
+    fit.select(y, x, np.zeros(len(y), int))
+    fit.solve()
+    return fit
+
+
+def log_likelihood(counts, expected, valid):
+    return (counts * np.log(expected) - expected)[valid].sum()
+
+
+@pytest.mark.parametrize(("seed", "background", "apart"), [(1, 0.01, 8.0), (2, 0.3, 4.0), (3, 3.0, 3.5), (4, 0.3, 2.5)])
+def test_no_optimiser_finds_a_higher_maximum(seed, background, apart):
+    rng = np.random.default_rng(seed)
+    truth = [(500, 15.2, 15.3), (150, 15.2, 15.3 + apart), (80, 26.0, 21.1)]
+    counts, valid = rng.poisson(drawn(truth, background)), rng.random(SIZE) > 0.02
+    fit = fitted(counts, background, valid, [(y + 0.2, x - 0.2) for _, y, x in truth])
+    found = fit.sources
+    assert len(found.y) == 3
+    start = np.column_stack([found.amplitude, found.y, found.x])
+
+    def worse(parameters):
+        return -log_likelihood(counts, drawn(parameters.reshape(-1, 3), background), valid)
+
+    rough = start + rng.normal(0, 1, start.shape) * [5, 0.05, 0.05]
+    best = minimize(worse, rough.ravel(), method="BFGS", options={"gtol": 1e-6})
+    assert worse(start) <= best.fun + 1e-9
+    np.testing.assert_allclose(best.x.reshape(-1, 3), start, atol=2e-2, rtol=1e-3)
+    np.testing.assert_allclose(fit.expected, drawn(start, background), rtol=1e-12)
+
+
+def test_the_curve_of_an_amplitude_gives_its_ts_interval_and_limit():
+    counts = np.random.default_rng(5).poisson(drawn([(12, 20.0, 20.0)], 0.02))
+    fit = fitted(counts, 0.02, EVERYWHERE, [(20.0, 20.0)])
+    found = fit.sources
+    y, x, best = found.y[0], found.x[0], found.amplitude[0]
+
+    def fall(amplitude):
+        return 2 * (
+            log_likelihood(counts, fit.expected, EVERYWHERE)
+            - log_likelihood(counts, drawn([(amplitude, y, x)], 0.02), EVERYWHERE)
+        )
+
+    assert fall(0) == pytest.approx(found.ts[0], abs=1e-6)
+    assert fall(found.amplitude_low[0]) == pytest.approx(1, abs=1e-6)
+    assert fall(found.amplitude_high[0]) == pytest.approx(1, abs=1e-6)
+    assert found.amplitude_low[0] < best < found.amplitude_high[0] < found.upper_limit[0]
+
+
+def test_what_pixels_do_not_see_is_counted_nevertheless():
+    rng, valid = np.random.default_rng(6), EVERYWHERE.copy()
+    valid[:, 20:] = False
+    counts = rng.poisson(drawn([(2e5, 20.0, 19.4)], 1.0))
+    counts[~valid] = 10**6
+    found = fitted(counts, np.where(valid, 1.0, np.nan), valid, [(20.0, 19.0)]).sources
+    assert found.amplitude[0] == pytest.approx(2e5, rel=0.02)
+    # Partly beyond the window, too.
+    counts = rng.poisson(drawn([(2e5, 0.2, 19.4)], 1.0))
+    assert fitted(counts, 1.0, EVERYWHERE, [(0.0, 19.0)]).sources.amplitude[0] == pytest.approx(2e5, rel=0.02)
+
+
+def test_where_no_background_is_counts_are_evidence_and_no_number_is_infinite():
+    counts = np.zeros(SIZE)
+    counts[20, 20] = counts[20, 21] = 2
+    fit = fitted(counts, 0.0, EVERYWHERE, [(20.0, 20.4), (30.0, 30.0)])
+    found = fit.sources
+    assert found.amplitude == pytest.approx([4], rel=1e-6)
+    for each in vars(found).values():
+        assert np.isfinite(each).all()
+    nothing = fit.single([30.0], [30.0], [0])
+    assert (nothing.amplitude, nothing.ts) == (0, 0)
+    assert 0 < nothing.upper_limit[0] < 5
+
+
+def test_a_position_without_any_valid_pixel_is_no_source_and_has_no_limit():
+    valid = EVERYWHERE.copy()
+    valid[5:, :] = False
+    fit = fitted(np.ones(SIZE), 0.1, valid, [(30.0, 30.0)])
+    assert len(fit.sources.y) == 0
+    assert fit.single([30.0], [30.0], [0]).upper_limit[0] == np.inf
+
+
+def test_nothing_is_selected_of_nothing():
+    fit = fitted(np.ones(SIZE), 1.0, EVERYWHERE, [])
+    assert len(fit.sources.y) == 0
+    np.testing.assert_array_equal(fit.expected, np.ones(SIZE))
+
+
+def test_copies_of_a_candidate_are_one_source_and_positions_stay_near():
+    counts = np.random.default_rng(7).poisson(drawn([(1000, 20.0, 20.0)], 0.3))
+    fit = fitted(counts, 0.3, EVERYWHERE, [(20.0, 20.3), (20.3, 20.0), (19.7, 19.6), (21.0, 20.0)])
+    assert len(fit.sources.y) == 1
+    # One from afar comes as near as it may.
+    found = fitted(counts, 0.3, EVERYWHERE, [(20.0, 22.0)]).sources
+    assert found.x.tolist() == [21.0]
+    assert found.at_bound.all()
+    assert np.isnan(found.x_err).all()
+
+
+def test_the_order_of_candidates_does_not_matter():
+    rng = np.random.default_rng(8)
+    truth = np.column_stack([rng.uniform(20, 200, 15), rng.uniform(3, 37, 15), rng.uniform(3, 40, 15)])
+    counts, places = rng.poisson(drawn(truth, 0.3)), truth[:, 1:] + rng.normal(0, 0.2, (15, 2))
+    shuffled = rng.permutation(15)
+    one, other = (
+        fitted(counts, 0.3, EVERYWHERE, places).sources,
+        fitted(counts, 0.3, EVERYWHERE, places[shuffled]).sources,
+    )
+    np.testing.assert_array_equal(shuffled[other.candidate], one.candidate)
+    for name in ("amplitude", "y", "x", "ts", "upper_limit", "order"):
+        np.testing.assert_array_equal(getattr(other, name), getattr(one, name))
+
+
+def test_another_window_gives_the_same_sources():
+    rng, size = np.random.default_rng(9), (120, 130)
+    truth = np.column_stack([rng.uniform(20, 300, 80), rng.uniform(3, 117, 80), rng.uniform(3, 127, 80)])
+    counts, places = rng.poisson(drawn(truth, 0.3, size)), truth[:, 1:] + rng.normal(0, 0.2, (80, 2))
+    whole = fitted(counts, 0.3, np.ones(size, bool), places).sources
+    corner = np.array([20, 31])
+    inside = np.flatnonzero(np.all((places > corner) & (places < [109, 128]), axis=1))
+    part = fitted(counts[20:110, 31:129], 0.3, np.ones((90, 98), bool), places[inside] - corner).sources
+
+    def in_the_middle(candidate):
+        """Of sources by candidate: those in the middle of both windows, in their order."""
+        near = np.all(np.abs(places[candidate] - [65, 80]) < 22, axis=1)
+        return np.flatnonzero(near)[np.argsort(candidate[near])]
+
+    of_whole, of_part = in_the_middle(whole.candidate), in_the_middle(inside[part.candidate])
+    assert len(of_whole) > 8
+    np.testing.assert_array_equal(whole.candidate[of_whole], inside[part.candidate[of_part]])
+    np.testing.assert_allclose(part.amplitude[of_part], whole.amplitude[of_whole], rtol=1e-7)
+    np.testing.assert_allclose(part.ts[of_part], whole.ts[of_whole], rtol=1e-7)
+
+
+def test_a_source_that_is_wider_is_one_row():
+    shapes = gaussian_shapes(SIGMA, [2.6, 5.2, 10.4])
+    rng, size = np.random.default_rng(10), (120, 120)
+    wide = int(np.argmin(np.abs(shapes.extensions - 5.0)))
+    counts = rng.poisson(0.3 + 2000 * shapes.draw(wide, 60.0, 61.0, size) + 300 * shapes.draw(0, 58.0, 70.0, size))
+    places = np.concatenate([rng.uniform(45, 75, (40, 2)), [[60.0, 61.0], [58.0, 70.0]]])
+    found = fitted(counts, 0.3, np.ones(size, bool), places, shapes, extended=True).sources
+    assert len(found.y) == 2
+    first = np.argmax(found.amplitude)
+    assert found.extension[first] == pytest.approx(5.2, rel=0.2)
+    assert found.amplitude == pytest.approx([2000, 300], rel=0.15)
+    assert found.ts_ext[first] > 200
+    assert found.ts_ext[1 - first] == found.extension[1 - first] == 0
