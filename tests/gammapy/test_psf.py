@@ -186,9 +186,8 @@ def test_a_dataset_brings_its_own(tmp_path):
     dataset.to_image().write(written)
     assert plan_survey(dataset.to_image(), n_scale=1).settings == plan_survey(written, n_scale=1).settings
     # A kernel, of which Gammapy writes none into a file.
-    dataset.psf = dataset.psf.get_psf_kernel(
-        geom=dataset.counts.geom.to_image().to_cube([dataset.exposure.geom.axes[0]])
-    )
+    geom = dataset.counts.geom.to_image().to_cube([dataset.exposure.geom.axes[0]])
+    dataset.psf = dataset.psf.get_psf_kernel(geom=geom, max_radius=0.8 * u.deg)
     of_kernel = plan_survey(dataset, n_scale=1, band="sum")
     assert of_kernel.settings.psf.startswith("image sha256:")
     assert of_kernel.psf.startswith("image of HDU PSF of the dataset, the survey's own")
