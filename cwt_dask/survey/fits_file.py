@@ -115,13 +115,13 @@ class FitsFile:
 # What tables of the field hold, and what makes maps of them.
 _EVENTS, _INDEX = "an event list, not an image", "an index of event lists, not an image"
 _HEALPIX, _OTHER = "a HEALPix map, not an image", "a table, not an image"
+_BINNED = (
+    "run, plan and ingest bin events onto a map, with --center L,B --size W,H --pixel P and a background, --background "
+    "FILE, or estimate with --background-scale"
+)
 TABLES = {
-    _EVENTS: (
-        "say onto which map events are binned, --center L,B --size W,H --pixel P, and give a background, --background "
-        "FILE, or estimate with --background-scale"
-    ),
-    _INDEX: "say onto which map their events are binned, --center L,B --size W,H --pixel P, and give a background, "
-    "--background FILE, or estimate with --background-scale",
+    _EVENTS: _BINNED,
+    _INDEX: _BINNED,
     _HEALPIX: "maps on the sphere are not read yet: project it to rows and columns of pixels first, as reproject or "
     "Gammapy do",
     _OTHER: "name the HDU that holds the image",
@@ -197,6 +197,11 @@ def _is_gzipped(path: Path, wanted: str) -> bool:
         with open_file(path) as file:
             is_pipe = not file.seekable()
             start = b"" if is_pipe else file.read(_LONGEST)
+    except IsADirectoryError as error:
+        raise SurveyError(
+            f"{path} is a directory, and no survey's store: give a file; or event lists in it with the map to bin them "
+            "onto, --center L,B --size W,H --pixel P"
+        ) from error
     except (OSError, ValueError) as error:  # a name with a zero byte in it is a wrong value
         reason = error.strerror if isinstance(error, OSError) else error
         raise SurveyError(f"{path} cannot be read ({reason}): check the path") from error

@@ -8,6 +8,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
+from spreads import effective_area, gtpsf, psf_3gauss, psf_map, write
 
 from cwt_dask import run_survey
 from cwt_dask.events import ingest_events
@@ -59,7 +60,15 @@ def write_cubes(counts, background, header):
         hdus[-1].header["BANDSHDU"] = f"cta-{name.lower()}_bands"
         hdus.append(fits.BinTableHDU(Table(axes[name]), name=f"cta-{name.lower()}_bands"))
     hdus[-2].header["BUNIT"] = "cm2 s"
-    fits.HDUList(hdus).writeto("dataset.fits")
+    spread = psf_map([[0.12, 0.1, 0.08]], exposure=[[1.0, 2.0, 3.0]])
+    fits.HDUList([*hdus, *spread]).writeto("dataset.fits")
+    # HAWC's have no prefix, and an energy dispersion.
+    for each in hdus[1:]:
+        each.name = each.name.upper().removeprefix("CTA-")
+        if "BANDSHDU" in each.header:
+            each.header["BANDSHDU"] = f"{each.name}_BANDS"
+    fits.HDUList([*hdus, *spread, fits.ImageHDU(np.ones((1, 1, 1, 1)), name="EDISP")]).writeto("hawc.fits")
+    write("gtpsf.fits", *gtpsf(EDGES.to_value("MeV"), [0.15, 0.12, 0.1]))
 
 
 def write_events():
@@ -80,6 +89,33 @@ def write_events():
     model.writeto("model-of-events.fits")
 
 
+def write_hess():
+    """Write two observations of the Crab nebula as HESS does: events with the responses, and an index of files."""
+    rng = np.random.default_rng(2)
+    Path("hess").mkdir()
+    rows = []
+    for number, pointing in enumerate((21.5, 22.5), 1):
+        field = np.append(rng.normal(0, 1.0, (4000, 2)), rng.normal((0, 22.01 - pointing), 0.06, (300, 2)), axis=0)
+        columns = {"ENERGY": 0.5 / rng.uniform(0.02, 1, 4300) * u.TeV}
+        columns |= {
+            "RA": (83.63 + field[:, 0] / np.cos(np.radians(22))) * u.deg,
+            "DEC": (pointing + field[:, 1]) * u.deg,
+        }
+        events = fits.BinTableHDU(Table(columns), name="EVENTS")
+        events.header.update({"RADECSYS": "FK5", "EQUINOX": 2000.0, "OBS_ID": number, "TELESCOP": "HESS"})
+        events.header.update({"RA_PNT": 83.63, "DEC_PNT": pointing})
+        gti = fits.BinTableHDU(Table({"START": [2000.0 * number], "STOP": [2000.0 * number + 1700]}), name="GTI")
+        spread = psf_3gauss(sigmas=np.array([0.08, 0.07, 0.06, 0.05]), offsets=(0.0, 1.0, 2.0))
+        spread.name = "PSF"
+        area = effective_area([1e4, 5e4, 1e5, 2e5], offsets=(0.0, 1.0, 2.0))
+        write(f"hess/run{number}.fits", events, gti, area, spread)
+        rows += [(number, kind, ".", f"run{number}.fits", kind.upper()) for kind in ("events", "gti")]
+    names = ("OBS_ID", "HDU_TYPE", "FILE_DIR", "FILE_NAME", "HDU_NAME")
+    index = fits.BinTableHDU(Table(rows=rows, names=names), name="HDU_INDEX")
+    index.header["HDUCLAS1"] = "INDEX"
+    write("hess/hdu-index.fits", index)
+
+
 if __name__ == "__main__":
     simulate("survey.fits", (200, 300), 2, n_sources=15, truth="truth.ecsv")
     with fits.open("survey.fits") as hdus:
@@ -98,6 +134,7 @@ if __name__ == "__main__":
     cubes = [hdu(np.stack([plane, plane]), header, name) for name, plane in planes.items()]
     fits.HDUList([fits.PrimaryHDU(), *cubes]).writeto("cube.fits")
     write_events()
+    write_hess()
     write_cubes(planes["COUNTS"], planes["BACKGROUND"], header)
     truth = Table.read("truth.ecsv")
     for name in ("known.fits", "3fhl.fits"):

@@ -33,7 +33,12 @@ NEEDS = {
     "docs/howto/events.md": "photons.fits model-of-events.fits runs",
     "docs/howto/from-python.md": "survey.fits",
     "docs/howto/own-map.md": "survey.fits maps.fits counts.fits model.fits mask.fits cube.fits settings.toml",
-    "docs/howto/observatories.md": "dataset.fits ccube.fits mcube.fits bexpcube.fits parts.fits",
+    "docs/howto/cta.md": "dataset.fits hess",
+    "docs/howto/fermi.md": "ccube.fits mcube.fits bexpcube.fits parts.fits gtpsf.fits photons.fits 3fhl.fits "
+    "model-of-events.fits",
+    "docs/howto/hawc.md": "hawc.fits",
+    "docs/howto/hess.md": "hess dataset.fits",
+    "docs/howto/observatories.md": "dataset.fits",
     "docs/howto/psf.md": "survey.fits",
     "docs/howto/reprocess.md": "run survey-v2.fits",
 }
@@ -66,7 +71,7 @@ def blocks_of(page):
 WITH_BLOCKS = [page for page in PAGES if blocks_of(page)]
 
 
-def run(directory, language, text):
+def run(directory, language, text, environment=ENVIRONMENT):
     """Run a block; fail with its output."""
     if language == "console":
         commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
@@ -76,7 +81,7 @@ def run(directory, language, text):
         (directory / "block.py").write_text(text)
         words = [sys.executable, "block.py"]
     done = subprocess.run(
-        words, cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=SECONDS
+        words, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS
     )
     assert done.returncode == 0, f"{text}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
@@ -85,7 +90,8 @@ def run(directory, language, text):
 def made(tmp_path_factory):
     """What pages take to be there: maps of all kinds, made as they say it is done."""
     directory = tmp_path_factory.mktemp("made")
-    run(directory, "python", (Path(__file__).parent / "make_maps.py").read_text())
+    with_tests = ENVIRONMENT | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    run(directory, "python", (Path(__file__).parent / "make_maps.py").read_text(), with_tests)
     return directory
 
 
