@@ -43,6 +43,12 @@ class InterruptedRun(CwtDaskError):  # noqa: N818 - it is no error: the run is w
     exit_status = 75
 
 
+class AccessError(CwtDaskError):
+    """A file or folder may not be read: what is in it may be as it should be, so that nothing is done about it."""
+
+    exit_status = 2
+
+
 class RunError(CwtDaskError):
     """A run ended with tiles not done, or one of its promises is broken."""
 

@@ -53,9 +53,9 @@ ONLY_IN = {
     ),
 }
 # Who asks the system for files itself; all others go by `storage.paths`, below which tests put a disk that fails.
-ASKS_THE_SYSTEM = ("storage", "runtime", "cli", "worker", "simulate", "report.page")
+ASKS_THE_SYSTEM = ("storage", "runtime", "cli", "worker", "simulate", "report.page", "cwt.loops")
 FILES_OF_THE_SYSTEM = {"read_bytes", "read_text", "write_bytes", "write_text", "unlink", "mkdir", "rmdir", "touch"}
-FILES_OF_THE_SYSTEM |= {"symlink_to", "rmtree", "fsync"}
+FILES_OF_THE_SYSTEM |= {"symlink_to", "rmtree", "fsync", "iterdir", "glob", "scandir", "listdir", "walk"}
 NEVER_IN = {"cwt": ("dask", "zarr"), "geometry.tiling": ("dask", "zarr"), "errors": ("dask", "zarr")}
 
 

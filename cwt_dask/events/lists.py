@@ -15,7 +15,7 @@ from cwt_dask.errors import SurveyError
 from cwt_dask.events.positions import ENERGY, Energies, Positions
 from cwt_dask.events.tables import EcsvTable, FitsTable, Table, is_ecsv, read_all
 from cwt_dask.events.times import Observation
-from cwt_dask.storage.paths import exists, is_object
+from cwt_dask.storage.paths import exists, is_object, listed
 from cwt_dask.survey.fits_file import FitsFile, is_event_list, is_index
 from cwt_dask.survey.source import PlaneSource
 
@@ -100,7 +100,7 @@ def _places(given: str | PathLike[str]) -> list[_Place]:
     if is_object(path) or not path.is_dir():
         return [_Place(path, source.hdu)]
     indexes = [path / name for name in _FILES_INDEX if exists(path / name)]
-    files = indexes[:1] or sorted(file for file in path.iterdir() if file.name.lower().endswith(_ENDINGS))
+    files = indexes[:1] or [file for file in listed(path, "*") if file.name.lower().endswith(_ENDINGS)]
     if not files:
         raise SurveyError(f"{path} has no event lists ({', '.join(_ENDINGS)}): give a directory that does, or files")
     return [_Place(file) for file in files]

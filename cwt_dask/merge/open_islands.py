@@ -21,6 +21,7 @@ from cwt_dask.errors import DamageError
 from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.storage.copies import faults_of_copies, mend_copies, read_copies, write_copies
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.paths import listed
 from cwt_dask.storage.sealed import BROKEN, is_sound, sealed
 
 
@@ -136,7 +137,7 @@ _Pixels = tuple[Sequence[Path], Callable[[bytes], Bools]]
 
 def _lists(run_dir: RunDir, run_id: str) -> Iterator[_List]:
     """The lists, in order; of each there may be one copy only."""
-    found = (path.name for folder in (run_dir.islands, run_dir.ledger) for path in folder.glob("open-block-*.json"))
+    found = (path.name for folder in (run_dir.islands, run_dir.ledger) for path in listed(folder, "open-block-*.json"))
     for name in sorted(set(found)):
         path = run_dir.islands / name
         # Earlier releases wrote one copy.

@@ -23,13 +23,13 @@ from cwt_dask.planning.plan import Plan
 from cwt_dask.planning.runfile import note_versions, read_run
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
+from cwt_dask.storage.block_records import begun_blocks, forget_block, read_block_records, recorded_rounds
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import (
     BlockRecord,
     Record,
     TileRecord,
     read_all_records,
-    read_block_records,
     read_records,
     read_run_id,
 )
@@ -92,7 +92,7 @@ class Iteration:
             remove(self.files.certificate)
             if self.plan.decides_islands:
                 self._forget_beyond_lists()
-            self.blocks = {block: self._check(block) for block in reversed(self.files.begun_blocks)}
+            self.blocks = {block: self._check(block) for block in reversed(begun_blocks(self.files))}
         n_ends = 0
         while block := self._next():
             n_ends += block.ends
@@ -261,7 +261,7 @@ class Iteration:
         most_rounds = block + 2 if self.plan.decides_islands else 1
         function = partial(sound_rounds, self.files, self.plan.grid, self.job.run_id, block, most_rounds)
         sound = self.stages.map_tiles(function, records, "checking checkpoints") if records else {}
-        rounds, torn = self.files.rounds(block), False
+        rounds, torn = recorded_rounds(self.files, block), False
         for tile, found in rounds.items():
             n = sound.get(tile, 0)
             # Of what cannot be read there are names only.
@@ -274,12 +274,12 @@ class Iteration:
     def _forget_beyond_lists(self) -> None:
         """Forget blocks before which a list of open islands is damaged or lost: it is made again on the way."""
         state = self._state()
-        for block in self.files.begun_blocks:
+        for block in begun_blocks(self.files):
             if block > max(state.listed, state.next_end(state.listed)):
                 self._forget(block)
 
     def _clean_up(self) -> None:
-        for block in self.files.begun_blocks:
+        for block in begun_blocks(self.files):
             self._forget(block)
         remove_folder(self.files, self.files.checkpoints)
 
@@ -287,4 +287,4 @@ class Iteration:
         """Remove the checkpoints and records of a block."""
         self.blocks.pop(block, None)
         remove_folder(self.files, self.files.block(block))
-        remove(*self.files.ledger.glob(f"tile-*.block-{block:05d}.round-*.json"))
+        forget_block(self.files, block)

@@ -173,8 +173,8 @@ def read_run(run_dir: RunDir, remedy: str = "give the directory of a run") -> St
     """
     try:
         content = _read(run_dir)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        if exists(run_dir.run_id) and not isinstance(error, PermissionError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        if exists(run_dir.run_id):
             raise DamagedRunFileError(f"{run_dir.settings} is lost: {_UNDO}") from error
         raise InputError(f"{run_dir.path} is not a run directory: it has no readable run.toml; {remedy}") from error
     with _damage_named(run_dir):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from cwt_dask.errors import MachineError, RunError
+from cwt_dask.errors import AccessError, MachineError, RunError
 from cwt_dask.runtime.executors import Executor
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.layout import RunDir
@@ -103,7 +103,7 @@ class Stages:
 def _refuse_lasting(tile: int, stage: str, error: BaseException) -> None:
     """End a stage at an error that all other tiles would have."""
     # Object stores give no number with what they do not permit.
-    number = errno.EACCES if isinstance(error, PermissionError) else 0
+    number = errno.EACCES if isinstance(error, PermissionError | AccessError) else 0
     remedy = REMEDIES.get(getattr(error, "errno", None) or number)
     if remedy:
         message = f"{stage}: tile {tile} could not be done ({error}): {remedy}, and give the same command again"

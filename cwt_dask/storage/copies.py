@@ -60,8 +60,5 @@ def mend_copies(copies: Sequence[Path], parse: Callable[[bytes], object]) -> lis
 def _read(copy: Path, parse: Callable[[bytes], T]) -> T:
     try:
         return parse(read_file(copy))
-    except PermissionError:
-        # Nothing shows that it is damaged.
-        raise
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise DamageError(f"{copy} is damaged or lost ({error}): the run's own command makes it again") from error

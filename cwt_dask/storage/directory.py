@@ -7,6 +7,7 @@ What a name stands for is on the disk before the name is, and that before anythi
 from __future__ import annotations
 
 import errno
+import fnmatch
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from cwt_dask.errors import InputError
+from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.storage import disk
+from cwt_dask.storage.access import reading, scan
 from cwt_dask.storage.drafts import draft_of, drafts, is_being_made, is_draft, remove_abandoned, remove_draft
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.foreign import refuse_foreign
@@ -35,8 +37,9 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 def exists(path: Path) -> bool:
     """Whether something has that name; not so, too, where nothing can: `Path.exists` raises where it is too long."""
-    with suppress(OSError, ValueError):
-        return path.exists()
+    with suppress(OSError, ValueError), reading(path):
+        path.stat()
+        return True
     return False
 
 
@@ -50,13 +53,19 @@ def version_of(path: Path) -> Any:
 
 def open_file(path: Path) -> BufferedReader:
     """A file to read."""
-    return disk.open_file(path)
+    with reading(path):
+        return disk.open_file(path)
 
 
 def read_file(path: Path) -> bytes:
     """All of a file."""
-    with disk.open_file(path) as file:
+    with open_file(path) as file:
         return file.read()
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a directory under names of a pattern, in order; nothing where there is none."""
+    return sorted(folder / entry.name for entry in scan(folder) if fnmatch.fnmatchcase(entry.name, pattern))
 
 
 def remove(*paths: Path) -> None:
@@ -129,11 +138,11 @@ def replace(path: Path, content: bytes, *_seen: object) -> None:
 
 def entries(path: Path) -> Iterator[str]:
     """Names of all below a directory, relative to it, but for directories; links are not followed."""
-    for folder, below, names in os.walk(path):
-        within = os.path.relpath(folder, path)
-        inside = "" if within == os.curdir else f"{within}/"
-        links = (name for name in below if Path(folder, name).is_symlink())
-        yield from (inside + name for name in (*names, *links))
+    for entry in scan(path):
+        if entry.is_dir(follow_symlinks=False):
+            yield from (f"{entry.name}/{name}" for name in entries(path / entry.name))
+        else:
+            yield entry.name
 
 
 def remove_tree(path: Path, *, sparing: Collection[Path] = ()) -> None:
@@ -228,7 +237,7 @@ def _writing_to(files: RunDir) -> Iterator[None]:
 
 def is_free(files: RunDir) -> bool:
     """Whether nothing lies there, or an empty directory."""
-    return not exists(files.path) or (files.path.is_dir() and not any(files.path.iterdir()))
+    return not exists(files.path) or (files.path.is_dir() and not listed(files.path, "*"))
 
 
 @contextmanager
@@ -285,7 +294,7 @@ def _remove_unheld(files: RunDir) -> None:
     """Remove what drivers left that died before their run had appeared, anywhere; those that live hold theirs."""
     for draft in drafts(files.path.parent, files.path.name):
         # Another starter may be at it, or it may be another user's.
-        with suppress(InputError, OSError):
+        with suppress(CwtDaskError, OSError):
             if RunDir(draft).lock.exists():
                 with hold(RunDir(draft)):
                     remove_draft(draft)

@@ -39,6 +39,12 @@ def open_file(path: Path) -> io.BufferedReader:
     return io.BufferedReader(_File(path))
 
 
+def scan(folder: Path) -> list[os.DirEntry[str]]:
+    """All that lies in a directory, in any order."""
+    with os.scandir(folder) as found:
+        return list(found)
+
+
 def new_file(path: Path) -> BinaryIO:
     """Make a file that is written to."""
     return cast("BinaryIO", io.BufferedWriter(_File(path, "x")))

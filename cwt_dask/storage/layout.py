@@ -96,20 +96,6 @@ class RunDir:
         """Why a tile could not be done."""
         return self.ledger / f"{_tile(tile)}.failed-{attempt:05d}.json"
 
-    @property
-    def begun_blocks(self) -> list[int]:
-        """Blocks of iterations of which there are records, by their last iterations."""
-        names = (path.name for path in self.ledger.glob("tile-*.block-*.json"))
-        return sorted({int(name.partition("block-")[2].partition(".")[0]) for name in names})
-
-    def rounds(self, block: int) -> dict[int, list[int]]:
-        """By tile, of which rounds of a block of iterations there are records."""
-        found: dict[int, list[int]] = {}
-        for path in sorted(self.ledger.glob(f"tile-*.block-{block:05d}.round-*.json")):
-            tile, _, round_ = (int(word.rpartition("-")[2]) for word in path.name.split(".")[:3])
-            found.setdefault(tile, []).append(round_)
-        return found
-
     def block(self, block: int) -> Path:
         """Checkpoints and island decisions of the block of iterations that ends with number `block`."""
         return self.checkpoints / f"block-{block:05d}"

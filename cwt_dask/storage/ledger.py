@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from cwt_dask.errors import MachineError, RunError
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import backend_of, make_directory, read_file, remove, store_errors, write_atomically
+from cwt_dask.storage.paths import backend_of, listed, make_directory, read_file, remove, store_errors, write_atomically
 from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound, sealed, unsealed
 
 R = TypeVar("R", "TileRecord", "BlockRecord", "FailureRecord")
@@ -165,7 +165,7 @@ def read_all_records(
     """Records of all kinds of one run, or of any, and what is wrong with those that are none."""
     records: list[TileRecord | BlockRecord | FailureRecord] = []
     damaged = []
-    for path in sorted(ledger.glob("tile-*.json")):
+    for path in listed(ledger, "tile-*.json"):
         try:
             records.append(_read(path, _kind_of(path), run_id))
         except DamagedRecordError as error:
@@ -195,45 +195,6 @@ def read_finished(run_dir: RunDir, run_id: str, n_tiles: int) -> dict[int, TileR
         return {tile: _read(path, TileRecord, run_id) for tile, path in enumerate(paths)}
     except DamagedRecordError as error:
         raise DamagedRecordError(f"{error}: the run's own command does its tile again") from error
-
-
-def read_block_records(ledger: Path, block: int, run_id: str = "") -> dict[int, list[BlockRecord]]:
-    """Records of each tile in a block of iterations, round by round.
-
-    Parameters
-    ----------
-    ledger : Path
-        The ledger.
-    block : int
-        Last iteration of the block.
-    run_id : str, optional
-        Which run's count; those of any unless given.
-    """
-    found: dict[int, list[BlockRecord]] = {}
-    for record in _records(ledger, BlockRecord, run_id, f"tile-*.block-{block:05d}.round-*.json"):
-        found.setdefault(record.tile, []).append(record)
-    return found
-
-
-def read_rounds(run_dir: RunDir, block: int, tile: int, most: int, run_id: str = "") -> list[BlockRecord]:
-    """Records of one tile in a block of iterations, up to the first that is damaged or of another run.
-
-    Parameters
-    ----------
-    run_dir, run_id
-        The run; records of any if its id is not given.
-    block, tile : int
-        Last iteration of the block, and number of the tile.
-    most : int
-        Largest number of rounds.
-    """
-    # To list the ledger once a tile would take time by the square of their number.
-    paths = (run_dir.block_record(block, tile, round_) for round_ in range(most))
-    found: list[BlockRecord] = []
-    with suppress(DamagedRecordError):
-        # Those before count all the same.
-        found.extend(_read(path, BlockRecord, run_id) for path in paths if path.exists())
-    return found
 
 
 def record_failure(run_dir: RunDir, tile: int, stage: str, error: BaseException) -> None:
@@ -271,7 +232,7 @@ def last_failures(run_dir: RunDir, run_id: str = "") -> dict[int, FailureRecord]
 
 def forget_damaged_failures(run_dir: RunDir, run_id: str) -> None:
     """Remove what is no record of a failure of the run: nothing makes it again, as it does those of tiles."""
-    for path in run_dir.ledger.glob("tile-*.failed-*.json"):
+    for path in listed(run_dir.ledger, "tile-*.failed-*.json"):
         try:
             _read(path, FailureRecord, run_id)
         except DamagedRecordError:
@@ -287,8 +248,8 @@ def _kind_of(path: Path) -> type[Any]:
     return BlockRecord if ".block-" in path.name else FailureRecord if ".failed-" in path.name else TileRecord
 
 
-def _records(ledger: Path, kind: type[R], run_id: str = "", names: str = "tile-*.json") -> Iterator[R]:
-    paths = (path for path in sorted(ledger.glob(names)) if _kind_of(path) is kind)
+def _records(ledger: Path, kind: type[R], run_id: str = "") -> Iterator[R]:
+    paths = (path for path in listed(ledger, "tile-*.json") if _kind_of(path) is kind)
     return undamaged(paths, kind, run_id)
 
 

@@ -6,12 +6,11 @@ is only read.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from cwt_dask.errors import InputError
+from cwt_dask.storage.access import scan
 from cwt_dask.storage.layout import FOLDERS, RunDir
 
 
@@ -54,9 +53,8 @@ _REMEDY = "put what it leads to in its place, or choose another directory"
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
     """Folders below one, and links to any, so many levels down."""
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for entry in list(os.scandir(folder)):
-            if entry.is_dir():
-                yield Path(entry)
-                if depth > 1 and not entry.is_symlink():
-                    yield from _folders(Path(entry), depth - 1)
+    for entry in scan(folder):
+        if entry.is_dir():
+            yield folder / entry.name
+            if depth > 1 and not entry.is_symlink():
+                yield from _folders(folder / entry.name, depth - 1)

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cwt_dask.errors import InputError, MachineError, RunError
+from cwt_dask.errors import AccessError, InputError, MachineError, RunError
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_run_id
-from cwt_dask.storage.paths import as_path, exists, make_directory, read_file, store_errors, write_atomically
+from cwt_dask.storage.paths import as_path, listed, make_directory, read_file, store_errors, write_atomically
 from cwt_dask.storage.sealed import is_sound, sealed
 
 # In the settings of each run.
@@ -28,8 +28,7 @@ def is_run(files: RunDir) -> bool:
 
 def remedy_of(store: Path) -> str:
     """What mends a survey's store: the command of the run that it belongs to, or `ingest`."""
-    owner = RunDir(store.resolve().parent)
-    own = owner.survey == store.resolve() and is_run(owner)
+    own = _owner(store) is not None
     return "give the run's own command again, which reads the survey again" if own else "ingest the survey again"
 
 
@@ -45,8 +44,8 @@ def note_user(files: RunDir, store: Path, run_id: str) -> None:
     run_id : str
         Which run that is.
     """
-    owner = RunDir(store.resolve().parent)
-    if owner.path == files.path or owner.survey != store.resolve() or owner.users.is_symlink() or not is_run(owner):
+    owner = _owner(store)
+    if owner is None or owner.path == files.path or owner.users.is_symlink():
         return
     # A run of another user, whose files cannot be written to, is only read.
     with suppress(OSError, MachineError), store_errors():
@@ -61,7 +60,7 @@ def users_of(files: RunDir) -> list[Path]:
     Raises InputError if a note of one is damaged.
     """
     found = []
-    for note in sorted(files.users.glob("*.json")) if exists(files.users) else []:
+    for note in listed(files.users, "*.json"):
         content: Any = None
         with suppress(OSError, ValueError, RecursionError):
             content = json.loads(read_file(note))
@@ -75,6 +74,14 @@ def users_of(files: RunDir) -> list[Path]:
             if _run_id(RunDir(user)) == note.stem:
                 found.append(user)
     return found
+
+
+def _owner(store: Path) -> RunDir | None:
+    """The run that a survey's store is part of; None where there is none, or it may not be read."""
+    owner = RunDir(store.resolve().parent)
+    with suppress(AccessError):
+        return owner if owner.survey == store.resolve() and is_run(owner) else None
+    return None
 
 
 def _run_id(files: RunDir) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
-from cwt_dask.errors import InputError, MachineError
+from cwt_dask.errors import AccessError, InputError, MachineError
 from cwt_dask.storage.driver import Driver, driver_in, read_driver
 from cwt_dask.storage.layout import UNFINISHED, RunDir
 
@@ -64,11 +64,11 @@ def store_errors() -> Iterator[None]:
 
 @contextmanager
 def _refusals_named(path: Path) -> Iterator[None]:
-    """Within the block, InputError says which object the store refuses to these keys: its own error does not."""
+    """Within the block, AccessError says which object the store refuses to these keys: its own error does not."""
     try:
         yield
     except PermissionError as error:
-        raise _NoKeysError(
+        raise AccessError(
             f"{path} cannot be used, the object store refuses your keys ({error}): give others, or have these allowed "
             "to read and write there"
         ) from error
@@ -98,6 +98,12 @@ def read_file(path: Path) -> bytes:
     """All of an object, by one request."""
     with _refusals_named(path):
         return path.read_bytes()
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """Objects below a name under names of a pattern, in order."""
+    with _refusals_named(folder):
+        return sorted(folder.glob(pattern))
 
 
 def remove(*paths: Path) -> None:

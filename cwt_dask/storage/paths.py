@@ -57,7 +57,10 @@ def as_path(name: str | PathLike[str]) -> Path:
 
 
 class Backend(Protocol):
-    """What directories and object stores do differently; all else is done through paths, which behave alike."""
+    """What directories and object stores do differently; all else is done through paths, which behave alike.
+
+    What may not be read raises AccessError, wherever a name is looked for, listed or read.
+    """
 
     keeps_old: bool  # Whether a run that is replaced stays until the new one is whole.
 
@@ -72,6 +75,9 @@ class Backend(Protocol):
 
     def read_file(self, path: Path, /) -> bytes:
         """All of a file."""
+
+    def listed(self, folder: Path, pattern: str, /) -> list[Path]:
+        """What lies in a directory under names of a pattern, in order; nothing where there is none."""
 
     def remove(self, *paths: Path) -> None:
         """Remove files, if they are there."""
@@ -184,6 +190,11 @@ def open_file(path: Path) -> BufferedReader:
 def read_file(path: Path) -> bytes:
     """Read a file."""
     return backend_of(path).read_file(path)
+
+
+def listed(folder: Path, pattern: str) -> list[Path]:
+    """What lies in a directory under names of a pattern, in order; nothing where there is none."""
+    return backend_of(folder).listed(folder, pattern)
 
 
 def remove(*paths: Path) -> None:

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
     from zarr.core.buffer import Buffer
 
-# What damaged files make Zarr and its codecs raise, and what those do that are missing or cannot be read.
+# What damaged files make Zarr and its codecs raise, and what those do that are missing or cannot be read; of those that
+# may not be read it is another error, `AccessError`.
 MALFORMED = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, LookupError)
 DAMAGE = (OSError, *MALFORMED)
 # Chunks that are written and not yet on the disk.

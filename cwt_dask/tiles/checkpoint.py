@@ -17,9 +17,9 @@ from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import DamageError
 from cwt_dask.geometry.tiling import Tile, TileGrid
 from cwt_dask.storage.archives import DAMAGED, open_archive, write_archive
+from cwt_dask.storage.block_records import read_rounds
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import read_rounds
 from cwt_dask.storage.maps import digest_history
 from cwt_dask.storage.paths import atomic_file, open_file, remove
 from cwt_dask.storage.zarr_io import DAMAGE

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from cwt_dask.errors import DamageError
+from cwt_dask.errors import AccessError, DamageError
 from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.open_islands import (
     faults_of_lists,
@@ -79,8 +79,8 @@ def test_what_is_damaged_in_one_copy_is_read_and_mended_from_the_other(files, wh
 
 
 def test_what_may_not_be_read_is_not_damaged(files, monkeypatch):
-    monkeypatch.setattr("cwt_dask.storage.copies.read_file", Mock(side_effect=PermissionError(13, "Permission denied")))
-    with pytest.raises(PermissionError):
+    monkeypatch.setattr("cwt_dask.storage.copies.read_file", Mock(side_effect=AccessError("no permission")))
+    with pytest.raises(AccessError):
         mend_lists(files, "r")
 
 

@@ -21,11 +21,12 @@ from cwt_dask.errors import InputError, InterruptedRun, RunError, SettingsError
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.merge.certificate import SEAL
 from cwt_dask.storage import drafts
+from cwt_dask.storage.block_records import read_block_records
 from cwt_dask.storage.directory import hold
 from cwt_dask.storage.drafts import draft_of
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import begin_ledger, read_block_records, read_records, read_run_id, write_record
+from cwt_dask.storage.ledger import begin_ledger, read_records, read_run_id, write_record
 from cwt_dask.storage.paths import remove_folder
 from cwt_dask.storage.sealed import sealed
 from cwt_dask.survey import SurveySource, ingest

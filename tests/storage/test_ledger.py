@@ -6,6 +6,7 @@ import pytest
 
 from cwt_dask.errors import RunError
 from cwt_dask.storage import ledger, object_store, progress
+from cwt_dask.storage.block_records import read_block_records, read_rounds
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import (
     SCHEMA,
@@ -15,11 +16,9 @@ from cwt_dask.storage.ledger import (
     is_ledger_of,
     last_failures,
     read_all_records,
-    read_block_records,
     read_finished,
     read_record,
     read_records,
-    read_rounds,
     read_run_id,
     write_record,
 )

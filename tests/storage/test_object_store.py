@@ -15,7 +15,7 @@ from skies import poisson_sky, write_survey
 from cwt_dask import run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.config.options import Options
-from cwt_dask.errors import InputError, InterruptedRun, MachineError, SurveyError
+from cwt_dask.errors import AccessError, InputError, InterruptedRun, MachineError, SurveyError
 from cwt_dask.pipeline import create, planned
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
@@ -276,9 +276,9 @@ def test_keys_that_are_refused_are_named_with_the_object(bucket, server, survey,
         said = call(*command)
         assert said.status == 2
         assert said.err.startswith(f"cwt-dask: {bucket / name} cannot be used, the object store refuses your keys (")
-    with pytest.raises(InputError, match=f"^{bucket / 'there'} cannot be used, the object store refuses your keys"):
+    with pytest.raises(AccessError, match=f"^{bucket / 'there'} cannot be used, the object store refuses your keys"):
         object_store._put(bucket / "there", b"")
-    with pytest.raises(InputError, match=f"^{bucket / 'there'} cannot be used, the object store refuses your keys"):
+    with pytest.raises(AccessError, match=f"^{bucket / 'there'} cannot be used, the object store refuses your keys"):
         object_store.version_of(bucket / "there")
 
 
