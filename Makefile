@@ -56,6 +56,7 @@ test-cluster: .venv/installed .venv-workflows/installed
 
 test-long: .venv/installed
 	$(BIN)/python -m pytest $(LONG)
+	DRAWN_MAPS=12 $(BIN)/python -m pytest tests/run/test_exactness.py -k equal_the_whole_map
 
 test-batch:
 	$(BIN)/python -m pytest $(BATCH)

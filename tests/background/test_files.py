@@ -1,6 +1,7 @@
 """Backgrounds of files: by tiles and workers to the bit, what their header says, and who repeats it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from cwt_dask.run import plan_survey
 from cwt_dask.runtime.executors import InProcess, Outcome
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.runtime.signals import Stop
+from cwt_dask.runtime.workers import Workers
 from cwt_dask.survey import Survey, SurveySource, ingest
 
 SHAPE, SCALE = (60, 90), 5.0
@@ -70,13 +72,13 @@ def test_a_file_holds_what_an_array_gives(survey, tmp_path):
 
 
 @pytest.mark.parametrize(("tile_size", "workers", "ring"), [(23, 0, False), (31, 2, False), (23, 0, True)])
-def test_no_bit_depends_on_tiles_or_workers(tmp_path, tile_size, workers, ring):
+def test_no_bit_depends_on_tiles_or_workers(tmp_path, request, tile_size, workers, ring):
     counts, _ = poisson_sky(SHAPE, 3, n_sources=5, level=1.0)
     path = write_survey(tmp_path / "survey.fits", counts, counts, ring=ring)
     whole = estimate_background(counts, scale=SCALE, wrap=ring)
     source = SurveySource.of(path, background="estimate", background_scale=SCALE)
-    means = Means.of(Execution(workers=workers))
-    means = Means(means.workers, means.progress, means.stop, tmp_path, tile_size)
+    workers = Workers(request.getfixturevalue("client") if workers else None, Execution(workers=0))
+    means = replace(Means.of(Execution(workers=0)), workers=workers, near=tmp_path, tile_size=tile_size)
     (tmp_path / "scratch").mkdir()
     found = write_estimate(source, "scale", tmp_path / "scratch", tmp_path / "b.fits", means)
     images, _ = read(tmp_path / "b.fits")

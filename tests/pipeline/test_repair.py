@@ -77,7 +77,7 @@ def test_metadata_of_maps_and_seams_is_repaired_before_anything_is_done(capsys, 
     assert not any(check.fault for check in verify_run(run))
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=st.sampled_from(FILES), where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_any_flipped_bit_is_repaired_or_harmless(finished, run, name, where, bit):
     path, sound = run.files.path / name, finished.files.path / name
