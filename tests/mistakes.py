@@ -407,20 +407,22 @@ ONTO = ("--center=83.6,22", "--size=4,3", "--pixel=0.1", "--frame=icrs")
 BIN = ("ingest", "events.fits", "counts.fits", *ONTO)
 
 
-def write_events(path, columns, name="EVENTS", gti=None, **cards):
+def write_events(path, columns, name="EVENTS", gti=None, gti_unit=None, **cards):
     hdus = [fits.PrimaryHDU(), fits.BinTableHDU(Table(columns), fits.Header(cards), name=name)]
     if gti:
         times = Table({"START": [start for start, _ in gti], "STOP": [stop for _, stop in gti]})
+        for column in times.columns.values():
+            column.unit = gti_unit
         hdus.append(fits.BinTableHDU(times, name="GTI"))
     fits.HDUList(hdus).writeto(path)
 
 
-def events(what, columns, *arguments, name="EVENTS", gti=None, **cards):
+def events(what, columns, *arguments, name="EVENTS", gti=None, gti_unit=None, **cards):
     """It is in an event list."""
 
     @recipe(what)
     def _(folder):
-        write_events(folder / "events.fits", columns, name, gti, **cards)
+        write_events(folder / "events.fits", columns, name, gti, gti_unit, **cards)
         return arguments or BIN
 
 
@@ -460,6 +462,7 @@ events("a unit that is no angle", CRAB | {"RA": [1.0, 2.0, 3.0] * u.s})
 events("a column of several numbers a row", CRAB | {"RA": np.ones((3, 2))})
 events("events in a frame of no known name", CRAB, RADECSYS="GAPPT")
 events("a good time that ends before it starts", CRAB, gti=[(9.0, 1.0)])
+events("good times in no unit of time", CRAB, gti=[(0.0, 100.0)], gti_unit="m")
 events("good times that overlap", CRAB, gti=[(0.0, 100.0), (50.0, 150.0)])
 events("events onto a survey, without a background", CRAB, *BIN[:2], "survey.zarr", *ONTO)
 events("events in a run, without a background", CRAB, "run", "events.fits", "a/out", *ONTO, *KERNELS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cwt_dask.background.estimate import Estimate, estimate
+from cwt_dask.background.estimate import FLAT, Estimate, estimate
 from cwt_dask.background.files import Means, write_estimate
 from cwt_dask.background.layers import COUNTS, ESTIMATE, EXCLUDED, EXPOSURE, MASK, InMemory
 from cwt_dask.background.passes import Passes
@@ -109,7 +109,7 @@ def estimate_background(
     grid = TileGrid.plan(layers.shape, layers.shape, 0, 0, lambda length: length, ring=wrap)
     passes = Passes(layers, grid, recipe_of("scale", Extent().check("scale", scale), layers.shape))
     layers.arrays[EXCLUDED] = np.zeros(layers.shape, bool)
-    given = "flat in the mask" if acceptance is None else "as given"
+    given = FLAT if acceptance is None else "as given"
     progress = Logged()
     found = estimate(passes, given, InProcess(), progress)
     for warning in found.warnings:

@@ -19,6 +19,8 @@ from cwt_dask.runtime.stages import OF_THE_MACHINE, TRIES
 
 # What every page says of such a background.
 ESTIMATED = "estimated background"
+# Of an acceptance that is that of the mask alone.
+FLAT = "flat in the mask"
 # So many skies are drawn that they have about so many parts that know nothing of each other, within bounds.
 _PARTS, _MOST_SKIES = 100, 16
 # Tiles from which on each pass shows its progress.
@@ -144,6 +146,8 @@ def estimate(passes: Passes, acceptance: str, executor: Executor, progress: Repo
         found: list[Surroundings] = over_tiles(partial(passes.smooth, COUNTS), stage)
         n_used = sum(each.n_used for each in found)
         if not n_used:
+            if acceptance == FLAT:
+                raise SurveyError("no pixel is used: all are masked, or NaN in counts: correct the mask")
             raise SurveyError(f"no pixel that is used has acceptance ({acceptance} is 0 there): give another exposure")
         if not any(each.has_counts for each in found):
             raise SurveyError(

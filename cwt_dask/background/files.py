@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from cwt_dask.background.estimate import ESTIMATED, Estimate, estimate
+from cwt_dask.background.estimate import ESTIMATED, FLAT, Estimate, estimate
 from cwt_dask.background.layers import ESTIMATE, EXCLUDED, InStores
 from cwt_dask.background.passes import TILE, Passes
 from cwt_dask.background.recipe import recipe_of
@@ -91,7 +91,7 @@ def write_estimate(
     layers.create(grid)
     passes = Passes(layers, grid, recipe)
     _check_memory(name, passes, means.workers.execution.worker_limit)
-    acceptance = "flat in the mask"
+    acceptance = FLAT
     if layers.has_exposure and source.exposure:
         acceptance = f"{source.exposure.hdu} of {source.exposure.path.name}"
     with _executor(passes, means) as executor:

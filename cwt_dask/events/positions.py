@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from astropy.coordinates import FK4, FK5, ICRS, BaseCoordinateFrame, Galactic, SkyCoord
 from astropy.io import fits
-from astropy.units import Unit
 
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.arrays import Bools
 from cwt_dask.cwt.sky_cards import plainly_spelled
 from cwt_dask.errors import InputError, SurveyError
-from cwt_dask.events.tables import Columns, Table
+from cwt_dask.events.tables import Columns, Table, factor_of
 
 _EQUATORIAL = ("RA", "DEC")
 # In this order.
@@ -46,7 +44,7 @@ class Positions:
                 f"{shown(', '.join(table.units))}"
             )
         frame = _frame_of(table) if pair == _EQUATORIAL else Galactic()
-        lon, lat = (_factor(table, name, "deg", "deg", "an angle") for name in pair)
+        lon, lat = (factor_of(table, name, "deg", "deg", "an angle") for name in pair)
         return cls(pair, (lon, lat), frame)
 
     def read(self, columns: Columns) -> tuple[SkyCoord, Bools]:
@@ -100,7 +98,7 @@ class Energies:
                 f"{shown(', '.join(table.units))}"
             )
         unit = str(table.header.get("EUNIT", "")).strip()
-        factor = _factor(table, ENERGY, "TeV", unit, "an energy")
+        factor = factor_of(table, ENERGY, "TeV", unit, "an energy")
         return cls(
             -np.inf if low is None else float(f"{low / factor:.{_DIGITS}g}"),
             np.inf if high is None else float(f"{high / factor:.{_DIGITS}g}"),
@@ -113,15 +111,3 @@ class Energies:
         low, high = (energy.dtype.type(limit) for limit in (self.low, self.high))
         found: Bools = (energy >= low) & (energy < high)
         return found
-
-
-def _factor(table: Table, name: str, wanted: str, default: str, what: str) -> float:
-    """Size of the unit of a column in the wanted unit."""
-    unit: Any = table.units[name] or default
-    try:
-        return float(Unit(unit).to(wanted))
-    except (ValueError, TypeError) as error:
-        given = f"the unit {shown(unit)}" if unit else "no unit"
-        raise SurveyError(
-            f"column {name} of {table.where} has {given}: it must be that of {what}, such as {wanted}"
-        ) from error

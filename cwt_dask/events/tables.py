@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from astropy.io import ascii as text_tables
 from astropy.io import fits
+from astropy.units import Unit
 from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
@@ -212,6 +213,36 @@ def is_ecsv(path: Path) -> bool:
             return file.read(len(_ECSV)) == _ECSV
     except (OSError, ValueError):
         return False
+
+
+def factor_of(table: Table, name: str, wanted: str, default: str, what: str) -> float:
+    """Size of the unit of a column in the wanted unit.
+
+    Parameters
+    ----------
+    table : Table
+    name : str
+        Of the column.
+    wanted : str
+        The unit.
+    default : str
+        Its own, where the table has none; empty if it must have one.
+    what : str
+        What the unit is of, for messages.
+
+    Raises
+    ------
+    SurveyError
+        If it is of something else, or there is none.
+    """
+    unit: Any = table.units[name] or default
+    try:
+        return float(Unit(unit).to(wanted))
+    except (ValueError, TypeError) as error:
+        given = f"the unit {shown(unit)}" if unit else "no unit"
+        raise SurveyError(
+            f"column {name} of {table.where} has {given}: it must be that of {what}, such as {wanted}"
+        ) from error
 
 
 def read_all(table: Table, names: tuple[str, ...]) -> Columns:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cwt_dask.cwt.arrays import Floats
 from cwt_dask.errors import SurveyError
-from cwt_dask.events.tables import Table, read_all
+from cwt_dask.events.tables import Table, factor_of, read_all
 
 _DAY = 86400.0
 # Shorter overlaps, in seconds, are rounding.
@@ -54,7 +54,9 @@ def _read(gti: Table, header: Mapping[str, Any]) -> Floats:
     both = {**header, **gti.header}
     whole = ("MJDREFI", "MJDREFF") if "MJDREFI" in both else ("MJDREF",)
     since = sum(_number(both, key) or 0.0 for key in whole) * _DAY + (_number(both, "TIMEZERO") or 0.0)
-    intervals = np.stack([columns[name] for name in _START_STOP], axis=1) + since
+    told = str(both.get("TIMEUNIT", "")).strip() or "s"
+    seconds = [columns[name] * factor_of(gti, name, "s", told, "a time") for name in _START_STOP]
+    intervals = np.stack(seconds, axis=1) + since
     if not np.all(intervals[:, 0] <= intervals[:, 1]):
         raise SurveyError(f"{gti.where} has an interval that ends before it starts: correct it")
     return intervals

@@ -169,7 +169,7 @@ def averaged(planes: Floats, edges: tuple[Floats, Floats], where: str, spectrum:
         )
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    return np.asarray(np.tensordot(np.divide(weights, whole, out=np.zeros_like(whole), where=usable), planes, 1))
+    return np.asarray(np.tensordot(weights[usable] / whole[usable], planes[usable], 1))
 
 
 def image_of(image: Floats, where: str, target: TargetMap) -> PointSpread:

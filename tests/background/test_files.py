@@ -238,6 +238,7 @@ def test_arrays_that_cannot_be_used_are_refused():
         ({"scale": 5, "mask": np.ones((3, 3))}, "give images of one shape"),
         ({"scale": 5, "acceptance": np.full(SHAPE, -1.0)}, "acceptance is negative at 5400 pixels"),
         ({"scale": 5, "acceptance": np.zeros(SHAPE)}, "no pixel that is used has acceptance"),
+        ({"scale": 5, "mask": np.zeros(SHAPE)}, "no pixel is used: all are masked, or NaN in counts"),
     ):
         with pytest.raises(InputError, match=message):
             estimate_background(counts, **keywords)

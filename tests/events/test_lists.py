@@ -238,6 +238,15 @@ def test_times_count_from_the_reference_of_their_file(tmp_path):
     assert fits.getdata(tmp_path / "counts.fits", "GTI")["START"].tolist() == [0, 86400]
 
 
+def test_times_may_be_in_days(tmp_path):
+    write_events(tmp_path / "days.fits", CRAB, gti=[(58000.0, 58000.25)], gti_unit="d")
+    counts_of([tmp_path / "days.fits"], tmp_path)
+    with fits.open(tmp_path / "counts.fits") as hdus:
+        assert hdus[0].header["ONTIME"] == 21600
+        assert hdus["GTI"].data["STOP"].tolist() == [21600]
+        assert hdus["GTI"].header["MJDREFI"] == 58000
+
+
 def test_an_observation_twice_without_times_is_told(tmp_path):
     paths = write_two(tmp_path, None, OBS_ID=7)
     shutil.copy(paths[1], tmp_path / "c.fits")

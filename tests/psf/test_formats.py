@@ -224,6 +224,9 @@ def test_kernels_by_energy(tmp_path):
     nodes, both = np.sqrt(ENERGIES[:2] * ENERGIES[1:3]), planes / planes.sum(axis=(1, 2), keepdims=True)
     expected = averaged(both.reshape(2, -1), nodes, low, high, 2.0, np.ones(2)).reshape(21, 21)
     np.testing.assert_allclose(read(tmp_path / "psf.fits").kernel(size=21), expected, atol=1e-5)
+    # An energy of which there is no image takes no part.
+    kernel_of(np.stack([np.full_like(planes[0], np.nan), planes[1]])).writeto(tmp_path / "part.fits")
+    np.testing.assert_allclose(read(tmp_path / "part.fits").kernel(size=21), both[1], atol=1e-7)
 
 
 def test_objects_that_write_themselves(tmp_path):
