@@ -158,26 +158,21 @@ def _log_likelihood(window: Window, y: float, x: float, reach: int) -> float:
 
 
 @compiled
-def _replace(window: Window, shape: int, before: Floats, after: Floats) -> None:
-    """Take a source out of the model and put it in again, elsewhere; states are amplitude, y, x."""
-    add(window.expected, window.shapes, shape, before[1], before[2], -before[0], window.patch)
-    add(window.expected, window.shapes, shape, after[1], after[2], after[0], window.patch)
-
-
-@compiled
 def _newton(sums: Floats, f: float, free: Bools, gradient: Floats, step: Floats) -> None:
     """Fill a step (3,) of those parameters that are free: Newton's, or the scoring of a curvature without bends."""
     gradient[0], gradient[1], gradient[2] = sums[0, 0], f * sums[0, 1], f * sums[0, 2]
     matrix = np.empty((3, 3))
     for attempt in range(2):
         curvature(sums, f, attempt == 0, matrix)
-        for i in range(3):
+        for i in range(1, 3):
             if not free[i]:
-                matrix[i, :], matrix[:, i] = 0.0, 0.0
+                gradient[i] = 0.0
+                for j in range(3):
+                    matrix[i, j] = matrix[j, i] = 0.0
                 matrix[i, i] = 1.0
-        if cholesky_solve(matrix, gradient * free, step):
+        if cholesky_solve(matrix, gradient, step):
             return
-    step[:] = 0.0
+    step[1] = step[2] = 0.0
     step[0] = gradient[0] / sums[1, 0] if sums[1, 0] > 0 else -f
 
 
@@ -211,28 +206,30 @@ def improve(window: Window, stars: Stars, k: int) -> float:
         How far it went, relative to amplitude and width.
     """
     shape, state = stars.shape[k], stars.state[k]
-    sigma, before = window.shapes.sigma[shape], state.copy()
-    f, off = before[0], before[1:] - stars.home[k]
-    sums, gradient, step, free = np.empty((2, 6)), np.empty(3), np.empty(3), np.ones(3, np.bool_)
-    corner = render(window.shapes, shape, before[1], before[2], 2, window.patch)
-    moments(window, corner, sums)
+    sigma, f, y, x = window.shapes.sigma[shape], state[0], state[1], state[2]
+    off, free = np.empty(2), np.empty(3, np.bool_)
+    sums, gradient, step = np.empty((2, 6)), np.empty(3), np.empty(3)
+    moments(window, render(window.shapes, shape, y, x, 2, window.patch), sums)
     for axis in range(2):
         # A position at the end of its room stays if it is drawn outwards.
+        off[axis] = state[1 + axis] - stars.home[k, axis]
         outwards = abs(off[axis]) >= stars.reach[k] and off[axis] * sums[0, 1 + axis] >= 0
         free[1 + axis] = f > 0 and not outwards
     _newton(sums, f, free, gradient, step)
     _limit(step, f, _LONGEST * sigma, off, stars.reach[k])
     checked = 0.5 * (gradient[0] * step[0] + gradient[1] * step[1] + gradient[2] * step[2]) > _CHECKED
     around = window.shapes.half[shape] + math.ceil(_LONGEST * sigma) + 1
-    level = _log_likelihood(window, before[1], before[2], around) if checked else 0.0
+    level = _log_likelihood(window, y, x, around) if checked else 0.0
+    part = 1.0
     for _ in range(_HALVINGS):
-        after = before + step
-        _replace(window, shape, state, after)
-        state[:] = after
-        if not checked or _log_likelihood(window, before[1], before[2], around) >= level:
+        add(window.expected, window.shapes, shape, state[1], state[2], -state[0], window.patch)
+        state[0], state[1], state[2] = f + part * step[0], y + part * step[1], x + part * step[2]
+        add(window.expected, window.shapes, shape, state[1], state[2], state[0], window.patch)
+        if not checked or _log_likelihood(window, y, x, around) >= level:
             break
-        step *= 0.5
-    return max(max(abs(step[1]), abs(step[2])) / sigma, abs(step[0]) / max(f, _GONE))  # type: ignore[no-any-return]
+        part *= 0.5
+    moved = max(abs(step[1]), abs(step[2])) / sigma
+    return part * max(moved, abs(step[0]) / max(f, _GONE))  # type: ignore[no-any-return]
 
 
 @compiled

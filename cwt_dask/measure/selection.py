@@ -62,7 +62,9 @@ def _evaluate(
 def _stamp(changed: Ints, y: float, x: float, half: int, number: int) -> None:
     """Note that the model has changed around a position."""
     rows, columns = _cells(y, x, half)
-    changed[rows[0] : rows[1], columns[0] : columns[1]] = number
+    for i in range(rows[0], min(rows[1], changed.shape[0])):
+        for j in range(columns[0], min(columns[1], changed.shape[1])):
+            changed[i, j] = number
 
 
 @compiled
@@ -110,7 +112,9 @@ def select_forward(
     accepted : ndarray of int64
         Room for as many: filled with indices of candidates.
     """
-    n, n_accepted = len(candidates.y), 0
+    n = len(candidates.y)
+    # Of one type with indices of loops, so that what is called is compiled once.
+    n_accepted = np.int64(0)
     shapes, (height, width) = window.shapes, window.counts.shape
     changed = np.zeros((height // CELL + 1, width // CELL + 1), np.int64)
     amplitude, shape, seen_at = np.zeros(n), np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -143,6 +147,6 @@ def select_forward(
         stars.reach[k] = max(1.0, shapes.sigma[shape[j]] / 2)
         add(window.expected, shapes, shape[j], y, x, amplitude[j], window.patch)
         settle(window, stars, k, _STEPS, _ENOUGH)
-        n_accepted += 1
+        n_accepted += np.int64(1)
         _stamp(changed, y, x, shapes.half[shape[j]] + math.ceil(stars.reach[k]) + 1, n_accepted)
     return n_accepted
