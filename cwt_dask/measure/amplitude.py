@@ -19,8 +19,8 @@ from cwt_dask.measure.shapes import Patch, Shapes
 _LAST, _MOST = 1e-12, 60
 # And of an end of an interval.
 _NEAR = 1e-10
-# 2 ln L falls by this much at the ends of an interval of 68 %, and at an upper limit of 95 %.
-INTERVAL, LIMIT = 1.0, 2.705543454095404
+# 2 ln L falls by this much at the ends of an interval of 68 %.
+INTERVAL = 1.0
 
 
 class Window(NamedTuple):
@@ -32,6 +32,7 @@ class Window(NamedTuple):
     floor: float  # what the model has at least, besides the source that is looked at
     shapes: Shapes
     patch: Patch  # room for one of them
+    other: Patch  # and for another
 
 
 class Curve(NamedTuple):

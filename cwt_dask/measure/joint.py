@@ -286,48 +286,48 @@ def ascend(window: Window, stars: Stars, order: Ints, moving: Bools, first: Ints
 
 
 @compiled
-def overlapping(stars: Stars, alive: Bools, order: Ints, half: Ints) -> tuple[Ints, Ints]:
-    """Pairs of sources whose shapes share pixels, as `ascend` takes them.
+def pairs(home: Floats, reach: Floats, alive: Bools) -> tuple[Ints, Ints]:
+    """Pairs of sources that are near each other, each twice.
 
     Parameters
     ----------
-    stars : Stars
-        All of them.
+    home : ndarray
+        Their places (source, 2).
+    reach : ndarray
+        Two are near if they lie no farther apart along each axis than the sum of these, (source,).
     alive : ndarray of bool
-        Which take part, (source,).
-    order : ndarray of int64
-        Sources by row.
-    half : ndarray of int64
-        By shape.
+        Which take part.
+
+    Returns
+    -------
+    first, others : ndarray of int64
+        Those near source k are others[first[k] : first[k + 1]].
     """
-    n = len(stars.shape)
-    counted = np.zeros(n + 1, np.int64)
-    found = np.empty(0, np.int64)
-    largest = 0
+    n, largest = len(reach), 0.0
+    order = np.argsort(home[:, 0], kind="mergesort")
     for k in range(n):
         if alive[k]:
-            largest = max(largest, half[stars.shape[k]])
-    for fill in range(2):
-        at = counted.copy()
+            largest = max(largest, reach[k])
+    first, others = np.zeros(n + 1, np.int64), np.empty(0, np.int64)
+    for filling in range(2):
+        at = first.copy()
         for a in range(n):
             k = order[a]
-            if not alive[k]:
-                continue
             for b in range(a + 1, n):
-                other = order[b]
-                if stars.home[other, 0] - stars.home[k, 0] > 2 * largest + 4:
+                j = order[b]
+                if not alive[k] or home[j, 0] - home[k, 0] > 2 * largest:
                     break
-                apart = half[stars.shape[k]] + half[stars.shape[other]] + 1 + stars.reach[k] + stars.reach[other]
-                near_y = abs(stars.home[other, 0] - stars.home[k, 0]) <= apart
-                if alive[other] and near_y and abs(stars.home[other, 1] - stars.home[k, 1]) <= apart:
-                    if fill == 1:
-                        found[at[k]], found[at[other]] = other, k
+                apart = reach[k] + reach[j]
+                if alive[j] and home[j, 0] - home[k, 0] <= apart and abs(home[j, 1] - home[k, 1]) <= apart:
+                    if filling == 1:
+                        others[at[k]], others[at[j]] = j, k
                         at[k] += 1
-                        at[other] += 1
+                        at[j] += 1
                     else:
-                        counted[k + 1] += 1
-                        counted[other + 1] += 1
-        if fill == 0:
-            counted = np.cumsum(counted)
-            found = np.empty(counted[-1], np.int64)
-    return counted, found
+                        first[k + 1] += 1
+                        first[j + 1] += 1
+        if filling == 0:
+            for k in range(n):
+                first[k + 1] += first[k]
+            others = np.empty(first[n], np.int64)
+    return first, others

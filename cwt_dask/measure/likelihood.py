@@ -9,8 +9,10 @@ from numpy.typing import ArrayLike
 
 from cwt_dask.cwt.arrays import Bools, Floats, Ints
 from cwt_dask.measure.amplitude import Window
-from cwt_dask.measure.joint import Stars, ascend, overlapping
-from cwt_dask.measure.results import measure_all, measure_more, measure_ts
+from cwt_dask.measure.errors import joint_errors
+from cwt_dask.measure.joint import Stars, ascend, pairs
+from cwt_dask.measure.poisson import upper_limit
+from cwt_dask.measure.results import NEAR, loss, measure_curves, measure_more, measure_ts
 from cwt_dask.measure.selection import Candidates, Thresholds, select_forward
 from cwt_dask.measure.shapes import Shapes, add, patch_for
 
@@ -96,6 +98,7 @@ class Fit:
             FLOOR,
             shapes,
             patch_for(shapes),
+            patch_for(shapes),
         )
         self._stars = Stars(np.empty(0, np.int64), np.empty((0, 3)), np.empty((0, 2)), np.empty(0))
         self._candidate, self._order = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -153,8 +156,13 @@ class Fit:
     def sources(self) -> Sources:
         """Sources on the model as it is."""
         stars, n_widths = self._stars, len(self.shapes.extensions)
-        found = measure_all(self._window, stars)
-        width = stars.shape % n_widths
+        first, near = self._near()
+        amplitude, width = stars.state[:, 0].copy(), stars.shape % n_widths
+        low, high, slope, bend, seen = measure_curves(self._window, stars).T
+        stretch, y_err, x_err = joint_errors(self._window, stars, first, near).T
+        ts_ext = np.zeros(len(width))
+        for k in np.flatnonzero(width):
+            ts_ext[k] = loss(self._window, stars, k, near[first[k] : first[k + 1]], stars.shape[k] - width[k])
         off = np.abs(stars.state[:, 1:] - stars.home)
         return Sources(
             candidate=self._candidate,
@@ -163,10 +171,16 @@ class Fit:
             node=stars.shape // n_widths,
             width=width,
             extension=self.shapes.extensions[width],
-            amplitude=stars.state[:, 0].copy(),
+            amplitude=amplitude,
+            ts=measure_ts(self._window, stars, first, near),
+            ts_ext=np.maximum(ts_ext, 0.0),
+            amplitude_low=np.maximum(amplitude - stretch * (amplitude - low), 0.0),
+            amplitude_high=amplitude + stretch * (high - amplitude),
+            upper_limit=amplitude + stretch * (upper_limit(amplitude, slope, bend, seen) - amplitude),
+            y_err=y_err.copy(),
+            x_err=x_err.copy(),
             at_bound=np.asarray((off >= stars.reach[:, np.newaxis]).any(axis=1)),
             order=self._order,
-            **dict(zip(_MEASURED, found.T.copy(), strict=True)),
         )
 
     def single(self, y: ArrayLike, x: ArrayLike, node: ArrayLike) -> More:
@@ -178,26 +192,30 @@ class Fit:
             As of `select`.
         """
         candidates = Candidates(np.asarray(y, np.float64), np.asarray(x, np.float64), np.asarray(node, np.int64))
-        return More(*measure_more(self._window, candidates).T.copy())
+        low, high, slope, bend, seen, amplitude, ts = measure_more(self._window, candidates).T.copy()
+        return More(amplitude, ts, low, high, upper_limit(amplitude, slope, bend, seen))
 
     def _ascend(self) -> None:
-        n = len(self._stars.shape)
-        alive = self._stars.state[:, 0] > 0
-        order = np.lexsort((self._stars.home[:, 1], self._stars.home[:, 0]))
-        first, neighbours = overlapping(self._stars, alive, order, self.shapes.half)
-        moving = np.ones(n, bool)
-        self.n_steps = ascend(self._window, self._stars, order, moving, first, neighbours, _ROUNDS)
+        stars, half = self._stars, self.shapes.half[self._stars.shape]
+        order = np.lexsort((stars.home[:, 1], stars.home[:, 0]))
+        overlap = pairs(stars.home, half + 0.5 + stars.reach, stars.state[:, 0] > 0)
+        moving = np.ones(len(order), bool)
+        self.n_steps = ascend(self._window, stars, order, moving, *overlap, _ROUNDS)
+
+    def _near(self) -> tuple[Ints, Ints]:
+        """Pairs of sources that are near each other."""
+        stars = self._stars
+        return pairs(stars.home, NEAR * self.shapes.sigma[stars.shape], stars.state[:, 0] > 0)  # type: ignore[no-any-return]
 
     def _weakest(self) -> Bools:
         """Sources below the threshold that none that overlaps them is further below."""
-        ts = measure_ts(self._window, self._stars)
+        stars = self._stars
+        ts = measure_ts(self._window, stars, *self._near())
         weak = ts < TS
-        order = np.lexsort((self._stars.home[:, 1], self._stars.home[:, 0]))
-        first, neighbours = overlapping(self._stars, weak, order, self.shapes.half)
+        first, others = pairs(stars.home, self.shapes.half[stars.shape] + 0.5, weak)
         least = weak.copy()
         for k in np.flatnonzero(weak):
-            others = neighbours[first[k] : first[k + 1]]
-            least[k] = not (ts[others] < ts[k]).any()
+            least[k] = not (ts[others[first[k] : first[k + 1]]] < ts[k]).any()
         return np.asarray(least)
 
     def _remove(self, these: Bools) -> None:
@@ -214,6 +232,3 @@ class Fit:
         for k in np.lexsort((self._stars.home[:, 1], self._stars.home[:, 0])):
             f, y, x = self._stars.state[k]
             add(self._window.expected, self.shapes, self._stars.shape[k], y, x, f, self._window.patch)
-
-
-_MEASURED = ("ts", "ts_ext", "amplitude_low", "amplitude_high", "upper_limit", "y_err", "x_err")

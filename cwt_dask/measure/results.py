@@ -1,4 +1,9 @@
-"""What is said of each source at the joint maximum: TS, interval, upper limit, errors of its position."""
+"""What is said of each source at the joint maximum: TS, interval, limit.
+
+TS compares the joint maximum with the maximum without the source: those near it are fitted again, for else a source
+that shares its counts with a neighbour would seem more certain than it is. The TS of a width compares with a point
+likewise.
+"""
 
 from __future__ import annotations
 
@@ -6,105 +11,154 @@ import math
 
 import numpy as np
 
-from cwt_dask.cwt.arrays import Floats
+from cwt_dask.cwt.arrays import Floats, Ints
 from cwt_dask.cwt.loops import compiled
-from cwt_dask.measure.amplitude import INTERVAL, LIMIT, Curve, Window, best_amplitude, crossing, gain, gather
-from cwt_dask.measure.joint import Stars, cholesky_solve, curvature, moments
+from cwt_dask.measure.amplitude import INTERVAL, Curve, Window, best_amplitude, crossing, gain, gather, slopes
+from cwt_dask.measure.joint import Stars, improve
 from cwt_dask.measure.selection import Candidates
-from cwt_dask.measure.shapes import add, render
+from cwt_dask.measure.shapes import add, nearest, render
+
+# Widths within which sources are near, each: beyond, fitting again changes TS by less than a thousandth.
+NEAR = 3.2
+# Rounds of fitting again, and steps that are the last.
+_ROUNDS, _ENOUGH = 30, 1e-5
 
 
 @compiled
-def measure_ts(window: Window, stars: Stars) -> Floats:
-    """TS of each source with all others in the model, (source,)."""
-    found = np.zeros(len(stars.shape))
-    for k in range(len(found)):
-        found[k] = _ts(_own_curve(window, stars, k), stars.state[k, 0])
-    return found
+def measure_ts(window: Window, stars: Stars, first: Ints, near: Ints) -> Floats:
+    """TS of each source with all others in the model.
 
-
-@compiled
-def measure_all(window: Window, stars: Stars) -> Floats:
-    """Of each source, with all others in the model: TS, TS of its width, both ends of its interval, limit, errors.
+    Parameters
+    ----------
+    window, stars
+        At the joint maximum.
+    first, near : ndarray of int64
+        Pairs of sources that are near, as of `pairs`.
 
     Returns
     -------
     ndarray
-        (source, 7).
+        (source,).
     """
-    found = np.zeros((len(stars.shape), 7))
-    for k in range(len(stars.shape)):
-        f = stars.state[k, 0]
-        _position_errors(window, stars, k, found[k, 5:])
-        curve = _own_curve(window, stars, k)
-        found[k, 0] = _ts(curve, f)
-        _limits(curve, f, found[k, 2:5])
-        if stars.shape[k] % len(window.shapes.extensions) > 0:
-            found[k, 1] = max(found[k, 0] - _ts_as_point(window, stars, k), 0.0)
+    found = np.zeros(len(stars.shape))
+    for k in range(len(found)):
+        found[k] = loss(window, stars, k, near[first[k] : first[k + 1]], -1)
+    return found
+
+
+@compiled
+def measure_curves(window: Window, stars: Stars) -> Floats:
+    """Of each source, with all others in the model as they are: ends of the interval, derivatives, sum of shares.
+
+    Returns
+    -------
+    ndarray
+        (source, 5): low, high, first derivative of the sum over counts, minus the second, share that is seen.
+    """
+    found = np.zeros((len(stars.shape), 5))
+    for k in range(len(found)):
+        _describe(_own_curve(window, stars, k), stars.state[k, 0], found[k])
     return found
 
 
 @compiled
 def measure_more(window: Window, candidates: Candidates) -> Floats:
-    """Of one more source at each of some positions: amplitude, TS, both ends of its interval, limit.
+    """Of one more source at each of some positions.
 
     Returns
     -------
     ndarray
-        (position, 5).
+        (position, 7): as of `measure_curves`, amplitude, TS.
     """
-    found = np.zeros((len(candidates.y), 5))
+    found = np.zeros((len(candidates.y), 7))
     shapes = window.shapes
     for j in range(len(candidates.y)):
         shape = candidates.node[j] * len(shapes.extensions)
         curve = gather(window, render(shapes, shape, candidates.y[j], candidates.x[j], 0, window.patch), 0.0)
         f = best_amplitude(curve)
-        found[j, 0], found[j, 1] = f, _ts(curve, f)
-        _limits(curve, f, found[j, 2:5])
+        _describe(curve, f, found[j, :5])
+        found[j, 5], found[j, 6] = f, 2 * gain(curve, f)
     return found
 
 
 @compiled
 def _own_curve(window: Window, stars: Stars, k: int) -> Curve:
-    f, y, x = stars.state[k]
+    f, y, x = stars.state[k, 0], stars.state[k, 1], stars.state[k, 2]
     return gather(window, render(window.shapes, stars.shape[k], y, x, 0, window.patch), f)  # type: ignore[no-any-return]
 
 
 @compiled
-def _ts(curve: Curve, f: float) -> float:
-    return max(2 * gain(curve, f), 0.0)  # type: ignore[no-any-return]
-
-
-@compiled
-def _limits(curve: Curve, f: float, found: Floats) -> None:
-    """Fill both ends of the interval, and the upper limit."""
+def _describe(curve: Curve, f: float, found: Floats) -> None:
     found[0] = crossing(curve, f, INTERVAL, False)
     found[1] = crossing(curve, f, INTERVAL, True)
-    found[2] = crossing(curve, f, LIMIT, True)
+    found[2], found[3] = slopes(curve, f)
+    found[4] = curve.total
 
 
 @compiled
-def _ts_as_point(window: Window, stars: Stars, k: int) -> float:
-    """TS that a source that is wider would have as a point, on the same model of all others."""
-    shapes, shape = window.shapes, stars.shape[k]
-    f, y, x = stars.state[k]
-    add(window.expected, shapes, shape, y, x, -f, window.patch)
-    curve = gather(window, render(shapes, shape - shape % len(shapes.extensions), y, x, 0, window.patch), 0.0)
-    ts = _ts(curve, best_amplitude(curve))
-    add(window.expected, shapes, shape, y, x, f, window.patch)
-    return ts  # type: ignore[no-any-return]
+def loss(window: Window, stars: Stars, k: int, near: Ints, shape: int) -> float:
+    """How far 2 ln L falls without a source, or with another shape of it, when those near it are fitted again.
+
+    Parameters
+    ----------
+    window, stars
+        At the joint maximum; left as they are.
+    k : int
+        Which source.
+    near : ndarray of int64
+        Sources near it.
+    shape : int
+        The other shape; -1 without the source.
+    """
+    if len(near) == 0 and shape < 0:
+        return 2 * gain(_own_curve(window, stars, k), stars.state[k, 0])  # type: ignore[no-any-return]
+    top, bottom, left, right = _around(window, stars, k, near, shape)
+    before, own = window.expected[top:bottom, left:right].copy(), stars.shape[k]
+    states = np.empty((len(near) + 1, 3))
+    for i in range(len(near) + 1):
+        states[i] = stars.state[near[i] if i < len(near) else k]
+    f, y, x = stars.state[k, 0], stars.state[k, 1], stars.state[k, 2]
+    add(window.expected, window.shapes, own, y, x, -f, window.patch)
+    stars.state[k, 0] = 0.0
+    if shape >= 0:
+        stars.shape[k] = shape
+        f = best_amplitude(gather(window, render(window.shapes, shape, y, x, 0, window.patch), 0.0))
+        stars.state[k, 0] = f
+        add(window.expected, window.shapes, shape, y, x, f, window.patch)
+    for _ in range(_ROUNDS):
+        moved = improve(window, stars, k) if stars.state[k, 0] > 0 else 0.0
+        for j in near:
+            if stars.state[j, 0] > 0:
+                moved = max(moved, improve(window, stars, j))
+        if moved <= _ENOUGH:
+            break
+    fallen = 0.0
+    for i in range(bottom - top):
+        for j in range(right - left):
+            after = window.expected[top + i, left + j]
+            if window.counts[top + i, left + j] > 0:
+                ratio = max(after, window.floor) / max(before[i, j], window.floor)
+                fallen -= window.counts[top + i, left + j] * math.log(ratio)
+            fallen += window.seen[top + i, left + j] * (after - before[i, j])
+            window.expected[top + i, left + j] = before[i, j]
+    for i in range(len(near) + 1):
+        stars.state[near[i] if i < len(near) else k] = states[i]
+    stars.shape[k] = own
+    return 2 * fallen
 
 
 @compiled
-def _position_errors(window: Window, stars: Stars, k: int, found: Floats) -> None:
-    """Fill the standard deviations of y and x; NaN where the position is at the end of its room."""
-    sums, matrix, unit, answer = np.empty((2, 6)), np.empty((3, 3)), np.empty(3), np.empty(3)
-    f, y, x = stars.state[k]
-    moments(window, render(window.shapes, stars.shape[k], y, x, 2, window.patch), sums)
-    for axis in range(2):
-        curvature(sums, f, True, matrix)
-        unit[:] = 0.0
-        unit[1 + axis] = 1.0
-        solved = f > 0 and cholesky_solve(matrix, unit, answer)
-        at_bound = abs(stars.state[k, 1 + axis] - stars.home[k, axis]) >= stars.reach[k]
-        found[axis] = math.sqrt(answer[1 + axis]) if solved and not at_bound else math.nan
+def _around(window: Window, stars: Stars, k: int, near: Ints, shape: int) -> tuple[int, int, int, int]:
+    """First and last rows and columns of all that fitting again can change."""
+    height, width = window.counts.shape
+    top, bottom, left, right = height, 0, width, 0
+    for i in range(len(near) + 1):
+        j = near[i] if i < len(near) else k
+        half = window.shapes.half[stars.shape[j]]
+        if i == len(near) and shape >= 0:
+            half = max(half, window.shapes.half[shape])
+        reach = half + math.ceil(stars.reach[j]) + 1
+        row, column = nearest(stars.home[j, 0]), nearest(stars.home[j, 1])
+        top, bottom = min(top, row - reach), max(bottom, row + reach + 1)
+        left, right = min(left, column - reach), max(right, column + reach + 1)
+    return max(top, 0), min(bottom, height), max(left, 0), min(right, width)

@@ -149,4 +149,4 @@ def select_forward(
         settle(window, stars, k, _STEPS, _ENOUGH)
         n_accepted += np.int64(1)
         _stamp(changed, y, x, shapes.half[shape[j]] + math.ceil(stars.reach[k]) + 1, n_accepted)
-    return n_accepted
+    return int(n_accepted)

@@ -62,9 +62,60 @@ def test_the_curve_of_an_amplitude_gives_its_ts_interval_and_limit():
         )
 
     assert fall(0) == pytest.approx(found.ts[0], abs=1e-6)
-    assert fall(found.amplitude_low[0]) == pytest.approx(1, abs=1e-6)
-    assert fall(found.amplitude_high[0]) == pytest.approx(1, abs=1e-6)
+    # Its position, which is fitted as well, widens the interval by next to nothing.
+    assert fall(found.amplitude_low[0]) == pytest.approx(1, abs=0.02)
+    assert fall(found.amplitude_high[0]) == pytest.approx(1, abs=0.02)
+    empty = Fit(counts, np.full(SIZE, 0.02), EVERYWHERE, SHAPES)
+    more = empty.single([y], [x], [0])
+    assert [more.amplitude[0], more.ts[0]] == pytest.approx([best, found.ts[0]], rel=1e-8)
+    assert [fall(more.amplitude_low[0]), fall(more.amplitude_high[0])] == pytest.approx([1, 1], abs=1e-6)
     assert found.amplitude_low[0] < best < found.amplitude_high[0] < found.upper_limit[0]
+
+
+@pytest.mark.parametrize("apart", [2.5, 4.0])
+def test_of_sources_that_overlap_ts_and_errors_are_those_of_the_profile(apart):
+    # No noise: the maximum is where it should be.
+    truth = [(500, 20.3, 18.4), (100, 20.3, 18.4 + apart)]
+    counts, places = drawn(truth, 0.3), [(y, x) for _, y, x in truth]
+    fit = fitted(counts, 0.3, EVERYWHERE, places)
+    found, other = fit.sources, fitted(counts, 0.3, EVERYWHERE, places[:1])
+    faint, top = 1, log_likelihood(counts, fit.expected, EVERYWHERE)
+    np.testing.assert_allclose(found.amplitude, [500, 100], rtol=1e-6)
+    assert found.ts[faint] == pytest.approx(2 * (top - log_likelihood(counts, other.expected, EVERYWHERE)), rel=1e-3)
+
+    def profile(amplitude):
+        def worse(rest):
+            sources = [rest[:3], (amplitude, *rest[3:])]
+            return -log_likelihood(counts, np.maximum(drawn(sources, 0.3), 1e-9), EVERYWHERE)
+
+        start = [500 + 100 - amplitude, *places[0], *places[1]]
+        return 2 * (top + minimize(worse, start, method="BFGS").fun)
+
+    # Symmetric errors of a curve that is not: their mean.
+    ends = found.amplitude_low[faint], found.amplitude_high[faint]
+    assert np.mean([profile(end) for end in ends]) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(("background", "amplitude"), [(0.01, 5), (0.3, 20), (3.0, 30)])
+def test_upper_limits_cover(background, amplitude):
+    rng = np.random.default_rng(11)
+    size = (440, 440)
+    places = np.stack(np.meshgrid(*[np.arange(10, 440, 20)] * 2), axis=-1).reshape(-1, 2) + rng.uniform(-0.5, 0.5, 2)
+    expected = np.full(size, background)
+    for y, x in places:
+        expected += amplitude * SHAPES.draw(0, y, x, size)
+    covered = []
+    for _ in range(4):
+        fit = Fit(rng.poisson(expected).astype(float), np.full(size, background), np.ones(size, bool), SHAPES)
+        covered.append(fit.single(*places.T, np.zeros(len(places), int)).upper_limit > amplitude)
+    # 0.5 % of uncertainty.
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_no_upper_limit_is_below_that_of_no_counts():
+    one = Fit(np.zeros(SIZE), np.full(SIZE, 0.001), EVERYWHERE, SHAPES).single([20.0], [20.0], [0])
+    assert (one.amplitude, one.ts) == (0, 0)
+    assert one.upper_limit == pytest.approx([-np.log(0.05)], rel=1e-6)
 
 
 def test_what_pixels_do_not_see_is_counted_nevertheless():
