@@ -146,8 +146,9 @@ def write_background(
     progress : cwt_dask.runtime.progress.Reporter, optional
         Receives messages and progress; by default warnings go to Python's log, and nothing else is said.
     **options
-        Fields of `cwt_dask.execution.Execution`, and where the images are found (counts_hdu, exposure_hdu, mask_hdu,
-        exposure, mask, band). The exposure may be any map to which the background is proportional within the scale.
+        Fields of `cwt_dask.execution.Execution`, and where the images are found and which bands are taken (counts_hdu,
+        exposure_hdu, mask_hdu, exposure, mask, band, emin, emax, index). The exposure may be any map to which the
+        background is proportional within the scale.
 
     Returns
     -------

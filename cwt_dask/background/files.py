@@ -29,6 +29,8 @@ from cwt_dask.survey.source import BANDS, IN_MEMORY_CARD, NOTE, WARNED
 
 # Version of the recipe: it is raised whenever the same counts give another background.
 RECIPE_VERSION = 1
+# What stands for the file of an estimate that is made for a call.
+_ON_THE_WAY = "an estimate from the counts"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def with_estimate(source: SurveySource, means: Means) -> Iterator[SurveySource]:
         return
     with scratch_directory(means.near) as scratch:
         path = scratch / "background.fits"
-        write_estimate(source, "background_scale", scratch, path, means, {IN_MEMORY_CARD: True})
+        write_estimate(source, "background_scale", scratch, path, means, {IN_MEMORY_CARD: _ON_THE_WAY})
         yield source.with_background(path)
 
 

@@ -15,7 +15,7 @@ from cwt_dask.config.options import SourceOptions
 
 # What a background that is estimated from the counts has to do with: where they are, and workers.
 _OF_COUNTS = (
-    *("counts_hdu", "exposure_hdu", "mask_hdu", "exposure", "mask", "band"),
+    *("counts_hdu", "exposure_hdu", "mask_hdu", "exposure", "mask", "band", "emin", "emax", "index"),
     *("workers", "memory_limit", "scheduler", "scheduler_file", "quiet", "log_format"),
 )
 

@@ -157,6 +157,15 @@ def test_few_counts_and_structure_are_warned_of_downstream(tmp_path):
     assert any("of the pixels are excluded from the estimated background" in text for text in plan.warnings)
 
 
+def test_bands_may_be_chosen_by_energy(call, real_data, tmp_path):
+    survey, chosen = real_data / "hawc_nhit5_mapdataset.fits.gz", "--emin=10TeV"
+    assert call("background", survey, tmp_path / "out.fits", "--scale=1deg", "--workers=0", chosen).status == 0
+    assert fits.getheader(tmp_path / "out.fits")["BKGBANDS"] == "4 to 9 of 10"
+    given = f"--background={tmp_path / 'out.fits'}"
+    assert call("plan", survey, given, chosen).status == 0
+    assert "was estimated from bands 4 to 9 of 10 of counts" in call("plan", survey, given, "--emin=1TeV").err
+
+
 def test_an_estimate_of_some_bands_is_that_of_no_others(survey, tmp_path):
     with fits.open(survey, mode="update") as hdus:
         counts = hdus["COUNTS"].data
@@ -168,7 +177,9 @@ def test_an_estimate_of_some_bands_is_that_of_no_others(survey, tmp_path):
     given = plan_survey(survey, background=out, **words)
     made = plan_survey(survey, background="estimate", background_scale=5, **words)
     assert given.survey_digest == made.survey_digest
-    assert [origin["file"] for origin in made.origins if origin["plane"] == "background"] == ["(in memory)"]
+    assert [origin["file"] for origin in made.origins if origin["plane"] == "background"] == [
+        "an estimate from the counts"
+    ]
     with pytest.raises(SurveyError, match="was estimated from bands 0 to 2 of 3 of counts, and 1 of 3 are taken"):
         plan_survey(survey, background=out, **words | {"band": 1})
 
