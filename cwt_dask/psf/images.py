@@ -18,6 +18,7 @@ from cwt_dask.psf.energies import energy_weights
 from cwt_dask.psf.places import Places
 from cwt_dask.psf.point_spread import PointSpread
 from cwt_dask.psf.response import Energies, Response, Spectrum, TargetMap
+from cwt_dask.survey.fits_file import has_name
 from cwt_dask.survey.headers import damage_named
 
 # Relative: pixel sizes are written with six digits, and change over a map.
@@ -49,7 +50,7 @@ def is_map_of_profiles(hdu: Any, hdus: Sequence[Any]) -> bool:
 
 def is_kernel_by_energy(hdu: Any, hdus: Sequence[Any]) -> bool:
     """Whether an image is that of a PSFKernel, by its name: an image for each energy."""
-    if not hdu.is_image or hdu.name.upper() != "PSF" or len(hdu.shape or ()) != 3:
+    if not hdu.is_image or not has_name(hdu, "PSF") or len(hdu.shape or ()) != 3:
         return False
     bands = bands_of(hdu, hdus, hdu.name)
     return bands is not None and bands.energies() is not None
@@ -97,7 +98,8 @@ def read_map(hdu: Any, hdus: Sequence[Any], where: str) -> Response:
 def _recorded(hdu: Any, hdus: Sequence[Any], energies: Energies) -> Floats | None:
     """Exposure of a PSFMap's own, by place and energy, else that of its dataset, the mean of the map, by energy."""
     cubes = {each.name.upper(): each for each in hdus if each.is_image and len(each.shape or ()) >= 3}
-    own, others = cubes.get(f"{hdu.name}_EXPOSURE".upper()), cubes.get("EXPOSURE")
+    own = cubes.get(f"{hdu.name}_EXPOSURE".upper())
+    others = next((cube for cube in cubes.values() if has_name(cube, "EXPOSURE")), None)
     if own is not None and own.shape == (hdu.shape[0], 1, *hdu.shape[2:]):
         return pixels_of(own, own.name).reshape(hdu.shape[0], -1).T
     bands = None if others is None else bands_of(others, hdus, others.name)

@@ -69,7 +69,7 @@ class FitsFile:
 
     def has(self, name: str) -> bool:
         """Whether there is an HDU of a name, be it behind a prefix."""
-        return any(hdu.name.upper() == name or _ends_with(hdu.name, name) for hdu in self.hdus)
+        return any(has_name(hdu, name) for hdu in self.hdus)
 
     def find(self, plane: PlaneSource) -> Any:
         """Find the HDU of a plane; None where there is none and none is required.
@@ -141,6 +141,11 @@ def is_index(hdu: Any) -> bool:
 _INDEX_NAMES = ("HDU_INDEX", "OBS_INDEX")
 # Exposures of Gammapy's response maps, which have other pixels.
 _OF_RESPONSES = ("PSF_EXPOSURE", "EDISP_EXPOSURE")
+
+
+def has_name(hdu: Any, wanted: str) -> bool:
+    """Whether an HDU has a name, be it behind a prefix."""
+    return str(hdu.name).upper() == wanted or _ends_with(hdu.name, wanted)
 
 
 def _ends_with(name: str, wanted: str) -> bool:

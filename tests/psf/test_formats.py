@@ -127,12 +127,13 @@ def test_the_exposure_of_a_map_of_profiles_counts_place_by_place(tmp_path):
     np.testing.assert_allclose(shares(dark, 79), shares(plain, 79), atol=1e-6)
 
 
-def test_without_an_exposure_of_its_own_that_of_the_dataset_counts(tmp_path):
-    hdus = psf_map([[0.2, 0.4], [0.2, 0.4]])
-    exposure = fits.ImageHDU(np.stack([np.zeros((6, 8)), np.ones((6, 8))]), name="EXPOSURE")
+@pytest.mark.parametrize("prefix", ["", "CTA-"])
+def test_without_an_exposure_of_its_own_that_of_the_dataset_counts(tmp_path, prefix):
+    hdus = psf_map([[0.2, 0.4], [0.2, 0.4]], name=f"{prefix}PSF")
+    exposure = fits.ImageHDU(np.stack([np.zeros((6, 8)), np.ones((6, 8))]), name=f"{prefix}EXPOSURE")
     edges = {"ENERGY_TRUE_MIN": [0.1, 1.0], "ENERGY_TRUE_MAX": [1.0, 10.0]}
     bands = [fits.Column(name, "D", unit="TeV", array=values) for name, values in edges.items()]
-    bands = fits.BinTableHDU.from_columns(bands, name="EXPOSURE_BANDS")
+    bands = fits.BinTableHDU.from_columns(bands, name=f"{prefix}EXPOSURE_BANDS")
     spread = read(write(tmp_path / "psf.fits", fits.ImageHDU(np.ones((60, 80)), name="COUNTS"), exposure, bands, *hdus))
     profiles, nodes = share(RADII, np.array([[0.2], [0.4]])), np.sqrt([0.1, 10])
     expected = averaged(profiles, nodes, 0.1, 10, 2.0, np.array([0.0, 1.0]))
