@@ -3,6 +3,7 @@
 # ruff: noqa: N806 (images have the names of that description)
 
 from dataclasses import dataclass
+from math import factorial
 
 import numpy as np
 from scipy.ndimage import find_objects, label
@@ -24,6 +25,7 @@ class Result:
     significance: np.ndarray
     best_scale: np.ndarray
     best_iteration: np.ndarray
+    sigma: np.ndarray
     variances: list
 
 
@@ -55,6 +57,27 @@ def approx_kernel(w):
     return gaussian(squared_radius(odd_size(w), odd_size(w) // 2), w)
 
 
+def calibrated(T, squared, third, k):
+    """S of the transforms T with a kernel, of this variance and this third cumulant."""
+    v = (k / k.max()).ravel()
+    rows = []
+    for t in np.concatenate([-np.geomspace(30, 1e-4, 400), np.geomspace(1e-4, 40, 1200)]):
+        phi, phi1, phi2 = np.sum(np.expm1(t * v) - t * v), np.sum(v * np.expm1(t * v)), np.sum(v**2 * np.exp(t * v))
+        if abs(t) < 2e-3:
+            # The difference below would be rounding alone.
+            phi = sum(np.sum((t * v) ** n) / factorial(n) for n in range(2, 8))
+        w = np.sign(t) * np.sqrt(2 * (t * phi1 - phi))
+        rows.append((phi1, w, np.log(t * np.sqrt(phi2) / w)))
+    x, w, log = np.array(rows).T
+    k2, k3 = squared / k.max() ** 2, third / k.max() ** 3
+    a = np.clip(k3 / k2 * np.sum(v**2) / np.sum(v**3), 0.05, 5)
+    mu = k2 / (a**2 * np.sum(v**2))
+    at = T / k.max() / (a * mu)
+    root = np.sqrt(mu) * np.interp(at, x, w)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.abs(root) < 1e-3, 0.0, root + np.interp(at, x, log) / root)
+
+
 def analyze(
     counts,
     background,
@@ -82,7 +105,7 @@ def analyze(
     M, A = np.zeros(C.shape), np.zeros(C.shape)
     S = np.zeros((n_scale, *C.shape), bool)
     T, E = np.zeros(S.shape), np.zeros(S.shape)
-    significance = np.full(C.shape, -np.inf)
+    significance, sigma = np.full(C.shape, -np.inf), np.full(C.shape, -np.inf)
     best_scale = np.full(C.shape, -1)
     best_iteration = np.zeros(C.shape, int)
     variances = []
@@ -103,6 +126,9 @@ def analyze(
             defined = valid & (squared > rounding * np.sum(k**2))
             ratio = np.full(C.shape, -np.inf)
             ratio[defined] = T[i][defined] / E[i][defined]
+            if not variances:
+                cumulants = squared[defined], smooth(B, k**3)[defined]
+                sigma[defined] = np.maximum(sigma[defined], calibrated(T[i][defined], *cumulants, k))
             S[i] |= detected(
                 ratio,
                 significance_threshold,
@@ -134,6 +160,7 @@ def analyze(
         significance=np.where(np.isfinite(significance), significance, 0.0),
         best_scale=best_scale,
         best_iteration=best_iteration,
+        sigma=np.where(np.isfinite(sigma), sigma, 0.0),
         variances=variances,
     )
 

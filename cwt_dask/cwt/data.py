@@ -223,6 +223,16 @@ class CWTData(InfoTables):
         return self._image("significance", np.where(np.isfinite(largest), largest, 0.0))
 
     @property
+    def sigma(self) -> SkyImage:
+        """Calibrated significance S of the first iteration, largest over scales, float32, 0 where it was never defined.
+
+        Noise exceeds S at a pixel and a scale with the probability that a standard normal number does
+        (`cwt_dask.cwt.calibration`).
+        """
+        largest = self.state.sigma
+        return self._image("sigma", np.where(np.isfinite(largest), largest, np.float32(0)))
+
+    @property
     def best_scale(self) -> SkyImage:
         """Index of the scale of that largest significance, int16, -1 where it was never defined."""
         return self._image("best_scale", self.state.best_scale)
@@ -295,7 +305,7 @@ class CWTData(InfoTables):
     def __sub__(self, other: CWTData) -> CWTData:
         """What was computed here minus what was computed there; the supports' exclusive or.
 
-        Counts, background, significance and best scale stay those of this one. As published, residual, maximal,
+        Counts, background, significance, sigma and best scale stay those of this one. As published, residual, maximal,
         support_2d and model_plus_approx follow from the differences.
 
         Raises
@@ -327,7 +337,7 @@ class CWTData(InfoTables):
         InputError
             If the file exists and is not to be replaced, or cannot be written.
         """
-        best = self.significance, self.best_scale, self.best_iteration
+        best = self.significance, self.best_scale, self.best_iteration, self.sigma
         everything = [*self.images().values(), *self.cubes().values(), *best, self.mask]
         hdus = fits.HDUList([fits.PrimaryHDU(), *(image.to_hdu() for image in everything)])
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,12 +45,14 @@ class Factors:
         """Sum of the moduli of the kernel's pixels, row by row: the widest take half a gigabyte at once."""
         return float(sum(np.abs(row @ self.along_x).sum() for row in self.along_y.T))
 
-    def squared(self) -> Factors:
-        """The square of the kernel, as a sum of products too."""
-        n_terms = len(self.along_x)
-        pairs = [(i, j) for i in range(n_terms) for j in range(i, n_terms)]
-        along_y = [(1 if i == j else 2) * self.along_y[i] * self.along_y[j] for i, j in pairs]
-        return Factors(np.array(along_y), np.array([self.along_x[i] * self.along_x[j] for i, j in pairs]))
+    def power(self, exponent: int) -> Factors:
+        """A power of the kernel's pixels, as a sum of products too."""
+        along_y, along_x = [], []
+        for terms in combinations_with_replacement(range(len(self.along_x)), exponent):
+            ways = math.factorial(exponent) // math.prod(math.factorial(terms.count(term)) for term in set(terms))
+            along_y.append(ways * math.prod(self.along_y[term] for term in terms))
+            along_x.append(math.prod(self.along_x[term] for term in terms))
+        return Factors(np.array(along_y), np.array(along_x))
 
     def transform_y(self, wavenumbers: Floats) -> Complexes:
         """Sums of `along_y` times ``exp(-i ky y)``, (ky, term), with y from the centre; ky in radians per pixel.

@@ -48,6 +48,7 @@ def versions_of(folder: Path) -> list[tuple[str, int, int]]:
 @compiled
 def replace_by_sums(
     values: Floats,
+    decisive: Floats,
     first_row: int,
     image: Floats,
     along_y: Floats,
@@ -55,7 +56,7 @@ def replace_by_sums(
     bounds: tuple[float, float],
     ring: bool,
 ) -> None:
-    """Replace what FFTs have made of a convolution by sums over the kernel, where it lies between two bounds.
+    """Replace what FFTs have made of a convolution by sums over the kernel, where that or another is between two bounds.
 
     Sums over the same pixels have the same bits in every box; what FFTs give differs by rounding from box to box.
 
@@ -63,6 +64,8 @@ def replace_by_sums(
     ----------
     values : ndarray
         Updated: rows (y, x) of the convolution.
+    decisive : ndarray
+        The same rows of the one that decides; it may be the same array.
     first_row : int
         Row of the image at which they begin.
     image : ndarray
@@ -78,12 +81,12 @@ def replace_by_sums(
     for row in range(values.shape[0]):
         first, last = values.shape[1], -1
         for x in range(values.shape[1]):
-            if low < values[row, x] < high:
+            if low < decisive[row, x] < high:
                 first, last = min(first, x), x
         if last >= 0:
             sums = _convolved(image, first_row + row, first, last + 1, along_y, along_x, ring)
             for x in range(first, last + 1):
-                if low < values[row, x] < high:
+                if low < decisive[row, x] < high:
                     values[row, x] = sums[x - first]
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Complexes, Floats
 from cwt_dask.cwt.buffers import borrow
+from cwt_dask.cwt.calibration import Calibration, calibrations
 from cwt_dask.cwt.kernels import CWTKernels, Factors
 from cwt_dask.cwt.loops import compiled
 
@@ -74,7 +75,7 @@ def _multiply(
 
 @dataclass(frozen=True)
 class KernelSpectra:
-    """Transforms of the kernels and of their squares in a box of shape (y, x).
+    """Transforms of the kernels, of their squares and cubes in a box of shape (y, x).
 
     Convolution in the box is circular. It equals the linear one on every pixel from which the box's edge, or a rim
     of zeros at the far edge, is at least the kernels' reach away.
@@ -84,7 +85,11 @@ class KernelSpectra:
     # One a scale.
     base: tuple[Spectrum, ...]
     base_squared: tuple[Spectrum, ...]
-    squares: tuple[Factors, ...]  # The squares themselves.
+    base_cubed: tuple[Spectrum, ...]
+    # The squares and the cubes themselves.
+    squares: tuple[Factors, ...]
+    cubes: tuple[Factors, ...]
+    calibrations: tuple[Calibration, ...]
     approx: Spectrum  # Of the approximation kernel.
     # Sums of the moduli and of the squares of each base kernel, float64 (scale,).
     abs_sum: Floats
@@ -188,12 +193,15 @@ def kernel_spectra(kernels: CWTKernels, shape: tuple[int, int], threads: int = 1
     """
     # Differences of Gaussians sit off their own centre.
     real = not kernels.old
-    squares = tuple(factors.squared() for factors in kernels.base_factors)
+    squares, cubes = (tuple(factors.power(n) for factors in kernels.base_factors) for n in (2, 3))
     return KernelSpectra(
         shape=shape,
         base=tuple(_spectrum_of(factors, shape, real=real) for factors in kernels.base_factors),
         base_squared=tuple(_spectrum_of(factors, shape, real=real) for factors in squares),
+        base_cubed=tuple(_spectrum_of(factors, shape, real=real) for factors in cubes),
         squares=squares,
+        cubes=cubes,
+        calibrations=calibrations(kernels),
         approx=_spectrum_of(kernels.approx_factors, shape, real=True),
         abs_sum=np.array([factors.abs_sum for factors in kernels.base_factors]),
         squared_sum=np.array([factors.along_y.sum(axis=1) @ factors.along_x.sum(axis=1) for factors in squares]),

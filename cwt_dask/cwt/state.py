@@ -82,6 +82,9 @@ class State:
     best_scale: NDArray[np.int16]  # Index of the scale of that largest T/E, in the core; -1 where it was never defined.
     # Iteration of that largest T/E, the first one within rounding of it, in the core; 0 where it was never defined.
     best_iteration: NDArray[np.uint16]
+    # Largest S over scales, of the first iteration, in the core, and the index of its scale; -inf and -1 where undefined.
+    sigma: NDArray[np.float32]
+    sigma_scale: NDArray[np.int8]
     # Pixels of the core where the expected error was zero to rounding in the first iteration; or later, at some scale,
     # where that may have hidden something.
     undefined: Bools
@@ -128,6 +131,8 @@ class State:
             significance=borrow(inner, fill=-np.inf),
             best_scale=borrow(inner, np.int16, -1),
             best_iteration=borrow(inner, np.uint16, 0),
+            sigma=borrow(inner, np.float32, -np.inf),
+            sigma_scale=borrow(inner, np.int8, -1),
             undefined=borrow(inner, np.bool_, 0),
             near_threshold=borrow(inner, np.bool_, 0),
             transform=np.zeros(cube),
@@ -137,7 +142,7 @@ class State:
     def close(self) -> None:
         """Give back all arrays."""
         give_back(self.model, self.approx, self.joined, self.transform_2d, self.significance, self.best_scale)
-        give_back(self.best_iteration, self.undefined, self.near_threshold)
+        give_back(self.best_iteration, self.sigma, self.sigma_scale, self.undefined, self.near_threshold)
 
     @property
     def support(self) -> Bools:

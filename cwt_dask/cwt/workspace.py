@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Bools, Complexes, Floats, Ints
 from cwt_dask.cwt.buffers import borrow, give_back
+from cwt_dask.cwt.calibration import keep_calibrated
 from cwt_dask.cwt.loops import find_significant, keep_largest, not_isolated, replace_by_sums
 from cwt_dask.cwt.spectra import KernelSpectra, row_blocks, scratch
 from cwt_dask.cwt.state import Criteria, Detected, Field, State
@@ -68,11 +69,17 @@ class Workspace:
         Also keeps in `state` what is kept of all pixels of the core.
         """
         spectra, (for_transform, for_variance) = self.spectra, self._buffers
+        # Nothing but the background is expected yet, which is the same in every box.
+        first = state.iteration == 0
+        # Only once and never kept: a later iteration has other buffers of this size.
+        for_third = [np.empty_like(for_variance)] if first else []
 
         def products(rows: slice) -> None:
             excess = self._excess_hat[rows]
             spectra.base[scale].multiply(rows, excess, for_transform[rows])
             spectra.base_squared[scale].multiply(rows, self._counts_hat[rows], for_variance[rows], minus=excess)
+            for cumulant in for_third:
+                spectra.base_cubed[scale].multiply(rows, self._counts_hat[rows], cumulant[rows], minus=excess)
 
         spectra.over_rows(products)
         above, criteria = self._above, self.criteria
@@ -80,25 +87,25 @@ class Workspace:
         # Without rounding nothing is near.
         rounding = criteria.rounding * spectra.abs_sum[scale] if criteria.rounding else -math.inf
         thresholds = criteria.thresholds[0], criteria.thresholds[-1]
-        # Nothing but the background is expected yet, which is the same in every box.
-        exact = state.iteration == 0
 
-        def look(rows: slice, transform: Floats, variance: Floats) -> tuple[NDArray[Any], ...]:
-            ratio = scratch(2, transform.shape)
+        def look(rows: slice, transform: Floats, variance: Floats, *third: Floats) -> tuple[NDArray[Any], ...]:
+            ratio = scratch(2 + len(third), transform.shape)
             wanted, near, hidden = (np.empty(ratio.shape, dtype=bool) for _ in range(3))
-            if exact:
-                self._sharpen(variance, rows, scale, floor)
+            if first:
+                self._sharpen(variance, third[0], rows, scale, floor)
             images = transform, variance, self.field.valid[rows], state.joined[scale, rows]
             filled = ratio, above[rows], wanted, near, hidden
-            find_significant(*images, floor, rounding, thresholds, exact, *filled)
+            find_significant(*images, floor, rounding, thresholds, first, *filled)
             if state.transform.size:
                 state.transform[scale, rows] = transform
                 state.error[scale, rows] = np.sqrt(variance, out=np.full_like(variance, np.nan), where=variance >= 0)
             self._keep(state, scale, rows, ratio, near, hidden)
+            if first:
+                self._calibrate(state, scale, rows, ratio, transform, variance, *third)
             pixels = np.flatnonzero(wanted)
             return pixels + rows.start * spectra.shape[1], transform.ravel()[pixels], ratio.ravel()[pixels]
 
-        found = spectra.backward(for_transform, for_variance, take=look)
+        found = spectra.backward(for_transform, for_variance, *for_third, take=look)
         pixels, transform, ratio = (np.concatenate(column) for column in zip(*found, strict=True))
         is_above = above.ravel()[pixels]
         detected, ratio = pixels[is_above], ratio[is_above]
@@ -120,23 +127,29 @@ class Workspace:
 
         return Moments.pooled(map(moments, row_blocks((y.stop - y.start, x.stop - x.start))))
 
-    def _sharpen(self, variance: Floats, rows: slice, scale: int, floor: float) -> None:
-        """Give E² of the first iteration, in some rows, the same bits in every box where it is near the floor."""
-        square, (low, high) = self.spectra.squares[scale], NEAR_FLOOR
-        image, bounds = self.field.background, (low * floor, high * floor)
-        replace_by_sums(variance, rows.start, image, square.along_y, square.along_x, bounds, self.ring)
+    def _sharpen(self, variance: Floats, third: Floats, rows: slice, scale: int, floor: float) -> None:
+        """Give cumulants of the first iteration, in some rows, the same bits in every box where E² is near the floor."""
+        image, bounds = self.field.background, (NEAR_FLOOR[0] * floor, NEAR_FLOOR[1] * floor)
+        # The variance last: it says where.
+        for values, kernel in ((third, self.spectra.cubes[scale]), (variance, self.spectra.squares[scale])):
+            replace_by_sums(values, variance, rows.start, image, kernel.along_y, kernel.along_x, bounds, self.ring)
 
     def _keep(self, state: State, scale: int, rows: slice, ratio: Floats, near: Bools, hidden: Bools) -> None:
         """Keep what is wanted of the core, from some rows of the box."""
-        y, x = state.core
-        start, stop = max(rows.start, y.start), min(rows.stop, y.stop)
-        if start >= stop:
-            return
-        here, there = slice(start - rows.start, stop - rows.start), slice(start - y.start, stop - y.start)
+        here, there = _in_core(state, rows)
         best = state.significance[there], state.best_scale[there], state.best_iteration[there]
-        keep_largest(ratio[here, x], scale, state.iteration + 1, *best)
-        state.undefined[there] |= hidden[here, x]
-        state.near_threshold[there] |= near[here, x]
+        keep_largest(ratio[here], scale, state.iteration + 1, *best)
+        state.undefined[there] |= hidden[here]
+        state.near_threshold[there] |= near[here]
+
+    def _calibrate(
+        self, state: State, scale: int, rows: slice, ratio: Floats, transform: Floats, variance: Floats, third: Floats
+    ) -> None:
+        """Keep the largest S of the core, from some rows of the box."""
+        here, there = _in_core(state, rows)
+        cumulants = transform[here], variance[here], third[here]
+        arguments = self.spectra.calibrations[scale].arguments
+        keep_calibrated(*cumulants, ratio[here], scale, arguments, state.sigma[there], state.sigma_scale[there])
 
 
 def smooth(image: Floats, valid: Bools, spectra: KernelSpectra) -> Floats:
@@ -167,3 +180,11 @@ def _approximate(spectrum: Complexes, spectra: KernelSpectra, valid: Bools | Non
 
     spectra.over_rows(lambda rows: spectra.approx.multiply(rows, spectrum[rows], spectrum[rows]))
     spectra.backward(spectrum, into=image, take=mask)
+
+
+def _in_core(state: State, rows: slice) -> tuple[tuple[slice, slice], slice]:
+    """Index, in rows of the box, of what belongs to the core, and which of the core's rows these are; perhaps none."""
+    y, x = state.core
+    start, stop = max(rows.start, y.start), min(rows.stop, y.stop)
+    stop = max(start, stop)
+    return (slice(start - rows.start, stop - rows.start), x), slice(start - y.start, stop - y.start)

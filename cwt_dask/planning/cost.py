@@ -77,14 +77,14 @@ def disk(grid: TileGrid, n_scale: int, *, checkpoints: bool, islands: bool) -> i
     survey = 3 * 8 + 1
     seams = grid.n_tiles * 2 * 4 * STRIP_WIDTH * max(grid.core_shape) * (8 + n_scale)
     # Of the support, taken to be a tenth of the pixels, what peaks are found by.
-    detections = grid.map_box.area * 34 // 10
+    detections = grid.map_box.area * 40 // 10
     total = (pixel + survey) * grid.map_box.area + seams + detections
     if checkpoints:
         # Two blocks are there when it is most: the approximation in the box, and significance, scale and flags in the
         # core; the support's pixels, and with an island threshold those above the threshold.
         box, core = math.prod(grid.box_shape), math.prod(grid.core_shape)
         sparse = 8 + 2 * 8 + 2 * n_scale + (14 * n_scale if islands else 0)
-        total += 2 * grid.n_tiles * (box * (8 + sparse // 10) + core * 12)
+        total += 2 * grid.n_tiles * (box * (8 + sparse // 10) + core * 17)
     return total
 
 

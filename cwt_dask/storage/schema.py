@@ -89,6 +89,9 @@ MAPS = (
     # blind rings (1.8e-7, docs/design/0004-margins.md).
     MapSpec("significance", "largest T/E over scales and iterations, 0 where undefined", dense=True, reduced="largest",
             products=(*_REPORTED, "compare"), tolerance=1e-6),
+    # S is kept to seven digits; where E² is near its floor its cumulants are good to four.
+    MapSpec("sigma", "calibrated significance S in the first iteration, largest over scales, 0 where undefined",
+            "float32", dense=True, reduced="largest", products=(*_REPORTED, "compare"), tolerance=1e-4),
     MapSpec("transform_2d", "sum of the transforms over the supports of their scales, counts per pixel", unit="count",
             products=("fits",)),
     MapSpec("best_scale", "index of the scale of the largest T/E, -1 where none", "int16", reduced="largest",

@@ -183,5 +183,8 @@ def _dense_images(path: Path) -> Path:
 
 _ON_SUPPORT = ("model", "transform_2d")
 # The approximation could be had from the model of the last but one iteration, but that costs two FFTs a restart.
-_DENSE = ("approx", "significance", "best_scale", "best_iteration", "undefined", "near_threshold")
+_DENSE = (
+    *("approx", "significance", "best_scale", "best_iteration"),
+    *("sigma", "sigma_scale", "undefined", "near_threshold"),
+)
 _MOMENTS = np.dtype([(field.name, np.int64 if field.name == "count" else np.float64) for field in fields(Moments)])

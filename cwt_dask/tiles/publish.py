@@ -130,6 +130,7 @@ def _core_arrays(job: Job, survey: Survey, result: TileResult) -> Iterator[tuple
     undefined = state.significance == -np.inf
     yield "significance", np.where(undefined, 0.0, state.significance) if undefined.any() else state.significance
     yield "best_scale", state.best_scale
+    yield "sigma", np.where(state.sigma == -np.inf, np.float32(0), state.sigma)
     yield "best_iteration", state.best_iteration
     np.copyto(cube, state.joined[(..., *core)])
     yield "joined", cube

@@ -151,7 +151,7 @@ def test_a_difference_of_iterations(data):
         expected = getattr(data, name).data - getattr(early, name).data
         np.testing.assert_allclose(getattr(difference, name).data, expected, rtol=0, atol=1e-14)
     np.testing.assert_array_equal(difference.support.data, data.support.data ^ early.support.data)
-    for name in ["counts", "background", "significance", "best_scale", "best_iteration"]:
+    for name in ["counts", "background", "significance", "best_scale", "best_iteration", "sigma"]:
         np.testing.assert_array_equal(getattr(difference, name).data, getattr(data, name).data)
     assert difference.n_iter == 3
     for name, image in before.items():
@@ -193,7 +193,7 @@ def test_write(data, tmp_path):
     data.write(path)
     with fits.open(path) as hdus:
         names = [hdu.name.lower() for hdu in hdus]
-        assert names == ["primary", *IMAGES, *CUBES, "significance", "best_scale", "best_iteration", "mask"]
+        assert names == ["primary", *IMAGES, *CUBES, "significance", "best_scale", "best_iteration", "sigma", "mask"]
         for name in names[1:]:
             image = getattr(data, name)
             np.testing.assert_array_equal(hdus[name].data, image.data)

@@ -46,6 +46,8 @@ def assert_as_oracle(data, scales=SCALES, **settings):
         atol = 2e-14 * np.abs(array).max()
         np.testing.assert_allclose(getattr(data, ours).data, array, rtol=0, atol=atol, err_msg=ours)
     np.testing.assert_allclose(data.significance.data, expected.significance, rtol=1e-9, atol=1e-11)
+    # Kept as float32.
+    np.testing.assert_allclose(data.sigma.data, expected.sigma, rtol=2e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_sums_are_the_convolution_and_have_the_same_bits_in_every_box(kernels, r
     rng = np.random.default_rng(1)
     # The widest kernel goes round this ring more than once.
     image = rng.random((120, 30 if ring else 100))
-    square = kernels.base_factors[0].squared()
+    square = kernels.base_factors[0].power(2)
     size, half = square.size, (square.size - 1) // 2
     rows, columns = np.indices(image.shape)
     expected = np.zeros(image.shape)
@@ -39,7 +39,7 @@ def test_sums_are_the_convolution_and_have_the_same_bits_in_every_box(kernels, r
 
     def summed(image, wanted, rows=slice(None), *, ring=ring):
         values = np.where(wanted, 1.0, 3.0)[rows]
-        replace_by_sums(values, rows.start or 0, image, square.along_y, square.along_x, (0.0, 2.0), ring)
+        replace_by_sums(values, values, rows.start or 0, image, square.along_y, square.along_x, (0.0, 2.0), ring)
         return values
 
     everywhere = summed(image, np.ones(image.shape, dtype=bool))
@@ -53,7 +53,7 @@ def test_sums_are_the_convolution_and_have_the_same_bits_in_every_box(kernels, r
 
 
 def test_what_lies_between_the_bounds_only_is_replaced():
-    square = KERNELS[0].base_factors[0].squared()
+    square = KERNELS[0].base_factors[0].power(2)
     values = np.array([[0.5, 1.0, 1.5, 2.0, np.nan, np.inf, -1.0]])
-    replace_by_sums(values, 0, np.zeros((1, 7)), square.along_y, square.along_x, (1.0, 2.0), False)
+    replace_by_sums(values, values, 0, np.zeros((1, 7)), square.along_y, square.along_x, (1.0, 2.0), False)
     assert_array_equal(values, [[0.5, 1.0, 0.0, 2.0, np.nan, np.inf, -1.0]])

@@ -1,0 +1,201 @@
+"""Calibrated significance S of a transform of Poisson counts: what T would be as a number of standard deviations.
+
+T is a sum of Poisson numbers times the kernel's pixels (compound Poisson). Its tail is had from its cumulants by a saddle
+point, for any kernel and without simulation: docs/design/0020-calibration.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwt_dask.cwt.arrays import Floats
+from cwt_dask.cwt.kernels import CWTKernels, Factors
+from cwt_dask.cwt.loops import compiled
+
+# Points of the tables: below zero, and above it. Beyond exp(40) times the kernel's largest pixel no counts are.
+_SADDLE_POINTS = np.concatenate([-np.geomspace(30, 1e-4, 400), np.geomspace(1e-4, 40, 1200)])
+# Kernels of more pixels than this are known by a histogram of them, of so many bins: 4e-6 of the tables' values.
+_BINS = 4096
+# Of the amplitude of the flat background with the same cumulants, relative to the kernel's.
+_AMPLITUDES = 0.05, 5.0
+# Where the saddle point is nearer to the mean, S is nothing.
+_NOTHING = 1e-3
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The tail of one kernel's transform on a flat background, as tables over the saddle point.
+
+    References
+    ----------
+    O. E. Barndorff-Nielsen 1991, "Modified signed log likelihood ratio", Biometrika 78, 557 (r*).
+    R. Lugannani and S. Rice 1980, "Saddle point approximation", Adv. Appl. Prob. 12, 475.
+
+    Examples
+    --------
+    >>> from cwt_dask import CWTKernels
+    >>> from cwt_dask.cwt.calibration import calibrations
+    >>> calibration = calibrations(CWTKernels(n_scale=1, min_scale=1.2, step_scale=1.5))[0]
+    >>> flat = calibration.of_flat(0.05)
+    >>> print(calibration.sigma(*(5 * flat[0] ** 0.5, *flat)).round(2))
+    3.57
+    """
+
+    largest: float  # Largest pixel of the kernel; all else is of the kernel over it.
+    # Sums of its squares and cubes.
+    squares: float
+    cubes: float
+    # By saddle point: T over the mean counts, the signed root of the log likelihood ratio, and the correction's log.
+    ratio: Floats
+    root: Floats
+    correction: Floats
+
+    @classmethod
+    def of(cls, kernel: Factors) -> Calibration:
+        """Make the tables of a kernel."""
+        largest = max(float((row @ kernel.along_x).max()) for row in kernel.along_y.T)
+        values, weights = _values(kernel, largest)
+        first, second, root = (np.empty(_SADDLE_POINTS.size) for _ in range(3))
+        for i, t in enumerate(_SADDLE_POINTS):
+            y = t * values
+            growth, rest = np.expm1(y), _expm1_minus(y)
+            first[i], second[i] = weights @ (values * growth), weights @ (values**2 * (growth + 1))
+            root[i] = np.sign(t) * np.sqrt(2 * (weights @ (y * growth - rest)))
+        correction = np.log(_SADDLE_POINTS * np.sqrt(second) / root)
+        return cls(largest, float(weights @ values**2), float(weights @ values**3), first, root, correction)
+
+    def of_flat(self, mean: float) -> tuple[float, float]:
+        """E² and third cumulant of T where the mean counts per pixel are the same everywhere.
+
+        Parameters
+        ----------
+        mean : float
+            Counts per pixel.
+        """
+        return mean * self.squares * self.largest**2, mean * self.cubes * self.largest**3
+
+    def sigma(self, transform: float, variance: float, third: float) -> float:
+        """Calibrated significance of one value.
+
+        Parameters
+        ----------
+        transform, variance, third : float
+            T, its variance E², and its third cumulant: mean counts convolved with the kernel's cube. As of the kernel.
+
+        Returns
+        -------
+        float
+            S, such that a larger T has the probability of a larger standard normal number; 0 where it is not known.
+        """
+        return float(_sigma(transform, variance, third, *self.arguments))
+
+    @property
+    def arguments(self) -> tuple[float, float, float, Floats, Floats, Floats]:
+        """What compiled loops take of it."""
+        return self.largest, self.squares, self.cubes, self.ratio, self.root, self.correction
+
+
+@lru_cache(maxsize=4)
+def calibrations(kernels: CWTKernels) -> tuple[Calibration, ...]:
+    """Calibrations of the base kernels by scale, computed once a process.
+
+    Parameters
+    ----------
+    kernels : CWTKernels
+        The kernels.
+    """
+    return tuple(Calibration.of(factors) for factors in kernels.base_factors)
+
+
+@compiled
+def keep_calibrated(
+    transform: Floats,
+    variance: Floats,
+    third: NDArray[np.float32],
+    defined: Floats,
+    scale: int,
+    arguments: tuple[float, float, float, Floats, Floats, Floats],
+    sigma: NDArray[np.float32],
+    sigma_scale: NDArray[np.int8],
+) -> None:
+    """Update the largest S so far; all arrays are (y, x).
+
+    Parameters
+    ----------
+    transform, variance, third : ndarray
+        As of `Calibration.sigma`.
+    defined : ndarray
+        T/E, -inf where it is undefined: S is undefined there, too.
+    scale : int
+        Its index.
+    arguments : tuple
+        Those of its `Calibration`.
+    sigma, sigma_scale : ndarray
+        Updated: the largest S, and its scale.
+    """
+    for y in range(transform.shape[0]):
+        for x in range(transform.shape[1]):
+            if defined[y, x] > -np.inf:
+                value = np.float32(_sigma(transform[y, x], variance[y, x], third[y, x], *arguments))
+                if value > sigma[y, x]:
+                    sigma[y, x] = value
+                    sigma_scale[y, x] = scale
+
+
+@compiled
+def _sigma(
+    transform: float,
+    variance: float,
+    third: float,
+    largest: float,
+    squares: float,
+    cubes: float,
+    ratio: Floats,
+    root: Floats,
+    correction: Floats,
+) -> float:
+    if not variance > 0:
+        return 0.0
+    # The flat background with these cumulants: its amplitude over the kernel's, and its counts per pixel.
+    amplitude = third / (variance * largest) * (squares / cubes) if cubes != 0 else 1.0
+    amplitude = min(max(amplitude, _LOW), _HIGH)
+    scaled = amplitude * largest
+    mean = variance / (scaled * scaled * squares)
+    x = transform / (scaled * mean)
+    # Binary search, and linear between two points.
+    i = min(max(np.searchsorted(ratio, x), 1), ratio.size - 1)
+    part = (x - ratio[i - 1]) / (ratio[i] - ratio[i - 1])
+    part = min(max(part, 0.0), 1.0)
+    w = np.sqrt(mean) * (root[i - 1] + part * (root[i] - root[i - 1]))
+    if abs(w) < _NOTHING:
+        return 0.0
+    return w + (correction[i - 1] + part * (correction[i] - correction[i - 1])) / w
+
+
+_LOW, _HIGH = _AMPLITUDES
+
+
+def _values(kernel: Factors, largest: float) -> tuple[Floats, Floats]:
+    """Pixels of a kernel over the largest, and how often each comes; means of bins where they are many."""
+    if kernel.size**2 <= _BINS:
+        values = kernel.image.ravel() / largest
+        return values, np.ones(values.size)
+    least = min(float((row @ kernel.along_x).min()) for row in kernel.along_y.T) / largest
+    number, total = np.zeros(_BINS), np.zeros(_BINS)
+    for row in kernel.along_y.T:
+        values = row @ kernel.along_x / largest
+        bins = np.minimum(((values - least) * (_BINS / (1 - least))).astype(np.int64), _BINS - 1)
+        number += np.bincount(bins, minlength=_BINS)
+        total += np.bincount(bins, values, _BINS)
+    there = number > 0
+    return total[there] / number[there], number[there]
+
+
+def _expm1_minus(y: Floats) -> Floats:
+    """``exp(y) - 1 - y``, without cancellation near 0."""
+    series = y**2 / 2 * (1 + y / 3 * (1 + y / 4 * (1 + y / 5 * (1 + y / 6))))
+    return np.where(np.abs(y) < 1e-2, series, np.expm1(y) - y)
