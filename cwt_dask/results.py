@@ -29,6 +29,8 @@ from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey import wcs_from_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import dask.array
     import zarr
     from astropy.table import Table
@@ -251,18 +253,30 @@ class SurveyRun(Plots, Cutouts):
 
         Raises InputError if the run has not got that far, RunError if it is damaged.
         """
-        if not self.files.catalogue.exists():
-            raise self._missing("catalogue")
+        return self._read_table("catalogue", lambda: self.certificate["digest_catalogue"])
+
+    @property
+    def candidates(self) -> Table:
+        """What is not in the catalogue, with the same columns: noise is to be expected among its first rows.
+
+        Raises InputError if the run has not got that far, RunError if it is damaged.
+        """
+        return self._read_table("candidates", lambda: self.certificate["digest_products"][self.files.candidates.name])
+
+    def _read_table(self, what: str, digest: Callable[[], str]) -> Table:
+        path = getattr(self.files, what)
+        if not path.exists():
+            raise self._missing(what)
         # Before the run is finished nothing says what it was.
-        known = self.certificate["digest_catalogue"] if self.files.certificate.exists() else ""
-        with open_file(self.files.catalogue) as file:
+        known = digest() if self.files.certificate.exists() else ""
+        with open_file(path) as file:
             digested = DigestedFile(file)
             try:
                 found = read_ecsv(io.TextIOWrapper(io.BufferedReader(digested), "utf-8", newline=""))
             except Exception as error:  # of astropy, or of YAML below it
-                raise self._damaged("catalogue", shown(error)) from error
+                raise self._damaged(what, shown(error)) from error
         if known not in ("", digested.sha256):
-            raise self._damaged("catalogue", BROKEN)
+            raise self._damaged(what, BROKEN)
         return found
 
     @property

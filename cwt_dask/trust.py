@@ -53,3 +53,6 @@ class SourceFlag(IntFlag):
     NO_CENTROID = 256
     """No centroid was found near the peak, or masked pixels or the map's edge are so near that it would be biased: the
     position is that of the peak's pixel."""
+    LATE = 512
+    """No maximum of the calibrated significance S is near: only iterations from 2 on have found it, from which every
+    ghost comes."""

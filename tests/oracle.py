@@ -1,6 +1,6 @@
 """The plain whole-map algorithm, written from its description only: the judge of everything else."""
 
-# ruff: noqa: N806 (images have the names of that description)
+# ruff: noqa: N803, N806 (images have the names of that description)
 
 from dataclasses import dataclass
 from math import factorial

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cwt_dask.cwt.kernels import CWTKernels
 
 # Raised whenever the same settings and survey give another result than before.
-ALGORITHM_VERSION = 5
+ALGORITHM_VERSION = 6
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
 AutoYesNo = Literal["auto", "yes", "no"]
@@ -79,6 +79,11 @@ class Settings(Checked):
         None, Number(), "Islands whose largest T/E is below it are dropped; default: none is."
     )
     keep_isolated: bool = option(False, Flag(), "Keep islands of one pixel.")
+    false_sources: float = option(
+        1.0,
+        Number(above=0),
+        "Rows of noise to expect in the catalogue; sources above that go to candidates.ecsv.",
+    )
     stopping: Stopping = option(
         "global",
         Choice(get_args(Stopping)),

@@ -1,7 +1,7 @@
 """Calibrated significance S of a transform of Poisson counts: what T would be as a number of standard deviations.
 
-T is a sum of Poisson numbers times the kernel's pixels (compound Poisson). Its tail is had from its cumulants by a saddle
-point, for any kernel and without simulation: docs/design/0020-calibration.md.
+T is a sum of Poisson numbers times the kernel's pixels (compound Poisson). A saddle point gives its tail, for any
+kernel and without simulation: docs/design/0020-calibration.md.
 """
 
 from __future__ import annotations
@@ -167,13 +167,13 @@ def _sigma(
     mean = variance / (scaled * scaled * squares)
     x = transform / (scaled * mean)
     # Binary search, and linear between two points.
-    i = min(max(np.searchsorted(ratio, x), 1), ratio.size - 1)
+    i: int = min(max(int(np.searchsorted(ratio, x)), 1), ratio.size - 1)
     part = (x - ratio[i - 1]) / (ratio[i] - ratio[i - 1])
     part = min(max(part, 0.0), 1.0)
     w = np.sqrt(mean) * (root[i - 1] + part * (root[i] - root[i - 1]))
     if abs(w) < _NOTHING:
         return 0.0
-    return w + (correction[i - 1] + part * (correction[i] - correction[i - 1])) / w
+    return float(w + (correction[i - 1] + part * (correction[i] - correction[i - 1])) / w)
 
 
 _LOW, _HIGH = _AMPLITUDES

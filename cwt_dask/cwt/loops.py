@@ -56,7 +56,7 @@ def replace_by_sums(
     bounds: tuple[float, float],
     ring: bool,
 ) -> None:
-    """Replace what FFTs have made of a convolution by sums over the kernel, where that or another is between two bounds.
+    """Replace what FFTs have made of a convolution by sums over the kernel, where another lies between two bounds.
 
     Sums over the same pixels have the same bits in every box; what FFTs give differs by rounding from box to box.
 

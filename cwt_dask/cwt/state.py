@@ -82,7 +82,8 @@ class State:
     best_scale: NDArray[np.int16]  # Index of the scale of that largest T/E, in the core; -1 where it was never defined.
     # Iteration of that largest T/E, the first one within rounding of it, in the core; 0 where it was never defined.
     best_iteration: NDArray[np.uint16]
-    # Largest S over scales, of the first iteration, in the core, and the index of its scale; -inf and -1 where undefined.
+    # Largest S over scales, of the first iteration, in the core, and the index of its scale; -inf and -1 where it is
+    # undefined.
     sigma: NDArray[np.float32]
     sigma_scale: NDArray[np.int8]
     # Pixels of the core where the expected error was zero to rounding in the first iteration; or later, at some scale,

@@ -128,7 +128,7 @@ class Workspace:
         return Moments.pooled(map(moments, row_blocks((y.stop - y.start, x.stop - x.start))))
 
     def _sharpen(self, variance: Floats, third: Floats, rows: slice, scale: int, floor: float) -> None:
-        """Give cumulants of the first iteration, in some rows, the same bits in every box where E² is near the floor."""
+        """Give cumulants of the first iteration the same bits in every box, where E² is near the floor."""
         image, bounds = self.field.background, (NEAR_FLOOR[0] * floor, NEAR_FLOOR[1] * floor)
         # The variance last: it says where.
         for values, kernel in ((third, self.spectra.cubes[scale]), (variance, self.spectra.squares[scale])):

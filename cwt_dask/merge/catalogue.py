@@ -9,6 +9,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from cwt_dask.measure.centroids import radius_68
 from cwt_dask.measure.peaks import disc_radii
@@ -25,9 +26,14 @@ from cwt_dask.trust import SourceFlag
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
+# Digits of scores after the point: what tilings leave beyond them must not order rows.
+_DECIMALS = 5
 
-def build_catalogue(run_dir: RunDir, run_id: str, plan: Plan, statistics: SurveyStatistics, wcs: WCS) -> Table:
-    """Join what the tiles found into one table.
+
+def build_catalogue(
+    run_dir: RunDir, run_id: str, plan: Plan, statistics: SurveyStatistics, wcs: WCS
+) -> tuple[Table, Table]:
+    """Join what the tiles found, and split it into catalogue and candidates.
 
     Parameters
     ----------
@@ -36,37 +42,52 @@ def build_catalogue(run_dir: RunDir, run_id: str, plan: Plan, statistics: Survey
 
     Returns
     -------
-    astropy.table.Table
-        One row a peak, in row-major order of the peaks; its columns are `cwt_dask.merge.columns.COLUMNS`.
+    catalogue, candidates : astropy.table.Table
+        One row a source, the best first, numbered on from the one to the other; their columns are
+        `cwt_dask.merge.columns.COLUMNS`. The catalogue has those of which no more than `false_sources` are expected
+        among noise.
     """
     rows = _measured(run_dir, run_id, plan)
+    _add_scores(rows, statistics.n_valid)
+    n_selected = int(np.searchsorted(rows["expected_false"], plan.settings.false_sources, side="right"))
     _add_positions(rows, plan, statistics, wcs)
-    rows["flags"][:] |= np.where(np.isfinite(rows["x_error"]), 0, SourceFlag.NO_CENTROID) | _blended(rows, plan)
+    no_centroid = np.where(np.isfinite(rows["x_error"]), 0, SourceFlag.NO_CENTROID)
+    rows["flags"][:] |= no_centroid | _blended(rows, n_selected, plan)
     spread = kept_point_spread(run_dir, plan.settings.psf, wcs)
     if spread:
         rows["containment"] = spread.containment(rows["radius"], rows["x"], rows["y"])
     columns = columns_of(statistics.exposure_unit, psf=spread is not None)
-    return Table(
+    table = Table(
         {column.name: column.of(rows) for column in columns},
         units={column.name: column.unit for column in columns if column.unit},
         descriptions={column.name: column.text for column in columns},
         meta=_provenance(plan),
     )
+    return table[:n_selected], table[n_selected:]
+
+
+def _add_scores(rows: Table, n_valid: int) -> None:
+    """Add by what rows are selected, and put the best first; of equal ones the first in row-major order."""
+    rows["score"] = np.round(rows["sigma"], _DECIMALS)
+    # Noise exceeds a score somewhere in the survey as often as its pixels, were they independent.
+    rows["expected_false"] = n_valid * ndtr(-rows["score"])
+    rows["backwards"] = -rows["score"]
+    rows.sort(["backwards", "y", "x"])
 
 
 def _measured(run_dir: RunDir, run_id: str, plan: Plan) -> Table:
-    """Peaks of all tiles in row-major order, with island, scale and disc."""
+    """Candidates of all tiles, with island, scale and disc."""
     found = {tile: read_found(run_dir, run_id, tile) for tile in range(plan.grid.n_tiles)}
     islands = join_labels({tile: labels for tile, (labels, _) in found.items()}, plan.grid)
     # An island comes once for each tile that has a part of it.
     n_tiles = np.bincount(np.concatenate([np.unique(island) for island in islands.of_label.values()]))
     rows = Table({name: np.concatenate([getattr(p, name) for _, p in found.values()]) for name in FIELDS})
-    island = np.concatenate([islands.of_label[tile][peaks.label] for tile, (_, peaks) in found.items()])
-    rows["island_id"], rows["n_pixels"] = island + 1, islands.n_pixels[island]
+    # Those outside the support are in no island.
+    island = np.concatenate([np.append(islands.of_label[tile], -1)[peaks.label] for tile, (_, peaks) in found.items()])
+    rows["island_id"], rows["n_pixels"] = island + 1, np.append(islands.n_pixels, 0)[island]
     rows["scale"] = plan.kernels.scales[rows["best_scale"]]
     rows["radius"] = disc_radii(plan.kernels)[rows["best_scale"]]
-    rows["flags"][:] |= np.where(n_tiles[island] > 1, SourceFlag.CROSSES_SEAM, 0)
-    rows.sort(["y", "x"])
+    rows["flags"][:] |= np.where(np.append(n_tiles, 0)[island] > 1, SourceFlag.CROSSES_SEAM, 0)
     return rows
 
 
@@ -114,10 +135,10 @@ def _position_error(rows: Table, wcs: WCS, pixel_scale: float, turn: int | None)
     return np.asarray(np.where(np.isfinite(radius), radius, rows["radius"] * pixel_scale), np.float64)
 
 
-def _blended(rows: Table, plan: Plan) -> NDArray[np.int64]:
-    """Flags of sources with overlapping discs."""
+def _blended(rows: Table, n_selected: int, plan: Plan) -> NDArray[np.int64]:
+    """Flags of rows with discs that overlap those of others among the first `n_selected`, the sources."""
     flags = np.zeros(len(rows), dtype=np.int64)
-    if len(rows) < 2:
+    if not n_selected:
         return flags
     from scipy.spatial import cKDTree  # noqa: PLC0415 - see find_peaks
 
@@ -126,7 +147,9 @@ def _blended(rows: Table, plan: Plan) -> NDArray[np.int64]:
     turns = [0, plan.grid.x.length, -plan.grid.x.length] if plan.grid.ring else [0]
     kinds = [np.flatnonzero(radius == size) for size in np.unique(radius)]
     # Nearest neighbours by size take memory in proportion to the sources, all pairs to their square.
-    for others in kinds:
+    for others in (kind[kind < n_selected] for kind in kinds):
+        if not others.size:
+            continue
         copies = np.tile(others, len(turns))
         tree = cKDTree(np.column_stack([y[copies], x[copies] + np.repeat(turns, len(others))]))
         for some in kinds:
@@ -154,5 +177,6 @@ def _provenance(plan: Plan) -> dict[str, Any]:
         "FRAME": "ICRS (ra, dec) and Galactic (glon, glat)",
         "PIXELS": "0-based, centre of the first pixel at 0",
         **({"BKG": plan.background} if plan.background else {}),
-        "POSTSEL": "significance and sqrt_ts are of places chosen because they are large",
+        "FALSE": plan.settings.false_sources,
+        "POSTSEL": "significance and sqrt_ts_disc are of places chosen because they are large",
     }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.units import Unit, ct, deg, pix
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from cwt_dask.measure.poisson import sqrt_ts
 from cwt_dask.trust import SourceFlag
@@ -67,7 +68,7 @@ def _photon_flux(rows: Table) -> Any:
 _FLAGS = ", ".join(f"{flag.value} {flag.name.lower().replace('_', ' ')}" for flag in SourceFlag if flag.name)
 # fmt: off
 COLUMNS = (
-    Column("source_id", "Number of the source, in row-major order of the peaks", dtype=int,
+    Column("source_id", "Number of the row in the catalogue and, after it, the candidates: the best first", dtype=int,
            values=lambda rows: np.arange(1, len(rows) + 1)),
     Column("name", "Name by position in ICRS, truncated", dtype=str, page=(1, "Name", None)),
     Column("ra", "Right ascension of the centroid (ICRS)", deg, 7, values=_longitude("ra"), page=(14, "RA", 3)),
@@ -83,11 +84,19 @@ COLUMNS = (
     Column("y_centroid", "Row of the centroid, 0-based, centre of the first pixel at 0", pix, 5),
     Column("significance", "Largest T/E over scales and iterations; not a number of sigmas where counts are few",
            decimals=6, page=(4, "T/E", 1)),
+    Column("sigma", "Calibrated significance S of the first iteration, largest over scales: noise exceeds it at a pixel "
+           "and a scale with the probability p_value", decimals=5, page=(25, "S", 1)),
+    Column("p_value", "Probability that a standard normal number exceeds sigma",
+           values=lambda rows: ndtr(-rows["sigma"])),
+    Column("score", "What rows are ordered and selected by: sigma", decimals=5, page=(5, "Score", 1)),
+    Column("expected_false", "Expected number of rows of noise in the whole survey with a score at least as large: "
+           "the pixels that are used, times the probability that a standard normal number exceeds score",
+           page=(26, "Expected false", None)),
     Column("iteration", "Iteration of the largest significance", dtype=int, page=(19, "Iteration", 0)),
     Column("scale", "Scale of the largest significance", pix, 9, page=(17, "Scale", 2)),
     Column("scale_deg", "The same in degrees, by the pixel size at the map's centre", deg, 9, page=(18, "Scale", 3)),
-    Column("island_id", "Number of the island of the support that holds the peak", dtype=int),
-    Column("n_pixels", "Pixels of that island", pix, dtype=int, page=(20, "Island", 0)),
+    Column("island_id", "Number of the island of the support that holds the peak, 0 outside the support", dtype=int),
+    Column("n_pixels", "Pixels of that island, 0 outside the support", pix, dtype=int, page=(20, "Island", 0)),
     Column("radius", "Radius of the disc around the peak in which counts are summed: sqrt(2) * scale * step_scale",
            pix, 9),
     Column("containment", "Share of the point spread function within that radius", None, 4, psf=True,
@@ -101,9 +110,9 @@ COLUMNS = (
            values=lambda rows: np.maximum(_excess(rows) - rows["low"], 0.0), page=(7, "\N{MINUS SIGN}", 1)),
     Column("excess_errp", "Upward 1-sigma error of the excess: to the upper end of that interval", ct, 6,
            values=lambda rows: rows["high"] - _excess(rows), page=(8, "+", 1)),
-    Column("sqrt_ts",
+    Column("sqrt_ts_disc",
            "Square root of Cash's TS of the disc, background known; post-selection: its counts chose the disc", None, 6,
-           values=lambda rows: sqrt_ts(rows["counts"], rows["background"]), page=(5, "√TS", 1)),
+           values=lambda rows: sqrt_ts(rows["counts"], rows["background"]), page=(24, "√TS of the disc", 1)),
     Column("exposure", "Exposure at the peak pixel", exposure=1),
     Column("photon_flux", "excess / exposure; not corrected for containment: for what lies outside the disc",
            values=_photon_flux, exposure=-1, page=(21, "Photon flux", None)),

@@ -20,6 +20,7 @@ from cwt_dask.products.files import (
     changed_products,
     digest_catalogue,
     digest_products,
+    write_candidates,
     write_catalogue,
     write_maps_fits,
 )
@@ -82,11 +83,13 @@ class Merging:
         self.stages.map_tiles(measure, self._tiles, "sources")
 
     def write_catalogue(self) -> None:
-        """Write the catalogue, and drop the associations of the one that it replaces."""
+        """Write catalogue and candidates, and drop the associations of the one that it replaces."""
         run = self.run
         remove(run.files.associations)
         statistics, wcs = run.survey.statistics, run.wcs
-        write_catalogue(run.files, build_catalogue(run.files, self._run_id, self._plan, statistics, wcs))
+        catalogue, candidates = build_catalogue(run.files, self._run_id, self._plan, statistics, wcs)
+        write_candidates(run.files, candidates)
+        write_catalogue(run.files, catalogue)
         remove(*map(run.files.found, self._tiles))
 
     def write_maps(self) -> None:

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 SMALL_MAP_PIXELS = 2**23
 
 
+def write_candidates(run_dir: RunDir, candidates: Table) -> None:
+    """Write what is not in the catalogue as ECSV."""
+    with atomic_file(run_dir.candidates) as file:
+        write_ecsv(candidates, file)
+
+
 def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
     """Write the catalogue as ECSV, FITS table, VOTable, and regions for DS9."""
     with atomic_file(run_dir.catalogue) as file:
@@ -95,7 +101,7 @@ def digest_catalogue(run_dir: RunDir) -> str:
 
 def _other_files(run_dir: RunDir) -> tuple[Path, ...]:
     catalogues = run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions
-    return *catalogues, run_dir.maps_fits, run_dir.associations
+    return *catalogues, run_dir.candidates, run_dir.maps_fits, run_dir.associations
 
 
 def digest_products(run_dir: RunDir) -> dict[str, str]:

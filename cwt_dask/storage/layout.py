@@ -45,6 +45,7 @@ class RunDir:
     catalogue_fits = _Below("catalogue.fits")  # the catalogue as FITS table.
     catalogue_votable = _Below("catalogue.vot")  # the catalogue as VOTable.
     catalogue_regions = _Below("catalogue.reg")  # the sources as regions for DS9.
+    candidates = _Below("candidates.ecsv")  # what did not make it into the catalogue, with the same columns.
     associations = _Below("associations.ecsv")  # what the sources were matched with in another catalogue.
     report = _Below("report.html")  # all that a run found and did, on one page.
     maps_fits = _Below("maps.fits")  # the maps as FITS images, for small maps.

@@ -1,10 +1,11 @@
-"""Pixels of a core's support with measurements, in a file from which peaks are found without reading the maps."""
+"""Pixels of a core that stand out, with measurements, in a file from which candidates are found without the maps."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.state import State
 from cwt_dask.errors import DamageError
 from cwt_dask.geometry.tiling import Box, Tile, TileGrid
+from cwt_dask.measure.candidates import LEAST_SIGMA
 from cwt_dask.measure.centroids import find_centroids, reach_of
 from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
 from cwt_dask.storage.layout import RunDir
@@ -46,25 +48,27 @@ class Measured:
 
 @dataclass(frozen=True)
 class Detections:
-    """Pixels of the support of one core."""
+    """Pixels of one core that are in the support, or have a large S."""
 
     # Pixels of the map, in row-major order.
     y: NDArray[np.int64]
     x: NDArray[np.int64]
     significance: NDArray[np.float64]  # Largest T/E.
-    best_scale: NDArray[np.int16]  # Index of its scale.
+    # Index of its scale; outside the support that of S.
+    best_scale: NDArray[np.int16]
+    in_support: NDArray[np.bool_]
+    sigma: NDArray[np.float32]  # Largest S, 0 where it is undefined.
+    sigma_scale: NDArray[np.int8]  # Index of its scale, -1 where it is undefined.
     maxima: NDArray[np.int64]  # Which of them may be peaks, as far as this core shows.
     measured: Measured  # Around these.
 
-    def put(
-        self, significance: NDArray[np.float64], best_scale: NDArray[np.int16], box: Box, turn: int | None = None
-    ) -> None:
-        """Write both into images of a box.
+    def put(self, images: Mapping[str, NDArray[Any]], box: Box, turn: int | None = None) -> None:
+        """Write what is known of the pixels into images of a box.
 
         Parameters
         ----------
-        significance, best_scale : ndarray
-            Images (y, x), changed in place.
+        images : mapping of ndarray
+            By the name of a field, images (y, x), changed in place.
         box : Box
             Of their pixels.
         turn : int, optional
@@ -74,11 +78,12 @@ class Detections:
         for columns in (self.x + n * (turn or 0) for n in turns):
             inside = (box.y0 <= self.y) & (self.y < box.y1) & (box.x0 <= columns) & (columns < box.x1)
             there = self.y[inside] - box.y0, columns[inside] - box.x0
-            significance[there], best_scale[there] = self.significance[inside], self.best_scale[inside]
+            for name, image in images.items():
+                image[there] = getattr(self, name)[inside]
 
 
 def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, window: Window, state: State) -> Detections:
-    """Collect the support of a tile's core, and measure around pixels that may be peaks.
+    """Collect the pixels of a tile's core that stand out, and measure around those that may be candidates.
 
     Parameters
     ----------
@@ -91,14 +96,22 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     """
     core = tile.core.within(tile.box)
     shape = tile.core.shape
-    pixels = np.flatnonzero(state.joined[(..., *core)].any(axis=0))
+    support = state.joined[(..., *core)].any(axis=0)
+    pixels = np.flatnonzero(support | (state.sigma > LEAST_SIGMA))
     significance, best_scale = state.significance.ravel()[pixels], state.best_scale.ravel()[pixels]
+    sigma, sigma_scale = state.sigma.ravel()[pixels], state.sigma_scale.ravel()[pixels]
+    in_support = support.ravel()[pixels]
+    is_maximum = np.zeros(pixels.size, dtype=bool)
+    image = borrow(shape)
     # A pixel joined the support by a significance.
-    image = borrow(shape, fill=-np.inf)
-    image.ravel()[pixels] = significance
-    peak_y, peak_x = find_peaks(image, 0.0)
+    for values, there in ((significance, in_support), (sigma, sigma > LEAST_SIGMA)):
+        image.fill(-np.inf)
+        image.ravel()[pixels[there]] = values[there]
+        peak_y, peak_x = find_peaks(image, 0.0)
+        is_maximum[np.searchsorted(pixels, peak_y * shape[1] + peak_x)] = True
     give_back(image)
-    maxima = np.searchsorted(pixels, peak_y * shape[1] + peak_x)
+    maxima = np.flatnonzero(is_maximum)
+    best_scale = np.where(in_support, best_scale, sigma_scale).astype(np.int16)
     radius, scale = disc_radii(kernels)[best_scale[maxima]], kernels.scales[best_scale[maxima]]
     reach = max(math.ceil(radius.max(initial=0)), reach_of(scale.max(initial=0)))
     around = grid.on_map(tile.core.grown(reach))
@@ -116,7 +129,8 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     centroids = find_centroids(images[0], images[1], valid, around, y[maxima], x[maxima], scale, turn=turn)
     at = centroids.y, centroids.x, centroids.y_error, centroids.x_error
     measured = Measured(state.best_iteration.ravel()[pixels[maxima]], counts, background, *at)
-    return Detections(y, x, significance, best_scale, maxima, measured)
+    sigma = np.where(sigma_scale < 0, np.float32(0), sigma)
+    return Detections(y, x, significance, best_scale, in_support, sigma, sigma_scale, maxima, measured)
 
 
 # One array after the other in the file, in this order.

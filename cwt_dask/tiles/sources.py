@@ -1,8 +1,7 @@
-"""Peaks of the merged maps, found one core at a time from the detections of the tiles."""
+"""Candidates of the merged maps, found one core at a time from the detections of the tiles."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from cwt_dask.geometry.tiling import Box, Tile
 from cwt_dask.geometry.windows import read_box
-from cwt_dask.measure.peaks import find_peaks
+from cwt_dask.measure.candidates import LEAST_SIGMA, Candidates, find_candidates, reach_of_candidates
 from cwt_dask.measure.poisson import excess_interval
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.archives import open_archive, write_archive
@@ -27,18 +26,22 @@ from cwt_dask.trust import SourceFlag, Trust
 
 @dataclass(frozen=True)
 class Peaks(Measured):
-    """Peaks of one core, as columns."""
+    """Candidates of one core, as columns."""
 
     # Pixels of the map.
     y: NDArray[np.int64]
     x: NDArray[np.int64]
-    label: NDArray[np.int64]  # Local label of the island that holds the peak, 0-based.
+    # Pixels of the map at which the fit starts: of a row's own turn of a ring, or the next one.
+    y_start: NDArray[np.int64]
+    x_start: NDArray[np.int64]
+    label: NDArray[np.int64]  # Local label of the island that holds the peak, 0-based; -1 outside the support.
     significance: NDArray[np.float64]  # Largest T/E.
     best_scale: NDArray[np.int64]  # Index of its scale.
     # Interval of the excess: `cwt_dask.measure.poisson.excess_interval`.
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     exposure: NDArray[np.float64]  # Of the peak's pixel; 0 where the survey has none.
+    sigma: NDArray[np.float64]  # S where the fit starts.
     flags: NDArray[np.int64]  # Values of `SourceFlag` that follow from what lies nearby.
 
 
@@ -48,7 +51,7 @@ _STORED_AS = {name: "peak_piece" if name == "label" else f"peak_{name}" for name
 
 
 def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id: int) -> int:
-    """Label the islands and find the peaks of one core, and keep them in a file.
+    """Label the islands and find the candidates of one core, and keep them in a file.
 
     Parameters
     ----------
@@ -60,22 +63,31 @@ def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id
     grid = plan.grid
     core = grid.tile(tile_id).core
     own = read_detections(run_dir, tile_id)
-    y, x = _peaks_of(run_dir, plan, core, tile_id, own)
+    candidates, sigma = _candidates_in(run_dir, plan, core, tile_id, own)
+    y, x = candidates.y, candidates.x
     width = grid.x.length
     found = np.searchsorted(own.y * width + own.x, y * width + x)
-    of_pixels, labels = label_core((own.y - core.y0) * core.shape[1] + own.x - core.x0, core, width)
+    support = np.flatnonzero(own.in_support)
+    flat = (own.y - core.y0) * core.shape[1] + own.x - core.x0
+    label = np.full(own.y.size, -1, np.int64)
+    of_pixels, labels = label_core(flat[support], core, width)
+    label[support] = of_pixels - 1
     measured = own.measured.of(np.searchsorted(own.maxima, found))
     low, high = excess_interval(measured["counts"], measured["background"])
+    flags = _flags(run_dir, plan, grid.tile(tile_id), y, x)
     peaks = Peaks(
         y=y,
         x=x,
-        label=of_pixels[found].astype(np.int64) - 1,
+        y_start=candidates.y_start,
+        x_start=candidates.x_start,
+        label=label[found],
         significance=own.significance[found],
         best_scale=own.best_scale[found].astype(np.int64),
         low=low,
         high=high,
         exposure=_exposure(Survey.open(survey, ring=grid.ring), y, x),
-        flags=_flags(run_dir, plan, grid.tile(tile_id), y, x),
+        sigma=np.where(candidates.late, own.sigma[found], sigma).astype(np.float64),
+        flags=flags | np.where(candidates.late, SourceFlag.LATE, 0),
         **measured,
     )
     arrays: dict[str, Any] = labels.to_arrays() | {stored: getattr(peaks, name) for name, stored in _STORED_AS.items()}
@@ -83,21 +95,29 @@ def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id
     return tile_id
 
 
-def _peaks_of(
+def _candidates_in(
     run_dir: RunDir, plan: Plan, core: Box, tile_id: int, own: Detections
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Peaks in a core, as pixels of the map, from its detections and its neighbours'."""
+) -> tuple[Candidates, NDArray[np.float32]]:
+    """Candidates in a core, as pixels of the map, from its detections and its neighbours'; S where their fits start."""
     grid, scales = plan.grid, plan.kernels.scales
-    near = grid.on_map(core.grown(math.ceil(scales[-1]) + 1))
+    near = grid.on_map(core.grown(reach_of_candidates(scales)))
     turn = grid.x.length if grid.ring else None
-    significance, best_scale = np.full(near.shape, -np.inf), np.zeros(near.shape, np.int16)
-    own.put(significance, best_scale, near, turn)
+    images = {"significance": np.full(near.shape, -np.inf), "best_scale": np.zeros(near.shape, np.int16)}
+    images |= {"in_support": np.zeros(near.shape, bool), "sigma": np.full(near.shape, -np.inf, np.float32)}
+    own.put(images, near, turn)
     for other in {other.id for other in grid.overlapping(near)} - {tile_id}:
-        read_detections(run_dir, other).put(significance, best_scale, near, turn)
-    y, x = find_peaks(significance, scales[best_scale], turn=turn)
-    y, x = y + near.y0, x + near.x0
+        read_detections(run_dir, other).put(images, near, turn)
+    images["significance"][~images["in_support"]] = -np.inf
+    images["sigma"][images["sigma"] <= LEAST_SIGMA] = -np.inf
+    all_near = find_candidates(
+        images["significance"], scales[images["best_scale"]], images["sigma"], scales[0], turn=turn
+    )
+    sigma = images["sigma"][all_near.y_start, all_near.x_start]
+    y, x = all_near.y + near.y0, all_near.x + near.x0
     inside = (core.y0 <= y) & (y < core.y1) & (core.x0 <= x) & (x < core.x1)
-    return y[inside], x[inside]
+    shifts = {"y": near.y0, "y_start": near.y0, "x": near.x0, "x_start": near.x0}
+    columns = {name: values + shifts[name] if name in shifts else values for name, values in vars(all_near).items()}
+    return Candidates(**{name: values[inside] for name, values in columns.items()}), sigma[inside]
 
 
 def _exposure(survey: Survey, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float64]:

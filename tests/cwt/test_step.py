@@ -119,7 +119,15 @@ def test_of_a_core_the_same_is_known_as_of_the_whole_box():
         state = step(state, workspace)
         for name in ("model", "approx", "joined", "transform_2d"):
             np.testing.assert_array_equal(getattr(state, name), getattr(whole, name), err_msg=name)
-        for name in ("significance", "best_scale", "best_iteration", "sigma", "sigma_scale", "undefined", "near_threshold"):
+        for name in (
+            "significance",
+            "best_scale",
+            "best_iteration",
+            "sigma",
+            "sigma_scale",
+            "undefined",
+            "near_threshold",
+        ):
             np.testing.assert_array_equal(getattr(state, name), getattr(whole, name)[core], err_msg=name)
         assert state.transform.size == state.error.size == 0
         expected = Moments.of(residual(field, state)[core][field.valid[core]])
