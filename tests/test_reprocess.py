@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from astropy.table import vstack
 from reporters import Messages
 from skies import write_survey
 from versions import HERE, SETTINGS, first_version, version
@@ -136,7 +137,13 @@ def test_of_many_sources_the_first_are_named_and_the_rest_counted(old):
     assert (same.same_maps, len(same.gained), len(same.lost), same.changed, same.support_flips) == (True, 0, 0, [], 0)
     assert set(same.differences.values()) == {0.0}
     assert describe(same)[:2] == ["maps     the same to the bit", "gained   0 sources"]
-    lines = describe(replace(same, lost=old.catalogue[:24], gained=old.catalogue[:1]))
+    lines = describe(
+        replace(
+            same,
+            lost=vstack([old.catalogue, old.candidates], metadata_conflicts="silent")[:24],
+            gained=old.catalogue[:1],
+        )
+    )
     assert (lines[1], lines[3]) == ("gained   1 source", "lost     24 sources")
     assert lines[24:26] == ["         and 4 more", "changed  0 sources"]
 

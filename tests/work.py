@@ -11,6 +11,8 @@ from cwt_dask.storage.sealed import SEAL, sealed, unsealed
 FFTS_OF_A_STEP = 2 + 1 + 2 * 2
 # The counts, each time that a tile's window is read.
 FFTS_OF_A_START = 1
+# Of the first iteration with two scales besides: third cumulants.
+FFTS_OF_THE_FIRST = 2
 
 
 def digests(run):

@@ -41,8 +41,8 @@ class Calibration:
     >>> from cwt_dask.cwt.calibration import calibrations
     >>> calibration = calibrations(CWTKernels(n_scale=1, min_scale=1.2, step_scale=1.5))[0]
     >>> flat = calibration.of_flat(0.05)
-    >>> print(calibration.sigma(*(5 * flat[0] ** 0.5, *flat)).round(2))
-    3.57
+    >>> round(calibration.sigma(5 * flat[0] ** 0.5, *flat), 2)
+    3.27
     """
 
     largest: float  # Largest pixel of the kernel; all else is of the kernel over it.

@@ -224,13 +224,8 @@ class CWTData(InfoTables):
 
     @property
     def sigma(self) -> SkyImage:
-        """Calibrated significance S of the first iteration, largest over scales, float32, 0 where it was never defined.
-
-        Noise exceeds S at a pixel and a scale with the probability that a standard normal number does
-        (`cwt_dask.cwt.calibration`).
-        """
-        largest = self.state.sigma
-        return self._image("sigma", np.where(np.isfinite(largest), largest, np.float32(0)))
+        """Calibrated significance S of the first iteration, largest over scales, 0 where undefined."""
+        return self._image("sigma", np.where(self.state.sigma > -np.inf, self.state.sigma, np.float32(0)))
 
     @property
     def best_scale(self) -> SkyImage:

@@ -84,8 +84,8 @@ COLUMNS = (
     Column("y_centroid", "Row of the centroid, 0-based, centre of the first pixel at 0", pix, 5),
     Column("significance", "Largest T/E over scales and iterations; not a number of sigmas where counts are few",
            decimals=6, page=(4, "T/E", 1)),
-    Column("sigma", "Calibrated significance S of the first iteration, largest over scales: noise exceeds it at a pixel "
-           "and a scale with the probability p_value", decimals=5, page=(25, "S", 1)),
+    Column("sigma", "Calibrated significance S of the first iteration, largest over scales: noise exceeds it at a "
+           "pixel and a scale with the probability p_value", decimals=5, page=(25, "S", 1)),
     Column("p_value", "Probability that a standard normal number exceeds sigma",
            values=lambda rows: ndtr(-rows["sigma"])),
     Column("score", "What rows are ordered and selected by: sigma", decimals=5, page=(5, "Score", 1)),

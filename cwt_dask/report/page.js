@@ -63,7 +63,7 @@
   };
 
   function sourceText(i) {
-    const shown = ["name", "significance", "excess", "flags"].map(column).filter(Boolean);
+    const shown = ["name", "score", "excess", "flags"].map(column).filter(Boolean);
     const parts = shown.filter((one) => one.values[i] !== "" && one.values[i] !== null)
       .map((one) => one.name === "name" ? one.values[i] : `${one.title} ${one.values[i]}`);
     return parts.join(", ");
@@ -257,7 +257,7 @@
 
   function filter() {
     const words = element("find").value.toLowerCase().trim(), least = parseFloat(element("least").value);
-    const strength = column("significance"), texts = data.columns.filter((one) => one.text);
+    const strength = column("score"), texts = data.columns.filter((one) => one.text);
     matching = [...Array(total).keys()].filter((i) =>
       (!words || texts.some((one) => String(one.values[i]).toLowerCase().includes(words)))
       && !(strength && strength.values[i] < least)
@@ -270,7 +270,7 @@
   // The filters of the table as text.
   function filters() {
     const words = element("find").value.trim(), least = element("least").value;
-    const found = [words && `with “${words}”`, least && `T/E at least ${least}`, element("unflagged").checked && "without flagged ones"];
+    const found = [words && `with “${words}”`, least && `score at least ${least}`, element("unflagged").checked && "without flagged ones"];
     const set = found.filter(Boolean);
     return set.length ? [`filter: ${set.join(", ")}; ${order.length} match`] : [];
   }

@@ -35,7 +35,7 @@ class TableColumn:
 class Sources:
     """The strongest sources of a catalogue, the strongest first."""
 
-    # Sources in the whole catalogue; with T/E above 5; flagged, not only for seams; with an excess below 0.
+    # Sources in the whole catalogue; with a score above 5; flagged, not only for seams; with an excess below 0.
     total: int
     n_strong: int
     n_flagged: int
@@ -56,8 +56,10 @@ class Sources:
 def read_sources(run: SurveyRun) -> Sources:
     """Read the catalogue of a run."""
     table = run.catalogue
-    significance, flags = np.asarray(table["significance"]), np.asarray(table["flags"])
-    strongest = table[np.argsort(-significance, kind="stable")[:MOST_SOURCES]]
+    flags = np.asarray(table["flags"])
+    # Catalogues of earlier versions have no score and no order of strength.
+    strength = np.asarray(table["score" if "score" in table.colnames else "significance"])
+    strongest = table[np.argsort(-strength, kind="stable")[:MOST_SOURCES]]
     known = {column.name: column.page for column in (*columns.COLUMNS, *columns.ASSOCIATIONS)}
     # Unknown columns come last, under their own names.
     pages = {name: known.get(name, (len(known), name, None)) for name in strongest.colnames}
@@ -65,7 +67,7 @@ def read_sources(run: SurveyRun) -> Sources:
     x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in table.colnames) for axis in "xy")
     return Sources(
         total=len(table),
-        n_strong=int(np.count_nonzero(significance > 5)),
+        n_strong=int(np.count_nonzero(strength > 5)),
         n_flagged=int(np.count_nonzero(flags & ~SourceFlag.CROSSES_SEAM)),
         n_negative=int(np.count_nonzero(np.asarray(table["excess"]) < 0)),
         by_flag={name: n for flag, name in FLAG_NAMES.items() if (n := int(np.count_nonzero(flags & flag)))},

@@ -111,7 +111,7 @@ def key_figures(numbers: Numbers, sources: Sources) -> list[Row]:
     """Key figures of the run."""
     return [
         Row("sources", f"{sources.total}"),
-        Row("with T/E above 5", f"{sources.n_strong}"),
+        Row("with a score above 5", f"{sources.n_strong}"),
         Row("with a flag", f"{sources.n_flagged}"),
         Row("with negative excess", f"{sources.n_negative}"),
         Row("iterations", f"{numbers.certificate['n_iter']}"),

@@ -14,6 +14,8 @@ def run(tmp_path_factory):
         tmp_path_factory.mktemp("exposed") / "survey.fits", *poisson_sky((90, 130), seed=3), exposure=EXPOSURE
     )
     options = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 4, "tile_size": 130, "fits": "no"}
+    # All candidates are sources.
+    options |= {"false_sources": 1e9}
     return run_survey(survey, survey.with_name("run"), workers=0, **options)
 
 

@@ -7,9 +7,10 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.io.votable import parse
-from astropy.table import Table
+from astropy.table import Table, vstack
 from astropy.wcs import WCS
 from regions import Regions
+from scipy.stats import norm
 from skies import EXPOSURE, poisson_sky, sky_header, write_survey
 
 from cwt_dask import run_survey
@@ -20,6 +21,8 @@ from cwt_dask.merge.names import source_names
 from cwt_dask.trust import SourceFlag
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 4, "fits": "no", "workers": 0}
+# All candidates are sources.
+OPTIONS |= {"false_sources": 1e9}
 WHOLE_NUMBERS = [column.name for column in COLUMNS if column.dtype is int]
 
 
@@ -74,7 +77,7 @@ def test_where_neighbours_are_equal_rounding_does_not_choose_the_peak(tmp_path):
 @pytest.mark.parametrize("kind", ["catalogue", "catalogue_fits", "catalogue_votable"])
 def test_all_files_hold_the_table_with_its_units_and_provenance(run, measured, kind):
     path = getattr(run.files, kind)
-    built = build_catalogue(measured.files, run.stored.run_id, run.stored.plan, run.survey.statistics, run.wcs)
+    built, _ = build_catalogue(measured.files, run.stored.run_id, run.stored.plan, run.survey.statistics, run.wcs)
     stored = Table.read(path)
     if kind == "catalogue_votable":
         document = parse(path, verify="exception")
@@ -92,16 +95,32 @@ def test_all_files_hold_the_table_with_its_units_and_provenance(run, measured, k
     assert texts == [column.text.replace(" ", "") for column in columns]
 
 
-def test_rows_are_numbered_in_row_major_order_of_the_peaks_with_islands_of_the_merged_support(run, catalogue):
+def test_rows_are_numbered_from_the_best_with_islands_of_the_merged_support(run, catalogue):
     assert catalogue["source_id"].tolist() == list(range(1, len(catalogue) + 1))
+    assert (np.diff(catalogue["score"]) <= 0).all()
     pixels = list(zip(catalogue["y_peak"], catalogue["x_peak"], strict=True))
-    assert pixels == sorted(set(pixels))
+    assert len(set(pixels)) == len(pixels)
     labels, _ = scipy.ndimage.label(run.support.any(axis=0).compute())
     at_peaks = labels[catalogue["y_peak"], catalogue["x_peak"]]
-    assert (at_peaks > 0).all()
-    assert catalogue["n_pixels"].tolist() == np.bincount(labels.ravel())[at_peaks].tolist()
+    assert ((catalogue["island_id"] > 0) == (at_peaks > 0)).all()
+    n_pixels = np.where(at_peaks > 0, np.bincount(labels.ravel())[at_peaks], 0)
+    assert catalogue["n_pixels"].tolist() == n_pixels.tolist()
     same = at_peaks[:, np.newaxis] == at_peaks
     np.testing.assert_array_equal(same, catalogue["island_id"][:, np.newaxis] == np.asarray(catalogue["island_id"]))
+
+
+@pytest.mark.parametrize("asked", [1.0, 30.0])
+def test_the_catalogue_has_the_rows_of_which_few_enough_are_expected_to_be_false(run, catalogue, tmp_path, asked):
+    np.testing.assert_allclose(catalogue["expected_false"], 90 * 130 * norm.sf(catalogue["score"]), rtol=1e-9)
+    options = OPTIONS | {"false_sources": asked, "tile_size": 70}
+    split = run_survey(run.files.path.with_name("survey.fits"), tmp_path / "run", **options)
+    n_selected = np.count_nonzero(catalogue["expected_false"] <= asked)
+    assert 0 < n_selected < len(catalogue)
+    rows = vstack([split.catalogue, split.candidates], metadata_conflicts="silent")
+    assert (len(split.catalogue), rows.colnames) == (n_selected, catalogue.colnames)
+    for name in ("source_id", "name", "x_peak", "y_peak"):
+        assert rows[name].tolist() == catalogue[name].tolist()
+    np.testing.assert_allclose(rows["score"], catalogue["score"], atol=1.1e-5)
 
 
 def test_counts_excess_errors_and_statistic_agree(catalogue):
@@ -112,7 +131,7 @@ def test_counts_excess_errors_and_statistic_agree(catalogue):
     np.testing.assert_allclose(excess - catalogue["excess_errn"], np.minimum(low, excess), atol=3e-6)
     np.testing.assert_allclose(excess + catalogue["excess_errp"], high, atol=3e-6)
     assert (catalogue["excess_errn"] >= 0).all()
-    np.testing.assert_allclose(catalogue["sqrt_ts"], sqrt_ts(counts, background), atol=1e-5)
+    np.testing.assert_allclose(catalogue["sqrt_ts_disc"], sqrt_ts(counts, background), atol=1e-5)
 
 
 def test_the_flux_is_the_excess_over_the_exposure_where_there_is_any(run, tmp_path):
@@ -172,7 +191,7 @@ def test_equatorial_maps_give_the_same_kinds_of_coordinates(run, measured, cards
     header = sky_header((99, 99))
     header.update({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 83.6, "CRVAL2": 22.0} | cards)
     wcs = WCS(header)
-    catalogue = build_catalogue(measured.files, run.stored.run_id, run.stored.plan, run.survey.statistics, wcs)
+    catalogue, _ = build_catalogue(measured.files, run.stored.run_id, run.stored.plan, run.survey.statistics, wcs)
     expected = wcs.pixel_to_world(catalogue["x_centroid"], catalogue["y_centroid"])
     for frame, lon, lat in (("icrs", "ra", "dec"), ("galactic", "glon", "glat")):
         found = SkyCoord(catalogue[lon], catalogue[lat], frame=frame)
@@ -186,11 +205,13 @@ def test_injected_sources_are_found_where_they_are_and_nothing_else(tmp_path):
     shapes = (np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * 1.3**2)) / (2 * np.pi * 1.3**2) for y0, x0 in places)
     expected = 0.5 + 400 * sum(shapes)
     survey = write_survey(tmp_path / "survey.fits", rng.poisson(expected), np.full((90, 130), 0.5))
-    run = run_survey(survey, tmp_path / "run", tile_size=50, significance_threshold=9.0, **OPTIONS)
-    found = list(zip(run.catalogue["y_peak"], run.catalogue["x_peak"], strict=True))
+    run = run_survey(survey, tmp_path / "run", tile_size=50, **OPTIONS | {"false_sources": 0.001})
+    catalogue = run.catalogue
+    catalogue.sort(["y_peak", "x_peak"])
+    found = list(zip(catalogue["y_peak"], catalogue["x_peak"], strict=True))
     assert all(np.hypot(*np.subtract(place, peak)) <= 1.5 for place, peak in zip(places, found, strict=True))
     near_the_edge = [min(y0, x0, 89 - y0, 129 - x0) < 11 for y0, x0 in places]
-    assert (run.catalogue["flags"] & 1).astype(bool).tolist() == near_the_edge
+    assert (catalogue["flags"] & 1).astype(bool).tolist() == near_the_edge
 
 
 @pytest.mark.parametrize("level", [0.0, 0.5])

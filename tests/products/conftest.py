@@ -5,6 +5,8 @@ from skies import poisson_sky, write_survey
 from cwt_dask import run_survey
 
 OPTIONS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3, "tile_size": 40, "workers": 0}
+# All candidates are sources.
+OPTIONS |= {"false_sources": 1e9}
 
 
 @pytest.fixture(scope="package")

@@ -19,7 +19,7 @@ def test_images_are_those_of_the_run(run, sky, maps):
     expected = {"COUNTS": counts * mask, "BACKGROUND": background * mask}
     expected["MODEL_PLUS_APPROX"] = (run.model + run.approx).compute()
     expected["SUPPORT_2D"] = run.support.any(axis=0).compute()
-    names = "model approx transform_2d residual significance best_scale best_iteration support mask trust"
+    names = "model approx transform_2d residual significance sigma best_scale best_iteration support mask trust"
     expected |= {name.upper(): run.map(name).compute() for name in names.split()}
     assert maps.keys() == {"PRIMARY", "APPROX_BKG", *expected}
     for name, image in expected.items():

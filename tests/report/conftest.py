@@ -10,6 +10,8 @@ from cwt_dask.report import data, write_report
 from cwt_dask.report.pyramid import ensure_pyramid
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3}
+# All candidates are sources.
+OPTIONS |= {"false_sources": 1e9}
 
 
 @pytest.fixture(scope="package")

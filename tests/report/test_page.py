@@ -19,7 +19,7 @@ def test_the_pages_figures_are_those_of_the_run(finished, page):
     catalogue, certificate = finished.catalogue, finished.certificate
     expected = [
         f"sources {len(catalogue)}",
-        f"with T/E above 5 {np.count_nonzero(catalogue['significance'] > 5)}",
+        f"with a score above 5 {np.count_nonzero(catalogue['score'] > 5)}",
         f"with a flag {np.count_nonzero(catalogue['flags'] & ~SourceFlag.CROSSES_SEAM)}",
         f"with negative excess {np.count_nonzero(catalogue['excess'] < 0)}",
         "The tiles did no harm",
@@ -32,9 +32,8 @@ def test_the_pages_figures_are_those_of_the_run(finished, page):
     ]
     assert [text for text in expected if text not in page.content] == []
     data = data_of(page_of(finished))
-    strongest = catalogue[np.argsort(-catalogue["significance"])]
-    assert [list(strongest["name"])] == [column["values"] for column in data["columns"] if column["name"] == "name"]
-    assert data["x"] == [round(float(x), 2) for x in strongest["x_centroid"]]
+    assert [list(catalogue["name"])] == [column["values"] for column in data["columns"] if column["name"] == "name"]
+    assert data["x"] == [round(float(x), 2) for x in catalogue["x_centroid"]]
     assert len([tag for tag, _ in page.elements if tag == "tr"]) >= min(len(catalogue), 50)
 
 
@@ -82,15 +81,15 @@ def test_names_are_text_and_of_many_sources_the_strongest_are_shown(finished, pa
     columns = {column["name"]: column for column in data_of(page_of(run))["columns"]}
     assert columns["name"]["values"][0].startswith("</script><script>")
     assert columns["note"]["values"] == ["<!--"] * 3
-    assert f"Of {len(catalogue)} sources the 3 with the largest T/E are on this page. All are in" in after.content
+    assert f"Of {len(catalogue)} sources the 3 with the largest scores are on this page. All are in" in after.content
 
 
 def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
     catalogue = run.catalogue
-    strongest = int(np.argmax(catalogue["significance"]))
+    strongest = int(np.argmax(catalogue["score"]))
     own = np.arange(len(catalogue)) == strongest
-    catalogue["sqrt_ts"] = np.where(np.arange(len(catalogue)) == 0, np.nan, 4.0)
-    catalogue["sqrt_ts"][strongest] = np.inf
+    catalogue["sqrt_ts_disc"] = np.where(np.arange(len(catalogue)) == 1, np.nan, 4.0)
+    catalogue["sqrt_ts_disc"][strongest] = np.inf
     catalogue["assoc_name"], catalogue["assoc_sep"] = np.where(own, "3FHL J1", ""), np.where(own, 0.1, np.nan)
     catalogue["note"] = 7.25
     catalogue["flags"] = SourceFlag.CROSSES_SEAM
@@ -101,8 +100,8 @@ def test_columns_that_come_from_elsewhere_and_associations_are_shown(run):
     assert columns["assoc_name"].values[:2] == ["3FHL J1", ""]
     assert columns["assoc_sep"].values[:2] == [0.1, None]
     assert columns["note"].values[0] == 7.25
-    assert columns["sqrt_ts"].values[0] == "∞"
-    assert set(columns["sqrt_ts"].values) == {4, None, "∞"}
+    assert columns["sqrt_ts_disc"].values[0] == "∞"
+    assert set(columns["sqrt_ts_disc"].values) == {4, None, "∞"}
     assert columns["flags"].values[0] == "crosses seam"
     assert not any([sources.n_flagged, *sources.flagged])
 
