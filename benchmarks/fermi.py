@@ -20,7 +20,7 @@ from cwt_dask.inspection.match import match_run
 PAGE = Path(__file__).parents[1] / "docs" / "match.md"
 BEGIN, END = "<!-- fermi: begin -->\n", "<!-- fermi: end -->\n"
 KERNELS = {"n_scale": 3, "min_scale": 1.2, "step_scale": 1.5}
-THRESHOLDS, RADII, LATITUDE = (3.0, 4.0, 5.0), (0.1, 0.35), 5.0
+FALSE_SOURCES, RADII, LATITUDE = (1.0, 10.0, 100.0), (0.1, 0.35), 5.0
 
 
 def near_the_plane(catalogue: Path, cut: Path) -> Path:
@@ -32,22 +32,20 @@ def near_the_plane(catalogue: Path, cut: Path) -> Path:
 
 
 def table(survey: Path, catalogue: Path) -> str:
-    """One row a threshold and radius."""
+    """One row a number of false sources that is asked for, and radius."""
     lines = [
-        "| T/E above | radius (deg) | detections | associated | by chance | 3FHL sources found | by chance |",
+        "| false sources asked for | radius (deg) | detections | associated | by chance | 3FHL sources found | by chance |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for threshold in THRESHOLDS:
+    for false_sources in FALSE_SOURCES:
         with TemporaryDirectory() as folder:
             cut = near_the_plane(catalogue, Path(folder, "cut.fits"))
-            run = run_survey(
-                survey, Path(folder, "run"), significance_threshold=threshold, workers=0, fits="no", **KERNELS
-            )
+            run = run_survey(survey, Path(folder, "run"), false_sources=false_sources, workers=0, fits="no", **KERNELS)
             for radius in RADII:
                 found = match_run(run, cut, radius)
                 n, associated = len(found.nearest), int((found.nearest >= 0).sum())
                 lines.append(
-                    f"| {threshold:g} | {radius:g} | {n} | {associated} ({associated / n:.0%}) "
+                    f"| {false_sources:g} | {radius:g} | {n} | {associated} ({associated / n:.0%}) "
                     f"| {found.chance_associated:.1%} | {(found.found & found.inside).sum()} of {found.inside.sum()} "
                     f"| {found.chance_found:.1%} |"
                 )

@@ -135,7 +135,6 @@ def test_turning_the_survey_turns_the_maps_and_the_catalogue(turned_run, columns
     before, after = (run.catalogue.copy() for run in runs)
     assert len(before) == len(after) > 3
     before["x_peak"] = (before["x_peak"] + columns) % 130
-    before.sort(["y_peak", "x_peak"])
     np.testing.assert_array_equal(after["x_peak"], before["x_peak"])
     # Tiles lie otherwise on the sky now.
     assert not ((after["flags"] ^ before["flags"]) & ~SourceFlag.CROSSES_SEAM).any()
