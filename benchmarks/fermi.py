@@ -34,7 +34,7 @@ def near_the_plane(catalogue: Path, cut: Path) -> Path:
 def table(survey: Path, catalogue: Path) -> str:
     """One row a number of false sources that is asked for, and radius."""
     lines = [
-        "| false sources asked for | radius (deg) | detections | associated | by chance | 3FHL sources found | by chance |",
+        "| false asked for | radius (deg) | detections | associated | by chance | 3FHL sources found | by chance |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for false_sources in FALSE_SOURCES:
