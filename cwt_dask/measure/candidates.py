@@ -18,6 +18,7 @@ from cwt_dask.measure.peaks import find_peaks
 LEAST_SIGMA = 3.3
 # In finest scales: maxima of S that are nearer to each other, or to a peak of the support, are one.
 SAME = 1.5
+_MOST_NEAR = 16
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,15 @@ def find_candidates(
     if len(y) and len(peak_y):
         from scipy.spatial import cKDTree  # noqa: PLC0415 - see find_peaks
 
-        distance, nearest = map(np.asarray, cKDTree(np.column_stack([peak_y, peak_x])).query(np.column_stack([y, x])))
-        alone = np.asarray(distance > SAME * finest)
+        # Peaks are at least a finest scale apart: no more than these can be so near.
+        reach = SAME * finest
+        found = cKDTree(np.column_stack([peak_y, peak_x])).query(
+            np.column_stack([y, x]), k=_MOST_NEAR, distance_upper_bound=np.nextafter(reach, np.inf)
+        )
+        distance, index = map(np.asarray, found)
+        # Of equally near ones the first in row-major order, whatever the tree makes of them.
+        nearest = np.where(distance == distance[:, :1], index, len(peak_y)).min(axis=1)
+        alone = np.asarray(distance[:, 0] > reach)
         # The largest S last: it stays.
         for k in np.flatnonzero(~alone)[np.argsort(sigma[y, x][~alone], kind="stable")]:
             y_start[nearest[k]], x_start[nearest[k]], late[nearest[k]] = y[k], x[k], False
