@@ -474,6 +474,17 @@ events("counts where there is a file", CRAB, *BIN[:2], "survey.fits", *ONTO)
 events("counts in a directory that is not there", CRAB, *BIN[:2], "a/counts.fits", *ONTO)
 events("a background on other pixels than the events", CRAB, *BIN[:2], "s.zarr", *ONTO, "--background=survey.fits")
 events("a table of events that is not there", CRAB, "ingest", "events.fits[RATES]", *BIN[2:])
+
+
+@recipe("an exposure by energy for events of all energies")
+def _(folder):
+    write_events(folder / "events.fits", CRAB)
+    planes = [fits.PrimaryHDU(np.ones((3, 30, 40))), fits.ImageHDU(np.ones((30, 40)))]
+    fits.HDUList(planes).writeto(folder / "expcube.fits")
+    planes = "--background=expcube.fits[1]", "--exposure=expcube.fits[0]"
+    return "run", "events.fits", "a/out", *ONTO, *planes, *KERNELS
+
+
 typed("a map where events are needed", "ingest", "survey.fits", *BIN[2:])
 
 

@@ -68,6 +68,11 @@ def weighting_of(plane: FitsPlane, counts: FitsPlane, chosen: Chosen, index: flo
     if found:
         return found
     if plane.bands.edges is None or chosen.bins is None:
+        if counts.n_bands == 1 and chosen.bins is None and counts.header.get("NLISTS"):
+            raise MisfitError(
+                f"{plane.where} has {plane.n_bands} planes, and of {counts.where} not both energies are known",
+                f"give them, --emin E --emax E{_leave_out('exposure')}",
+            )
         if plane.n_bands != counts.n_bands:
             raise _other_bands("exposure", plane, counts)
         raise _other_energies("exposure", plane, counts)
