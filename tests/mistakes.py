@@ -90,6 +90,13 @@ psf("radii that do not rise", lambda: spreads.gtpsf([1e4, 1e5], [0.1, 0.1], back
 psf("energies that do not rise", lambda: spreads.gtpsf([1e5, 1e4], [0.1, 0.1]))
 psf("no radii", lambda: spreads.gtpsf([1e4, 1e5], [0.1, 0.1])[:1])
 psf("several in one file", lambda: [spreads.psf_table(), spreads.psf_king()])
+psf("a table without rows", lambda: [spreads.without_rows(spreads.psf_table())])
+psf("a table without a column", lambda: [spreads.without(spreads.psf_table(), "RAD_HI")])
+psf(
+    "an effective area without rows",
+    lambda: [spreads.psf_table(), spreads.without_rows(spreads.effective_area([1, 1, 1, 1]))],
+)
+psf("numbers along one axis", lambda: [fits.ImageHDU(np.ones(5))])
 psf("a table that holds zeros", lambda: [spreads.psf_table(density=0.0)])
 psf("a table with negative values", lambda: [spreads.psf_table(density=-1.0)])
 psf("an HDU that holds something else", lambda: [spreads.effective_area([1, 1, 1, 1])], "[EFFECTIVE AREA]")

@@ -108,6 +108,15 @@ def gtpsf(energies, sigmas, exposure=None, backwards=False, **units):
     return table, angles
 
 
+def without_rows(table):
+    return fits.BinTableHDU(table.data[:0], table.header)
+
+
+def without(table, name):
+    """It without a column."""
+    return fits.BinTableHDU.from_columns([column for column in table.columns if column.name != name])
+
+
 def write(path, *hdus):
     fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path, overwrite=True)
     return path

@@ -35,12 +35,21 @@ class Columns:
         return name in self._columns
 
     def values(self, name: str) -> Floats:
-        """Values of a column (row, ...).
+        """Values of a column (row, ...), of which there is at least one.
 
-        Raises SurveyError if they cannot be read.
+        Raises SurveyError if they cannot be read, InputError if there are none.
         """
+        column = self._column(name)
         with damage_named(f"{self.where} cannot be read"):
-            return np.asarray(self.hdu.data[self._columns[name].name], np.float64)
+            values = np.asarray(self.hdu.data[column.name], np.float64)
+        if not len(values):
+            raise InputError(f"{self.where} has no rows: get the file again")
+        return values
+
+    def _column(self, name: str) -> Any:
+        if name not in self:
+            raise InputError(f"{self.where} has no column {name}, which its format has: get the file again")
+        return self._columns[name]
 
     def first(self, name: str) -> Floats:
         """Values in the first row: the only one where each row holds a whole array."""
@@ -67,7 +76,7 @@ class Columns:
         InputError
             If they are in a unit of another kind.
         """
-        given = str(self._columns[name].unit or unsaid)
+        given = str(self._column(name).unit or unsaid)
         kind = {"deg": "an angle", "TeV": "an energy"}[unit]
         try:
             factor = Unit(given).to(unit)

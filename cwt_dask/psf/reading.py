@@ -137,7 +137,7 @@ def _of_hdus(hdus: Sequence[Any], named: str, path: str, target: TargetMap, spec
     where = f"HDU {hdu.name or list(hdus).index(hdu)} of {path}"
     if is_map_of_profiles(hdu, hdus):
         return read_map(hdu, hdus, where).on(target, spectrum)
-    if hdu.is_image and hdu.shape:
+    if hdu.is_image and len(hdu.shape) > 1:
         return read_image(hdu, hdus, where, target, spectrum)
     if not hdu.is_image and kind_of_table(hdu):
         return read_table(hdu, hdus, where, target).on(target, spectrum)
@@ -156,7 +156,7 @@ def _named(hdus: Sequence[Any], name: str, path: str) -> Any:
 
 def _only(hdus: Sequence[Any], path: str) -> Any:
     found = [hdu for hdu in hdus if (is_map_of_profiles(hdu, hdus) if hdu.is_image else kind_of_table(hdu))]
-    images = [hdu for hdu in hdus if hdu.is_image and hdu.shape]
+    images = [hdu for hdu in hdus if hdu.is_image and len(hdu.shape or ()) > 1]
     found = found or (images if len(images) == 1 else [])
     if not found:
         raise InputError(f"{path} holds no point spread function of a known format: {_FORMATS}")
