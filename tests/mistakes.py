@@ -541,10 +541,9 @@ def index(what, columns, name="hdu-index.fits"):
 
 
 index("an index of observations without one of files", {"OBS_ID": [1]}, "obs-index.fits")
-index(
-    "an index without event lists",
-    {"OBS_ID": [1], "HDU_TYPE": ["gti"], "FILE_DIR": ["."], "FILE_NAME": ["events.fits"], "HDU_NAME": ["GTI"]},
-)
+OF_FILES = {"OBS_ID": [1], "HDU_TYPE": ["gti"], "FILE_DIR": ["."], "FILE_NAME": ["events.fits"], "HDU_NAME": ["GTI"]}
+index("an index without event lists", OF_FILES)
+index("an index with numbers for names", OF_FILES | {"FILE_NAME": [1]})
 text("events in a text that is none", "events.ecsv", "# %ECSV 1.0\n# ---\nRA DEC\n", "ingest", "events.ecsv", *BIN[2:])
 
 # --- maps in memory ---------------------------------------------------------------------------------------------------

@@ -8,8 +8,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
 from cwt_dask.events.positions import ENERGY, Energies, Positions
@@ -23,7 +21,7 @@ from cwt_dask.survey.source import PlaneSource
 _FILES_INDEX = ("hdu-index.fits.gz", "hdu-index.fits")
 _OF_FILES = ("OBS_ID", "HDU_TYPE", "FILE_DIR", "FILE_NAME", "HDU_NAME")
 _ENDINGS = (".fits", ".fits.gz", ".fit", ".fit.gz", ".ecsv")
-_GTI = "GTI"
+_GTI, _EVENTS = "GTI", "EVENTS"
 
 Limits = tuple[float | None, float | None]
 
@@ -132,13 +130,16 @@ def _indexed(index: FitsTable, path: Path, wanted: Sequence[int] | None = None) 
         with FitsFile.open(beside[0]) as file:
             tables = [FitsTable.of(hdu, file) for hdu in file.hdus if is_index(hdu)]
         return [each for table in tables for each in _indexed(table, beside[0], observations.tolist())]
-    columns = read_all(index, _OF_FILES)
-    names = [np.char.strip(np.char.decode(columns[name], "ascii", "replace")).tolist() for name in _OF_FILES[1:]]
-    rows = list(zip(columns["OBS_ID"].tolist(), *names, strict=True))
+    observed = read_all(index, _OF_FILES[:1])["OBS_ID"].tolist()
+    rows = list(zip(observed, *index.texts(_OF_FILES[1:]), strict=True))
     if wanted is not None:
         rows = [row for row in rows if row[0] in set(wanted)]
     at = {(number, kind.lower()): (path.parent / folder / name, hdu) for number, kind, folder, name, hdu in rows}
-    places = [_Place(*where, gti=at.get((number, "gti"))) for (number, kind), where in at.items() if kind == "events"]
+    places = [
+        _Place(file, hdu or _EVENTS, at.get((number, "gti")))
+        for (number, kind), (file, hdu) in at.items()
+        if kind == "events"
+    ]
     if not places:
         raise SurveyError(f"{index.where} names no event lists: give files, or another index")
     return places

@@ -116,6 +116,22 @@ class FitsTable:
 
     def blocks(self, names: tuple[str, ...], digest: Any) -> Iterator[tuple[int, Columns]]:
         """Read some columns."""
+        for rows in self._rows(digest):
+            yield len(rows), {name: self._values(name, rows[name]) for name in names}
+
+    def texts(self, names: tuple[str, ...]) -> list[list[str]]:
+        """Columns of text, whole, without blanks around it.
+
+        Raises SurveyError as `blocks`, or if one is of something else.
+        """
+        for name in names:
+            if self.dtype[name].kind != "S":
+                raise SurveyError(f"column {name} of {self.where} holds no text: give a table whose column does")
+        blocks = list(self._rows(sha256()))
+        found = [np.concatenate([rows[name] for rows in blocks] or [np.empty(0, "S1")]) for name in names]
+        return [np.char.strip(np.char.decode(each, "ascii", "replace")).tolist() for each in found]
+
+    def _rows(self, digest: Any) -> Iterator[NDArray[Any]]:
         row = self.dtype.itemsize
         height = min(max(_MOST_BYTES // row, 1), _MOST_ROWS)
         with ExitStack() as stack, _named(self.where):
@@ -127,13 +143,10 @@ class FitsTable:
                 if len(content) < n_rows * row:
                     raise EOFError("it ends before its last row")
                 digest.update(content)
-                rows = np.frombuffer(content, self.dtype)
-                yield n_rows, {name: self._values(name, rows[name]) for name in names}
+                yield np.frombuffer(content, self.dtype)
         self.file.refuse_changed()
 
     def _values(self, name: str, stored: NDArray[Any]) -> NDArray[Any]:
-        if stored.dtype.kind == "S":
-            return stored
         if stored.ndim != 1 or stored.dtype.kind not in "iuf":
             raise SurveyError(f"column {name} of {self.where} does not hold a number a row: give a table that does")
         if stored.dtype.kind == "f" and name not in self.scales:

@@ -179,6 +179,20 @@ def test_columns_of_text_are_no_positions(tmp_path):
     Table({"GLON": ["a"], "GLAT": ["b"]}).write(tmp_path / "events.ecsv")
     with pytest.raises(SurveyError, match="column GLON of .* does not hold a number a row"):
         counts_of(tmp_path / "events.ecsv", tmp_path)
+    write_events(tmp_path / "text.fits", CRAB | {"RA": ["83.6", "83.7", "83.8"]})
+    with pytest.raises(SurveyError, match="column RA of .* does not hold a number a row"):
+        counts_of(tmp_path / "text.fits", tmp_path)
+
+
+def test_an_index_may_leave_out_names_and_does_not_name_itself(observed, tmp_path):
+    rows = [(1, "events", "runs", "run1.fits", "")]
+    columns = ("OBS_ID", "HDU_TYPE", "FILE_DIR", "FILE_NAME", "HDU_NAME")
+    write_events(observed / "nameless.fits", Table(rows=rows, names=columns), "HDU_INDEX")
+    assert counts_of([observed / "nameless.fits"], tmp_path)[0].n_lists == 1
+    rows = [(1, "events", ".", "circle.fits", "")]
+    write_events(observed / "circle.fits", Table(rows=rows, names=columns), "HDU_INDEX")
+    with pytest.raises(SurveyError, match="circle.fits has no table EVENTS; it has 0 PRIMARY, 1 HDU_INDEX"):
+        counts_of([observed / "circle.fits"], tmp_path, "none.fits")
 
 
 def test_tables_that_are_not_read_in_rows_are_refused(tmp_path):
