@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.options import Options, SourceOptions
@@ -25,6 +24,8 @@ from cwt_dask.survey import (
     wcs_from_text,
 )
 from cwt_dask.survey.source import file_and_hdu
+
+_LEFT_OUT = "the point spread function of the survey's own file is left out: "
 
 
 def plan_call(
@@ -77,33 +78,36 @@ def read_point_spread(
         return _own_point_spread(survey, options) if is_asked_for else (None, ())
     if earlier:
         return kept_point_spread(earlier, given, wcs_from_text(_outline(survey, options).header_text)), ()
-    return _point_spread(given, survey, options), ()
+    return point_spread_of(given, *_aim(survey, options)), ()
 
 
 def _own_point_spread(survey: Path, options: Options) -> tuple[PointSpread | None, tuple[str, ...]]:
     """That of the survey's own file; left out where it cannot be used, since nobody asked for it."""
     path, _ = file_and_hdu(survey)
-    file = str(path)
     try:
-        if (own := own_of(path)) is None:
-            return None, ()
-        file = own.file
-        spread = _point_spread(own.given, survey, options)
+        own = own_of(path)
     except SurveyError:
         raise
     except InputError as error:
-        reason = str(error).replace(str(path), file)
-        return None, (f"the point spread function of the survey's own file is left out: {reason}",)
-    origin = spread.origin.replace(str(path), file)
+        return None, (f"{_LEFT_OUT}{error}",)
+    if own is None:
+        return None, ()
+    aim = _aim(survey, options)
+    try:
+        spread = point_spread_of(own.given, *aim)
+    except InputError as error:
+        return None, (_LEFT_OUT + str(error).replace(str(path), own.file),)
+    origin = spread.origin.replace(str(path), own.file)
     return replace(spread, origin=f"{origin}, the survey's own (--psf none leaves it out)"), ()
 
 
-def _point_spread(given: Any, survey: Path, options: Options) -> PointSpread:
+def _aim(survey: Path, options: Options) -> tuple[TargetMap, Spectrum]:
+    """For which map and photons a point spread function is wanted."""
     outline = _outline(survey, options)
     wcs = wcs_from_text(outline.header_text)
     target = TargetMap(wcs, outline.shape, pixel_scale(wcs, outline.shape))
     index = SourceOptions(**options.source).index
-    return point_spread_of(given, target, Spectrum(index, _band(outline.energies)))
+    return target, Spectrum(index, _band(outline.energies))
 
 
 def _outline(survey: Path, options: Options) -> Outline:

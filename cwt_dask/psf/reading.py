@@ -14,14 +14,13 @@ import numpy as np
 from astropy.units import Quantity
 
 from cwt_dask.config.validation import SPREAD, shown
-from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.errors import InputError, SettingsError, SurveyError
 from cwt_dask.psf.images import image_of, is_kernel_by_energy, is_map_of_profiles, read_image, read_map
 from cwt_dask.psf.point_spread import PointSpread
 from cwt_dask.psf.response import Spectrum, TargetMap
 from cwt_dask.psf.tables import kind_of_table, read_table
 from cwt_dask.storage.paths import exists
 from cwt_dask.survey.fits_file import FitsFile
-from cwt_dask.survey.headers import damage_named
 from cwt_dask.survey.source import HDU_OR_BAND, IN_MEMORY_CARD, file_and_hdu
 
 _WIDTH = re.compile(r"\s*[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|nan|inf)\s*[A-Za-z]*\s*", re.IGNORECASE)
@@ -68,12 +67,14 @@ class Own(NamedTuple):
 def own_of(survey: Path) -> Own | None:
     """Find the PSFMap or PSFKernel beside the maps of a survey, as Gammapy's datasets have them; None without one.
 
-    Raises InputError if the file cannot be read, or has several.
+    Raises SurveyError if the file cannot be read, InputError if it has several, or only that cannot be read.
     """
     with FitsFile.open(survey) as file:
-        with damage_named(f"{survey} is damaged"):
+        try:
             kinds = (is_map_of_profiles, is_kernel_by_energy)
             found = [n for n, hdu in enumerate(file.hdus) if any(kind(hdu, file.hdus) for kind in kinds)]
+        except SurveyError as error:
+            raise InputError(str(error)) from error
         if len(found) > 1:
             raise InputError(f"{survey} holds {len(found)} point spread functions: name one, --psf '{survey}[HDU]'")
         called = "the dataset" if file.hdus[0].header.get(IN_MEMORY_CARD) is True else str(survey)

@@ -241,9 +241,17 @@ def test_that_of_the_surveys_own_file_is_none_of_runs_and_stores_without(dataset
     assert run_survey(dataset, tmp_path / "taken", **QUICK).certificate == taken.certificate
 
 
+def damaged(hdus):
+    """With a text for an energy."""
+    columns = [column for column in hdus[1].columns if column.name != "ENERGY_TRUE_MIN"]
+    text = fits.Column("ENERGY_TRUE_MIN", "5A", array=["low"] * len(hdus[1].data))
+    return [hdus[0], fits.BinTableHDU.from_columns([*columns, text], name="PSF_BANDS")]
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [
+        (damaged(psf_map([[0.2, 0.2]])), "PSF cannot be read"),
         (psf_map([[1e-5, 1e-5]]), r"HDU PSF of .*survey\.fits holds no point spread function at these energies"),
         (
             psf_map([[0.2, 0.2]]) + psf_map([[0.2, 0.2]], name="OTHER"),
