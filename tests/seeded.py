@@ -10,6 +10,7 @@ import shutil
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
@@ -18,6 +19,8 @@ from cwt_dask.storage import drafts
 READS, WRITES = ("read",), ("new", "write", "sync", "names", "make")
 ERRORS = {
     "read": (errno.EIO, errno.EACCES),
+    "scan": (errno.EIO, errno.EACCES),
+    "lock": (errno.EIO, errno.EACCES),
     "new": (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EIO),
     "write": (errno.ENOSPC, errno.EDQUOT, errno.EIO),
     "sync": (errno.ENOSPC, errno.EDQUOT, errno.EIO),
@@ -125,8 +128,8 @@ class SeededDisk:
     @contextmanager
     def mounted(self):
         """In place of the disk for the length of a `with` block; what it may do to the machine's number is undone."""
-        calls = {name: getattr(self, name) for name in ("open_file", "new_file", "sync", "sync_names", "rename")}
-        calls |= {name: getattr(self, name) for name in ("remove", "make_directory")}
+        asked = "open_file", "scan", "new_file", "scratch_file", "sync", "sync_names", "acquire", "rename", "remove"
+        calls = {name: getattr(self, name) for name in (*asked, "make_directory")}
         loop = asyncio.new_event_loop()
 
         def carry_out(coroutine, _loop):
@@ -157,12 +160,25 @@ class SeededDisk:
 
     def open_file(self, path):
         what = self._operation("read", path)
-        content = path.read_bytes()
-        if what == "flip" and content:
+        return Content(self._flipped(path.read_bytes()) if what == "flip" else path.read_bytes(), path)
+
+    def _flipped(self, content):
+        content = bytearray(content)
+        if content:
             bit = self.dice.randrange(8 * len(content))
-            content = bytearray(content)
             content[bit // 8] ^= 1 << bit % 8
-        return Content(bytes(content), path)
+        return bytes(content)
+
+    def scan(self, folder):
+        self._operation("scan", folder)
+        return list(os.scandir(folder))
+
+    def acquire(self, lock):
+        self._operation("lock", Path(lock.lock_file))
+        lock.acquire(blocking=False)
+
+    def scratch_file(self, directory, _in_memory):
+        return Scratch(self, directory)
 
     def new_file(self, path):
         self._operation("new", path)
@@ -301,6 +317,23 @@ class New:
 
     def __exit__(self, *_):
         self.file.close()
+
+
+class Scratch(io.BytesIO):
+    """A file without a name in a directory: it does not outlive the command."""
+
+    def __init__(self, disk, directory):
+        super().__init__()
+        self.disk, self.directory = disk, directory
+
+    def write(self, content):
+        if self.disk._operation("write", self.directory) == "tear":
+            self.disk._fail("write", self.directory)
+        return super().write(content)
+
+    def read(self, size=-1):
+        what, content = self.disk._operation("read", self.directory), super().read(size)
+        return self.disk._flipped(content) if what == "flip" else content
 
 
 def draw_faults(seed, n_operations):

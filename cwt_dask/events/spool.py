@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Ints
-from cwt_dask.storage.room import room_for
+from cwt_dask.storage.scratch import ScratchFile
 
 # Pixels of a band, and events that are counted at once: 32 MB each as int64.
 _BAND_PIXELS, _AT_ONCE = 2**22, 2**22
@@ -35,8 +34,7 @@ class Spool:
     def __init__(self, shape: tuple[int, int], directory: Path, stack: ExitStack) -> None:
         self._shape = shape
         self._height = max(_BAND_PIXELS // shape[1], 1)
-        self._directory = directory
-        self._file = stack.enter_context(tempfile.TemporaryFile(dir=directory))  # noqa: SIM115
+        self._file = ScratchFile(directory, stack)
         # Of each band where its events begin in the file, and how many they are.
         self._pieces: list[list[tuple[int, int]]] = [[] for _ in range(0, shape[0], self._height)]
         self._end = 0
@@ -49,10 +47,11 @@ class Spool:
         sorted_ = within[np.argsort(band, kind="stable")]
         numbers = np.bincount(band, minlength=len(self._pieces))
         starts = np.cumsum(numbers) - numbers
-        with self._lock, room_for(self._directory):
-            self._file.seek(self._end * _STORED.itemsize)
-            self._file.write(sorted_.data)
-            for n in np.flatnonzero(numbers):
+        with self._lock:
+            bands = np.flatnonzero(numbers)
+            pieces = [sorted_[starts[n] : starts[n] + numbers[n]] for n in bands]
+            self._file.write(self._end * _STORED.itemsize, pieces)
+            for n in bands:
                 self._pieces[n].append((self._end + int(starts[n]), int(numbers[n])))
             self._end += len(sorted_)
 
@@ -69,8 +68,8 @@ class Spool:
         """Events of some pieces, many at a time: counting takes as long as there are pixels, for one event, too."""
         waiting: list[NDArray[np.uint32]] = []
         for start, n in pieces:
-            self._file.seek(start * _STORED.itemsize)
-            waiting.append(np.frombuffer(self._file.read(n * _STORED.itemsize), _STORED))
+            content = self._file.read(start * _STORED.itemsize, n * _STORED.itemsize)
+            waiting.append(np.frombuffer(content, _STORED))
             if sum(map(len, waiting)) >= _AT_ONCE:
                 yield np.concatenate(waiting)
                 waiting = []

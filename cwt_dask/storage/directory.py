@@ -197,7 +197,7 @@ def _hold(files: RunDir, later: RunDir) -> Iterator[Driver | None]:
     lock, this = FileLock(files.lock), Driver.this()
     try:
         with _writing_to(files):
-            lock.acquire(blocking=False)
+            disk.acquire(lock)
     except Timeout:
         holder = read_driver(files) or "another process"
         raise InputError(

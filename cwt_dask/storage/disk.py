@@ -10,9 +10,13 @@ import errno
 import io
 import os
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from tempfile import SpooledTemporaryFile, TemporaryFile
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from cwt_dask.storage.room import naming
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 # What file systems answer that sync no directories, such as folders shared with a virtual machine.
 _CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)
@@ -50,6 +54,11 @@ def new_file(path: Path) -> BinaryIO:
     return cast("BinaryIO", io.BufferedWriter(_File(path, "x")))
 
 
+def scratch_file(directory: Path, in_memory: int) -> IO[bytes]:
+    """A file without a name, to write and read; up to so many bytes stay in memory."""
+    return SpooledTemporaryFile(in_memory, dir=str(directory)) if in_memory else TemporaryFile(dir=directory)
+
+
 def sync(file: BinaryIO | io.BufferedReader) -> None:
     """Wait until all that was written to a file is on the disk."""
     file.flush()
@@ -67,6 +76,11 @@ def sync_names(directory: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def acquire(lock: FileLock) -> None:
+    """Take a lock that nobody else holds; raises filelock's Timeout if somebody does."""
+    lock.acquire(blocking=False)
 
 
 def rename(old: Path, new: Path) -> None:

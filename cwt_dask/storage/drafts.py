@@ -38,6 +38,11 @@ def is_draft(name: str) -> bool:
     return _DRAFT.fullmatch(name) is not None
 
 
+def shown_place(path: Path) -> Path:
+    """A path with the names that things being made will have, for messages."""
+    return Path(*(match["name"] if (match := _DRAFT.fullmatch(part)) else part for part in path.parts))
+
+
 def drafts(directory: Path, name: str = "") -> list[Path]:
     """What is being made in a directory, or was when its maker was killed: of one name, or of any."""
     with suppress(FileNotFoundError, NotADirectoryError):

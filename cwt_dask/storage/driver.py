@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from cwt_dask.config.validation import LARGEST_WHOLE
+from cwt_dask.storage import disk
 from cwt_dask.storage.fields import impossible_fields
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.provenance import batch_job
@@ -84,8 +85,9 @@ def has_ended(pid: int, start: int) -> bool:
 
 def read_driver(files: RunDir) -> Driver | None:
     """The process that holds a run directory, or held it when it was killed; None if there is none or it is damaged."""
-    with suppress(OSError):
-        return driver_in(files.driver.read_bytes())
+    path = files.driver
+    with suppress(OSError), disk.open_file(path) if isinstance(path, Path) else path.open("rb") as file:
+        return driver_in(file.read())
     return None
 
 

@@ -8,14 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
-from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.errors import SurveyError
-from cwt_dask.storage.room import room_for
+from cwt_dask.storage.scratch import ScratchFile
 from cwt_dask.survey.headers import damage_named
 
 # Pixels of a tile. While it is unpacked, codecs and their copies take 5 to 25 bytes a pixel, 45 where it is of float64.
@@ -138,9 +137,7 @@ class _Waiting:
 
     def __init__(self, dtype: np.dtype[Any], scratch: Path | None, stack: ExitStack) -> None:
         self._dtype = dtype
-        directory = None if scratch is None else str(scratch)
-        self._file = stack.enter_context(SpooledTemporaryFile(_IN_MEMORY, dir=directory))  # noqa: SIM115
-        self._where = scratch
+        self._file = ScratchFile(scratch, stack, in_memory=_IN_MEMORY)
         self._pieces: list[_Piece] = []
         self._size = 0
 
@@ -153,9 +150,8 @@ class _Waiting:
         if not len(pixels):
             return
         self._pieces.append(_Piece(y0, place, pixels.shape, self._size))
-        with room_for(self._where or Path(gettempdir())):
-            self._file.seek(self._size)
-            self._file.write(np.ascontiguousarray(pixels, self._dtype).data)
+        # A piece a row: any of them are asked for.
+        self._file.write(self._size, np.ascontiguousarray(pixels, self._dtype))
         self._size += pixels.size * self._dtype.itemsize
 
     def fill(self, rows: NDArray[Any], start: int) -> None:
@@ -165,6 +161,6 @@ class _Waiting:
             stop = min(start + len(rows), piece.y0 + piece.shape[0])
             if first < stop:
                 n_bytes = math.prod(piece.shape[1:]) * self._dtype.itemsize  # of a row
-                self._file.seek(piece.offset + (first - piece.y0) * n_bytes)
-                content = np.frombuffer(self._file.read((stop - first) * n_bytes), self._dtype)
-                rows[(slice(first - start, stop - start), *piece.place)] = content.reshape(-1, *piece.shape[1:])
+                content = self._file.read(piece.offset + (first - piece.y0) * n_bytes, (stop - first) * n_bytes)
+                pixels = np.frombuffer(content, self._dtype).reshape(-1, *piece.shape[1:])
+                rows[(slice(first - start, stop - start), *piece.place)] = pixels

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import astuple
@@ -16,6 +15,7 @@ from zarr.codecs import BloscCodec
 
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.storage.paths import on_disk
+from cwt_dask.storage.scratch import ScratchFile
 from cwt_dask.storage.sealed import sealed
 from cwt_dask.storage.zarr_io import create_array, create_noted_group, flushing_behind
 from cwt_dask.survey.statistics import SurveyStatistics
@@ -49,8 +49,9 @@ class StoreWriter:
             for name, dtype in dtypes.items()
         }
         self._moments: list[list[tuple[float, ...]]] = []
-        files = {name: stack.enter_context(tempfile.TemporaryFile(dir=on_disk(path))) for name in dtypes}  # noqa: SIM115
-        self._spools = {name: _Spool(files[name], shape[1], dtype) for name, dtype in dtypes.items()}
+        self._spools = {
+            name: _Spool(ScratchFile(on_disk(path), stack), shape[1], dtype) for name, dtype in dtypes.items()
+        }
 
     def add(self, strip: Strip) -> None:
         """Write the next rows; strips never straddle two rows of chunks."""
@@ -97,7 +98,7 @@ class StoreWriter:
 class _Spool:
     """A row of chunks of one plane, on disk until it is whole: so memory does not grow with the map's width."""
 
-    def __init__(self, file: Any, width: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, file: ScratchFile, width: int, dtype: np.dtype[Any]) -> None:
         self._file = file
         self._columns = [slice(start, min(start + CHUNK, width)) for start in range(0, width, CHUNK)]
         self._dtype = dtype
@@ -106,13 +107,13 @@ class _Spool:
         """Put rows (y, x) where the chunks hold them, from row `first` of the row of chunks on."""
         for columns in self._columns:
             width = columns.stop - columns.start
-            self._file.seek((columns.start * CHUNK + first * width) * self._dtype.itemsize)
-            self._file.write(np.ascontiguousarray(rows[:, columns], self._dtype).data)
+            place = (columns.start * CHUNK + first * width) * self._dtype.itemsize
+            self._file.write(place, [np.ascontiguousarray(rows[:, columns], self._dtype)])
 
     def chunks(self, n_rows: int) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Give the first rows of each chunk: its columns, and the pixels (y, x)."""
         for columns in self._columns:
             width = columns.stop - columns.start
-            self._file.seek(columns.start * CHUNK * self._dtype.itemsize)
-            content = self._file.read(n_rows * width * self._dtype.itemsize)
+            place, n_bytes = (length * self._dtype.itemsize for length in (columns.start * CHUNK, n_rows * width))
+            content = self._file.read(place, n_bytes)
             yield columns, np.frombuffer(content, self._dtype).reshape(n_rows, width)

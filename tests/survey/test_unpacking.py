@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.io.fits.hdu.compressed import _tiled_compression, section
 
 from cwt_dask.errors import SurveyError
+from cwt_dask.storage import disk
 from cwt_dask.survey import SurveySource, ingest, misfits, scan, strips, unpacking
 
 # Of the planes of conftest.py, and of a cube of them.
@@ -64,7 +65,7 @@ def on_disk(monkeypatch):
             made.append(self.where)
             super().rollover()
 
-    monkeypatch.setattr(unpacking, "SpooledTemporaryFile", File)
+    monkeypatch.setattr(disk, "SpooledTemporaryFile", File)
     monkeypatch.setattr(unpacking, "_IN_MEMORY", 100)
     return made
 
@@ -112,7 +113,7 @@ def test_tiles_of_several_planes_of_a_cube_are_unpacked_once(write, unpacked, on
     unpacked.tiles = 0
     single = write("single.fits", **{name: cube[1] for name, cube in cubes.items()})
     assert (digest(path, band=1), unpacked.tiles) == (digest(single), 2 * n_tiles(SHAPE, tile[1:]))
-    assert on_disk.count(None) == len(on_disk)
+    assert on_disk.count(gettempdir()) == len(on_disk)
 
 
 def test_axes_before_the_last_two_are_counted_as_one(write, unpacked):
@@ -132,7 +133,7 @@ def test_without_room_for_rows_that_wait_the_place_is_named(write, two, tmp_path
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cwt_dask.survey.unpacking.SpooledTemporaryFile.rollover", full)
+    monkeypatch.setattr("cwt_dask.storage.disk.SpooledTemporaryFile.rollover", full)
     with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}'"):
         ingest(SurveySource.of(path), tmp_path / "out.zarr")
     with pytest.raises(OSError, match=rf"No space left on device: '{gettempdir()}'"):
