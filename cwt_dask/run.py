@@ -193,6 +193,8 @@ def execute(
             client = stack.enter_context(connect())
         files = RunDir(run_dir.resolve())
         survey, options = stack.enter_context(as_survey(survey, options, progress, on_disk(files.path.parent)))
+        if backend_of(files.path).restore(files.path):
+            progress.message(f"{files.path} is what it was before an --overwrite that was killed")
         begin = create if backend_of(files.path).is_free(files) or execution.overwrite else resume
         executor = begin(Call(files, survey, options, progress, stack, stop, Workers(client, execution), earlier))
         run = SurveyRun.open(files.path)

@@ -266,6 +266,19 @@ def new_run(files: RunDir, held: ExitStack, _lost: Callable[[], None], /, *, ove
             refuse_foreign(files, entries(files.path))
 
 
+def restore(path: Path) -> bool:
+    """Give a run its name back that was to be replaced by a command that was killed between the two renames of that."""
+    for draft in drafts(path.parent, path.name) if not exists(path) else []:
+        # Whoever replaces it holds it.
+        with suppress(CwtDaskError, OSError):
+            if draft.suffix == ".old":
+                with _hold(RunDir(draft), RunDir(path)):
+                    disk.rename(draft, path)
+                    disk.sync_names(path.parent)
+                    return True
+    return False
+
+
 def remove_leftovers(directory: Path) -> None:
     """Remove what killed writers left in a directory and all below it, on whatever machine; links are not followed."""
     for folder, _, names in os.walk(directory):
@@ -320,4 +333,8 @@ def _appear(fresh: Path, path: Path, *, replaces: bool) -> None:
             ) from error
         raise
     disk.sync_names(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    going = draft_of(path)
+    with suppress(OSError):
+        # What `restore` finds is whole.
+        disk.rename(old, going)
+        shutil.rmtree(going, ignore_errors=True)

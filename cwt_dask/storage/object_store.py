@@ -263,6 +263,11 @@ def new_run(files: RunDir, held: ExitStack, lost: Callable[[], None], /, *, over
         raise
 
 
+def restore(_path: Path, /) -> bool:
+    """Nothing is kept of what is replaced."""
+    return False
+
+
 def remove_leftovers(_directory: Path, /) -> None:
     """There are none: objects appear whole."""
 

@@ -147,6 +147,9 @@ class Backend(Protocol):
             Whether a run that is there is replaced.
         """
 
+    def restore(self, path: Path, /) -> bool:
+        """Give a run its name back that was to be replaced when the command was killed; whether there was one."""
+
     def remove_leftovers(self, path: Path, /) -> None:
         """Remove files that killed writers left in a directory and below it."""
 

@@ -121,6 +121,7 @@ OTHERS = {
     "match": ("{}/run", "{}/known.ecsv", "--radius=1"),
     "reprocess": ("{}/survey.fits", "{}/run", "{}/new", "--workers=0", "--quiet", "--no-report", "--fits=no"),
     "verify": ("{}/run",),
+    "run": ("{}/survey.fits", "{}/run", "--overwrite", *OPTIONS, *TILES, *KINDS["in one go"]),
 }
 
 
@@ -130,7 +131,7 @@ def test_other_commands_end_well_or_name_the_file(places, tmp_path, capsys, comm
     root = shutil.copytree(places[0].sound, tmp_path / "disk")
     shutil.copy(root / "run/catalogue.ecsv", root / "known.ecsv")
     before = result(root / "run")
-    disk = SeededDisk(root, seed, draw_faults(f"{command} {seed}", 100), boots=1)
+    disk = SeededDisk(root, seed, draw_faults(f"{command} {seed}", 100 if command != "run" else 500), boots=1)
     with disk.mounted():
         for _ in range(MOST_TRIES):
             met, status = len(disk.met), None

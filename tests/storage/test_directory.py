@@ -16,7 +16,7 @@ import pytest
 
 from cwt_dask.errors import InputError
 from cwt_dask.storage import directory, drafts, driver
-from cwt_dask.storage.directory import entries, hold, new_directory, remove_leftovers, remove_tree
+from cwt_dask.storage.directory import entries, hold, new_directory, remove_leftovers, remove_tree, restore
 from cwt_dask.storage.drafts import draft_of, is_abandoned, remove_abandoned, scratch_directory
 from cwt_dask.storage.driver import Driver, read_driver, this_machine
 from cwt_dask.storage.layout import RunDir
@@ -263,6 +263,30 @@ def test_an_error_between_the_two_renames_brings_the_old_one_back(tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         make(path, "new", replaces=True)
     assert (names(path), names(tmp_path)) == (["old"], ["run"])
+
+
+def test_one_that_was_killed_between_the_two_renames_is_found_again(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    make(path, "old")
+    assert not restore(path)
+    rename = Path.replace
+
+    def killed(self, target):
+        if self.parent == target.parent and target.name != "driver.json" and not target.name.endswith(".old"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(path, "new", replaces=True)
+    assert not path.exists()
+    (left,) = tmp_path.iterdir()
+    with hold(RunDir(left)):
+        # Whoever replaces it may live.
+        assert not restore(path)
+    assert restore(path)
+    assert (sorted({*names(path)} - {"lock"}), names(tmp_path)) == (["old"], ["run"])
 
 
 def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path):
