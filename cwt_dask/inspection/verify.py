@@ -26,6 +26,7 @@ from cwt_dask.merge.open_islands import faults_of_lists, listed_until, read_open
 from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
 from cwt_dask.pipeline.reuse import MOST_NAMED
+from cwt_dask.planning.runfile import kept_versions
 from cwt_dask.products.files import changed_products
 from cwt_dask.psf import kept_point_spread
 from cwt_dask.report import damage_of_report
@@ -254,6 +255,8 @@ def _ledger(run: SurveyRun) -> list[str]:
         except RunError:
             damaged = True
         found += [f"{run.files.run_id} is damaged or lost"] if damaged else []
+        kept = kept_versions(run.files, run.stored.run_id)
+        found += [f"{run.files.versions} is damaged or lost"] if kept != list(run.stored.earlier_versions) else []
     return found
 
 

@@ -21,6 +21,7 @@ from cwt_dask.planning.plan import Plan, make_plan
 from cwt_dask.planning.runfile import (
     DamagedRunFileError,
     StoredRun,
+    mend_versions,
     own_run,
     read_run,
     refuse_differences,
@@ -132,6 +133,7 @@ def resume(call: Call) -> Executor:
     repaired_psf = repair_point_spread(run, spread) if spread else []
     for repaired in (
         *repair_run_id(run),
+        *mend_versions(files, run.stored),
         *mend_lists(files, run.stored.run_id),
         *repair_survey(run, survey, call.ingest_to),
         *repaired_psf,

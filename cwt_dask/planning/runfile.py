@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -79,6 +80,8 @@ def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None, *, 
     keeps_history : bool, optional
         Whether the model of every iteration is kept.
     """
+    # Where it is written again.
+    earlier = kept_versions(run_dir, run_id)
     content = {
         "kind": KIND,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -107,7 +110,7 @@ def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None, *, 
         },
         "versions": versions(),
     }
-    _write(run_dir, content)
+    _write(run_dir, content | ({"earlier_versions": earlier} if earlier else {}))
 
 
 def _write(run_dir: RunDir, content: dict[str, Any]) -> None:
@@ -154,7 +157,31 @@ def note_versions(run_dir: RunDir, earlier: Sequence[Mapping[str, str]]) -> None
     content = _read(run_dir)
     known = content.get("earlier_versions", [])
     content["earlier_versions"] = known + [dict(each) for each in earlier if each not in known]
+    _keep_versions(run_dir, content["run_id"], content["earlier_versions"])
     _write(run_dir, content)
+
+
+def kept_versions(run_dir: RunDir, run_id: str) -> list[dict[str, str]]:
+    """What `note_versions` has written, by a copy in the ledger; none if that is damaged, lost or of another run."""
+    with suppress(FileNotFoundError, IsADirectoryError, *_IMPOSSIBLE):
+        content = json.loads(read_file(run_dir.versions))
+        if is_sound(content) and content["run"] == run_id:
+            return list(content["earlier_versions"])
+    return []
+
+
+def mend_versions(run_dir: RunDir, stored: StoredRun) -> list[str]:
+    """Write that copy again where it is not what `run.toml` has; a line of text."""
+    earlier = list(stored.earlier_versions)
+    if kept_versions(run_dir, stored.run_id) == earlier:
+        return []
+    _keep_versions(run_dir, stored.run_id, earlier)
+    return [f"{run_dir.versions} was damaged or lost: written again, as {run_dir.settings.name} has it"]
+
+
+def _keep_versions(run_dir: RunDir, run_id: str, earlier: list[dict[str, str]]) -> None:
+    content = sealed({"run": run_id, "earlier_versions": earlier})
+    write_atomically(run_dir.versions, json.dumps(content).encode())
 
 
 def _place(run_dir: RunDir, survey: Path) -> dict[str, str]:

@@ -35,6 +35,7 @@ class RunDir:
     islands = _Below("islands/")  # islands and peaks of each tile's core, one file a tile.
     ledger = _Below("ledger/")  # one record a finished tile, and until the run ends one a tile and block of iterations.
     run_id = _Below("ledger/run-id")  # which run this is, among all that were ever made at this path.
+    versions = _Below("ledger/versions.json")  # under which versions tiles were done that records no longer show.
     lock = _Below("lock")  # held by the process that carries the run out.
     unfinished = _Below(UNFINISHED)  # says that the run there is still being made.
     users = _Below("users/")  # which other runs read the survey's store there, one file a run.
