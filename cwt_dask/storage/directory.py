@@ -333,8 +333,9 @@ def _appear(fresh: Path, path: Path, *, replaces: bool) -> None:
             ) from error
         raise
     disk.sync_names(path.parent)
-    going = draft_of(path)
-    with suppress(OSError):
-        # What `restore` finds is whole.
-        disk.rename(old, going)
-        shutil.rmtree(going, ignore_errors=True)
+    if replaces:
+        going = draft_of(path)
+        with suppress(OSError):
+            # What `restore` finds is whole.
+            disk.rename(old, going)
+            shutil.rmtree(going, ignore_errors=True)

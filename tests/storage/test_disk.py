@@ -59,7 +59,7 @@ def test_a_directory_is_on_the_disk_before_its_name_and_that_before_what_it_repl
         new_directory(tmp_path / "run", replaces=True),
     ):
         pass
-    assert [move for move, _ in asked] == ["sync_names", "rename", "rename", "sync_names", "rmtree"]
+    assert [move for move, _ in asked] == ["sync_names", "rename", "rename", "sync_names", "rename", "rmtree"]
     assert asked[-1][1] == ["file"]
 
 
