@@ -65,6 +65,7 @@ def test_a_plan_survives_the_file_to_the_last_bit(tmp_path_factory, plan):
 
 def test_what_is_damaged_is_not_sealed_again(tmp_path):
     files = RunDir(tmp_path)
+    files.ledger.mkdir()
     write_run(files, "r", PLAN, None)
     stored, sound = read_run(files), files.settings.read_text()
     files.settings.write_text(damaged := sound.replace("contract_margin = 44", "contract_margin = 11"))
