@@ -253,7 +253,18 @@ class SurveyRun(Plots, Cutouts):
 
         Raises InputError if the run has not got that far, RunError if it is damaged.
         """
-        return self._read_table("catalogue", lambda: self.certificate["digest_catalogue"])
+
+        def digest() -> str:
+            return str(self.certificate["digest_catalogue"])
+
+        try:
+            return self._read_table("catalogue", digest)
+        except RunError:
+            # That which `match` was replacing when it was killed.
+            if self.files.certificate.exists() and self.files.catalogue_before.exists():
+                with suppress(RunError):
+                    return self._read_table("catalogue_before", digest)
+            raise
 
     @property
     def candidates(self) -> Table:

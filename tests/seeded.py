@@ -218,7 +218,7 @@ class SeededDisk:
             self.met.append(("full", kind, path))
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         due = [fault for fault in self.faults if fault.at <= self.n and kind in FAULTS[fault.what]]
-        if not due or (due[0].what == "flip" and path.suffix == ".fits"):
+        if not due or (due[0].what == "flip" and path.name == "survey.fits"):
             # Nothing shows whether what was given is as it was written.
             return ""
         self.faults.remove(due[0])

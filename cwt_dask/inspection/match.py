@@ -18,11 +18,11 @@ from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError
 from cwt_dask.inspection.external import ExternalCatalogue, read_external_catalogue
 from cwt_dask.pipeline.merging import write_certificate
-from cwt_dask.products.files import write_associations, write_catalogue
+from cwt_dask.products.files import keep_catalogue, write_associations, write_catalogue
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.terminal import visible
-from cwt_dask.storage.paths import backend_of
+from cwt_dask.storage.paths import backend_of, remove
 
 # The farthest shift is 16 radii: less than halfway round the sky.
 LARGEST_RADIUS = 10.0
@@ -149,9 +149,11 @@ def associate(run: SurveyRun, found: Match) -> None:
         )
         # Another driver may have taken the lease meanwhile.
         stop.check()
+        keep_catalogue(files, certificate)
         write_catalogue(files, rows)
         write_associations(files, table)
         write_certificate(files, certificate)
+        remove(files.catalogue_before)
 
 
 def _degrees(radius: float | str) -> float:

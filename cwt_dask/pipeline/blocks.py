@@ -168,8 +168,13 @@ class Iteration:
             blocks={end: found.records for end, found in self.blocks.items()},
             torn=frozenset(end for end, found in self.blocks.items() if found.torn),
             settled=self.settled.stop if self.settled else 0,
-            listed=listed_until(self.files, self.run.stored.run_id) if plan.decides_islands else 0,
+            listed=self._listed if plan.decides_islands else 0,
         )
+
+    @cached_property
+    def _listed(self) -> int:
+        """Last iteration up to which lists of open islands are whole. They are looked at once, as `blocks` are."""
+        return listed_until(self.files, self.run.stored.run_id)
 
     @cached_property
     def _look_ahead(self) -> tuple[list[int], float]:
@@ -218,7 +223,10 @@ class Iteration:
             if (counted := [label for label in found if label.iteration <= last])
         }
         pixels = self.stages.map_tiles(partial(mark_open_pixels, self.settled, labels), labels, "marking islands")
-        write_open_islands(self.files, job.run_id, self._start_of(job.stop), job.stop, listed, pixels)
+        start = self._start_of(job.stop)
+        write_open_islands(self.files, job.run_id, start, job.stop, listed, pixels)
+        if self._listed == start:
+            self._listed = job.stop
 
     def _start_of(self, block: int) -> int:
         """Where a block begins whose islands are decided; tiles may begin before, where checkpoints are lost."""

@@ -85,7 +85,7 @@ class Merging:
     def write_catalogue(self) -> None:
         """Write catalogue and candidates, and drop the associations of the one that it replaces."""
         run = self.run
-        remove(run.files.associations)
+        remove(run.files.associations, run.files.catalogue_before)
         statistics, wcs = run.survey.statistics, run.wcs
         catalogue, candidates = build_catalogue(run.files, self._run_id, self._plan, statistics, wcs)
         write_candidates(run.files, candidates)

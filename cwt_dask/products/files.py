@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from cwt_dask.planning.plan import Plan
 from cwt_dask.products.tables import write_ecsv, write_fits, write_votable
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import atomic_file, drafted_file
+from cwt_dask.storage.paths import atomic_file, drafted_file, open_file
 from cwt_dask.storage.schema import maps_in, spec_of
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
@@ -86,6 +87,14 @@ def _regions(catalogue: Table) -> Iterator[str]:
     columns = (*(catalogue[name] for name in ("ra", "dec")), radii, *(catalogue[name] for name in ("name", "flags")))
     for ra, dec, radius, name, flags in zip(*columns, strict=True):
         yield f"circle({ra:.6f},{dec:.6f},{radius:.6f}) # text={{{name}}} tag={{flags {flags}}}\n"
+
+
+def keep_catalogue(run_dir: RunDir, certificate: Mapping[str, Any]) -> None:
+    """Keep the ECSV file that is to be replaced, until the certificate covers the new one; if it covers that, still."""
+    if digest_catalogue(run_dir) != certificate["digest_catalogue"]:
+        return
+    with open_file(run_dir.catalogue) as before, atomic_file(run_dir.catalogue_before) as file:
+        shutil.copyfileobj(before, file)
 
 
 def write_associations(run_dir: RunDir, associations: Table) -> None:

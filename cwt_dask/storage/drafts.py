@@ -22,6 +22,7 @@ _DRAFT = re.compile(
     r"-[0-9a-f]{8}(\.old)?",
     re.DOTALL,
 )
+_MACHINE_ID = Path("/etc/machine-id")
 # Of a system that does not tell.
 _UNKNOWN = "0" * 12
 
@@ -117,9 +118,10 @@ def _here() -> tuple[str, str]:
     """Which machine this is, and its start with the space of process numbers; the second may be `_UNKNOWN`."""
     number = ""
     with suppress(OSError):
-        number = Path("/etc/machine-id").read_text(encoding="ascii")
+        number = _MACHINE_ID.read_text(encoding="ascii").strip().removeprefix("uninitialized")
     boot, _, space = this_machine().partition(" ")
-    return _short(f"{socket.gethostname()} {number}"), f"{_short(boot)}{_short(space)}" if boot else _UNKNOWN
+    # Without a number names of hosts may be those of several machines, as containers have them: this start is known.
+    return _short(f"{socket.gethostname()} {number or boot}"), f"{_short(boot)}{_short(space)}" if boot else _UNKNOWN
 
 
 @lru_cache

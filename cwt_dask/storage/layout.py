@@ -43,6 +43,7 @@ class RunDir:
     checkpoints = _Below("checkpoints/")  # tiles between two blocks of iterations; removed when the run has ended.
     certificate = _Below("certificate.json")  # the evidence, as JSON; written last.
     catalogue = _Below("catalogue.ecsv")  # the catalogue as ECSV.
+    catalogue_before = _Below("catalogue-before-match.ecsv")  # that while `match` replaces it, until it is certified.
     catalogue_fits = _Below("catalogue.fits")  # the catalogue as FITS table.
     catalogue_votable = _Below("catalogue.vot")  # the catalogue as VOTable.
     catalogue_regions = _Below("catalogue.reg")  # the sources as regions for DS9.

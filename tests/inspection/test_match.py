@@ -241,6 +241,23 @@ def test_what_is_damaged_is_not_certified_by_a_match(finished, tmp_path, name):
     assert broken.fault == f"{path} differs"
 
 
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("at", ["write_associations", "write_certificate"])
+def test_one_that_is_killed_is_given_again(run, tmp_path, monkeypatch, at, times):
+    known = catalogue_of(run, tmp_path / "known.fits")
+    for _ in range(times):
+        found = match_run(run, known, 0.05)
+        with monkeypatch.context() as patched:
+            patched.setattr(f"cwt_dask.inspection.match.{at}", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                associate(run, found)
+        assert "assoc_name" not in run.catalogue.colnames
+    associate(run, match_run(run, known, 0.05))
+    assert "assoc_name" in run.catalogue.colnames
+    assert not any(check.fault for check in verify_run(run))
+    assert not run.files.catalogue_before.exists()
+
+
 def test_a_catalogue_that_is_made_again_has_no_associations(finished, run, tmp_path):
     associate(run, match_run(run, catalogue_of(run, tmp_path / "known.fits"), 0.05))
     run.files.catalogue_fits.write_bytes(b"torn")

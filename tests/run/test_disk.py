@@ -147,7 +147,11 @@ def test_other_commands_end_well_or_name_the_file(places, tmp_path, capsys, comm
             assert status is None or any(arrays) or names_one(said, disk.met[met:]), f"{disk.met}: {said}"
         assert status in (0, 2), f"{disk.met}: {said}"
     if command == "match":
-        assert SurveyRun.open(root / "run").catalogue["assoc_name"].shape
+        run, sound = SurveyRun.open(root / "run"), SurveyRun.open(places[0].sound / "run").catalogue
+        found = run.catalogue
+        assert list(found["assoc_name"]) == list(sound["name"])
+        assert [list(map(str, row)) for row in found[sound.colnames]] == [list(map(str, row)) for row in sound]
+        assert run.certificate["digest_maps"] == before[1]
     else:
         assert result(root / "run") == before
     if command == "reprocess":

@@ -178,6 +178,25 @@ def test_an_abandoned_draft_is_one_whose_maker_has_ended_since_or_whose_machine_
     drafts._here.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("content", "known"), [("4f1c\n", True), ("uninitialized\n", False), ("", False), (None, False)]
+)
+def test_a_host_s_name_alone_does_not_tell_that_a_machine_has_restarted(tmp_path, monkeypatch, content, known):
+    number = tmp_path / "machine-id"
+    if content is not None:
+        number.write_text(content)
+    monkeypatch.setattr(drafts, "_MACHINE_ID", number)
+    try:
+        drafts._here.cache_clear()
+        own = draft_of(tmp_path / "file")
+        # Another machine of that name, or this one after its next start.
+        monkeypatch.setattr(drafts, "this_machine", lambda: "another-start pid:[1]")
+        drafts._here.cache_clear()
+        assert is_abandoned(own) is known
+    finally:
+        drafts._here.cache_clear()
+
+
 def test_of_what_was_abandoned_another_users_stays(tmp_path, dead, monkeypatch):
     left = dead(tmp_path / "OUT.zarr")
     left.mkdir()
