@@ -58,6 +58,9 @@ class Late:
             done.settle()
         return done
 
+    def map(self, function, items):
+        return map(function, items)
+
     def __enter__(self):
         return self
 
@@ -141,6 +144,7 @@ class SeededDisk:
                 mock.patch("asyncio.run_coroutine_threadsafe", carry_out),
                 mock.patch.multiple("cwt_dask.storage.disk", **calls),
                 mock.patch("cwt_dask.storage.zarr_io.ThreadPoolExecutor", Late(self.dice)),
+                mock.patch("cwt_dask.survey.store.ThreadPoolExecutor", Late(self.dice)),
                 mock.patch("cwt_dask.storage.driver.this_machine", self._machine),
                 mock.patch("cwt_dask.storage.drafts.this_machine", self._machine),
             ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -56,6 +57,10 @@ class Window:
     def close(self) -> None:
         """Give back all arrays."""
         give_back(self.counts, self.background, self.valid)
+
+
+# Threads that look at chunks.
+_READERS = 8
 
 
 class Survey:
@@ -162,17 +167,18 @@ class Survey:
             self._array(name)
 
     def refuse_damaged_chunks(self) -> None:
-        """Read all chunks.
+        """Read all chunks, some at once.
 
         Raises SurveyError naming the file that is damaged, or lost.
         """
         for name in self._tables:
             self._table(name)
-        for name in self._descriptions:
-            array = self._array(name)
-            starts = (range(0, length, step) for length, step in zip(array.shape, array.chunks, strict=True))
-            for pixel in product(*starts):
-                array[pixel]
+        with ThreadPoolExecutor(_READERS) as pool:
+            for name in self._descriptions:
+                array = self._array(name)
+                starts = (range(0, length, step) for length, step in zip(array.shape, array.chunks, strict=True))
+                for _ in pool.map(array.__getitem__, product(*starts)):
+                    pass
 
     def array(self, name: str) -> Any:
         """Give the Zarr array (y, x) of a plane, as ingested; None where the survey has none of this name."""
