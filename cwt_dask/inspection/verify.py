@@ -34,6 +34,7 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import is_ledger_of, read_all_records, read_records, read_run_id
 from cwt_dask.storage.maps import changed_files, published_digests
 from cwt_dask.storage.paths import exists
+from cwt_dask.storage.record_copies import faults_of_record_copies
 from cwt_dask.storage.schema import HISTORY, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, open_group
 from cwt_dask.survey import Survey
@@ -255,6 +256,7 @@ def _ledger(run: SurveyRun) -> list[str]:
         except RunError:
             damaged = True
         found += [f"{run.files.run_id} is damaged or lost"] if damaged else []
+        found += faults_of_record_copies(run.files, run.stored.run_id)
         kept = kept_versions(run.files, run.stored.run_id)
         found += [f"{run.files.versions} is damaged or lost"] if kept != list(run.stored.earlier_versions) else []
     return found

@@ -40,6 +40,7 @@ from cwt_dask.storage.ledger import begin_ledger, forget_damaged_failures, read_
 from cwt_dask.storage.maps import create_maps, has_history
 from cwt_dask.storage.marks import is_run, note_user, users_of
 from cwt_dask.storage.paths import backend_of, lies_in, make_directory, on_disk
+from cwt_dask.storage.record_copies import mend_records
 from cwt_dask.survey import Survey, SurveySource, SurveyStatistics, ingest, is_store
 
 
@@ -135,6 +136,7 @@ def resume(call: Call) -> Executor:
         *repair_run_id(run),
         *mend_versions(files, run.stored),
         *mend_lists(files, run.stored.run_id),
+        *(mend_records(files, run.stored.run_id) if run.stored.plan.decides_islands else ()),
         *repair_survey(run, survey, call.ingest_to),
         *repaired_psf,
     ):

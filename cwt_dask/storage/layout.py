@@ -81,6 +81,10 @@ class RunDir:
         """What a finished tile did."""
         return self.ledger / f"{_tile(tile)}.json"
 
+    def record_copy(self, tile: int) -> Path:
+        """The copy of that, of a run whose tiles decide on islands together."""
+        return self.islands / f"{_tile(tile)}.json"
+
     def block_record(self, block: int, tile: int, round_: int) -> Path:
         """What a tile did in a block of iterations.
 

@@ -137,7 +137,7 @@ def write_record(run_dir: RunDir, record: TileRecord | BlockRecord) -> None:
 
     Raises FileExistsError if another process writes the same record at once.
     """
-    path, content = _path_of(run_dir, record), _text(record)
+    path, content = _path_of(run_dir, record), record_text(record)
     backend = backend_of(path)
     seen = backend.version_of(path)
     refuse_another_run(run_dir, record.run)
@@ -217,7 +217,7 @@ def record_failure(run_dir: RunDir, tile: int, stage: str, error: BaseException)
         origin, now = "".join(traceback.format_exception(error)), datetime.now(UTC).isoformat(timespec="seconds")
         kind, run = type(error).__name__, read_run_id(run_dir)
         record = FailureRecord(SCHEMA, run, tile, stage, attempt, kind, str(error), origin, now)
-        write_atomically(run_dir.failure(tile, attempt), _text(record))
+        write_atomically(run_dir.failure(tile, attempt), record_text(record))
 
 
 def count_failures(run_dir: RunDir, tile: int) -> int:
@@ -278,19 +278,43 @@ def _path_of(run_dir: RunDir, record: TileRecord | BlockRecord | FailureRecord) 
     return run_dir.failure(record.tile, record.attempt)
 
 
-def _text(record: TileRecord | BlockRecord | FailureRecord) -> bytes:
+def record_text(record: TileRecord | BlockRecord | FailureRecord) -> bytes:
+    """What the file of a record holds."""
     return json.dumps(sealed(asdict(record)), indent=1, allow_nan=False).encode()
 
 
 def _read(path: Path, kind: type[R], run_id: str = "") -> R:
     try:
-        content: dict[str, Any] = json.loads(read_file(path))
-        unsound = not is_sound(content) and (SEAL in content or content["schema"] == SCHEMA)
-        record = kind(**unsealed(content))
+        text = read_file(path)
     except FileNotFoundError as error:
         # Since its name was seen: those of blocks are removed while a run goes on.
         raise DamagedRecordError(f"{path} is lost") from error
-    except (IsADirectoryError, *_MALFORMED) as error:
+    except IsADirectoryError as error:
+        raise DamagedRecordError(f"{path} is not a ledger record ({error})") from error
+    return parse_record(path, text, kind, run_id)
+
+
+def parse_record(path: Path, text: bytes, kind: type[R], run_id: str = "") -> R:
+    """Take a record from what its file holds.
+
+    Raises DamagedRecordError if it is none, or of another run; RunError if it is of another version.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    text : bytes
+        Its content.
+    kind : type
+        Which record it is.
+    run_id : str, optional
+        Of which run; of any unless given.
+    """
+    try:
+        content: dict[str, Any] = json.loads(text)
+        unsound = not is_sound(content) and (SEAL in content or content["schema"] == SCHEMA)
+        record = kind(**unsealed(content))
+    except _MALFORMED as error:
         raise DamagedRecordError(f"{path} is not a ledger record ({error})") from error
     if unsound:
         raise DamagedRecordError(f"{path} is not a ledger record ({BROKEN})")

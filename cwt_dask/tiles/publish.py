@@ -18,6 +18,7 @@ from cwt_dask.storage.ledger import SCHEMA, BlockRecord, Record, TileRecord, cou
 from cwt_dask.storage.maps import digest_of_models, publish_core, publish_strips
 from cwt_dask.storage.paths import make_directory
 from cwt_dask.storage.provenance import batch_job, peak_memory, processor, versions
+from cwt_dask.storage.record_copies import write_record_copy
 from cwt_dask.storage.schema import HISTORY
 from cwt_dask.survey import Survey
 from cwt_dask.tiles.checkpoint import write_checkpoint
@@ -64,6 +65,8 @@ def publish_tile(job: Job, survey: Survey, result: TileResult, began: float) -> 
         peak_memory=peak_memory(),
     )
     write_record(job.run_dir, record)
+    if job.criteria.significance_island_threshold is not None and job.grid.has_seams:
+        write_record_copy(job.run_dir, record)
 
 
 def publish_checkpoint(job: Job, result: TileResult, islands: Mapping[Key, AboveThreshold], began: float) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reporters import DiesAt, InterruptedRunError
-from work import FFTS_OF_A_START, FFTS_OF_A_STEP, FFTS_OF_THE_FIRST, digests, flip
+from reporters import DiesAt, InterruptedRunError, Messages
+from work import FFTS_OF_A_START, FFTS_OF_A_STEP, FFTS_OF_THE_FIRST, digests, flip, starts
 
 from cwt_dask import run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.cwt.stopping import FIRST_STOP
+from cwt_dask.inspection.verify import verify_run
 from cwt_dask.merge.stopping import FASTEST_FALL, LARGEST_WASTE, block_end, earliest_stop
 from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.storage.ledger import read_records
@@ -198,11 +199,28 @@ def test_a_tile_lost_after_the_end_is_mended(survey, tmp_path, settings):
     before = digests(run)
     models = [maps.model.compute() for maps in run.history]
     run.files.record(2).unlink()
+    run.files.record_copy(2).unlink(missing_ok=True)
     again = run_survey(survey, tmp_path / "run", **OPTIONS, **settings)
     assert digests(again) == before
     assert 2 < again.certificate["n_iter"] < 10
     for maps, model in zip(again.history, models, strict=True):
         np.testing.assert_array_equal(maps.model.compute(), model)
+
+
+def test_a_record_of_a_tile_that_has_decided_on_islands_has_a_copy(survey, tmp_path):
+    options = OPTIONS | ISLANDS | {"max_iter": 2, "stopping": "fixed"}
+    run = run_survey(survey, tmp_path / "run", **options)
+    before, record, copy = starts(run), run.files.record(2), run.files.record_copy(2)
+    for path, damage in itertools.product((record, copy), (flip, Path.unlink)):
+        damage(path)
+        said = "; ".join(check.fault for check in verify_run(run) if check.broken)
+        # A copy that is not there is none that says otherwise.
+        assert (str(path) in said or "tile 2" in said) is (path.exists() or path == record), said
+        again = run_survey(survey, tmp_path / "run", progress=(words := Messages()), **options)
+        other = record if path == copy else copy
+        assert f"{path} was damaged or lost: written again, as {other} has it" in words.texts
+        assert starts(again) == before
+        assert not any(check.fault for check in verify_run(again))
 
 
 def test_what_a_block_has_shown_is_published_from_where_it_begins(survey, tmp_path, ffts):
