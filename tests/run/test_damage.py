@@ -296,7 +296,7 @@ def test_flips_in_an_unfinished_run_are_mended_or_refused(exposed, matched, tmp_
     for path in paths:
         flip_one(path, dice)
     refused = gone_on_with(exposed, run_dir, result_of(matched))
-    noted(run_dir, paths, "refused, then mended" if refused else "mended")
+    noted(run_dir, paths, f"unfinished: {'refused, then mended' if refused else 'mended'}")
 
 
 class FlipsAt(Reporter):
@@ -327,7 +327,7 @@ def test_flips_during_a_run_are_mended_or_refused(exposed, matched, tmp_path, se
             run = run_survey(exposed, run_dir, progress=flips, **FLIPS)
             assert result_of(run) == result_of(matched), flips.paths
     refused = gone_on_with(exposed, run_dir, result_of(matched))
-    noted(run_dir, flips.paths, "refused, then mended" if refused else "mended")
+    noted(run_dir, flips.paths, f"in a run: {'refused, then mended' if refused else 'mended'}")
 
 
 # Files of other runs, whole and valid, in the place of a run's own.
