@@ -9,7 +9,8 @@ import numpy as np
 from cwt_dask.cwt.arrays import Floats, Ints
 from cwt_dask.cwt.loops import compiled
 from cwt_dask.measure.amplitude import Window
-from cwt_dask.measure.joint import Stars, cholesky_solve, curvature, moments
+from cwt_dask.measure.groups import cross
+from cwt_dask.measure.joint import Stars, at_end, cholesky_solve, curvature, moments
 from cwt_dask.measure.shapes import render
 
 # Of more near sources than that, the nearest count.
@@ -34,17 +35,16 @@ def joint_errors(window: Window, stars: Stars, first: Ints, near: Ints) -> Float
     """
     n = len(stars.shape)
     own, without, sums = np.empty((n, 3, 3)), np.empty((n, 3, 3)), np.empty((2, 6))
+    between = np.zeros((len(near), 3, 3))
     for k in range(n):
         corner = render(window.shapes, stars.shape[k], stars.state[k, 1], stars.state[k, 2], 2, window.patch)
         moments(window, corner, sums)
         curvature(sums, stars.state[k, 0], True, own[k])
         curvature(sums, stars.state[k, 0], False, without[k])
-    between = np.zeros((len(near), 3, 3))
-    for k in range(n):
         for p in range(first[k], first[k + 1]):
             if k < near[p]:
                 mirror = _index(first, near, near[p], k)
-                _cross(window, stars, k, near[p], between[p])
+                cross(window, stars, k, near[p], corner, between[p])
                 for a in range(3):
                     for b in range(3):
                         between[mirror, b, a] = between[p, a, b]
@@ -82,36 +82,13 @@ def _group(stars: Stars, k: int, near: Ints) -> Ints:
 
 
 @compiled
-def _cross(window: Window, stars: Stars, k: int, j: int, block: Floats) -> None:
-    """Fill a block (3, 3): minus the second derivatives of ln L by parameters of two sources."""
-    shapes, height, width = window.shapes, window.counts.shape[0], window.counts.shape[1]
-    top, left, size = render(shapes, stars.shape[k], stars.state[k, 1], stars.state[k, 2], 2, window.patch)
-    top_j, left_j, size_j = render(shapes, stars.shape[j], stars.state[j, 1], stars.state[j, 2], 2, window.other)
-    block[:] = 0.0
-    for row in range(max(0, top, top_j), min(height, top + size, top_j + size_j)):
-        for column in range(max(0, left, left_j), min(width, left + size, left_j + size_j)):
-            count = window.counts[row, column]
-            if count > 0:
-                expected = max(window.expected[row, column], window.floor)
-                weight = count / (expected * expected)
-                for a in range(3):
-                    part = weight * window.patch.planes[a, row - top, column - left]
-                    for b in range(3):
-                        block[a, b] += part * window.other.planes[b, row - top_j, column - left_j]
-    for a in range(1, 3):
-        for b in range(3):
-            block[a, b] *= stars.state[k, 0]
-            block[b, a] *= stars.state[j, 0]
-
-
-@compiled
 def _free(stars: Stars, group: Ints) -> Ints:
     """What varies in a group, as 3 * member + (0 amplitude, 1 y, 2 x): not positions at the end of their room."""
     free, n = np.empty(3 * len(group), np.int64), 0
     for i in range(len(group)):
         k = group[i]
         for a in range(3):
-            if a == 0 or abs(stars.state[k, a] - stars.home[k, a - 1]) < stars.reach[k]:
+            if a == 0 or not at_end(stars, k, a):
                 free[n] = 3 * i + a
                 n += 1
     return free[:n]

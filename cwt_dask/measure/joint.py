@@ -1,7 +1,7 @@
-"""The joint maximum of the likelihood over amplitudes and positions of all sources.
+"""One source on the model of all others: steps towards the maximum of the likelihood in its amplitude and position.
 
-Source by source: a step of Newton's method for its amplitude and position on the model of all others, again as long as
-it or what overlaps it moves. What a source depends on lies near it, and so does what it does to others.
+Steps are Newton's. Where the likelihood is not concave, it is Fisher's scoring: the curvature without what the bends of
+the shape add to it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from cwt_dask.cwt.loops import compiled
 from cwt_dask.measure.amplitude import Window
 from cwt_dask.measure.shapes import add, nearest, render
 
-# Relative steps (of an amplitude, and of a position over the width) below which a source rests.
-REST = 1e-10
 # A step that promises more than this in ln L is checked, and so many times halved if it breaks the promise.
 _CHECKED, _HALVINGS = 0.02, 6
 # A source that falls below so many counts is gone.
 _GONE = 1e-3
+# Share of its room, along an axis, at which a position is at its end: rounding leaves it a little before.
+END = 1 - 1e-9
 # A position moves by so many widths at once at most.
 _LONGEST = 0.5
 
@@ -33,6 +33,22 @@ class Stars(NamedTuple):
     state: Floats  # (source, 3): amplitude, y, x
     home: Floats  # (source, 2): y, x of the candidates
     reach: Floats  # how far from it a source goes along each axis
+
+
+@compiled
+def at_end(stars: Stars, k: int, axis: int) -> bool:
+    """Whether a source is at the end of its room.
+
+    Parameters
+    ----------
+    stars : Stars
+        All of them.
+    k : int
+        Which source.
+    axis : int
+        Along y (1) or x (2).
+    """
+    return abs(stars.state[k, axis] - stars.home[k, axis - 1]) >= stars.reach[k] * END  # type: ignore[no-any-return]
 
 
 @compiled
@@ -179,14 +195,15 @@ def _newton(sums: Floats, f: float, free: Bools, gradient: Floats, step: Floats)
 @compiled
 def _limit(step: Floats, f: float, longest: float, off: Floats, room: float) -> None:
     """Shorten a step (3,): to a length in position, to amplitudes above 0, to the room around the candidate."""
-    length = max(abs(step[1]), abs(step[2]))
-    if length > longest:
-        step[1] *= longest / length
-        step[2] *= longest / length
+    part = min(1.0, longest / max(abs(step[1]), abs(step[2]), 1e-300))
+    for axis in range(2):
+        ahead = room - off[axis] if step[1 + axis] > 0 else room + off[axis]
+        if abs(step[1 + axis]) > 0:
+            part = min(part, max(ahead, 0.0) / abs(step[1 + axis]))
+    for i in range(3):
+        step[i] *= part
     if not step[0] > -0.9 * f:
         step[0] = -f if f < _GONE else -0.9 * f
-    for axis in range(2):
-        step[1 + axis] = min(max(off[axis] + step[1 + axis], -room), room) - off[axis]
 
 
 @compiled
@@ -196,7 +213,7 @@ def improve(window: Window, stars: Stars, k: int) -> float:
     Parameters
     ----------
     window, stars
-        As of `ascend`.
+        As of `settle`.
     k : int
         Which source.
 
@@ -211,23 +228,30 @@ def improve(window: Window, stars: Stars, k: int) -> float:
     sums, gradient, step = np.empty((2, 6)), np.empty(3), np.empty(3)
     moments(window, render(window.shapes, shape, y, x, 2, window.patch), sums)
     for axis in range(2):
-        # A position at the end of its room stays if it is drawn outwards.
         off[axis] = state[1 + axis] - stars.home[k, axis]
-        outwards = abs(off[axis]) >= stars.reach[k] and off[axis] * sums[0, 1 + axis] >= 0
-        free[1 + axis] = f > 0 and not outwards
-    _newton(sums, f, free, gradient, step)
+        free[1 + axis] = f > 0
+    for _ in range(3):
+        _newton(sums, f, free, gradient, step)
+        # A position at the end of its room stays if it is drawn outwards.
+        stays = 0
+        for axis in range(2):
+            if free[1 + axis] and at_end(stars, k, 1 + axis) and off[axis] * step[1 + axis] > 0:
+                free[1 + axis] = False
+                stays += 1
+        if stays == 0:
+            break
     _limit(step, f, _LONGEST * sigma, off, stars.reach[k])
-    checked = 0.5 * (gradient[0] * step[0] + gradient[1] * step[1] + gradient[2] * step[2]) > _CHECKED
+    checked = abs(gradient[0] * step[0]) + abs(gradient[1] * step[1]) + abs(gradient[2] * step[2]) > _CHECKED
     around = window.shapes.half[shape] + math.ceil(_LONGEST * sigma) + 1
     level = _log_likelihood(window, y, x, around) if checked else 0.0
-    part = 1.0
-    for _ in range(_HALVINGS):
+    for trial in range(_HALVINGS + 1):
+        # The last way out is to stay.
+        part = 0.5**trial if trial < _HALVINGS else 0.0
         add(window.expected, window.shapes, shape, state[1], state[2], -state[0], window.patch)
         state[0], state[1], state[2] = f + part * step[0], y + part * step[1], x + part * step[2]
         add(window.expected, window.shapes, shape, state[1], state[2], state[0], window.patch)
         if not checked or _log_likelihood(window, y, x, around) >= level:
             break
-        part *= 0.5
     moved = max(abs(step[1]), abs(step[2])) / sigma
     return part * max(moved, abs(step[0]) / max(f, _GONE))  # type: ignore[no-any-return]
 
@@ -238,8 +262,12 @@ def settle(window: Window, stars: Stars, k: int, n_steps: int, enough: float) ->
 
     Parameters
     ----------
-    window, stars, k
-        As of `improve`.
+    window : Window
+        With its model.
+    stars : Stars
+        All of them are in it.
+    k : int
+        Which source.
     n_steps : int
         At most.
     enough : float
@@ -248,41 +276,6 @@ def settle(window: Window, stars: Stars, k: int, n_steps: int, enough: float) ->
     for _ in range(n_steps):
         if improve(window, stars, k) <= enough or stars.state[k, 0] == 0:
             break
-
-
-@compiled
-def ascend(window: Window, stars: Stars, order: Ints, moving: Bools, first: Ints, neighbours: Ints, most: int) -> int:
-    """Steps of all sources that move, in their order, until all rest: number of steps.
-
-    Parameters
-    ----------
-    window, stars
-        All of them are in its model.
-    order : ndarray of int64
-        Sources in their order on the map.
-    moving : ndarray of bool
-        Updated: which of them are to be looked at, (source,).
-    first, neighbours : ndarray of int64
-        Those that overlap source k are neighbours[first[k] : first[k + 1]].
-    most : int
-        Rounds at most.
-    """
-    n_steps = 0
-    for _ in range(most):
-        rests = True
-        for k in order:
-            if not moving[k] or stars.state[k, 0] == 0:
-                continue
-            moved = improve(window, stars, k)
-            n_steps += 1
-            moving[k] = moved > REST
-            if moved > REST:
-                rests = False
-                for other in neighbours[first[k] : first[k + 1]]:
-                    moving[other] = True
-        if rests:
-            break
-    return n_steps
 
 
 @compiled

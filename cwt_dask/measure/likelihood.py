@@ -10,18 +10,22 @@ from numpy.typing import ArrayLike
 from cwt_dask.cwt.arrays import Bools, Floats, Ints
 from cwt_dask.measure.amplitude import Window
 from cwt_dask.measure.errors import joint_errors
-from cwt_dask.measure.joint import Stars, ascend, pairs
+from cwt_dask.measure.groups import ascend
+from cwt_dask.measure.joint import END, Stars, pairs
 from cwt_dask.measure.poisson import upper_limit
 from cwt_dask.measure.results import NEAR, loss, measure_curves, measure_more, measure_ts
 from cwt_dask.measure.selection import Candidates, Thresholds, select_forward
 from cwt_dask.measure.shapes import Shapes, add, patch_for
+from cwt_dask.measure.widths import extensions, widen
 
 # Counts that a pixel is expected to have at least: where the background is 0, a count is evidence, not certainty.
 FLOOR = 1e-9
 # TS that a source must have, and that it must gain by a width beyond the point spread function.
 TS, TS_EXT = 9.0, 12.0
 # Rounds of steps over all sources.
-_ROUNDS = 500
+_ROUNDS = 240
+# Times that widths are looked at again after that.
+_WIDTHS = 20
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Fit:
         )
         self._stars = Stars(np.empty(0, np.int64), np.empty((0, 3)), np.empty((0, 2)), np.empty(0))
         self._candidate, self._order = np.empty(0, np.int64), np.empty(0, np.int64)
-        self._n_candidates = self._n_accepted = 0
+        self._n_candidates = self._n_accepted = self.n_steps = 0
 
     @property
     def expected(self) -> Floats:
@@ -143,13 +147,22 @@ class Fit:
         return numbers
 
     def solve(self) -> None:
-        """Find the joint maximum over amplitudes and positions; sources that are none on the model of all others go."""
-        while True:
-            self._ascend()
-            weak = self._weakest()
-            if not weak.any():
+        """Find the joint maximum over amplitudes, positions and widths; what is no source beside all others goes."""
+        moving = np.ones(len(self._order), bool)
+        for _ in range(_WIDTHS):
+            self._ascend(moving)
+            wider = [k for k in np.flatnonzero(self._extended) if widen(self._window, self._stars, k)]
+            moving = self._overlapping(np.array(wider, np.int64))
+            if not wider:
                 break
-            self._remove(weak)
+        while True:
+            points, weak = self._no_wider(), self._weakest()
+            if not (weak | points).any():
+                break
+            moving = self._overlapping(np.flatnonzero(weak | points))
+            self._make_points(points)
+            self._remove(weak & ~points)
+            self._ascend(moving[~weak | points])
         self._rebuild()
 
     @property
@@ -161,8 +174,7 @@ class Fit:
         low, high, slope, bend, seen = measure_curves(self._window, stars).T
         stretch, y_err, x_err = joint_errors(self._window, stars, first, near).T
         ts_ext = np.zeros(len(width))
-        for k in np.flatnonzero(width):
-            ts_ext[k] = loss(self._window, stars, k, near[first[k] : first[k + 1]], stars.shape[k] - width[k])
+        ts_ext[width > 0] = self._ts_ext()
         off = np.abs(stars.state[:, 1:] - stars.home)
         return Sources(
             candidate=self._candidate,
@@ -170,7 +182,7 @@ class Fit:
             x=stars.state[:, 2].copy(),
             node=stars.shape // n_widths,
             width=width,
-            extension=self.shapes.extensions[width],
+            extension=extensions(self._window, stars),
             amplitude=amplitude,
             ts=measure_ts(self._window, stars, first, near),
             ts_ext=np.maximum(ts_ext, 0.0),
@@ -179,7 +191,7 @@ class Fit:
             upper_limit=amplitude + stretch * (upper_limit(amplitude, slope, bend, seen) - amplitude),
             y_err=y_err.copy(),
             x_err=x_err.copy(),
-            at_bound=np.asarray((off >= stars.reach[:, np.newaxis]).any(axis=1)),
+            at_bound=np.asarray((off >= stars.reach[:, np.newaxis] * END).any(axis=1)),
             order=self._order,
         )
 
@@ -195,12 +207,19 @@ class Fit:
         low, high, slope, bend, seen, amplitude, ts = measure_more(self._window, candidates).T.copy()
         return More(amplitude, ts, low, high, upper_limit(amplitude, slope, bend, seen))
 
-    def _ascend(self) -> None:
+    def _ascend(self, moving: Bools) -> None:
         stars, half = self._stars, self.shapes.half[self._stars.shape]
         order = np.lexsort((stars.home[:, 1], stars.home[:, 0]))
         overlap = pairs(stars.home, half + 0.5 + stars.reach, stars.state[:, 0] > 0)
-        moving = np.ones(len(order), bool)
-        self.n_steps = ascend(self._window, stars, order, moving, *overlap, _ROUNDS)
+        self.n_steps += ascend(self._window, stars, order, moving, *overlap, _ROUNDS)
+
+    def _overlapping(self, these: Ints) -> Bools:
+        """Some sources and all that they overlap, (source,)."""
+        stars, found = self._stars, np.zeros(len(self._order), bool)
+        reach = self.shapes.half[stars.shape] + 0.5 + stars.reach
+        for k in these:
+            found |= np.all(np.abs(stars.home - stars.home[k]) <= (reach + reach[k])[:, np.newaxis], axis=1)
+        return found
 
     def _near(self) -> tuple[Ints, Ints]:
         """Pairs of sources that are near each other."""
@@ -217,6 +236,35 @@ class Fit:
         for k in np.flatnonzero(weak):
             least[k] = not (ts[others[first[k] : first[k + 1]]] < ts[k]).any()
         return np.asarray(least)
+
+    @property
+    def _extended(self) -> Bools:
+        return np.asarray(self._stars.shape % len(self.shapes.extensions) > 0)
+
+    def _ts_ext(self) -> Floats:
+        """TS of the widths of extended sources over points."""
+        stars, (first, near) = self._stars, self._near()
+        found = [
+            loss(self._window, stars, k, near[first[k] : first[k + 1]], self._as_point(int(k)))
+            for k in np.flatnonzero(self._extended)
+        ]
+        return np.maximum(found, 0.0)
+
+    def _as_point(self, k: int) -> int:
+        return int(self._stars.shape[k] - self._stars.shape[k] % len(self.shapes.extensions))
+
+    def _no_wider(self) -> Bools:
+        """Extended sources whose width gains too little beside all others."""
+        found = self._extended
+        found[found] = self._ts_ext() < TS_EXT
+        return found
+
+    def _make_points(self, these: Bools) -> None:
+        for k in np.flatnonzero(these):
+            f, y, x = self._stars.state[k]
+            add(self._window.expected, self.shapes, self._stars.shape[k], y, x, -f, self._window.patch)
+            self._stars.shape[k] = self._as_point(int(k))
+            add(self._window.expected, self.shapes, self._stars.shape[k], y, x, f, self._window.patch)
 
     def _remove(self, these: Bools) -> None:
         for k in np.flatnonzero(these):

@@ -7,16 +7,15 @@ likewise.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from cwt_dask.cwt.arrays import Floats, Ints
 from cwt_dask.cwt.loops import compiled
 from cwt_dask.measure.amplitude import INTERVAL, Curve, Window, best_amplitude, crossing, gain, gather, slopes
+from cwt_dask.measure.groups import around, fallen
 from cwt_dask.measure.joint import Stars, improve
 from cwt_dask.measure.selection import Candidates
-from cwt_dask.measure.shapes import add, nearest, render
+from cwt_dask.measure.shapes import add, render
 
 # Widths within which sources are near, each: beyond, fitting again changes TS by less than a thousandth.
 NEAR = 3.2
@@ -108,15 +107,14 @@ def loss(window: Window, stars: Stars, k: int, near: Ints, shape: int) -> float:
     near : ndarray of int64
         Sources near it.
     shape : int
-        The other shape; -1 without the source.
+        The other shape, which is narrower; -1 without the source.
     """
     if len(near) == 0 and shape < 0:
         return 2 * gain(_own_curve(window, stars, k), stars.state[k, 0])  # type: ignore[no-any-return]
-    top, bottom, left, right = _around(window, stars, k, near, shape)
-    before, own = window.expected[top:bottom, left:right].copy(), stars.shape[k]
-    states = np.empty((len(near) + 1, 3))
-    for i in range(len(near) + 1):
-        states[i] = stars.state[near[i] if i < len(near) else k]
+    changed = np.append(near, k)
+    own = stars.shape[k]
+    top, bottom, left, right = around(window, stars, changed)
+    before, states = window.expected[top:bottom, left:right].copy(), stars.state[changed]
     f, y, x = stars.state[k, 0], stars.state[k, 1], stars.state[k, 2]
     add(window.expected, window.shapes, own, y, x, -f, window.patch)
     stars.state[k, 0] = 0.0
@@ -132,33 +130,9 @@ def loss(window: Window, stars: Stars, k: int, near: Ints, shape: int) -> float:
                 moved = max(moved, improve(window, stars, j))
         if moved <= _ENOUGH:
             break
-    fallen = 0.0
-    for i in range(bottom - top):
-        for j in range(right - left):
-            after = window.expected[top + i, left + j]
-            if window.counts[top + i, left + j] > 0:
-                ratio = max(after, window.floor) / max(before[i, j], window.floor)
-                fallen -= window.counts[top + i, left + j] * math.log(ratio)
-            fallen += window.seen[top + i, left + j] * (after - before[i, j])
-            window.expected[top + i, left + j] = before[i, j]
-    for i in range(len(near) + 1):
-        stars.state[near[i] if i < len(near) else k] = states[i]
+    value = fallen(window, top, left, before)
+    window.expected[top:bottom, left:right] = before
+    for i in range(len(changed)):
+        stars.state[changed[i]] = states[i]
     stars.shape[k] = own
-    return 2 * fallen
-
-
-@compiled
-def _around(window: Window, stars: Stars, k: int, near: Ints, shape: int) -> tuple[int, int, int, int]:
-    """First and last rows and columns of all that fitting again can change."""
-    height, width = window.counts.shape
-    top, bottom, left, right = height, 0, width, 0
-    for i in range(len(near) + 1):
-        j = near[i] if i < len(near) else k
-        half = window.shapes.half[stars.shape[j]]
-        if i == len(near) and shape >= 0:
-            half = max(half, window.shapes.half[shape])
-        reach = half + math.ceil(stars.reach[j]) + 1
-        row, column = nearest(stars.home[j, 0]), nearest(stars.home[j, 1])
-        top, bottom = min(top, row - reach), max(bottom, row + reach + 1)
-        left, right = min(left, column - reach), max(right, column + reach + 1)
-    return max(top, 0), min(bottom, height), max(left, 0), min(right, width)
+    return 2 * value  # type: ignore[no-any-return]

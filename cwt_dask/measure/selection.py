@@ -15,14 +15,20 @@ import numpy as np
 
 from cwt_dask.cwt.arrays import Floats, Ints
 from cwt_dask.cwt.loops import compiled
-from cwt_dask.measure.amplitude import Window, best_amplitude, gain, gather
+from cwt_dask.measure.amplitude import Window, best_amplitude, gain, gather, slopes
 from cwt_dask.measure.joint import Stars, settle
 from cwt_dask.measure.shapes import add, nearest, render
+from cwt_dask.measure.widths import widen
 
 # Side of the cells, in pixels, of which is known when their model has changed.
-CELL = 16
+CELL = 8
+# TS is not larger than so many times the square of the first derivative of ln L over the second, where it is not far
+# above what is asked for.
+_AT_MOST = 3.0
 # An accepted source takes this many steps at most, until they are that short: it is looked at again with all others.
 _STEPS, _ENOUGH = 20, 1e-4
+# And its width changes so many times at most.
+_WIDENINGS = 5
 
 
 class Candidates(NamedTuple):
@@ -42,19 +48,30 @@ class Thresholds(NamedTuple):
 
 @compiled
 def _evaluate(
-    window: Window, candidates: Candidates, j: int, ts_ext: float, extended: bool
+    window: Window, candidates: Candidates, j: int, thresholds: Thresholds, bounds: Floats
 ) -> tuple[float, int, float]:
-    """The best width of one more source: TS less what a width must gain, index of its shape, amplitude."""
+    """The best width of one more source: TS less what a width must gain, index of its shape, amplitude.
+
+    `bounds` has for each width that is tried what that cannot exceed: as others are accepted, all fall.
+    """
     shapes = window.shapes
     base = candidates.node[j] * len(shapes.extensions)
-    best, shape, amplitude = 0.0, base, 0.0
-    for index in range(len(shapes.tried) + 1 if extended else 1):
-        this = base + (shapes.tried[index - 1] if index > 0 else 0)
+    curve = gather(window, render(shapes, base, candidates.y[j], candidates.x[j], 0, window.patch), 0.0)
+    amplitude = best_amplitude(curve)
+    best, shape = 2 * gain(curve, amplitude), base
+    for index in range(len(bounds)):
+        if bounds[index] <= max(best, thresholds.ts):
+            continue
+        this = base + shapes.tried[index]
         curve = gather(window, render(shapes, this, candidates.y[j], candidates.x[j], 0, window.patch), 0.0)
-        f = best_amplitude(curve)
-        value = 2 * gain(curve, f) - (ts_ext if index > 0 else 0.0)
-        if value > best:
-            best, shape, amplitude = value, this, f
+        first, second = slopes(curve, 0.0)
+        excess = first - curve.total
+        bounds[index] = _AT_MOST * excess * excess / second - thresholds.ts_ext if excess > 0 else 0.0
+        if bounds[index] > max(best, thresholds.ts):
+            f = best_amplitude(curve)
+            bounds[index] = 2 * gain(curve, f) - thresholds.ts_ext
+            if bounds[index] > best:
+                best, shape, amplitude = bounds[index], this, f
     return best, shape, amplitude
 
 
@@ -117,24 +134,22 @@ def select_forward(
     n_accepted = np.int64(0)
     shapes, (height, width) = window.shapes, window.counts.shape
     changed = np.zeros((height // CELL + 1, width // CELL + 1), np.int64)
+    bounds = np.full((n, len(shapes.tried) if extended else 0), np.inf)
     amplitude, shape, seen_at = np.zeros(n), np.zeros(n, np.int64), np.zeros(n, np.int64)
     heap = [(0.0, 0)]
     heap.pop()
     for j in range(n):
-        value, shape[j], amplitude[j] = _evaluate(window, candidates, j, thresholds.ts_ext, extended)
+        value, shape[j], amplitude[j] = _evaluate(window, candidates, j, thresholds, bounds[j])
         if value > thresholds.ts:
             heap.append((-value, j))
     heapq.heapify(heap)
     while len(heap) > 0:
         _, j = heapq.heappop(heap)
-        y, x, base = candidates.y[j], candidates.x[j], candidates.node[j] * len(shapes.extensions)
-        half = shapes.half[base]
-        if extended:
-            for index in shapes.tried:
-                half = max(half, shapes.half[base + index])
-        if _last_change(changed, y, x, half) > seen_at[j]:
+        y, x = candidates.y[j], candidates.x[j]
+        # What other widths could reach has but fallen: where the best one is what it was, it is the best.
+        if _last_change(changed, y, x, shapes.half[shape[j]]) > seen_at[j]:
             seen_at[j] = n_accepted
-            value, shape[j], amplitude[j] = _evaluate(window, candidates, j, thresholds.ts_ext, extended)
+            value, shape[j], amplitude[j] = _evaluate(window, candidates, j, thresholds, bounds[j])
             if value <= thresholds.ts:
                 continue
             if len(heap) > 0 and (-value, j) > heap[0]:
@@ -147,6 +162,11 @@ def select_forward(
         stars.reach[k] = max(1.0, shapes.sigma[shape[j]] / 2)
         add(window.expected, shapes, shape[j], y, x, amplitude[j], window.patch)
         settle(window, stars, k, _STEPS, _ENOUGH)
+        for _ in range(_WIDENINGS):
+            if not widen(window, stars, k):
+                break
+            settle(window, stars, k, _STEPS, _ENOUGH)
         n_accepted += np.int64(1)
-        _stamp(changed, y, x, shapes.half[shape[j]] + math.ceil(stars.reach[k]) + 1, n_accepted)
+        half = max(shapes.half[shape[j]], shapes.half[stars.shape[k]])
+        _stamp(changed, y, x, half + math.ceil(stars.reach[k]) + 1, n_accepted)
     return int(n_accepted)
