@@ -56,3 +56,6 @@ class SourceFlag(IntFlag):
     LATE = 512
     """No maximum of the calibrated significance S is near: only iterations from 2 on have found it, from which every
     ghost comes."""
+    BESIDE = 1024
+    """Found with all other sources in the background, beside brighter ones: it is as real as the point spread function
+    is right."""

@@ -61,6 +61,9 @@ class Settings(Checked):
         "PSFMap in the survey's own file, if there is one; none leaves that out.",
         metavar="PIXELS|DEG|FILE",
     )
+    extended: bool = option(
+        False, Flag(), "Fit widths beyond the point spread function, too: 2, 4 and 8 times its own."
+    )
     max_extent: float | str | None = option(
         None,
         Number(above=0, or_text=True),

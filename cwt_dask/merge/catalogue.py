@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from cwt_dask.planning.plan import Plan
 from cwt_dask.psf import kept_point_spread
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.survey import SurveyStatistics, has_position
+from cwt_dask.tiles.fitting import Fitted, read_fitted
 from cwt_dask.tiles.sources import FIELDS, read_found
 from cwt_dask.trust import SourceFlag
 
@@ -68,7 +70,8 @@ def build_catalogue(
 
 def _add_scores(rows: Table, n_valid: int) -> None:
     """Add by what rows are selected, and put the best first; of equal ones the first in row-major order."""
-    rows["score"] = np.round(rows["sigma"], _DECIMALS)
+    rows["sigma"] = np.maximum(rows["sigma"], rows["sigma_beside"])
+    rows["score"] = np.round(np.minimum(rows["sigma"], np.sqrt(rows["ts"])), _DECIMALS)
     # Noise exceeds a score somewhere in the survey as often as its pixels, were they independent.
     rows["expected_false"] = n_valid * ndtr(-rows["score"])
     rows["backwards"] = -rows["score"]
@@ -76,14 +79,21 @@ def _add_scores(rows: Table, n_valid: int) -> None:
 
 
 def _measured(run_dir: RunDir, run_id: str, plan: Plan) -> Table:
-    """Candidates of all tiles, with island, scale and disc."""
-    found = {tile: read_found(run_dir, run_id, tile) for tile in range(plan.grid.n_tiles)}
+    """Candidates of all tiles, with what the fit says of them, island, scale and disc."""
+    tiles = range(plan.grid.n_tiles)
+    found = {tile: read_found(run_dir, run_id, tile) for tile in tiles}
+    fitted = {tile: read_fitted(run_dir, run_id, tile) for tile in tiles}
     islands = join_labels({tile: labels for tile, (labels, _) in found.items()}, plan.grid)
     # An island comes once for each tile that has a part of it.
     n_tiles = np.bincount(np.concatenate([np.unique(island) for island in islands.of_label.values()]))
-    rows = Table({name: np.concatenate([getattr(p, name) for _, p in found.values()]) for name in FIELDS})
+    # Of each tile those that were found before the fit, then those that the fit alone has found.
+    both = {tile: (peaks, fitted[tile][0]) for tile, (_, peaks) in found.items()}
+    rows = Table({name: np.concatenate([getattr(p, name) for pair in both.values() for p in pair]) for name in FIELDS})
+    for field in fields(Fitted):
+        rows[field.name] = np.concatenate([getattr(fit, field.name) for _, fit in fitted.values()])
     # Those outside the support are in no island.
-    island = np.concatenate([np.append(islands.of_label[tile], -1)[peaks.label] for tile, (_, peaks) in found.items()])
+    labels = {tile: np.concatenate([peaks.label for peaks in pair]) for tile, pair in both.items()}
+    island = np.concatenate([np.append(islands.of_label[tile], -1)[label] for tile, label in labels.items()])
     rows["island_id"], rows["n_pixels"] = island + 1, np.append(islands.n_pixels, 0)[island]
     rows["scale"] = plan.kernels.scales[rows["best_scale"]]
     rows["radius"] = disc_radii(plan.kernels)[rows["best_scale"]]
@@ -95,6 +105,11 @@ def _add_positions(rows: Table, plan: Plan, statistics: SurveyStatistics, wcs: W
     """Add positions on the sky with their errors, names by them, and scales in degrees."""
     turn = plan.grid.x.length if plan.grid.ring else None
     pixel_scale = statistics.pixel_scale_deg
+    # Where a source was fitted is better than its centroid.
+    for axis in ("x", "y"):
+        known = rows["accepted"] & np.isfinite(rows[f"{axis}_fit_error"])
+        rows[f"{axis}_centroid"][rows["accepted"]] = rows[f"{axis}_fit"][rows["accepted"]]
+        rows[f"{axis}_error"][known] = rows[f"{axis}_fit_error"][known]
     if turn:
         # A centroid may lie beyond the edge that its peak is near.
         rows["x_centroid"] = _on_map(rows["x_centroid"], turn)
@@ -108,7 +123,7 @@ def _add_positions(rows: Table, plan: Plan, statistics: SurveyStatistics, wcs: W
     rows["glon"], rows["glat"] = sky.galactic.l.deg, sky.galactic.b.deg
     rows["name"] = np.array(source_names(rows["ra"], rows["dec"], pixel_scale, plan.settings.source_prefix), dtype=str)
     rows["pos_err"] = _position_error(rows, wcs, pixel_scale, turn)
-    rows["scale_deg"] = rows["scale"] * pixel_scale
+    rows["scale_deg"], rows["extension"] = rows["scale"] * pixel_scale, rows["extension"] * pixel_scale
 
 
 def _on_map(x: NDArray[np.float64], turn: int) -> NDArray[np.float64]:
@@ -131,7 +146,8 @@ def _position_error(rows: Table, wcs: WCS, pixel_scale: float, turn: int | None)
         return sizes
 
     errors = rows["y_error"] * pixel_sizes(0.0, 0.5), rows["x_error"] * pixel_sizes(0.5, 0.0)
-    radius = radius_68(*errors, rows["significance"])
+    # What chance adds to faint ones was measured of centroids.
+    radius = radius_68(*errors, np.where(rows["accepted"], np.inf, rows["significance"]))
     return np.asarray(np.where(np.isfinite(radius), radius, rows["radius"] * pixel_scale), np.float64)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +33,7 @@ def certify(
     started: datetime | None = None,
     seconds: float = 0.0,
     earlier_versions: Iterable[Mapping[str, str]] = (),
+    differing: Mapping[int, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Make the certificate of a run from the evidence: plain data, all but digests of files.
 
@@ -54,6 +55,8 @@ def certify(
         How long it took.
     earlier_versions : iterable of mapping, optional
         Under which tiles were done, besides those of their records.
+    differing : mapping of sequence, optional
+        By tile, others with sources near it that it does not find as they do.
     """
     grid, settings = plan.grid, plan.settings
     seams = [seam for seam in seams if {seam.tile, seam.neighbour} <= records.keys()]
@@ -99,6 +102,8 @@ def certify(
         "rounding_level": plan.rounding,
         "tiling_exact": not broken,
         "not_exact_because": broken,
+        "sources_exact": not differing,
+        "sources_not_exact_because": _named(differing or {}),
         "digest_maps": digest_maps(records) if done else None,
         "input_digest": statistics and statistics.digest,
         # Runs of earlier releases have none, and certificates without.
@@ -115,6 +120,13 @@ def certify(
             "worker": max((record.peak_memory for record in records.values()), default=0),
         },
     }
+
+
+def _named(differing: Mapping[int, Sequence[int]]) -> list[str]:
+    return [
+        f"tile {tile} finds sources at its border otherwise than {', '.join(map(str, others))}"
+        for tile, others in sorted(differing.items())[:MOST_NAMED]
+    ]
 
 
 def fault_of(certificate: dict[str, Any], run_id: str, plan: Plan) -> str:

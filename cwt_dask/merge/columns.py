@@ -60,9 +60,22 @@ def _excess(rows: Table) -> Any:
     return rows["counts"] - rows["background"]
 
 
-def _photon_flux(rows: Table) -> Any:
-    exposure = np.asarray(rows["exposure"])
-    return np.divide(_excess(rows), exposure, out=np.full(len(rows), np.nan), where=exposure > 0)
+def _over_exposure(values: Values) -> Values:
+    """What is counts by exposure: NaN where there is none."""
+
+    def divided(rows: Table) -> Any:
+        exposure = np.asarray(rows["exposure"])
+        return np.divide(values(rows), exposure, out=np.full(len(rows), np.nan), where=exposure > 0)
+
+    return divided
+
+
+def _npred_errn(rows: Table) -> Any:
+    return np.maximum(rows["npred"] - rows["npred_low"], 0.0)
+
+
+def _npred_errp(rows: Table) -> Any:
+    return np.maximum(rows["npred_high"] - rows["npred"], 0.0)
 
 
 _FLAGS = ", ".join(f"{flag.value} {flag.name.lower().replace('_', ' ')}" for flag in SourceFlag if flag.name)
@@ -83,15 +96,18 @@ COLUMNS = (
     Column("x_centroid", "Column of the centroid, 0-based, centre of the first pixel at 0", pix, 5),
     Column("y_centroid", "Row of the centroid, 0-based, centre of the first pixel at 0", pix, 5),
     Column("significance", "Largest T/E over scales and iterations; not a number of sigmas where counts are few",
-           decimals=6, page=(4, "T/E", 1)),
+           decimals=6, page=(16, "T/E", 1)),
     Column("sigma", "Calibrated significance S of the first iteration, largest over scales: noise exceeds it at a "
            "pixel and a scale with the probability p_value", decimals=5, page=(25, "S", 1)),
     Column("p_value", "Probability that a standard normal number exceeds sigma",
            values=lambda rows: ndtr(-rows["sigma"])),
-    Column("score", "What rows are ordered and selected by: sigma", decimals=5, page=(5, "Score", 1)),
+    Column("sqrt_ts", "Square root of TS of the joint likelihood, with all other sources in the model", decimals=5,
+           values=lambda rows: np.sqrt(rows["ts"]), page=(5, "√TS", 1)),
+    Column("score", "What rows are ordered and selected by: the lesser of sigma and sqrt_ts", decimals=5,
+           page=(4, "Score", 1)),
     Column("expected_false", "Expected number of rows of noise in the whole survey with a score at least as large: "
            "the pixels that are used, times the probability that a standard normal number exceeds score",
-           page=(26, "Expected false", None)),
+           page=(5, "Expected false", None)),
     Column("iteration", "Iteration of the largest significance", dtype=int, page=(19, "Iteration", 0)),
     Column("scale", "Scale of the largest significance", pix, 9, page=(17, "Scale", 2)),
     Column("scale_deg", "The same in degrees, by the pixel size at the map's centre", deg, 9, page=(18, "Scale", 3)),
@@ -101,21 +117,36 @@ COLUMNS = (
            pix, 9),
     Column("containment", "Share of the point spread function within that radius", None, 4, psf=True,
            page=(22, "Containment", 2)),
-    Column("counts", "Counts in the disc", ct, page=(10, "Counts", 0)),
-    Column("background", "Expected background in the disc", ct, 6, page=(11, "Background", 1)),
+    Column("counts", "Counts in the disc", ct, page=(17, "Counts in the disc", 0)),
+    Column("background", "Expected background in the disc", ct, 6, page=(17, "Background in the disc", 1)),
     Column("excess", "counts - background; not corrected for what lies outside the disc", ct, 6,
-           values=_excess, page=(6, "Excess", 1)),
+           values=_excess, page=(17, "Excess", 1)),
     Column("excess_errn",
            "Downward 1-sigma error of the excess: to the lower end of the interval of Kraft et al. (1991)", ct, 6,
-           values=lambda rows: np.maximum(_excess(rows) - rows["low"], 0.0), page=(7, "\N{MINUS SIGN}", 1)),
+           values=lambda rows: np.maximum(_excess(rows) - rows["low"], 0.0), page=(17, "\N{MINUS SIGN}", 1)),
     Column("excess_errp", "Upward 1-sigma error of the excess: to the upper end of that interval", ct, 6,
-           values=lambda rows: rows["high"] - _excess(rows), page=(8, "+", 1)),
+           values=lambda rows: rows["high"] - _excess(rows), page=(17, "+", 1)),
     Column("sqrt_ts_disc",
            "Square root of Cash's TS of the disc, background known; post-selection: its counts chose the disc", None, 6,
            values=lambda rows: sqrt_ts(rows["counts"], rows["background"]), page=(24, "√TS of the disc", 1)),
+    Column("npred", "Counts of the whole source by the joint likelihood", ct, 6, page=(5, "Counts of the source", 1)),
+    Column("npred_errn", "Downward error of npred: to the lower end of its 68 % interval, by the profile likelihood",
+           ct, 6, values=_npred_errn, page=(5, "\N{MINUS SIGN}", 1)),
+    Column("npred_errp", "Upward error of npred: to the upper end of that interval", ct, 6, values=_npred_errp,
+           page=(5, "+", 1)),
+    Column("npred_ul", "95 % upper limit of npred", ct, 6),
+    Column("extension", "Sigma of the source beyond the point spread function, 0: a point source", deg, 7,
+           page=(5, "Extension", 3)),
+    Column("sqrt_ts_ext", "Square root of the TS by which that is preferred to a point", decimals=5,
+           values=lambda rows: np.sqrt(rows["ts_ext"])),
     Column("exposure", "Exposure at the peak pixel", exposure=1),
+    Column("flux", "npred / exposure: photon flux of the whole source",
+           values=_over_exposure(lambda rows: rows["npred"]), exposure=-1, page=(5, "Flux", None)),
+    Column("flux_errn", "npred_errn / exposure", values=_over_exposure(_npred_errn), exposure=-1),
+    Column("flux_errp", "npred_errp / exposure", values=_over_exposure(_npred_errp), exposure=-1),
+    Column("flux_ul", "npred_ul / exposure", values=_over_exposure(lambda rows: rows["npred_ul"]), exposure=-1),
     Column("photon_flux", "excess / exposure; not corrected for containment: for what lies outside the disc",
-           values=_photon_flux, exposure=-1, page=(21, "Photon flux", None)),
+           values=_over_exposure(_excess), exposure=-1, page=(21, "Photon flux", None)),
     Column("flags", f"Sum of: {_FLAGS}", dtype=int, page=(9, "Flags", 0)),
 )
 # fmt: on

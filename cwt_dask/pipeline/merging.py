@@ -7,9 +7,11 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from cwt_dask.errors import InputError, RunError
+from cwt_dask.merge.agreement import differing
 from cwt_dask.merge.catalogue import build_catalogue
 from cwt_dask.merge.certificate import SEAL, certify
 from cwt_dask.merge.open_islands import read_open_islands
@@ -31,6 +33,7 @@ from cwt_dask.storage.ledger import read_finished
 from cwt_dask.storage.maps import cut_history
 from cwt_dask.storage.paths import backend_of, remove, write_atomically
 from cwt_dask.storage.sealed import sealed
+from cwt_dask.tiles.fitting import Reach, fit_tile
 from cwt_dask.tiles.sources import measure_tile
 
 
@@ -40,6 +43,8 @@ class Merging:
 
     run: SurveyRun  # Which run.
     stages: Stages  # Where tiles are done.
+    # By tile, others with sources near it that it does not find as they do.
+    differing: dict[int, list[int]] = field(default_factory=dict)
     seams: list[Seam] = field(default_factory=list)  # What neighbours found where both computed, once it is compared.
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _clock: float = field(default_factory=time.perf_counter)
@@ -77,10 +82,31 @@ class Merging:
         to_flag = bad.keys() | {tile for found in unsettled for tile in found.pixels}
         self.stages.map_tiles(partial(flag_tile, files, self._plan, bad, unsettled), sorted(to_flag), "flags")
 
-    def measure(self) -> None:
-        """Measure the sources."""
+    def find_candidates(self) -> None:
+        """Find the candidates, and measure around them."""
         measure = partial(measure_tile, self.run.files, self._run_id, self._plan, self.run.survey.path)
-        self.stages.map_tiles(measure, self._tiles, "sources")
+        self.stages.map_tiles(measure, self._tiles, "candidates")
+
+    def fit(self) -> None:
+        """Fit all candidates, in wider windows again where neighbours do not agree."""
+        files, plan, survey = self.run.files, self._plan, self.run.survey
+        reach = Reach.of(files, plan, survey)
+        # What memory is planned for.
+        most = max(reach.margin, plan.grid.margin or 0)
+        margin, tiles = reach.margin, list(self._tiles)
+        while True:
+            self.stages.map_tiles(
+                partial(fit_tile, files, self._run_id, plan, survey.path, margin), tiles, f"sources, margin {margin}"
+            )
+            if not plan.grid.has_seams:
+                return
+            differ = partial(differing, files, self._run_id, plan, reach)
+            found = self.stages.map_tiles(differ, self._tiles, "comparing sources")
+            self.differing = {tile: others for tile, others in found.items() if others}
+            tiles = sorted({*self.differing, *chain.from_iterable(self.differing.values())})
+            if not tiles or margin == most:
+                return
+            margin = min(2 * margin, most)
 
     def write_catalogue(self) -> None:
         """Write catalogue and candidates, and drop the associations of the one that it replaces."""
@@ -90,7 +116,7 @@ class Merging:
         catalogue, candidates = build_catalogue(run.files, self._run_id, self._plan, statistics, wcs)
         write_candidates(run.files, candidates)
         write_catalogue(run.files, catalogue)
-        remove(*map(run.files.found, self._tiles))
+        remove(*map(run.files.found, self._tiles), *map(run.files.fitted, self._tiles))
 
     def write_maps(self) -> None:
         """Write the maps as FITS."""
@@ -107,7 +133,17 @@ class Merging:
         listed = read_open_islands(files, self._run_id)
         statistics, unsettled = self.run.survey.statistics, [island for found in listed for island in found.islands]
         seconds, earlier = time.perf_counter() - self._clock, self.run.stored.earlier_versions
-        certificate = certify(self._plan, statistics, records, self.seams, unsettled, self._started, seconds, earlier)
+        certificate = certify(
+            self._plan,
+            statistics,
+            records,
+            self.seams,
+            unsettled,
+            self._started,
+            seconds,
+            earlier_versions=earlier,
+            differing=self.differing,
+        )
         write_certificate(files, certificate | {"run_id": self._run_id})
 
     @property

@@ -65,6 +65,10 @@ class RunDir:
         """Islands and peaks of a tile's core, until the catalogue is made of them."""
         return self.islands / f"{_tile(tile)}.npz"
 
+    def fitted(self, tile: int) -> Path:
+        """What the fit says of a tile's sources, until the catalogue is made of it."""
+        return self.islands / f"{_tile(tile)}.fit.npz"
+
     def open_islands(self, block: int) -> Path:
         """Islands that were not decided in a block of iterations, as JSON, with digests of their pixels' files."""
         return self.islands / f"open-block-{block:05d}.json"
@@ -155,7 +159,7 @@ _FILES = {name for name in _ALL if not name.endswith("/")}
 _MANY = re.compile(
     r"(survey|maps|seams)\.zarr/(\w+/)*zarr\.json"
     r"|(survey|maps|seams)\.zarr/(\w+/)+c(/\d+)*"
-    r"|islands/(open-block-\d+|(open-block-\d+\.)?tile-\d+)\.(json|np[yz])"
+    r"|islands/(open-block-\d+|(open-block-\d+\.)?tile-\d+(\.fit)?)\.(json|np[yz])"
     r"|ledger/open-block-\d+(\.tile-\d+)?\.(json|npy)"
     r"|ledger/tile-\d+(\.block-\d+\.round-\d+|\.failed-\d+)?\.json"
     r"|checkpoints/block-\d+/(fates-)?tile-\d+\.round-\d+\.np[yz]"

@@ -74,7 +74,7 @@ def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id
     label[support] = of_pixels - 1
     measured = own.measured.of(np.searchsorted(own.maxima, found))
     low, high = excess_interval(measured["counts"], measured["background"])
-    flags = _flags(run_dir, plan, grid.tile(tile_id), y, x)
+    flags = flags_at(run_dir, plan, grid.tile(tile_id), y, x)
     peaks = Peaks(
         y=y,
         x=x,
@@ -85,7 +85,7 @@ def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id
         best_scale=own.best_scale[found].astype(np.int64),
         low=low,
         high=high,
-        exposure=_exposure(Survey.open(survey, ring=grid.ring), y, x),
+        exposure=exposure_at(Survey.open(survey, ring=grid.ring), y, x),
         sigma=np.where(candidates.late, own.sigma[found], sigma).astype(np.float64),
         flags=flags | np.where(candidates.late, SourceFlag.LATE, 0),
         **measured,
@@ -120,7 +120,7 @@ def _candidates_in(
     return Candidates(**{name: values[inside] for name, values in columns.items()}), sigma[inside]
 
 
-def _exposure(survey: Survey, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float64]:
+def exposure_at(survey: Survey, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float64]:
     """Exposure of pixels of the map, where it has a unit."""
     if not (survey.statistics.exposure_unit and y.size):
         return np.zeros(y.size)
@@ -128,7 +128,7 @@ def _exposure(survey: Survey, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDA
     return survey.read("exposure", box)[y - box.y0, x - box.x0].astype(np.float64)
 
 
-def _flags(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:
+def flags_at(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:
     """Trust flags of pixels of a core, and whether the error is undefined near them."""
     if not y.size:
         return np.zeros(0, np.int64)
