@@ -91,8 +91,6 @@ class Merging:
         """Fit all candidates, in wider windows again where neighbours do not agree."""
         files, plan, survey = self.run.files, self._plan, self.run.survey
         reach = Reach.of(files, plan, survey)
-        # What memory is planned for.
-        most = max(reach.margin, plan.grid.margin or 0)
         margin, tiles = reach.margin, list(self._tiles)
         while True:
             self.stages.map_tiles(
@@ -104,9 +102,9 @@ class Merging:
             found = self.stages.map_tiles(differ, self._tiles, "comparing sources")
             self.differing = {tile: others for tile, others in found.items() if others}
             tiles = sorted({*self.differing, *chain.from_iterable(self.differing.values())})
-            if not tiles or margin == most:
+            if not tiles or margin == reach.most:
                 return
-            margin = min(2 * margin, most)
+            margin = min(2 * margin, reach.most)
 
     def write_catalogue(self) -> None:
         """Write catalogue and candidates, and drop the associations of the one that it replaces."""

@@ -77,6 +77,9 @@ class Seen:
     half: Ints  # Pixels to each side that they reach.
     npred: Floats
     ts: Floats
+    # Positions from these pixels.
+    y_off: Floats
+    x_off: Floats
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,10 @@ class Reach:
 
     point: int  # A point source.
     widest: int  # The widest that is tried.
-    margin: int  # Around a core what a tile fits at first: some footprints, and what S needs around them.
+    # Around a core what a tile fits at first: some footprints, and what S needs around them; and at most, as memory is
+    # planned for tiles.
+    margin: int
+    most: int
 
     @classmethod
     def of(cls, run_dir: RunDir, plan: Plan, survey: Survey) -> Reach:
@@ -95,7 +101,8 @@ class Reach:
         points = shapes.half.reshape(-1, len(shapes.extensions))[:, 0]
         # The tails of a point spread function reach farther than its neighbours matter.
         near = min(int(points.max()), math.ceil(6 * float(spread.sigmas.max())))
-        return cls(int(points.max()), shapes.reach, 2 * near + max(2 * near, plan.kernels.reach))
+        margin = 2 * near + max(2 * near, plan.kernels.reach)
+        return cls(int(points.max()), shapes.reach, margin, max(margin, plan.grid.margin or 0))
 
 
 def fit_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, margin: int, tile_id: int) -> int:
@@ -288,7 +295,9 @@ def _write(
             beside_sigma[k] = beside.sigma[j]
     key = np.zeros(len(sources.candidate), np.int64)
     key[by_candidate[by_candidate >= 0]] = np.flatnonzero(by_candidate >= 0)
-    seen = Seen(key_y[key], key_x[key], fit.shapes.half[_shape_of(fit, sources)], sources.amplitude, sources.ts)
+    half = fit.shapes.half[sources.node * len(fit.shapes.extensions) + sources.width]
+    off = sources.y + window.y0 - key_y[key], sources.x + window.x0 - key_x[key]
+    seen = Seen(key_y[key], key_x[key], half, sources.amplitude, sources.ts, *off)
 
     mine = np.flatnonzero(known["tile"] == tile_id)
     # On a ring a wide window may hold a core several times.
@@ -332,10 +341,6 @@ def _write(
     on_map = {"x": seen.x % grid.x.length} if grid.ring else {}
     arrays |= {f"seen_{name}": on_map.get(name, values) for name, values in vars(seen).items()}
     write_archive(run_dir.fitted(tile_id), run_id, arrays)
-
-
-def _shape_of(fit: Fit, sources: Any) -> Ints:
-    return np.asarray(sources.node * len(fit.shapes.extensions) + sources.width)
 
 
 def _peaks_of(

@@ -67,7 +67,13 @@ def test_a_run_does_what_its_tiles_ask_for_and_no_more(counted_run):
     assert work["ffts"] == n_tiles * (7 * N_ITER + FFTS_OF_A_START + FFTS_OF_THE_FIRST)
     # The iterations, the seams, the sources; nothing is to be flagged.
     tasks = {key: n for key, n in work.items() if str(key).startswith("tasks")}
-    assert tasks == {"tasks run_tile": 4, "tasks compare_seams": 4, "tasks measure_tile": 4}
+    assert tasks == {
+        "tasks run_tile": 4,
+        "tasks compare_seams": 4,
+        "tasks measure_tile": 4,
+        "tasks fit_tile": 4,
+        "tasks differing": 4,
+    }
 
 
 def test_a_window_is_read_once_and_each_map_is_written_once(counted_run):

@@ -1,0 +1,156 @@
+"""The catalogue's fit: the same rows for all tilings, true counts, neighbours apart, and nothing beside them."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import vstack
+from scipy.special import ndtr
+from skies import write_survey
+
+from cwt_dask import run_survey
+from cwt_dask.runtime.progress import Reporter
+from cwt_dask.tiles.fitting import Reach
+from cwt_dask.trust import SourceFlag
+
+SHAPE, PSF = (150, 220), 1.3
+OPTIONS = {"n_scale": 2, "min_scale": 1.3, "step_scale": 1.5, "psf": PSF, "max_iter": 3, "workers": 0, "fits": "no"}
+OPTIONS |= {"margin": 60, "false_sources": 0.01}
+# Row, column, counts: a pair over the seams of tiles of 60 pixels, one at the edge, one in a corner of four tiles.
+PLACES = [
+    *((40.2, 58.0, 600), (40.4, 62.3, 200), (75.3, 0.4, 300)),
+    *((60.1, 119.7, 150), (120.6, 160.2, 80), (20.0, 180.0, 5e4)),
+]
+
+
+def draw(places, background, sigma=PSF):
+    expected = background.copy()
+    for y, x, counts in places:
+        along_y, along_x = (
+            np.diff(ndtr((np.arange(length + 1) - 0.5 - at) / sigma))
+            for length, at in zip(background.shape, (y, x), strict=True)
+        )
+        expected += counts * np.outer(along_y, along_x)
+    return expected
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    """Sources on a background that falls from the middle."""
+    profile = 0.05 + 0.6 * np.exp(-np.abs(np.arange(SHAPE[0]) - 75) / 15)
+    background = np.repeat(profile[:, np.newaxis], SHAPE[1], axis=1)
+    counts = np.random.default_rng(8).poisson(draw(PLACES, background))
+    return write_survey(tmp_path_factory.mktemp("sky") / "survey.fits", counts, background, ring=True)
+
+
+class Stages(Reporter):
+    """Keeps which stages there were."""
+
+    def __init__(self):
+        self.stages = []
+
+    def track(self, items, stage, total):  # noqa: ARG002 - all have it
+        self.stages.append(stage)
+        return items
+
+
+def rows_of(run):
+    return vstack([run.catalogue, run.candidates], metadata_conflicts="silent")
+
+
+@pytest.fixture(scope="module")
+def whole(survey):
+    return run_survey(survey, survey.with_name("whole"), tile_size=220, wrap="no", **OPTIONS)
+
+
+def assert_same_rows(found, expected):
+    assert len(found) == len(expected) > 20
+    for name in expected.colnames:
+        if name in ("flags", "island_id"):
+            continue
+        if expected[name].dtype.kind in "iU":
+            assert list(found[name]) == list(expected[name])
+        else:
+            # The catalogue's digits; relative as promised.
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("tile_size", [60, 97])
+def test_rows_do_not_depend_on_the_tiles(survey, whole, tmp_path, tile_size):
+    run = run_survey(survey, tmp_path / "run", tile_size=tile_size, wrap="no", **OPTIONS)
+    assert run.certificate["sources_exact"]
+    assert_same_rows(rows_of(run), rows_of(whole))
+
+
+def test_tiles_that_do_not_agree_are_done_again_in_wider_windows(survey, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(Reach, "of", classmethod(lambda cls, *_: cls(point=8, widest=8, margin=10, most=60)))
+    told = Stages()
+    run = run_survey(survey, tmp_path / "run", tile_size=60, wrap="no", progress=told, **OPTIONS)
+    stages = [stage for stage in told.stages if stage.startswith("sources")]
+    assert stages[:3] == ["sources, margin 10", "sources, margin 20", "sources, margin 40"]
+    assert run.certificate["sources_exact"]
+    assert_same_rows(rows_of(run), rows_of(whole))
+
+
+def test_tiles_that_cannot_agree_are_named(survey, tmp_path, monkeypatch):
+    monkeypatch.setattr(Reach, "of", classmethod(lambda cls, *_: cls(point=8, widest=8, margin=2, most=2)))
+    run = run_survey(survey, tmp_path / "run", tile_size=60, wrap="no", **OPTIONS)
+    certificate = run.certificate
+    assert not certificate["sources_exact"]
+    assert certificate["sources_not_exact_because"][0].startswith("tile 0 finds sources at its border otherwise than 1")
+    assert certificate["tiling_exact"]
+
+
+def test_a_ring_has_the_rows_of_a_turned_one(survey, tmp_path):
+    with fits.open(survey) as hdus:
+        for hdu in hdus[1:]:
+            hdu.data = np.roll(hdu.data, 70, axis=1)
+        hdus.writeto(tmp_path / "turned.fits")
+    paths = survey, tmp_path / "turned.fits"
+    runs = [run_survey(path, tmp_path / f"run-{path.stem}", tile_size=73, **OPTIONS) for path in paths]
+    assert all(run.certificate["sources_exact"] and run.certificate["wrap"] for run in runs)
+    rows, turned = map(rows_of, runs)
+    rows["x_peak"] = (rows["x_peak"] + 70) % 220
+    for table in (rows, turned):
+        # Of equal scores the first in row-major order comes first.
+        table.sort(["y_peak", "x_peak"])
+    assert rows["x_peak"].tolist() == turned["x_peak"].tolist()
+    for name in ("score", "npred", "npred_ul", "sqrt_ts"):
+        np.testing.assert_allclose(turned[name], rows[name], rtol=1e-6, atol=2e-6, err_msg=name)
+
+
+def test_sources_are_found_with_their_counts_and_nothing_else(whole):
+    rows = whole.catalogue
+    assert len(rows) == len(PLACES)
+    assert rows["source_id"].tolist() == list(range(1, len(rows) + 1))
+    for y, x, counts in PLACES:
+        apart = np.hypot(rows["y_centroid"] - y, rows["x_centroid"] - x)
+        row = rows[int(np.argmin(apart))]
+        assert apart.min() < 5 * PSF / np.sqrt(counts) + 0.02
+        # The pair's fluxes correlate.
+        error = row["npred_errp"] if row["npred"] < counts else row["npred_errn"]
+        assert abs(row["npred"] - counts) < 4 * error
+        assert row["npred_ul"] > row["npred"] + row["npred_errp"]
+        assert row["extension"] == 0
+        assert row["score"] == min(row["sigma"], row["sqrt_ts"])
+    assert not (rows["flags"] & SourceFlag.LATE).any()
+
+
+def test_without_a_point_spread_function_the_finest_scale_is_its_width(survey, tmp_path):
+    # What is left beside a source is what the shape lacks then, and no source.
+    options = {name: value for name, value in OPTIONS.items() if name != "psf"}
+    rows = rows_of(run_survey(survey, tmp_path / "run", tile_size=97, wrap="no", **options))
+    assert not (rows["flags"] & SourceFlag.BESIDE).any()
+    brightest = rows[int(np.argmax(rows["npred"]))]
+    assert brightest["npred"] == pytest.approx(5e4, rel=0.02)
+
+
+def test_an_extended_source_is_one_row_with_its_extension(tmp_path):
+    background = np.full((120, 130), 0.3)
+    expected = draw([(60.3, 64.8, 2500)], background, np.hypot(6.0, PSF))
+    survey = write_survey(tmp_path / "survey.fits", np.random.default_rng(4).poisson(expected), background)
+    options = {name: OPTIONS[name] for name in ("psf", "max_iter", "workers", "fits")}
+    run = run_survey(survey, tmp_path / "run", tile_size=64, extended=True, max_extent=8, **options)
+    rows = run.catalogue
+    assert len(rows) == 1
+    assert rows["extension"][0] == pytest.approx(0.1 * 6.0, rel=0.15)
+    assert rows["sqrt_ts_ext"][0] > 20
