@@ -145,8 +145,12 @@ def fault_of(certificate: dict[str, Any], run_id: str, plan: Plan) -> str:
     if run_id and certificate.get("run_id") != run_id:
         return "it is of another run"
     # Whoever changed it may have sealed it again.
-    lacking = list(_lacking(certificate, certify(plan, None, {}, [], [])))
+    lacking = [name for name in _lacking(certificate, certify(plan, None, {}, [], [])) if name not in _NEW]
     return f"it lacks {', '.join(lacking)}" if lacking else ""
+
+
+# What runs of the version before do not have.
+_NEW = ("sources_exact", "sources_not_exact_because")
 
 
 def _lacking(found: Any, whole: dict[str, Any], table: str = "") -> Iterator[str]:
