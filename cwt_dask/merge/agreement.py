@@ -8,7 +8,8 @@ from cwt_dask.cwt.arrays import Floats
 from cwt_dask.geometry.tiling import Box
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.tiles.fitting import Reach, Seen, read_seen
+from cwt_dask.tiles.fitted import Seen, read_seen
+from cwt_dask.tiles.fitting import Reach
 
 # Counts and TS that two tiles find are the same if they differ by no more than this, relative to the larger; positions
 # if that moves no more counts by pixels than this share of them, or than `_MOVED`. What the flank of a bright source

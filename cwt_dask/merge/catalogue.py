@@ -21,7 +21,7 @@ from cwt_dask.planning.plan import Plan
 from cwt_dask.psf import kept_point_spread
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.survey import SurveyStatistics, has_position
-from cwt_dask.tiles.fitting import Fitted, read_fitted
+from cwt_dask.tiles.fitted import Fitted, read_fitted
 from cwt_dask.tiles.sources import FIELDS, read_found
 from cwt_dask.trust import SourceFlag
 
@@ -105,10 +105,11 @@ def _add_positions(rows: Table, plan: Plan, statistics: SurveyStatistics, wcs: W
     """Add positions on the sky with their errors, names by them, and scales in degrees."""
     turn = plan.grid.x.length if plan.grid.ring else None
     pixel_scale = statistics.pixel_scale_deg
-    # Where a source was fitted is better than its centroid.
+    # Where a source was fitted is better than its centroid, if its shape is known.
+    fitted = rows["accepted"] & (plan.settings.psf is not None)
     for axis in ("x", "y"):
-        known = rows["accepted"] & np.isfinite(rows[f"{axis}_fit_error"])
-        rows[f"{axis}_centroid"][rows["accepted"]] = rows[f"{axis}_fit"][rows["accepted"]]
+        known = fitted & np.isfinite(rows[f"{axis}_fit_error"])
+        rows[f"{axis}_centroid"][fitted] = rows[f"{axis}_fit"][fitted]
         rows[f"{axis}_error"][known] = rows[f"{axis}_fit_error"][known]
     if turn:
         # A centroid may lie beyond the edge that its peak is near.
@@ -146,8 +147,7 @@ def _position_error(rows: Table, wcs: WCS, pixel_scale: float, turn: int | None)
         return sizes
 
     errors = rows["y_error"] * pixel_sizes(0.0, 0.5), rows["x_error"] * pixel_sizes(0.5, 0.0)
-    # What chance adds to faint ones was measured of centroids.
-    radius = radius_68(*errors, np.where(rows["accepted"], np.inf, rows["significance"]))
+    radius = radius_68(*errors, rows["significance"])
     return np.asarray(np.where(np.isfinite(radius), radius, rows["radius"] * pixel_scale), np.float64)
 
 

@@ -7,7 +7,7 @@ themselves (`cwt_dask.merge.agreement`), and where both differ, both are done ag
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cwt_dask.cwt.state import Criteria, Field, State
 from cwt_dask.cwt.step import step
 from cwt_dask.cwt.workspace import Workspace
 from cwt_dask.geometry.tiling import Box
-from cwt_dask.measure.candidates import LEAST_SIGMA, SAME
+from cwt_dask.measure.candidates import SAME
 from cwt_dask.measure.centroids import find_centroids
 from cwt_dask.measure.likelihood import FLOOR, Fit
 from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
@@ -30,10 +30,10 @@ from cwt_dask.measure.shapes import Shapes
 from cwt_dask.planning.plan import Plan
 from cwt_dask.psf import PointSpread, kept_point_spread
 from cwt_dask.psf.shapes import shapes_at
-from cwt_dask.storage.archives import open_archive, write_archive
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey, wcs_from_text
+from cwt_dask.tiles.fitted import Fitted, Seen, write_fitted
 from cwt_dask.tiles.sources import Peaks, exposure_at, flags_at, read_found
 from cwt_dask.trust import SourceFlag
 
@@ -41,45 +41,10 @@ from cwt_dask.trust import SourceFlag
 EXTENSIONS = (2.0, 4.0, 8.0)
 # Which point spread function holds is looked up once for so many pixels along each axis, counted from the map's corner.
 _CELL = 16
+# S that one more source beside others must have: what a shape lacks, and noise, must not take counts of what is there.
+_LEAST_BESIDE = 4.5
 # T/E above which pixels join a support, where none should.
 _NEVER = 1e30
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What the fit says of the candidates of one core, as columns: those that were found before it, then new ones."""
-
-    accepted: Bools  # Whether they are sources of the joint model; the others are measured one by one on top of it.
-    ts: Floats  # With all others in the model.
-    ts_ext: Floats  # Of the extension over a point.
-    extension: Floats  # Sigma beyond the point spread function, in pixels.
-    # Counts of the whole source, both ends of its 68 % interval, and 95 % upper limit.
-    npred: Floats
-    npred_low: Floats
-    npred_high: Floats
-    npred_ul: Floats
-    # Pixels of the map; NaN where nothing was fitted.
-    y_fit: Floats
-    x_fit: Floats
-    # Their standard deviations in pixels; NaN where they are not known.
-    y_fit_error: Floats
-    x_fit_error: Floats
-    sigma_beside: Floats  # S with all other sources in the background, where that has found it; else 0.
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Sources of the joint model in a tile's window, as columns."""
-
-    # Pixels of the map by which they are known: those of their candidates.
-    y: Ints
-    x: Ints
-    half: Ints  # Pixels to each side that they reach.
-    npred: Floats
-    ts: Floats
-    # Positions from these pixels.
-    y_off: Floats
-    x_off: Floats
 
 
 @dataclass(frozen=True)
@@ -95,7 +60,13 @@ class Reach:
 
     @classmethod
     def of(cls, run_dir: RunDir, plan: Plan, survey: Survey) -> Reach:
-        """That of a run's sources."""
+        """Find it for a run.
+
+        Parameters
+        ----------
+        run_dir, plan, survey
+            Of the run.
+        """
         spread = _point_spread(run_dir, plan.settings.psf, float(plan.kernels.scales[0]), survey.header_text)
         shapes = _shapes(spread, plan, plan.grid.map_box)[0]
         points = shapes.half.reshape(-1, len(shapes.extensions))[:, 0]
@@ -139,31 +110,6 @@ def fit_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, margin: int
     _write(run_dir, run_id, plan, opened, tile_id, window, known, pixels, fit, beside, node_of)
     pixels.close()
     return tile_id
-
-
-def read_fitted(run_dir: RunDir, run_id: str, tile_id: int) -> tuple[Peaks, Fitted]:
-    """What `fit_tile` found in a core: candidates that the fit alone has found, and all that is fitted.
-
-    Parameters
-    ----------
-    run_dir, run_id, tile_id
-        As of `fit_tile`.
-    """
-    with open_archive(run_dir.fitted(tile_id), run_id) as arrays:
-        new = Peaks(**{field.name: arrays[f"new_{field.name}"] for field in fields(Peaks)})
-        return new, Fitted(**{field.name: arrays[field.name] for field in fields(Fitted)})
-
-
-def read_seen(run_dir: RunDir, run_id: str, tile_id: int) -> Seen:
-    """Sources that a tile has in its window.
-
-    Parameters
-    ----------
-    run_dir, run_id, tile_id
-        As of `fit_tile`.
-    """
-    with open_archive(run_dir.fitted(tile_id), run_id) as arrays:
-        return Seen(**{field.name: arrays[f"seen_{field.name}"] for field in fields(Seen)})
 
 
 @dataclass(frozen=True)
@@ -247,7 +193,7 @@ def _beside(plan: Plan, fit: Fit, images: tuple[Floats, Floats, Bools], margin: 
     sigma, scale = state.sigma.copy(), state.sigma_scale.copy()
     workspace.close()
     state.close()
-    y, x = find_peaks(np.where(sigma > LEAST_SIGMA, sigma, -np.inf), SAME * kernels.scales[0])
+    y, x = find_peaks(np.where(sigma > _LEAST_BESIDE, sigma, -np.inf), SAME * kernels.scales[0])
     sources = fit.sources
     apart = _distance(y, x, np.rint(sources.y), np.rint(sources.x))[0] > SAME * kernels.scales[0]
     return _Beside(y[apart], x[apart], sigma[y, x][apart].astype(np.float64), scale[y, x][apart].astype(np.int64))
@@ -336,11 +282,9 @@ def _write(
         sigma_beside=np.append(beside_sigma[mine], beside.sigma[new]),
     )
     peaks = _peaks_of(run_dir, plan, survey, tile_id, window, pixels, beside, new)
-    arrays = {f"new_{name}": values for name, values in vars(peaks).items()} | vars(fitted)
-    # Columns of a ring as those of the map.
-    on_map = {"x": seen.x % grid.x.length} if grid.ring else {}
-    arrays |= {f"seen_{name}": on_map.get(name, values) for name, values in vars(seen).items()}
-    write_archive(run_dir.fitted(tile_id), run_id, arrays)
+    if grid.ring:
+        seen = replace(seen, x=seen.x % grid.x.length)
+    write_fitted(run_dir, run_id, tile_id, peaks, fitted, seen)
 
 
 def _peaks_of(

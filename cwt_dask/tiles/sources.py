@@ -121,7 +121,15 @@ def _candidates_in(
 
 
 def exposure_at(survey: Survey, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Exposure of pixels of the map, where it has a unit."""
+    """Exposure of pixels of the map, where it has a unit; else 0.
+
+    Parameters
+    ----------
+    survey : Survey
+        The survey.
+    y, x : ndarray
+        Pixels of the map.
+    """
     if not (survey.statistics.exposure_unit and y.size):
         return np.zeros(y.size)
     box = Box(int(y.min()), int(y.max()) + 1, int(x.min()), int(x.max()) + 1)
@@ -129,7 +137,17 @@ def exposure_at(survey: Survey, y: NDArray[np.int64], x: NDArray[np.int64]) -> N
 
 
 def flags_at(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Trust flags of pixels of a core, and whether the error is undefined near them."""
+    """Trust flags of pixels of a core, and whether the error is undefined near them.
+
+    Parameters
+    ----------
+    run_dir, plan
+        Of the run.
+    tile : Tile
+        Whose core it is.
+    y, x : ndarray
+        Pixels of the map.
+    """
     if not y.size:
         return np.zeros(0, np.int64)
     reach = plan.kernels.reach

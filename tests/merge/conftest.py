@@ -4,6 +4,7 @@ import pytest
 from skies import EXPOSURE, poisson_sky, write_survey
 
 from cwt_dask import SurveyRun, run_survey
+from cwt_dask.tiles.fitting import fit_tile
 from cwt_dask.tiles.sources import measure_tile
 
 
@@ -23,5 +24,7 @@ def run(tmp_path_factory):
 def measured(run, tmp_path_factory):
     """A copy with what its tile has measured: of a finished run, that is in the catalogue only."""
     copy = SurveyRun.open(shutil.copytree(run.files.path, tmp_path_factory.mktemp("measured") / "run"))
-    measure_tile(copy.files, run.stored.run_id, run.stored.plan, run.survey.path, 0)
+    known = copy.files, run.stored.run_id, run.stored.plan, run.survey.path
+    measure_tile(*known, 0)
+    fit_tile(*known, 60, 0)
     return copy

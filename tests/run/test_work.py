@@ -15,6 +15,7 @@ from cwt_dask.storage.zarr_io import DurableStore
 from cwt_dask.survey import SurveySource, ingest
 from cwt_dask.survey.store import CHUNK
 from cwt_dask.tiles import compute
+from cwt_dask.tiles.fitting import Reach
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "stopping": "fixed"}
 N_ITER = 3
@@ -76,14 +77,19 @@ def test_a_run_does_what_its_tiles_ask_for_and_no_more(counted_run):
     }
 
 
+def chunks(box):
+    sides = (box.y0, box.y1), (box.x0, box.x1)
+    return math.prod(len(range(start // CHUNK, (stop - 1) // CHUNK + 1)) for start, stop in sides)
+
+
 def test_a_window_is_read_once_and_each_map_is_written_once(counted_run):
     run, work = counted_run
     grid = run.stored.plan.grid
-    needed = sum(
-        math.prod(len(range(start // CHUNK, (stop - 1) // CHUNK + 1)) for start, stop in ((w.y0, w.y1), (w.x0, w.x1)))
-        for w in (grid.on_map(tile.window) for tile in grid.tiles())
-    )
-    assert work["read", "counts"] == work["read", "background"] == needed
+    needed = sum(chunks(grid.on_map(tile.window)) for tile in grid.tiles())
+    # The window of the iterations, and that of the fit.
+    margin = Reach.of(run.files, run.stored.plan, run.survey).margin
+    fitted = sum(chunks(grid.on_map(tile.core.grown(margin))) for tile in grid.tiles())
+    assert work["read", "counts"] == work["read", "background"] == needed + fitted
     # Nothing is masked: the mask need not be read.
     assert work["read", "mask"] == work["read", "exposure"] == 0
     beside = [grid.overlapping(grid.on_map(tile.core.grown(run.stored.plan.kernels.reach))) for tile in grid.tiles()]
