@@ -1,4 +1,4 @@
-"""What the fit of a tile leaves in a file: what it says of its candidates, and the sources that it has in its window."""
+"""What the fit of a tile leaves in a file: what it says of its candidates, and the sources in its window."""
 
 from __future__ import annotations
 
