@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Raised whenever the same settings and survey give another result than before.
 ALGORITHM_VERSION = 6
+# Versions in which settings came that are not None where they are not given.
+SINCE = {"false_sources": 6, "extended": 6}
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
 AutoYesNo = Literal["auto", "yes", "no"]

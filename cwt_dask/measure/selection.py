@@ -161,7 +161,13 @@ def select_forward(
         stars.home[k, 0], stars.home[k, 1] = y, x
         # A candidate beside a brighter source is found farther out than it is.
         # A fraction that candidates in pixels are shifted by without rounding.
-        stars.reach[k] = math.ceil(64 * max(1.0, 1.5 * shapes.sigma[base], shapes.sigma[shape[j]] / 2)) / 64
+        stars.reach[k] = (
+            math.ceil(
+                64
+                * max(1.0, 1.5 * shapes.sigma[candidates.node[j] * len(shapes.extensions)], shapes.sigma[shape[j]] / 2)
+            )
+            / 64
+        )
         add(window.expected, shapes, shape[j], y, x, amplitude[j], window.patch)
         settle(window, stars, k, _STEPS, _ENOUGH)
         for _ in range(_WIDENINGS):

@@ -14,7 +14,7 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import read_records, read_run_id, write_run_id
 from cwt_dask.storage.maps import describe_maps
 from cwt_dask.storage.paths import make_directory, read_file, remove_folder, write_atomically
-from cwt_dask.storage.schema import HISTORY
+from cwt_dask.storage.schema import HISTORY, SIGMA_SINCE
 from cwt_dask.storage.zarr_io import MALFORMED, parsed
 from cwt_dask.survey import Survey, is_store
 
@@ -40,6 +40,8 @@ def damaged_metadata(run: SurveyRun, survey: Survey | None) -> list[DamagedMetad
     plan, kept = run.stored.plan, _kept_iterations(run)
     scales = plan.kernels.scales.tolist()
     wanted = describe_maps(run.files, plan.grid, scales, survey.header_text if survey else "", history=kept[0])
+    if plan.algorithm_version < SIGMA_SINCE:
+        del wanted[run.files.maps / "sigma" / "zarr.json"]
     if not survey:
         del wanted[run.files.maps / "zarr.json"]
     found = []

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cwt_dask.config.settings import ALGORITHM_VERSION, Settings, digest, kernels_of
+from cwt_dask.config.settings import ALGORITHM_VERSION, SINCE, Settings, digest, kernels_of
 from cwt_dask.config.validation import format_bytes
 from cwt_dask.cwt.arrays import Floats
 from cwt_dask.cwt.kernels import CWTKernels
@@ -110,7 +110,9 @@ class Plan:
     @property
     def decisive(self) -> dict[str, Any]:
         """All that decides the result, as plain data; two runs with the same give the same maps."""
-        free = ("tile_size", "margin", "wrap", "memory_target")
+        free = {"tile_size", "margin", "wrap", "memory_target"}
+        # What came later decided nothing.
+        free |= {name for name, version in SINCE.items() if version > self.algorithm_version}
         settings = {name: value for name, value in asdict(self.settings).items() if name not in free}
         return {
             **{name: value for name, value in settings.items() if value is not None},

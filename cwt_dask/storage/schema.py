@@ -72,6 +72,9 @@ class MapSpec:
 # The model after each iteration, by iteration - 1; only where the history is kept.
 HISTORY = "history_model"
 
+# Version of the algorithm whose runs have the map `sigma`.
+SIGMA_SINCE = 6
+
 _REPORTED: tuple[Product, ...] = ("cutout", "fits", "report")
 
 # fmt: off
