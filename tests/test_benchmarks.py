@@ -148,3 +148,11 @@ def test_estimated_backgrounds_are_judged(load):
     header, line, row = background.table((60, 80), ((5.0, 4.0, (1,)),)).splitlines()
     assert header.count("|") == line.count("|") == row.count("|")
     assert 0 < float(row.split("|")[3].strip(" %")) < 20
+
+
+def test_the_likelihood_is_measured_on_groups_of_sources(load):
+    likelihood, rng = load("likelihood"), np.random.default_rng(3)
+    truth = likelihood.field(rng, [(500.0, 0.0, 0.0), (100.0, 0.0, 6.0)], 3, 48)
+    counts = rng.poisson(likelihood.expect(truth, 0.05, 144)).astype(float)
+    found = likelihood.fit(counts, 0.05, truth[:, 1:]).sources
+    assert likelihood.describe(found, truth, 500.0).startswith("1.000 | ")

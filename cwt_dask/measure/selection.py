@@ -67,7 +67,8 @@ def _evaluate(
         first, second = slopes(curve, 0.0)
         excess = first - curve.total
         bounds[index] = _AT_MOST * excess * excess / second - thresholds.ts_ext if excess > 0 else 0.0
-        if bounds[index] > max(best, thresholds.ts):
+        # Of what stands out clearly it says nothing.
+        if bounds[index] > thresholds.ts:
             f = best_amplitude(curve)
             bounds[index] = 2 * gain(curve, f) - thresholds.ts_ext
             if bounds[index] > best:

@@ -216,3 +216,52 @@ def test_a_source_that_is_wider_is_one_row():
     assert found.amplitude == pytest.approx([2000, 300], rel=0.15)
     assert found.ts_ext[first] > 200
     assert found.ts_ext[1 - first] == found.extension[1 - first] == 0
+    assert np.all(np.abs(found.extension / 5.0 - 1)[first] < 0.1)
+
+
+def test_of_a_crowd_the_maximum_is_reached_to_the_last_digits():
+    rng = np.random.default_rng(12)
+    truth = np.column_stack([rng.uniform(50, 800, 60), rng.uniform(1, 38, 60), rng.uniform(1, 42, 60)])
+    fit = fitted(rng.poisson(drawn(truth, 0.3)), 0.3, EVERYWHERE, truth[:, 1:])
+    before = fit.sources
+    assert len(before.y) > 30
+    fit.solve()
+    after = fit.sources
+    np.testing.assert_array_equal(after.candidate, before.candidate)
+    np.testing.assert_allclose(after.amplitude, before.amplitude, rtol=1e-9)
+    np.testing.assert_allclose([after.y, after.x], [before.y, before.x], atol=1e-8)
+    assert after.ts.min() > 9
+
+
+def test_what_the_residual_shows_is_added_to_what_was_found():
+    rng = np.random.default_rng(13)
+    counts = rng.poisson(drawn([(500, 20.0, 20.0), (200, 20.0, 24.5)], 0.3)).astype(float)
+    fit = Fit(counts, np.full(SIZE, 0.3), EVERYWHERE, SHAPES)
+    assert fit.select([20.0, 35.0], [20.0, 5.0], [0, 0]).tolist() == [0, -1]
+    fit.solve()
+    assert fit.select([20.0], [24.4], [0]).tolist() == [1]
+    fit.solve()
+    found = fit.sources
+    assert found.candidate.tolist() == [0, 2]
+    at_once = fitted(counts, 0.3, EVERYWHERE, [(20.0, 20.0), (20.0, 24.4)]).sources
+    np.testing.assert_allclose(found.amplitude, at_once.amplitude, rtol=1e-8)
+
+
+def test_a_width_that_gains_too_little_beside_others_goes():
+    shapes = gaussian_shapes(SIGMA, [SIGMA])
+    counts = np.random.default_rng(14).poisson(drawn([(600, 20.0, 18.5), (600, 20.0, 21.5)], 0.3)).astype(float)
+    fit = Fit(counts, np.full(SIZE, 0.3), EVERYWHERE, shapes, extended=True)
+    fit.select([20.0], [20.0], [0])
+    assert fit.sources.extension[0] > 0
+    fit.select([20.0, 20.0], [18.0, 22.0], [0, 0])
+    fit.solve()
+    assert fit.sources.extension.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("counts", [1e3, 1e6])
+def test_a_bright_source_is_alone(counts):
+    places = np.stack(np.meshgrid(np.arange(5, 36, 2.0), np.arange(5, 36, 2.0)), axis=-1).reshape(-1, 2)
+    fit = fitted(np.random.default_rng(15).poisson(drawn([(counts, 20.3, 19.6)], 0.05)), 0.05, EVERYWHERE, places)
+    found = fit.sources
+    assert np.count_nonzero(found.ts > 25) == 1
+    assert found.amplitude[0] == pytest.approx(counts, rel=4 / np.sqrt(counts))
