@@ -145,7 +145,20 @@ def test_of_many_sources_the_first_are_named_and_the_rest_counted(old):
         )
     )
     assert (lines[1], lines[3]) == ("gained   1 source", "lost     24 sources")
-    assert lines[24:26] == ["         and 4 more", "changed  0 sources"]
+    assert lines[24:] == ["         and 4 more", "changed  0 sources", "entered  0 sources", "left     0 sources"]
+
+
+def test_sources_that_the_split_has_moved_are_neither_gained_nor_lost(survey, tmp_path):
+    stricter, looser = (
+        run_survey(survey, tmp_path / f"{asked:g}", false_sources=asked, **SETTINGS, **HERE) for asked in (1e-3, 20)
+    )
+    found = compare_runs(stricter, looser)
+    assert (len(found.gained), len(found.lost), found.left) == (0, 0, [])
+    n_moved = len(looser.catalogue) - len(stricter.catalogue)
+    assert len(found.entered) == n_moved > 0
+    assert all(row["source_id"] == other["source_id"] for row, other in found.entered)
+    assert f"entered  {n_moved} source" in "\n".join(describe(found))
+    assert len(compare_runs(looser, stricter).left) == n_moved
 
 
 def test_maps_of_other_shapes_differ_but_for_their_sources(old, corner, tmp_path):

@@ -30,10 +30,15 @@ class RunComparison:
     """Two runs."""
 
     same_maps: bool  # Whether their `digest_maps` is the same.
-    # Rows of the second run's catalogue that are not in the first, and of the first's that are not in the second.
+    # Rows of the second run's catalogue that are not in the first, and of the first's that are not in the second; nor
+    # among the candidates there.
     gained: Table
     lost: Table
     changed: list[tuple[Row, Row]]  # Rows of both catalogues that are the same source, and differ.
+    # Rows of the first run and of the second that are the same source, which was a candidate and is in the catalogue
+    # now; or was in the catalogue, and is a candidate: the split has moved, or the source's score.
+    entered: list[tuple[Row, Row]]
+    left: list[tuple[Row, Row]]
     # Largest difference of each map over its largest absolute value in the first run; empty where the shapes differ.
     differences: dict[str, float]
     support_flips: int  # Pixels, counted once a scale, that are in one support only.
@@ -55,9 +60,14 @@ def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
     lost = np.setdiff1d(np.arange(len(ours)), pairs[:, 0])
     gained = np.setdiff1d(np.arange(len(theirs)), pairs[:, 1])
     changed = [(ours[i], theirs[j]) for i, j in pairs.tolist() if _differ(ours[i], theirs[j])]
+    left = _same_sources(ours[lost], once := _candidates(second), finest)
+    entered = _same_sources(before := _candidates(first), theirs[gained], finest)
+    moved_in = [(before[i], theirs[gained][j]) for i, j in entered.tolist()]
+    moved_out = [(ours[lost][i], once[j]) for i, j in left.tolist()]
+    lost, gained = np.delete(lost, left[:, 0]), np.delete(gained, entered[:, 1])
     same = first.certificate["digest_maps"] == second.certificate["digest_maps"]
     differences, flips = ({}, 0) if first.model.shape != second.model.shape else _map_differences(first, second)
-    return RunComparison(same, theirs[gained], ours[lost], changed, differences, flips)
+    return RunComparison(same, theirs[gained], ours[lost], changed, moved_in, moved_out, differences, flips)
 
 
 def describe(found: RunComparison) -> list[str]:
@@ -72,7 +82,9 @@ def describe(found: RunComparison) -> list[str]:
         )
     lines += _listed("gained", [_source(row) for row in found.gained])
     lines += _listed("lost", [_source(row) for row in found.lost])
-    return lines + _listed("changed", [f"{_source(row)}; now {_source(other)}" for row, other in found.changed])
+    for what, pairs in (("changed", found.changed), ("entered", found.entered), ("left", found.left)):
+        lines += _listed(what, [f"{_source(row)}; now {_source(other)}" for row, other in pairs])
+    return lines
 
 
 def _listed(what: str, sources: list[str]) -> list[str]:
@@ -84,7 +96,13 @@ def _listed(what: str, sources: list[str]) -> list[str]:
 
 def _source(row: Row) -> str:
     what = f"{row['name']} (ra {row['ra']:.3f}, dec {row['dec']:.3f})"
-    return f"{what}: T/E {row['significance']:.3g}, excess {row['excess']:.4g}, flags {row['flags']}"
+    strength = f"score {row['score']:.3g}" if "score" in row.colnames else f"T/E {row['significance']:.3g}"
+    return f"{what}: {strength}, excess {row['excess']:.4g}, flags {row['flags']}"
+
+
+def _candidates(run: SurveyRun) -> Table:
+    """What is not in a run's catalogue; runs of the version before have everything in it."""
+    return run.candidates if run.files.candidates.exists() else run.catalogue[:0]
 
 
 def _same_sources(ours: Table, theirs: Table, radius: units.Quantity) -> np.ndarray:
