@@ -23,7 +23,7 @@ _LEFT_OUT = 1e-7
 # Widths of a Gaussian beyond which nothing is kept: 3e-7 lie outside.
 WIDEST = 5.5
 # From one width of extended sources to the next.
-_STEP = 2**0.25
+_STEP = 2**0.125
 # Zeros on either side while coefficients are computed, beyond which the border is not felt.
 _AROUND = 16
 
@@ -175,7 +175,7 @@ def gaussian_shapes(sigma: float, extensions: Sequence[float] = ()) -> Shapes:
 
 
 def widths(tried: Sequence[float]) -> tuple[Floats, Ints]:
-    """Widths of shapes, from half of the first that is tried to the last in steps of a fifth, and which are tried."""
+    """Widths of shapes, from half of the first that is tried to the last in steps of a tenth, and which are tried."""
     every, indices = [0.0], list[int]()
     for before, width in zip([tried[0] / 2, *tried[:-1]] if len(tried) else [], tried, strict=True):
         n_steps = max(1, math.ceil(math.log(width / before) / math.log(_STEP)))
