@@ -278,7 +278,7 @@ def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:
         found.append(
             f"few counts: the finest kernel's disc is expected to hold {in_disc:.2g} of background on average: T/E is "
             "no number of sigmas, and noise alone makes tens to thousands of islands above 5 a million pixels "
-            '(on the page "What to know about the outputs"): look at the excess and its errors'
+            '(on the page "What to know about the outputs"): go by the score and expected_false of the catalogue'
         )
     # Twice the radius of the disc on which the coarsest kernel is positive.
     widest = 2 * math.sqrt(2) * plan.kernels.widths[-1]

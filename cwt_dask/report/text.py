@@ -43,11 +43,17 @@ MOST_TILES = 50
 NOT_COVERED = (
     "whether the background was right: a background that is too low anywhere makes sources there",
     (
-        "how bright a source is: the model is not flux, it holds what the iteration has found so far; use the excess, "
-        "which is counts less background in a disc, not corrected for what lies outside of it"
+        "whether the point spread function was right: counts and flux of a source, its TS and extension depend on it; "
+        "where none was given a Gaussian of the finest scale stands in"
     ),
-    "how improbable a source is: T/E is the published statistic, not a number of sigmas where counts are few",
-    "whether all flux was found: converged means that steps have become small, not that the model is complete",
+    (
+        "how many sources are structure that the background lacks: the expected number of false ones is that of "
+        "Poisson noise on the background"
+    ),
+    (
+        "flux in the map of the model: it holds what the iteration has found so far, and converged means that steps "
+        "have become small, not that it is complete; the counts of a source are in the table"
+    ),
 )
 
 
@@ -142,7 +148,7 @@ def warnings(numbers: Numbers, sources: Sources) -> list[str]:
         found.append(
             f"Few counts per kernel: on {share(numbers.few_counts)} of the map fewer than {FEW:g} background counts "
             f"are expected in the finest kernel's disc ({numbers.disc_counts:.3g} on average over the map). T/E is not "
-            "a number of sigmas there: noise alone makes islands above 5."
+            "a number of sigmas there: noise alone makes islands above 5 in the map. Go by the score of the sources."
         )
     used = max(numbers.n_used, 1)
     for flag, text in (
@@ -158,8 +164,8 @@ def warnings(numbers: Numbers, sources: Sources) -> list[str]:
         )
     if sources.n_negative:
         found.append(
-            f"{sources.n_negative} of {sources.total} sources have fewer counts than background in their disc: compare "
-            "their excess with T/E."
+            f"{sources.n_negative} of {sources.total} sources have fewer counts than background in their disc: look "
+            "at what is around them, and at the background."
         )
     return found
 

@@ -31,7 +31,9 @@ def main(run_dir: str, truth_file: str) -> None:
         among = (truth["counts"] >= low) & (truth["counts"] < high)
         print(f"  {low:>5} to {high:>5} counts: {np.count_nonzero(is_found & among):>4} of {np.count_nonzero(among)}")
     print(f"Detections: {len(found)}, of which {np.count_nonzero(~is_true)} have no true source within {RADIUS}")
-    print("(noise alone gives about 19 above T/E = 5 in a million pixels: T/E is not a number of sigmas)")
+    noise = max(run.catalogue["expected_false"], default=0.0)
+    print(f"(noise alone is expected to make {noise:.2g} rows as good as the last one; the rest of what was looked at,")
+    print(f" {len(run.candidates)} rows, is in {run.files.candidates.name})")
     print(f"\nThe results are in {run.files.path}; look at {run.files.report}")
 
 
