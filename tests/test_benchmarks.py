@@ -156,3 +156,24 @@ def test_the_likelihood_is_measured_on_groups_of_sources(load):
     counts = rng.poisson(likelihood.expect(truth, 0.05, 144)).astype(float)
     found = likelihood.fit(counts, 0.05, truth[:, 1:]).sources
     assert likelihood.describe(found, truth, 500.0).startswith("1.000 | ")
+
+
+@pytest.fixture
+def few(load, monkeypatch):
+    """The benchmark of the catalogue, with one case of each kind."""
+    catalogue = load("catalogue")
+    few = {"SKIES": {"flat0.3": 2002, "sim": 4242}, "NULLS": (0.3, "structured")}
+    few |= {"GHOST_COUNTS": (1e5,), "GHOST_LEVELS": (0.3,), "FLUXES": ((300.0, 0.3),)}
+    for name, cases in few.items():
+        monkeypatch.setattr(catalogue, name, cases)
+    return catalogue
+
+
+@pytest.mark.parametrize(("part", "n_rows"), [("roc", 8), ("nulls", 2), ("ghosts", 2), ("cost", 1), ("extended", 8)])
+def test_what_the_catalogue_is_worth_is_measured(few, shared_data, tmp_path, part, n_rows):
+    given = few.Given(shared_data.parent / "science", tmp_path, quick=True, fermi=None)
+    heading, line, *rows = [row for row in few.PARTS[part](given).splitlines() if row.startswith("|")]
+    assert len(rows) == n_rows
+    assert {row.count("|") for row in rows} == {heading.count("|"), line.count("|")}
+    on_page = few.PAGE.read_text(encoding="utf-8").split(f"<!-- {part} -->")[1].split(f"<!-- /{part} -->")[0]
+    assert heading.split("|")[1] in on_page
