@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from astropy.units import UnitBase
 
 Values = Callable[["Table"], Any]
+# Digits of counts after the point.
+_COUNTS = 6
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ def _over_exposure(values: Values) -> Values:
     """What is counts by exposure: NaN where there is none."""
 
     def divided(rows: Table) -> Any:
-        exposure = np.asarray(rows["exposure"])
-        return np.divide(values(rows), exposure, out=np.full(len(rows), np.nan), where=exposure > 0)
+        # Of the digits that the counts have: others are rounding.
+        exposure, counts = np.asarray(rows["exposure"]), np.round(np.asarray(values(rows), np.float64), _COUNTS)
+        return np.divide(counts, exposure, out=np.full(len(rows), np.nan), where=exposure > 0)
 
     return divided
 
