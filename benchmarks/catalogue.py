@@ -61,7 +61,7 @@ GHOST_COUNTS, GHOST_LEVELS = (1e3, 1e4, 1e5, 1e6), (0.05, 0.3, 3.0)
 # Pixels between single sources, and around one within which other rows are counted.
 APART, AROUND, AT_SOURCE = 250, 100, 2.0
 FLUXES = (50.0, 0.05), (300.0, 0.05), (100.0, 0.3), (1000.0, 0.3), (200.0, 3.0), (3000.0, 3.0)
-FERMI_AT, FERMI_RADII = (2, 5, 10, 20), (0.1, 0.2, 0.35, 0.5)
+FERMI_AT, FERMI_RADII = (2, 5, 10, 20), (0.2, 0.35, 0.5)
 
 
 @dataclass(frozen=True)
@@ -283,20 +283,23 @@ def extended(given: Given) -> str:
 
 
 def fermi(given: Given) -> str:
-    """3FHL sources of the Fermi strip that are found when so many rows match none."""
+    """3FHL sources of the Fermi strip that are found, by score, when so many rows match none."""
     survey, catalogue = given.fermi
-    lines, rows, known = [], all_rows(given.run(survey, psf="0.12deg")), Table.read(catalogue, hdu=1)
-    places, known = (
-        SkyCoord(*(np.asarray(table[name]) for name in names), unit="deg", frame="galactic")
-        for table, names in ((rows, ("glon", "glat")), (known, ("GLON", "GLAT")))
-    )
-    for radius, column in itertools.product(FERMI_RADII, ("score", "sqrt_ts")):
-        best = np.argsort(-np.asarray(rows[column]), kind="stable")
-        nearest, apart, _ = places[best].match_to_catalog_sky(known)
-        unmatched = np.cumsum(apart.deg > radius)
-        matched = [(unmatched <= n) & (apart.deg <= radius) for n in FERMI_AT]
-        lines.append([f"{radius:g}", f"`{column}`", *(len(set(nearest[these])) for these in matched)])
-    return markdown(["within (deg)", "ranked by", *(f"{n} unmatched" for n in FERMI_AT)], lines)
+    lines = []
+    known, wide = (Table.read(catalogue, hdu=hdu) for hdu in ("LAT_Point_Source_Catalog", "ExtendedSources"))
+    sizes = dict(zip(wide["Source_Name"], wide["Model_SemiMajor"], strict=True))
+    size = np.array([sizes.get(str(name), 0.0) for name in known["Extended_Source_Name"]])
+    sky = SkyCoord(known["GLON"], known["GLAT"], unit="deg", frame="galactic")
+    for widths in False, True:
+        rows = all_rows(given.run(survey, psf="0.12deg", extended=widths))
+        best = rows[np.argsort(-np.asarray(rows["score"]), kind="stable")]
+        places = SkyCoord(best["glon"], best["glat"], unit="deg", frame="galactic")
+        nearest, apart, _ = places.match_to_catalog_sky(sky)
+        for (kind, least), radius in itertools.product((("no", 0.0), ("yes", size[nearest])), FERMI_RADII):
+            near = apart.deg <= np.maximum(radius, least)
+            found = [len(set(nearest[near & (np.cumsum(~near) <= n)])) for n in FERMI_AT]
+            lines.append(["yes" if widths else "no", f"{radius:g}", kind, *found])
+    return markdown(["`--extended`", "within (deg)", "or its own size", *(f"{n} unmatched" for n in FERMI_AT)], lines)
 
 
 PARTS = {part.__name__: part for part in (roc, nulls, ghosts, fluxes, cost, extended, fermi)}

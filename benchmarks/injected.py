@@ -9,7 +9,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-PIXEL_DEG = 0.1
+# Small, so that pixels are square on the whole of a map.
+PIXEL_DEG = 0.01
 PSF = 1.3
 # Widths in pixels and shares: the point spread function alone, and with tails.
 GAUSSIAN = ((PSF, 1.0),)

@@ -169,7 +169,9 @@ def few(load, monkeypatch):
     return catalogue
 
 
-@pytest.mark.parametrize(("part", "n_rows"), [("roc", 8), ("nulls", 2), ("ghosts", 2), ("cost", 1), ("extended", 8)])
+@pytest.mark.parametrize(
+    ("part", "n_rows"), [("roc", 8), ("nulls", 2), ("ghosts", 2), ("fluxes", 1), ("cost", 1), ("extended", 8)]
+)
 def test_what_the_catalogue_is_worth_is_measured(few, shared_data, tmp_path, part, n_rows):
     given = few.Given(shared_data.parent / "science", tmp_path, quick=True, fermi=None)
     heading, line, *rows = [row for row in few.PARTS[part](given).splitlines() if row.startswith("|")]
