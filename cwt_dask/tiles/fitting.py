@@ -174,9 +174,10 @@ def _shapes(spread: PointSpread, plan: Plan, window: Box) -> tuple[Shapes, Any]:
 
 
 def _beside(plan: Plan, fit: Fit, images: tuple[Floats, Floats, Bools], margin: int) -> _Beside:
-    """Maxima of S that the joint model leaves, but for those at its own sources."""
+    """Maxima of S at the finest scale that the joint model leaves, but for those at its own sources."""
     counts, background, valid = images
-    shape, kernels = counts.shape, plan.kernels
+    # What lies beside others is seen best by the finest kernel; what the widest leave of a shape is no source.
+    shape, kernels = counts.shape, replace(plan.kernels, n_scale=1)
     # All tiles in one box; a rim of zeros against the circular convolution.
     sides = (full + 2 * margin + kernels.reach for full in plan.grid.core_shape)
     box = tuple(fast_length(max(side, length + kernels.reach)) for side, length in zip(sides, shape, strict=True))
