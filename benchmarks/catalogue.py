@@ -245,7 +245,7 @@ def cost(given: Given) -> str:
         patches = [mock.patch.object(of, name, timed(getattr(of, name), seconds, name)) for of, name in stages]
         for each in patches:
             each.start()
-        run = timed(given.run, seconds, "all")(path, psf=SIM_PSF)
+        run = timed(given.run, seconds, "all")(path, psf=SIM_PSF, threads=1)
         for each in patches:
             each.stop()
         added = seconds["find_candidates"] + seconds["fit"]
