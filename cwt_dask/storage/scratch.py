@@ -40,7 +40,7 @@ class ScratchFile:
 
     def write(self, offset: int, pieces: Iterable[NDArray[Any]]) -> None:
         """Write pieces one after the other, from a place in bytes on."""
-        with room_for(self._directory):
+        with room_for(shown_place(self._directory)):
             self._file.seek(offset)
             for piece in pieces:
                 # Of any byte order.

@@ -114,6 +114,12 @@ def test_what_is_damaged_is_no_record(run_dir, text):
         read_record(run_dir.record(1))
 
 
+def test_a_folder_in_the_place_of_a_record_is_none(run_dir):
+    run_dir.record(1).mkdir(parents=True)
+    with pytest.raises(RunError, match=r"tile-0000001.json is not a ledger record \(.*Is a directory"):
+        read_record(run_dir.record(1))
+
+
 @pytest.mark.parametrize("changes", IMPOSSIBLE)
 def test_a_record_that_cannot_be_or_lies_in_anothers_place_is_none(run_dir, changes):
     run_dir.record(7).write_text(json.dumps(asdict(replace(RECORD, schema=3)) | changes))
