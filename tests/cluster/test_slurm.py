@@ -18,6 +18,7 @@ DEPLOY = ROOT / "deploy" / "slurm"
 # What this machine has.
 FOUR_TASKS = ("--ntasks=4", "--mem-per-cpu=1500M", "--time=10")
 SECONDS = 240
+ZARRS_EXIT = r"Exception ignored in atexit callback:? <function cleanup_resources[^\n]*\nTraceback"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
 
@@ -45,7 +46,9 @@ def finish(environment, job, place):
     wait_for(lambda: about(environment, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
     log = (place / f"slurm-{job}.out").read_text()
     assert about(environment, job, "JobState") == "COMPLETED", log
-    assert "Traceback" not in log
+    # At its exit Zarr waits a fifth of a second for its own thread, which may take longer where cores are few: that is of
+    # no run, and how long it takes of no interest.
+    assert "Traceback" not in re.sub(ZARRS_EXIT, "", log)
     return log
 
 
