@@ -46,8 +46,8 @@ def finish(environment, job, place):
     wait_for(lambda: about(environment, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
     log = (place / f"slurm-{job}.out").read_text()
     assert about(environment, job, "JobState") == "COMPLETED", log
-    # At its exit Zarr waits a fifth of a second for its own thread, which may take longer where cores are few: that is of
-    # no run, and how long it takes of no interest.
+    # At its exit Zarr waits a fifth of a second for its own thread, which takes longer where cores are busy: that is no
+    # part of a run.
     assert "Traceback" not in re.sub(ZARRS_EXIT, "", log)
     return log
 
