@@ -110,7 +110,7 @@ def test_every_figure_is_drawn(page):
 
 
 def test_the_table_sorts(page):
-    strengths = [float(text) for text in column(page, "T/E")]
+    strengths = [float(text) for text in column(page, "Score")]
     assert strengths == sorted(strengths, reverse=True)
     button = sort_by(page, "Excess")
     assert [float(text) for text in column(page, "Excess")] == sorted(map(float, column(page, "Excess")), reverse=True)
@@ -125,7 +125,7 @@ def test_what_has_no_end_sorts_before_all_numbers_and_what_is_missing_last(brows
     text = report.read_text(encoding="utf-8")
     start = text.index(mark := '<script type="application/json" id="data">') + len(mark)
     data, end = json.JSONDecoder().raw_decode(text, start)
-    (values,) = [column["values"] for column in data["columns"] if column["name"] == "sqrt_ts_disc"]
+    (values,) = [column["values"] for column in data["columns"] if column["name"] == "sqrt_ts"]
     # As where the background is zero, and where nothing could be measured.
     values[4], values[7] = "∞", None
     page = tmp_path / "report.html"
