@@ -9,7 +9,7 @@ install = $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet $(firstword $
 # Tests start hundreds of processes: what those import is compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-cluster test-batch test-servers test-stores test-gammapy test-browser test-docs test-long test-lowest docs lint bench chaos constraints clean
+.PHONY: demo test test-cluster test-batch test-servers test-stores test-gammapy test-browser test-docs test-long test-damage test-lowest docs lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/runtime
@@ -20,19 +20,20 @@ demo: .venv/runtime
 
 # What only CI does for its time: each write of a tile fails once, disks fail by a seed, each pixel that changes, damaged runs, measured memory,
 # thousands of acceptances, runs that the version before has left (it needs the repository's history), settings of others.
-LONG := $(addprefix tests/run/test_,acceptances.py faults.py disk.py damage.py memory.py reuse.py previous_version.py) \
-	tests/test_settings_of_others.py
+DAMAGE := $(addprefix tests/run/test_,faults.py disk.py damage.py)
+LONG := $(addprefix tests/run/test_,acceptances.py memory.py reuse.py previous_version.py) tests/test_settings_of_others.py
 
-# What make test leaves out.
-APART := $(LONG) $(addprefix tests/,cluster gammapy browser docs)
+# What make test leaves out; and of its own tests those that are marked as long.
+APART := $(DAMAGE) $(LONG) $(addprefix tests/,cluster gammapy browser docs)
 
 # On two cores, which most machines have.
 test: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m pytest --disable-plugin-autoload -p xdist.plugin -p _hypothesis_pytestplugin -p raises \
-		--numprocesses=2 --dist=worksteal $(addprefix --ignore=,$(APART))
+		--numprocesses=2 --dist=worksteal -m "not long" $(addprefix --ignore=,$(APART))
 	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy and xarray (make test-gammapy);"
 	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs);"
-	@echo "faults of each write, disks that fail by a seed, damage of each file, each change, measured memory, acceptances, settings of others (make test-long)"
+	@echo "faults of each write, disks that fail by a seed, damage of each file (make test-damage);"
+	@echo "each change, measured memory, acceptances, settings of others, further cases of what is tested here (make test-long)"
 
 # The report in a real browser: needs Debian's chromium, chromium-driver and poppler-utils.
 test-browser: .venv/installed
@@ -56,7 +57,12 @@ test-cluster: .venv/installed .venv-workflows/installed
 
 test-long: .venv/installed
 	$(BIN)/python -m pytest $(LONG)
+	PYTHONPATH=tests $(BIN)/python -m pytest -m long $(addprefix --ignore=,$(APART))
 	DRAWN_MAPS=12 $(BIN)/python -m pytest tests/run/test_exactness.py -k equal_the_whole_map
+
+# Beside test-long, since both take their time.
+test-damage: .venv/installed
+	$(BIN)/python -m pytest $(DAMAGE)
 
 test-batch:
 	$(BIN)/python -m pytest $(BATCH)
@@ -72,10 +78,13 @@ test-servers:
 test-gammapy: .venv-gammapy/installed
 	.venv-gammapy/bin/python -m pytest --confcutdir=tests/gammapy tests/gammapy
 
-# Under the lowest versions that pyproject.toml allows, which only uv resolves: runs from the command line and Python.
+# Under the lowest versions that pyproject.toml allows, which only uv resolves: all commands on all stores and workers, and
+# what leans on others most: headers, tables, plots, observatories' formats. Another version of Numba would throw away what
+# this one has compiled: they have places of their own.
 test-lowest: .venv-lowest/installed
-	PYTHONPATH=tests .venv-lowest/bin/python -m pytest --numprocesses=2 --dist=worksteal tests/cli tests/inspection tests/products tests/survey \
-		tests/test_reprocess.py tests/test_results.py
+	NUMBA_CACHE_DIR=$(CURDIR)/$(<D)/compiled PYTHONPATH=tests .venv-lowest/bin/python -m pytest -m "not long" \
+		tests/cli/test_commands.py tests/products $(addprefix tests/survey/test_,formats.py dataset.py wcs.py store.py) \
+		$(addprefix tests/inspection/test_,tables.py external.py) tests/test_results.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -124,5 +133,5 @@ clean:
 	touch $@
 
 .venv-gammapy/installed: pyproject.toml
-	$(install) --editable '.[gammapy]' pytest xarray
+	$(install) --editable '.[gammapy]' healpy pytest xarray
 	touch $@

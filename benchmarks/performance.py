@@ -30,6 +30,7 @@ PARTS = {
     "driver": "driver.py",
     "start": "start.py",
     "rows": "rows.py",
+    "sources": "sources.py",
     "memory": "memory.py",
     "map_overlap": "map_overlap.py",
     "events": "events.py",

@@ -15,9 +15,11 @@ from common import apart, markdown, say, show
 
 from cwt_dask import run_survey
 from cwt_dask.merge import catalogue
+from cwt_dask.merge.agreement import Windows
 from cwt_dask.products import files
 from cwt_dask.products.tables import read_ecsv
 from cwt_dask.simulate import simulate
+from cwt_dask.tiles.fitting import Reach
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,20 +57,16 @@ def measured(n_rows: int, scratch: Path) -> list[tuple[str, str, str]]:
     with TemporaryDirectory(dir=scratch) as name:
         survey, run_dir = Path(name, "survey.fits"), Path(name, "run")
         simulate(survey, SHAPE, seed=3)
-        found, kept = catalogue._measured, []  # noqa: SLF001 - peaks as tiles have found them, which a run removes
-
-        def keep(*arguments: Any) -> Any:
-            kept.append(found(*arguments))
-            return kept[0].copy()
-
-        with mock.patch.object(catalogue, "_measured", keep):
-            run = run_survey(survey, run_dir, **OPTIONS)
+        run = run_survey(survey, run_dir, **OPTIONS)
+        plan, windows = run.stored.plan, Windows(Reach.of(run.files, run.stored.plan, run.survey).margin)
+        rows, levels = catalogue._measured(run.files, run.stored.run_id, plan, windows)  # noqa: SLF001 - as of tiles
         # As thinly as in a real survey, on a map with finer pixels.
-        kept, wcs = [_strewn(kept[0], n_rows)], run.wcs.deepcopy()
+        kept, wcs = [(_strewn(rows, n_rows), levels)], run.wcs.deepcopy()
         wcs.wcs.cdelt /= FINER
+        del rows
         with mock.patch.object(catalogue, "_measured", lambda *_: kept.pop()):  # noqa: PT008 - nothing else holds it
-            arguments = run.files, run.stored.plan, run.survey.statistics, wcs
-            table = step("columns", partial(catalogue.build_catalogue, *arguments))
+            arguments = run.files, run.stored.run_id, plan, run.survey.statistics, wcs, windows
+            table, *_ = step("columns", partial(catalogue.build_catalogue, *arguments))
         step("ECSV, FITS, VOTable and regions, written", partial(files.write_catalogue, run.files, table))
         del table
         step("their digests", partial(files.digest_products, run.files))

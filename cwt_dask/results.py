@@ -16,6 +16,7 @@ from cwt_dask.merge.certificate import fault_of
 from cwt_dask.planning.runfile import StoredRun, read_run
 from cwt_dask.products.cutouts import Cutouts
 from cwt_dask.products.plots import Plots
+from cwt_dask.products.sampling import Positions
 from cwt_dask.products.summary import RESUME, Certificate, run_html
 from cwt_dask.products.tables import read_ecsv
 from cwt_dask.psf import PointSpread, kept_point_spread
@@ -26,7 +27,7 @@ from cwt_dask.storage.progress import read_progress
 from cwt_dask.storage.schema import HISTORY, is_map, map_names
 from cwt_dask.storage.sealed import BROKEN
 from cwt_dask.storage.zarr_io import MALFORMED, open_group
-from cwt_dask.survey import wcs_from_text
+from cwt_dask.survey import sky_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from cwt_dask.survey import Survey
 
 
-class SurveyRun(Plots, Cutouts):
+class SurveyRun(Plots, Cutouts, Positions):
     """A run directory: maps as Dask arrays, catalogue, certificate. `open` and `run_survey` give one.
 
     Parameters
@@ -243,9 +244,9 @@ class SurveyRun(Plots, Cutouts):
     def wcs(self) -> WCS:
         """Celestial WCS of the maps."""
         with suppress(SurveyError):
-            return self.survey.wcs
+            return sky_on(self.survey.header_text, self.stored.plan.grid)
         # Without the survey: the maps have its WCS.
-        return wcs_from_text(open_group(self.files.maps).attrs["wcs_header"])
+        return sky_on(open_group(self.files.maps).attrs["wcs_header"], self.stored.plan.grid)
 
     @property
     def catalogue(self) -> Table:

@@ -16,6 +16,7 @@ from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.errors import InterruptedRun, SettingsError
 from cwt_dask.events import as_survey
+from cwt_dask.geometry.facets import FacetGrid
 from cwt_dask.pipeline.blocks import Iteration
 from cwt_dask.pipeline.create import Call, create, resume
 from cwt_dask.pipeline.merging import Merging
@@ -202,7 +203,7 @@ def execute(
         with stop.patience():
             if earlier:
                 reuse_tiles(run, earlier, stages)
-            _carry_out(run, stages, execution)
+            _carry_out(run, stages, execution, earlier)
     return run
 
 
@@ -214,14 +215,16 @@ class Stage(NamedTuple):
     is_needed: Callable[[bool], bool] = bool  # Whether it must be made, given whether anything was made before.
 
 
-def _stages_of(run: SurveyRun, stages: Stages, execution: Execution) -> tuple[Stage, ...]:
+def _stages_of(run: SurveyRun, stages: Stages, execution: Execution, earlier: RunDir | None) -> tuple[Stage, ...]:
     """The stages of a run in order; what was made from what is made again is made again."""
-    files, merging = run.files, Merging(run, stages)
+    files, merging = run.files, Merging(run, stages, earlier)
     iteration = Iteration(run, stages, execution.threads, allow_versions=execution.allow_versions)
     # What an earlier call has made is kept up to date.
     with_fits = execution.fits == "yes" or (execution.fits == "auto" and is_small(run.stored.plan))
-    with_fits, with_report = with_fits or files.maps_fits.exists(), not execution.no_report or files.report.exists()
-    without_fits = with_fits and not files.maps_fits.exists()
+    on_sphere = isinstance(run.stored.plan.grid, FacetGrid)
+    of_maps = files.maps_hpx if on_sphere else files.maps_fits
+    with_fits, with_report = with_fits or of_maps.exists(), not execution.no_report or files.report.exists()
+    without_fits = with_fits and not of_maps.exists()
     return (
         Stage("tiles", iteration.carry_out, lambda _: not iteration.is_complete()),
         Stage("seams", merging.compare_seams, lambda redone: redone or merging.is_stale() or without_fits),
@@ -229,7 +232,11 @@ def _stages_of(run: SurveyRun, stages: Stages, execution: Execution) -> tuple[St
         Stage("candidates", merging.find_candidates),
         Stage("sources", merging.fit),
         Stage("catalogue", merging.write_catalogue),
-        Stage("maps.fits", merging.write_maps, lambda redone: redone and with_fits),
+        Stage(
+            of_maps.name,
+            merging.write_maps,
+            lambda redone: redone and with_fits and (without_fits or not merging.keeps_maps),
+        ),
         Stage("certificate", merging.certify),
         Stage(
             "report",
@@ -239,7 +246,7 @@ def _stages_of(run: SurveyRun, stages: Stages, execution: Execution) -> tuple[St
     )
 
 
-def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
+def _carry_out(run: SurveyRun, stages: Stages, execution: Execution, earlier: RunDir | None) -> None:
     plan, redone = run.stored.plan, False
     if plan.used:
         stages.progress.message(f"pixels used: {plan.used}")
@@ -251,7 +258,7 @@ def _carry_out(run: SurveyRun, stages: Stages, execution: Execution) -> None:
         stages.progress.message(plan.background)
     for warning in plan.warnings:
         stages.progress.message(f"warning: {warning}")
-    for stage in _stages_of(run, stages, execution):
+    for stage in _stages_of(run, stages, execution, earlier):
         if stage.is_needed(redone):
             stage.carry_out()
             redone = True

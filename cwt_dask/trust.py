@@ -59,3 +59,10 @@ class SourceFlag(IntFlag):
     BESIDE = 1024
     """Found with all other sources in the background, beside brighter ones: it is as real as the point spread function
     is right."""
+    NOT_SETTLED = 2048
+    """The fit would move the source farther from its candidate than it may, or its position has no error: what the row
+    holds are counts of something else as well, or of a shape that is no point."""
+
+
+HARMLESS_FLAGS = SourceFlag.MAP_EDGE | SourceFlag.MASKED_NEIGHBOUR | SourceFlag.CROSSES_SEAM
+"""Flags of rows that need no second look: the fit knows which pixels are not seen (docs/catalogue.md)."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -17,18 +18,29 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import psutil
+import spheres
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
+from cwt_dask.geometry.healpix import edges_of
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.results import SurveyRun
 
 COMMAND = [str(Path(sys.executable).with_name("cwt-dask")), "run"]
 SETTINGS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 40, "max_iter": 8, "tol": 2e-4}
 VICTIMS = ("worker", "worker", "driver", "everything")
-# Then a run may end in peace, and the next one begins.
+# Then a run may end in peace, and the next one begins: each kind has its turn.
 KILLS_A_RUN = 10
+
+
+def write_sphere(path: Path) -> Path:
+    """The sky around a pole, with sources on it and on the borders of facets."""
+    pole = np.array([0.0, 0.0, 1.0])
+    counts, background = spheres.sky(64, [pole, *edges_of(np.array([15]), 2, 2)[0]], 300.0)
+    hdus = [spheres.table("COUNTS", counts, 64, pixels=spheres.cap(64, pole, 16))]
+    return spheres.write(path, *hdus, spheres.table("BACKGROUND", background, 64))
 
 
 def arguments(settings: dict[str, object]) -> list[str]:
@@ -83,29 +95,36 @@ def main() -> None:
     given = options.parse_args()
     dice, killed, runs = random.Random(given.seed), Counter[str](), 0
     with tempfile.TemporaryDirectory() as directory:
-        survey = write_survey(Path(directory, "survey.fits"), *poisson_sky((240, 320), seed=3))
-        kinds = [{}, {"stopping": "fixed"}, {"significance_island_threshold": 5.0}]
+        flat = write_survey(Path(directory, "survey.fits"), *poisson_sky((240, 320), seed=3))
+        sphere = write_sphere(Path(directory, "sphere.fits"))
+        kinds = [
+            (flat, {}),
+            (sphere, {"psf": 1.5}),
+            (flat, {"stopping": "fixed"}),
+            (flat, {"significance_island_threshold": 5.0}),
+        ]
         expected = [
             run_survey(survey, Path(directory, f"undisturbed-{n}"), workers=0, fits="no", **SETTINGS | kind).certificate
-            for n, kind in enumerate(kinds)
+            for n, (survey, kind) in enumerate(kinds)
         ]
+        a_run = min(KILLS_A_RUN, math.ceil(given.kills / len(kinds)))
         while killed.total() < given.kills:
             which = runs % len(kinds)
-            run_dir = Path(directory, f"run-{runs}")
-            settings = SETTINGS | kinds[which] | {"workers": 2, "fits": "no", "log_format": "json"}
-            enough = min(given.kills, killed.total() + KILLS_A_RUN)
+            (survey, kind), run_dir = kinds[which], Path(directory, f"run-{runs}")
+            settings = SETTINGS | kind | {"workers": 2, "fits": "no", "log_format": "json"}
+            enough = min(given.kills, killed.total() + a_run)
             until_it_ends([*COMMAND, str(survey), str(run_dir), *arguments(settings)], enough, dice, killed)
             runs += 1
             run = SurveyRun.open(run_dir)
             faults = [check.promise for check in verify_run(run) if check.fault]
             left = [path.name for path in run_dir.rglob(".*")]
-            same = run.certificate["digest_maps"] == expected[which]["digest_maps"]
+            same = all(run.certificate[name] == expected[which][name] for name in ("digest_maps", "digest_catalogue"))
             word = "same" if same else "OTHER"
-            print(f"run {runs}, {kinds[which]}: {killed.total()} kills so far, {word} bits", flush=True)
+            print(f"run {runs}, {survey.stem} {kind}: {killed.total()} kills so far, {word} bits", flush=True)
             if not same or faults or left:
                 sys.exit(f"digests differ, or promises are broken: {faults}, or files were left: {left}")
     victims = ", ".join(f"{number} of {victim}" for victim, number in sorted(killed.items()))
-    print(f"{killed.total()} kills ({victims}) in {runs} runs: digest_maps is that of undisturbed runs")
+    print(f"{killed.total()} kills ({victims}) in {runs} runs: maps and catalogue are those of undisturbed runs")
 
 
 if __name__ == "__main__":

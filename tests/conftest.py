@@ -80,7 +80,19 @@ def _reference(folder):
 
 
 @pytest.fixture(scope="session")
-def client():
+def compiled(tmp_path_factory):
+    """What runs have compiled is compiled here: workers of a cluster would do so each by itself, at the same time."""
+    from skies import poisson_sky, write_survey
+
+    from cwt_dask import run_survey
+
+    folder = tmp_path_factory.mktemp("compiled")
+    survey = write_survey(folder / "survey.fits", *poisson_sky((40, 60), seed=1))
+    run_survey(survey, folder / "run", n_scale=1, min_scale=1.2, max_iter=2, workers=0)
+
+
+@pytest.fixture(scope="session")
+def client(compiled):  # noqa: ARG001 - a warm cache
     """A real cluster of two worker processes, one for all tests, started where Dask is configured for another one."""
     from cwt_dask.runtime.clusters.local import local_client
 
@@ -91,7 +103,7 @@ def client():
 
 
 @pytest.fixture(scope="session")
-def one_worker_client():
+def one_worker_client(compiled):  # noqa: ARG001 - a warm cache
     from cwt_dask.runtime.clusters.local import local_client
 
     with local_client(1, 2 * 2**30) as client:

@@ -8,6 +8,7 @@ import os
 import shutil
 
 import numpy as np
+import spheres
 import spreads
 import zarr
 from astropy import units as u
@@ -284,8 +285,103 @@ table("a table where an image is needed", "RATES", "--counts-hdu=RATES")
 table("an event list where an image is needed", "EVENTS", "--counts-hdu=EVENTS")
 table("an event list alone", "EVENTS", alone="events.fits")
 table("an index of event lists alone", "HDU_INDEX", alone="hdu-index.fits")
-table("a HEALPix map", "SKYMAP", alone="sky.fits", PIXTYPE="HEALPIX")
 table("a file without any image", "RATES", alone="sky.fits")
+
+
+def sphere(what, change=lambda _counts, _background: None, options=(), **cards):
+    """It is in a map of the sphere, of some of its pixels, or in the background beside it."""
+
+    @recipe(what)
+    def _(folder):
+        values = np.full(12 * 8**2, 3.0)
+        counts = spheres.table("COUNTS", values, 8, pixels=[1, 2, 3], **cards)
+        background = spheres.table("BACKGROUND", values, 8)
+        counts, background = change(counts, background) or (counts, background)
+        spheres.write(folder / "sky.fits", counts, background)
+        return "run", "sky.fits", *RUN[2:], *options
+
+
+def at_first_pixel(column, value):
+    return lambda counts, _: counts.data[column].__setitem__(0, value)
+
+
+def two_rows_without_numbers(counts, background):
+    return fits.BinTableHDU.from_columns(counts.columns[1:], counts.header, nrows=2), background
+
+
+sphere("a pixel beyond the sky", at_first_pixel("PIX", 768))
+sphere("a pixel that comes twice", at_first_pixel("PIX", 2))
+sphere("an nside that is no power of two", NSIDE=12)
+sphere("an nside that is none", NSIDE="many")
+sphere("an nside beyond all numbers", NSIDE=2**25)
+sphere("an nside so fine that no plan fits", NSIDE=2**16)
+sphere("finer pixels than the counts have", options=("--nside=16",))
+sphere("no ordering", ORDERING=None)
+sphere("another frame than galactic and equatorial", COORDSYS="E")
+sphere("no frame", COORDSYS=None)
+sphere("a frame, and the file says another", options=("--frame=icrs",))
+
+
+@recipe("a sky with fewer pixels than facets")
+def _(folder):
+    hdus = (spheres.table(name, np.ones(12 * 2**2), 2) for name in ("COUNTS", "BACKGROUND"))
+    return RUN[0], str(spheres.write(folder / "sky.fits", *hdus).name), *RUN[2:]
+
+
+sphere("a map of the sphere, taken to a sphere", options=("--sphere",))
+sphere("pixels by local numbers, and no region", INDXSCHM="LOCAL")
+sphere("pixels by local numbers of all that a circle touches", INDXSCHM="LOCAL", HPX_REG="DISK_INC(45,2,6,4)")
+sphere("other rows than the region of a map has", two_rows_without_numbers, INDXSCHM="LOCAL", HPX_REG="DISK(45,2,6)")
+sphere("a pixel beyond the region of a map", INDXSCHM="LOCAL", HPX_REG="DISK(45,2,6)")
+sphere("a region that is read in two ways", INDXSCHM="LOCAL", HPX_REG="HPX_PIXEL(NESTED,2,3)")
+sphere("other pixels than a whole sky has", lambda _, background: background.header.__setitem__("NSIDE", 16))
+sphere("a map of the sphere of other frame", lambda _, background: background.header.__setitem__("COORDSYS", "CEL"))
+sphere("negative counts on the sphere", at_first_pixel("CHANNEL1", -1.0))
+sphere("a map of the sphere without pixels", lambda c, b: (fits.BinTableHDU(c.data[:0], c.header), b))
+sphere("a map of the sphere beside an image", lambda c, _: (c, fits.ImageHDU(np.ones((96, 8)), name="BACKGROUND")))
+
+
+sphere("maps of the whole sky where events are needed", options=["--allsky"])
+
+typed("a frame for an image", *RUN, "--frame=gal")
+
+
+@recipe("other rows than the bands have")
+def _(folder):
+    counts = spheres.table("COUNTS", np.ones(12 * 8**2), 8, pixels=[1, 2, 3], INDXSCHM="SPARSE", columns="VALUE")
+    counts.columns.change_name("VALUE1", "VALUE")
+    bands = fits.BinTableHDU(Table({"NPIX": [2, 2]}), name="BANDS")
+    spheres.write(folder / "sky.fits", counts, bands, spheres.table("BACKGROUND", np.ones(12 * 8**2), 8))
+    return "run", "sky.fits", *RUN[2:]
+
+
+@recipe("a map of the sphere that breaks off")
+def _(folder):
+    RECIPES["negative counts on the sphere"](folder)
+    os.truncate(folder / "sky.fits", (folder / "sky.fits").stat().st_size - 5000)
+    return "run", "sky.fits", *RUN[2:]
+
+
+@recipe("the background of a sphere, estimated")
+def _(folder):
+    values = np.random.default_rng(1).poisson(3.0, 12 * 8**2)
+    spheres.write(folder / "counts.fits", spheres.table("COUNTS", values, 8))
+    return "run", "counts.fits", *RUN[2:], "--background=estimate", "--background-scale=2"
+
+
+@recipe("the background of events on a sphere, estimated")
+def _(folder):
+    write_events(folder / "events.fits", CRAB)
+    sky = "--allsky", "--nside=8", "--background=estimate", "--background-scale=2"
+    return "run", "events.fits", *RUN[2:], *sky
+
+
+@recipe("the whole map of a sphere")
+def _(folder):
+    values = np.random.default_rng(1).poisson(3.0, 12 * 8**2)
+    hdus = [spheres.table(name, values, 8, pixels=[1, 2, 3]) for name in ("COUNTS", "BACKGROUND")]
+    main([*RUN[:1], str(spheres.write(folder / "sky.fits", *hdus)), str(folder / "sky"), *RUN[3:]])
+    return "verify", "sky", "--against-whole"
 
 
 def another(what, name, plane, *options, **columns):
@@ -334,7 +430,7 @@ def _(folder):
 EDGES = np.array([10.0, 100.0, 1000.0])
 
 
-def bands(what, *options, exposure=None, unit="", model=None, true=EDGES):
+def bands(what, *options, exposure=None, unit="", model=None, true=EDGES, spectrum=None, table=""):
     """It is in a survey of two bands with energies, or in how they are chosen."""
 
     @recipe(what)
@@ -349,6 +445,10 @@ def bands(what, *options, exposure=None, unit="", model=None, true=EDGES):
             energies = {"ENERGY_TRUE_MIN": true[:-1] * u.GeV, "ENERGY_TRUE_MAX": true[1:] * u.GeV}
             hdus.append(fits.BinTableHDU(Table(energies), name="EXPOSURE_BANDS"))
         fits.HDUList(hdus).writeto(folder / "cube.fits")
+        if spectrum is not None:
+            source = f'<source name="galdiff">{spectrum}</source>'
+            (folder / "model.xml").write_text(f"<source_library>{source}</source_library>")
+            (folder / "iso.txt").write_text(table)
         return "run", "cube.fits", *RUN[2:], "--counts-hdu=0", *options
 
 
@@ -378,6 +478,52 @@ bands(
 )
 bands("a component of the background that is not there", "--band=sum", "--background=cube.fits[galdiff,iso]")
 bands("maps of gtsrcmaps as background", "--band=sum", "--background=cube.fits[galdiff,isodiff]", model="galdiff")
+MAPS = ("--band=sum", "--background=cube.fits[galdiff]", "--source-model=model.xml")
+CONSTANT = '<spectrum type="ConstantValue"><parameter name="Value" value="{}"/></spectrum>'
+BY_FILE = '<spectrum type="FileFunction" file="{}"><parameter name="Normalization" value="1" scale="1"/></spectrum>'
+bands("a source model that is not there", *MAPS, model="galdiff")
+bands("a source model, and no map of gtsrcmaps", *MAPS, spectrum=CONSTANT.format(1))
+bands(
+    "a map that the source model lacks",
+    *MAPS[:1],
+    "--background=cube.fits[isodiff]",
+    MAPS[2],
+    model="isodiff",
+    spectrum="",
+)
+bands("a source model that is no XML", *MAPS, model="galdiff", spectrum="<spectrum>")
+bands("a source without a spectrum", *MAPS, model="galdiff", spectrum="")
+bands("a source that is there twice", *MAPS, model="galdiff", spectrum='</source><source name="galdiff">')
+bands("a spectrum of an unknown type", *MAPS, model="galdiff", spectrum='<spectrum type="BandFunction"/>')
+bands("a spectrum that lacks a parameter", *MAPS, model="galdiff", spectrum='<spectrum type="ConstantValue"/>')
+bands("a parameter that is no number", *MAPS, model="galdiff", spectrum=CONSTANT.format("one"))
+bands("a spectrum below 0", *MAPS, model="galdiff", spectrum=CONSTANT.format(-1))
+bands("a spectrum in a file that is not there", *MAPS, model="galdiff", spectrum=BY_FILE.format("iso_v1.txt"))
+bands(
+    "a spectrum in a file of other rows", *MAPS, model="galdiff", spectrum=BY_FILE.format("iso.txt"), table="E dN/dE\n"
+)
+bands(
+    "a spectrum in a file of too few energies",
+    *MAPS,
+    model="galdiff",
+    spectrum=BY_FILE.format("iso.txt"),
+    table="100 1e-3\n8e5 1e-9\n",
+)
+
+
+@recipe("a source model with a document type")
+def _(folder):
+    (folder / "model.xml").write_text('<!DOCTYPE a [<!ENTITY b "c">]><source_library>&b;</source_library>')
+    return *RUN, "--source-model=model.xml"
+
+
+@recipe("maps of gtsrcmaps of other energies")
+def _(folder):
+    words = RECIPES["a spectrum below 0"](folder)
+    shutil.copy(folder / "cube.fits", folder / "maps.fits")
+    with fits.open(folder / "maps.fits", mode="update") as hdus:
+        hdus["EBOUNDS"].data["E_MAX"][-1] *= 2
+    return [word.replace("cube.fits[", "maps.fits[") for word in words]
 
 
 @recipe("several images whose names end alike")
@@ -446,6 +592,12 @@ def onto(what, *options):
 
 events("event lists, and no map to bin them onto", CRAB, "ingest", "events.fits", "events.fits", "counts.fits")
 events("a map of which a part is lacking", CRAB, "ingest", "events.fits", "counts.fits", *ONTO[:2])
+events("the whole sky in no pixels", CRAB, *BIN[:3], "--allsky")
+events("the whole sky, and a part of it", CRAB, *BIN, "--allsky", "--nside=8")
+events("the whole sky, and a projection", CRAB, *BIN[:3], "--allsky", "--nside=8", "--projection=AIT")
+onto("pixels of a sphere on a map", "--nside=8")
+events("pixels of a sphere of no order", CRAB, *BIN[:3], "--allsky", "--nside=12")
+events("events beyond the poles", CRAB | {"DEC": [91.0] * 3 * u.deg}, *BIN[:3], "--allsky", "--nside=8")
 onto("a centre off the sky", "--center=83.6,95")
 onto("a centre that is no position", "--center=Crab,Nebula")
 onto("a centre without a latitude", "--center=83.6")
@@ -473,6 +625,7 @@ events("good times in no unit of time", CRAB, gti=[(0.0, 100.0)], gti_unit="m")
 events("good times that overlap", CRAB, gti=[(0.0, 100.0), (50.0, 150.0)])
 events("events onto a survey, without a background", CRAB, *BIN[:2], "survey.zarr", *ONTO)
 events("events in a run, without a background", CRAB, "run", "events.fits", "a/out", *ONTO, *KERNELS)
+events("the sphere of an image, and events", CRAB, *BIN[:2], "survey.zarr", *ONTO, "--sphere")
 events("the bands of events", CRAB, "run", "events.fits", "a/out", *ONTO, "--band=sum", *KERNELS)
 events("several inputs of a run, and no map to bin them onto", CRAB, "plan", "events.fits", "survey.fits")
 events("a background for counts alone", CRAB, *BIN, "--background=survey.fits")
@@ -591,6 +744,10 @@ typed("a settings file that does not exist", *RUN, "--config=absent.toml")
 typed("a word where a number is needed", *RUN, "--n-scale=two")
 typed("a number out of its range", *RUN, "--step-scale=1")
 typed("a number that is none", *RUN, "--tol=nan")
+typed("no false sources at all", *RUN, "--false-sources=0")
+typed("less than no false sources", *RUN, "--false-sources=-1")
+typed("a number of false sources that is none", *RUN, "--false-sources=nan")
+typed("a run that is to be split at nothing", *FINISHED, "--false-sources=0")
 typed("a number that is too large", *RUN, "--margin=9999999999")
 typed("no angle", *RUN, "--min-scale=0.6parsec")
 typed("a time that is none", *RUN, "--stall-timeout=soon")
@@ -631,6 +788,8 @@ typed("an address without a port", *RUN, "--scheduler=tls://a")
 config("workers that cannot start", 'tile_size = 24\ncluster.options.host = "192.0.2.1"', but="--workers=0")
 typed("a scheduler file that does not exist", *RUN, "--scheduler-file=absent.json")
 SIMULATE = ("simulate", "sky.fits", "--seed=1", "--shape")
+typed("a simulation of no size", "simulate", "sky.fits", "--seed=1")
+typed("a simulated sky of no such pixels", "simulate", "sky.fits", "--seed=1", "--nside=100")
 typed("more simulated sources than pixels", *SIMULATE, "9", "9", "--sources=99999")
 typed("a simulation larger than the disk", *SIMULATE, "99999999", "99999999")
 
@@ -811,3 +970,10 @@ def _(folder):
     assert main(["run", "s.zarr", *FINISHED[2:], "--quiet"]) == 0
     shutil.rmtree(folder / "s.zarr")
     return FINISHED
+
+
+# --- exports ----------------------------------------------------------------------------------------------------------
+
+typed("a format of no export", "export", "run", "new", "--format=png")
+typed("an export to a place that is taken", "export", "run", "run", "--format=moc")
+typed("an export to a bucket", "export", "run", "s3://surveys/moc", "--format=moc")

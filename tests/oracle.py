@@ -3,6 +3,7 @@
 # ruff: noqa: N803, N806 (images have the names of that description)
 
 from dataclasses import dataclass
+from functools import cache
 from math import factorial
 
 import numpy as np
@@ -57,18 +58,26 @@ def approx_kernel(w):
     return gaussian(squared_radius(odd_size(w), odd_size(w) // 2), w)
 
 
-def calibrated(T, squared, third, k):
-    """S of the transforms T with a kernel, of this variance and this third cumulant."""
-    v = (k / k.max()).ravel()
+@cache
+def curve(kernel):
+    """Of a kernel over its maximum, as bytes: transforms over their scale, and the two parts of S there."""
+    v = np.frombuffer(kernel)
+    powers = {n: np.sum(v**n) / factorial(n) for n in range(2, 8)}
     rows = []
     for t in np.concatenate([-np.geomspace(30, 1e-4, 400), np.geomspace(1e-4, 40, 1200)]):
         phi, phi1, phi2 = np.sum(np.expm1(t * v) - t * v), np.sum(v * np.expm1(t * v)), np.sum(v**2 * np.exp(t * v))
         if abs(t) < 2e-3:
-            # The difference below would be rounding alone.
-            phi = sum(np.sum((t * v) ** n) / factorial(n) for n in range(2, 8))
+            # The difference above would be rounding alone.
+            phi = sum(t**n * power for n, power in powers.items())
         w = np.sign(t) * np.sqrt(2 * (t * phi1 - phi))
         rows.append((phi1, w, np.log(t * np.sqrt(phi2) / w)))
-    x, w, log = np.array(rows).T
+    return np.array(rows).T
+
+
+def calibrated(T, squared, third, k):
+    """S of the transforms T with a kernel, of this variance and this third cumulant."""
+    v = k / k.max()
+    x, w, log = curve(v.tobytes())
     k2, k3 = squared / k.max() ** 2, third / k.max() ** 3
     a = np.clip(k3 / k2 * np.sum(v**2) / np.sum(v**3), 0.05, 5)
     mu = k2 / (a**2 * np.sum(v**2))

@@ -156,7 +156,7 @@ class SeededDisk:
             loop.close()
 
     def _machine(self):
-        return f"boot-{self.boots} here"
+        return f"boot-{self.boots} {drafts._NO_CONTAINER}"
 
     def _close(self):
         while self.held:

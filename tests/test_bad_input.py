@@ -25,10 +25,12 @@ from cwt_dask.errors import InputError
 from cwt_dask.events import ingest_events
 from cwt_dask.inspection.match import associate, match_run
 from cwt_dask.inspection.verify import verify_run
+from cwt_dask.products.export import export
+from cwt_dask.report import write_report
 from cwt_dask.reprocess import reprocess
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
-from cwt_dask.simulate import simulate
+from cwt_dask.simulate import simulate, simulate_sphere
 from cwt_dask.survey import SurveySource, ingest
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "bad-input.md"
@@ -56,6 +58,11 @@ def ingest_any(inputs, out, **options):
         ingest(SurveySource.of(*inputs, **options), out)
 
 
+def simulate_any(out, *, seed, shape=None, nside=None, sources=None):
+    size, make = (shape, simulate) if shape else (nside, simulate_sphere)
+    make(out, size, seed, n_sources=sources)
+
+
 IN_PYTHON = {
     "run": run_survey,
     "plan": plan_survey,
@@ -63,7 +70,9 @@ IN_PYTHON = {
     "background": write_background,
     "match": match,
     "reprocess": reprocess,
-    "simulate": lambda out, *, shape, seed, sources=None: simulate(out, shape, seed, n_sources=sources),
+    "export": lambda run, out, **options: export(SurveyRun.open(run), out, **options),
+    "simulate": simulate_any,
+    "report": lambda run: write_report(SurveyRun.open(run)),
     "status": SurveyRun.open,
     "verify": lambda run, **options: list(verify_run(SurveyRun.open(run), **options)),
 }
@@ -79,8 +88,7 @@ def rows():
 
 
 def alike(section, what, arguments):
-    """The call, and others that make the same mistake."""
-    yield arguments
+    """Other calls that make the same mistake."""
     if arguments[0] == "run" and not section.startswith("Run") and what not in OF_THE_CLUSTER:
         _, survey, _, *options = arguments
         yield "plan", survey, *options
@@ -129,23 +137,44 @@ def test_maps_in_memory_are_refused_as_the_page_says(tmp_path, section, what, me
     assert not tree(tmp_path)
 
 
-@pytest.mark.parametrize(("section", "what", "message", "remedy"), [row for row in rows() if row.id in RECIPES])
-def test_a_mistake_is_refused_as_the_page_says(capsys, monkeypatch, tmp_path, folder, section, what, message, remedy):
-    assert remedy
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+@pytest.fixture
+def given(folder, tmp_path, monkeypatch):
+    """A copy of that folder, as the current one."""
     monkeypatch.chdir(tmp_path)
-    arguments = RECIPES[what](tmp_path)
-    expected = ".*".join(map(re.escape, message.strip("`").split("...")))
-    before = tree(tmp_path)
-    for words in alike(section, what, arguments):
-        capsys.readouterr()
-        status = main(list(words))
-        printed = capsys.readouterr().err
-        assert re.fullmatch(f"cwt-dask: {expected}\n", printed), (words, printed)
-        assert status == 2
-        assert tree(tmp_path) == before
+    return shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+
+
+def pattern(message):
+    return ".*".join(map(re.escape, message.strip("`").split("...")))
+
+
+def assert_refused(call, message, words):
+    said = call(*words)
+    assert re.fullmatch(f"cwt-dask: {pattern(message)}\n", said.err), (words, said.err)
+    assert said.status == 2
+
+
+@pytest.mark.parametrize(("section", "what", "message", "remedy"), [row for row in rows() if row.id in RECIPES])
+def test_a_mistake_is_refused_as_the_page_says(call, capsys, given, section, what, message, remedy):
+    assert section
+    assert remedy
+    arguments = RECIPES[what](given)
+    before = tree(given)
+    capsys.readouterr()
+    assert_refused(call, message, arguments)
     with pytest.raises((InputError, click.UsageError)) as refused:
         from_python(*arguments)
     complaint = getattr(refused.value, "format_message", refused.value.__str__)()
-    assert re.fullmatch(expected, " ".join(complaint.split()))
-    assert tree(tmp_path) == before
+    assert re.fullmatch(pattern(message), " ".join(complaint.split()))
+    assert tree(given) == before
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("section", "what", "message"), [row.values[:3] for row in rows() if row.id in RECIPES])
+def test_other_calls_that_make_the_mistake_are_refused_alike(call, capsys, given, section, what, message):
+    arguments = RECIPES[what](given)
+    before = tree(given)
+    capsys.readouterr()
+    for words in alike(section, what, arguments):
+        assert_refused(call, message, words)
+        assert tree(given) == before

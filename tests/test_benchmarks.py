@@ -9,10 +9,12 @@ import dask.array
 import numpy as np
 import oracle
 import pytest
+from astropy.table import Table
 from skies import poisson_sky, rounding_of, write_survey
 
 from cwt_dask import run_survey
 from cwt_dask.cwt.kernels import CWTKernels
+from cwt_dask.geometry.healpix import lon_lat_of
 from cwt_dask.geometry.margins import contract_margin
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -47,6 +49,17 @@ def test_plain_is_the_oracle(load):
     assert np.abs(maps.model - expected.model).max() <= 1e-12 * expected.model.max()
     assert np.array_equal(maps.support, expected.support)
     assert expected.support.any()
+
+
+def test_expected_ts_is_cashs_of_one_source_and_less_of_one_with_a_neighbour(load):
+    expected_root_ts, profile = load("asimov").expected_root_ts, load("injected").GAUSSIAN
+    source = np.zeros((33, 33))
+    load("injected").add_source(source, 16.2, 16.0, 80.0, profile)
+    cash = 2 * ((source + 0.3) * np.log1p(source / 0.3) - source).sum()
+    of = {away: np.array([[80.0, 0.2, 0.0], [150.0, 0.2, away]]) for away in (4.0, 30.0)}
+    assert expected_root_ts(of[4.0][:1], 0, 0.3, profile) == pytest.approx(np.sqrt(cash), rel=1e-6)
+    assert expected_root_ts(of[30.0], 0, 0.3, profile) == pytest.approx(np.sqrt(cash), rel=1e-4)
+    assert 0.5 < expected_root_ts(of[4.0], 0, 0.3, profile) / np.sqrt(cash) < 0.9
 
 
 def test_ways_of_element_wise_work_agree(load):
@@ -136,6 +149,7 @@ def test_the_page_of_matches_shows_what_is_measured(load, shared_data, monkeypat
     assert f"{near}\n{far}\n" in (BENCHMARKS.parent / "docs" / "match.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_events_are_binned_onto_the_whole_sky(load, tmp_path):
     table = load("events").tables(True, tmp_path, 10**8)
     assert "| 1e+04 | 180 x 360 |" in table
@@ -162,7 +176,7 @@ def test_the_likelihood_is_measured_on_groups_of_sources(load):
 def few(load, monkeypatch):
     """The benchmark of the catalogue, with one case of each kind."""
     catalogue = load("catalogue")
-    few = {"SKIES": {"flat0.3": 2002, "sim": 4242}, "NULLS": (0.3, "structured")}
+    few = {"SKIES": {"flat0.3": 2002, "sim": 4242}, "NULLS": ((0.3, {}), ("structured", {"extended": True}))}
     few |= {"GHOST_COUNTS": (1e5,), "GHOST_LEVELS": (0.3,), "FLUXES": ((300.0, 0.3),)}
     for name, cases in few.items():
         monkeypatch.setattr(catalogue, name, cases)
@@ -170,12 +184,58 @@ def few(load, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("part", "n_rows"), [("roc", 8), ("nulls", 2), ("ghosts", 2), ("fluxes", 1), ("cost", 1), ("extended", 8)]
+    ("part", "n_rows"),
+    [
+        *(("fluxes", 1), ("cost", 1)),
+        *(
+            pytest.param(*part, marks=pytest.mark.long)
+            for part in (("roc", 13), ("nulls", 2), ("ghosts", 2), ("extended", 8), ("flagged", 14))
+        ),
+    ],
 )
 def test_what_the_catalogue_is_worth_is_measured(few, shared_data, tmp_path, part, n_rows):
-    given = few.Given(shared_data.parent / "science", tmp_path, quick=True, fermi=None)
+    given = few.Given(shared_data.parent / "science", tmp_path, quick=True, fermi=None, tsmap=None)
     heading, line, *rows = [row for row in few.PARTS[part](given).splitlines() if row.startswith("|")]
     assert len(rows) == n_rows
     assert {row.count("|") for row in rows} == {heading.count("|"), line.count("|")}
     on_page = few.PAGE.read_text(encoding="utf-8").split(f"<!-- {part} -->")[1].split(f"<!-- /{part} -->")[0]
     assert heading.split("|")[1] in on_page
+
+
+@pytest.fixture
+def sphere(load, monkeypatch):
+    """The benchmark of the sphere, with runs in this process."""
+    sphere = load("sphere")
+    monkeypatch.setitem(sphere.OPTIONS, "workers", 0)
+    return sphere
+
+
+def test_whole_skies_are_judged_by_latitude(sphere):
+    sky = sphere.draw(64, 60, 3)
+    expected = sky.background.sum() + sky.fluxes.sum()
+    assert sky.counts.sum() == pytest.approx(expected, abs=5 * np.sqrt(expected))
+    lon, lat = lon_lat_of(np.vstack([sky.places, [[0.0, 0.0, 1.0]]]))
+    npred = np.append(1.1 * sky.fluxes, 5.0)
+    rows = Table({"glon": lon, "glat": lat, "npred": npred, "npred_errp": npred, "npred_errn": npred / 11})
+    rows["pos_err"] = 0.1
+    judged = sphere.judge(sky, rows)
+    assert judged.found.all()
+    assert judged.within.all()
+    assert judged.twice == 0
+    np.testing.assert_allclose(judged.latitude_of_false, 90)
+    np.testing.assert_allclose([judged.ratio, judged.pull], [[1.1], [1.0]] * np.ones(60))
+    heading, line, *lines = sphere.by_bands([judged, judged]).splitlines()
+    assert len(lines) == len(sphere.BANDS)
+    assert {row.count("|") for row in (line, *lines)} == {heading.count("|")}
+    assert heading in sphere.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("part", "n_rows"), [("bands", 4), ("likelihood", 4), ("moved", 4), ("turned", 2), ("speed", 2)]
+)
+def test_runs_on_whole_skies_are_measured(sphere, tmp_path, part, n_rows):
+    given = sphere.Given(tmp_path, quick=True, seed=1, skies=1, nside=64, cells=192)
+    heading, line, *rows = [row for row in sphere.PARTS[part](given).splitlines() if row.startswith("|")]
+    assert len(rows) == n_rows
+    assert {row.count("|") for row in (line, *rows)} == {heading.count("|")}

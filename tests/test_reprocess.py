@@ -10,15 +10,19 @@ from astropy.table import vstack
 from reporters import Messages
 from skies import write_survey
 from versions import HERE, SETTINGS, first_version, version
-from work import digests
+from work import digests, flip
 
 from cwt_dask import run_survey
 from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.geometry.tiling import Box
+from cwt_dask.inspection import compare
 from cwt_dask.inspection.compare import compare_runs, describe
 from cwt_dask.reprocess import point_to, reprocess, what_would_be_reused
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.sealed import sealed
+from cwt_dask.tiles import fitting
+from cwt_dask.tiles.fitting import Reach
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,33 @@ def test_with_an_island_threshold_all_is_computed(survey, tmp_path):
     assert "nothing can be reused" in what_would_be_reused(survey, tmp_path / "a")[0]
 
 
-def test_what_is_damaged_in_the_earlier_run_is_computed(survey, tmp_path):
+@pytest.fixture
+def fitted(monkeypatch):
+    """Tiles whose sources are fitted."""
+    tiles, fit = [], fitting._fit
+    monkeypatch.setattr(fitting, "_fit", lambda *given: (tiles.append(given[3]), fit(*given))[1])
+    return tiles
+
+
+def test_sources_that_a_changed_pixel_does_not_reach_are_not_fitted_again(old, corner, tmp_path, fitted):
+    reach = Reach.of(old.files, old.stored.plan, old.survey)
+    grid = old.stored.plan.grid
+    for pixel in ((250, 250), (205, 150)):
+        survey = version(corner, tmp_path / f"{pixel[0]}.fits", pixel)
+        words = Messages()
+        fitted.clear()
+        new = reprocess(survey, old.files.path, tmp_path / f"new-{pixel[0]}", progress=words, **HERE)
+        changed = Box(pixel[0], pixel[0] + 1, pixel[1], pixel[1] + 1)
+        reached = {tile.id for tile in grid.tiles() if changed.intersection(tile.core.grown(reach.margin)) == changed}
+        assert set(fitted) == reached
+        assert len(reached) == {250: 1, 205: 2}[pixel[0]]
+        assert f"sources of {grid.n_tiles - len(reached)} of {grid.n_tiles} tiles are reused" in words.texts
+        full = run_survey(survey, tmp_path / f"full-{pixel[0]}", stopping="fixed", **SETTINGS, **HERE)
+        for name in ("catalogue", "candidates"):
+            assert getattr(new.files, name).read_bytes() == getattr(full.files, name).read_bytes()
+
+
+def test_what_is_damaged_in_the_earlier_run_is_computed(survey, tmp_path, fitted):
     first = run_survey(survey, tmp_path / "a", stopping="fixed", **SETTINGS, **HERE)
     expected, files = digests(first), first.files
     chunk = next((files.maps / "approx" / "c" / "0").iterdir())
@@ -59,8 +89,10 @@ def test_what_is_damaged_in_the_earlier_run_is_computed(survey, tmp_path):
     record = json.loads(files.record(3).read_text()) | {"settings_digest": "other"}
     files.record(3).write_text(json.dumps(sealed(record)))
     words = Messages()
+    flip(next(files.islands.glob("tile-0000000.fit-*")))
     again = reprocess(survey, files.path, tmp_path / "b", progress=words, **HERE)
     assert digests(again) == expected
+    assert fitted[4:] == [0]
     said = words.text
     assert "1 of 4 tiles are reused" in said
     for reason in ("its maps are not as they were recorded", "no sound record of it", "done under other settings"):
@@ -159,6 +191,16 @@ def test_sources_that_the_split_has_moved_are_neither_gained_nor_lost(survey, tm
     assert all(row["source_id"] == other["source_id"] for row, other in found.entered)
     assert f"entered  {n_moved} source" in "\n".join(describe(found))
     assert len(compare_runs(looser, stricter).left) == n_moved
+
+
+def test_a_source_whose_fit_alone_differs_has_changed(old):
+    row = old.catalogue[0]
+    for name, factor, changed in (("npred", 1 + 1e-5, True), ("npred", 1 + 1e-9, False), ("sqrt_ts", 1.01, True)):
+        other = old.catalogue[:1].copy()
+        other[name] *= factor
+        assert compare._differ(row, other[0]) == changed
+        other.rename_column("npred", "before")
+        assert not compare._differ(row, other[0])
 
 
 def test_maps_of_other_shapes_differ_but_for_their_sources(old, corner, tmp_path):

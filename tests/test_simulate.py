@@ -9,7 +9,8 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from cwt_dask.errors import InputError
-from cwt_dask.simulate import Sky, simulate
+from cwt_dask.geometry.healpix import centres_of, lon_lat_of, vectors_of
+from cwt_dask.simulate import Sky, simulate, simulate_sphere
 from cwt_dask.survey import SurveySource, scan
 
 
@@ -131,6 +132,7 @@ def test_the_map_fits_the_sky(tmp_path, shape, pixel):
         ({"out": "absent/survey.fits"}, "absent is not a directory: create it first"),
         ({"out": "here.fits"}, "here.fits exists: choose another name, or --overwrite"),
         ({"truth": "here.fits"}, "here.fits exists: choose another name, or --overwrite"),
+        ({"truth": "out.fits"}, "out.fits is the name of the survey, too: give the table of its sources another"),
     ],
 )
 def test_impossible_calls_are_refused_and_write_nothing(tmp_path, arguments, message):
@@ -159,3 +161,67 @@ def test_nothing_is_left_of_an_interrupted_simulation(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         simulate(tmp_path / "survey.fits", (20, 30), 1, truth=tmp_path / "truth.ecsv")
     assert not list(tmp_path.iterdir())
+
+
+# --- the whole sky ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sphere(tmp_path_factory):
+    """Counts, background and exposure by NESTED number, and the true sources."""
+    path = tmp_path_factory.mktemp("sphere") / "allsky.fits"
+    truth = simulate_sphere(path, 64, seed=2, n_sources=40, truth=path.with_name("truth.ecsv"))
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        maps = {hdu.name: np.asarray(hdu.data["VALUE"], np.float64) for hdu in hdus[1:]}
+    assert (Table.read(path.with_name("truth.ecsv")) == truth).all()
+    return path, maps, truth
+
+
+def test_a_sky_has_the_same_emission_as_a_flat_map(sphere):
+    _, maps, _ = sphere
+    sky = Sky((1800, 3600), 0.1, None)
+    lon, lat = lon_lat_of(centres_of(np.arange(12 * 64**2), 6))
+    for y in (0, 450, 890, 1799):
+        here = np.argmin(np.abs(lat - (y - 899.5) * 0.1))
+        x = round((lon[here] + 180) % 360 / 0.1 - 0.5) % 3600
+        assert maps["BACKGROUND"][here] == pytest.approx(sky.diffuse(y, y + 1)[0, x], rel=0.15)
+        assert maps["EXPOSURE"][here] == pytest.approx(sky.exposure(y, y + 1)[0, x], rel=0.02)
+
+
+def test_counts_of_a_sky_are_poisson_and_its_sources_lie_where_the_table_says(sphere):
+    path, maps, truth = sphere
+    statistics = scan(SurveySource.of(path))
+    assert (statistics.warnings, statistics.exposure_unit, statistics.no_flux) == ((), "cm2 s", "")
+    excess = maps["COUNTS"] - maps["BACKGROUND"]
+    assert abs(excess.sum() - truth["counts"].sum()) < 4 * np.sqrt(maps["COUNTS"].sum())
+    centres = centres_of(np.arange(len(excess)), 6)
+    pixel = np.sqrt(np.pi / 3) / 64
+    for source in truth[~truth["extended"]][:5]:
+        place = vectors_of(*np.radians([source["glon"], source["glat"]]))
+        inside = centres @ place > np.cos(4 * 1.5 * pixel)
+        n = source["counts"]
+        assert abs(excess[inside].sum() - n) < 5 * np.sqrt(maps["COUNTS"][inside].sum())
+        centroid = (np.maximum(excess, 0)[:, np.newaxis] * centres)[inside].sum(axis=0)
+        assert centroid @ place / np.linalg.norm(centroid) > np.cos(pixel)
+    quiet = np.ones(len(excess), bool)
+    places = vectors_of(np.radians(truth["glon"]), np.radians(truth["glat"]))
+    for place, sigma in zip(places, truth["sigma"], strict=True):
+        quiet &= centres @ place < np.cos(6 * sigma * pixel)
+    assert quiet.sum() > 20_000
+    pull = excess[quiet] / np.sqrt(maps["BACKGROUND"][quiet])
+    assert abs(pull.mean()) < 5 / pull.size**0.5
+    assert pull.var() == pytest.approx(1, abs=0.05)
+
+
+def test_a_sky_has_sources_at_all_latitudes_and_a_seed_decides_it(tmp_path):
+    truth = simulate_sphere(tmp_path / "a.fits", 16, seed=1, n_sources=3000)
+    assert np.abs(truth["glat"]).max() > 85
+    assert truth["extended"].mean() == pytest.approx(0.05, abs=0.02)
+    simulate_sphere(tmp_path / "b.fits", 16, seed=1, n_sources=3000)
+    simulate_sphere(tmp_path / "c.fits", 16, seed=2, n_sources=3000)
+    one, again, other = ((tmp_path / f"{name}.fits").read_bytes() for name in "abc")
+    assert one == again != other
+    with pytest.raises(InputError, match="nside is 12: it must be a power of two"):
+        simulate_sphere(tmp_path / "d.fits", 12, seed=1)
+    assert len(simulate_sphere(tmp_path / "e.fits", np.int64(16), seed=1, n_sources=1)) == 1

@@ -53,7 +53,7 @@ class BackgroundEstimate:
     >>> from cwt_dask.background import estimate_background
     >>> found = estimate_background(np.random.default_rng(2).poisson(2.0, (90, 120)), scale=10)
     >>> found.background.shape, int(found.excluded.sum()), round(found.estimate.error, 2)
-    ((90, 120), 0, 0.03)
+    ((90, 120), 0, 0.02)
     """
 
     background: NDArray[np.float32]
@@ -74,7 +74,7 @@ def estimate_background(
     counts : array_like or image
         (y, x), counts a pixel; pixels that are NaN or masked take no part.
     scale : float
-        Standard deviation of the Gaussian that smooths, in pixels, at least 2.
+        Scale of the smoothing in pixels, at least 2.
     acceptance : array_like or image, optional
         (y, x), to which the background is taken to be proportional within the scale, such as an exposure, in any unit;
         flat unless given. Pixels where it is 0 take no part.
@@ -139,8 +139,8 @@ def write_background(
         File to write, ``.fits``: BACKGROUND (y, x), float32, expected counts a pixel, 0 where a pixel is masked or has
         no exposure; EXCLUDED, uint8, 1 at pixels that were taken for sources. Both have the WCS of the counts.
     scale : float or str
-        Standard deviation of the Gaussian that smooths: pixels, at least 2, or an angle such as "2deg", which is
-        divided by the pixel size at the map's centre.
+        Scale of the smoothing: pixels, at least 2, or an angle such as "2deg", which is divided by the pixel size at
+        the map's centre.
     client : distributed.Client, optional
         Cluster to run on; its workers must see the directory of `out`. By default one is made for the call.
     progress : cwt_dask.runtime.progress.Reporter, optional

@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice, pairwise
 from typing import Any
 
-from cwt_dask.background.layers import COUNTS, DRAWN
+from cwt_dask.background.layers import COUNTS, DRAWN, ESTIMATE, FIRST, SECOND
 from cwt_dask.background.passes import FEW_COUNTS, Departure, Passes, Surroundings, relative_error
-from cwt_dask.background.recipe import MOST_ROUNDS
+from cwt_dask.background.recipe import IN_ROUNDS, LAST, MOST_ROUNDS, Smoothing
 from cwt_dask.config.validation import counted
 from cwt_dask.errors import RunError, SurveyError
 from cwt_dask.runtime.executors import Executor
@@ -36,7 +37,7 @@ class Estimate:
     Parameters
     ----------
     scale : float
-        Standard deviation of the Gaussian, in pixels.
+        Of the smoothing, in pixels.
     acceptance : str
         What the background goes with.
     rounds : int
@@ -142,8 +143,15 @@ def estimate(passes: Passes, acceptance: str, executor: Executor, progress: Repo
     def over_tiles(function: Callable[[int], Any], stage: str) -> list[Any]:
         return _over_tiles(function, passes.grid.n_tiles, stage, executor, progress)
 
-    def smooth(stage: str) -> int:
-        found: list[Surroundings] = over_tiles(partial(passes.smooth, COUNTS), stage)
+    def smooth(counts: str, smoothing: Smoothing, result: str, stage: str) -> list[Surroundings]:
+        found = over_tiles(partial(passes.smooth, counts, smoothing.width), stage)
+        layers = (*islice(cycle((FIRST, SECOND)), smoothing.times - 1), result)
+        for before, after in pairwise(layers):
+            over_tiles(partial(passes.smooth_again, counts, smoothing.width, before, after), stage)
+        return found
+
+    def smooth_counts(smoothing: Smoothing, stage: str) -> int:
+        found = smooth(COUNTS, smoothing, ESTIMATE, stage)
         n_used = sum(each.n_used for each in found)
         if not n_used:
             if acceptance == FLAT:
@@ -159,25 +167,23 @@ def estimate(passes: Passes, acceptance: str, executor: Executor, progress: Repo
                 f"{n_unknown} of {n_used} pixels have none outside of sources within {reach} pixels, four scales: "
                 "take another scale, mask them, or give a background"
             )
-        over_tiles(passes.smooth_again, stage)
         return n_used
 
     n_used, n_excluded, rounds, ended = 0, 0, 0, False
     while not ended and rounds < MOST_ROUNDS:
         rounds += 1
-        n_used = smooth(f"background, round {rounds}")
+        n_used = smooth_counts(IN_ROUNDS, f"background, round {rounds}")
         before, n_excluded = n_excluded, sum(over_tiles(passes.exclude, f"sources, round {rounds}"))
         ended = n_excluded == before
         progress.message(f"background, round {rounds}: {n_excluded / n_used:.3%} of the pixels excluded as sources")
-    if not ended:
-        smooth("background")
+    smooth_counts(LAST, "background")
     levels = over_tiles(passes.level, "counts within two scales")
     departures: list[Departure] = []
     n_skies = min(max(math.ceil(_PARTS * passes.recipe.area / n_used), 1), _MOST_SKIES)
     for sky in range(n_skies):
         stage = f"error, sky {sky + 1} of {n_skies}"
         over_tiles(partial(passes.draw, sky), stage)
-        over_tiles(partial(passes.smooth, DRAWN), stage)
+        smooth(DRAWN, LAST, SECOND, stage)
         departures += over_tiles(passes.depart, stage)
     return Estimate(
         scale=scale,

@@ -17,7 +17,7 @@ from cwt_dask.background.passes import TILE, Passes
 from cwt_dask.background.recipe import recipe_of
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.validation import format_bytes
-from cwt_dask.errors import SettingsError
+from cwt_dask.errors import SettingsError, SurveyError
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.runtime.executors import InProcess
 from cwt_dask.runtime.progress import Reporter
@@ -25,10 +25,10 @@ from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.workers import Workers
 from cwt_dask.storage.drafts import scratch_directory
 from cwt_dask.survey import Survey, SurveySource, ingest
-from cwt_dask.survey.source import BANDS, IN_MEMORY_CARD, NOTE, WARNED
+from cwt_dask.survey.source import BANDS, IN_MEMORY_CARD, NOT_ESTIMATED, NOTE, WARNED
 
 # Version of the recipe: it is raised whenever the same counts give another background.
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 # What stands for the file of an estimate that is made for a call.
 _ON_THE_WAY = "an estimate from the counts"
 
@@ -83,9 +83,16 @@ def write_estimate(
         With what.
     cards : mapping, optional
         More cards of its header.
+
+    Raises
+    ------
+    SurveyError
+        If the counts are a map of the sphere.
     """
     survey = ingest(source, scratch / "survey.zarr", without_background=True)
     statistics = survey.statistics
+    if statistics.sphere:
+        raise SurveyError(NOT_ESTIMATED)
     recipe = recipe_of(name, source.background_scale, survey.shape, statistics.pixel_scale_deg)
     ring = statistics.wraps and survey.shape[1] > 1
     grid = TileGrid.plan(survey.shape, (means.tile_size,) * 2, 0, 0, lambda length: length, ring=ring)
@@ -129,7 +136,7 @@ def _write(out: Path, passes: Passes, found: Estimate, survey: Survey, more: Map
         "CREATOR": "cwt-dask background",
         "BKGKIND": ESTIMATED,
         NOTE: found.describe(pixel_scale),
-        "BKGSCALE": (found.scale, "[pixel] standard deviation of the Gaussian"),
+        "BKGSCALE": (found.scale, "[pixel] scale of the smoothing"),
         "BKGSCDEG": (found.scale * pixel_scale, "[deg] the same at the centre of the map"),
         "BKGACC": found.acceptance,
         "BKGROUND": (found.rounds, "rounds of finding sources"),

@@ -17,10 +17,10 @@ from cwt_dask.geometry.windows import read_box
 from cwt_dask.storage.zarr_io import create_array, create_group, open_group
 from cwt_dask.survey import Survey
 
-# Layers that passes write: the estimate with the acceptance as it was given, and with that one as the acceptance; which
-# pixels are excluded as sources; and counts drawn from the estimate.
-FIRST, ESTIMATE, EXCLUDED, DRAWN = "first", "estimate", "excluded", "drawn"
-WRITTEN: Mapping[str, Any] = {FIRST: np.float64, ESTIMATE: np.float64, EXCLUDED: np.bool_, DRAWN: np.float64}
+# Layers that passes write: estimates on the way, in turns; the estimate; which pixels are excluded as sources; and
+# counts drawn from the estimate.
+FIRST, SECOND, ESTIMATE, EXCLUDED, DRAWN = "first", "second", "estimate", "excluded", "drawn"
+WRITTEN: Mapping[str, Any] = dict.fromkeys((FIRST, SECOND, ESTIMATE, DRAWN), np.float64) | {EXCLUDED: np.bool_}
 # Of the survey; without an exposure, the acceptance is that of the mask.
 COUNTS, EXPOSURE, MASK = "counts", "exposure", "mask"
 

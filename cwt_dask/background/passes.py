@@ -13,12 +13,12 @@ from cwt_dask.background.layers import (
     ESTIMATE,
     EXCLUDED,
     FIRST,
+    SECOND,
     Layers,
     acceptance_of,
     window,
 )
 from cwt_dask.background.recipe import Recipe
-from cwt_dask.cwt.arrays import Floats
 from cwt_dask.geometry.tiling import Box, TileGrid
 
 # Side of a tile's core in pixels.
@@ -32,7 +32,7 @@ _SECONDS, _LEAST_DEADLINE = 1e-7, 600.0
 # Counts are drawn for squares of so many pixels, each from a generator of its own.
 _BLOCK = 256
 _SEED = 20
-# Below so many counts within two scales the error is more than a tenth.
+# Below so many counts within two scales the error is about a tenth, and more.
 FEW_COUNTS = 100.0
 # Squares of relative errors are summed as whole numbers of this unit, so that no sum depends on the order; of pixels
 # that are nearly empty no more counts than the largest.
@@ -84,31 +84,51 @@ class Passes:
         y, x = self.grid.core_shape
         return Box(0, y, 0, x).grown(self.recipe.reach + self.recipe.source_reach).area
 
-    def smooth(self, counts: str, tile: int) -> Surroundings:
-        """Estimate the background in a core, with the acceptance as it was given; `counts` is their layer."""
+    def smooth(self, counts: str, width: float, tile: int) -> Surroundings:
+        """Estimate the background in a core, with the acceptance as it was given.
+
+        Parameters
+        ----------
+        counts : str
+            Their layer.
+        width : float
+            Standard deviation of the Gaussian, in scales.
+        tile : int
+            Number of the tile.
+        """
         core = self.grid.tile(tile).core
         box = core.grown(self.recipe.reach)
         acceptance, used = acceptance_of(self.layers, box)
         of_core = core.within(box)
         seen = window(self.layers, counts, box).astype(np.float64)
         free = used & ~window(self.layers, EXCLUDED, box)
-        background, known = self.recipe.background(seen, acceptance, free)
+        background, known = self.recipe.background(seen, acceptance, free, width)
         self.layers.write(FIRST, core, background)
         n_unknown = int(np.count_nonzero(used[of_core] & ~known))
         has_counts = bool(seen[of_core][used[of_core]].any())
         return Surroundings(int(np.count_nonzero(used[of_core])), has_counts, n_unknown)
 
-    def smooth_again(self, tile: int) -> None:
-        """Estimate the background in a core once more, with the first estimate as the acceptance."""
-        core = self.grid.tile(tile).core
-        self.layers.write(ESTIMATE, core, self._again(COUNTS, core))
+    def smooth_again(self, counts: str, width: float, before: str, after: str, tile: int) -> None:
+        """Estimate the background in a core once more, with an estimate as the acceptance.
 
-    def _again(self, counts: str, core: Box) -> Floats:
+        Parameters
+        ----------
+        counts : str
+            Their layer.
+        width : float
+            Standard deviation of the Gaussian, in scales.
+        before, after : str
+            Layers of the estimate that there is, and of the one that is made of it.
+        tile : int
+            Number of the tile.
+        """
+        core = self.grid.tile(tile).core
         box = core.grown(self.recipe.reach)
         _, used = acceptance_of(self.layers, box)
         free = used & ~window(self.layers, EXCLUDED, box)
         seen = window(self.layers, counts, box).astype(np.float64)
-        return self.recipe.background(seen, window(self.layers, FIRST, box), free)[0]
+        background, _ = self.recipe.background(seen, window(self.layers, before, box), free, width)
+        self.layers.write(after, core, background)
 
     def exclude(self, tile: int) -> int:
         """Exclude sources of a core, and say how many of its pixels are excluded: done twice it says the same."""
@@ -135,10 +155,10 @@ class Passes:
         self.layers.write(DRAWN, core, drawn)
 
     def depart(self, tile: int) -> Departure:
-        """Compare the estimate of the drawn sky with the one it was drawn from, in a core."""
+        """Compare the estimate of the drawn sky, the second layer, with the one it was drawn from, in a core."""
         core = self.grid.tile(tile).core
         background = self.layers.read(ESTIMATE, core)
-        again = self._again(DRAWN, core)
+        again = self.layers.read(SECOND, core)
         filled = background > 0
         squares = np.square(again[filled] / background[filled] - 1)
         units = np.rint(np.minimum(squares, _LARGEST_SQUARE) / _UNIT).astype(np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,17 @@ from cwt_dask.errors import SettingsError
 # All below is fixed: another value is another estimate. docs/design/0019-background.md says how they were chosen.
 # The Gaussian ends after so many scales.
 TRUNCATED = 4.0
+
+
+class Smoothing(NamedTuple):
+    """How a background is made of the counts outside of sources."""
+
+    width: float  # Standard deviation of the Gaussian, in scales.
+    times: int  # Estimates, each with the one before as its acceptance.
+
+
+# Sources are looked for on one that follows the counts closely; the last one has less noise.
+IN_ROUNDS, LAST = Smoothing(1.0, 2), Smoothing(2.0, 4)
 # Pixels are sources where a disc around them holds so many counts with less than this probability.
 LEAST_PROBABILITY = 1e-6
 # Radii of the discs: 1 pixel, and twice the one before up to this share of the scale.
@@ -33,7 +44,7 @@ LEAST_SCALE = 2.0
 class Recipe:
     """How a background is estimated."""
 
-    scale: float  # Standard deviation of the Gaussian, in pixels.
+    scale: float  # In pixels.
 
     @property
     def reach(self) -> int:
@@ -53,21 +64,21 @@ class Recipe:
 
     @property
     def area(self) -> float:
-        """Pixels over which the Gaussian takes its mean: a disc of two scales."""
+        """Pixels of a disc of two scales: a mean over them has about the noise of the last estimate."""
         return 4 * math.pi * self.scale**2
 
-    def smooth(self, pixels: Floats) -> Floats:
-        """Sum pixels (y, x) with the weights of the Gaussian, which is 1 in its middle.
+    def smooth(self, pixels: Floats, width: float) -> Floats:
+        """Sum pixels (y, x) with the weights of a Gaussian of so many scales, which is 1 in its middle.
 
         What lies closer than `reach` to the edges is cut off. Each sum has its own order of terms, wherever it lies.
         """
         reach = self.reach
-        weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / self.scale) ** 2)
+        weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (width * self.scale)) ** 2)
         rows = correlate1d(pixels, weights, axis=1, mode="constant")[:, reach:-reach]
         smoothed: Floats = correlate1d(rows, weights, axis=0, mode="constant")[reach:-reach]
         return smoothed
 
-    def background(self, counts: NDArray[Any], acceptance: Floats, free: Bools) -> tuple[Floats, Bools]:
+    def background(self, counts: NDArray[Any], acceptance: Floats, free: Bools, width: float) -> tuple[Floats, Bools]:
         """Estimate the background of what is expected to go with an acceptance.
 
         Parameters
@@ -78,6 +89,8 @@ class Recipe:
             (y, x), in any unit; 0 where there is none.
         free : ndarray of bool
             (y, x), True at pixels outside of sources that are used.
+        width : float
+            Standard deviation of the Gaussian, in scales.
 
         Returns
         -------
@@ -87,8 +100,8 @@ class Recipe:
             Whether any pixel with acceptance is free within reach; the background is 0 where none is.
         """
         inside = slice(self.reach, -self.reach)
-        found = self.smooth(np.where(free, counts, 0.0))
-        offered = self.smooth(np.where(free, acceptance, 0.0))
+        found = self.smooth(np.where(free, counts, 0.0), width)
+        offered = self.smooth(np.where(free, acceptance, 0.0), width)
         known = offered > 0
         background = acceptance[inside, inside] * (found / np.where(known, offered, 1.0))
         return background, known

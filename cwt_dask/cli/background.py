@@ -23,7 +23,7 @@ _OF_COUNTS = (
 @click.command("background", cls=WorkingCommand)
 @click.argument("counts")
 @click.argument("out")
-@click.option("--scale", required=True, metavar="PIXELS|DEG", help="Standard deviation of the Gaussian that smooths.")
+@click.option("--scale", required=True, metavar="PIXELS|DEG", help="Scale of the smoothing.")
 @declared_options(SourceOptions, Execution, only=_OF_COUNTS)
 def background(counts: str, out: str, **words: Any) -> None:
     """Estimate a background from COUNTS outside of sources, at a scale: it goes to OUT (.fits).

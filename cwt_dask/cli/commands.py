@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cwt_dask.cli.background import background
+from cwt_dask.cli.export import export
 from cwt_dask.cli.given import given_options
 from cwt_dask.cli.options import declared_options
 from cwt_dask.cli.output import WorkingCommand, output, reporting, say, say_all
+from cwt_dask.cli.simulate import simulate
 from cwt_dask.config.events import MapOptions, are_events
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.options import SourceOptions
@@ -62,6 +64,8 @@ def cli() -> None:
 
 cli.command_class = WorkingCommand
 cli.add_command(background)
+cli.add_command(export)
+cli.add_command(simulate)
 
 
 @cli.command("run")
@@ -220,26 +224,6 @@ def _ingest(inputs: tuple[str, ...], out: str, **_: Any) -> None:
         background, warnings = statistics.background, statistics.warnings
     say_all([background] if background else [])
     say_all(f"warning: {warning}" for warning in warnings)
-
-
-@cli.command("simulate")
-@click.argument("out")
-@click.option("--shape", type=int, nargs=2, required=True, metavar="NY NX", help="Pixels of the map.")
-@click.option("--seed", type=int, required=True, help="The same seed gives the same survey.")
-@click.option("--sources", type=int, metavar="N", help="Number of sources; default: by the area.")
-@click.option("--truth", metavar="T.ecsv", help="Write the true sources to this table.")
-@click.option("--overwrite", is_flag=True, help="Replace existing files.")
-def _simulate(
-    out: str, shape: tuple[int, int], seed: int, sources: int | None, truth: str | None, overwrite: bool
-) -> None:
-    """Simulate a survey: counts, their background and exposure go to OUT (.fits).
-
-    Example: cwt-dask simulate survey.fits --shape 1500 3000 --seed 1 --truth truth.ecsv
-    """
-    from cwt_dask.simulate import simulate
-
-    simulate(out, shape, seed, n_sources=sources, truth=truth, overwrite=overwrite)
-    say(f"{out}: {shape[0]} x {shape[1]} pixels")
 
 
 @cli.command("status")

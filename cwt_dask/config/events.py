@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
-from cwt_dask.config.validation import Choice, Energy, Kind, Number, refuse_disorder, shown
+from cwt_dask.config.validation import Choice, Energy, Flag, Kind, Nside, Number, refuse_disorder, shown
 from cwt_dask.errors import SettingsError
 
 PROJECTIONS = ("CAR", "CEA", "MER", "AIT", "MOL", "SFL", "PAR", "TAN", "SIN", "ARC", "STG", "ZEA")
@@ -78,7 +78,7 @@ class MapOptions(Checked):
         None, Angles(1, "an angle such as 0.1deg or 6arcmin"), "Of event lists: size of a pixel.", metavar="DEG"
     )
     projection: str = option("CAR", Choice(PROJECTIONS), "Of event lists: projection of the map.")
-    frame: str = option("gal", Choice(FRAMES), "Of event lists: coordinates of the map, Galactic or ICRS.")
+    allsky: bool = option(False, Flag(), "Bin event lists onto the whole sky, HEALPix pixels of `nside`.")
 
 
 @declaration
@@ -98,6 +98,8 @@ class EventOptions(MapOptions):
     ((184.56, -5.78), 0.1, 0.01)
     """
 
+    frame: str = option("gal", Choice(FRAMES), "Coordinates of the map, Galactic or ICRS.")
+    nside: int | None = option(None, Nside(), "Of the whole sky: pixels along the edge of a base cell.")
     emin: str | None = option(None, Energy(), "Lowest energy to take, such as 10GeV.", metavar="E")
     emax: str | None = option(None, Energy(), "Energy below which events are taken.", metavar="E")
 
@@ -109,6 +111,14 @@ class EventOptions(MapOptions):
         super().__post_init__()
         refuse_disorder(*self.energies)
 
+    @classmethod
+    def among(cls, options: Mapping[str, Any]) -> EventOptions:
+        """Take those of all options that were given.
+
+        Raises SettingsError.
+        """
+        return cls(**{name: options[name] for name in option_names(cls) if name in options})
+
     @property
     def energies(self) -> tuple[float | None, float | None]:
         """Lowest energy, and that below which energies are, in TeV; None where there is no bound."""
@@ -117,6 +127,6 @@ class EventOptions(MapOptions):
         return low, high
 
 
-def are_events(n_inputs: int, given: Iterable[str]) -> bool:
+def are_events(n_inputs: int, given: Mapping[str, Any]) -> bool:
     """Whether inputs of a call are event lists: other than one, or with an option of the map to bin them onto."""
-    return n_inputs != 1 or bool(set(given) & set(option_names(MapOptions)))
+    return n_inputs != 1 or any(given.get(name) not in (None, False) for name in option_names(MapOptions))

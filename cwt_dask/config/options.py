@@ -9,10 +9,10 @@ from os import PathLike
 from typing import Any
 
 from cwt_dask.config.declaration import Checked, declaration, option, option_names
-from cwt_dask.config.events import MapOptions
+from cwt_dask.config.events import FRAMES, MapOptions
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.settings import Settings, kernels_of
-from cwt_dask.config.validation import Energy, Extent, Kind, Number, Several, shown
+from cwt_dask.config.validation import Choice, Energy, Extent, Flag, Kind, Nside, Number, Several, shown
 from cwt_dask.errors import SettingsError
 
 _FILE, _E = "FILE[HDU]", "E"
@@ -36,9 +36,15 @@ class SourceOptions(Checked):
     background_scale: float | str | None = option(
         None,
         Extent(),
-        "Standard deviation of the Gaussian that smooths the counts where the background is estimated: pixels, or an "
-        "angle such as 2deg.",
+        "Scale of the smoothing where the background is estimated from the counts: pixels, or an angle such as 2deg.",
         metavar="PIXELS|DEG",
+    )
+    source_model: str | PathLike[str] | None = option(
+        None,
+        Kind(),
+        "Source model of gtlike and gtsrcmaps, XML: spectra of those backgrounds that are maps of gtsrcmaps, by the "
+        "names of their HDUs.",
+        metavar="MODEL.xml",
     )
     exposure: str | PathLike[str] | None = option(
         None, Kind(), "Exposure from a file of its own; none leaves it out.", metavar=_FILE
@@ -55,6 +61,24 @@ class SourceOptions(Checked):
     )
     emax: str | None = option(
         None, Energy(), "Sum the bands of a cube up to this energy; events are taken below it.", metavar=_E
+    )
+    frame: str | None = option(
+        None,
+        Choice(FRAMES),
+        "Coordinates, Galactic or ICRS: of HEALPix files that do not say; of the map that event lists are binned onto, "
+        "gal unless given.",
+    )
+    nside: int | None = option(
+        None,
+        Nside(),
+        "Of a whole sky: pixels along the edge of a base cell, a power of two. With `allsky` event lists are binned to "
+        "such pixels, with `sphere` an image is taken to them; counts of a finer HEALPix map are summed to them.",
+        metavar="N",
+    )
+    sphere: bool = option(
+        False,
+        Flag(),
+        "Take an image of the sky, in any projection, to HEALPix pixels, of the size of its own or of `nside`.",
     )
     index: float = option(
         2.0,

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from cwt_dask.cwt.kernels import CWTKernels
 
 # Raised whenever the same settings and survey give another result than before.
-ALGORITHM_VERSION = 6
+ALGORITHM_VERSION = 8
 # Versions in which settings came that are not None where they are not given.
-SINCE = {"false_sources": 6, "extended": 6}
+SINCE = {"extended": 6}
+# What decides nothing but which rows are in the catalogue, and which below it: it may change in a run.
+SPLIT = "false_sources"
 Auto = Literal["auto"]
 Stopping = Literal["global", "tile", "fixed"]
 AutoYesNo = Literal["auto", "yes", "no"]
@@ -87,7 +89,8 @@ class Settings(Checked):
     false_sources: float = option(
         1.0,
         Number(above=0),
-        "Rows of noise to expect in the catalogue; sources above that go to candidates.ecsv.",
+        "Rows of noise to expect in the catalogue; others go to candidates.ecsv. Another number splits the rows of a "
+        "finished run again.",
     )
     stopping: Stopping = option(
         "global",
@@ -104,7 +107,7 @@ class Settings(Checked):
         "Whether the first and last column of the map are neighbours; auto: as the WCS says.",
     )
     memory_target: int = option(
-        2**30, Size(), "Memory of a worker that automatic tiles aim at: bytes, or text such as 1GiB."
+        2**30, Size(), "Memory of a worker in its iterations that automatic tiles aim at: bytes, or text such as 1GiB."
     )
     source_prefix: str = option(
         "CWT",

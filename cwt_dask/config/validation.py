@@ -93,6 +93,25 @@ class Whole(Kind):
         return number
 
 
+# Finer skies have 13e9 pixels and more, all of which a survey is read and digested by.
+MOST_NSIDE = 2**15
+
+
+@dataclass(frozen=True)
+class Nside(Whole):
+    """Pixels of a HEALPix map along the edge of a base cell: a power of two."""
+
+    least: int = 1
+    most: int = MOST_NSIDE
+
+    def check(self, name: str, value: Any) -> int | str:
+        """Refuse other numbers and values."""
+        number = super().check(name, value)
+        if isinstance(number, int) and number & (number - 1):
+            raise _refusal(name, number, "a power of two, such as 512")
+        return number
+
+
 @dataclass(frozen=True)
 class Number(Kind):
     """A finite number, within bounds; or text, which is checked where it is used."""

@@ -5,8 +5,10 @@ A process that has done its tiles should `forget` them.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -53,3 +55,11 @@ def forget() -> None:
     """Give all free arrays back to the system."""
     with _LOCK:
         _FREE.clear()
+
+
+def release() -> None:
+    """Give all free memory back to the system, that of small arrays, too, before or after work of another kind."""
+    forget()
+    # Other C libraries have no such function, and do without.
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

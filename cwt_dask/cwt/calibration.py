@@ -6,8 +6,10 @@ kernel and without simulation: docs/design/0020-calibration.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +23,24 @@ _SADDLE_POINTS = np.concatenate([-np.geomspace(30, 1e-4, 400), np.geomspace(1e-4
 # Kernels of more pixels than this are known by a histogram of them, of so many bins: 4e-6 of the tables' values.
 _BINS = 4096
 # Of the amplitude of the flat background with the same cumulants, relative to the kernel's.
-_AMPLITUDES = 0.05, 5.0
-# Where the saddle point is nearer to the mean, S is nothing.
-_NOTHING = 1e-3
+_LOW, _HIGH = 0.05, 5.0
+# Moduli that differ by these lowest bits alone are in one bucket, 64 for each power of two, from 2^-24 to 2^40.
+_MODULUS, _DROPPED = 2**63 - 1, 46
+_FIRST_BUCKET, _BUCKETS = (1023 - 24) << 6, 64 << 6
+# Where the saddle point is nearer to the mean, S is nothing; where it is farther, S rises with T without rounding.
+_NOTHING, _FAR = 1e-3, 0.1
+
+
+class Tables(NamedTuple):
+    """A `Calibration`, and where to begin to look in its tables."""
+
+    largest: float
+    squares: float
+    cubes: float
+    ratio: Floats
+    root: Floats
+    correction: Floats
+    first: NDArray[np.int16]  # As of `_first_points`.
 
 
 @dataclass(frozen=True)
@@ -91,12 +108,29 @@ class Calibration:
         float
             S, such that a larger T has the probability of a larger standard normal number; 0 where it is not known.
         """
-        return float(_sigma(transform, variance, third, *self.arguments))
+        values = np.empty(1)
+        _sigma(*(np.array([float(value)]) for value in (transform, variance, third)), self.tables, values)
+        return float(values[0])
 
-    @property
-    def arguments(self) -> tuple[float, float, float, Floats, Floats, Floats]:
+    def threshold(self, sigma: float, mean: float) -> float:
+        """The transform that has a calibrated significance where the mean counts per pixel are the same everywhere.
+
+        Parameters
+        ----------
+        sigma : float
+            S, of at least 1.
+        mean : float
+            Counts per pixel.
+        """
+        above = self.root * math.sqrt(mean) > _FAR
+        w = self.root[above] * math.sqrt(mean)
+        return float(np.interp(sigma, w + self.correction[above] / w, self.ratio[above]) * self.largest * mean)
+
+    @cached_property
+    def tables(self) -> Tables:
         """What compiled loops take of it."""
-        return self.largest, self.squares, self.cubes, self.ratio, self.root, self.correction
+        first = _first_points(self.ratio)
+        return Tables(self.largest, self.squares, self.cubes, self.ratio, self.root, self.correction, first)
 
 
 @lru_cache(maxsize=4)
@@ -118,7 +152,7 @@ def keep_calibrated(
     third: NDArray[np.float32],
     defined: Floats,
     scale: int,
-    arguments: tuple[float, float, float, Floats, Floats, Floats],
+    tables: Tables,
     sigma: NDArray[np.float32],
     sigma_scale: NDArray[np.int8],
 ) -> None:
@@ -132,51 +166,61 @@ def keep_calibrated(
         T/E, -inf where it is undefined: S is undefined there, too.
     scale : int
         Its index.
-    arguments : tuple
+    tables : Tables
         Those of its `Calibration`.
     sigma, sigma_scale : ndarray
         Updated: the largest S, and its scale.
     """
+    values = np.empty(transform.shape[1])
     for y in range(transform.shape[0]):
-        for x in range(transform.shape[1]):
-            if defined[y, x] > -np.inf:
-                value = np.float32(_sigma(transform[y, x], variance[y, x], third[y, x], *arguments))
-                if value > sigma[y, x]:
-                    sigma[y, x] = value
-                    sigma_scale[y, x] = scale
+        _sigma(transform[y], variance[y], third[y], tables, values)
+        for x in range(len(values)):
+            value = np.float32(values[x])
+            if value > sigma[y, x] and defined[y, x] > -np.inf:
+                sigma[y, x] = value
+                sigma_scale[y, x] = scale
 
 
 @compiled
-def _sigma(
-    transform: float,
-    variance: float,
-    third: float,
-    largest: float,
-    squares: float,
-    cubes: float,
-    ratio: Floats,
-    root: Floats,
-    correction: Floats,
-) -> float:
-    if not variance > 0:
-        return 0.0
-    # The flat background with these cumulants: its amplitude over the kernel's, and its counts per pixel.
-    amplitude = third / (variance * largest) * (squares / cubes) if cubes != 0 else 1.0
-    amplitude = min(max(amplitude, _LOW), _HIGH)
-    scaled = amplitude * largest
-    mean = variance / (scaled * scaled * squares)
-    x = transform / (scaled * mean)
-    # Binary search, and linear between two points.
-    i: int = min(max(int(np.searchsorted(ratio, x)), 1), ratio.size - 1)
-    part = (x - ratio[i - 1]) / (ratio[i] - ratio[i - 1])
-    part = min(max(part, 0.0), 1.0)
-    w = np.sqrt(mean) * (root[i - 1] + part * (root[i] - root[i - 1]))
-    if abs(w) < _NOTHING:
-        return 0.0
-    return float(w + (correction[i - 1] + part * (correction[i] - correction[i - 1])) / w)
+def _sigma(transform: Floats, variance: Floats, third: Floats, tables: Tables, sigma: Floats) -> None:
+    """Fill a row with S: loops without branches, so that several pixels are divided at a time."""
+    n, squares, largest = len(sigma), tables.squares, tables.largest
+    mean, ratio, point = np.empty(n), np.empty(n), np.empty(n, np.int64)
+    of_sums = squares / tables.cubes if tables.cubes != 0 else 0.0
+    for j in range(n):
+        # The flat background with these cumulants: its amplitude over the kernel's, and its counts per pixel.
+        amplitude = third[j] / (variance[j] * largest) * of_sums if of_sums != 0 else 1.0
+        amplitude = max(_LOW, amplitude)
+        amplitude = min(_HIGH, amplitude)
+        scaled = amplitude * largest
+        mean[j] = variance[j] / (scaled * scaled * squares)
+        ratio[j] = transform[j] / (scaled * mean[j])
+    bits, last = ratio.view(np.int64), len(tables.ratio) - 1
+    for j in range(n):
+        # The first point that is not below.
+        bucket = min(max(((bits[j] & _MODULUS) >> _DROPPED) - _FIRST_BUCKET, 0), _BUCKETS - 1)
+        i = np.int64(tables.first[bucket if ratio[j] >= 0 else bucket + _BUCKETS])
+        while i < last and tables.ratio[i] < ratio[j]:
+            i += 1
+        point[j] = i
+    for j in range(n):
+        # Linear between two points.
+        i, low = point[j], tables.ratio[point[j] - 1]
+        part = (ratio[j] - low) / (tables.ratio[i] - low)
+        part = max(0.0, part)
+        part = min(1.0, part)
+        w = np.sqrt(mean[j]) * (tables.root[i - 1] + part * (tables.root[i] - tables.root[i - 1]))
+        correction = tables.correction[i - 1] + part * (tables.correction[i] - tables.correction[i - 1])
+        sigma[j] = w + correction / w if abs(w) >= _NOTHING and variance[j] > 0 else 0.0
 
 
-_LOW, _HIGH = _AMPLITUDES
+def _first_points(ratio: Floats) -> NDArray[np.int16]:
+    """For positive and then for negative values in each bucket, a point of the table that is not beyond them."""
+    buckets = np.arange(_FIRST_BUCKET, _FIRST_BUCKET + _BUCKETS + 1)
+    edges = (buckets << _DROPPED).view(np.float64)
+    # What is smaller or larger than all buckets is in the first or the last one.
+    positive, negative = np.append(0.0, edges[1:-1]), np.append(-edges[1:-1], -np.inf)
+    return np.maximum(np.searchsorted(ratio, np.concatenate([positive, negative])), 1).astype(np.int16)
 
 
 def _values(kernel: Factors, largest: float) -> tuple[Floats, Floats]:

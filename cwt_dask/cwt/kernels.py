@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING, Any
 
@@ -195,13 +195,10 @@ class CWTKernels:
         """Largest distance in pixels, along an axis, over which one convolution carries anything."""
         return max(factors.size // 2 for factors in (*self.base_factors, self.approx_factors))
 
-    @cached_property
+    @property
     def gain(self) -> float:
         """Largest modulus of the summed transforms of the base kernels: what one iteration can add of a source."""
-        k = wavenumbers(self.widths, 128)
-        along_y = np.concatenate([k, -k])
-        summed = sum(base.transform_y(along_y) @ base.transform_x(1j * k) for base in self.base_factors)
-        return float(np.abs(summed).max())
+        return _gain_of(self)
 
     @property
     def info_table(self) -> Table:
@@ -253,6 +250,15 @@ def _gaussian(x: Floats, width: float) -> Factors:
     # Not astropy's Gaussian2DKernel: today's renormalises to sum 1, the published kernel does not.
     profile = np.exp(-(x**2) / (2 * width**2))
     return Factors(profile[np.newaxis] / (2 * np.pi * width**2), profile[np.newaxis])
+
+
+# A run makes the same kernels several times.
+@lru_cache(maxsize=16)
+def _gain_of(kernels: CWTKernels) -> float:
+    k = wavenumbers(kernels.widths, 128)
+    along_y = np.concatenate([k, -k])
+    summed = sum(base.transform_y(along_y) @ base.transform_x(1j * k) for base in kernels.base_factors)
+    return float(np.abs(summed).max())
 
 
 def _mexican_hat(scale: float, step: float) -> Factors:

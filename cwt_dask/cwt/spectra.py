@@ -177,8 +177,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-# A worker's tiles share one box shape, so one entry serves a run; two let a test compare.
-@lru_cache(maxsize=2)
+# Tiles of a flat map share one box shape, facets have a few.
+@lru_cache(maxsize=8)
 def kernel_spectra(kernels: CWTKernels, shape: tuple[int, int], threads: int = 1) -> KernelSpectra:
     """Spectra of kernels in a box, computed once a process.
 

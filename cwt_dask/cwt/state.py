@@ -35,6 +35,8 @@ class Field:
     background: Floats
     # Pixels that take part. Model and approximation stay zero on the others, which is the published zero border.
     valid: Bools
+    # Those of them by whose residual the iteration stops, as far as they lie in the core; all where None.
+    pooled: Bools | None = None
 
 
 @dataclass(frozen=True)

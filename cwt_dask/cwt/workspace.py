@@ -48,18 +48,22 @@ class Workspace:
         """Give back what only iterations need."""
         give_back(self._counts_hat, self._excess_hat, *self._buffers, self._above)
 
-    def begin(self, state: State) -> None:
-        """Transform the excess over the model; replace the approximation by that of this iteration."""
+    def begin(self, state: State, *, approximate: bool = True) -> None:
+        """Transform the excess over the model; if asked for, approximate it anew."""
         field, spectra, spectrum = self.field, self.spectra, self._buffers[0]
 
         def images(rows: slice) -> Iterator[Floats]:
             counts = field.counts[rows]
             image = np.subtract(counts, state.model[rows], out=scratch(0, counts.shape))
             image -= field.background[rows]
-            yield image
+            if approximate:
+                yield image
             image -= state.approx[rows]
             yield image
 
+        if not approximate:
+            spectra.forward(self._excess_hat, images=images)
+            return
         spectra.forward(spectrum, self._excess_hat, images=images)
         _approximate(spectrum, spectra, None if self._all_valid else field.valid, state.approx)
 
@@ -117,13 +121,14 @@ class Workspace:
     def residual_moments(self, state: State) -> Moments:
         """Moments of the residual over the pixels of the core that take part, pooled in the order of rows."""
         (y, x), field = state.core, self.field
+        pooled = field.pooled if field.pooled is not None or self._all_valid else field.valid
 
         def moments(rows: slice) -> Moments:
             part = slice(y.start + rows.start, y.start + rows.stop), x
             model = state.model[part]
             values = np.add(model, state.approx[part], out=scratch(0, model.shape))
             np.subtract(field.counts[part], values, out=values)
-            return Moments.of(values if self._all_valid else values[field.valid[part]])
+            return Moments.of(values if pooled is None else values[pooled[part]])
 
         return Moments.pooled(map(moments, row_blocks((y.stop - y.start, x.stop - x.start))))
 
@@ -148,8 +153,8 @@ class Workspace:
         """Keep the largest S of the core, from some rows of the box."""
         here, there = _in_core(state, rows)
         cumulants = transform[here], variance[here], third[here]
-        arguments = self.spectra.calibrations[scale].arguments
-        keep_calibrated(*cumulants, ratio[here], scale, arguments, state.sigma[there], state.sigma_scale[there])
+        tables = self.spectra.calibrations[scale].tables
+        keep_calibrated(*cumulants, ratio[here], scale, tables, state.sigma[there], state.sigma_scale[there])
 
 
 def smooth(image: Floats, valid: Bools, spectra: KernelSpectra) -> Floats:

@@ -8,18 +8,15 @@ from dataclasses import astuple, dataclass
 from hashlib import sha256
 from queue import SimpleQueue
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cwt_dask.errors import SurveyError
-from cwt_dask.events.grid import Grid
 from cwt_dask.events.lists import EventList
+from cwt_dask.events.sky import AnyGrid
 from cwt_dask.events.spool import Spool
 from cwt_dask.events.tables import Columns
-
-if TYPE_CHECKING:
-    from astropy.wcs import WCS
 
 # Each holds a block of rows; more read no faster from one disk.
 MOST_THREADS = 8
@@ -66,15 +63,16 @@ class Binned:
     events: EventList
     tally: Tally
     digest: str  # SHA-256 of its rows as they are stored.
+    file_digest: str  # And of its file; read once more, while the machine still has it in memory.
 
 
-def bin_lists(lists: Sequence[EventList], grid: Grid, spool: Spool, n_threads: int) -> list[Binned]:
+def bin_lists(lists: Sequence[EventList], grid: AnyGrid, spool: Spool, n_threads: int) -> list[Binned]:
     """Put the pixels of all events into a spool, lists at once in threads; the order does not matter.
 
     Parameters
     ----------
     lists : sequence of EventList
-    grid : Grid
+    grid : Grid or SkyGrid
     spool : Spool
     n_threads : int
         Lists to read at once; no more than `MOST_THREADS` are.
@@ -82,7 +80,7 @@ def bin_lists(lists: Sequence[EventList], grid: Grid, spool: Spool, n_threads: i
     Raises SurveyError if a list is damaged, or two hold the same rows.
     """
     n_threads = max(min(n_threads, len(lists), MOST_THREADS), 1)
-    spare: SimpleQueue[WCS] = SimpleQueue()
+    spare: SimpleQueue[Any] = SimpleQueue()
     for _ in range(n_threads):
         spare.put(grid.new_wcs())
     stop = Event()
@@ -104,16 +102,16 @@ def bin_lists(lists: Sequence[EventList], grid: Grid, spool: Spool, n_threads: i
     return binned
 
 
-def _read(events: EventList, grid: Grid, wcs: WCS, spool: Spool, stop: Event) -> Binned:
+def _read(events: EventList, grid: AnyGrid, wcs: Any, spool: Spool, stop: Event) -> Binned:
     digest, tally = sha256(), Tally()
     for n_rows, columns in events.table.blocks(events.columns, digest):
         if stop.is_set():
             break
         tally += _bin_block(n_rows, columns, events, grid, wcs, spool)
-    return Binned(events, tally, digest.hexdigest())
+    return Binned(events, tally, digest.hexdigest(), "" if stop.is_set() else events.table.sha256())
 
 
-def _bin_block(n_rows: int, columns: Columns, events: EventList, grid: Grid, wcs: WCS, spool: Spool) -> Tally:
+def _bin_block(n_rows: int, columns: Columns, events: EventList, grid: AnyGrid, wcs: Any, spool: Spool) -> Tally:
     taken = events.energies.among(columns) if events.energies else np.ones(n_rows, bool)
     sky, known = events.positions.read({name: values[taken] for name, values in columns.items()})
     row, column = grid.pixels(wcs, sky)

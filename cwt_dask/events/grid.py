@@ -1,4 +1,4 @@
-"""The map onto which events are binned: its pixels, and which of them a position lies in."""
+"""The flat map onto which events are binned: its pixels, and which of them a position lies in."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
+from numpy.typing import NDArray
 
 from cwt_dask.config.events import EventOptions
 from cwt_dask.cwt.arrays import Floats, Ints
@@ -46,7 +47,7 @@ class Grid:
         if lacking := [f"--{name} {what}" for name, what in needed.items() if getattr(options, name) is None]:
             raise SettingsError(
                 f"event lists are binned onto a map that must be given: add {' '.join(lacking)}, in degrees, as in "
-                "--center 0,0 --size 360,180 --pixel 0.1"
+                "--center 0,0 --size 360,180 --pixel 0.1; or the whole sky, --allsky --nside N"
             )
         # They are checked, and so numbers.
         center: Any = options.center
@@ -80,9 +81,26 @@ class Grid:
         text = celestial_header(header, (height, width), "the map")
         return cls((height, width), header, closes_circle(wcs_from_text(text or ""), (height, width)))
 
+    @property
+    def extent(self) -> str:
+        """How large it is, for people."""
+        return f"{self.shape[0]} x {self.shape[1]} pixels"
+
     def new_wcs(self) -> WCS:
         """The map's WCS, for one thread: wcslib writes to it while it works."""
         return WCS(self.header)
+
+    def hdu_header(self, bits: int) -> fits.Header:
+        """The cards of an image of whole numbers of so many bits."""
+        n_rows, n_columns = self.shape
+        header = fits.Header({"SIMPLE": True, "BITPIX": bits, "NAXIS": 2, "NAXIS1": n_columns, "NAXIS2": n_rows})
+        header["EXTEND"], header["EXTNAME"], header["BUNIT"] = True, "COUNTS", "count"
+        header.update(self.header)
+        return header
+
+    def stored(self, counts: Ints, bits: int) -> NDArray[Any]:
+        """Counts (rows, columns) as such an image has them."""
+        return counts.astype(f"int{bits}")
 
     def pixels(self, wcs: WCS, sky: SkyCoord) -> tuple[Ints, Ints]:
         """Rows and columns (events,) of the pixels that positions lie in, of those on the map, in their order.

@@ -18,9 +18,9 @@ from cwt_dask.config.validation import counted, shown
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import SettingsError, SurveyError
 from cwt_dask.events.binning import Tally, bin_lists
-from cwt_dask.events.grid import Grid
 from cwt_dask.events.lists import open_lists
 from cwt_dask.events.product import write_counts
+from cwt_dask.events.sky import grid_of
 from cwt_dask.events.spool import Spool
 from cwt_dask.events.times import refuse_same_time
 from cwt_dask.runtime.clusters.environment import cores
@@ -28,11 +28,11 @@ from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.drafts import scratch_directory
 from cwt_dask.storage.paths import drafted_file
 from cwt_dask.survey.ingest import free_path, ingest
-from cwt_dask.survey.source import SurveySource
+from cwt_dask.survey.source import ESTIMATE, NOT_ESTIMATED, SurveySource
 
 _IMAGE, _STORE = ".fits", ".zarr"
 # What says which image of a file is which plane; events have a table, and one plane of counts.
-_OF_COUNTS = ("counts_hdu", "band")
+_OF_COUNTS = ("counts_hdu", "band", "sphere")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class EventCounts:
         What to look at.
     background : str, optional
         How the background of a survey was estimated, if it was.
+    extent : str, optional
+        What the map covers, for people, where it is not flat.
 
     Examples
     --------
@@ -64,6 +66,7 @@ class EventCounts:
     tally: Tally
     warnings: tuple[str, ...]
     background: str = ""
+    extent: str = ""
 
     def describe(self) -> str:
         """Describe it in a line.
@@ -80,8 +83,9 @@ class EventCounts:
             "without a position": tally.n_no_position,
         }
         also = "".join(f", {n} {why}" for why, n in left.items() if n)
+        extent = self.extent or f"{self.shape[0]} x {self.shape[1]} pixels"
         return (
-            f"{self.shape[0]} x {self.shape[1]} pixels, {tally.n_binned} counts of {counted(tally.n_rows, 'event')} in "
+            f"{extent}, {tally.n_binned} counts of {counted(tally.n_rows, 'event')} in "
             f"{counted(self.n_lists, 'list')}{also}"
         )
 
@@ -96,8 +100,9 @@ def ingest_events(
 ) -> EventCounts:
     """Bin event lists onto a map, in memory that depends neither on the events nor on the map.
 
-    An event lies in the pixel that `numpy.histogramdd` puts it in by astropy's pixel positions; each is counted once,
-    and those that are not on the map are told by why. Lists are read at once in threads.
+    An event lies in the pixel that `numpy.histogramdd` puts it in by astropy's pixel positions, or of the whole sky in
+    the HEALPix pixel in which cdshealpix has its position; each is counted once, and those that are not on the map are
+    told by why. Lists are read at once in threads.
 
     Parameters
     ----------
@@ -109,9 +114,9 @@ def ingest_events(
     progress : cwt_dask.runtime.progress.Reporter, optional
         Receives the progress of an estimate of the background; by default nothing is said.
     **options
-        Fields of `cwt_dask.config.events.EventOptions`: center, size and pixel, in degrees, must be given; projection,
-        frame, emin and emax may be. For a store also those of `cwt_dask.config.options.SourceOptions` that say where
-        background, exposure and mask are.
+        Fields of `cwt_dask.config.events.EventOptions`: center, size and pixel, in degrees, must be given, or allsky
+        and nside; projection, frame, emin and emax may be. For a store also those of
+        `cwt_dask.config.options.SourceOptions` that say where background, exposure and mask are.
 
     Returns
     -------
@@ -137,8 +142,8 @@ def ingest_events(
     >>> made.shape, made.tally.n_binned, made.tally.n_outside
     ((20, 40), 2, 1)
     """
-    of_events = EventOptions(**{name: options[name] for name in option_names(EventOptions) if name in options})
-    source = {name: value for name, value in options.items() if name not in option_names(EventOptions)}
+    of_events = EventOptions.among(options)
+    source = source_beside(of_events, options)
     is_store = _is_store(str(out), source)
     path, parent = free_path(out)
     if not is_store:
@@ -182,8 +187,8 @@ def bin_events(
     SurveyError
         If a list cannot be used, two may hold the same events, or no event lies on the map.
     """
-    grid = Grid.of(options)
-    given = [events] if isinstance(events, str | PathLike) else list(events)
+    grid = grid_of(options)
+    given = _listed(events)
     if not given:
         raise SettingsError("no event list is given: give one or more files")
     lists = open_lists(given, options.energies)
@@ -195,7 +200,13 @@ def bin_events(
         _refuse_none(total, given)
         warnings += [f"{each.events.table.where} has no events" for each in binned if not each.tally.n_rows]
         write_counts(target, grid, spool, binned, options, warnings if removed else None)
-    return EventCounts(grid.shape, len(lists), total, tuple(warnings))
+    return EventCounts(grid.shape, len(lists), total, tuple(warnings), extent=grid.extent)
+
+
+def source_beside(of_events: EventOptions, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the other planes of a survey, of all that were given: events have their energies and their map."""
+    taken = set(option_names(EventOptions)) - ({"frame"} if of_events.allsky else set())
+    return {name: value for name, value in options.items() if name not in taken}
 
 
 @contextmanager
@@ -209,7 +220,7 @@ def binned_survey(
     events, options, near
         As of `bin_events`.
     source : mapping
-        Options of `SourceOptions` that were given, but those of energies.
+        Options of `SourceOptions` that were given, as `source_beside` gives them.
     progress : Reporter
         Is told before lists are read, after all that can be refused.
 
@@ -228,12 +239,16 @@ def binned_survey(
         As `bin_events`; if reading the survey fails, the message names the events in place of the file.
     """
     _refuse_of_maps(source)
-    Grid.of(options)
-    if not source.get("background"):
-        raise SettingsError(
-            "a survey needs a background, and events have none: give --background FILE[HDU], or have it estimated, "
-            "--background estimate --background-scale 2deg"
-        )
+    try:
+        grid_of(options)
+        _refuse_no_background(source)
+    except SettingsError:
+        # What maps of the whole sky would lack of that is no matter.
+        if options.allsky:
+            open_lists(_listed(events), options.energies)
+        raise
+    if options.allsky and ESTIMATE in (source["background"], *_several(source["background"])):
+        raise SurveyError(NOT_ESTIMATED)
     with scratch_directory(near) as scratch:
         path = scratch / "counts.fits"
         progress.message("reading event lists")
@@ -244,9 +259,25 @@ def binned_survey(
             raise SurveyError(str(error).replace(str(path), "the events")) from error
 
 
+def _refuse_no_background(source: Mapping[str, Any]) -> None:
+    if not source.get("background"):
+        raise SettingsError(
+            "a survey needs a background, and events have none: give --background FILE[HDU], or have it estimated, "
+            "--background estimate --background-scale 2deg"
+        )
+
+
+def _listed(events: Any) -> list[Any]:
+    return [events] if isinstance(events, str | PathLike) else list(events)
+
+
+def _several(background: Any) -> Sequence[Any]:
+    return background if isinstance(background, list | tuple) else ()
+
+
 def _refuse_of_maps(source: Mapping[str, Any]) -> None:
     for name in _OF_COUNTS:
-        if name in source:
+        if source.get(name) not in (None, False):
             raise SettingsError(
                 f"{name} is of maps, and event lists are given: leave it out; FILE[TABLE] names a table of events"
             )
@@ -259,10 +290,8 @@ def _is_store(out: str, source: Mapping[str, Any]) -> bool:
     """
     _refuse_of_maps(source)
     if out.endswith(_IMAGE):
-        if source:
-            raise SettingsError(
-                f"{out} is to hold counts only: leave out {next(iter(source))}, or make a survey, OUT{_STORE}"
-            )
+        if others := [name for name in source if name not in option_names(EventOptions)]:
+            raise SettingsError(f"{out} is to hold counts only: leave out {others[0]}, or make a survey, OUT{_STORE}")
         return False
     if not out.endswith(_STORE):
         raise SettingsError(

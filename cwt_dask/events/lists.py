@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,10 @@ class EventList:
     positions: Positions
     energies: Energies | None
     observation: Observation
+    beside: tuple[Path, ...] = ()  # Other files that say something of it: indexes, good time intervals.
 
     @classmethod
-    def of(cls, table: Table, gti: Table | None, limits: Limits) -> EventList:
+    def of(cls, table: Table, gti: Table | None, limits: Limits, beside: tuple[Path, ...] = ()) -> EventList:
         """Find positions and energies in a table.
 
         Parameters
@@ -46,10 +47,12 @@ class EventList:
             Its good time intervals.
         limits : tuple
             As of `open_lists`.
+        beside : tuple of Path, optional
+            Other files that say something of it.
 
         Raises SurveyError if they are not there.
         """
-        return cls(table, Positions.of(table), Energies.of(table, limits), Observation.of(table, gti))
+        return cls(table, Positions.of(table), Energies.of(table, limits), Observation.of(table, gti), beside)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -64,6 +67,12 @@ class _Place:
     path: Path
     hdu: str = ""  # Name or number; empty where it is the one that holds events.
     gti: tuple[Path, str] | None = None
+    indexes: tuple[Path, ...] = ()  # Files that name it.
+
+    @property
+    def beside(self) -> tuple[Path, ...]:
+        """Other files that say something of it."""
+        return (*self.indexes, *([self.gti[0]] if self.gti and self.gti[0] != self.path else []))
 
 
 def open_lists(given: Sequence[str | PathLike[str]], limits: Limits) -> list[EventList]:
@@ -112,7 +121,7 @@ def _open(place: _Place, limits: Limits) -> list[EventList]:
         index = None if place.hdu else next((hdu for hdu in file.hdus if is_index(hdu)), None)
         if index is None:
             events = FitsTable.of(_find_events(file, place.hdu), file)
-            return [EventList.of(events, _find_gti(place, file), limits)]
+            return [EventList.of(events, _find_gti(place, file), limits, place.beside)]
         places = _indexed(FitsTable.of(index, file), place.path)
     return [each for inner in places for each in _open(inner, limits)]
 
@@ -129,14 +138,15 @@ def _indexed(index: FitsTable, path: Path, wanted: Sequence[int] | None = None) 
         observations = read_all(index, ("OBS_ID",))["OBS_ID"]
         with FitsFile.open(beside[0]) as file:
             tables = [FitsTable.of(hdu, file) for hdu in file.hdus if is_index(hdu)]
-        return [each for table in tables for each in _indexed(table, beside[0], observations.tolist())]
+        named = [each for table in tables for each in _indexed(table, beside[0], observations.tolist())]
+        return [replace(each, indexes=(path, *each.indexes)) for each in named]
     observed = read_all(index, _OF_FILES[:1])["OBS_ID"].tolist()
     rows = list(zip(observed, *index.texts(_OF_FILES[1:]), strict=True))
     if wanted is not None:
         rows = [row for row in rows if row[0] in set(wanted)]
     at = {(number, kind.lower()): (path.parent / folder / name, hdu) for number, kind, folder, name, hdu in rows}
     places = [
-        _Place(file, hdu or _EVENTS, at.get((number, "gti")))
+        _Place(file, hdu or _EVENTS, at.get((number, "gti")), (path,))
         for (number, kind), (file, hdu) in at.items()
         if kind == "events"
     ]
@@ -158,8 +168,8 @@ def _find_events(file: FitsFile, named: str) -> Any:
     present = ", ".join(f"{number} {hdu.name or '(no name)'}" for number, hdu in enumerate(file.hdus))
     what = f"no table {shown(named)}" if named else f"{len(found) or 'no'} event list{'s' * (len(found) > 1)}"
     raise SurveyError(
-        f"{file.path} has {what}; it has {present}: name the table, FILE[HDU], or for a map leave out --center, --size "
-        "and --pixel"
+        f"{file.path} has {what}; it has {present}: name the table, FILE[HDU], or for a map leave out --center, "
+        "--size, --pixel and --allsky"
     )
 
 

@@ -1,4 +1,4 @@
-"""The counts map of event lists, as a FITS file that says what it was made of."""
+"""The counts of event lists, an image or a HEALPix map, as a FITS file that says what it was made of."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from cwt_dask.config.events import EventOptions
 from cwt_dask.config.validation import counted
 from cwt_dask.errors import MachineError
 from cwt_dask.events.binning import Binned, Tally
-from cwt_dask.events.grid import Grid
+from cwt_dask.events.sky import AnyGrid
 from cwt_dask.events.spool import Spool
-from cwt_dask.survey.source import IN_MEMORY_CARD, TOLD
+from cwt_dask.storage.checksum import input_file, sha256_of_file
+from cwt_dask.survey.source import IN_MEMORY_CARD, INPUT_FILES, TOLD
 
 _DAY = 86400.0
 _MOST_INT32 = 2**31 - 1
@@ -34,19 +35,19 @@ _KEYWORDS = {
 
 def write_counts(
     path: Path,
-    grid: Grid,
+    grid: AnyGrid,
     spool: Spool,
     binned: Sequence[Binned],
     options: EventOptions,
     warnings: Sequence[str] | None = None,
 ) -> None:
-    """Write the counts (y, x), int32, a band of rows at a time, and tables of the lists and their times.
+    """Write the counts, int32, a band of rows at a time, and tables of the lists and their times.
 
     Parameters
     ----------
     path : Path
         A file that is not there yet.
-    grid : Grid
+    grid : Grid or SkyGrid
     spool : Spool
         The pixels of all events.
     binned : sequence of Binned
@@ -59,32 +60,31 @@ def write_counts(
     """
     total = sum((each.tally for each in binned), Tally())
     bits = 32 if total.n_binned <= _MOST_INT32 else 64
-    height, width = grid.shape
-    header = fits.Header(
-        {"SIMPLE": True, "BITPIX": bits, "NAXIS": 2, "NAXIS1": width, "NAXIS2": height, "EXTEND": True}
-    )
-    header["EXTNAME"], header["BUNIT"] = "COUNTS", "count"
-    header.update(grid.header)
-    header.update(_summary(binned, total, options, warnings))
+    header = grid.hdu_header(bits)
+    header.update(_summary(binned, total, options))
+    of_file = {} if warnings is None else _standing_for(binned, total, warnings)
+    header.update(of_file)
+    if "SIMPLE" not in header:
+        # What a file stands for is said at its beginning.
+        at_first = {key: text for key, text in of_file.items() if key == IN_MEMORY_CARD}
+        fits.PrimaryHDU(header=fits.Header(at_first)).writeto(path)
     n_written = 0
     # As text: of a Path, astropy looks for the last part only, and takes an existing file for a new one.
     with fits.StreamingHDU(str(path), header) as hdu:
         for counts in spool.bands():
             n_written += int(counts.sum())
-            hdu.write(counts.astype(f"int{bits}"))
+            hdu.write(grid.stored(counts, bits))
     if n_written != total.n_binned or sum(astuple(total)[1:]) != total.n_rows:
         raise MachineError(
             f"of {total.n_rows} events {total.n_binned} were to be on the map, and {n_written} are: a disk or a memory "
             "has failed; try again"
         )
-    for table in (_table_of_lists(binned), _table_of_times(binned)):
+    for table in (_table_of_lists(binned), _table_of_times(binned), _table_of_files(binned)):
         if table is not None:
             fits.append(str(path), table.data, table.header)
 
 
-def _summary(
-    binned: Sequence[Binned], total: Tally, options: EventOptions, warnings: Sequence[str] | None
-) -> dict[str, Any]:
+def _summary(binned: Sequence[Binned], total: Tally, options: EventOptions) -> dict[str, Any]:
     """Cards about all lists together."""
     cards: dict[str, Any] = {"CREATOR": "cwt-dask ingest", "NLISTS": (len(binned), "event lists")}
     cards |= {key: (n, text) for (key, text), n in zip(_KEYWORDS.items(), astuple(total), strict=True)}
@@ -94,12 +94,6 @@ def _summary(
     if low is not None and high is not None:
         # As Fermi's tools note it, and surveys are read.
         cards |= {"DSTYP1": "ENERGY", "DSUNI1": "TeV", "DSVAL1": f"{low!r}:{high!r}"}
-    if warnings is not None:
-        lists = [each.events.table.where for each in binned]
-        n_more = len(lists) - _MOST_NAMED
-        named = ", ".join(lists[:_MOST_NAMED]) + (f" and {counted(n_more, 'list')} more" if n_more > 0 else "")
-        cards[IN_MEMORY_CARD] = _ascii(f"{total.n_binned} of {counted(total.n_rows, 'event')} of {named}")
-        cards |= {f"{TOLD}{n}": _ascii(warning) for n, warning in enumerate(warnings[:_MOST_TOLD], 1)}
     observations = [each.events.observation for each in binned]
     telescopes = {each.telescope for each in observations}
     if len(telescopes) == 1 and "" not in telescopes:
@@ -111,6 +105,15 @@ def _summary(
         known = [time for time in times if time is not None]
         cards |= {key: (sum(known), text)} if len(known) == len(times) else {}
     return cards
+
+
+def _standing_for(binned: Sequence[Binned], total: Tally, warnings: Sequence[str]) -> dict[str, str]:
+    """Cards of a file that is removed once it was read: what it stands for, and what is told there."""
+    lists = [each.events.table.where for each in binned]
+    n_more = len(lists) - _MOST_NAMED
+    named = ", ".join(lists[:_MOST_NAMED]) + (f" and {counted(n_more, 'list')} more" if n_more > 0 else "")
+    told = {IN_MEMORY_CARD: _ascii(f"{total.n_binned} of {counted(total.n_rows, 'event')} of {named}")}
+    return told | {f"{TOLD}{n}": _ascii(warning) for n, warning in enumerate(warnings[:_MOST_TOLD], 1)}
 
 
 def _table_of_lists(binned: Sequence[Binned]) -> fits.BinTableHDU:
@@ -126,6 +129,16 @@ def _table_of_lists(binned: Sequence[Binned]) -> fits.BinTableHDU:
         columns.append(fits.Column(name, "D", "s", array=[np.nan if time is None else time for time in times]))
     columns.append(_text("sha256", [each.digest for each in binned]))
     return fits.BinTableHDU.from_columns(columns, name="EVENT_LISTS")
+
+
+def _table_of_files(binned: Sequence[Binned]) -> fits.BinTableHDU:
+    """Table of the files that the lists were read from."""
+    digests = {each.events.table.path: each.file_digest for each in binned}
+    digests |= {path: sha256_of_file(path) for each in binned for path in each.events.beside if path not in digests}
+    rows = [input_file("events", path, digest) for path, digest in digests.items()]
+    return fits.BinTableHDU.from_columns(
+        [_text(name, [row[name] for row in rows]) for name in rows[0]], name=INPUT_FILES
+    )
 
 
 def _ascii(text: str) -> str:

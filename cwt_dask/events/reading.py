@@ -10,11 +10,9 @@ from typing import Any
 
 from cwt_dask.config.events import EventOptions, are_events
 from cwt_dask.config.options import Options
-from cwt_dask.events.ingest import binned_survey
+from cwt_dask.events.ingest import binned_survey, source_beside
 from cwt_dask.runtime.progress import Reporter
 from cwt_dask.storage.paths import as_path
-
-_ENERGIES = ("emin", "emax")
 
 
 @contextmanager
@@ -43,9 +41,9 @@ def as_survey(
     if not are_events(len(given), options.onto):
         yield as_path(given[0]), options
         return
-    of_lists = {name: options.source[name] for name in _ENERGIES if name in options.source}
-    source = {name: value for name, value in options.source.items() if name not in _ENERGIES}
+    of_events = EventOptions.among(options.onto | options.source)
+    source = source_beside(of_events, options.source)
     near = near if near is not None and near.is_dir() else None
-    with binned_survey(given, EventOptions(**options.onto, **of_lists), source, near, progress) as (path, made):
+    with binned_survey(given, of_events, source, near, progress) as (path, made):
         progress.message(made.describe())
         yield path, replace(options, source=source)

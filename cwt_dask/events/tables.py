@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import SurveyError
+from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.paths import open_file
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.headers import damage_named
@@ -57,6 +58,16 @@ class Table(Protocol):
     def n_rows(self) -> int | None:
         """How many rows there are; None where only reading shows."""
 
+    @property
+    def path(self) -> Path:
+        """Its file."""
+
+    def sha256(self) -> str:
+        """SHA-256 of the bytes of its file.
+
+        Raises SurveyError if that has changed.
+        """
+
     def blocks(self, names: tuple[str, ...], digest: Any) -> Iterator[tuple[int, Columns]]:
         """Read some columns: rows, and their values, NaN where there is none; `digest` is updated with all rows.
 
@@ -77,6 +88,15 @@ class FitsTable:
     offset: int  # Of the first row in the file, in bytes.
     # Scale, zero and null of the columns that have such, by name.
     scales: Mapping[str, tuple[float, float, int | None]] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.file.path
+
+    def sha256(self) -> str:
+        """SHA-256 of the bytes of its file."""
+        return self.file.sha256()
 
     @property
     def place(self) -> tuple[str, int]:
@@ -175,6 +195,10 @@ class EcsvTable:
     def where(self) -> str:
         """The table, for messages."""
         return str(self.path)
+
+    def sha256(self) -> str:
+        """SHA-256 of the bytes of its file."""
+        return sha256_of_file(self.path)
 
     @property
     def place(self) -> tuple[str, int]:

@@ -9,6 +9,7 @@ of the map itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,11 @@ class Box:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.y1 - self.y0, self.x1 - self.x0
+
+    @property
+    def bounds(self) -> list[int]:
+        """First and end rows, first and end columns."""
+        return [self.y0, self.y1, self.x0, self.x1]
 
     @property
     def area(self) -> int:
@@ -225,9 +231,35 @@ class TileGrid:
         return self.x.ring
 
     @property
+    def n_pixels(self) -> int:
+        """Number of pixels of the map."""
+        return self.map_box.area
+
+    @property
+    def n_box_pixels(self) -> int:
+        """Number of pixels of all FFT boxes."""
+        return self.n_tiles * math.prod(self.box_shape)
+
+    @property
     def map_box(self) -> Box:
         """All pixels of the map."""
         return Box(0, self.y.length, 0, self.x.length)
+
+    @property
+    def array_shape(self) -> tuple[int, ...]:
+        """Shape of an array of all pixels, (y, x)."""
+        return self.map_box.shape
+
+    @property
+    def extent(self) -> str:
+        """What they cover, for people."""
+        ring = f", ring, columns 0 and {self.width - 1} are neighbours" if self.ring else ""
+        return f"{self.y.length} x {self.width} pixels{ring}"
+
+    @property
+    def width(self) -> int:
+        """Columns of the map."""
+        return self.x.length
 
     @property
     def core_shape(self) -> tuple[int, int]:
@@ -257,6 +289,10 @@ class TileGrid:
     def on_map(self, box: Box) -> Box:
         """Pixels of `box` that the map has; on a ring it has every column."""
         return on_map(box, self.map_box.shape, ring=self.ring)
+
+    def around(self, tile: Tile, pixels: int) -> Box:
+        """Pixels of the map in the core of a tile and so many around it."""
+        return self.on_map(tile.core.grown(pixels))
 
     def at(self, row: int, column: int) -> Tile:
         """The tile in a row and column; on a ring in any column, with its boxes whole turns of the map further."""

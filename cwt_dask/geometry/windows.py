@@ -1,4 +1,4 @@
-"""Pixels of a box, read from any array of the map."""
+"""Pixels of a box, read from any array of the map; and written as the chunk that a tile owns."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.geometry.facets import FacetBox
 from cwt_dask.geometry.tiling import Box, on_map, parts
 
 
@@ -27,6 +28,9 @@ def read_box(array: Any, box: Box, *, ring: bool) -> NDArray[Any]:
     ndarray
         Shape ``(..., *box.shape)``, in the type of `array`.
     """
+    if isinstance(box, FacetBox):
+        of_facet: NDArray[Any] = array[(..., *box.slices)]
+        return of_facet
     width = array.shape[-1]
     if ring and box.shape[1] > width:
         # Columns that the box holds several times are read once.
@@ -39,3 +43,23 @@ def read_box(array: Any, box: Box, *, ring: bool) -> NDArray[Any]:
     for part, inside in parts(box, array.shape[-2:], ring=ring):
         pixels[(..., *part.within(box))] = array[(..., *inside.slices)]
     return pixels
+
+
+def chunk_of(core: Box, pixels: NDArray[Any], nothing: float = 0) -> tuple[tuple[Any, ...], NDArray[Any]]:
+    """Index of the chunk of a map that a tile owns, and its pixels (..., y, x), with nothing beyond its core.
+
+    Parameters
+    ----------
+    core : Box
+        The core. Chunks are as large as the largest facet's: to write a part of one, what is there would be read first,
+        be it damaged.
+    pixels : ndarray
+        (..., y, x), of the core.
+    nothing : float, optional
+        What stands for it.
+    """
+    if not isinstance(core, FacetBox):
+        return (..., *core.slices), pixels
+    whole = np.full((*pixels.shape[:-2], core.side, core.side), nothing, pixels.dtype)
+    whole[..., : core.shape[0], : core.shape[1]] = pixels
+    return (..., core.facet, slice(None), slice(None)), whole

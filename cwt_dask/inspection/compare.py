@@ -11,6 +11,7 @@ from astropy.coordinates import SkyCoord
 
 from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import numpys_own
+from cwt_dask.merge.columns import COLUMNS
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.schema import maps_in
 from cwt_dask.trust import SourceFlag
@@ -18,9 +19,10 @@ from cwt_dask.trust import SourceFlag
 if TYPE_CHECKING:
     from astropy.table import Row, Table
 
-# Columns by which a source that is in both may have changed, and how far they may differ by rounding alone.
+# Columns by which a source that is in both may have changed, beyond rounding.
 MEASURED = ("significance", "scale", "counts", "background")
-RELATIVE = 1e-6
+# And where both runs have a fit: `sqrt_ts` was another one before.
+FITTED = ("sigma", "sqrt_ts", "npred", "extension")
 # More sources than these are counted, not named.
 MOST_NAMED = 20
 
@@ -49,8 +51,8 @@ def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
     """Compare two finished runs.
 
     Two rows are the same source if each is the other's nearest and they are no farther apart than the first run's
-    finest scale. A source has changed if its peak is another pixel, one of `MEASURED` differs by more than rounding, or
-    it has other flags but for that of seams.
+    finest scale. A source has changed if its peak is another pixel, one of `MEASURED` or `FITTED` differs by more than
+    rounding, or it has other flags but for that of seams.
 
     Raises InputError if a run is not finished. Raises RunError if one is damaged.
     """
@@ -122,7 +124,8 @@ def _differ(row: Row, other: Row) -> bool:
         return True
     if (row["flags"] ^ other["flags"]) & ~SourceFlag.CROSSES_SEAM:
         return True
-    return any(not np.isclose(row[name], other[name], rtol=RELATIVE, atol=0) for name in MEASURED)
+    names = MEASURED + (FITTED if "npred" in row.colnames and "npred" in other.colnames else ())
+    return any(not column.is_same(row, other) for column in COLUMNS if column.name in names)
 
 
 def _map_differences(first: SurveyRun, second: SurveyRun) -> tuple[dict[str, float], int]:

@@ -23,6 +23,7 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.runtime.terminal import visible
 from cwt_dask.storage.paths import backend_of, remove
+from cwt_dask.survey.sphere import is_on_sphere
 
 # The farthest shift is 16 radii: less than halfway round the sky.
 LARGEST_RADIUS = 10.0
@@ -196,14 +197,17 @@ def _inside(run: SurveyRun, sky: SkyCoord) -> NDArray[np.bool_]:
     """Which positions lie on pixels that take part."""
     inside, row, column = _pixels(run, sky)
     if inside.any():
-        inside[inside] = run.stored_map("mask").vindex[row[inside], column[inside]] != 0
+        # On the sphere by the survey's own pixels: those of facets may belong to another one at its border.
+        mask = run.survey.array("mask") if is_on_sphere(run.wcs) else run.stored_map("mask")
+        inside[inside] = mask.vindex[row[inside], column[inside]] != 0
     return inside
 
 
 def _pixels(run: SurveyRun, sky: SkyCoord) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
     """Which positions lie on the map; and row and column of each."""
-    height, width = run.model.shape
-    x, y = run.wcs.world_to_pixel(sky)
+    on_sphere = is_on_sphere(run.wcs)
+    height, width = run.survey.shape if on_sphere else run.stored.plan.grid.map_box.shape
+    x, y = (run.survey.wcs if on_sphere else run.wcs).world_to_pixel(sky)
     known = np.isfinite(x) & np.isfinite(y)
     column, row = (np.rint(np.where(known, axis, -9)).astype(np.int64) for axis in (x, y))
     if run.stored.plan.grid.ring:

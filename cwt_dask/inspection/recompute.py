@@ -18,6 +18,7 @@ from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.state import Detected, State
 from cwt_dask.cwt.support import in_bright_islands, in_open_islands
 from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.geometry.facets import AnyGrid, FacetGrid
 from cwt_dask.geometry.tiling import Axis, Box, Tile, TileGrid
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.planning.cost import PROCESS_MEMORY
@@ -26,7 +27,7 @@ from cwt_dask.results import SurveyRun
 from cwt_dask.storage.ledger import TileRecord, read_run_id
 from cwt_dask.storage.schema import spec_of
 from cwt_dask.storage.zarr_io import open_group
-from cwt_dask.survey import Survey
+from cwt_dask.survey import open_survey
 from cwt_dask.tiles.checkpoint import TileState
 from cwt_dask.tiles.compute import compute
 
@@ -82,9 +83,11 @@ def draw_tiles(n_tiles: int, n_wanted: int, seed: int) -> list[int]:
     return sorted(drawn.tolist())
 
 
-def wider_grid(plan: Plan) -> TileGrid:
+def wider_grid(plan: Plan) -> AnyGrid:
     """The run's tiles, with margins wider by twice the kernels' reach; the same grid where there are no seams."""
     grid, reach = plan.grid, plan.kernels.reach
+    if isinstance(grid, FacetGrid):
+        return grid.wider(grid.margin + 2 * reach, reach, fast_length)
     margin = max(grid.y.margin, grid.x.margin) + 2 * reach
     return TileGrid.plan(grid.map_box.shape, grid.core_shape, margin, reach, fast_length, ring=grid.ring)
 
@@ -108,14 +111,20 @@ def recompute_tile(run: SurveyRun, tile_id: int, n_iter: int) -> Comparison:
     grid = wider_grid(plan)
     tile = grid.tile(tile_id)
     state = _iterated(run, grid, n_iter, None, _filter_of(run, grid, tile), tile)
-    core = tile.core.within(tile.box)
+    published, core, owned = tile.core, tile.core.within(tile.box), np.True_
+    if isinstance(plan.grid, FacetGrid):
+        # A facet publishes what it owns of its image, which is the middle of the wider one.
+        published, side = plan.grid.tile(tile_id).core, plan.grid.side_of(tile_id)
+        wider = (tile.core.shape[0] - side) // 2
+        core = (slice(wider, wider + side),) * 2
+        owned = _published(run, "mask", published) != 0
     scale = max(float(np.abs(image).max()) for image in (state.model, state.approx))
     return Comparison(
         errors={
-            "model": _error(run, "model", tile.core, state.model[core]),
-            "approx": _error(run, "approx", tile.core, state.approx[core], scale),
+            "model": _error(run, "model", published, state.model[core] * owned),
+            "approx": _error(run, "approx", published, state.approx[core] * owned, scale),
         },
-        support_flips=int((_published(run, "support", tile.core) != state.support[(..., *core)]).sum()),
+        support_flips=int((_published(run, "support", published) != (state.support[(..., *core)] & owned)).sum()),
         n_iter=state.iteration,
         n_iter_published=(n_iter,),
     )
@@ -158,8 +167,8 @@ def recompute_whole(run: SurveyRun, records: Mapping[int, TileRecord]) -> Compar
 
 def whole_grid(plan: Plan) -> TileGrid:
     """The map as one tile. On a ring its box is the circle itself, round which convolution goes without a seam."""
-    y, x = plan.grid.y.length, plan.grid.x.length
-    if plan.grid.ring:
+    (y, x), ring = plan.grid.map_box.shape, plan.grid.ring
+    if ring:
         return TileGrid(Axis.plan(y, y, 0, plan.kernels.reach, fast_length), Axis(x, x, 0, 0, x, ring=True))
     return TileGrid.plan((y, x), (y, x), 0, plan.kernels.reach, fast_length)
 
@@ -169,6 +178,11 @@ def refuse_what_does_not_fit(plan: Plan) -> None:
 
     Raises InputError if the memory that is available does not suffice.
     """
+    if isinstance(plan.grid, FacetGrid):
+        raise InputError(
+            "the sphere has no whole map that facets could be equal to: leave out --against-whole and take "
+            "--recompute K, which makes facets again with a wider margin"
+        )
     # With what a tile takes, copies of the map, and T and E of every scale; measured 243 with two scales.
     per_pixel = 190 + 50 * plan.kernels.n_scale
     needed = PROCESS_MEMORY + per_pixel * math.prod(whole_grid(plan).box_shape)
@@ -208,7 +222,7 @@ class WiderFilter:
         return kept
 
 
-def _filter_of(run: SurveyRun, grid: TileGrid, tile: Tile) -> WiderFilter | None:
+def _filter_of(run: SurveyRun, grid: AnyGrid, tile: Tile) -> WiderFilter | None:
     plan = run.stored.plan
     threshold = plan.settings.significance_island_threshold
     if threshold is None or not grid.has_seams:
@@ -229,7 +243,7 @@ def _tol(plan: Plan) -> float | None:
 
 def _iterated(
     run: SurveyRun,
-    grid: TileGrid,
+    grid: AnyGrid,
     stop: int,
     tol: float | None,
     islands: WiderFilter | None,
@@ -244,7 +258,7 @@ def _iterated(
     """
     stored = run.stored
     job = replace(stored.plan.job(run.files, read_run_id(run.files), stored.survey.path), grid=grid, stop=stop, tol=tol)
-    window = Survey.open(job.survey, ring=grid.ring).read_window(tile.window, tile.box)
+    window = open_survey(job.survey, grid).read_window(tile.window, tile.box)
     begin = TileState.start(job.kernels.n_scale, tile, with_cubes=observe is not None)
     select = islands.select if islands else None
     state = compute(job, tile, window, begin, select, ring=ring, observe=observe).reached.state

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import RunError
@@ -20,7 +21,8 @@ from cwt_dask.inspection.recompute import (
     refuse_what_does_not_fit,
     wider_grid,
 )
-from cwt_dask.merge.certificate import certify, fault_of
+from cwt_dask.inspection.sources import agreement_of, measure_again, recorded_rows
+from cwt_dask.merge.certificate import NEW, certify, fault_of
 from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.open_islands import faults_of_lists, listed_until, read_open_islands
 from cwt_dask.merge.seams import Seam, compare_seams
@@ -37,13 +39,13 @@ from cwt_dask.storage.paths import exists
 from cwt_dask.storage.record_copies import faults_of_record_copies
 from cwt_dask.storage.schema import HISTORY, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, open_group
-from cwt_dask.survey import Survey
+from cwt_dask.survey import Survey, open_survey
 
 # What the certificate states and the files must still give.
 # fmt: off
 RECOMPUTED = (
     "n_tiles", "n_iter", "converged", "coverage", "seam_model_error", "seam_support_flips", "open_islands",
-    "tiling_exact", "digest_maps", "input_digest", "settings_digest",
+    "tiling_exact", "sources_exact", "false_sources", "digest_maps", "input_digest", "settings_digest",
 )
 # fmt: on
 
@@ -71,7 +73,7 @@ def verify_run(
     run : SurveyRun
         The run; nothing of it is changed.
     recompute : int or None, optional
-        How many tiles to make again, with margins wider by twice the kernels' reach.
+        How many tiles to make again, with margins wider by twice the kernels' reach; and their sources.
     seed : int, optional
         Decides which tiles.
     against_whole : bool, optional
@@ -107,11 +109,14 @@ def scope(run: SurveyRun, *, recompute: int | None = None, against_whole: bool =
         As of `verify_run`.
     """
     n_tiles = run.stored.plan.grid.n_tiles
-    again = f"{min(recompute or 0, n_tiles)} of {n_tiles} tiles made again"
     forged = "whether maps were changed together with their digests"
+    again = (
+        f"{min(recompute or 0, n_tiles)} of {n_tiles} tiles made again show whether their margins are wide enough, "
+        f"whether their rows are as measured, and {forged}"
+    )
     lines = {
         "files show whether anything was lost or changed since the run, and whether tiles agree at their seams": True,
-        f"{again} show whether their margins are wide enough, and {forged}": recompute is not None,
+        again: recompute is not None,
         f"the whole map shows whether tiling did any harm, and {forged}": against_whole,
         f"not shown: {forged} (--recompute K or --against-whole)": recompute is None and not against_whole,
         "not shown: whether the background is right, or the mathematics, which the project's own tests are for": True,
@@ -134,8 +139,17 @@ def _from_files(run: SurveyRun) -> list[Check]:
     survey, damage = _survey(run)
     described_otherwise = [f"{path}: {why}" for path, why, _ in damaged_metadata(run, survey)]
     unsettled, unlisted = _open_islands(run, max((record.n_iter for record in records.values()), default=0))
-    now = certify(plan, survey.statistics if survey else None, records, seams, unsettled)
-    stale = [name for name in RECOMPUTED if now[name] != certificate.get(name)]
+    agreement, lost = agreement_of(run, certificate)
+    now = certify(
+        plan,
+        survey.statistics if survey else None,
+        records,
+        seams,
+        unsettled,
+        differing=agreement.differing if agreement else None,
+    )
+    unknown = {*NEW} - certificate.keys() | (set() if agreement else {"sources_exact"})
+    stale = [name for name in RECOMPUTED if name not in unknown and now[name] != certificate.get(name)]
     stale = [f"{name} is {now[name]}, not {certificate.get(name)}" for name in stale]
     changed_files = changed_products(run.files, certificate)
     products = [f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed_files]
@@ -161,6 +175,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
         Check("the seams can be compared", _unreadable(unreadable)),
         *([Check("islands left open are listed", unlisted)] if plan.decides_islands else []),
         *_history(run, now["n_iter"]),
+        Check("what tiles have found and fitted is as they wrote it", lost),
         follows,
         Check("the certificate is as the run wrote it", _certificate(run, certificate)),
         Check("catalogue and FITS files are as the run wrote them", "; ".join(products)),
@@ -171,17 +186,33 @@ def _from_files(run: SurveyRun) -> list[Check]:
 
 def _by_computing(run: SurveyRun, tiles: list[int], *, against_whole: bool) -> Iterator[Check]:
     records = read_records(run.files.ledger, run.stored.run_id)
-    margin = wider_grid(run.stored.plan).margin
+    wider = "no seams" if (margin := wider_grid(run.stored.plan).margin) is None else f"margin {margin} pixels"
     for tile in tiles:
-        what = f"tile {tile} again, {'no seams' if margin is None else f'margin {margin} pixels'}"
+        what = f"tile {tile} again, {wider}"
         if record := records.get(tile):
             yield _again(run, what, partial(recompute_tile, run, tile, record.n_iter), record.near_threshold)
         else:
             yield Check(what, "no record says how many iterations it made")
+    yield from _measured_again(run, tiles) if tiles else ()
     if against_whole:
         what = "the whole ring at once" if run.stored.plan.grid.ring else "the whole map as one image"
         near = sum(record.near_threshold for record in records.values())
         yield _again(run, what, partial(recompute_whole, run, records), near)
+
+
+@numpys_own
+def _measured_again(run: SurveyRun, tiles: list[int]) -> Iterator[Check]:
+    agreement, lost = agreement_of(run, run.read_certificate())
+    if agreement is None:
+        yield Check("sources measured again", lost or "the version before kept none", promised=bool(lost))
+        return
+    recorded, promised = recorded_rows(run), run.stored.plan.algorithm_version == ALGORITHM_VERSION
+    for tile in tiles:
+        try:
+            found = measure_again(run, tile, agreement, recorded)
+            yield Check(f"sources of tile {tile} measured again, {found}", found.fault, promised=promised)
+        except (RunError, *DAMAGE) as error:
+            yield Check(f"sources of tile {tile} measured again", f"files cannot be read ({error})")
 
 
 def _again(run: SurveyRun, what: str, compare: Callable[[], Comparison], near_threshold: int) -> Check:
@@ -239,7 +270,7 @@ def _some(faults: list[str]) -> str:
 def _input_digest(run: SurveyRun, tile: int) -> str | None:
     """Digest of what a tile reads now; None where it cannot be read."""
     try:
-        survey = Survey.open(run.survey.path, ring=run.stored.plan.grid.ring)
+        survey = open_survey(run.survey.path, run.stored.plan.grid)
         return survey.digest_window(run.stored.plan.grid.tile(tile).window)
     except DAMAGE:
         return None

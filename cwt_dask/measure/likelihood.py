@@ -68,8 +68,9 @@ class Fit:
     ----------
     counts, background : ndarray of float64
         (y, x).
-    valid : ndarray of bool
-        (y, x): pixels that take part.
+    seen : ndarray of bool or float64
+        (y, x): pixels that take part; or what share of a source's counts there is seen, the background being that over
+        this share.
     shapes : Shapes
         Of point spread functions and widths.
     extended : bool, optional
@@ -91,13 +92,13 @@ class Fit:
     """
 
     def __init__(
-        self, counts: Floats, background: Floats, valid: Bools, shapes: Shapes, *, extended: bool = False
+        self, counts: Floats, background: Floats, seen: Bools | Floats, shapes: Shapes, *, extended: bool = False
     ) -> None:
         self.shapes, self.extended = shapes, extended
         self._background = np.fmax(background, FLOOR)
         self._window = Window(
-            np.where(valid, counts, 0.0).astype(np.float64),
-            valid.astype(np.float64),
+            np.where(seen, counts, 0.0).astype(np.float64),
+            seen.astype(np.float64),
             self._background.copy(),
             FLOOR,
             shapes,
@@ -112,6 +113,10 @@ class Fit:
     def expected(self) -> Floats:
         """Background and sources, (y, x)."""
         return self._window.expected
+
+    def of_sources(self, part: tuple[slice, slice]) -> Floats:
+        """Counts that are expected of the sources in a part (y, x) of the window."""
+        return np.maximum(self._window.expected[part] - self._background[part], 0.0) * self._window.seen[part]
 
     def select(self, y: ArrayLike, x: ArrayLike, node: ArrayLike) -> Ints:
         """Accept candidates, the best first, on the model as it is.
@@ -173,6 +178,9 @@ class Fit:
         amplitude, width = stars.state[:, 0].copy(), stars.shape % n_widths
         low, high, slope, bend, seen = measure_curves(self._window, stars).T
         stretch, y_err, x_err = joint_errors(self._window, stars, first, near).T
+        extension, by_width = extensions(self._window, stars)
+        error = (high - low) / 2
+        stretch = np.sqrt(stretch**2 + np.divide(by_width, error**2, out=np.zeros_like(error), where=error > 0))
         ts_ext = np.zeros(len(width))
         ts_ext[width > 0] = self._ts_ext()
         off = np.abs(stars.state[:, 1:] - stars.home)
@@ -182,7 +190,7 @@ class Fit:
             x=stars.state[:, 2].copy(),
             node=stars.shape // n_widths,
             width=width,
-            extension=extensions(self._window, stars),
+            extension=extension,
             amplitude=amplitude,
             ts=measure_ts(self._window, stars, first, near),
             ts_ext=np.maximum(ts_ext, 0.0),

@@ -15,6 +15,7 @@ import numpy as np
 
 from cwt_dask.cwt.arrays import Floats, Ints
 from cwt_dask.cwt.loops import compiled
+from cwt_dask.measure.planes import add_products, along, fill_beside
 
 # Knots in a width: with 5 the spline of a Gaussian is off by 1e-5 of its maximum.
 _KNOTS = 5.0
@@ -51,6 +52,8 @@ class Shapes(NamedTuple):
         Widths of the Gaussians in pixels, (width,); the first is 0, the point spread function itself.
     tried : ndarray of int64
         Which of the extensions are tried for each candidate; those between serve to refine.
+    centres : ndarray, optional
+        How far from its middle the counts of each pixel lie, as (dy and dx, y, x) of an image; without it nowhere.
     """
 
     values: Floats
@@ -61,6 +64,7 @@ class Shapes(NamedTuple):
     sigma: Floats
     extensions: Floats
     tried: Ints
+    centres: Floats = np.zeros((2, 0, 0))
 
     @property
     def reach(self) -> int:
@@ -237,16 +241,14 @@ def render(shapes: Shapes, shape: int, y: float, x: float, order: int, patch: Pa
     side = _side(half, knots)
     start, n_terms = shapes.start[shape], shapes.terms[shape]
     planes, lines = patch.planes, patch.lines
-    for term in range(n_terms):
-        _along(shapes.values, start + term * side, half, knots, y - row, order, lines[:3])
-        _along(shapes.values, start + (n_terms + term) * side, half, knots, x - column, order, lines[3:])
-        _multiply(planes[0], lines[0], lines[3], size, term == 0)
-        if order > 0:
-            _multiply(planes[1], lines[1], lines[3], size, term == 0)
-            _multiply(planes[2], lines[0], lines[4], size, term == 0)
-            _multiply(planes[3], lines[2], lines[3], size, term == 0)
-            _multiply(planes[4], lines[0], lines[5], size, term == 0)
-            _multiply(planes[5], lines[1], lines[4], size, term == 0)
+    if shapes.centres.size > 0:
+        corner, spline = (row - half, column - half, size), (start, side, side // 2, n_terms)
+        fill_beside(planes, shapes.values, spline, knots, shapes.centres, corner, (y, x), order)
+    else:
+        for term in range(n_terms):
+            along(shapes.values, start + term * side, half, knots, y - row, order, lines[:3])
+            along(shapes.values, start + (n_terms + term) * side, half, knots, x - column, order, lines[3:])
+            add_products(planes, lines, size, order, term == 0)
     for i in range(size):
         for j in range(size):
             planes[0, i, j] = max(planes[0, i, j], 0.0)
@@ -257,39 +259,6 @@ def render(shapes: Shapes, shape: int, y: float, x: float, order: int, patch: Pa
 def _side(half: int, knots: int) -> int:
     """Knots of a shape: a pixel's distance is up to half + 1/2, and two more count."""
     return 2 * (math.ceil((half + 0.5) * knots) + 2) + 1
-
-
-@compiled
-def _multiply(plane: Floats, along_y: Floats, along_x: Floats, size: int, first: bool) -> None:
-    for i in range(size):
-        factor, row = along_y[i], plane[i]
-        if first:
-            for j in range(size):
-                row[j] = factor * along_x[j]
-        else:
-            for j in range(size):
-                row[j] += factor * along_x[j]
-
-
-@compiled
-def _along(values: Floats, start: int, half: int, knots: int, within: float, order: int, lines: Floats) -> None:
-    """Evaluate a spline at the pixels' distances from a position within the middle one; derivatives by position."""
-    offset = -within * knots
-    whole = math.floor(offset)
-    t = offset - whole
-    s = 1.0 - t
-    first = start + math.ceil((half + 0.5) * knots) + 2 + whole - 1 - half * knots
-    a, b, c, d = s**3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (3 * s**3 - 6 * s**2 + 4) / 6, t**3 / 6
-    for i in range(2 * half + 1):
-        k = first + i * knots
-        lines[0, i] = a * values[k] + b * values[k + 1] + c * values[k + 2] + d * values[k + 3]
-    if order > 0:
-        e, f, g, h = s**2 / 2, (4 * t - 3 * t**2) / 2, -(4 * s - 3 * s**2) / 2, -(t**2) / 2
-        for i in range(2 * half + 1):
-            k = first + i * knots
-            v0, v1, v2, v3 = values[k], values[k + 1], values[k + 2], values[k + 3]
-            lines[1, i] = knots * (e * v0 + f * v1 + g * v2 + h * v3)
-            lines[2, i] = knots**2 * (s * v0 + (3 * t - 2) * v1 + (3 * s - 2) * v2 + t * v3)
 
 
 @compiled

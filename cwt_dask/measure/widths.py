@@ -58,30 +58,30 @@ def _gain(window: Window, stars: Stars, k: int, shape: int) -> tuple[float, floa
 
 
 @compiled
-def extensions(window: Window, stars: Stars) -> Floats:
+def extensions(window: Window, stars: Stars) -> tuple[Floats, Floats]:
     """Extensions of sources in pixels, between those that there are: by a parabola through the best and both beside it.
 
     Returns
     -------
-    ndarray
-        (source,), 0 of points.
+    extension, variance : ndarray
+        (source,), 0 of points; and what the error of the width adds to the variance of the amplitude.
     """
-    found, n_widths = np.zeros(len(stars.shape)), len(window.shapes.extensions)
+    found, variance, n_widths = np.zeros(len(stars.shape)), np.zeros(len(stars.shape)), len(window.shapes.extensions)
     for k in range(len(found)):
         width, shape = stars.shape[k] % n_widths, stars.shape[k]
         found[k] = window.shapes.extensions[width]
         if 1 < width < n_widths - 1:
             f, y, x = stars.state[k, 0], stars.state[k, 1], stars.state[k, 2]
             add(window.expected, window.shapes, shape, y, x, -f, window.patch)
-            low, middle, high = (
-                _gain(window, stars, k, shape - 1)[0],
-                _gain(window, stars, k, shape)[0],
-                _gain(window, stars, k, shape + 1)[0],
-            )
+            low, f_low = _gain(window, stars, k, shape - 1)
+            middle, _ = _gain(window, stars, k, shape)
+            high, f_high = _gain(window, stars, k, shape + 1)
             add(window.expected, window.shapes, shape, y, x, f, window.patch)
             bend = low - 2 * middle + high
             if bend < 0:
                 part = min(max(0.5 * (low - high) / bend, -0.5), 0.5)
                 step = window.shapes.extensions[width + (1 if part > 0 else -1)] / found[k]
                 found[k] *= math.pow(step, abs(part))
-    return found
+                # In steps the width's variance is 1 / -bend, and that of being between two of them 1 / 12.
+                variance[k] = ((f_high - f_low) / 2) ** 2 * (1 / -bend + 1 / 12)
+    return found, variance

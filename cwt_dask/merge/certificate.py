@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from cwt_dask.config.validation import counted
+from cwt_dask.geometry.facets import FacetGrid
 from cwt_dask.geometry.margins import TOLERANCE
+from cwt_dask.measure.false_rows import FalseRows
+from cwt_dask.merge.borders import Borders
 from cwt_dask.merge.islands import OpenIsland
 from cwt_dask.merge.seams import Seam, seam_model_error
 from cwt_dask.merge.stopping import stopping_iteration
@@ -34,6 +38,9 @@ def certify(
     seconds: float = 0.0,
     earlier_versions: Iterable[Mapping[str, str]] = (),
     differing: Mapping[int, Sequence[int]] | None = None,
+    borders: Borders | None = None,
+    false_rows: FalseRows | None = None,
+    peaks: Iterable[int] = (),
 ) -> dict[str, Any]:
     """Make the certificate of a run from the evidence: plain data, all but digests of files.
 
@@ -57,6 +64,12 @@ def certify(
         Under which tiles were done, besides those of their records.
     differing : mapping of sequence, optional
         By tile, others with sources near it that it does not find as they do.
+    borders : Borders, optional
+        What was found where facets meet.
+    false_rows : FalseRows, optional
+        How many rows of noise the catalogue is expected to have, by score.
+    peaks : iterable of int, optional
+        Largest resident size of workers in stages that leave no record, in bytes.
     """
     grid, settings = plan.grid, plan.settings
     seams = [seam for seam in seams if {seam.tile, seam.neighbour} <= records.keys()]
@@ -74,6 +87,12 @@ def certify(
         f"the models differ by {error} of their maximum at a seam": (error or 0.0) <= TOLERANCE,
         f"the support differs in {counted(flips, 'pixel')} at seams": not flips,
     }
+    facets = _facets(grid, statistics, records, borders) if isinstance(grid, FacetGrid) else {}
+    if facets and statistics and done:
+        held, there = facets["counts_in_cells"], statistics.counts_sum
+        conditions[f"facets hold {held:.10g} counts in their cells, and the survey has {there:.10g}"] = math.isclose(
+            held, there, rel_tol=1e-12
+        )
     mixed = mixed_versions([*earlier_versions, *(record.versions for record in records.values()), versions()])
     note = [f"tiles and merge had several versions, {', '.join(mixed)}: last bits may differ"] if mixed else []
     broken = [fault for fault, holds in conditions.items() if not holds]
@@ -88,7 +107,7 @@ def certify(
         "n_iter": n_iter,
         "stopping": settings.stopping,
         "converged": _converged(plan, records, n_iter),
-        "coverage": sum(grid.tile(tile).core.area for tile in records) / grid.map_box.area,
+        "coverage": sum(grid.tile(tile).core.area for tile in records) / grid.n_pixels,
         "expected_model_error": plan.expected_error,
         "seam_model_error": error,
         "seam_support_flips": flips,
@@ -104,21 +123,38 @@ def certify(
         "not_exact_because": broken,
         "sources_exact": not differing,
         "sources_not_exact_because": _named(differing or {}),
+        "false_sources": settings.false_sources,
+        "expected_false": false_rows and false_rows.to_dict(),
         "digest_maps": digest_maps(records) if done else None,
         "input_digest": statistics and statistics.digest,
         # Runs of earlier releases have none, and certificates without.
         **({"inputs": list(plan.origins)} if plan.origins else {}),
+        **({"files": list(plan.files)} if plan.files else {}),
         "settings_digest": plan.settings_digest,
         "versions": versions(),
         **({"background": plan.background} if plan.background else {}),
+        **({"facets": facets} if facets else {}),
         "warnings": [*plan.warnings, *note],
         "started": started and started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {"run": seconds, "tiles": sum(record.seconds for record in records.values())},
         "peak_memory": {
             "driver": peak_memory(),
-            "worker": max((record.peak_memory for record in records.values()), default=0),
+            "worker": max((*(record.peak_memory for record in records.values()), *peaks), default=0),
         },
+    }
+
+
+def _facets(
+    grid: FacetGrid, statistics: SurveyStatistics | None, records: Mapping[int, TileRecord], borders: Borders | None
+) -> dict[str, Any]:
+    """What a certificate says of facets: no whole plane exists that they could be equal to."""
+    return {
+        "order": grid.order,
+        "nside": grid.nside,
+        "counts_in_cells": math.fsum(record.owned_counts or 0.0 for record in records.values()),
+        "counts_of_survey": statistics and statistics.counts_sum,
+        **({"borders": borders.to_dict()} if borders else {}),
     }
 
 
@@ -145,12 +181,12 @@ def fault_of(certificate: dict[str, Any], run_id: str, plan: Plan) -> str:
     if run_id and certificate.get("run_id") != run_id:
         return "it is of another run"
     # Whoever changed it may have sealed it again.
-    lacking = [name for name in _lacking(certificate, certify(plan, None, {}, [], [])) if name not in _NEW]
+    lacking = [name for name in _lacking(certificate, certify(plan, None, {}, [], [])) if name not in NEW]
     return f"it lacks {', '.join(lacking)}" if lacking else ""
 
 
 # What runs of the version before do not have.
-_NEW = ("sources_exact", "sources_not_exact_because")
+NEW = ("sources_exact", "sources_not_exact_because", "false_sources", "expected_false")
 
 
 def _lacking(found: Any, whole: dict[str, Any], table: str = "") -> Iterator[str]:

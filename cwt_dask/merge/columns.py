@@ -18,12 +18,14 @@ from cwt_dask.measure.poisson import sqrt_ts
 from cwt_dask.trust import SourceFlag
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    from astropy.table import Row, Table
     from astropy.units import UnitBase
 
 Values = Callable[["Table"], Any]
 # Digits of counts after the point.
 _COUNTS = 6
+# By how much figures may differ that are the same; and those that magnify the last digit of others.
+_RELATIVE, _MAGNIFIED = 1e-6, 1e-3
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,22 @@ class Column:
     values: Values | None = None
     # Power of the exposure's unit that it has as unit: such a column is there only if the exposure has a unit.
     exposure: int = 0
-    psf: bool = False  # Whether it is there only if there is a point spread function.
+    # Whether it is there only if there is a point spread function, and only on the sphere.
+    psf: bool = False
+    sphere: bool = False
     # In the report's table: place among the columns, heading, and digits after the point, or None for four significant
     # ones. Columns without one are left out there.
     page: tuple[int, str, int | None] | None = None
+
+    def is_same(self, one: Row, other: Row) -> bool:
+        """Whether two rows have the same value but for rounding: to 1e-6, or to the last digit that is kept."""
+        first, second, decimals = one[self.name], other[self.name], self.decimals
+        if self.exposure < 0:
+            # They have the digits of the counts.
+            first, second, decimals = first * one["exposure"], second * other["exposure"], _COUNTS
+        last_digit = 0.0 if decimals is None else 1.5 * 10.0**-decimals
+        relative = _MAGNIFIED if self.name in ("p_value", "expected_false") else _RELATIVE
+        return bool(np.isclose(first, second, rtol=relative, atol=last_digit, equal_nan=True))
 
     def of(self, rows: Table) -> NDArray[Any]:
         """Its values for measured rows, rounded."""
@@ -87,17 +101,19 @@ COLUMNS = (
     Column("source_id", "Number of the row in the catalogue and, after it, the candidates: the best first", dtype=int,
            values=lambda rows: np.arange(1, len(rows) + 1)),
     Column("name", "Name by position in ICRS, truncated", dtype=str, page=(1, "Name", None)),
-    Column("ra", "Right ascension of the centroid (ICRS)", deg, 7, values=_longitude("ra"), page=(14, "RA", 3)),
-    Column("dec", "Declination of the centroid (ICRS)", deg, 7, page=(15, "Dec", 3)),
-    Column("glon", "Galactic longitude of the centroid", deg, 7, values=_longitude("glon"), page=(12, "l", 3)),
-    Column("glat", "Galactic latitude of the centroid", deg, 7, page=(13, "b", 3)),
+    Column("ra", "Right ascension (ICRS), of the fit; of the centroid without --psf", deg, 7,
+           values=_longitude("ra"), page=(14, "RA", 3)),
+    Column("dec", "Declination (ICRS), likewise", deg, 7, page=(15, "Dec", 3)),
+    Column("glon", "Galactic longitude, likewise", deg, 7, values=_longitude("glon"), page=(12, "l", 3)),
+    Column("glat", "Galactic latitude, likewise", deg, 7, page=(13, "b", 3)),
     Column("pos_err",
-           "Radius about the centroid that holds the source with 68 % probability, by counting; no systematics", deg, 7,
+           "Radius about it that holds the source with 68 % probability, by counting; no systematics", deg, 7,
            page=(16, "Position error", 3)),
+    Column("facet", "Number of the facet that has the source", dtype=int, sphere=True),
     Column("x_peak", "Column of the peak pixel, 0-based", pix, dtype=int, values=lambda rows: rows["x"]),
     Column("y_peak", "Row of the peak pixel, 0-based", pix, dtype=int, values=lambda rows: rows["y"]),
-    Column("x_centroid", "Column of the centroid, 0-based, centre of the first pixel at 0", pix, 5),
-    Column("y_centroid", "Row of the centroid, 0-based, centre of the first pixel at 0", pix, 5),
+    Column("x_centroid", "Column of this position, 0-based, centre of the first pixel at 0", pix, 5),
+    Column("y_centroid", "Row of this position, 0-based, centre of the first pixel at 0", pix, 5),
     Column("significance", "Largest T/E over scales and iterations; not a number of sigmas where counts are few",
            decimals=6, page=(16, "T/E", 1)),
     Column("sigma", "Calibrated significance S of the first iteration, largest over scales: noise exceeds it at a "
@@ -109,7 +125,7 @@ COLUMNS = (
     Column("score", "What rows are ordered and selected by: the lesser of sigma and sqrt_ts", decimals=5,
            page=(4, "Score", 1)),
     Column("expected_false", "Expected number of rows of noise in the whole survey with a score at least as large: "
-           "the pixels that are used, times the probability that a standard normal number exceeds score",
+           "local maxima of the likelihood that S confirms",
            page=(5, "Expected false", None)),
     Column("iteration", "Iteration of the largest significance", dtype=int, page=(19, "Iteration", 0)),
     Column("scale", "Scale of the largest significance", pix, 9, page=(17, "Scale", 2)),
@@ -143,13 +159,13 @@ COLUMNS = (
     Column("sqrt_ts_ext", "Square root of the TS by which that is preferred to a point", decimals=5,
            values=lambda rows: np.sqrt(rows["ts_ext"])),
     Column("exposure", "Exposure at the peak pixel", exposure=1),
-    Column("flux", "npred / exposure: photon flux of the whole source",
+    Column("flux", "Photon flux of the whole source: npred / exposure",
            values=_over_exposure(lambda rows: rows["npred"]), exposure=-1, page=(5, "Flux", None)),
     Column("flux_errn", "npred_errn / exposure", values=_over_exposure(_npred_errn), exposure=-1),
     Column("flux_errp", "npred_errp / exposure", values=_over_exposure(_npred_errp), exposure=-1),
     Column("flux_ul", "npred_ul / exposure", values=_over_exposure(lambda rows: rows["npred_ul"]), exposure=-1),
-    Column("photon_flux", "excess / exposure; not corrected for containment: for what lies outside the disc",
-           values=_over_exposure(_excess), exposure=-1, page=(21, "Photon flux", None)),
+    Column("photon_flux", "Of the disc alone: excess / exposure; flux has what lies outside, too",
+           values=_over_exposure(_excess), exposure=-1, page=(21, "Flux in the disc", None)),
     Column("flags", f"Sum of: {_FLAGS}", dtype=int, page=(9, "Flags", 0)),
 )
 # fmt: on
@@ -160,12 +176,21 @@ ASSOCIATIONS = (
 )
 
 
-def columns_of(exposure_unit: str, *, psf: bool = False) -> list[Column]:
-    """Columns of a catalogue where the exposure has this unit; without those of the exposure where it is empty.
+def columns_of(exposure_unit: str, *, psf: bool = False, sphere: bool = False) -> list[Column]:
+    """Columns of a catalogue.
 
-    Those of a point spread function are there if there is one.
+    Parameters
+    ----------
+    exposure_unit : str
+        Of the exposure; those of it are left out where it is empty.
+    psf, sphere : bool, optional
+        Whether there is a point spread function, and whether it is one of the sphere.
     """
-    there = [column for column in COLUMNS if (exposure_unit or not column.exposure) and (psf or not column.psf)]
+    there = [
+        column
+        for column in COLUMNS
+        if (exposure_unit or not column.exposure) and (psf or not column.psf) and (sphere or not column.sphere)
+    ]
     return [
         replace(column, unit=Unit(exposure_unit) ** column.exposure) if column.exposure else column for column in there
     ]

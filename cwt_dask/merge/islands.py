@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Bools, Floats, Ints
-from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.geometry.facets import AnyGrid
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.archives import open_archive
 from cwt_dask.tiles.decisions import write_decisions
@@ -28,7 +28,7 @@ class Islands:
     n_pixels: Ints
 
 
-def join_labels(labels: Mapping[int, LocalLabels], grid: TileGrid) -> Islands:
+def join_labels(labels: Mapping[int, LocalLabels], grid: AnyGrid) -> Islands:
     """Join labels that touch over a face (4-connected); `labels` are those of every tile, by its number."""
     counts = [len(labels[tile].n_pixels) for tile in range(grid.n_tiles)]
     offsets = np.cumsum([0, *counts])
@@ -116,7 +116,7 @@ def open_islands(job: Job, contradicted: Iterable[IslandLabel]) -> Unsettled:
     for key, islands, peaks in joined_islands(job):
         found = sorted({int(islands.of_label[tile][n - 1]) for *at, tile, n in contradicted if tuple(at) == key})
         for island in found:
-            y, x = divmod(int(islands.first[island]), job.grid.x.length)
+            y, x = divmod(int(islands.first[island]), job.grid.width)
             named.append(OpenIsland(*key, y, x, int(islands.n_pixels[island]), float(peaks[island])))
         for tile, of_label in islands.of_label.items():
             hit = np.flatnonzero(np.isin(of_label, found))

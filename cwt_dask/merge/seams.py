@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cwt_dask.geometry.facets import AnyGrid
 from cwt_dask.geometry.margins import STRIP_WIDTH
-from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.storage.maps import OPPOSITE, SIDES, STRIPS
 from cwt_dask.storage.zarr_io import open_group
 
@@ -26,14 +26,14 @@ class Seam(NamedTuple):
     support_flips: int  # Pixels of differing support, counted once a scale.
 
 
-def compare_seams(seams: Path, grid: TileGrid, tile_id: int) -> list[Seam]:
+def compare_seams(seams: Path, grid: AnyGrid, tile_id: int) -> list[Seam]:
     """Compare what a tile computed beyond its core with what each neighbour published there.
 
     Parameters
     ----------
     seams : Path
         The store of the seams.
-    grid : TileGrid
+    grid : TileGrid or FacetGrid
         The tiles.
     tile_id : int
         Number of the tile.

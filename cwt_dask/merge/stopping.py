@@ -10,7 +10,9 @@ import numpy as np
 
 from cwt_dask.cwt.arrays import Floats
 from cwt_dask.cwt.stopping import Moments, relative_change, stops_at
-from cwt_dask.geometry.tiling import Axis, TileGrid
+from cwt_dask.geometry.facets import AnyGrid, FacetGrid
+from cwt_dask.geometry.healpix import places_of
+from cwt_dask.geometry.tiling import Axis
 from cwt_dask.storage.ledger import Record
 from cwt_dask.survey import Survey
 from cwt_dask.survey.store import CHUNK
@@ -91,12 +93,12 @@ def scatter_by_chunk(survey: Survey) -> Floats:
     )
 
 
-def look_ahead_tiles(grid: TileGrid, scatter: Floats) -> list[int]:
+def look_ahead_tiles(grid: AnyGrid, scatter: Floats) -> list[int]:
     """Look-ahead tiles, those with most scatter first; none of a grid of less than `ONE_IN`.
 
     Cores smaller than a chunk of the survey share its scatter, that of `scatter_by_chunk`, by their pixels.
     """
-    by_tile = (_shares(grid.y) @ scatter @ _shares(grid.x).T).ravel()
+    by_tile = _of_facets(grid, scatter) if isinstance(grid, FacetGrid) else _of_cores(grid.y, grid.x, scatter)
     order = np.argsort(-by_tile, kind="stable")
     half = int(np.searchsorted(np.cumsum(by_tile[order]), scatter.sum() / 2)) + 1
     tiles: list[int] = order[: min(half, grid.n_tiles // ONE_IN)].tolist()
@@ -110,6 +112,23 @@ def least_change(records: Sequence[Record], scatter: float) -> float:
     """
     before, after = (sum(Moments(*record.moments[n]).sum_squared_deviations for record in records) for n in (-2, -1))
     return max(before - after, 0.0) / scatter if scatter else 0.0
+
+
+def _of_cores(y: Axis, x: Axis, scatter: Floats) -> Floats:
+    return np.asarray((_shares(y) @ scatter @ _shares(x).T).ravel())
+
+
+def _of_facets(grid: FacetGrid, scatter: Floats) -> Floats:
+    """Scatter in each facet's cell, which is a square in the image of the sky."""
+    size = grid.nside >> grid.order
+    rows, columns = (place * size for place in places_of(np.array(grid.cells), 1 << grid.order))
+    height, width = (min(CHUNK, length) for length in (12 * grid.nside, grid.nside))
+    # Of a chunk, or of all the chunks that the cell has.
+    chunks = max(1, size // CHUNK)
+    of_cell = [
+        scatter[y : y + chunks, x : x + chunks].sum() for y, x in zip(rows // CHUNK, columns // CHUNK, strict=True)
+    ]
+    return np.array(of_cell) * min(1.0, size * size / (height * width))
 
 
 def _shares(axis: Axis) -> Floats:

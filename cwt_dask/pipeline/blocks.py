@@ -24,6 +24,7 @@ from cwt_dask.planning.runfile import note_versions, read_run
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.block_records import begun_blocks, forget_block, read_block_records, recorded_rounds
+from cwt_dask.storage.joined import COPIES
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import (
     BlockRecord,
@@ -106,9 +107,7 @@ class Iteration:
     @cached_property
     def published(self) -> dict[int, TileRecord]:
         """Records of finished tiles whose pixels are in the maps as recorded."""
-        records = self._records()
-        function = partial(published_digests, self.files, self.plan.grid)
-        found = self.stages.map_tiles(function, records, "checking tiles") if records else {}
+        records, found = self._found
         sound = {tile: record for tile, record in records.items() if found[tile] == record.chunk_digests}
         damaged = [tile for tile in records if tile not in sound]
         for tile in damaged[:MOST_NAMED]:
@@ -117,6 +116,20 @@ class Iteration:
         if len(damaged) > MOST_NAMED:
             self.stages.progress.message(f"so are {len(damaged) - MOST_NAMED} more, which are damaged, too")
         return sound
+
+    @cached_property
+    def _replayable(self) -> dict[int, TileRecord]:
+        """Records of finished tiles that have kept what they decided on islands."""
+        records, found = self._found
+        kept = {tile: found[tile].items() & records[tile].chunk_digests.items() for tile in records}
+        return {tile: records[tile] for tile in records if any(name in COPIES for name, _ in kept[tile])}
+
+    @cached_property
+    def _found(self) -> tuple[dict[int, TileRecord], dict[int, dict[str, str]]]:
+        """Records of finished tiles, and digests of what is there of them."""
+        records = self._records()
+        function = partial(published_digests, self.files, self.plan.grid)
+        return records, self.stages.map_tiles(function, records, "checking tiles") if records else {}
 
     @property
     def plan(self) -> Plan:
@@ -165,6 +178,7 @@ class Iteration:
             waits=plan.waits,
             decides_islands=plan.decides_islands,
             published=self.published,
+            replayable=self._replayable,
             blocks={end: found.records for end, found in self.blocks.items()},
             torn=frozenset(end for end, found in self.blocks.items() if found.torn),
             settled=self.settled.stop if self.settled else 0,
@@ -197,7 +211,7 @@ class Iteration:
         # What a block has shown of islands holds where tiles go through it again.
         job = self.settled if self.settled and block.ends and block.start < block.stop else self.job
         job = replace(job, start=block.start, stop=block.stop, starts=block.starts, tol=block.tol)
-        job = replace(job, keeps=block.keeps, publishes=block.publishes)
+        job = replace(job, keeps=block.keeps, publishes=block.publishes, replays=block.replays)
         self.stages.map_tiles(partial(run_tile, job), block.tiles, block.stage)
         if block.publishes:
             ours = self.published.keys() | set(block.tiles)

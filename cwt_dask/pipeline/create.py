@@ -25,6 +25,7 @@ from cwt_dask.planning.runfile import (
     own_run,
     read_run,
     refuse_differences,
+    remember_split,
     remember_survey,
     write_run,
 )
@@ -120,13 +121,13 @@ def resume(call: Call) -> Executor:
     lost = call.hold.enter_context(backend.hold(files, call.stop.ask))
     if lost:
         progress.message(f"continuing for {lost}, which did not end by itself")
-    if lost and lost.is_gone:
-        backend.remove_leftovers(files.path)
+        backend.remove_leftovers(files.path, elsewhere=lost.is_gone)
     if not isinstance(own, StoredRun):
         write_run(files, own, plan, survey if is_store(survey) else None, keeps_history=keeps_history)
         progress.message(f"{files.settings} was not as the run wrote it: written again, as call and records have it")
     elif is_store(survey):
         remember_survey(files, own, survey)
+    remember_split(files, plan)
     run = SurveyRun.open(files.path)
     for folder in (files.ledger, files.islands):
         # They may be lost with all that is in them.

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from typing import Any
 
+from cwt_dask.config.settings import SPLIT
 from cwt_dask.errors import InputError, RunError
-from cwt_dask.merge.agreement import differing
+from cwt_dask.measure.false_rows import FalseRows
+from cwt_dask.merge.agreement import Windows, differing, until_they_agree
+from cwt_dask.merge.borders import Borders
 from cwt_dask.merge.catalogue import build_catalogue
 from cwt_dask.merge.certificate import SEAL, certify
 from cwt_dask.merge.open_islands import read_open_islands
 from cwt_dask.merge.seam_flags import bad_sides, flag_tile
 from cwt_dask.merge.seams import Seam, compare_seams
+from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.files import (
     changed_products,
@@ -26,13 +30,17 @@ from cwt_dask.products.files import (
     write_catalogue,
     write_maps_fits,
 )
+from cwt_dask.products.healpix import write_maps_hpx
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.ledger import read_finished
+from cwt_dask.storage.ledger import read_finished, read_run_id
 from cwt_dask.storage.maps import cut_history
 from cwt_dask.storage.paths import backend_of, remove, write_atomically
 from cwt_dask.storage.sealed import sealed
+from cwt_dask.survey import open_survey
+from cwt_dask.survey.facets import FacetSurvey
+from cwt_dask.tiles.fitted import damaged
 from cwt_dask.tiles.fitting import Reach, fit_tile
 from cwt_dask.tiles.sources import measure_tile
 
@@ -43,29 +51,51 @@ class Merging:
 
     run: SurveyRun  # Which run.
     stages: Stages  # Where tiles are done.
-    # By tile, others with sources near it that it does not find as they do.
+    earlier: RunDir | None = None  # A run from which is taken what was made of the same.
+    # How far beyond its core each tile was fitted; and by tile, others with sources near it that it does not find as
+    # they do.
+    windows: Windows = field(default_factory=partial(Windows, 0))
     differing: dict[int, list[int]] = field(default_factory=dict)
+    keeps_maps: bool = False  # Whether nothing but the split of the catalogue is another one.
+    borders: Borders | None = None  # What was found where facets meet, once the catalogue is made.
+    false_rows: FalseRows | None = None  # How many the catalogue is expected to have, once it is built.
     seams: list[Seam] = field(default_factory=list)  # What neighbours found where both computed, once it is compared.
     _started: datetime = field(default_factory=lambda: datetime.now(UTC))
     _clock: float = field(default_factory=time.perf_counter)
 
     def is_stale(self) -> bool:
-        """Whether certificate, catalogue or FITS files are not as they were when the run ended; what, is reported."""
+        """Whether certificate, catalogue, FITS files or what they are made of are not as they were when the run ended.
+
+        What is not, is reported.
+        """
         files = self.run.files
         if not files.certificate.exists():
             return True
+        moved = False
         try:
-            changed = changed_products(files, self.run.certificate)
+            certificate = self.run.certificate
+            changed = changed_products(files, certificate)
+            moved = certificate.get(SPLIT) != self._plan.settings.false_sources
         except (InputError, RunError):
             changed = [files.certificate]
-        for path in changed:
+        look = partial(damaged, files, self._run_id, Reach.of(files, self._plan, self.run.survey).margins)
+        found = self.stages.map_tiles(look, self._tiles, "checking sources")
+        changed += [path for tile in sorted(found) for path in found[tile]]
+        for path in changed[:MOST_NAMED]:
             self.stages.progress.message(f"{path} is damaged or missing: made again")
-        if changed and files.associations.exists():
+        if len(changed) > MOST_NAMED:
+            self.stages.progress.message(f"so are {len(changed) - MOST_NAMED} more files")
+        if moved:
+            self.stages.progress.message(
+                f"the catalogue is split again, as {self._plan.settings.false_sources:g} false rows are asked for now"
+            )
+        if (changed or moved) and files.associations.exists():
             self.stages.progress.message(
                 f"{files.associations} and the columns of the catalogue that go with it are dropped: cwt-dask match "
                 "makes them again"
             )
-        return bool(changed)
+        self.keeps_maps = moved and not changed
+        return bool(changed) or moved
 
     def compare_seams(self) -> None:
         """Compare what neighbours found; the certificate and the report of before do not hold any more."""
@@ -83,48 +113,54 @@ class Merging:
         self.stages.map_tiles(partial(flag_tile, files, self._plan, bad, unsettled), sorted(to_flag), "flags")
 
     def find_candidates(self) -> None:
-        """Find the candidates, and measure around them."""
+        """Find the candidates, and measure around them, where that is not done."""
         measure = partial(measure_tile, self.run.files, self._run_id, self._plan, self.run.survey.path)
         self.stages.map_tiles(measure, self._tiles, "candidates")
 
     def fit(self) -> None:
-        """Fit all candidates, in wider windows again where neighbours do not agree."""
+        """Fit all candidates, in wider windows again where neighbours do not agree; what is there is not done again."""
         files, plan, survey = self.run.files, self._plan, self.run.survey
         reach = Reach.of(files, plan, survey)
-        margin, tiles = reach.margin, list(self._tiles)
-        while True:
-            self.stages.map_tiles(
-                partial(fit_tile, files, self._run_id, plan, survey.path, margin), tiles, f"sources, margin {margin}"
-            )
-            if not plan.grid.has_seams:
-                return
-            differ = partial(differing, files, self._run_id, plan, reach)
-            found = self.stages.map_tiles(differ, self._tiles, "comparing sources")
-            self.differing = {tile: others for tile, others in found.items() if others}
-            tiles = sorted({*self.differing, *chain.from_iterable(self.differing.values())})
-            if not tiles or margin == reach.most:
-                return
-            margin = min(2 * margin, reach.most)
+        earlier = (self.earlier, read_run_id(self.earlier)) if self.earlier else None
+        fitted: list[int] = []
+
+        def fit(margin: int, tiles: Iterable[int]) -> None:
+            task = partial(fit_tile, files, self._run_id, plan, survey.path, margin, earlier=earlier)
+            done = self.stages.map_tiles(task, tiles, f"sources, margin {margin}")
+            fitted.extend(tile for tile, was_fitted in done.items() if was_fitted)
+
+        def compare(windows: Windows) -> dict[int, list[int]]:
+            task = partial(differing, files, self._run_id, plan, reach, windows)
+            return self.stages.map_tiles(task, self._tiles, "comparing sources")
+
+        self.windows, self.differing = until_they_agree(plan, reach, fit, compare)
+        if earlier:
+            n_taken = plan.grid.n_tiles - len(set(fitted))
+            self.stages.progress.message(f"sources of {n_taken} of {plan.grid.n_tiles} tiles are reused")
 
     def write_catalogue(self) -> None:
         """Write catalogue and candidates, and drop the associations of the one that it replaces."""
         run = self.run
         remove(run.files.associations, run.files.catalogue_before)
         statistics, wcs = run.survey.statistics, run.wcs
-        catalogue, candidates = build_catalogue(run.files, self._run_id, self._plan, statistics, wcs)
+        built = build_catalogue(run.files, self._run_id, self._plan, statistics, wcs, self.windows)
+        catalogue, candidates, self.false_rows, self.borders = built
         write_candidates(run.files, candidates)
         write_catalogue(run.files, catalogue)
-        remove(*map(run.files.found, self._tiles), *map(run.files.fitted, self._tiles))
 
     def write_maps(self) -> None:
         """Write the maps as FITS."""
-        write_maps_fits(self.run.files, self._plan, self.run.survey)
+        survey = open_survey(self.run.survey.path, self._plan.grid)
+        if isinstance(survey, FacetSurvey):
+            write_maps_hpx(self.run.files, self._plan, survey)
+        else:
+            write_maps_fits(self.run.files, self._plan, survey)
 
     def certify(self) -> None:
         """Write the certificate, when all that it covers is in its last state."""
         files = self.run.files
         # Workers that were killed leave what they were writing.
-        backend_of(files.path).remove_leftovers(files.path)
+        backend_of(files.path).remove_leftovers(files.path, elsewhere=True)
         records = read_finished(files, self._run_id, len(self._tiles))
         if self.run.stored.keeps_history:
             cut_history(files, max(record.n_iter for record in records.values()))
@@ -141,6 +177,9 @@ class Merging:
             seconds,
             earlier_versions=earlier,
             differing=self.differing,
+            borders=self.borders,
+            false_rows=self.false_rows,
+            peaks=self.stages.peak_memory.values(),
         )
         write_certificate(files, certificate | {"run_id": self._run_id})
 
@@ -162,8 +201,7 @@ def write_certificate(files: RunDir, certificate: dict[str, Any]) -> None:
 
     One that has covered `maps.fits` goes on to do so as it was: nobody but a run writes that, before its certificate.
     """
-    products, maps = digest_products(files), files.maps_fits.name
-    before = certificate.get("digest_products", {})
-    products |= {maps: before[maps]} if maps in before else {}
+    products, before = digest_products(files), certificate.get("digest_products", {})
+    products |= {maps.name: before[maps.name] for maps in (files.maps_fits, files.maps_hpx) if maps.name in before}
     content = sealed(certificate | {"digest_catalogue": digest_catalogue(files), "digest_products": products}, SEAL)
     write_atomically(files.certificate, json.dumps(content, indent=1, allow_nan=False).encode())

@@ -8,7 +8,7 @@ may be. What is decided depends on records of tiles only: a run that was interru
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cwt_dask.config.settings import Settings
 from cwt_dask.cwt.stopping import FIRST_STOP
@@ -30,6 +30,7 @@ class Block:
     publishes: bool = False
     looks_ahead: bool = False  # Whether these are the look-ahead tiles only.
     ends: bool = False  # Whether all tiles are published with it.
+    replays: bool = False  # Whether tiles do what they did before, as far as islands go.
     # Iterations after which tiles begin that have a later checkpoint than `start`.
     starts: Mapping[int, int] = field(default_factory=dict)
 
@@ -51,6 +52,8 @@ class RunState:
     waits: bool  # Whether tiles stop where the whole map does.
     decides_islands: bool  # Whether tiles decide on islands together.
     published: Mapping[int, Record] = field(default_factory=dict)  # By tile, those that are published.
+    # Those that are damaged, and have kept what they decided on islands.
+    replayable: Mapping[int, Record] = field(default_factory=dict)
     # By block, named by its last iteration, and tile: those with a checkpoint at its end.
     blocks: Mapping[int, Mapping[int, Record]] = field(default_factory=dict)
     # Blocks in which a tile has lost a later round of islands: it must begin where the block begins.
@@ -111,6 +114,8 @@ def next_block(state: RunState) -> Block | None:
     """
     if state.complete:
         return None
+    if (before := replace(state, published={**state.replayable, **state.published})).complete:
+        return _replay(before, state)
     settings, (_, last) = state.settings, state.whole_blocks
     if stop := _stop_of_published(state, last):
         return _end(state, last if last < stop else 0, stop)
@@ -118,6 +123,13 @@ def next_block(state: RunState) -> Block | None:
         return _in_blocks(state)
     stops = settings.stopping != "fixed" and settings.tol > 0
     return _end(state, 0, settings.max_iter, settings.tol if stops else None)
+
+
+def _replay(before: RunState, state: RunState) -> Block:
+    """Tiles that are damaged in a run that was complete before."""
+    settings = state.settings
+    stop = before.stop_shown_by(before.published) or settings.max_iter
+    return replace(_end(state, 0, stop, settings.tol if settings.stopping == "tile" else None), replays=True)
 
 
 def _in_blocks(state: RunState) -> Block:

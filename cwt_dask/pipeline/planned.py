@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.options import Options, SourceOptions
 from cwt_dask.config.validation import Energy
 from cwt_dask.errors import InputError, SettingsError, SurveyError
 from cwt_dask.planning.plan import Plan, make_plan
-from cwt_dask.psf import PointSpread, Spectrum, TargetMap, kept_point_spread, own_of, point_spread_of
+from cwt_dask.planning.runfile import read_run
+from cwt_dask.psf import OF_PSF, PointSpread, Spectrum, TargetMap, kept_point_spread, own_of, point_spread_of
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.survey import (
     Outline,
@@ -77,7 +80,9 @@ def read_point_spread(
         is_asked_for = "psf" not in options.given and not earlier and not is_store(survey)
         return _own_point_spread(survey, options) if is_asked_for else (None, ())
     if earlier:
-        return kept_point_spread(earlier, given, wcs_from_text(_outline(survey, options).header_text)), ()
+        kept = kept_point_spread(earlier, given, wcs_from_text(_outline(survey, options).header_text))
+        files = tuple(each for each in read_run(earlier).plan.files if each["what"] == OF_PSF)
+        return kept and replace(kept, files=files), ()
     return point_spread_of(given, *_aim(survey, options)), ()
 
 
@@ -98,7 +103,7 @@ def _own_point_spread(survey: Path, options: Options) -> tuple[PointSpread | Non
     except InputError as error:
         return None, (_LEFT_OUT + str(error).replace(str(path), own.file),)
     origin = spread.origin.replace(str(path), own.file)
-    return replace(spread, origin=f"{origin}, the survey's own (--psf none leaves it out)"), ()
+    return replace(spread, origin=f"{origin}, the survey's own (--psf none leaves it out)", files=()), ()
 
 
 def _aim(survey: Path, options: Options) -> tuple[TargetMap, Spectrum]:
@@ -123,9 +128,20 @@ def _band(energies: str) -> tuple[float, float] | None:
     """Lower and upper energy in TeV, of the text that files and stores have of it alike."""
     if not energies:
         return None
+    if energies.startswith(_FROM):
+        return (_tev(energies.removeprefix(_FROM)), np.inf)
+    if energies.startswith(_UP_TO):
+        return (0.0, _tev(energies.removeprefix(_UP_TO)))
     first, _, last = energies.partition(" to ")
-    low, high = (Energy().check("energies of the counts", text) for text in (first, last or first))
-    return (low, high)
+    return (_tev(first), _tev(last or first))
+
+
+_FROM, _UP_TO = "from ", "up to "
+
+
+def _tev(energy: str) -> float:
+    value: float = Energy().check("energies of the counts", energy)
+    return value
 
 
 def statistics_of(survey: Path, options: Options, means: Means) -> SurveyStatistics:

@@ -23,7 +23,7 @@ from cwt_dask.storage.paths import read_file, write_atomically
 from cwt_dask.storage.provenance import other_versions
 from cwt_dask.storage.schema import maps_from
 from cwt_dask.storage.zarr_io import open_group
-from cwt_dask.survey import Survey
+from cwt_dask.survey import open_survey
 from cwt_dask.trust import Trust
 
 # Seams and islands are compared again.
@@ -59,7 +59,7 @@ def reason_to_compute(earlier: RunDir, job: Job, tile_id: int) -> str:
         return "it was done under other settings, or by another version"
     if other_versions(record.versions):
         return "it was done under other versions of libraries"
-    if Survey.open(job.survey, ring=job.grid.ring).digest_window(tile.window) != record.input_digest:
+    if open_survey(job.survey, job.grid).digest_window(tile.window) != record.input_digest:
         return "the survey has changed in its window"
     return "" if published_digests(earlier, job.grid, tile_id) == record.chunk_digests else _DAMAGED
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.state import Criteria
-from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.geometry.facets import AnyGrid
 from cwt_dask.storage.layout import RunDir
 
 
@@ -22,7 +22,7 @@ class Job:
     # Of its pixels and WCS, and of all that is known of it.
     survey_digest: str
     survey_facts: str
-    grid: TileGrid  # The tiles.
+    grid: AnyGrid  # The tiles.
     kernels: CWTKernels  # The kernels.
     criteria: Criteria  # When pixels join the support.
     settings_digest: str  # Of the settings as resolved.
@@ -40,3 +40,9 @@ class Job:
     round: int = 0  # How often islands were decided in a block.
     # Block, by its last iteration, of which the decisions of `round` on islands hold; 0 where there are none.
     decisions_block: int = 0
+    replays: bool = False  # Whether pixels join the support when they did before, whatever islands there are.
+
+    @property
+    def decides_islands(self) -> bool:
+        """Whether tiles decide on islands together."""
+        return self.criteria.significance_island_threshold is not None and self.grid.has_seams

@@ -8,16 +8,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cwt_dask.config.settings import ALGORITHM_VERSION, SINCE, Settings, digest, kernels_of
+from cwt_dask.config.settings import ALGORITHM_VERSION, SINCE, SPLIT, Settings, digest, kernels_of
 from cwt_dask.config.validation import format_bytes
 from cwt_dask.cwt.arrays import Floats
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.cwt.state import Criteria, rounding_level
 from cwt_dask.errors import SettingsError
+from cwt_dask.geometry.facets import AnyGrid
 from cwt_dask.geometry.margins import bounded, contract_margin, expected_error, growth
 from cwt_dask.geometry.tiling import TileGrid
-from cwt_dask.planning.cost import LATE, LEAST_DEADLINE, automatic_grid, disk, tile_seconds, worker_memory
+from cwt_dask.planning.cost import (
+    automatic_facets,
+    automatic_grid,
+    deadline,
+    disk,
+    fit_memory,
+    fit_seconds,
+    run_seconds,
+    tile_memory,
+)
 from cwt_dask.planning.job import Job
 from cwt_dask.planning.scales import ALL_GIVEN, TUTORIALS, with_scales
 from cwt_dask.psf import PointSpread
@@ -37,7 +47,7 @@ class Plan:
     """All that is decided before a run."""
 
     settings: Settings  # As given, with `min_scale` in pixels.
-    grid: TileGrid  # The tiles.
+    grid: AnyGrid  # The tiles.
     brightest: float  # Largest pixel of counts or background in this survey.
     contract_margin: int  # Least margin in pixels at which tiles are promised to do no harm.
     survey_digest: str  # Of the survey's pixels and WCS.
@@ -47,6 +57,8 @@ class Plan:
     used: str = ""
     no_flux: str = ""
     origins: tuple[dict[str, Any], ...] = ()
+    # With the point spread function's.
+    files: tuple[dict[str, str], ...] = ()
     psf: str = ""  # What the point spread function is, and what the scales cover; empty where none is given.
     background: str = ""
     algorithm_version: int = ALGORITHM_VERSION  # Of the mathematics that the plan was made for.
@@ -110,7 +122,7 @@ class Plan:
     @property
     def decisive(self) -> dict[str, Any]:
         """All that decides the result, as plain data; two runs with the same give the same maps."""
-        free = {"tile_size", "margin", "wrap", "memory_target"}
+        free = {"tile_size", "margin", "wrap", "memory_target", SPLIT}
         # What came later decided nothing.
         free |= {name for name, version in SINCE.items() if version > self.algorithm_version}
         settings = {name: value for name, value in asdict(self.settings).items() if name not in free}
@@ -118,7 +130,8 @@ class Plan:
             **{name: value for name, value in settings.items() if value is not None},
             "rounding": self.rounding,
             "algorithm_version": self.algorithm_version,
-            "grid": asdict(self.grid),
+            # Facets of runs from before images had sizes of their own.
+            "grid": {name: value for name, value in asdict(self.grid).items() if (name, value) != ("smaller", ())},
         }
 
     @property
@@ -128,8 +141,8 @@ class Plan:
 
     @property
     def worker_memory(self) -> int:
-        """Largest memory a worker needs, in bytes."""
-        return worker_memory(self.grid, self.kernels.n_scale)
+        """Largest memory a worker needs, in bytes: for iterations, or to fit sources and to compile what does so."""
+        return max(tile_memory(self.grid, self.kernels.n_scale), self.fit_memory)
 
     @property
     def disk(self) -> int:
@@ -143,12 +156,22 @@ class Plan:
     @property
     def core_seconds(self) -> float:
         """Rough time of the whole run on one core, if no iteration is saved."""
-        return self.grid.n_tiles * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter)
+        return run_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter)
 
     @property
     def deadline(self) -> float:
         """Seconds that a task of a tile may take before it is late: generous, for the slowest of machines."""
-        return max(LEAST_DEADLINE, LATE * tile_seconds(self.grid, self.kernels.n_scale, self.settings.max_iter))
+        return deadline(self.grid, self.kernels.n_scale, self.settings.max_iter)
+
+    @property
+    def fit_memory(self) -> int:
+        """Memory that the first worker of a machine needs to fit sources, in bytes: later ones need less."""
+        return fit_memory(self.grid)
+
+    @property
+    def fit_seconds(self) -> tuple[float, float]:
+        """Rough time of candidates and fits on one core, as usual, and where there are 10^4 sources in 10^6 pixels."""
+        return fit_seconds(self.grid)
 
     def job(self, run_dir: RunDir, run_id: str, survey: Path) -> Job:
         """What tiles are to do under this plan: all iterations, from the start.
@@ -220,7 +243,13 @@ def make_plan(
     ring = (statistics.wraps if settings.wrap == "auto" else settings.wrap == "yes") and statistics.shape[1] > 1
     contract = contract_margin(kernels, settings.max_iter, statistics.brightest)
     margin = contract if settings.margin == "auto" else settings.margin
-    if settings.tile_size == "auto":
+    grid: AnyGrid
+    if statistics.sphere:
+        of_user, target = settings.tile_size, settings.memory_target
+        grid = automatic_facets(
+            statistics.sphere, margin, kernels, settings.max_iter, memory_target=target, tile_size=of_user
+        )
+    elif settings.tile_size == "auto":
         grid = automatic_grid(
             statistics.shape, margin, kernels, settings.max_iter, memory_target=settings.memory_target, ring=ring
         )
@@ -238,6 +267,7 @@ def make_plan(
         background=statistics.background,
         no_flux=statistics.no_flux,
         origins=statistics.origins,
+        files=(*statistics.files, *(spread.files if spread else ())),
         psf=psf,
     )
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import tomli_w
 
-from cwt_dask.config.settings import Settings
+from cwt_dask.config.settings import SPLIT, Settings
 from cwt_dask.config.validation import shown
 from cwt_dask.errors import InputError, RunError, SettingsError, SurveyError
-from cwt_dask.geometry.tiling import Axis, TileGrid
+from cwt_dask.geometry.facets import grid_from, stored_grid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import Record, is_ledger_of, read_all_records, read_run_id
@@ -90,9 +90,10 @@ def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None, *, 
         "survey": {
             "digest": plan.survey_digest,
             "facts": plan.survey_facts,
-            "shape": [plan.grid.y.length, plan.grid.x.length],
+            "shape": list(plan.grid.array_shape),
         }
         | ({"inputs": list(plan.origins)} if plan.origins else {})
+        | ({"files": list(plan.files)} if plan.files else {})
         | (_place(run_dir, survey) if survey else {}),
         "settings": {name: value for name, value in asdict(plan.settings).items() if value is not None},
         "plan": {
@@ -105,8 +106,7 @@ def write_run(run_dir: RunDir, run_id: str, plan: Plan, survey: Path | None, *, 
             "no_flux": plan.no_flux,
             **({"psf": plan.psf} if plan.psf else {}),
             "background": plan.background,
-            "y": asdict(plan.grid.y),
-            "x": asdict(plan.grid.x),
+            **stored_grid(plan.grid),
         },
         "versions": versions(),
     }
@@ -140,6 +140,22 @@ def remember_survey(run_dir: RunDir, stored: StoredRun, survey: Path) -> None:
     known = {name: value for name, value in content["survey"].items() if name not in _PLACE}
     content["survey"] = known | _place(run_dir, survey)
     _write(run_dir, content)
+
+
+def remember_split(run_dir: RunDir, plan: Plan) -> None:
+    """Write in `run.toml` how catalogue and candidates are to be split from now on, as a plan has it.
+
+    Parameters
+    ----------
+    run_dir : RunDir
+        The run.
+    plan : Plan
+        As the run's in all that decides.
+    """
+    content, asked = _read(run_dir), getattr(plan.settings, SPLIT)
+    if content["settings"].get(SPLIT) != asked:
+        content["settings"][SPLIT] = asked
+        _write(run_dir, content)
 
 
 def note_versions(run_dir: RunDir, earlier: Sequence[Mapping[str, str]]) -> None:
@@ -276,7 +292,7 @@ def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
         run_id=str(content.get("run_id", "")),
         plan=Plan(
             settings=Settings(**content["settings"]),
-            grid=TileGrid(Axis(**plan["y"]), Axis(**plan["x"])),
+            grid=grid_from(plan),
             brightest=plan["brightest"],
             contract_margin=int(plan["contract_margin"]),
             survey_digest=str(survey["digest"]),
@@ -285,6 +301,7 @@ def _stored_run(run_dir: RunDir, content: dict[str, Any]) -> StoredRun:
             used=str(plan.get("used", "")),
             no_flux=str(plan.get("no_flux", "")),
             origins=tuple(survey.get("inputs", ())),
+            files=tuple(survey.get("files", ())),
             psf=str(plan.get("psf", "")),
             background=str(plan.get("background", "")),
             algorithm_version=plan["algorithm_version"],

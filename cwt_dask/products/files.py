@@ -110,7 +110,7 @@ def digest_catalogue(run_dir: RunDir) -> str:
 
 def _other_files(run_dir: RunDir) -> tuple[Path, ...]:
     catalogues = run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions
-    return *catalogues, run_dir.candidates, run_dir.maps_fits, run_dir.associations
+    return *catalogues, run_dir.candidates, run_dir.maps_fits, run_dir.maps_hpx, run_dir.associations
 
 
 def digest_products(run_dir: RunDir) -> dict[str, str]:

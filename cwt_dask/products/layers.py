@@ -1,4 +1,8 @@
-"""Layers of a run: the images of its survey and its maps, by name, read box by box."""
+"""Layers of a run: the images of its survey and its maps, by name, read box by box, or pixel by pixel.
+
+On the sphere the survey's layers are images (y, x) of the whole sky, as `cwt_dask.geometry.healpix` keeps it, and maps
+are images (facet, y, x).
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
+from cwt_dask.cwt.arrays import Ints
 from cwt_dask.errors import InputError
 from cwt_dask.geometry.tiling import Box, parts
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.products.source import MapSource
 from cwt_dask.storage.schema import maps_from, spec_of
-from cwt_dask.survey import Region
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Layer:
     """An image or a cube of a run, not read yet."""
 
     name: str
-    sources: tuple[Any, ...]  # Arrays (..., y, x) that it is made of.
+    sources: tuple[Any, ...]  # Arrays (..., y, x), or (..., facet, y, x), that it is made of.
+    n_axes: int = 2  # Of an image: 3 where it has an axis of facets.
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -36,7 +41,16 @@ class Layer:
     @property
     def is_cube(self) -> bool:
         """Whether it is a cube."""
-        return not spec_of(self.name).derive and len(self.sources[0].shape) > 2
+        return not spec_of(self.name).derive and len(self.sources[0].shape) > self.n_axes
+
+    def at(self, pixels: tuple[Ints, ...]) -> NDArray[Any]:
+        """Read pixels (n,) by their indices along the axes of an image: (n,) or (scale, n).
+
+        Only chunks that have some of them are read, one at a time.
+        """
+        found = [_pixels_of(source, pixels) for source in self.sources]
+        derive = spec_of(self.name).derive
+        return derive(*found) if derive else found[0]
 
     def read(self, box: Box, *, ring: bool) -> NDArray[Any]:
         """Read the pixels of a box, (y, x) or (scale, y, x); only chunks that have some of them."""
@@ -64,10 +78,7 @@ class Layer:
             Means, or the largest or least values, as `MapSpec.reduced` has it; NaN where all pixels are left out. The
             last row and column may stand for fewer pixels.
         """
-        # Of flags the largest is drawn.
-        ufuncs = {"mean": np.add, "largest": np.maximum, "any": np.maximum, "least": np.minimum}
-        ufunc = ufuncs[spec_of(self.name).reduced]
-        start = {np.add: 0.0, np.maximum: -np.inf, np.minimum: np.inf}[ufunc]
+        ufunc, start = ufunc_of(self.name)
         reduced = np.full([math.ceil(length / factor) for length in box.shape], start)
         counted = np.zeros(reduced.shape)
         for piece, inside in self._chunks(box, ring=ring):
@@ -95,15 +106,40 @@ class Layer:
                     yield chunk.shifted(piece.x0 - inside.x0), chunk
 
 
+def _pixels_of(array: Any, pixels: tuple[Ints, ...]) -> NDArray[Any]:
+    n = len(pixels)
+    found = np.zeros((*array.shape[:-n], len(pixels[0])), array.dtype)
+    if not found.size:
+        return found
+    chunks = np.stack([index // length for index, length in zip(pixels, array.chunks[-n:], strict=True)])
+    order = np.lexsort(chunks)
+    starts = np.flatnonzero(np.diff(chunks[:, order], axis=1, prepend=-1).any(axis=0))
+    for here in np.split(order, starts[1:]):
+        of_chunk = [index[here] for index in pixels]
+        first = [int(index.min()) for index in of_chunk]
+        whole = tuple(slice(start, int(index.max()) + 1) for start, index in zip(first, of_chunk, strict=True))
+        inside = tuple(index - start for start, index in zip(first, of_chunk, strict=True))
+        found[..., here] = array[(..., *whole)][(..., *inside)]
+    return found
+
+
 class _ImageOfCube:
     """One image of a cube, not read yet."""
 
     def __init__(self, cube: Any, index: int) -> None:
         self.cube, self.index = cube, index
-        self.shape, self.chunks, self.dtype = cube.shape[-2:], cube.chunks[-2:], cube.dtype
+        self.shape, self.chunks, self.dtype = cube.shape[1:], cube.chunks[1:], cube.dtype
 
     def __getitem__(self, pixels: tuple[Any, ...]) -> Any:
-        return self.cube[(self.index, *pixels[-2:])]
+        return self.cube[(self.index, *pixels)]
+
+
+def ufunc_of(name: str) -> tuple[np.ufunc, float]:
+    """What makes one pixel of many, a sum where it is the mean of them, and what it begins with."""
+    # Of flags the largest is drawn.
+    ufuncs = {"mean": np.add, "largest": np.maximum, "any": np.maximum, "least": np.minimum}
+    ufunc = ufuncs[spec_of(name).reduced]
+    return ufunc, {np.add: 0.0, np.maximum: -np.inf, np.minimum: np.inf}[ufunc]
 
 
 def layer_of(run: MapSource, name: str, index: int | None = None) -> Layer:
@@ -126,14 +162,24 @@ def layer_of(run: MapSource, name: str, index: int | None = None) -> Layer:
     """
     if not isinstance(name, str):
         raise InputError(f"name is {shown(name)}: it must be the name of a map, such as model")
-    whole = Layer(name, _sources_of(run, name))
+    on_survey = spec_of(name).origin == "survey"
+    whole = Layer(name, _sources_of(run, name), 2 if on_survey else len(run.stored.plan.grid.array_shape))
     if index is None:
         return whole
     length = whole.sources[0].shape[0] if whole.is_cube else 0
     if not isinstance(index, Integral) or not 0 <= index < length:
         what = f"its images are 0 to {length - 1}" if length else "it is one image"
         raise InputError(f"{name} has no image {shown(index)}: {what}")
-    return Layer(name, (_ImageOfCube(whole.sources[0], int(index)),))
+    return Layer(name, (_ImageOfCube(whole.sources[0], int(index)),), whole.n_axes)
+
+
+def mask_of(run: MapSource, layer: Layer) -> Layer | None:
+    """The mask on a layer's pixels; None where all pixels are used, or it is the mask."""
+    if layer.n_axes == 2 and run.survey.statistics.sphere:
+        mask = run.survey.array("mask") if run.survey.statistics.n_masked else None
+        return mask and Layer("mask", (mask,))
+    has_mask = layer.n_axes > 2 or run.survey.statistics.n_masked
+    return layer_of(run, "mask") if layer.name != "mask" and has_mask else None
 
 
 def _sources_of(run: MapSource, name: str) -> tuple[Any, ...]:
@@ -148,17 +194,3 @@ def _sources_of(run: MapSource, name: str) -> tuple[Any, ...]:
     except InputError as error:
         others = ", ".join(other.name for other in maps_from("survey", "derived"))
         raise InputError(f"{error}, {others}") from error
-
-
-def region_of(run: MapSource, center: Any, size: Any) -> Region:
-    """Find a rectangle of a run's maps.
-
-    Parameters
-    ----------
-    run : MapSource
-    center, size
-        As of `Region.of`.
-    """
-    statistics = run.survey.statistics
-    # By the sky: it does not matter whether tiles were laid out as a ring.
-    return Region.of(run.survey.header_text, statistics.shape, ring=statistics.wraps, center=center, size=size)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy import units as u
 from numpy.typing import NDArray
 
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.cwt.drawing import label_sky, pyplot
 from cwt_dask.errors import InputError
-from cwt_dask.products.layers import Layer, layer_of, region_of
+from cwt_dask.products.layers import layer_of
 from cwt_dask.products.source import MapSource
+from cwt_dask.products.views import View, view_of
 from cwt_dask.storage.schema import spec_of
-from cwt_dask.survey import Region
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # About what a screen shows: larger rectangles are drawn in blocks of pixels.
 MOST_DRAWN = 2048
+# Labelled on the whole sky.
+_LONGITUDES = np.array([0, 60, 120, 240, 300])
 # Few pixels are far brighter than the rest: the colour scale ends at this percentile.
 _BRIGHT = 99.8
 
@@ -46,18 +48,23 @@ class Plots:
     ) -> Any:
         """Draw a map, or a rectangle of it, on sky axes; only chunks with pixels in it are read.
 
+        The sphere is drawn on a plane about `center`, tangential up to 20 deg, else of equal area (ZEA), and the whole
+        sky in the Mollweide projection, in galactic coordinates. That is for display: a pixel of the plane shows that
+        of the facet which owns its centre, or that of the survey's HEALPix map, and no value is interpolated.
+
         Parameters
         ----------
         name : str, optional
             One of counts, background and exposure of the survey, a map of `maps.zarr`, support_2d or
             model_plus_approx.
         center : SkyCoord, optional
-            The middle, in any frame; that of the map where not given.
+            The middle, in any frame; that of the map where not given, of the sphere longitude and latitude 0.
         size : Angle, Quantity or str, optional
             Angular size such as ``"4 deg"``, one for a square, or (height, width); the whole map where neither it nor
-            `center` is given. Where a side has more than `cwt_dask.products.plots.MOST_DRAWN` pixels, blocks of pixels
-            are drawn as one: by their mean, or the largest value of maps that mark pixels (significance, support, ...);
-            masked pixels are left out. Memory stays that of one chunk.
+            `center` is given. Where a side has more than `cwt_dask.products.plots.MOST_DRAWN` pixels, several are drawn
+            as one, on a flat map in blocks, on the sphere those with their centre in it: by their mean, or the largest
+            value of maps that mark pixels (significance, support, ...); masked pixels are left out. Memory stays that
+            of one chunk.
         index : int, optional
             Which image of a cube (support, joined), from 0.
         sources : bool or Table, optional
@@ -96,45 +103,57 @@ class Plots:
         >>> ax.get_title(), ax.images[0].get_array().shape
         ('model', (20, 20))
         """
+        view = view_of(self, center, size, most=MOST_DRAWN)
         layer = layer_of(self, name, index)
         if layer.is_cube:
             last = layer.sources[0].shape[0] - 1
             raise InputError(f"{name} is a cube: choose one image of it with index, 0 to {last}")
-        region = region_of(self, center, size)
-        peaks = None if sources is False else _peaks(self.catalogue if sources is True else sources)
+        peaks = None if sources is False else _peaks(self.catalogue if sources is True else sources, view)
         plt = pyplot()
         from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 - a part of matplotlib, an extra
 
         if ax is None:
             fig = plt.figure() if fig is None else fig
-            ax = fig.add_subplot(projection=region.wcs)
-        height, width = region.box.shape
-        factor = math.ceil(max(height, width) / MOST_DRAWN)
-        drawn = _pixels(self, layer, region, factor)
+            ax = fig.add_subplot(projection=view.wcs, **_frame(view))
+        height, width = view.shape
+        drawn = view.drawn(layer)
         # The last row and column may be made of fewer pixels than the others.
-        extent = (-0.5, drawn.shape[1] * factor - 0.5, -0.5, drawn.shape[0] * factor - 0.5)
+        extent = (-0.5, drawn.shape[1] * view.factor - 0.5, -0.5, drawn.shape[0] * view.factor - 0.5)
         if not imshow.keys() & {"vmax", "norm"} and spec_of(name).is_amount:
             imshow["vmax"] = _bright(drawn)
         image = ax.imshow(drawn, **{"origin": "lower", "extent": extent, "interpolation": "nearest"} | imshow)
-        ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), title=_title(name, index, factor))
+        ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), title=_title(name, index, view.factor))
         label_sky(ax)
+        pad = 0.1
+        if view.is_whole_sky and hasattr(ax, "coords"):
+            _label_whole_sky(ax, "black" if imshow.keys() & {"cmap", "norm"} else "white")
+            pad = 0.5
         if colorbar:
-            cax = make_axes_locatable(ax).append_axes("right", size=0.12, pad=0.1, axes_class=plt.Axes)
+            cax = make_axes_locatable(ax).append_axes("right", size=0.12, pad=pad, axes_class=plt.Axes)
             ax.figure.colorbar(image, cax=cax, label=_label(self, name))
         if peaks:
-            _mark(ax, *peaks, region, self.survey.shape[1])
+            _mark(ax, *peaks, view.shape)
         return ax
 
 
-def _pixels(run: MapSource, layer: Layer, region: Region, factor: int) -> NDArray[np.float64]:
-    """Pixels of a rectangle, NaN where they are masked."""
-    mask = layer_of(run, "mask") if layer.name != "mask" and run.survey.statistics.n_masked else None
-    if factor > 1:
-        return layer.read_reduced(region.box, factor, ring=region.ring, mask=mask)
-    pixels: NDArray[np.float64] = layer.read(region.box, ring=region.ring).astype(np.float64)
-    if mask:
-        pixels[mask.read(region.box, ring=region.ring) == 0] = np.nan
-    return pixels
+def _frame(view: View) -> dict[str, Any]:
+    """The frame of axes that show the whole sky."""
+    from astropy.visualization.wcsaxes.frame import EllipticalFrame  # noqa: PLC0415 - it loads matplotlib
+
+    return {"frame_class": EllipticalFrame} if view.is_whole_sky else {}
+
+
+def _label_whole_sky(ax: Any, color: str) -> None:
+    """Label the axes of the whole sky, longitudes on the map itself, and not at its ends, where they would be cut."""
+    longitude = ax.coords[0]
+    longitude.set_ticks(_LONGITUDES * u.deg)
+    longitude.set_major_formatter("d")
+    longitude.set_ticklabel(color=color, exclude_overlapping=True)
+    # Astropy would write it onto the map.
+    longitude.set_axislabel("")
+    for y, text in ((-0.03, "\N{MINUS SIGN}90°"), (-0.12, "Galactic longitude"), (1.09, "90°")):
+        ax.text(0.5, y, text, transform=ax.transAxes, ha="center", va="top")
+    ax.set_title(ax.get_title(), pad=22)
 
 
 def _bright(pixels: NDArray[np.float64]) -> float | None:
@@ -155,23 +174,21 @@ def _label(run: MapSource, name: str) -> str:
     return f"{unit}s per pixel" if (unit := spec_of(name).unit) else ""
 
 
-def _peaks(sources: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows and columns of the peaks of sources."""
+def _peaks(sources: Any, view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Columns and rows of the peaks of sources, as they are drawn."""
     try:
-        y, x = (np.atleast_1d(np.asarray(sources[axis], dtype=np.float64)) for axis in ("y_peak", "x_peak"))
+        places = (np.atleast_1d(np.asarray(sources[name], dtype=np.float64)) for name in view.columns)
+        return view.place(*places)
     # Of anything else that was given.
     except (TypeError, ValueError, LookupError) as error:
         raise InputError(
-            f"sources is {shown(sources)}: it must be True, False, or rows of a catalogue, with x_peak and y_peak"
+            f"sources is {shown(sources)}: it must be True, False, or rows of a catalogue, with "
+            f"{' and '.join(view.columns)}"
         ) from error
-    return y, x
 
 
-def _mark(ax: Any, y: NDArray[np.float64], x: NDArray[np.float64], region: Region, n_columns: int) -> None:
-    """Draw a circle around each source with its peak in a rectangle."""
-    y, x = y - region.box.y0, x - region.box.x0
-    if region.ring:
-        x %= n_columns
-    height, width = region.box.shape
+def _mark(ax: Any, x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int]) -> None:
+    """Draw a circle around each source that is in a rectangle."""
+    height, width = shape
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     ax.scatter(x[inside], y[inside], s=60, facecolors="none", edgecolors="red", linewidths=0.8, label="sources")

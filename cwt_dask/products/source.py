@@ -28,6 +28,10 @@ class MapSource(Protocol):
         """The survey that was analysed."""
 
     @property
+    def wcs(self) -> Any:
+        """Sky coordinates of the maps."""
+
+    @property
     def catalogue(self) -> Table:
         """One row a source."""
 

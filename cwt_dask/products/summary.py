@@ -10,11 +10,12 @@ from typing import Any
 
 from cwt_dask.config.validation import format_bytes
 from cwt_dask.errors import CwtDaskError
+from cwt_dask.geometry.facets import AnyGrid, FacetGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.source import MapSource
 from cwt_dask.storage.progress import read_progress
 from cwt_dask.survey import describe_origin
-from cwt_dask.trust import SourceFlag
+from cwt_dask.trust import HARMLESS_FLAGS
 
 
 def describe_plan(plan: Plan) -> str:
@@ -25,16 +26,17 @@ def describe_plan(plan: Plan) -> str:
     )
     margin = "none, one tile" if grid.margin is None else f"{grid.margin} pixels (contract: {plan.contract_margin})"
     scales = ", ".join(f"{scale:g}" for scale in plan.kernels.scales)
-    ring = f", ring, columns 0 and {grid.x.length - 1} are neighbours" if grid.ring else ""
+    fit, crowded = map(_duration, plan.fit_seconds)
+    compiling = format_bytes(plan.fit_memory)
     paused = format_bytes(plan.worker_memory / PAUSE)
     lines = [
-        f"map            {grid.y.length} x {grid.x.length} pixels{ring}",
+        f"map            {grid.extent}",
         *(f"made of        {describe_origin(origin)}" for origin in plan.origins),
         *([f"pixels used    {plan.used}"] if plan.used else []),
         *([f"photon flux    none: {plan.no_flux}"] if plan.no_flux else []),
         *([f"psf            {plan.psf}"] if plan.psf else []),
         *([f"background     {plan.background}"] if plan.background else []),
-        f"tiles          {grid.n_tiles}, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
+        f"tiles          {grid.n_tiles}, {_parts(grid)}",
         f"boxes          {grid.box_shape[0]} x {grid.box_shape[1]} pixels: what a tile computes, its core and margins",
         f"margin         {margin}",
         f"expected error {'0: no tile has a neighbour' if grid.margin is None else error}",
@@ -42,10 +44,19 @@ def describe_plan(plan: Plan) -> str:
         f"memory         {format_bytes(plan.worker_memory)} a worker, {paused} if it pauses at {PAUSE:g} of its limit",
         f"disk           at most {format_bytes(plan.disk)} for survey and maps",
         f"cost           about {_duration(plan.core_seconds)} on one core, if no iteration is saved",
+        f"sources        about {fit} on one core, {crowded} with 10^4 in 10^6 pixels; {compiling} a worker, compiling",
         f"tiling         {'promised to do no harm' if plan.exact else 'NOT promised to do no harm'}",
         *(f"warning        {warning}" for warning in plan.warnings),
     ]
     return "\n".join(lines)
+
+
+def _parts(grid: AnyGrid) -> str:
+    """What a tile is."""
+    y, x = grid.core_shape
+    if isinstance(grid, FacetGrid):
+        return f"cells of {grid.nside >> grid.order} x {grid.nside >> grid.order} pixels in images of up to {y} x {x}"
+    return f"cores of {y} x {x} pixels"
 
 
 def _duration(seconds: float) -> str:
@@ -62,7 +73,7 @@ def describe_run(run: MapSource) -> str:
     error = certificate["seam_model_error"]
     stopped = {True: "converged: steps below tol", False: "the most allowed; steps not below tol, as is usual"}
     catalogue = run.catalogue
-    n_flagged = ((catalogue["flags"] & ~SourceFlag.CROSSES_SEAM) > 0).sum()
+    n_flagged = ((catalogue["flags"] & ~HARMLESS_FLAGS) > 0).sum()
     flagged = f"{n_flagged} of them with flags that ask for a second look"
     lines = [
         f"sources        {len(catalogue)}, {flagged}: {run.files.catalogue}",
@@ -100,8 +111,8 @@ def run_html(run: MapSource) -> str:
     done = read_progress(run.files, run.stored.run_id).n_done
     rows: dict[str, Any] = {
         "directory": str(run.files.path),
-        "map": f"{grid.y.length} x {grid.x.length} pixels (y, x)" + (", ring" if grid.ring else ""),
-        "tiles": f"{done} of {grid.n_tiles} done, cores of {grid.core_shape[0]} x {grid.core_shape[1]} pixels",
+        "map": grid.extent,
+        "tiles": f"{done} of {grid.n_tiles} done, {_parts(grid)}",
         "scales": ", ".join(f"{scale:g}" for scale in run.stored.plan.kernels.scales) + " pixels",
     }
     try:

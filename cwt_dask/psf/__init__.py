@@ -2,10 +2,11 @@
 
 from cwt_dask.psf.keeping import keep_point_spread, kept_point_spread
 from cwt_dask.psf.point_spread import PointSpread
-from cwt_dask.psf.reading import own_of, point_spread_of
+from cwt_dask.psf.reading import OF_PSF, own_of, point_spread_of
 from cwt_dask.psf.response import Spectrum, TargetMap
 
 __all__ = [
+    "OF_PSF",
     "PointSpread",
     "Spectrum",
     "TargetMap",

@@ -54,6 +54,8 @@ class PointSpread:
         Where the shape is no function of the radius: an image (y, x) with odd sides and a sum of 1, centred.
     origin : str, optional
         Where it comes from, for people.
+    files : tuple of dict, optional
+        The file it was read from, as of `cwt_dask.storage.checksum.input_file`.
 
     Examples
     --------
@@ -72,6 +74,7 @@ class PointSpread:
     wcs: WCS | None = field(default=None, repr=False)
     image: Floats | None = field(default=None, repr=False)
     origin: str = ""
+    files: tuple[dict[str, str], ...] = ()
 
     @classmethod
     def gaussian(cls, sigma: float) -> PointSpread:

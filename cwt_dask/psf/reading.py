@@ -19,11 +19,14 @@ from cwt_dask.psf.images import image_of, is_kernel_by_energy, is_map_of_profile
 from cwt_dask.psf.point_spread import PointSpread
 from cwt_dask.psf.response import Spectrum, TargetMap
 from cwt_dask.psf.tables import kind_of_table, read_table
+from cwt_dask.storage.checksum import input_file
 from cwt_dask.storage.paths import exists
 from cwt_dask.survey.fits_file import FitsFile
 from cwt_dask.survey.source import HDU_OR_BAND, IN_MEMORY_CARD, file_and_hdu
 
 _WIDTH = re.compile(r"\s*[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|nan|inf)\s*[A-Za-z]*\s*", re.IGNORECASE)
+# What its file is called among those of a run.
+OF_PSF = "point spread function"
 _FORMATS = "PSFMap, PSFKernel, psf_table, psf_3gauss, psf_king, gtpsf, or an image"
 
 
@@ -54,7 +57,7 @@ def point_spread_of(given: Any, target: TargetMap, spectrum: Spectrum) -> PointS
     if spread.kind == "Gaussian":
         return spread
     # What is used now must be what is used later, as the run keeps it.
-    return replace(PointSpread.from_content(spread.content, target.wcs), origin=spread.origin)
+    return replace(PointSpread.from_content(spread.content, target.wcs), origin=spread.origin, files=spread.files)
 
 
 class Own(NamedTuple):
@@ -92,7 +95,8 @@ def _read(given: Any, target: TargetMap, spectrum: Spectrum) -> PointSpread:
             return _of_width(text, target)
         path, hdu = file_and_hdu(given)
         with FitsFile.open(path, "a point spread function") as file:
-            return _of_hdus(file.hdus, hdu, str(path), target, spectrum)
+            spread = _of_hdus(file.hdus, hdu, str(path), target, spectrum)
+            return replace(spread, files=(input_file(OF_PSF, path, file.sha256()),))
     # A PSFKernel has its map, a PSFMap is written with its exposure.
     write = getattr(getattr(given, "psf_kernel_map", given), "to_hdulist", None)
     if write is not None:

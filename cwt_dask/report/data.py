@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, pairwise
 from typing import Any
@@ -66,6 +66,7 @@ class Numbers:
     stretched: float
     plate_carree: bool  # Whether the map has such a projection.
     uneven: float  # As of `pixel_sizes`.
+    rows: Mapping[int, int] = field(default_factory=dict)  # Rows of the catalogue by facet, of the sphere.
 
 
 # With fewer expected counts in a kernel's disc T/E is far from a number of sigmas.
@@ -90,7 +91,8 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
     finest, radius = pyramid.factors[0], float(disc_radii(plan.kernels)[0])
     background, used = (group[f"{finest}/{name}"][:] for name in ("background", "used"))
     few, mean = _counts_in_disc(background, used, np.pi * radius**2)
-    stretch, stretched = pixel_stretch(run.wcs, survey.shape)
+    # On the sphere each facet is of equal area, and hardly stretched.
+    stretch, stretched = (1.0, 0.0) if pyramid.plane else pixel_stretch(run.wcs, survey.shape)
     return Numbers(
         certificate=run.certificate,
         tiles=summarise_tiles(records, list(chain.from_iterable(found[tile] for tile in sorted(found)))),
@@ -106,9 +108,15 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
         disc_counts=mean,
         stretch=stretch,
         stretched=stretched,
-        plate_carree=run.wcs.wcs.ctype[0][5:8] == "CAR",
-        uneven=pixel_sizes(run.wcs, survey.shape),
+        plate_carree=not pyramid.plane and run.wcs.wcs.ctype[0][5:8] == "CAR",
+        uneven=1.0 if pyramid.plane else pixel_sizes(run.wcs, survey.shape),
+        rows=_rows(run) if pyramid.plane else {},
     )
+
+
+def _rows(run: SurveyRun) -> dict[int, int]:
+    facets, n = np.unique(np.asarray(run.catalogue["facet"]), return_counts=True)
+    return dict(zip(facets.tolist(), n.tolist(), strict=True))
 
 
 def summarise_tiles(records: Mapping[int, TileRecord], seams: list[Seam]) -> list[TileSummary]:

@@ -114,19 +114,28 @@ window.cwtFigures = (data) => {
 
   // --- charts -------------------------------------------------------------------------------------------------------------
 
-  // Cores as rectangles in a colour that the reader chooses the meaning of.
+  // Cores as rectangles in a colour that the reader chooses the meaning of; of facets the cells' edges and middles.
   function drawTiles() {
     const seconds = data.tiles.seconds, [low, most] = cwtExtremes(seconds);
     const high = most > low ? most : low + Math.max(low, 1);
     const mapper = new B.LinearColorMapper({ palette: B.Palettes.Viridis256, low, high, nan_color: OUTSIDE, name: "tile-mapper" });
     const chart = newChart("tiles", [new B.PanTool(), new B.WheelZoomTool()], { frame_height: HEIGHT - 90,
-      x_range: range("tiles-x", nx), y_range: range("tiles-y", ny), x_axis_label: "column (pixels)", y_axis_label: "row (pixels)" });
-    const facts = columns({ ...data.tiles, shown: seconds });
+      x_range: range("tiles-x", nx), y_range: range("tiles-y", ny),
+      ...(data.facets ? {} : { x_axis_label: "column (pixels)", y_axis_label: "row (pixels)" }) });
+    const { xs, ys, ...middles } = data.facets ?? {};
+    const facts = columns({ ...data.tiles, ...middles, shown: seconds });
     facts.name = "tile-facts";
-    add(chart, facts, new B.Quad({ ...edges, fill_color: { field: "shown", transform: mapper }, line_color: "white", line_width: 1 }));
-    chart.add_tools(new B.HoverTool({ tooltips: [["tile", "@tile"], ["iterations", "@n_iter"], ["time", "@seconds{0.0} s"],
-      ["peak memory of its process", "@memory MiB"], ["largest seam error", "@error"], ["support pixels that differ", "@flips"],
-      ["done by", "@done_by"]] }));
+    const fill_color = { field: "shown", transform: mapper };
+    if (data.facets) {
+      for (const axis of [chart.below[0], chart.left[0]]) axis.visible = false;
+      add(chart, columns({ xs, ys }), new B.MultiLine({ xs: { field: "xs" }, ys: { field: "ys" }, line_color: GREY, line_width: 1 }));
+    }
+    const glyph = data.facets ? new B.Scatter({ x: { field: "x" }, y: { field: "y" }, size: 14, fill_color, line_color: GREY })
+      : new B.Quad({ ...edges, fill_color, line_color: "white", line_width: 1 });
+    const renderers = [add(chart, facts, glyph)];
+    const of_its_own = data.facets ? [["counts in its cell", "@counts"]] : [["largest seam error", "@error"], ["support pixels that differ", "@flips"]];
+    chart.add_tools(new B.HoverTool({ renderers, tooltips: [[data.facets ? "facet" : "tile", "@tile"], ["iterations", "@n_iter"], ["time", "@seconds{0.0} s"],
+      ["peak memory of its process", "@memory MiB"], ...of_its_own, ["done by", "@done_by"]] }));
     chart.add_layout(new B.ColorBar({ color_mapper: mapper, title: "seconds", name: "tile-bar", width: 12, title_text_font_style: "normal" }), "right");
     return chart;
   }

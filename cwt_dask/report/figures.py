@@ -99,6 +99,7 @@ def _tile_columns(tiles: Sequence[TileSummary]) -> dict[str, list[Any]]:
         # Zero has no logarithm: at most rounding.
         "log_error": [None if error is None else round(float(np.log10(max(error, 1e-17))), 2) for error in errors],
         "error": [error_text(error) for error in errors],
+        "counts": [record.owned_counts for record in records],
         "flips": [tile.flips for tile in tiles],
         "done_by": ["an earlier run" if record.taken_from else "this run" for record in records],
     }

@@ -51,7 +51,8 @@
   window.cwtDask = {
     describe(name, byte, at) {
       const { title, unit, values, scales } = raster(name);
-      const where = `${positionText(at.x, at.y)}; pixel ${Math.round(at.x)}, ${Math.round(at.y)}`;
+      const pixel = data.facets ? "" : `; pixel ${Math.round(at.x)}, ${Math.round(at.y)}`;
+      const where = positionText(at.x, at.y) + pixel;
       if (byte === 0) return `masked: ${where}`;
       if (scales.length) {
         const found = scales.filter((_, i) => byte >> (i + 1) & 1);
@@ -190,7 +191,8 @@
     const lon = labels(sky.meridians, "x", [left, right], [[low + 0.004 * (high - low), ""], [middle[1], ", along the middle"]], Math.max(width / 75, 3));
     const lat = labels(sky.parallels, "y", [low, high], [[left + 0.004 * (right - left), ""], [middle[0], ", along the middle"]], Math.max(height / 32, 3));
     const lines = element("graticule").checked ? [...lon.lines, ...lat.lines] : [];
-    model("lines").data = { xs: lines.map((line) => line[1]), ys: lines.map((line) => line[2]) };
+    const outlines = data.facets && element("outlines").checked ? data.facets : { xs: [], ys: [] };
+    model("lines").data = { xs: [...lines.map((line) => line[1]), ...outlines.xs], ys: [...lines.map((line) => line[2]), ...outlines.ys] };
     for (const name of maps) {
       const chart = model(name);
       for (const [axis, { ticks, where }, title] of [[chart.below[0], lon, sky.titles[0]], [chart.left[0], lat, sky.titles[1]]]) {
@@ -366,6 +368,7 @@
     }
     element("mark").addEventListener("change", redraw);
     element("graticule").addEventListener("change", redraw);
+    element("outlines")?.addEventListener("change", redraw);
     element("closer").addEventListener("change", redraw);
     element("stretch").addEventListener("change", recolour);
     const scale = element("scale");

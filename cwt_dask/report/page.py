@@ -22,6 +22,7 @@ from cwt_dask.report.figures import SUPPORT_COLOURS, figure_data
 from cwt_dask.report.pyramid import Pyramid
 from cwt_dask.report.rasters import Raster
 from cwt_dask.report.sky import SkyGrid
+from cwt_dask.report.sphere import centres, outlines
 from cwt_dask.report.table import read_sources
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.terminal import visible
@@ -46,16 +47,20 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         What it shows.
     """
     plan, sources = run.stored.plan, read_sources(run)
+    wcs, pixel = _map_of(run, pyramid)
+    # Pixels of the survey along one of the page's map, on the sphere.
+    larger = pixel / run.survey.statistics.pixel_scale_deg
     tolerance = plan.settings.tol * (plan.settings.stopping != "fixed")
     data = {
         **figure_data(rasters, numbers, tolerance),
         "shape": pyramid.shape,
         "factors": pyramid.factors,
-        "sky": _sky(SkyGrid.of(run.wcs, run.survey.shape), run.survey.statistics.pixel_scale_deg),
+        "sky": _sky(SkyGrid.of(wcs, pyramid.shape), pixel),
         "columns": [{n: getattr(column, n) for n in ("name", "title", "text", "values")} for column in sources.columns],
         **{name: getattr(sources, name) for name in ("x", "y", "flagged")},
-        "scale": float(plan.kernels.scales[-1]),
+        "scale": float(plan.kernels.scales[-1]) / larger,
         "rows": ROWS,
+        "facets": _facets(run, pyramid),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     # Names of files may hold what no page may.
@@ -73,6 +78,8 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         support_colours=SUPPORT_COLOURS,
         stretches=STRETCHES,
         factor=pyramid.factors[0],
+        sphere=pyramid.plane is not None,
+        tiles="facets" if pyramid.plane else "tiles",
         rows=ROWS,
         style=Markup(_file("page.css")),  # noqa: S704 - it is ours
         # Bokeh without widgets, tables and WebGL, and what makes figures in a script.
@@ -82,6 +89,22 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         ],
         data=Markup(_json(data)),  # noqa: S704 - nothing in it ends the element
     )
+
+
+def _map_of(run: SurveyRun, pyramid: Pyramid) -> tuple[Any, float]:
+    """Sky coordinates of the page's map, and the size of its pixels in degrees."""
+    if pyramid.plane:
+        return pyramid.plane.wcs, pyramid.plane.pixel
+    return run.wcs, run.survey.statistics.pixel_scale_deg
+
+
+def _facets(run: SurveyRun, pyramid: Pyramid) -> dict[str, Any] | None:
+    """Outlines and centres of the facets on the page's map; None of a flat map."""
+    if not pyramid.facets or not pyramid.plane:
+        return None
+    known = pyramid.facets, pyramid.plane, run.wcs.frame
+    (xs, ys), (x, y) = outlines(*known), centres(*known)
+    return {"xs": xs, "ys": ys, "x": x, "y": y}
 
 
 def _file(name: str) -> str:

@@ -2,7 +2,8 @@
 
 Masked pixels are left out. A level holds, a block of pixels each: sums of `counts`, `background` and `model`, the mean
 `residual`, the largest `significance`, whether any pixel is in the `support`, all `trust` flags, and how many pixels
-are `used`. A chunk belongs to one task, which makes it at every level.
+are `used`. A chunk belongs to one task, which makes it at every level. Of the sphere it is a plane of the whole sky, in
+one chunk.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ from zarr.codecs import ZstdCodec
 
 from cwt_dask.config.settings import digest
 from cwt_dask.errors import CwtDaskError
-from cwt_dask.geometry.tiling import Box, TileGrid
+from cwt_dask.geometry.facets import AnyGrid, FacetGrid
+from cwt_dask.geometry.tiling import Box
+from cwt_dask.products.planes import Plane
 from cwt_dask.report.histogram import N_BINS, Expectation, count_residuals, residual_edges
+from cwt_dask.report.sphere import on_plane, plane_of
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
 from cwt_dask.storage.checksum import sha256_of_file
@@ -60,11 +64,15 @@ class Pyramid:
     factors: tuple[int, ...]
     region: tuple[int, int]  # Rows and columns of the map that one chunk covers, at any level.
     at_once: int  # Pixels of the map that may be read at once.
+    # Of the sphere, its facets, and the plane that stands for the map.
+    facets: FacetGrid | None = None
+    plane: Plane | None = None
 
     @classmethod
-    def of(cls, grid: TileGrid) -> Pyramid:
+    def of(cls, grid: AnyGrid) -> Pyramid:
         """That of a run's tiles: a chunk covers at least a core, so there are no more of them than tiles."""
-        shape = grid.map_box.shape
+        plane = plane_of(grid, 2 * math.isqrt(LARGEST_LEVEL // 2))
+        shape = plane.shape if plane else grid.map_box.shape
         finest = 1
         while math.prod(_reduced(shape, finest)) > LARGEST_LEVEL or max(_reduced(shape, finest)) > LONGEST_SIDE:
             finest *= 2
@@ -72,6 +80,9 @@ class Pyramid:
         while max(_reduced(shape, factors[-1])) > SHORT_SIDE:
             factors.append(2 * factors[-1])
         coarsest = factors[-1]
+        if isinstance(grid, FacetGrid):
+            rows, columns = (-(-length // coarsest) * coarsest for length in shape)
+            return cls(shape, tuple(factors), (rows, columns), math.prod(shape), grid, plane)
         rows, columns = (-(-max(core, LEAST_CHUNK * finest) // coarsest) * coarsest for core in grid.core_shape)
         return cls(shape, tuple(factors), (rows, columns), min(PIXELS_AT_ONCE, math.prod(grid.box_shape)))
 
@@ -112,7 +123,8 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> 
     RunError, InterruptedRun
         As `Stages.map_tiles`.
     """
-    pyramid = Pyramid.of(run.stored.plan.grid)
+    grid = run.stored.plan.grid
+    pyramid = Pyramid.of(grid)
     wanted = _digest_of_maps(run)
     if not rebuild and _attributes(run.files).get("of") == wanted and not damaged_pyramid(run):
         return pyramid
@@ -207,21 +219,18 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
     number : int
         Of the chunk.
     """
-    survey, maps = Survey.open(survey_path), open_group(files.maps, whole="run")
-    covered, finest = pyramid.chunks[number], pyramid.factors[0]
-    edges, expectation = residual_edges(survey.statistics), Expectation()
-    residuals, flagged = np.zeros(len(edges) + 1, np.int64), np.zeros(len(FLAGS), np.int64)
-    strips = []
-    for strip in pyramid.strips(covered):
-        pixels = _read(survey, maps, strip)
-        used = pixels["used"]
-        # Sums; the residual is divided by the number of used pixels when it is written.
-        strips.append(reduced(pixels, finest))
-        excess = (pixels["residual"] - pixels["background"])[used]
-        residuals += count_residuals(excess, edges)
-        expectation.add(pixels["counts"][used] - excess)
-        flagged += [np.count_nonzero(pixels["trust"] & flag) for flag in FLAGS]
-    level = {name: np.concatenate([strip[name] for strip in strips], axis=-2) for name in strips[0]}
+    survey = Survey.open(survey_path)
+    covered, finest, counted = pyramid.chunks[number], pyramid.factors[0], _Counted(survey)
+    if pyramid.facets and pyramid.plane:
+        level = on_plane(files, survey_path, pyramid.facets, pyramid.plane, counted.add)
+    else:
+        maps, strips = open_group(files.maps, whole="run"), []
+        for strip in pyramid.strips(covered):
+            pixels = _read(survey, maps, strip)
+            # Sums; the residual is divided by the number of used pixels when it is written.
+            strips.append(reduced(pixels, finest))
+            counted.add(pixels)
+        level = {name: np.concatenate([strip[name] for strip in strips], axis=-2) for name in strips[0]}
 
     group = open_group(files.pyramid, writable=True)
     with flushing_behind(group):
@@ -234,10 +243,26 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
                 # 0 where no pixel is used.
                 written = values / np.maximum(level["used"], 1) if name == "residual" else values
                 _write(group[f"{factor}/{name}"], place, written)
-        _write(group["residual_pixels"], number, residuals)
-        _write(group["expected_pixels"], number, expectation.histogram(edges))
-        _write(group["flagged_pixels"], number, flagged)
+        _write(group["residual_pixels"], number, counted.residuals)
+        _write(group["expected_pixels"], number, counted.expectation.histogram(counted.edges))
+        _write(group["flagged_pixels"], number, counted.flagged)
     return number
+
+
+class _Counted:
+    """Numbers of pixels: histograms of the residual less background, and flags."""
+
+    def __init__(self, survey: Survey) -> None:
+        self.edges, self.expectation = residual_edges(survey.statistics), Expectation()
+        self.residuals, self.flagged = np.zeros(len(self.edges) + 1, np.int64), np.zeros(len(FLAGS), np.int64)
+
+    def add(self, pixels: Mapping[str, NDArray[Any]]) -> None:
+        """Count pixels of the map, by name as of a level."""
+        used = pixels["used"]
+        excess = (pixels["residual"] - pixels["background"])[used]
+        self.residuals += count_residuals(excess, self.edges)
+        self.expectation.add(pixels["counts"][used] - excess)
+        self.flagged += [np.count_nonzero(pixels["trust"] & flag) for flag in FLAGS]
 
 
 def _write(array: zarr.Array, place: Any, values: NDArray[Any]) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astropy.coordinates import SkyCoord
 
 from cwt_dask.merge import columns
+from cwt_dask.report.pyramid import Pyramid
 from cwt_dask.results import SurveyRun
-from cwt_dask.trust import SourceFlag
+from cwt_dask.trust import HARMLESS_FLAGS, SourceFlag
 
 # Sources on the page; the catalogue has all.
 MOST_SOURCES = 5000
@@ -35,7 +37,7 @@ class TableColumn:
 class Sources:
     """The strongest sources of a catalogue, the strongest first."""
 
-    # Sources in the whole catalogue; with a score above 5; flagged, not only for seams; with an excess below 0.
+    # Sources in the whole catalogue; with a score above 5; flagged, but for no harm; with an excess below 0.
     total: int
     n_strong: int
     n_flagged: int
@@ -45,7 +47,7 @@ class Sources:
     # Pixels of the map.
     x: list[float]
     y: list[float]
-    flagged: list[int]  # 1 where it has a flag other than that of crossing a seam, which is no fault.
+    flagged: list[int]  # 1 where it has a flag other than those that do no harm.
 
     @property
     def shown(self) -> int:
@@ -64,18 +66,26 @@ def read_sources(run: SurveyRun) -> Sources:
     # Unknown columns come last, under their own names.
     pages = {name: known.get(name, (len(known), name, None)) for name in strongest.colnames}
     shown = sorted(((page, name) for name, page in pages.items() if page), key=lambda column: column[0][0])
-    x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in table.colnames) for axis in "xy")
+    x, y = _places(run, strongest)
     return Sources(
         total=len(table),
         n_strong=int(np.count_nonzero(strength > 5)),
-        n_flagged=int(np.count_nonzero(flags & ~SourceFlag.CROSSES_SEAM)),
+        n_flagged=int(np.count_nonzero(flags & ~HARMLESS_FLAGS)),
         n_negative=int(np.count_nonzero(np.asarray(table["excess"]) < 0)),
         by_flag={name: n for flag, name in FLAG_NAMES.items() if (n := int(np.count_nonzero(flags & flag)))},
         columns=[_column(strongest[name], heading, digits) for (_, heading, digits), name in shown],
-        x=[round(float(value), 2) for value in strongest[x]],
-        y=[round(float(value), 2) for value in strongest[y]],
-        flagged=[int(value & ~SourceFlag.CROSSES_SEAM != 0) for value in strongest["flags"]],
+        x=[round(float(value), 2) for value in x],
+        y=[round(float(value), 2) for value in y],
+        flagged=[int(value & ~HARMLESS_FLAGS != 0) for value in strongest["flags"]],
     )
+
+
+def _places(run: SurveyRun, rows: Any) -> tuple[Any, Any]:
+    """Columns and rows of sources on the page's map."""
+    if plane := Pyramid.of(run.stored.plan.grid).plane:
+        return tuple(plane.wcs.world_to_pixel(SkyCoord(rows["ra"], rows["dec"], unit="deg")))
+    x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in rows.colnames) for axis in "xy")
+    return rows[x], rows[y]
 
 
 def _column(column: Any, heading: str, digits: int | None) -> TableColumn:

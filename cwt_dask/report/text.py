@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cwt_dask.config.validation import format_bytes
+from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.planning.plan import FEW_COUNTS, Plan
 from cwt_dask.report.data import FEW, Numbers, Residuals, TileSummary, error_text, relative_changes
+from cwt_dask.report.facets import HARMLESS, evidence_of_facets, reasons_of_facets
 from cwt_dask.report.sky import STRETCHED
 from cwt_dask.report.table import Sources
 from cwt_dask.results import SurveyRun
@@ -40,6 +41,8 @@ class Conclusion:
 
 # Rows of the table of tiles.
 MOST_TILES = 50
+# And of files, beyond which the certificate is named.
+_MOST_FILES = 20
 NOT_COVERED = (
     "whether the background was right: a background that is too low anywhere makes sources there",
     (
@@ -67,6 +70,8 @@ def conclude(plan: Plan, numbers: Numbers) -> Conclusion:
         return Conclusion("open", "It is not shown that the tiles did no harm, and it was not promised.", reasons)
     if certificate["n_tiles"] == 1 and certificate["margin_effective"] is None:
         return Conclusion("good", "There was one tile, so no seam that could do harm.", [])
+    if "facets" in certificate:
+        return Conclusion("good", HARMLESS, reasons_of_facets(certificate))
     error = certificate["seam_model_error"]
     differ = f"at most {error:.1e} of their maximum" if error else "nothing"
     return Conclusion(
@@ -92,16 +97,20 @@ def evidence(numbers: Numbers) -> list[Row]:
     found = numbers.certificate
     rows, columns = found["tile_size"]
     margin = found["margin_effective"]
+    facets = found.get("facets")
     converged = {True: "yes", False: "no, the largest number of iterations was made", None: "not asked for"}
     # fmt: off
     return [
-        Row("Tiles", f"{found['n_tiles']}", f"cores of {rows} \N{MULTIPLICATION SIGN} {columns} pixels"),
+        Row("Facets" if facets else "Tiles", f"{found['n_tiles']}",
+            f"{'images' if facets else 'cores'} of {rows} \N{MULTIPLICATION SIGN} {columns} pixels"),
         Row("Coverage", f"{found['coverage']:g}", "1: every pixel was written exactly once"),
         Row("Margin", "no seam" if margin is None else f"{margin} pixels",
             f"the contract asks for {found['margin_contract']}; the kernels reach {found['reach']}"),
-        Row("Largest seam error", error_text(found["seam_model_error"]),
-            f"difference of the models over their maximum; at most {TOLERANCE:.0e}"),
-        Row("Support pixels that differ at seams", f"{found['seam_support_flips']}", "must be none"),
+        *([Row(*row) for row in evidence_of_facets(facets)] if facets else [
+            Row("Largest seam error", error_text(found["seam_model_error"]),
+                f"difference of the models over their maximum; at most {TOLERANCE:.0e}"),
+            Row("Support pixels that differ at seams", f"{found['seam_support_flips']}", "must be none"),
+        ]),
         Row("Islands left open", f"{found['open_islands']}", "islands that tiles decided differently; must be none"),
         Row("Pixels within rounding of a threshold", f"{found['near_threshold_pixels']}",
             "these may differ on other processors"),
@@ -118,7 +127,7 @@ def key_figures(numbers: Numbers, sources: Sources) -> list[Row]:
     return [
         Row("sources", f"{sources.total}"),
         Row("with a score above 5", f"{sources.n_strong}"),
-        Row("with a flag", f"{sources.n_flagged}"),
+        Row("with a flag that asks for a look", f"{sources.n_flagged}"),
         Row("with negative excess", f"{sources.n_negative}"),
         Row("iterations", f"{numbers.certificate['n_iter']}"),
         Row("tiles", f"{numbers.certificate['n_tiles']}"),
@@ -203,11 +212,30 @@ def cost(plan: Plan, numbers: Numbers) -> list[Row]:
     # fmt: on
 
 
-def slowest_tiles(tiles: Sequence[TileSummary]) -> list[list[str]]:
-    """Number, iterations, time, memory and seam error of the slowest tiles, the slowest first."""
+TILE_HEADS = ("Tile", "Iterations", "Time", "Memory of its process", "Largest seam error")
+FACET_HEADS = ("Facet", "Iterations", "Time", "Memory of its process", "Counts in its cell", "Rows of the catalogue")
+
+
+def slowest_tiles(tiles: Sequence[TileSummary], rows: Mapping[int, int] | None = None) -> list[list[str]]:
+    """The slowest tiles, the slowest first, under `TILE_HEADS`; under `FACET_HEADS` of facets.
+
+    Parameters
+    ----------
+    tiles : sequence of TileSummary
+        All of them.
+    rows : mapping of int to int, optional
+        Of the sphere, rows of the catalogue by facet.
+    """
     slowest = sorted(tiles, key=lambda tile: -tile.record.seconds)[:MOST_TILES]
     return [
-        [f"{record.tile}", f"{record.n_iter}", duration(record.seconds), format_bytes(record.peak_memory), error]
+        [
+            *(f"{record.tile}", f"{record.n_iter}", duration(record.seconds), format_bytes(record.peak_memory)),
+            *(
+                [error]
+                if record.owned_counts is None
+                else [f"{record.owned_counts:g}", f"{(rows or {}).get(record.tile, 0)}"]
+            ),
+        ]
         for record, error in ((tile.record, error_text(tile.seam_error)) for tile in slowest)
     ]
 
@@ -252,15 +280,20 @@ def describe_convergence(variances: Sequence[float]) -> str:
 def setting_rows(run: SurveyRun) -> list[Row]:
     """Survey and settings."""
     plan, statistics = run.stored.plan, run.survey.statistics
-    grid, ring = plan.grid, "a ring: its columns close the circle" * plan.grid.ring
+    ring = "a ring: its columns close the circle" * plan.grid.ring
     return [
         Row("Survey", f"{run.survey.path}"),
         *(_origin_row(origin) for origin in plan.origins),
-        Row("Map", f"{grid.y.length} \N{MULTIPLICATION SIGN} {grid.x.length} pixels", ring),
+        *_file_rows(plan.files),
+        Row("Map", plan.grid.extent.partition(", ring")[0].replace(" x ", " \N{MULTIPLICATION SIGN} "), ring),
         *([Row("Pixels used", statistics.used)] if statistics.used else []),
         *([Row("Point spread function", plan.psf)] if plan.psf else []),
         *([Row("Background", statistics.background)] if statistics.background else []),
-        Row("Pixel", f"{statistics.pixel_scale_deg:g}°", "at the map's centre"),
+        Row(
+            "Pixel",
+            f"{statistics.pixel_scale_deg:g}°",
+            "the root of its solid angle" if statistics.sphere else "at the map's centre",
+        ),
         Row("Counts", f"{statistics.counts_sum:.10g}", f"background expected: {statistics.background_sum:.10g}"),
         *([Row("Photon flux", "none", statistics.no_flux)] if statistics.no_flux else []),
         Row("Scales", ", ".join(f"{scale:g}" for scale in plan.kernels.scales), "pixels"),
@@ -271,6 +304,13 @@ def setting_rows(run: SurveyRun) -> list[Row]:
 def _origin_row(origin: Mapping[str, Any]) -> Row:
     plane, _, text = describe_origin(origin).partition(": ")
     return Row(f"{plane.capitalize()} from", text, f"digest {origin['digest'][:16]}...")
+
+
+def _file_rows(files: Sequence[Mapping[str, str]]) -> list[Row]:
+    """Files, the first of them if there are many."""
+    rows = [Row(f"File, {each['what']}", each["file"], f"SHA-256 {each['sha256']}") for each in files[:_MOST_FILES]]
+    n_more = len(files) - _MOST_FILES
+    return [*rows, *([Row("Files", f"and {counted(n_more, 'file')} more: certificate.json")] if n_more > 0 else [])]
 
 
 def duration(seconds: float) -> str:

@@ -36,12 +36,13 @@ class Observer:
         self._heard: dict[str, tuple[float, float]] = {}
         self._last: dict[str, Any] = {}
         self._pids: set[int] = set()
+        # The latest time of day that the clock has shown.
+        self._shown = time.time()
         self.landed()
 
     def landed(self) -> None:
         """Count anew what happens from here on."""
         self._ended = self._replaced = self._too_large = 0
-        self._offset = _offset()
 
     def look(self, now: float, tiles: Mapping[str, int]) -> Cluster:
         """The state of the cluster; raises OSError if the scheduler is lost.
@@ -53,7 +54,10 @@ class Observer:
         tiles : mapping
             Tile of each task of this run, by its key.
         """
-        set_back = self._offset - _offset()
+        # What was on its way comes back all the same.
+        shown = time.time()
+        self._shown = max(self._shown, shown)
+        set_back = self._shown - shown
         try:
             holders, identity, ended, too_large = self._client.sync(
                 _describe, self._client.scheduler, callback_timeout=SCHEDULER_SECONDS
@@ -121,8 +125,3 @@ def _has_ended(event: tuple[float, Mapping[str, Any]]) -> bool:
 def _pids_of_nannies(client: distributed.Client) -> set[int]:
     workers = getattr(client.cluster, "workers", {})
     return {pid for worker in list(workers.values()) if (pid := getattr(worker, "pid", None))}
-
-
-def _offset() -> float:
-    """What the clock shows, which can be set, over the time that runs."""
-    return time.time() - time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -32,6 +32,7 @@ class Stages:
     executor: Executor  # Runs tasks.
     progress: Reporter  # Receives messages and events.
     files: RunDir  # Its ledger holds the failures.
+    peak_memory: dict[str, int] = field(default_factory=dict)  # Largest resident size of a worker, in bytes, by stage.
 
     @cached_property
     def run_id(self) -> str:
@@ -75,6 +76,7 @@ class Stages:
                 if outcome.error is None:
                     values[outcome.item], memory = outcome.value
                     failed.pop(outcome.item, None)
+                    self.peak_memory[stage] = max(memory, self.peak_memory.get(stage, 0))
                     self.progress.event("done", stage=stage, tile=outcome.item, attempt=attempt, memory=memory)
                     continue
                 failed[outcome.item] = outcome.error

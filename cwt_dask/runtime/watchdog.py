@@ -55,7 +55,7 @@ class Cluster:
     ended: int = 0  # Workers that have ended, unasked, since something last came back.
     too_large: int = 0  # Of these, or before they were known: workers whose nanny has found them above their limit.
     answers: bool = True  # Whether the scheduler does.
-    set_back: float = 0.0  # Seconds by which the clock of this machine was set back since something last came back.
+    set_back: float = 0.0  # Seconds by which the clock of this machine is behind what it has shown before.
     queue: str = ""  # What jobs wait for of which no worker has come, as a batch system says; of some kinds of cluster.
 
     def waits_for_others(self) -> bool:
@@ -65,11 +65,19 @@ class Cluster:
 
     def reason(self) -> str:
         """Why nothing comes back."""
-        if self.set_back > SET_BACK_SECONDS:
-            return f"the clock of this machine was set back by {duration(self.set_back)}: Dask waits until it caught up"
-        if not self.answers:
-            return "the scheduler does not answer"
-        return "; ".join(filter(None, (self._ends(), self._paused(), self._unheard()))) or self._unstarted()
+        clock = self._clock()
+        if self.answers:
+            # Workers are not heard of before their clocks have caught up.
+            found = [clock, self._ends(), self._paused(), "" if clock else self._unheard()]
+        else:
+            found = [clock, "the scheduler does not answer"]
+        return "; ".join(filter(None, found)) or self._unstarted()
+
+    def _clock(self) -> str:
+        if self.set_back <= SET_BACK_SECONDS:
+            return ""
+        behind = duration(self.set_back)
+        return f"the clock of this machine is {behind} behind what it has shown: Dask waits until it caught up"
 
     def _ends(self) -> str:
         ended = max(self.ended, self.too_large)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from cwt_dask.config.execution import Execution
 from cwt_dask.config.validation import counted
 from cwt_dask.cwt.buffers import forget
-from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.geometry.facets import AnyGrid
 from cwt_dask.runtime.clusters.environment import cores, dashboard
 from cwt_dask.runtime.clusters.ranks import is_step
 from cwt_dask.runtime.clusters.script import refuse_no_process
@@ -33,7 +33,7 @@ class Work(Protocol):
     """What is to be done, by tiles."""
 
     @property
-    def grid(self) -> TileGrid:
+    def grid(self) -> AnyGrid:
         """The tiles."""
 
     @property

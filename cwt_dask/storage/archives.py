@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.errors import CwtDaskError, DamageError
-from cwt_dask.storage.paths import atomic_file, open_file
+from cwt_dask.storage.paths import atomic_file, open_file, read_file, write_atomically
 
 DAMAGED = "is damaged: the run's own command does the tile again"
 _PLACE = "place"
+_SEAL = hashlib.sha256().digest_size
 _MALFORMED = (ValueError, KeyError, EOFError, BadZipFile, zlib.error, RuntimeError, ArithmeticError, struct.error)
 
 
@@ -57,6 +59,36 @@ def open_archive(path: Path, run_id: str) -> Iterator[Archive]:
         with damage_named(path):
             archive = Archive(path, run_id, stack.enter_context(ZipFile(stack.enter_context(open_file(path)))))
         yield archive
+
+
+def read_sealed_archive(path: Path, run_id: str) -> Archive:
+    """Read what `write_sealed_archive` wrote, whole; raises DamageError if a bit of it differs."""
+    content = read_file(path)
+    arrays, seal = content[:-_SEAL], content[-_SEAL:]
+    if hashlib.sha256(arrays).digest() != seal:
+        raise DamageError(f"{path} {DAMAGED}")
+    with damage_named(path):
+        return Archive(path, run_id, ZipFile(io.BytesIO(arrays)))
+
+
+def is_whole(path: Path, run_id: str) -> bool:
+    """Whether there is such an archive, of this run and place."""
+    with suppress(OSError, DamageError):
+        read_sealed_archive(path, run_id)
+        return True
+    return False
+
+
+def write_sealed_archive(path: Path, run_id: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Store small arrays by name, with a digest of it all at the end.
+
+    Parameters
+    ----------
+    path, run_id, arrays
+        As of `write_archive`.
+    """
+    np.savez(content := io.BytesIO(), **{_PLACE: np.array(_place_of(path, run_id, arrays)), **arrays})  # type: ignore[arg-type]
+    write_atomically(path, content.getvalue() + hashlib.sha256(content.getbuffer()).digest())
 
 
 def write_archive(path: Path, run_id: str, arrays: Mapping[str, NDArray[Any]], *, cached: bool = True) -> None:

@@ -40,6 +40,21 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def input_file(what: str, path: Path, sha256: str) -> dict[str, str]:
+    """Name a file that a run was made of.
+
+    Parameters
+    ----------
+    what : str
+        What it is.
+    path : Path
+        Where it lies.
+    sha256 : str
+        Of its bytes.
+    """
+    return {"what": what, "file": str(path.absolute()), "sha256": sha256}
+
+
 class DigestedFile(io.RawIOBase):
     """A file that is digested as it is read, from its start: what shows that it is sound is what was taken from it.
 

@@ -20,7 +20,16 @@ from filelock import FileLock, Timeout
 from cwt_dask.errors import CwtDaskError, InputError
 from cwt_dask.storage import disk
 from cwt_dask.storage.access import reading, scan
-from cwt_dask.storage.drafts import draft_of, drafts, is_being_made, is_draft, remove_abandoned, remove_draft
+from cwt_dask.storage.drafts import (
+    REPLACED,
+    draft_of,
+    drafts,
+    is_abandoned,
+    is_being_made,
+    is_draft,
+    remove_abandoned,
+    remove_draft,
+)
 from cwt_dask.storage.driver import Driver, read_driver
 from cwt_dask.storage.foreign import refuse_foreign
 from cwt_dask.storage.layout import RunDir
@@ -251,7 +260,6 @@ def new_run(files: RunDir, held: ExitStack, _lost: Callable[[], None], /, *, ove
     """
     replaces = overwrite and not is_free(files)
     with hold(files) if replaces else nullcontext(), ExitStack() as stack:
-        _remove_unheld(files)
         try:
             fresh = stack.enter_context(new_directory(files.path, replaces=replaces))
         except OSError as error:
@@ -267,23 +275,28 @@ def new_run(files: RunDir, held: ExitStack, _lost: Callable[[], None], /, *, ove
 
 
 def restore(path: Path) -> bool:
-    """Give a run its name back that was to be replaced by a command that was killed between the two renames of that."""
-    for draft in drafts(path.parent, path.name) if not exists(path) else []:
-        # Whoever replaces it holds it.
+    """Give a run its name back that was to be replaced, and remove what other killed commands left beside it."""
+    restored = False
+    for draft in drafts(path.parent, path.name):
+        # Those that live hold theirs, on whatever machine. Another starter may be at it, or it may be another user's.
         with suppress(CwtDaskError, OSError):
-            if draft.suffix == ".old":
+            if draft.suffix == REPLACED and not exists(path):
                 with _hold(RunDir(draft), RunDir(path)):
                     disk.rename(draft, path)
                     disk.sync_names(path.parent)
-                    return True
-    return False
+                    restored = True
+            elif RunDir(draft).lock.exists():
+                with hold(RunDir(draft)):
+                    remove_draft(draft)
+    remove_abandoned(path.parent)
+    return restored
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove what killed writers left in a directory and all below it, on whatever machine; links are not followed."""
+def remove_leftovers(directory: Path, *, elsewhere: bool) -> None:
+    """Remove what killed writers left in a directory and all below it; links are not followed."""
     for folder, _, names in os.walk(directory):
         for draft in (Path(folder, name) for name in names if is_draft(name)):
-            if not is_being_made(draft):
+            if is_abandoned(draft) or (elsewhere and not is_being_made(draft)):
                 remove_draft(draft)
 
 
@@ -303,18 +316,8 @@ def point_to(link: Path, target: Path) -> None:
     disk.sync_names(link.parent)
 
 
-def _remove_unheld(files: RunDir) -> None:
-    """Remove what drivers left that died before their run had appeared, anywhere; those that live hold theirs."""
-    for draft in drafts(files.path.parent, files.path.name):
-        # Another starter may be at it, or it may be another user's.
-        with suppress(CwtDaskError, OSError):
-            if RunDir(draft).lock.exists():
-                with hold(RunDir(draft)):
-                    remove_draft(draft)
-
-
 def _appear(fresh: Path, path: Path, *, replaces: bool) -> None:
-    old = path.with_name(f"{draft_of(path).name}.old")
+    old = path.with_name(f"{draft_of(path).name}{REPLACED}")
     # What is replaced may have been removed meanwhile.
     replaces = replaces and exists(path)
     disk.sync_names(fresh)

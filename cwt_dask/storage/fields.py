@@ -29,6 +29,7 @@ def _is_moments(row: Any) -> bool:
 # By the types as they are written.
 _IS: dict[str, Callable[[Any], bool]] = {
     "int": _is_count,
+    "float | None": lambda value: value is None or _is_number(value),
     "float": _is_number,
     "bool": lambda value: isinstance(value, bool),
     "str": lambda value: isinstance(value, str),

@@ -51,6 +51,7 @@ class RunDir:
     associations = _Below("associations.ecsv")  # what the sources were matched with in another catalogue.
     report = _Below("report.html")  # all that a run found and did, on one page.
     maps_fits = _Below("maps.fits")  # the maps as FITS images, for small maps.
+    maps_hpx = _Below("maps_hpx.fits")  # those of the sphere, by HEALPix pixel.
 
     @staticmethod
     def is_part(name: str) -> bool:
@@ -62,12 +63,16 @@ class RunDir:
         return self.islands / f"{_tile(tile)}.npy"
 
     def found(self, tile: int) -> Path:
-        """Islands and peaks of a tile's core, until the catalogue is made of them."""
+        """Islands and peaks of a tile's core."""
         return self.islands / f"{_tile(tile)}.npz"
 
-    def fitted(self, tile: int) -> Path:
-        """What the fit says of a tile's sources, until the catalogue is made of it."""
-        return self.islands / f"{_tile(tile)}.fit.npz"
+    def joined(self, tile: int) -> Path:
+        """When pixels of a tile's box joined the support, of a run whose tiles decide on islands together."""
+        return self.islands / f"{_tile(tile)}.joined.npy"
+
+    def fitted(self, tile: int, margin: int) -> Path:
+        """What the fit of a core and so many pixels around it says of a tile's sources."""
+        return self.islands / f"{_tile(tile)}.fit-{margin:05d}.npz"
 
     def open_islands(self, block: int) -> Path:
         """Islands that were not decided in a block of iterations, as JSON, with digests of their pixels' files."""
@@ -78,7 +83,7 @@ class RunDir:
         return self.islands / f"open-block-{block:05d}.{_tile(tile)}.npy"
 
     def copies(self, path: Path) -> tuple[Path, Path]:
-        """Where the two copies lie of what `open_islands` or `open_pixels` gives."""
+        """Where the two copies lie of what `open_islands`, `open_pixels` or `joined` gives."""
         return path, self.ledger / path.name
 
     def record(self, tile: int) -> Path:
@@ -159,8 +164,9 @@ _FILES = {name for name in _ALL if not name.endswith("/")}
 _MANY = re.compile(
     r"(survey|maps|seams)\.zarr/(\w+/)*zarr\.json"
     r"|(survey|maps|seams)\.zarr/(\w+/)+c(/\d+)*"
-    r"|islands/(open-block-\d+|(open-block-\d+\.)?tile-\d+(\.fit)?)\.(json|np[yz])"
+    r"|islands/(open-block-\d+|(open-block-\d+\.)?tile-\d+(\.(fit-\d+|joined))?)\.(json|np[yz])"
     r"|ledger/open-block-\d+(\.tile-\d+)?\.(json|npy)"
+    r"|ledger/tile-\d+\.joined\.npy"
     r"|ledger/tile-\d+(\.block-\d+\.round-\d+|\.failed-\d+)?\.json"
     r"|checkpoints/block-\d+/(fates-)?tile-\d+\.round-\d+\.np[yz]"
     r"|users/[0-9a-f]{32}\.json"

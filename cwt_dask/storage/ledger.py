@@ -75,6 +75,7 @@ class TileRecord(Record):
     # Sha256 or CRC32C of what the tile wrote to each array of `maps.zarr` and `seams.zarr`, and of its detections.
     chunk_digests: dict[str, str]
     peak_memory: int  # Largest resident size of the process in bytes.
+    owned_counts: float | None = None  # Of a facet: the counts of the survey's pixels in its cell.
     taken_from: str = ""  # The run that this was reused from, with its time and place; empty where it was done here.
 
 

@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 
 from cwt_dask.cwt.state import State
 from cwt_dask.errors import RunError
+from cwt_dask.geometry.facets import AnyGrid
 from cwt_dask.geometry.margins import STRIP_WIDTH
-from cwt_dask.geometry.tiling import Box, Tile, TileGrid
+from cwt_dask.geometry.tiling import Box, Tile
+from cwt_dask.geometry.windows import chunk_of
 from cwt_dask.storage.checksum import crc32c, sha256_of_file
+from cwt_dask.storage.joined import COPIES, digests_of_joined, joined_files
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_record
 from cwt_dask.storage.paths import exists
-from cwt_dask.storage.schema import HISTORY, MapSpec, maps_from, spec_of
+from cwt_dask.storage.schema import HISTORY, NOTHING, MapSpec, maps_from, spec_of
 from cwt_dask.storage.zarr_io import DAMAGE, create_array, create_group, described, flushing_behind, open_group
 
 if TYPE_CHECKING:
@@ -34,16 +37,14 @@ SIDES = tuple(OPPOSITE)
 STRIPS = ("own_model", "own_support", "beyond_model", "beyond_support")
 
 
-def create_maps(
-    run_dir: RunDir, grid: TileGrid, scales: Sequence[float], header_text: str, *, history: int = 0
-) -> None:
+def create_maps(run_dir: RunDir, grid: AnyGrid, scales: Sequence[float], header_text: str, *, history: int = 0) -> None:
     """Create the arrays that tiles write: `maps.zarr` with images (y, x) and cubes (scale, y, x), and seams.
 
     Parameters
     ----------
     run_dir : RunDir
         The run.
-    grid : TileGrid
+    grid : TileGrid or FacetGrid
         Its tiles; a core is a chunk.
     scales : sequence of float
         Scales of the kernels in pixels, coordinates of that axis; those of the others are pixels from 0.
@@ -59,7 +60,7 @@ def create_maps(
 
 
 def describe_maps(
-    run_dir: RunDir, grid: TileGrid, scales: Sequence[float], header_text: str, *, history: int = 0
+    run_dir: RunDir, grid: AnyGrid, scales: Sequence[float], header_text: str, *, history: int = 0
 ) -> dict[Path, bytes]:
     """What `create_maps` writes, by file.
 
@@ -77,23 +78,28 @@ def describe_maps(
     }
 
 
-def _lay_out_maps(maps: zarr.Group, grid: TileGrid, scales: Sequence[float], history: int) -> None:
-    shape, core, n_scale = grid.map_box.shape, grid.core_shape, len(scales)
+def _lay_out_maps(maps: zarr.Group, grid: AnyGrid, scales: Sequence[float], history: int) -> None:
+    shape, core, n_scale = grid.array_shape, grid.core_shape, len(scales)
+    # Before (y, x) maps of the sphere have an axis of facets.
+    facets, chunk_of_facet = (("facet",), (1,)) if len(shape) > 2 else ((), ())
+    numbers = [("facet", "number of the facet, from 0", np.arange(shape[0]))] if facets else []
     for axis, long_name, pixels in (
-        ("y", "row, from 0; its centre is at its number", np.arange(shape[0])),
-        ("x", "column, from 0; its centre is at its number", np.arange(shape[1])),
+        *numbers,
+        ("y", "row, from 0; its centre is at its number", np.arange(shape[-2])),
+        ("x", "column, from 0; its centre is at its number", np.arange(shape[-1])),
         ("scale", "scale of the kernel", np.asarray(scales, np.float64)),
     ):
-        spec = MapSpec(axis, long_name, str(pixels.dtype), unit="pixel")
+        spec = MapSpec(axis, long_name, str(pixels.dtype), unit="" if axis == "facet" else "pixel")
         # Not compressed: what belongs into a damaged file is then known to the byte, for any version of the library.
         _create(maps, spec, pixels.shape, pixels.shape, (axis,))[:] = pixels
     lengths = {"": ((), ()), "scale": ((n_scale,), (n_scale,)), "iteration": ((history,), (1,))}
     for spec in maps_from("tile", "history") if history else maps_from("tile"):
         length, chunk = lengths[spec.axis]
-        _create(maps, spec, (*length, *shape), (*chunk, *core), spec.axes, spec.codec)
+        axes = (*spec.axes[:-2], *facets, *spec.axes[-2:])
+        _create(maps, spec, (*length, *shape), (*chunk, *chunk_of_facet, *core), axes, spec.codec)
 
 
-def _lay_out_seams(seams: zarr.Group, grid: TileGrid, n_scale: int) -> None:
+def _lay_out_seams(seams: zarr.Group, grid: AnyGrid, n_scale: int) -> None:
     pixels, sides = STRIP_WIDTH * max(grid.core_shape), len(SIDES)
     for name in STRIPS:
         spec = MapSpec(name, dtype="bool" if name.endswith("support") else "float64")
@@ -131,7 +137,8 @@ def publish_core(maps: Path, core: Box, arrays: Iterable[tuple[str, NDArray[np.g
         for name, values in arrays:
             pixels = np.ascontiguousarray(values)
             # To look whether a chunk is empty takes longer than to compress it.
-            group[name].with_config({"write_empty_chunks": True})[(..., *core.slices)] = pixels
+            where, filled = chunk_of(core, pixels, NOTHING.get(name, 0))
+            group[name].with_config({"write_empty_chunks": True})[where] = filled
             digests[name] = digest_pixels(pixels, name)
     return digests
 
@@ -160,7 +167,8 @@ def publish_history(
     n_kept = history.shape[0]
     # Where a run that had ended is repaired, it has no more than the iterations that were made.
     for kept in range(iteration, (n_kept if onwards else min(iteration, n_kept)) + 1):
-        history[(kept - 1, *core.slices)] = model
+        (_, *where), filled = chunk_of(core, model)
+        history[(kept - 1, *where)] = filled
     # Of what was to be written, whatever becomes of it.
     return _checksum_of_model(model, checksum)
 
@@ -222,14 +230,14 @@ def digest_pixels(values: NDArray[np.generic], name: str) -> str:
     return hashlib.sha256(pixels.data).hexdigest() if spec_of(name).digested else f"crc32c:{crc32c(pixels):08x}"
 
 
-def publish_strips(seams: Path, grid: TileGrid, tile: Tile, state: State) -> dict[str, str]:
+def publish_strips(seams: Path, grid: AnyGrid, tile: Tile, state: State) -> dict[str, str]:
     """Keep what a tile holds on both sides of its seams, of its own core and beyond it; digests by name.
 
     Parameters
     ----------
     seams : Path
         The store.
-    grid : TileGrid
+    grid : TileGrid or FacetGrid
         The tiles.
     tile : Tile
         One of them.
@@ -276,7 +284,7 @@ def copy_strips(source: Path, target: Path, tile: int) -> dict[str, str]:
 
 
 def changed_files(
-    run_dir: RunDir, grid: TileGrid, tile: int, recorded: Mapping[str, str], found: Mapping[str, str]
+    run_dir: RunDir, grid: AnyGrid, tile: int, recorded: Mapping[str, str], found: Mapping[str, str]
 ) -> list[str]:
     """Files of a tile of which pixels or bytes are not as they were recorded, each with what is wrong.
 
@@ -296,7 +304,7 @@ def changed_files(
     for name in STRIPS:
         inner = ("0", "0", "0") if name.endswith("support") else ("0", "0")
         files[name] = (run_dir.seams / name / "c" / str(tile)).joinpath(*inner)
-    files["detections"] = run_dir.detections(tile)
+    files |= joined_files(run_dir, tile) | {"detections": run_dir.detections(tile)}
     changed = [files[name] for name in files if recorded.get(name) != found.get(name)]
     faults = [f"{path} is {'damaged' if exists(path) else 'lost'}" for path in changed]
     if recorded.get(HISTORY) != found.get(HISTORY):
@@ -304,14 +312,14 @@ def changed_files(
     return faults
 
 
-def published_digests(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, str]:
+def published_digests(run_dir: RunDir, grid: AnyGrid, tile: int) -> dict[str, str]:
     """Digests by name of all that a tile published, as it is now; what cannot be read is not among them.
 
     Parameters
     ----------
     run_dir : RunDir
         The run.
-    grid : TileGrid
+    grid : TileGrid or FacetGrid
         Its tiles.
     tile : int
         Number of one.
@@ -326,6 +334,8 @@ def published_digests(run_dir: RunDir, grid: TileGrid, tile: int) -> dict[str, s
             digests[name] = digest_pixels(open_group(run_dir.seams)[name][tile], name)
     with suppress(*DAMAGE, RunError):
         record = read_record(run_dir.record(tile))
+        if COPIES[0] in record.chunk_digests:
+            digests |= digests_of_joined(run_dir, tile)
         if HISTORY in record.chunk_digests:
             digests[HISTORY] = digest_history(run_dir.maps, core, record.n_iter, onwards=record.converged)
     with suppress(OSError):

@@ -268,7 +268,7 @@ def restore(_path: Path, /) -> bool:
     return False
 
 
-def remove_leftovers(_directory: Path, /) -> None:
+def remove_leftovers(_directory: Path, /, *, elsewhere: bool) -> None:
     """There are none: objects appear whole."""
 
 

@@ -148,10 +148,16 @@ class Backend(Protocol):
         """
 
     def restore(self, path: Path, /) -> bool:
-        """Give a run its name back that was to be replaced when the command was killed; whether there was one."""
+        """Give a run its name back that was to be replaced when the command was killed; whether there was one.
 
-    def remove_leftovers(self, path: Path, /) -> None:
-        """Remove files that killed writers left in a directory and below it."""
+        What other commands left beside it that were killed is removed.
+        """
+
+    def remove_leftovers(self, path: Path, /, *, elsewhere: bool) -> None:
+        """Remove files that killed writers left in a directory and below it.
+
+        Those of other machines only where none of them writes there any more: whether they have ended is not known.
+        """
 
     def refuse_no_link(self, link: Path, /) -> None:
         """Refuse a name that no pointer to a run can have: something else is there, or nothing can be."""

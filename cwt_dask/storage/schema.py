@@ -72,6 +72,9 @@ class MapSpec:
 # The model after each iteration, by iteration - 1; only where the history is kept.
 HISTORY = "history_model"
 
+# What stands in maps where nothing is known; in others it is 0.
+NOTHING = {"best_scale": -1}
+
 # Version of the algorithm whose runs have the map `sigma`.
 SIGMA_SINCE = 6
 

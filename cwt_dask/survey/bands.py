@@ -13,6 +13,7 @@ from astropy.table import Table
 from astropy.units import Quantity, Unit
 from numpy.typing import NDArray
 
+from cwt_dask.config.validation import format_energy
 from cwt_dask.errors import SurveyError
 
 # Names of columns; GADF, OGIP and Fermi's tools have their own.
@@ -78,7 +79,7 @@ class Bands:
         return _agree(self.edges, other.edges)
 
 
-def read_bands(hdu: Any, hdus: Any, where: str) -> Bands:
+def read_bands(hdu: Any, hdus: Any, where: str, *, n_planes: int | None = None, is_only: bool | None = None) -> Bands:
     """Read what a file says of the planes of a cube: its table of bands, else its header.
 
     Parameters
@@ -87,16 +88,24 @@ def read_bands(hdu: Any, hdus: Any, where: str) -> Bands:
         The cube, and all HDUs of its file.
     where : str
         The cube, for messages.
+    n_planes : int, optional
+        How many planes it has; those of an image are known.
+    is_only : bool, optional
+        Whether it is the only cube of its file; of images it is known.
 
     Raises
     ------
     MisfitError
         If planes have pixels of their own.
     """
-    n_planes = int(np.prod(hdu.shape[:-2], dtype=int))
-    table = _table_of(hdu, hdus, n_planes)
+    # Of a map of the sphere the number of pixels tells nothing of which they are.
+    grids = _OWN_GRIDS if n_planes is None else ()
+    if n_planes is None:
+        n_planes = int(np.prod(hdu.shape[:-2], dtype=int))
+        is_only = [each for each in hdus if each.is_image and each.shape] == [hdu]
+    table = _table_of(hdu, hdus, n_planes, is_only=bool(is_only))
     columns = {} if table is None else {column.name.upper(): column for column in table.columns}
-    own = [name for name in _OWN_GRIDS if name in columns and len({str(row) for row in table.data[name]}) > 1]
+    own = [name for name in grids if name in columns and len({str(row) for row in table.data[name]}) > 1]
     if own:
         raise MisfitError(
             f"{where} has planes with pixels of their own ({', '.join(own)} in its table {table.name})",
@@ -107,6 +116,18 @@ def read_bands(hdu: Any, hdus: Any, where: str) -> Bands:
         if n_planes == 1 and (selected := _of_selection(hdu.header)) is not None:
             return Bands(edges=selected)
         return Bands(bool(_TRUE.search(told)), _of_header(hdu.header, n_planes), of_header=True)
+    return _bands_of(table, told)
+
+
+def ebounds_of(hdus: Any) -> Bands | None:
+    """Read EBOUNDS of a file, the bands of its counts; None where there is none."""
+    table = next((hdu for hdu in hdus if not hdu.is_image and hdu.name.upper() == "EBOUNDS"), None)
+    return None if table is None else _bands_of(table, "")
+
+
+def _bands_of(table: Any, told: str) -> Bands:
+    """Energies in the rows of a table; `told` is what the header of the cube calls its axes."""
+    columns = {column.name.upper(): column for column in table.columns}
     # Gammapy writes edges half-way between energies, too, and names the columns that count.
     names = _energy_columns([name for name in columns if name == told]) or _energy_columns(columns)
     return Bands(bool(_TRUE.search(" ".join((told, *names)))), _of_table(table, [columns[name] for name in names]))
@@ -126,11 +147,11 @@ def table_of_energies(axis: Any, name: str) -> fits.BinTableHDU:
     return fits.BinTableHDU(Table(columns), name=name)
 
 
-def _table_of(hdu: Any, hdus: Any, n_planes: int) -> Any:
+def _table_of(hdu: Any, hdus: Any, n_planes: int, *, is_only: bool) -> Any:
     """The table of a cube's planes; None where there is none."""
     wanted = [str(hdu.header.get("BANDSHDU", "")).upper(), f"{hdu.name}_BANDS".upper()]
     tables = {each.name.upper(): each for each in hdus if not each.is_image}
-    if [each for each in hdus if each.is_image and each.shape] == [hdu]:
+    if is_only:
         wanted += ["BANDS", "EBOUNDS", "ENERGIES"]
     elif "EBOUNDS" in tables and len(tables["EBOUNDS"].data) == n_planes:
         # Of all images of the file, as Fermi's tools write them.
@@ -174,6 +195,16 @@ def _of_selection(header: Any) -> NDArray[np.float64] | None:
                 if edges is not None and 0 < edges[0, 0] < edges[0, 1]:
                     return edges
     return None
+
+
+def open_energies(header: Any) -> str:
+    """Energies of the events on a counts map for which one bound was given, for people; empty where none or both were.
+
+    Both are noted as Fermi's tools do, which have no way for one.
+    """
+    if "NLISTS" not in header or ("EMIN" in header) == ("EMAX" in header):
+        return ""
+    return f"from {format_energy(header['EMIN'])}" if "EMIN" in header else f"up to {format_energy(header['EMAX'])}"
 
 
 def _in_tev(values: Any, unit: Any) -> NDArray[np.float64] | None:

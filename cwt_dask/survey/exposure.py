@@ -177,7 +177,7 @@ class _Interval:
     @cached_property
     def flux(self) -> float:
         """Integral of the power law over the part."""
-        return float(_integral(1 - self.index, self.start, self.end))
+        return float(integral_of_power(1 - self.index, self.start, self.end))
 
     @cached_property
     def _linear(self) -> Floats:
@@ -192,13 +192,21 @@ class _Interval:
         """Integral of the power law times the exposure, which is `low` and `high` at the nodes: 0, perhaps, or NaN."""
         with np.errstate(all="ignore"):  # what is NaN or infinite is looked for later
             slope = np.log(high / low) / (self.upper - self.lower)
-            power = low * np.exp(-slope * self.lower) * _integral(slope + 1 - self.index, self.start, self.end)
+            power = low * np.exp(-slope * self.lower) * integral_of_power(slope + 1 - self.index, self.start, self.end)
             linear = self._linear[0] * low + self._linear[1] * high
             return np.asarray(np.where((low > 0) & (high > 0), power, linear))
 
 
-def _integral(power: Any, start: float, end: float) -> Any:
-    """Integral of exp(power x) from start to end."""
+def integral_of_power(power: Any, start: float, end: float) -> Any:
+    """Integral of exp(power x), or of E**(power - 1) by the logarithms of energies.
+
+    Parameters
+    ----------
+    power : float or ndarray
+        Where it is 0, too.
+    start, end : float
+        Of x.
+    """
     width = end - start
     x = power * width
     small = np.abs(x) < 1e-8
@@ -209,7 +217,7 @@ def _shares(bins: Floats, unit: float, index: float) -> Floats:
     """Share of each of some energies (bin, lower and upper) in the flux of all, of a power law."""
     low, high = np.log(bins / unit).T
     with np.errstate(over="ignore"):
-        fluxes = np.array([_integral(1 - index, a, b) for a, b in zip(low, high, strict=True)])
+        fluxes = np.array([integral_of_power(1 - index, a, b) for a, b in zip(low, high, strict=True)])
         fluxes = fluxes / fluxes.max()
     return np.asarray(fluxes / fluxes.sum())
 

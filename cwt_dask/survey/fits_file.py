@@ -14,6 +14,7 @@ from astropy.io import fits
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.inputs import MAPS
 from cwt_dask.errors import SurveyError
+from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.paths import backend_of, open_file
 from cwt_dask.survey.bands import MisfitError
 from cwt_dask.survey.headers import count_hdus, damage_named
@@ -66,6 +67,15 @@ class FitsFile:
         """Raise SurveyError if the file was written to, or replaced, since it was opened: it may hold two versions."""
         if _version(self.path) != self.version:
             raise SurveyError(f"{self.path} changed while it was read: wait until it is written, and start again")
+
+    def sha256(self) -> str:
+        """SHA-256 of its bytes, compressed or not.
+
+        Raises SurveyError as `refuse_changed`.
+        """
+        found = sha256_of_file(self.path)
+        self.refuse_changed()
+        return found
 
     def has(self, name: str) -> bool:
         """Whether there is an HDU of a name, be it behind a prefix."""
@@ -122,8 +132,7 @@ _BINNED = (
 TABLES = {
     _EVENTS: _BINNED,
     _INDEX: _BINNED,
-    _HEALPIX: "maps on the sphere are not read yet: project it to rows and columns of pixels first, as reproject or "
-    "Gammapy do",
+    _HEALPIX: "give a map of the sphere for all planes, or an image for all",
     _OTHER: "name the HDU that holds the image",
 }
 
@@ -161,12 +170,18 @@ def kind_of_table(hdu: Any) -> str:
         return _EVENTS
     if is_index(hdu):
         return _INDEX
-    pixels = str(hdu.header.get("PIXTYPE")).upper() == "HEALPIX" or {"NSIDE", "ORDERING"} <= set(hdu.header)
-    return _HEALPIX if pixels else _OTHER
+    return _HEALPIX if is_healpix(hdu) else _OTHER
+
+
+def is_healpix(hdu: Any) -> bool:
+    """Whether an HDU is a table of HEALPix pixels."""
+    if hdu.is_image:
+        return False
+    return str(hdu.header.get("PIXTYPE")).strip().upper() == "HEALPIX" or {"NSIDE", "ORDERING"} <= set(hdu.header)
 
 
 def _is_image(hdu: Any) -> bool:
-    return hdu.is_image and bool(getattr(hdu, "shape", ()))
+    return is_healpix(hdu) or (hdu.is_image and bool(getattr(hdu, "shape", ())))
 
 
 def _open_bytes(path: Path, gzipped: bool, stack: ExitStack) -> Any:

@@ -30,7 +30,9 @@ _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _LARGEST_COMPRESSION = 2**13
 
 
-def _stands_for(told: Any) -> str:
+def stands_for(file: FitsFile) -> str:
+    """What a file stands for, if it was made on the way and is removed; empty otherwise."""
+    told = file.hdus[0].header.get(IN_MEMORY_CARD)
     return IN_MEMORY if told is True else str(told or "")
 
 
@@ -60,8 +62,7 @@ class FitsPlane:
         self._hdu, self._file = hdu, file
         with damage_named(f"{self.where} is damaged"):
             self.header = with_inherited(hdu.header, file.hdus[0].header)
-            # What the file stands for, if it was made on the way and is removed; empty otherwise.
-            self.stands_for = _stands_for(file.hdus[0].header.get(IN_MEMORY_CARD))
+            self.stands_for = stands_for(file)
             if not hdu.is_image:
                 raise MisfitError(f"{self.where} is {kind_of_table(hdu)}", TABLES[kind_of_table(hdu)])
             if not hdu.shape or 0 in hdu.shape:

@@ -16,8 +16,10 @@ from cwt_dask.errors import InputError, SurveyError
 from cwt_dask.storage.paths import as_path, backend_of, exists, on_disk
 from cwt_dask.storage.room import room_for
 from cwt_dask.survey.dataset import as_file
-from cwt_dask.survey.origin import origins_of, unit_of
+from cwt_dask.survey.moved import MovedSurvey, open_planes
+from cwt_dask.survey.origin import files_of, origins_of, unit_of
 from cwt_dask.survey.source import BANDS, NOTE, TOLD, WARNED, SurveySource
+from cwt_dask.survey.sphere import SkyImage, Sphere
 from cwt_dask.survey.statistics import Census, SurveyStatistics, digest_survey
 from cwt_dask.survey.store import Survey
 from cwt_dask.survey.strips import OpenSurvey
@@ -30,8 +32,8 @@ def scan(source: SurveySource) -> SurveyStatistics:
 
     Raises SurveyError if the survey cannot be analysed.
     """
-    with OpenSurvey.open(source) as survey:
-        unit, census = unit_of(survey, source), Census()
+    with open_planes(source) as survey:
+        unit, census = unit_of(survey, source), Census(nside=_nside(survey))
         for strip in survey.strips():
             census.add(strip)
         return _statistics(survey, census, unit, source.index)
@@ -50,8 +52,8 @@ def outline_of(source: SurveySource) -> Outline:
 
     Raises SurveyError if it cannot be opened.
     """
-    with OpenSurvey.open(source) as survey:
-        return Outline(survey.header_text, survey.shape, survey.chosen.energies)
+    with open_planes(source) as survey:
+        return Outline(survey.header_text, survey.shape, survey.energies)
 
 
 @numpys_own
@@ -113,7 +115,7 @@ def ingest(
     with ExitStack() as stack:
         # Rows of chunks and large tiles are collected in files without names.
         stack.enter_context(room_for(on_disk(out) or Path(gettempdir())))
-        survey = stack.enter_context(OpenSurvey.open(source, parent))
+        survey = stack.enter_context(open_planes(source, parent))
         unit = unit_of(survey, source)
         begin(survey.shape)
         stack.enter_context(_survey_errors())
@@ -122,7 +124,7 @@ def ingest(
         except OSError as error:
             raise SurveyError(f"{out} cannot be written ({error.strerror or error}): choose another place") from error
         writer = StoreWriter(new, survey.shape, survey.dtypes, stack)
-        census = Census()
+        census = Census(nside=_nside(survey))
         for strip in survey.strips():
             census.add(strip)
             if not census.faults:
@@ -156,10 +158,11 @@ def _survey_errors() -> Iterator[None]:
 
 
 def _statistics(survey: OpenSurvey, census: Census, unit: str, index: float) -> SurveyStatistics:
-    census.check(survey.where, survey.type_of_files("background"), survey.mask)
+    of_files = survey.of_files if isinstance(survey, MovedSurvey) else census
+    of_files.check(survey.where, survey.type_of_files("background"), survey.mask)
     wcs = wcs_from_text(survey.header_text)
     of_counts = survey.planes["counts"][0].header
-    warnings = (*_cards(of_counts, TOLD), *survey.warnings, *census.warnings(survey.mask), *remarks(of_counts))
+    warnings = (*_cards(of_counts, TOLD), *survey.warnings, *of_files.warnings(survey.mask), *remarks(of_counts))
     if repeats_edge_column(wcs, survey.shape):
         warnings += ("the last column shows the same sky as the first: sources there are found twice; cut it off",)
     if survey.exposure_unit and not unit:
@@ -187,8 +190,16 @@ def _statistics(survey: OpenSurvey, census: Census, unit: str, index: float) -> 
         mask=survey.mask.name,
         planes=census.planes,
         origins=origins,
+        files=tuple(files_of(survey)),
         background=note,
+        sphere=Sphere(census.nside, tuple(sorted(census.covered))) if census.nside else None,
     )
+
+
+def _nside(survey: OpenSurvey) -> int:
+    """That of a map of the sphere; 0 of a flat one."""
+    sphere = SkyImage.of_text(survey.header_text)
+    return sphere.nside if sphere else 0
 
 
 def _note_of(survey: OpenSurvey, origins: Iterable[Mapping[str, Any]]) -> tuple[str, tuple[str, ...]]:

@@ -10,14 +10,17 @@ from cwt_dask.survey.bands import MisfitError
 from cwt_dask.survey.choice import Chosen
 from cwt_dask.survey.exposure import Weighting, weigh
 from cwt_dask.survey.fits_plane import FitsPlane
+from cwt_dask.survey.healpix_plane import HealpixPlane
 from cwt_dask.survey.source import NOTE, OPTIONAL
 from cwt_dask.survey.wcs import celestial_header, refuse_other_axes, same_sky
 
 # Rows and columns of a map. A strip is at least a row, which takes 150 bytes a pixel; sums are kept of all rows.
 _LONGEST = 2**22
 
+Plane = FitsPlane | HealpixPlane
 
-def header_of_counts(counts: FitsPlane) -> str:
+
+def header_of_counts(counts: Plane) -> str:
     """Check the counts, and give their WCS cards."""
     if max(counts.shape) > _LONGEST:
         raise SurveyError(
@@ -33,8 +36,10 @@ def header_of_counts(counts: FitsPlane) -> str:
     return header_text
 
 
-def sky_of(plane: FitsPlane) -> str | None:
+def sky_of(plane: Plane) -> str | None:
     """The WCS cards of a plane; MisfitError if they cannot be used."""
+    if isinstance(plane, HealpixPlane):
+        return plane.sky_text
     try:
         refuse_other_axes(plane.header, plane.where)
         return celestial_header(plane.header, plane.shape, plane.where)
@@ -47,12 +52,12 @@ def _leave_out(name: str) -> str:
     return f", or leave it out, --{name}-hdu none" if name in OPTIONAL else ""
 
 
-def weighting_of(plane: FitsPlane, counts: FitsPlane, chosen: Chosen, index: float) -> Weighting:
+def weighting_of(plane: Plane, counts: Plane, chosen: Chosen, index: float) -> Weighting:
     """Find how an exposure's planes make that of the bands.
 
     Parameters
     ----------
-    plane, counts : FitsPlane
+    plane, counts : Plane
         The exposure, and the counts.
     chosen : Chosen
         The bands of the counts that are taken.
@@ -83,28 +88,28 @@ def weighting_of(plane: FitsPlane, counts: FitsPlane, chosen: Chosen, index: flo
     )
 
 
-def _other_bands(name: str, plane: FitsPlane, counts: FitsPlane) -> MisfitError:
+def _other_bands(name: str, plane: Plane, counts: Plane) -> MisfitError:
     return MisfitError(
         f"{plane.where} has {counted(plane.n_bands, 'band')}, but {counts.where} has {counts.n_bands}",
         f"give maps of the same bands{_leave_out(name)}",
     )
 
 
-def _other_energies(name: str, plane: FitsPlane, counts: FitsPlane) -> MisfitError:
+def _other_energies(name: str, plane: Plane, counts: Plane) -> MisfitError:
     return MisfitError(
         f"{plane.where} has {plane.bands.kind}, but {counts.where} has {counts.bands.kind}",
         f"give maps of the same bands{_leave_out(name)}",
     )
 
 
-def refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: str) -> None:
+def refuse_misfit(name: str, plane: Plane, counts: Plane, header_text: str) -> None:
     """Refuse a plane without the pixels and the bands of the counts, by a MisfitError.
 
     Parameters
     ----------
     name : str
         Which plane.
-    plane, counts : FitsPlane
+    plane, counts : Plane
         It, and the counts.
     header_text : str
         The WCS cards of the counts.
@@ -113,13 +118,12 @@ def refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: s
     # those that are taken; exposures are weighted.
     for_all = plane.n_bands == 1 and (name == "mask" or NOTE in plane.header)
     if name != "exposure" and plane.n_bands != counts.n_bands and not for_all:
-        if name == "background" and counts.n_bands + 1 == plane.n_bands:
-            raise MisfitError(
-                f"{plane.where} has {plane.n_bands} planes, one at each edge of the {counts.n_bands} bands of "
-                f"{counts.where}, as gtsrcmaps writes maps that have still to be multiplied by a spectrum",
-                "give the counts that are expected, made by gtmodel with outtype=CCUBE",
-            )
         raise _other_bands(name, plane, counts)
+    if isinstance(plane, HealpixPlane) != isinstance(counts, HealpixPlane):
+        raise MisfitError(
+            f"one of {plane.where} and {counts.where} is a map of the sphere, the other an image",
+            f"give maps of one kind{_leave_out(name)}",
+        )
     if plane.shape != counts.shape:
         raise MisfitError(
             f"{plane.where} is {plane.shape[0]} x {plane.shape[1]} pixels (y, x), but {counts.where} is "
@@ -142,7 +146,7 @@ def refuse_misfit(name: str, plane: FitsPlane, counts: FitsPlane, header_text: s
         )
 
 
-def doubts_about(exposure: FitsPlane, counts: FitsPlane) -> Iterator[str]:
+def doubts_about(exposure: Plane, counts: Plane) -> Iterator[str]:
     """Warn of what is not known of an exposure's energies, or not applied to it."""
     if exposure.n_bands == counts.n_bands > 1 and exposure.bands.same_energies(counts.bands) is None:
         yield (

@@ -9,8 +9,12 @@ from astropy.units import Unit
 
 from cwt_dask.config.validation import format_energy, shown
 from cwt_dask.errors import SurveyError
+from cwt_dask.storage.checksum import input_file
+from cwt_dask.survey.fits_file import FitsFile
+from cwt_dask.survey.headers import damage_named
 from cwt_dask.survey.regrid import Regridded
-from cwt_dask.survey.source import SurveySource
+from cwt_dask.survey.source import IN_MEMORY_CARD, INPUT_FILES, SurveySource
+from cwt_dask.survey.source_maps import SourceMap
 from cwt_dask.survey.strips import OpenSurvey
 
 
@@ -60,10 +64,14 @@ def origins_of(survey: OpenSurvey, digests: Mapping[str, str], unit: str, index:
         for plane in planes:
             taken = survey.planes_taken(name, plane)
             origin: dict[str, Any] = {"plane": name, "file": str(plane.path.absolute()), "hdu": plane.hdu}
+            if isinstance(plane, SourceMap):
+                origin["spectrum"] = plane.spectrum
             if plane.stands_for:
                 origin["file"] = plane.stands_for
             if plane.n_bands > 1:
                 origin["bands"] = f"{_span(taken)} of {plane.n_bands}"
+            if name == "counts" and survey.energies:
+                origin["energies"] = survey.energies
             edges = plane.bands.edges
             if edges is not None and not plane.bands.of_header:
                 low, high = format_energy(float(edges[taken[0], 0])), format_energy(float(edges[taken[-1], 1]))
@@ -76,6 +84,27 @@ def origins_of(survey: OpenSurvey, digests: Mapping[str, str], unit: str, index:
             yield origin | {"digest": digests[name]}
 
 
+def files_of(survey: OpenSurvey) -> Iterator[dict[str, str]]:
+    """Each file that the survey was read from, with the SHA-256 of its bytes; those for what is removed after reading.
+
+    Raises SurveyError if one has changed meanwhile.
+    """
+    for file in survey.files:
+        if not file.hdus[0].header.get(IN_MEMORY_CARD):
+            yield input_file("survey", file.path, file.sha256())
+        yield from _files_in(file)
+    if survey.model:
+        yield from survey.model.files
+
+
+def _files_in(file: FitsFile) -> list[dict[str, str]]:
+    """The files that a table of one says that it was made of."""
+    names = ("what", "file", "sha256")
+    with damage_named(f"HDU {INPUT_FILES} of {file.path} is damaged"):
+        tables = [hdu for hdu in file.hdus if not hdu.is_image and hdu.name == INPUT_FILES]
+        return [{name: str(row[name]) for name in names} for table in tables for row in table.data]
+
+
 def _span(planes: range) -> str:
     return f"{planes[0]}" if len(planes) == 1 else f"{planes[0]} to {planes[-1]}"
 
@@ -85,6 +114,7 @@ def describe_origin(origin: Mapping[str, Any]) -> str:
     bands = f", bands {origin['bands']}" if "bands" in origin else ""
     energies = f", {origin['energies']}{' (true energy)' * ('energy' in origin)}" if "energies" in origin else ""
     weighted = f", weighted by a power law of index {origin['index']:g}" if "index" in origin else ""
+    weighted += f", times the spectrum {origin['spectrum']}" if "spectrum" in origin else ""
     unit = f", in {origin['unit']}" if "unit" in origin else ""
     unit += ", interpolated to the pixels of the counts" * ("pixels" in origin)
     return f"{origin['plane']}: HDU {origin['hdu']} of {origin['file']}{bands}{energies}{weighted}{unit}"

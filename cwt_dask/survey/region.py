@@ -60,7 +60,8 @@ class Region:
         if center is None and size is None:
             return cls(Box(0, shape[0], 0, shape[1]), ring, header_text)
         wcs = wcs_from_text(header_text)
-        n_rows, n_columns = _pixels(size, wcs)
+        x_scale, y_scale = proj_plane_pixel_scales(wcs)
+        n_rows, n_columns = pixels_of(size, y_scale, x_scale)
         x, y = ((shape[1] - 1) / 2, (shape[0] - 1) / 2) if center is None else _pixel(center, wcs)
         if ring:
             x, n_columns = x % shape[1], min(n_columns, shape[1])
@@ -84,10 +85,18 @@ class Region:
         return wcs_from_text(self.header_text)
 
 
-def _pixel(center: Any, wcs: WCS) -> tuple[float, float]:
+def position_of(center: Any) -> SkyCoord:
+    """Check that this is one position.
+
+    Raises InputError if it is none.
+    """
     if not (isinstance(center, SkyCoord) and center.isscalar):
         raise InputError(f"center is {center!r}: give one position, such as SkyCoord(184.6, -5.8, unit='deg')")
-    x, y = (float(pixel) for pixel in wcs.world_to_pixel(center))
+    return center
+
+
+def _pixel(center: Any, wcs: WCS) -> tuple[float, float]:
+    x, y = (float(pixel) for pixel in wcs.world_to_pixel(position_of(center)))
     if not np.isfinite(x + y):
         raise InputError(f"{center.to_string()} has no pixel in the map's projection: choose another center")
     # A position that was itself made from pixels comes back with a rounding error, which would decide at which of two
@@ -95,13 +104,25 @@ def _pixel(center: Any, wcs: WCS) -> tuple[float, float]:
     return round(x, 6), round(y, 6)
 
 
-def _pixels(size: Any, wcs: WCS) -> tuple[int, int]:
-    """Rows and columns of an angular size."""
+def pixels_of(size: Any, y_scale: float, x_scale: float) -> tuple[int, int]:
+    """Rows and columns of an angular size.
+
+    Parameters
+    ----------
+    size : Angle, Quantity or str
+        One for a square, or (height, width).
+    y_scale, x_scale : float
+        Height and width of a pixel, in degrees.
+
+    Raises
+    ------
+    InputError
+        If it is no angle, or smaller than a pixel.
+    """
     try:
         height, width = np.broadcast_to(Angle(size).deg, 2)
     except (ValueError, TypeError, UnitsError) as error:
         raise InputError(f"size is {size!r}: give an angle, such as '2 deg', or two, (height, width)") from error
-    x_scale, y_scale = proj_plane_pixel_scales(wcs)
     rows, columns = np.round(height / y_scale), np.round(width / x_scale)
     if not 0 < min(rows, columns) <= max(rows, columns) < np.inf:
         raise InputError(f"size is {size}, {columns:g} x {rows:g} pixels: give a larger one")

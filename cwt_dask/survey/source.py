@@ -15,6 +15,8 @@ from cwt_dask.cwt.inputs import MAPS
 from cwt_dask.errors import SettingsError, SurveyError
 from cwt_dask.storage.paths import as_path, exists
 
+NOT_ESTIMATED = "the counts are a map of the sphere, of which no background is estimated: give one, --background FILE"
+
 # Planes that a survey may be without.
 OPTIONAL = ("exposure", "mask")
 
@@ -26,6 +28,9 @@ ESTIMATE, NOTE, BANDS, WARNED = "estimate", "BKGNOTE", "BKGBANDS", "BKGWARN"
 TOLD = "EVTWARN"
 
 Band = int | Literal["sum"] | None
+
+# Of a file of counts that events were binned to: the table of the files that these were read from.
+INPUT_FILES = "INPUT_FILES"
 
 # What stands for the file of a survey in memory; a card of the file that it is written to says that it is one (T), or
 # what else it stands for.
@@ -145,6 +150,11 @@ class SurveySource:
     index: float = 2.0  # Photon index of the power law with which exposures of several energies are weighted.
     exposure_unit: str = ""  # Where the file has none.
     background_scale: float | str | None = None  # At which it is estimated: pixels, or an angle in degrees.
+    # Of HEALPix files: the frame of those that do not say, and the pixels that counts are summed to.
+    frame: str | None = None
+    nside: int | None = None
+    sphere: bool = False  # Whether an image is taken to such pixels.
+    source_model: Path | None = None  # XML with the spectra of those components that are maps of gtsrcmaps.
 
     @classmethod
     def of(cls, survey: str | PathLike[str], **options: Any) -> SurveySource:
@@ -184,6 +194,10 @@ class SurveySource:
             index=given.index,
             exposure_unit=str(given.exposure_unit or "").strip(),
             background_scale=given.background_scale,
+            frame=given.frame,
+            nside=given.nside,
+            sphere=given.sphere,
+            source_model=None if given.source_model is None else as_path(given.source_model),
         )
 
     def with_background(self, path: Path) -> SurveySource:

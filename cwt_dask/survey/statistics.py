@@ -19,6 +19,7 @@ from cwt_dask.cwt.inputs import LARGEST, NEGATIVE_BY_ROUNDING, NO_EXCESS
 from cwt_dask.cwt.pixels import rounding_of
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.source import MaskChoice
+from cwt_dask.survey.sphere import Sphere, covered_by
 from cwt_dask.survey.strips import Strip
 
 # Below this share of Poisson's, the scatter of neighbours is no chance: it is 10 standard deviations off for the least
@@ -61,16 +62,24 @@ class SurveyStatistics:
     planes: dict[str, str] = field(default_factory=dict)  # SHA-256 of the values of each; of earlier stores none.
     # As of `cwt_dask.survey.origin.origins_of`; of earlier stores none. The same survey may come from other files.
     origins: tuple[dict[str, Any], ...] = field(default=(), compare=False)
+    # As of `cwt_dask.survey.origin.files_of`; of earlier stores none.
+    files: tuple[dict[str, str], ...] = field(default=(), compare=False)
     background: str = ""  # How the background was estimated from the counts; empty where it was not.
+    sphere: Sphere | None = None  # Where the map is one of the sphere; None of flat maps.
 
     @property
     def facts_digest(self) -> str:
-        """SHA-256 of all of this but warnings and origins; of numbers to as many digits as all machines agree on."""
+        """SHA-256 of all of this but warnings, origins and files.
+
+        Numbers have as many digits as all machines agree on.
+        """
         facts = {name: f"{fact:.9g}" if isinstance(fact, float) else fact for name, fact in asdict(self).items()}
-        del facts["origins"]
+        del facts["origins"], facts["files"]
         if not self.background:
             # Earlier releases knew of no such fact.
             del facts["background"]
+        if not self.sphere:
+            del facts["sphere"]
         return digest(facts | {"warnings": ()})
 
     @property
@@ -101,8 +110,10 @@ class SurveyStatistics:
     @classmethod
     def from_dict(cls, statistics: Mapping[str, Any]) -> SurveyStatistics:
         """Make an instance of what `to_dict` gave, through JSON or not."""
-        tuples = {name: tuple(statistics.get(name, ())) for name in ("shape", "warnings", "origins")}
-        return cls(**{**statistics, **tuples})
+        tuples = {name: tuple(statistics.get(name, ())) for name in ("shape", "warnings", "origins", "files")}
+        found = statistics.get("sphere")
+        sphere = Sphere(found["nside"], tuple(found["covered"])) if found else None
+        return cls(**{**statistics, **tuples, "sphere": sphere})
 
 
 @dataclass
@@ -137,12 +148,16 @@ class Census:
     first_faults: dict[tuple[str, str], str] = field(default_factory=dict)
     row_sums: dict[str, list[float]] = field(default_factory=lambda: {"counts": [], "background": []})
     n_masked_with_counts: int = 0
+    nside: int = 0  # Of a map of the sphere.
+    covered: set[int] = field(default_factory=set)  # Cells of it, as of `Sphere`.
     hashes: dict[str, Any] = field(default_factory=dict)
 
     def add(self, strip: Strip) -> None:
         """Measure the next rows."""
         valid = strip.planes["mask"].astype(bool)
         self.n_valid += int(np.count_nonzero(valid))
+        if self.nside:
+            self.covered |= covered_by(valid, strip.y0, self.nside)
         self.n_masked += int(np.count_nonzero(~valid))
         self.n_off_sky += strip.n_off_sky
         self.n_counts_off_sky += strip.counts_off_sky.size

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import product
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from cwt_dask.geometry.windows import read_box
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.marks import remedy_of
 from cwt_dask.storage.paths import as_path, exists
-from cwt_dask.storage.sealed import BROKEN, SEAL, is_sound
+from cwt_dask.storage.sealed import BROKEN, SEAL
 from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.wcs import wcs_from_text
@@ -53,10 +53,13 @@ class Window:
     background: Floats
     valid: Bools  # (y, x), whether the pixel lies in the window and the map and is not masked.
     digest: str  # SHA-256 of the pixels as read, as `Survey.digest_window` gives it; empty where it was not asked for.
+    owned: Bools | None = None  # (y, x), which valid pixels are the tile's own; None where that is all of its core.
 
     def close(self) -> None:
         """Give back all arrays."""
         give_back(self.counts, self.background, self.valid)
+        if self.owned is not None:
+            give_back(self.owned)
 
 
 # Threads that look at chunks.
@@ -82,7 +85,7 @@ class Survey:
         self.statistics = SurveyStatistics.from_dict(group.attrs["facts"])
 
     @classmethod
-    def open(cls, path: str | PathLike[str], *, ring: bool = False) -> Survey:
+    def open(cls, path: str | PathLike[str], *, ring: bool = False) -> Self:
         """Open a store that `ingest` made.
 
         Raises SurveyError if it is no survey store, damaged, or of a version that this release does not know.
@@ -92,14 +95,17 @@ class Survey:
             raise SurveyError(f"{path} is not a survey store: make one with cwt-dask ingest")
         try:
             group = open_group(path, whole="survey")
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise SurveyError(f"{path} is no readable Zarr group ({error}): {remedy_of(path)}") from error
+        except SurveyError:
+            raise
+        except MALFORMED as error:
+            fault = f"{path / 'zarr.json'} describes no readable Zarr group ({error})"
+            raise SurveyError(f"{fault}: {remedy_of(path)}") from error
         attributes = group.attrs.asdict()
-        if SEAL in attributes and not is_sound(attributes):
-            raise SurveyError(f"{path / 'zarr.json'} is damaged ({BROKEN}): {remedy_of(path)}")
         if attributes.get("kind") != KIND:
             raise SurveyError(f"{path} is a Zarr group, but not a survey store: make one with cwt-dask ingest")
         version = attributes.get("version")
+        if version == VERSION and SEAL not in attributes:
+            raise SurveyError(f"{path / 'zarr.json'} is damaged ({BROKEN}): {remedy_of(path)}")
         if (version, SEAL in attributes) not in ((VERSION, True), (_UNSEALED, False)):
             raise SurveyError(
                 f"{path} is a survey store of version {version}, but this release reads version {VERSION}: "

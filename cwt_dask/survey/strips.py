@@ -12,14 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Bools, Floats
-from cwt_dask.survey.bands import MisfitError
+from cwt_dask.errors import SurveyError
+from cwt_dask.survey.bands import MisfitError, open_energies
 from cwt_dask.survey.choice import Chosen, choose
 from cwt_dask.survey.exposure import Weighting
-from cwt_dask.survey.fits_file import FitsFile
+from cwt_dask.survey.fits_file import FitsFile, is_healpix
 from cwt_dask.survey.fits_plane import FitsPlane
-from cwt_dask.survey.misfits import doubts_about, header_of_counts, refuse_misfit, weighting_of
-from cwt_dask.survey.regrid import on_pixels_of
+from cwt_dask.survey.healpix_plane import HealpixPlane
+from cwt_dask.survey.misfits import Plane, doubts_about, header_of_counts, refuse_misfit, weighting_of
+from cwt_dask.survey.regrid import FromSphere, on_pixels_of
 from cwt_dask.survey.source import OPTIONAL, MaskChoice, PlaneSource, SurveySource
+from cwt_dask.survey.source_maps import SourceMap, as_counts
+from cwt_dask.survey.spectra import SourceModel
+from cwt_dask.survey.sphere import is_on_sphere
 from cwt_dask.survey.wcs import on_sky, wcs_from_text
 
 # A strip takes some 8 MB a plane as float64, however wide the map is.
@@ -121,13 +126,14 @@ def _clear_negative(background: NDArray[Any]) -> tuple[int, tuple[float, int, in
 class OpenSurvey:
     """A survey's planes, open at their first row."""
 
-    planes: Mapping[str, tuple[FitsPlane, ...]]  # By name: one, or of the background the components that are summed.
+    planes: Mapping[str, tuple[Plane, ...]]  # By name: one, or of the background the components that are summed.
     chosen: Chosen  # Which bands are taken.
     weighting: Weighting | None  # How the exposure of these is made; None where there is none.
     header_text: str  # The WCS cards of the counts, one a line.
     files: tuple[FitsFile, ...]  # Where they are read from.
     warnings: tuple[str, ...]  # What was left out, or taken though it may not fit.
     mask: MaskChoice  # Which mask was taken.
+    model: SourceModel | None  # Spectra of components of the background.
 
     @classmethod
     @contextmanager
@@ -142,19 +148,28 @@ class OpenSurvey:
         with ExitStack() as stack:
             files: dict[Path, FitsFile] = {}
 
-            def find(plane: PlaneSource) -> Iterator[FitsPlane]:
+            def find(plane: PlaneSource) -> Iterator[Plane]:
                 """None of a plane that is not there and need not be."""
                 if plane.path not in files:
                     files[plane.path] = stack.enter_context(FitsFile.open(plane.path))
                 if (hdu := files[plane.path].find(plane)) is not None:
-                    yield FitsPlane(hdu, files[plane.path])
+                    yield _plane_of(hdu, files[plane.path], plane.name, counts, source)
 
+            counts: Plane | None = None
             (counts,) = find(source.counts)
             header_text = header_of_counts(counts)
             chosen = choose(counts.bands, counts.n_bands, source.selection, counts.where)
             warnings = [*chosen.warnings]
-            planes: dict[str, tuple[FitsPlane, ...]] = {"counts": (counts,)}
-            planes["background"] = tuple(plane for each in source.background for plane in find(each))
+            planes: dict[str, tuple[Plane, ...]] = {"counts": (counts,)}
+            model = SourceModel.read(source.source_model) if source.source_model else None
+            planes["background"] = tuple(
+                as_counts(plane, counts, chosen, model) for each in source.background for plane in find(each)
+            )
+            if model and not any(isinstance(plane, SourceMap) for plane in planes["background"]):
+                raise SurveyError(
+                    f"source_model {model.path} is given, and no background is a map of gtsrcmaps: leave it out, or "
+                    "name the HDUs of some, --background 'FILE[HDU,HDU...]'"
+                )
             for component in planes["background"]:
                 refuse_misfit("background", component, counts, header_text)
             weighting = None
@@ -179,12 +194,13 @@ class OpenSurvey:
                 else:
                     planes |= {name: found} if found else {}
             weighting = weighting if "exposure" in planes else None
+            _refuse_words_of_the_sphere(source, planes)
             for name, each in planes.items():
                 for plane in each:
                     plane.open(_taken(name, plane, chosen, weighting), stack, scratch)
             warnings += [doubt for plane in planes.get("exposure", ()) for doubt in doubts_about(plane, counts)]
             mask = _mask_choice(source, planes)
-            yield cls(planes, chosen, weighting, header_text, tuple(files.values()), tuple(warnings), mask)
+            yield cls(planes, chosen, weighting, header_text, tuple(files.values()), tuple(warnings), mask, model)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -206,9 +222,14 @@ class OpenSurvey:
         """Type of the pixels of a plane in its files; a background that is still to be estimated is 0, of float32."""
         return np.result_type(*(plane.dtype for plane in self.planes[name])) if self.planes[name] else _NOT_YET
 
-    def planes_taken(self, name: str, plane: FitsPlane) -> range:
+    def planes_taken(self, name: str, plane: Plane) -> range:
         """Which planes of an image are read."""
         return _taken(name, plane, self.chosen, self.weighting)
+
+    @property
+    def energies(self) -> str:
+        """Those of the counts that are taken, for people; empty where the file does not say them."""
+        return self.chosen.energies or open_energies(self.planes["counts"][0].header)
 
     @property
     def weighted(self) -> bool:
@@ -248,12 +269,50 @@ class OpenSurvey:
             if self.weighting:
                 raw["exposure"] = self.weighting.combine(bands["exposure"], used)
             raw.setdefault("background", np.zeros(raw["counts"].shape, _NOT_YET))
-            yield _clean(y0, raw, on_sky(wcs, rows, n_columns))
+            # What a file of the sphere has no value for is not part of the survey.
+            sky = ~np.isnan(raw["counts"]) if is_on_sphere(wcs) else on_sky(wcs, rows, n_columns)
+            yield _clean(y0, raw, sky)
         for file in self.files:
             file.refuse_changed()
 
 
-def _taken(name: str, plane: FitsPlane, chosen: Chosen, weighting: Weighting | None) -> range:
+def _plane_of(hdu: Any, file: FitsFile, name: str, counts: Plane | None, source: SurveySource) -> Plane:
+    if not is_healpix(hdu):
+        return FitsPlane(hdu, file)
+    plane = HealpixPlane(hdu, file, source.frame)
+    if isinstance(counts, HealpixPlane):
+        plane.onto(counts.nside, density=name in OPTIONAL, mask=name == "mask")
+    elif name == "counts":
+        _sum_counts(plane, source.nside)
+    return plane
+
+
+def _sum_counts(counts: HealpixPlane, nside: int | None) -> None:
+    """Take counts to the pixels that are wanted, if any are."""
+    if nside is not None and nside > counts.nside:
+        raise SurveyError(
+            f"{counts.where} has NSIDE = {counts.nside}, and counts cannot be shared among the finer pixels of NSIDE = "
+            f"{nside}: leave out --nside, or take a smaller one"
+        )
+    counts.onto(nside or counts.nside, density=False)
+
+
+def _refuse_words_of_the_sphere(source: SurveySource, planes: Mapping[str, tuple[Plane, ...]]) -> None:
+    """Refuse options of HEALPix files where there are none, and that of images where counts are a HEALPix file."""
+    counts = planes["counts"][0]
+    if source.sphere and isinstance(counts, HealpixPlane):
+        raise SurveyError(f"sphere is given, and {counts.where} is a map of the sphere already: leave it out")
+    if any(isinstance(plane, HealpixPlane | FromSphere) for each in planes.values() for plane in each):
+        return
+    for name in () if source.sphere else ("frame", "nside"):
+        if (value := getattr(source, name)) is not None:
+            raise SurveyError(
+                f"{name} is {value}, and {counts.where} is an image, which says where its pixels are: "
+                "leave it out, or take the image to a sphere, --sphere"
+            )
+
+
+def _taken(name: str, plane: Plane, chosen: Chosen, weighting: Weighting | None) -> range:
     return weighting.planes if weighting and name == "exposure" else chosen.of(plane.n_bands)
 
 
@@ -271,7 +330,7 @@ _LEFT_OUT = {
 }
 
 
-def _mask_choice(source: SurveySource, planes: Mapping[str, tuple[FitsPlane, ...]]) -> MaskChoice:
+def _mask_choice(source: SurveySource, planes: Mapping[str, tuple[Plane, ...]]) -> MaskChoice:
     wanted = source.mask
     if "mask" not in planes or wanted is None:
         return MaskChoice()

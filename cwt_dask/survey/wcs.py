@@ -21,6 +21,7 @@ from cwt_dask.cwt.arrays import Bools, Floats
 from cwt_dask.cwt.sky_cards import ECLIPTIC, has_unannounced_sip, plainly_spelled, sky_axes
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.headers import damage_named
+from cwt_dask.survey.sphere import SkyImage, is_on_sphere
 
 _KEPT = re.compile(
     r"""(CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)[12]
@@ -44,12 +45,19 @@ _SAME_SKY_PIXELS = 1e-3
 _GRID_POINTS = 33
 
 
-def wcs_from_text(text: str) -> WCS:
-    """Build the WCS, of two axes, from the cards that `celestial_header` kept."""
+def wcs_from_text(text: str) -> Any:
+    """Build the WCS, of two axes, from the cards that `celestial_header` kept; of the sphere what stands for one."""
+    if sphere := SkyImage.of_text(text):
+        return sphere
     with warnings.catch_warnings():
         # About old spellings that astropy reads all the same.
         warnings.simplefilter("ignore", FITSFixedWarning)
         return WCS(fits.Header.fromstring(text, sep="\n"))
+
+
+def frame_of(wcs: Any) -> Any:
+    """The frame of a map's positions, as astropy takes it."""
+    return wcs.frame if is_on_sphere(wcs) else wcs_to_celestial_frame(wcs)
 
 
 def refuse_other_axes(header: Any, where: str) -> None:
@@ -188,6 +196,8 @@ def same_sky(one: str, other: str, shape: tuple[int, int]) -> bool:
     if one == other:
         return True
     first, second = wcs_from_text(one), wcs_from_text(other)
+    if is_on_sphere(first) or is_on_sphere(second):
+        return False
     apart = first.pixel_to_world(*grid_of(shape)).separation(second.pixel_to_world(*grid_of(shape))).deg
     # Off the sky positions are NaN; they must be so in both.
     off_sky = [np.isnan(wcs.all_pix2world(*grid_of(shape), 0)[0]) for wcs in (first, second)]
@@ -201,6 +211,8 @@ def pixel_scale(wcs: WCS, shape: tuple[int, int]) -> float:
     projection. Six digits: more would make 0.6 deg something else than 6 pixels of 0.1 deg where the centre is half a
     pixel off the equator.
     """
+    if is_on_sphere(wcs):
+        return float(wcs.pixel_deg)
     y, x = ((length - 1) / 2 for length in shape)
     world = wcs.all_pix2world(x + np.array([-0.5, 0.5, 0, 0]), y + np.array([0, 0, -0.5, 0.5]), 0)
     lon, lat = np.radians(world[wcs.wcs.lng]), np.radians(world[wcs.wcs.lat])
@@ -260,6 +272,8 @@ def has_position(wcs: WCS, x: NDArray[Any] | float, y: NDArray[Any] | float) -> 
 
 def columns_of_circle(wcs: WCS) -> float:
     """Columns in 360 deg along every row of a cylindrical projection; infinite where rows do not close."""
+    if is_on_sphere(wcs):
+        return np.inf
     matrix = wcs.pixel_scale_matrix
     straight = wcs.wcs.lng == 0 and matrix[0, 1] == 0 and matrix[1, 0] == 0 and wcs.sip is None
     projection = wcs.wcs.ctype[0][5:8]

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from cwt_dask.cwt.state import State
 from cwt_dask.cwt.stopping import Moments
 from cwt_dask.errors import DamageError
-from cwt_dask.geometry.tiling import Tile, TileGrid
+from cwt_dask.geometry.facets import AnyGrid
+from cwt_dask.geometry.tiling import Tile
 from cwt_dask.storage.archives import DAMAGED, open_archive, write_archive
 from cwt_dask.storage.block_records import read_rounds
 from cwt_dask.storage.checksum import crc32c, crc32c_of_file, sha256_of_file
@@ -124,7 +125,7 @@ def read_checkpoint(path: Path, run_id: str, tile: Tile) -> TileState:
         )
 
 
-def sound_rounds(files: RunDir, grid: TileGrid, run_id: str, block: int, most_rounds: int, tile: int) -> int:
+def sound_rounds(files: RunDir, grid: AnyGrid, run_id: str, block: int, most_rounds: int, tile: int) -> int:
     """Number of rounds of a tile's checkpoints that are as recorded, from the first one on.
 
     None is where the history is not as the last one left it.
@@ -133,7 +134,7 @@ def sound_rounds(files: RunDir, grid: TileGrid, run_id: str, block: int, most_ro
     ----------
     files : RunDir
         The run.
-    grid : TileGrid
+    grid : TileGrid or FacetGrid
         Its tiles.
     run_id : str
         Checkpoints of other runs do not count.

@@ -59,7 +59,7 @@ def compute(
     state, moments, converged = begin.state, list(begin.moments), begin.converged
     if state.iteration == job.stop or converged:
         return TileResult(tile, window, begin)
-    field = Field(window.counts, window.background, window.valid)
+    field = Field(window.counts, window.background, window.valid, window.owned)
     spectra = kernel_spectra(job.kernels, tile.box.shape, job.threads)
     workspace = Workspace(field, spectra, job.criteria, ring=ring)
     while state.iteration < job.stop and not converged:

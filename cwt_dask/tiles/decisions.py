@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.cwt.arrays import Bools
-from cwt_dask.geometry.tiling import Tile, TileGrid
+from cwt_dask.geometry.facets import AnyGrid
+from cwt_dask.geometry.tiling import Tile
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.archives import open_archive, write_archive
 from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, IslandLabel, Key, StoredIslands
@@ -21,7 +22,7 @@ from cwt_dask.tiles.islands import DROPPED, KEPT, UNKNOWN, IslandLabel, Key, Sto
 class Decisions:
     """What is known of the islands in a tile's window, in one block of iterations."""
 
-    grid: TileGrid  # The tiles.
+    grid: AnyGrid  # The tiles.
     tile: Tile  # The tile that looks.
     islands: Mapping[int, StoredIslands]  # Of the tiles that have cores in its window, by number.
     # Of the same tiles: by iteration and scale, whether the island of each label is kept.

@@ -17,7 +17,8 @@ from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.cwt.kernels import CWTKernels
 from cwt_dask.cwt.state import State
 from cwt_dask.errors import DamageError
-from cwt_dask.geometry.tiling import Box, Tile, TileGrid
+from cwt_dask.geometry.facets import AnyGrid
+from cwt_dask.geometry.tiling import Box, Tile
 from cwt_dask.measure.candidates import LEAST_SIGMA
 from cwt_dask.measure.centroids import find_centroids, reach_of
 from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
@@ -82,7 +83,7 @@ class Detections:
                 image[there] = getattr(self, name)[inside]
 
 
-def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, window: Window, state: State) -> Detections:
+def detect(grid: AnyGrid, kernels: CWTKernels, tile: Tile, survey: Survey, window: Window, state: State) -> Detections:
     """Collect the pixels of a tile's core that stand out, and measure around those that may be candidates.
 
     Parameters
@@ -114,8 +115,8 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
     best_scale = np.where(in_support, best_scale, sigma_scale).astype(np.int16)
     radius, scale = disc_radii(kernels)[best_scale[maxima]], kernels.scales[best_scale[maxima]]
     reach = max(math.ceil(radius.max(initial=0)), reach_of(scale.max(initial=0)))
-    around = grid.on_map(tile.core.grown(reach))
-    if around.intersection(tile.window) == around:
+    around = grid.around(tile, reach)
+    if around.intersection(tile.window).area == around.area:
         part = around.within(tile.box)
         images, valid = [window.counts[part], window.background[part]], window.valid[part]
     else:
@@ -124,7 +125,7 @@ def detect(grid: TileGrid, kernels: CWTKernels, tile: Tile, survey: Survey, wind
         valid = survey.read("mask", around) > 0
     y, x = np.divmod(pixels, shape[1])
     y, x = y + tile.core.y0, x + tile.core.x0
-    turn = grid.x.length if grid.ring else None
+    turn = grid.width if grid.ring else None
     counts, background = disc_sums(images, around, y[maxima], x[maxima], radius, turn=turn)
     centroids = find_centroids(images[0], images[1], valid, around, y[maxima], x[maxima], scale, turn=turn)
     at = centroids.y, centroids.x, centroids.y_error, centroids.x_error

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
 
 from cwt_dask.cwt.arrays import Bools, Floats, Ints
-from cwt_dask.storage.archives import open_archive, write_archive
+from cwt_dask.storage.archives import is_whole, read_sealed_archive, write_sealed_archive
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.paths import exists
 from cwt_dask.tiles.sources import Peaks
 
 
@@ -47,45 +52,103 @@ class Seen:
     x_off: Floats
 
 
-def write_fitted(run_dir: RunDir, run_id: str, tile_id: int, new: Peaks, fitted: Fitted, seen: Seen) -> None:
+@dataclass(frozen=True)
+class FittedTile:
+    """What the fit of a tile has found."""
+
+    new: Peaks  # Candidates of the core that the fit alone has found.
+    fitted: Fitted  # What it says of the core's candidates, these last.
+    seen: Seen  # Sources of the window.
+    levels: Ints  # Pixels of the core by background, as of `count_levels`.
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """What a fit was made of, as digests: of the same comes the same."""
+
+    candidates: str  # Of all in the window.
+    settings: str  # And of versions and the map's WCS.
+    pixels: str  # Of the window.
+
+
+def write_fitted(run_dir: RunDir, run_id: str, tile_id: int, margin: int, found: FittedTile, of: MadeOf) -> None:
     """Keep what was found.
 
     Parameters
     ----------
-    run_dir, run_id, tile_id
-        Of which tile.
-    new : Peaks
-        Candidates of the core that the fit alone has found.
-    fitted : Fitted
-        What it says of the core's candidates, these last.
-    seen : Seen
-        Sources of the window.
+    run_dir, run_id, tile_id, margin
+        Of which tile, with how wide a window.
+    found : FittedTile
+        What was found.
+    of : MadeOf
+        What it was made of.
     """
-    arrays = {f"new_{name}": values for name, values in vars(new).items()} | vars(fitted)
-    arrays |= {f"seen_{name}": values for name, values in vars(seen).items()}
-    write_archive(run_dir.fitted(tile_id), run_id, arrays)
+    arrays = {f"new_{name}": values for name, values in vars(found.new).items()} | vars(found.fitted)
+    arrays |= {f"seen_{name}": values for name, values in vars(found.seen).items()}
+    arrays["levels"] = found.levels
+    arrays["of"] = np.array([of.candidates, of.settings, of.pixels])
+    write_sealed_archive(run_dir.fitted(tile_id, margin), run_id, arrays)
 
 
-def read_fitted(run_dir: RunDir, run_id: str, tile_id: int) -> tuple[Peaks, Fitted]:
-    """What was found in a core: candidates that the fit alone has found, and all that is fitted.
+def made_of(run_dir: RunDir, run_id: str, tile_id: int, margin: int) -> MadeOf | None:
+    """What a tile's fit was made of; None where there is none that is whole.
+
+    Parameters
+    ----------
+    run_dir, run_id, tile_id, margin
+        As of `write_fitted`.
+    """
+    path = run_dir.fitted(tile_id, margin)
+    return MadeOf(*map(str, read_sealed_archive(path, run_id)["of"])) if is_whole(path, run_id) else None
+
+
+def damaged(run_dir: RunDir, run_id: str, margins: Sequence[int], tile_id: int) -> list[Path]:
+    """Which files with candidates and fits of a tile are not as they were written; of wider windows there may be none.
 
     Parameters
     ----------
     run_dir, run_id, tile_id
         As of `write_fitted`.
+    margins : sequence of int
+        How far windows may reach beyond the core, the least first.
     """
-    with open_archive(run_dir.fitted(tile_id), run_id) as arrays:
-        new = Peaks(**{field.name: arrays[f"new_{field.name}"] for field in fields(Peaks)})
-        return new, Fitted(**{field.name: arrays[field.name] for field in fields(Fitted)})
+    wider = [path for path in (run_dir.fitted(tile_id, margin) for margin in margins[1:]) if exists(path)]
+    paths = run_dir.found(tile_id), run_dir.fitted(tile_id, margins[0]), *wider
+    return [path for path in paths if not is_whole(path, run_id)]
 
 
-def read_seen(run_dir: RunDir, run_id: str, tile_id: int) -> Seen:
+def read_whole(run_dir: RunDir, run_id: str, tile_id: int, margin: int) -> FittedTile:
+    """What was found in a tile.
+
+    Parameters
+    ----------
+    run_dir, run_id, tile_id, margin
+        As of `write_fitted`.
+    """
+    new, fitted, levels = read_fitted(run_dir, run_id, tile_id, margin)
+    return FittedTile(new, fitted, read_seen(run_dir, run_id, tile_id, margin), levels)
+
+
+def read_fitted(run_dir: RunDir, run_id: str, tile_id: int, margin: int) -> tuple[Peaks, Fitted, Ints]:
+    """What was found in a core: candidates that the fit alone has found, all that is fitted, pixels by background.
+
+    Parameters
+    ----------
+    run_dir, run_id, tile_id, margin
+        As of `write_fitted`.
+    """
+    arrays = read_sealed_archive(run_dir.fitted(tile_id, margin), run_id)
+    new = Peaks(**{field.name: arrays[f"new_{field.name}"] for field in fields(Peaks)})
+    return new, Fitted(**{field.name: arrays[field.name] for field in fields(Fitted)}), arrays["levels"]
+
+
+def read_seen(run_dir: RunDir, run_id: str, tile_id: int, margin: int) -> Seen:
     """Sources that a tile has in its window.
 
     Parameters
     ----------
-    run_dir, run_id, tile_id
+    run_dir, run_id, tile_id, margin
         As of `write_fitted`.
     """
-    with open_archive(run_dir.fitted(tile_id), run_id) as arrays:
-        return Seen(**{field.name: arrays[f"seen_{field.name}"] for field in fields(Seen)})
+    arrays = read_sealed_archive(run_dir.fitted(tile_id, margin), run_id)
+    return Seen(**{field.name: arrays[f"seen_{field.name}"] for field in fields(Seen)})

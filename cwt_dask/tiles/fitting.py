@@ -7,44 +7,36 @@ themselves (`cwt_dask.merge.agreement`), and where both differ, both are done ag
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.config.settings import digest
 from cwt_dask.cwt.arrays import Bools, Floats, Ints
-from cwt_dask.cwt.spectra import fast_length, kernel_spectra
-from cwt_dask.cwt.state import Criteria, Field, State
-from cwt_dask.cwt.step import step
-from cwt_dask.cwt.workspace import Workspace
+from cwt_dask.cwt.buffers import release
 from cwt_dask.geometry.tiling import Box
 from cwt_dask.measure.candidates import SAME
 from cwt_dask.measure.centroids import find_centroids
-from cwt_dask.measure.likelihood import FLOOR, Fit
-from cwt_dask.measure.peaks import disc_radii, disc_sums, find_peaks
+from cwt_dask.measure.false_rows import count_levels
+from cwt_dask.measure.likelihood import Fit
+from cwt_dask.measure.peaks import disc_radii, disc_sums
 from cwt_dask.measure.poisson import excess_interval
-from cwt_dask.measure.shapes import Shapes
 from cwt_dask.planning.plan import Plan
-from cwt_dask.psf import PointSpread, kept_point_spread
-from cwt_dask.psf.shapes import shapes_at
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.provenance import versions
 from cwt_dask.storage.zarr_io import open_group
-from cwt_dask.survey import Survey, wcs_from_text
-from cwt_dask.tiles.fitted import Fitted, Seen, write_fitted
+from cwt_dask.survey import Survey, Window, digest_table, open_survey
+from cwt_dask.survey.facets import FacetSurvey
+from cwt_dask.survey.sphere import AREA, ASIDE
+from cwt_dask.tiles.beside import Beside, distance_to, stand_out
+from cwt_dask.tiles.fitted import Fitted, FittedTile, MadeOf, Seen, made_of, read_whole, write_fitted
+from cwt_dask.tiles.shapes import point_spread_of, shapes_in
 from cwt_dask.tiles.sources import Peaks, exposure_at, flags_at, read_found
 from cwt_dask.trust import SourceFlag
-
-# Widths of extended sources that are tried, in those of the point spread function.
-EXTENSIONS = (2.0, 4.0, 8.0)
-# Which point spread function holds is looked up once for so many pixels along each axis, counted from the map's corner.
-_CELL = 16
-# S that one more source beside others must have: what a shape lacks, and noise, must not take counts of what is there.
-_LEAST_BESIDE = 4.5
-# T/E above which pixels join a support, where none should.
-_NEVER = 1e30
 
 
 @dataclass(frozen=True)
@@ -58,6 +50,14 @@ class Reach:
     margin: int
     most: int
 
+    @property
+    def margins(self) -> tuple[int, ...]:
+        """What a tile may fit around its core: twice as much each time that neighbours do not agree."""
+        margins = [self.margin]
+        while margins[-1] < self.most:
+            margins.append(min(2 * margins[-1], self.most))
+        return tuple(margins)
+
     @classmethod
     def of(cls, run_dir: RunDir, plan: Plan, survey: Survey) -> Reach:
         """Find it for a run.
@@ -67,8 +67,8 @@ class Reach:
         run_dir, plan, survey
             Of the run.
         """
-        spread = _point_spread(run_dir, plan.settings.psf, float(plan.kernels.scales[0]), survey.header_text)
-        shapes = _shapes(spread, plan, plan.grid.map_box)[0]
+        spread = point_spread_of(run_dir, plan, survey.header_text)
+        shapes = shapes_in(spread, plan, plan.grid.map_box)[0]
         points = shapes.half.reshape(-1, len(shapes.extensions))[:, 0]
         # The tails of a point spread function reach farther than its neighbours matter.
         near = min(int(points.max()), math.ceil(6 * float(spread.sigmas.max())))
@@ -76,8 +76,17 @@ class Reach:
         return cls(int(points.max()), shapes.reach, margin, max(margin, plan.grid.margin or 0))
 
 
-def fit_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, margin: int, tile_id: int) -> int:
-    """Fit the candidates of a core, and keep what is found in a file.
+def fit_tile(
+    run_dir: RunDir,
+    run_id: str,
+    plan: Plan,
+    survey: Path,
+    margin: int,
+    tile_id: int,
+    *,
+    earlier: tuple[RunDir, str] | None = None,
+) -> bool:
+    """Fit the candidates of a core, and keep what is found in a file, unless it is there; return whether it was fitted.
 
     Parameters
     ----------
@@ -86,52 +95,98 @@ def fit_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, margin: int
     margin : int
         Pixels around the core that are fitted with it.
     tile_id : int
-        Of the core; it is returned.
+        Of the core.
+    earlier : tuple, optional
+        Directory and id of a run whose fit is taken where it was made of the same.
     """
     grid = plan.grid
-    core = grid.tile(tile_id).core
-    opened = Survey.open(survey, ring=grid.ring)
-    window = grid.on_map(core.grown(margin))
-    known = _known(run_dir, run_id, plan, window)
+    window = _window(plan, margin, tile_id)
+    known = _known(plan, window, lambda tile: read_found(run_dir, run_id, tile)[1])
+    candidates = digest_table(np.column_stack(list(known.values())))
+    opened = open_survey(survey, grid)
+    # Stores of before may lack what says where counts lie.
+    known_of = [name for name in (AREA, *ASIDE) if opened.array(name) is not None]
+    settings = digest([plan.settings_digest, plan.algorithm_version, opened.header_text, versions(), *known_of])
+    there = made_of(run_dir, run_id, tile_id, margin)
+    if there and (there.candidates, there.settings) == (candidates, settings):
+        return False
+    if earlier and (before := made_of(*earlier, tile_id, margin)):
+        taken = MadeOf(candidates, settings, opened.digest_window(window))
+        if before == taken:
+            found = read_whole(*earlier, tile_id, margin)
+            new = replace(found.new, **_of_maps(run_dir, plan, opened, tile_id, found.new.y, found.new.x))
+            write_fitted(run_dir, run_id, tile_id, margin, replace(found, new=new), taken)
+            return False
+    # Buffers of the iterations fit nothing here, and memory is planned for the one or the other.
+    release()
+    pixels = opened.read_window(window, window)
+    found = _fit(run_dir, plan, opened, tile_id, margin, known, pixels)
+    write_fitted(run_dir, run_id, tile_id, margin, found, MadeOf(candidates, settings, pixels.digest))
+    pixels.close()
+    del pixels
+    release()
+    return True
+
+
+def fit_again(
+    run_dir: RunDir, plan: Plan, survey: Path, margin: int, tile_id: int, peaks_of: Callable[[int], Peaks]
+) -> FittedTile:
+    """Fit the candidates of a core, and write nothing.
+
+    Parameters
+    ----------
+    run_dir, plan, survey, margin, tile_id
+        As of `fit_tile`.
+    peaks_of : callable
+        Gives the candidates of a tile.
+    """
+    window, opened = _window(plan, margin, tile_id), open_survey(survey, plan.grid)
     pixels = opened.read_window(window, window, digest=False)
+    found = _fit(run_dir, plan, opened, tile_id, margin, _known(plan, window, peaks_of), pixels)
+    pixels.close()
+    return found
+
+
+def _window(plan: Plan, margin: int, tile_id: int) -> Box:
+    return plan.grid.around(plan.grid.tile(tile_id), margin)
+
+
+def _fit(
+    run_dir: RunDir,
+    plan: Plan,
+    survey: Survey,
+    tile_id: int,
+    margin: int,
+    known: dict[str, NDArray[Any]],
+    pixels: Window,
+) -> FittedTile:
+    window = _window(plan, margin, tile_id)
     images = pixels.counts, pixels.background, pixels.valid
-    spread = _point_spread(run_dir, plan.settings.psf, float(plan.kernels.scales[0]), opened.header_text)
-    shapes, node_of = _shapes(spread, plan, window)
-    fit = Fit(*images, shapes, extended=plan.settings.extended)
+    spread = point_spread_of(run_dir, plan, survey.header_text)
+    shapes, node_of = shapes_in(spread, plan, window)
+    seen: Bools | Floats = pixels.valid
+    if isinstance(survey, FacetSurvey):
+        seen, centres = survey.coverage(tile_id)
+        shapes = shapes._replace(centres=centres)
+    background = pixels.background / np.where(seen > 0, seen, 1)
+    fit = Fit(pixels.counts, background, seen, shapes, extended=plan.settings.extended)
     y_start, x_start = known["y_start"] - window.y0, known["x_start"] - window.x0
     orders = fit.select(y_start, x_start, node_of(y_start, x_start))
     fit.solve()
-    beside = _Beside.nothing()
+    beside = Beside.nothing()
     # Without a point spread function what is left beside a source is what its shape lacks.
     if plan.settings.psf is not None and (orders >= 0).any():
-        beside = _beside(plan, fit, images, margin)
+        beside = stand_out(plan, fit, images)
         fit.select(beside.y, beside.x, node_of(beside.y, beside.x))
         fit.solve()
-    _write(run_dir, run_id, plan, opened, tile_id, window, known, pixels, fit, beside, node_of)
-    pixels.close()
-    return tile_id
+    return _columns(run_dir, plan, survey, tile_id, window, known, pixels, fit, beside, node_of)
 
 
-@dataclass(frozen=True)
-class _Beside:
-    """Maxima of S with all sources in the background, in pixels of the window."""
-
-    y: Ints
-    x: Ints
-    sigma: Floats
-    scale: Ints
-
-    @classmethod
-    def nothing(cls) -> _Beside:
-        none = np.zeros(0, np.int64)
-        return cls(none, none, np.zeros(0), none)
-
-
-def _known(run_dir: RunDir, run_id: str, plan: Plan, window: Box) -> dict[str, NDArray[Any]]:
+def _known(plan: Plan, window: Box, peaks_of: Callable[[int], Peaks]) -> dict[str, NDArray[Any]]:
     """Candidates of a window: their pixels, those at which fits start, whose they are and their places there."""
     columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("y", "x", "y_start", "x_start", "tile", "place")}
     for tile in plan.grid.overlapping(window):
-        _, peaks = read_found(run_dir, run_id, tile.id)
+        peaks = peaks_of(tile.id)
         turn = tile.core.x0 - plan.grid.tile(tile.id).core.x0
         y, x = peaks.y_start, peaks.x_start + turn
         inside = (window.y0 <= y) & (y < window.y1) & (window.x0 <= x) & (x < window.x1)
@@ -142,87 +197,19 @@ def _known(run_dir: RunDir, run_id: str, plan: Plan, window: Box) -> dict[str, N
     return {name: np.concatenate(values) if values else np.zeros(0, np.int64) for name, values in columns.items()}
 
 
-@lru_cache(maxsize=2)
-def _point_spread(run_dir: RunDir, setting: Any, finest: float, header_text: str) -> PointSpread:
-    """That of a run; where it has none a Gaussian as wide as the finest scale."""
-    return kept_point_spread(run_dir, setting, wcs_from_text(header_text)) or PointSpread.gaussian(finest)
-
-
-@lru_cache(maxsize=2)
-def _same_everywhere(spread: PointSpread, extensions: tuple[float, ...]) -> Shapes:
-    return shapes_at(spread, [0.0], [0.0], extensions)[0]
-
-
-def _shapes(spread: PointSpread, plan: Plan, window: Box) -> tuple[Shapes, Any]:
-    """Shapes in a window, and a function that gives their nodes at pixels of it."""
-    extensions = tuple(spread.sigma * factor for factor in EXTENSIONS) if plan.settings.extended else ()
-    if spread.places is None:
-        return _same_everywhere(spread, extensions), lambda y, _x: np.zeros(len(y), np.int64)
-    # Cells of the map, so that all windows have the same.
-    rows = np.arange(window.y0 // _CELL, -(-window.y1 // _CELL))
-    columns = np.arange(window.x0 // _CELL, -(-window.x1 // _CELL))
-    x, y = np.meshgrid((columns + 0.5) * _CELL, (rows + 0.5) * _CELL)
-    if plan.grid.ring:
-        x %= plan.grid.x.length
-    shapes, node = shapes_at(spread, x.ravel(), y.ravel(), extensions)
-    nodes = node.reshape(len(rows), len(columns))
-
-    def node_of(y: Ints, x: Ints) -> Ints:
-        return np.asarray(nodes[(y + window.y0) // _CELL - rows[0], (x + window.x0) // _CELL - columns[0]])
-
-    return shapes, node_of
-
-
-def _beside(plan: Plan, fit: Fit, images: tuple[Floats, Floats, Bools], margin: int) -> _Beside:
-    """Maxima of S at the finest scale that the joint model leaves, but for those at its own sources."""
-    counts, background, valid = images
-    # What lies beside others is seen best by the finest kernel; what the widest leave of a shape is no source.
-    shape, kernels = counts.shape, replace(plan.kernels, n_scale=1)
-    # All tiles in one box; a rim of zeros against the circular convolution.
-    sides = (full + 2 * margin + kernels.reach for full in plan.grid.core_shape)
-    box = tuple(fast_length(max(side, length + kernels.reach)) for side, length in zip(sides, shape, strict=True))
-    rim = [(0, side - length) for side, length in zip(box, shape, strict=True)]
-    # Not where the fit takes a floor for the background: without one there is no S.
-    sources_there = np.maximum(fit.expected - np.maximum(background, FLOOR), 0.0)
-    expected = np.where(valid, background + sources_there, 0.0)
-    field = Field(np.pad(counts, rim), np.pad(expected, rim), np.pad(valid, rim))
-    spectra = kernel_spectra(kernels, (box[0], box[1]))
-    criteria = Criteria(_NEVER, None, remove_isolated=False, rounding=plan.rounding)
-    workspace = Workspace(field, spectra, criteria)
-    state = State.start(kernels.n_scale, (box[0], box[1]), (slice(0, shape[0]), slice(0, shape[1])))
-    state = step(state, workspace)
-    sigma, scale = state.sigma.copy(), state.sigma_scale.copy()
-    workspace.close()
-    state.close()
-    y, x = find_peaks(np.where(sigma > _LEAST_BESIDE, sigma, -np.inf), SAME * kernels.scales[0])
-    sources = fit.sources
-    apart = _distance(y, x, np.rint(sources.y), np.rint(sources.x))[0] > SAME * kernels.scales[0]
-    return _Beside(y[apart], x[apart], sigma[y, x][apart].astype(np.float64), scale[y, x][apart].astype(np.int64))
-
-
-def _distance(y: NDArray[Any], x: NDArray[Any], of_y: NDArray[Any], of_x: NDArray[Any]) -> tuple[Floats, Ints]:
-    """Distance of positions to the nearest of others, and which that is; infinite where there are none."""
-    if not len(of_y) or not len(y):
-        return np.full(len(y), np.inf), np.zeros(len(y), np.int64)
-    from scipy.spatial import cKDTree  # noqa: PLC0415 - see find_peaks
-
-    distance, nearest = cKDTree(np.column_stack([of_y, of_x])).query(np.column_stack([y, x]))
-    return np.asarray(distance), np.asarray(nearest)
-
-
-def _write(
+def _columns(
     run_dir: RunDir,
-    run_id: str,
     plan: Plan,
     survey: Survey,
     tile_id: int,
     window: Box,
     known: dict[str, NDArray[Any]],
-    pixels: Any,
+    pixels: Window,
     fit: Fit,
-    beside: _Beside,
+    beside: Beside,
     node_of: Any,
-) -> None:
+) -> FittedTile:
+    """What a fit says of a core, and which sources it has in the window."""
     core, grid = plan.grid.tile(tile_id).core, plan.grid
     sources, n_known = fit.sources, len(known["y"])
     by_candidate = np.full(n_known + len(beside.y), -1, np.int64)
@@ -230,7 +217,7 @@ def _write(
     # What is found beside others at a candidate that was not accepted by itself is this candidate.
     free = np.flatnonzero(by_candidate[:n_known] < 0)
     at_free = known["y_start"][free] - window.y0, known["x_start"][free] - window.x0
-    distance, nearest = _distance(beside.y, beside.x, *at_free)
+    distance, nearest = distance_to(beside.y, beside.x, *at_free)
     key_y = np.append(known["y"], beside.y + window.y0)
     key_x = np.append(known["x"], beside.x + window.x0)
     beside_sigma, is_new = np.zeros(n_known), np.ones(len(beside.y), bool)
@@ -284,42 +271,39 @@ def _write(
     )
     peaks = _peaks_of(run_dir, plan, survey, tile_id, window, pixels, beside, new)
     if grid.ring:
-        seen = replace(seen, x=seen.x % grid.x.length)
-    write_fitted(run_dir, run_id, tile_id, peaks, fitted, seen)
+        seen = replace(seen, x=seen.x % grid.width)
+    part = core.within(window)
+    return FittedTile(peaks, fitted, seen, count_levels(pixels.background[part], pixels.valid[part]))
 
 
 def _peaks_of(
-    run_dir: RunDir, plan: Plan, survey: Survey, tile_id: int, window: Box, pixels: Any, beside: _Beside, new: Ints
+    run_dir: RunDir, plan: Plan, survey: Survey, tile_id: int, window: Box, pixels: Window, beside: Beside, new: Ints
 ) -> Peaks:
     """Measure around what the fit alone has found in a core, as around other candidates."""
-    tile, kernels = plan.grid.tile(tile_id), plan.kernels
+    kernels = plan.kernels
     y, x, scale = beside.y[new] + window.y0, beside.x[new] + window.x0, beside.scale[new]
-    turn = plan.grid.x.length if plan.grid.ring else None
+    turn = plan.grid.width if plan.grid.ring else None
     counts, background = disc_sums(
         [pixels.counts, pixels.background], window, y, x, disc_radii(kernels)[scale], turn=turn
     )
     images = pixels.counts, pixels.background, pixels.valid
     centroids = find_centroids(*images, window, y, x, kernels.scales[scale], turn=turn)
     low, high = excess_interval(counts, background)
-    at = y - tile.core.y0, x - tile.core.x0
-    maps = open_group(run_dir.maps, whole="run")
-    significance, iteration = (
-        (maps[name][tile.core.slices][at] if len(new) else np.zeros(0)) for name in ("significance", "best_iteration")
-    )
+    of_maps = _of_maps(run_dir, plan, survey, tile_id, y, x)
     return Peaks(
         y=y,
         x=x,
         y_start=y,
         x_start=x,
         label=np.full(len(new), -1),
-        significance=np.asarray(significance, np.float64),
+        significance=of_maps["significance"],
         best_scale=scale,
         low=low,
         high=high,
-        exposure=exposure_at(survey, y, x),
+        exposure=of_maps["exposure"],
         sigma=beside.sigma[new],
-        flags=flags_at(run_dir, plan, tile, y, x) | SourceFlag.BESIDE,
-        iteration=np.asarray(iteration, np.uint16),
+        flags=of_maps["flags"],
+        iteration=of_maps["iteration"],
         counts=counts,
         background=background,
         y_centroid=centroids.y,
@@ -327,3 +311,18 @@ def _peaks_of(
         y_error=centroids.y_error,
         x_error=centroids.x_error,
     )
+
+
+def _of_maps(run_dir: RunDir, plan: Plan, survey: Survey, tile_id: int, y: Ints, x: Ints) -> dict[str, NDArray[Any]]:
+    """What the maps, and not the fit, say of candidates that the fit alone has found, by field of `Peaks`."""
+    tile = plan.grid.tile(tile_id)
+    at, maps = (y - tile.core.y0, x - tile.core.x0), open_group(run_dir.maps, whole="run")
+    significance, iteration = (
+        (maps[name][tile.core.slices][at] if len(y) else np.zeros(0)) for name in ("significance", "best_iteration")
+    )
+    return {
+        "significance": np.asarray(significance, np.float64),
+        "iteration": np.asarray(iteration, np.uint16),
+        "exposure": exposure_at(survey, y, x),
+        "flags": flags_at(run_dir, plan, tile, y, x) | SourceFlag.BESIDE,
+    }

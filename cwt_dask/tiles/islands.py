@@ -148,6 +148,24 @@ def _prefix(key: Key) -> str:
     return f"candidates_{key[0]}_{key[1]}_"
 
 
+@dataclass(frozen=True)
+class Replay:
+    """Has pixels join the support when they did before, in the same window."""
+
+    joined: NDArray[np.uint16]  # Iteration at which each pixel of the box did, 0 where it did not (scale, y, x).
+    found: Mapping[Key, AboveThreshold] = field(default_factory=dict)  # Nothing is decided.
+
+    def select(self, iteration: int, _joined: NDArray[np.uint16], scale: int, detected: Detected) -> Bools:
+        """Select the pixels that join the support.
+
+        Parameters
+        ----------
+        iteration, _joined, scale, detected
+            As of `WindowFilter.select`.
+        """
+        return np.asarray(self.joined[scale].ravel()[detected.pixels] == iteration)
+
+
 @dataclass
 class WindowFilter:
     """Decides on islands by a tile's window, and by what is known of the whole map; keeps what it has seen."""

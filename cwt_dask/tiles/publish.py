@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from cwt_dask.config.settings import ALGORITHM_VERSION
 from cwt_dask.cwt.buffers import borrow, give_back
 from cwt_dask.planning.job import Job
+from cwt_dask.storage.joined import write_joined
 from cwt_dask.storage.ledger import SCHEMA, BlockRecord, Record, TileRecord, count_failures, write_record
 from cwt_dask.storage.maps import digest_of_models, publish_core, publish_strips
 from cwt_dask.storage.paths import make_directory
 from cwt_dask.storage.provenance import batch_job, peak_memory, processor, versions
 from cwt_dask.storage.record_copies import write_record_copy
-from cwt_dask.storage.schema import HISTORY
+from cwt_dask.storage.schema import HISTORY, NOTHING
 from cwt_dask.survey import Survey
+from cwt_dask.survey.facets import FacetSurvey
 from cwt_dask.tiles.checkpoint import write_checkpoint
 from cwt_dask.tiles.compute import TileResult
 from cwt_dask.tiles.detections import detect, write_detections
@@ -43,18 +45,20 @@ def publish_tile(job: Job, survey: Survey, result: TileResult, began: float) -> 
         When the task began, by `time.perf_counter`.
     """
     tile, state = result.tile, result.reached.state
-    digests = publish_core(job.run_dir.maps, tile.core, _core_arrays(job, survey, result))
+    digests = publish_core(job.run_dir.maps, tile.core, _owned(result, _core_arrays(job, survey, result)))
     digests |= publish_strips(job.run_dir.seams, job.grid, tile, state)
     detections = detect(job.grid, job.kernels, tile, survey, result.window, state)
     digests["detections"] = write_detections(job.run_dir.detections(tile.id), detections)
+    if job.decides_islands:
+        digests |= write_joined(job.run_dir, tile.id, state.joined)
     if job.keep_history:
         digests[HISTORY] = digest_of_models(result.reached.history)
     core = tile.core.within(tile.box)
     record = TileRecord(
         **vars(_done(job, result, began)),
-        core=list(astuple(tile.core)),
-        window=list(astuple(tile.window)),
-        box=list(astuple(tile.box)),
+        core=tile.core.bounds,
+        window=tile.window.bounds,
+        box=tile.box.bounds,
         wrap=job.grid.ring,
         input_digest=result.window.digest,
         model_max=float(state.model[core].max()),
@@ -63,9 +67,10 @@ def publish_tile(job: Job, survey: Survey, result: TileResult, began: float) -> 
         undefined=int(np.count_nonzero(state.undefined)),
         chunk_digests=digests,
         peak_memory=peak_memory(),
+        owned_counts=survey.owned_counts(tile.id) if isinstance(survey, FacetSurvey) else None,
     )
     write_record(job.run_dir, record)
-    if job.criteria.significance_island_threshold is not None and job.grid.has_seams:
+    if job.decides_islands:
         write_record_copy(job.run_dir, record)
 
 
@@ -115,6 +120,20 @@ def _done(job: Job, result: TileResult, began: float) -> Record:
         survey_digest=job.survey_digest,
         versions=versions(),
     )
+
+
+def _owned(
+    result: TileResult, arrays: Iterator[tuple[str, NDArray[np.generic]]]
+) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    """What a tile publishes, without what it does not own: what a facet shows beyond its cell."""
+    if result.window.owned is None:
+        yield from arrays
+        return
+    others = ~result.window.owned[result.tile.core.within(result.tile.box)]
+    for name, values in arrays:
+        kept = values.copy()
+        np.copyto(kept, NOTHING.get(name, 0), where=others, casting="unsafe")
+        yield name, kept
 
 
 def _core_arrays(job: Job, survey: Survey, result: TileResult) -> Iterator[tuple[str, NDArray[np.generic]]]:

@@ -7,17 +7,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter
 
 from cwt_dask.cwt.arrays import Bools
-from cwt_dask.geometry.tiling import Tile, TileGrid
+from cwt_dask.geometry.facets import AnyGrid
+from cwt_dask.geometry.tiling import Tile
 from cwt_dask.survey import Survey
 from cwt_dask.trust import Trust
 
 
-def trust_flags(grid: TileGrid, reach: int, tile: Tile, survey: Survey, undefined_core: Bools) -> NDArray[np.uint8]:
+def trust_flags(grid: AnyGrid, reach: int, tile: Tile, survey: Survey, undefined_core: Bools) -> NDArray[np.uint8]:
     """Values of `Trust` on the pixels of a core (y, x); 0 where masked.
 
     Parameters
     ----------
-    grid : TileGrid
+    grid : TileGrid or FacetGrid
         The tiles.
     reach : int
         The kernels' reach in pixels.

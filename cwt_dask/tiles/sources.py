@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwt_dask.cwt.buffers import release
 from cwt_dask.geometry.tiling import Box, Tile
 from cwt_dask.geometry.windows import read_box
 from cwt_dask.measure.candidates import LEAST_SIGMA, Candidates, find_candidates, reach_of_candidates
 from cwt_dask.measure.poisson import excess_interval
 from cwt_dask.planning.plan import Plan
-from cwt_dask.storage.archives import open_archive, write_archive
+from cwt_dask.storage.archives import is_whole, read_sealed_archive, write_sealed_archive
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.zarr_io import open_group
-from cwt_dask.survey import Survey
+from cwt_dask.survey import Survey, open_survey
 from cwt_dask.tiles.detections import Detections, Measured, read_detections
 from cwt_dask.tiles.islands import LocalLabels, label_core
 from cwt_dask.tiles.quality import near_any
@@ -50,22 +51,45 @@ FIELDS = tuple(field.name for field in fields(Peaks))
 _STORED_AS = {name: "peak_piece" if name == "label" else f"peak_{name}" for name in FIELDS}
 
 
-def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id: int) -> int:
-    """Label the islands and find the candidates of one core, and keep them in a file.
+def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id: int) -> bool:
+    """Label the islands and find the candidates of one core, and keep them in a file, unless it is there.
 
     Parameters
     ----------
     run_dir, run_id, plan, survey
         Of a run with the detections of all tiles; the survey's store.
     tile_id : int
-        Of the core; it is returned.
+        Of the core.
+
+    Returns
+    -------
+    bool
+        Whether it was not there.
+    """
+    path = run_dir.found(tile_id)
+    if is_whole(path, run_id):
+        return False
+    labels, peaks = candidates_of(run_dir, plan, survey, tile_id)
+    arrays: dict[str, Any] = labels.to_arrays() | {stored: getattr(peaks, name) for name, stored in _STORED_AS.items()}
+    write_sealed_archive(path, run_id, arrays)
+    release()
+    return True
+
+
+def candidates_of(run_dir: RunDir, plan: Plan, survey: Path, tile_id: int) -> tuple[LocalLabels, Peaks]:
+    """Label the islands and find the candidates of one core.
+
+    Parameters
+    ----------
+    run_dir, plan, survey, tile_id
+        As of `measure_tile`.
     """
     grid = plan.grid
-    core = grid.tile(tile_id).core
-    own = read_detections(run_dir, tile_id)
-    candidates, sigma = _candidates_in(run_dir, plan, core, tile_id, own)
+    tile = grid.tile(tile_id)
+    core, own = tile.core, read_detections(run_dir, tile_id)
+    candidates, sigma = _candidates_in(run_dir, plan, tile, own)
     y, x = candidates.y, candidates.x
-    width = grid.x.length
+    width = grid.width
     found = np.searchsorted(own.y * width + own.x, y * width + x)
     support = np.flatnonzero(own.in_support)
     flat = (own.y - core.y0) * core.shape[1] + own.x - core.x0
@@ -74,7 +98,7 @@ def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id
     label[support] = of_pixels - 1
     measured = own.measured.of(np.searchsorted(own.maxima, found))
     low, high = excess_interval(measured["counts"], measured["background"])
-    flags = flags_at(run_dir, plan, grid.tile(tile_id), y, x)
+    flags = flags_at(run_dir, plan, tile, y, x)
     peaks = Peaks(
         y=y,
         x=x,
@@ -85,27 +109,23 @@ def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id
         best_scale=own.best_scale[found].astype(np.int64),
         low=low,
         high=high,
-        exposure=exposure_at(Survey.open(survey, ring=grid.ring), y, x),
+        exposure=exposure_at(open_survey(survey, grid), y, x),
         sigma=np.where(candidates.late, own.sigma[found], sigma).astype(np.float64),
         flags=flags | np.where(candidates.late, SourceFlag.LATE, 0),
         **measured,
     )
-    arrays: dict[str, Any] = labels.to_arrays() | {stored: getattr(peaks, name) for name, stored in _STORED_AS.items()}
-    write_archive(run_dir.found(tile_id), run_id, arrays)
-    return tile_id
+    return labels, peaks
 
 
-def _candidates_in(
-    run_dir: RunDir, plan: Plan, core: Box, tile_id: int, own: Detections
-) -> tuple[Candidates, NDArray[np.float32]]:
+def _candidates_in(run_dir: RunDir, plan: Plan, tile: Tile, own: Detections) -> tuple[Candidates, NDArray[np.float32]]:
     """Candidates in a core, as pixels of the map, from its detections and its neighbours'; S where their fits start."""
-    grid, scales = plan.grid, plan.kernels.scales
-    near = grid.on_map(core.grown(reach_of_candidates(scales)))
-    turn = grid.x.length if grid.ring else None
+    grid, scales, core = plan.grid, plan.kernels.scales, tile.core
+    near = grid.around(tile, reach_of_candidates(scales))
+    turn = grid.width if grid.ring else None
     images = {"significance": np.full(near.shape, -np.inf), "best_scale": np.zeros(near.shape, np.int16)}
     images |= {"in_support": np.zeros(near.shape, bool), "sigma": np.full(near.shape, -np.inf, np.float32)}
     own.put(images, near, turn)
-    for other in {other.id for other in grid.overlapping(near)} - {tile_id}:
+    for other in {other.id for other in grid.overlapping(near)} - {tile.id}:
         read_detections(run_dir, other).put(images, near, turn)
     images["significance"][~images["in_support"]] = -np.inf
     images["sigma"][images["sigma"] <= LEAST_SIGMA] = -np.inf
@@ -151,7 +171,7 @@ def flags_at(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: N
     if not y.size:
         return np.zeros(0, np.int64)
     reach = plan.kernels.reach
-    near = plan.grid.on_map(tile.core.grown(reach))
+    near = plan.grid.around(tile, reach)
     trust = read_box(open_group(run_dir.maps, whole="run")["trust"], near, ring=plan.grid.ring)
     at = y - near.y0, x - near.x0
     flags = trust[at].astype(np.int64)
@@ -161,12 +181,12 @@ def flags_at(run_dir: RunDir, plan: Plan, tile: Tile, y: NDArray[np.int64], x: N
 
 
 def read_found(run_dir: RunDir, run_id: str, tile_id: int) -> tuple[LocalLabels, Peaks]:
-    """What `measure_tile` found in a core; it is kept until the catalogue is made.
+    """What `measure_tile` found in a core.
 
     Parameters
     ----------
     run_dir, run_id, tile_id
         As of `measure_tile`.
     """
-    with open_archive(run_dir.found(tile_id), run_id) as arrays:
-        return LocalLabels.from_arrays(arrays), Peaks(**{name: arrays[stored] for name, stored in _STORED_AS.items()})
+    arrays = read_sealed_archive(run_dir.found(tile_id), run_id)
+    return LocalLabels.from_arrays(arrays), Peaks(**{name: arrays[stored] for name, stored in _STORED_AS.items()})

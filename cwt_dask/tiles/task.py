@@ -12,18 +12,20 @@ from functools import partial
 
 import numpy as np
 
+from cwt_dask.cwt.arrays import Bools
 from cwt_dask.cwt.state import State
 from cwt_dask.errors import InputError
 from cwt_dask.geometry.tiling import Tile
 from cwt_dask.planning.job import Job
 from cwt_dask.storage.copies import write_copies
-from cwt_dask.storage.ledger import refuse_another_run
+from cwt_dask.storage.joined import read_joined
+from cwt_dask.storage.ledger import read_record, refuse_another_run
 from cwt_dask.storage.maps import publish_history
-from cwt_dask.survey import Survey
+from cwt_dask.survey import open_survey
 from cwt_dask.tiles.checkpoint import TileState, read_checkpoint
 from cwt_dask.tiles.compute import compute
 from cwt_dask.tiles.decisions import open_decisions
-from cwt_dask.tiles.islands import IslandLabel, WindowFilter
+from cwt_dask.tiles.islands import IslandLabel, Replay, WindowFilter
 from cwt_dask.tiles.publish import publish_checkpoint, publish_tile
 
 
@@ -34,14 +36,14 @@ def run_tile(job: Job, tile_id: int) -> int:
     """
     began = time.perf_counter()
     tile = job.grid.tile(tile_id)
-    survey = Survey.open(job.survey, ring=job.grid.ring)
+    survey = open_survey(job.survey, job.grid)
     if not survey.is_that_of(job.survey_digest, job.survey_facts):
         raise InputError(f"{job.survey} was replaced by another survey while the run went on: put the first one back")
     window = survey.read_window(tile.window, tile.box, digest=job.publishes)
     with ExitStack() as stack:
         islands = _window_filter(job, tile, stack)
         begin = _begin(job, tile)
-        history = _History(job, tile, begin.history)
+        history = _History(job, tile, window.owned, begin.history)
         observe = history.publish if job.keep_history else None
         result = compute(job, tile, window, begin, islands.select if islands else None, observe=observe)
         result = replace(result, reached=replace(result.reached, history=history.checksum))
@@ -105,13 +107,16 @@ def _begin(job: Job, tile: Tile) -> TileState:
     return read_checkpoint(path(start, tile.id), job.run_id, tile)
 
 
-def _window_filter(job: Job, tile: Tile, stack: ExitStack) -> WindowFilter | None:
+def _window_filter(job: Job, tile: Tile, stack: ExitStack) -> WindowFilter | Replay | None:
     """What decides on the islands in a tile's window; None where the window shows all of them."""
-    if job.criteria.significance_island_threshold is None or not job.grid.has_seams:
+    if not job.decides_islands:
         return None
+    if job.replays:
+        recorded = read_record(job.run_dir.record(tile.id)).chunk_digests
+        return Replay(read_joined(job.run_dir, tile.id, recorded, (job.kernels.n_scale, *tile.box.shape)))
     decided = stack.enter_context(open_decisions(job, tile)).of_pixels if job.decisions_block else None
     sound = job.grid.sound(tile, job.kernels.reach)
-    return WindowFilter(tile, sound, job.grid.x.length, job.criteria, decided)
+    return WindowFilter(tile, sound, job.grid.width, job.criteria, decided)
 
 
 @dataclass
@@ -120,11 +125,13 @@ class _History:
 
     job: Job
     tile: Tile
+    owned: Bools | None  # As of the window.
     checksum: int  # Of all models that were written.
 
     def publish(self, state: State, converged: bool) -> None:
         """Write the model after an iteration."""
         refuse_another_run(self.job.run_dir, self.job.run_id)
-        model, core = state.model[self.tile.core.within(self.tile.box)], self.tile.core
+        core, inside = self.tile.core, self.tile.core.within(self.tile.box)
+        model = state.model[inside] if self.owned is None else np.where(self.owned[inside], state.model[inside], 0.0)
         maps, iteration = self.job.run_dir.maps, state.iteration
         self.checksum = publish_history(maps, core, iteration, model, self.checksum, onwards=converged)

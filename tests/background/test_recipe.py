@@ -11,9 +11,9 @@ from skies import poisson_sky
 
 from cwt_dask.background import estimate_background
 from cwt_dask.background.estimate import estimate
-from cwt_dask.background.layers import COUNTS, DRAWN, ESTIMATE, EXCLUDED, EXPOSURE, FIRST, MASK, InMemory
+from cwt_dask.background.layers import COUNTS, DRAWN, ESTIMATE, EXCLUDED, EXPOSURE, FIRST, MASK, SECOND, InMemory
 from cwt_dask.background.passes import BYTES_PER_PIXEL, Passes
-from cwt_dask.background.recipe import LEAST_PROBABILITY, Recipe, in_discs, is_improbable
+from cwt_dask.background.recipe import LAST, LEAST_PROBABILITY, Recipe, in_discs, is_improbable
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.runtime.executors import InProcess
 from cwt_dask.runtime.progress import Reporter
@@ -38,17 +38,22 @@ def plain(counts, exposure, mask, scale, *, ring):
     n_rows, n_columns = SHAPE
     dy, dx = (np.abs(np.subtract.outer(np.arange(n), np.arange(n))).astype(float) for n in SHAPE)
 
-    def gaussian(apart, length=None):
+    def gaussian(apart, sigma, length=None):
         turns = [0] if length is None else range(-3, 4)
         every = [np.abs(apart + turn * (length or 0)) for turn in turns]
-        return sum(np.where(each <= math.ceil(4 * scale), np.exp(-0.5 * (each / scale) ** 2), 0) for each in every)
+        return sum(np.where(each <= math.ceil(4 * scale), np.exp(-0.5 * (each / sigma) ** 2), 0) for each in every)
 
-    of_rows = gaussian(dy)
     signed = np.subtract.outer(np.arange(n_columns), np.arange(n_columns)).astype(float)
-    of_columns = gaussian(signed, n_columns) if ring else gaussian(dx)
 
-    def smooth(pixels):
-        return of_rows @ pixels @ of_columns.T
+    def smooth(pixels, sigma):
+        of_columns = gaussian(signed, sigma, n_columns) if ring else gaussian(dx, sigma)
+        return gaussian(dy, sigma) @ pixels @ of_columns.T
+
+    def estimated(free, sigma, times):
+        background = np.where(used, exposure, 0)
+        for _ in range(times):
+            background = background * smooth(free * counts, sigma) / smooth(free * background, sigma)
+        return background
 
     def discs(pixels, radius):
         total = np.zeros(SHAPE)
@@ -65,16 +70,14 @@ def plain(counts, exposure, mask, scale, *, ring):
 
     excluded = np.zeros(SHAPE, bool)
     while True:
-        free = used & ~excluded
-        first = np.where(used, exposure, 0) * smooth(free * counts) / smooth(free * exposure)
-        background = first * smooth(free * counts) / smooth(free * first)
+        background = estimated(used & ~excluded, scale, 2)
         found = np.zeros(SHAPE, bool)
         for radius in (1, 2):
             seen, expected = discs(used * counts, radius), discs(used * background, radius)
             found |= discs((poisson.sf(seen - 1, expected) < LEAST_PROBABILITY) & (seen > 0), radius) > 0
         found = (found & used) | excluded
         if (found == excluded).all():
-            return background, excluded
+            return estimated(used & ~excluded, 2 * scale, 4), excluded
         excluded = found
 
 
@@ -131,10 +134,11 @@ def test_discs_are_those_of_their_radius_and_tails_those_of_poisson():
 def test_a_pass_takes_the_memory_that_is_said():
     counts = np.ones((900, 900))
     arrays = {COUNTS: counts.astype(int), EXPOSURE: counts, MASK: counts > 0, EXCLUDED: counts < 0}
-    layers = InMemory(arrays | {name: counts.copy() for name in (FIRST, ESTIMATE, DRAWN)})
+    layers = InMemory(arrays | {name: counts.copy() for name in (FIRST, SECOND, ESTIMATE, DRAWN)})
     passes = Passes(layers, TileGrid.plan((900, 900), (300, 300), 0, 0, lambda length: length), Recipe(20))
-    smooth, draw = partial(passes.smooth, COUNTS), partial(passes.draw, 0)
-    for each in (smooth, passes.smooth_again, passes.exclude, draw, passes.depart):
+    smooth, draw = partial(passes.smooth, COUNTS, LAST.width), partial(passes.draw, 0)
+    again = partial(passes.smooth_again, COUNTS, LAST.width, FIRST, SECOND)
+    for each in (smooth, again, passes.exclude, draw, passes.depart):
         tracemalloc.start()
         each(4)
         _, most = tracemalloc.get_traced_memory()

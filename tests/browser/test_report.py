@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+import spheres
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -48,6 +49,16 @@ def browser():
 @pytest.fixture
 def page(browser, report):
     """The page, drawn; nothing may be wrong when the test is over."""
+    yield from opened(browser, report)
+
+
+@pytest.fixture
+def page_of_sphere(browser, tmp_path):
+    """That of a run on the sphere; the same holds."""
+    yield from opened(browser, write_report(spheres.small_run(tmp_path)))
+
+
+def opened(browser, report):
     browser.get_log("performance")
     browser.get(report.as_uri())
     wait(browser, "return document.documentElement.dataset.drawn")
@@ -109,6 +120,19 @@ def test_every_figure_is_drawn(page):
     assert all(len(model(page, "map-counts", f"{side}[0].ticker.ticks")) >= 2 for side in ("below", "left"))
 
 
+def test_the_sphere_is_drawn_with_the_outlines_of_its_facets_on_request(page_of_sphere):
+    page, data = page_of_sphere, "const data = JSON.parse(document.getElementById('data').textContent); return "
+    before = len(model(page, "lines", "data.xs"))
+    outlines, x, y = page.execute_script(f"{data} [data.facets.xs.length, data.x[0], data.y[0]]")
+    scroll_to(page, page.find_element(By.ID, "outlines")).click()
+    wait(page, f"return Bokeh.documents[0].get_model_by_name('lines').data.xs.length === {before + outlines}")
+    Select(page.find_element(By.ID, "tile-colour")).select_by_value("counts")
+    assert model(page, "tile-bar", "title") == "counts in its cell"
+    # The close-up is around the strongest source.
+    middle = [(model(page, f"close-{axis}", "start") + model(page, f"close-{axis}", "end")) / 2 for axis in "xy"]
+    assert middle == pytest.approx([x, y])
+
+
 def test_the_table_sorts(page):
     strengths = [float(text) for text in column(page, "Score")]
     assert strengths == sorted(strengths, reverse=True)
@@ -159,7 +183,8 @@ def test_the_table_turns_its_pages_and_filters(page):
     page.find_element(By.ID, "least").send_keys(Keys.SPACE, Keys.BACKSPACE)
     page.find_element(By.ID, "unflagged").click()
     assert rows(page)
-    assert set(column(page, "Flags")) <= {"", "crosses seam"}
+    shown = {flag for flags in column(page, "Flags") for flag in flags.split(", ") if flag}
+    assert shown <= {"map edge", "masked neighbour", "crosses seam"}
     page.find_element(By.ID, "find").send_keys("no such thing")
     assert not rows(page)
     assert page.find_element(By.ID, "page").text == "none"

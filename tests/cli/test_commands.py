@@ -385,7 +385,7 @@ def test_nan_pixels_are_masked_and_counted_and_none_comes_out(call, tmp_path):
         ((), "no command is given: cwt-dask --help lists them"),
         (("find",), "No such command 'find'"),
         (("run", "survey.fits"), r"an argument is missing: give SURVEY|EVENTS..., then RUN_DIR"),
-        (("simulate", "survey.fits"), "Missing option '--shape'"),
+        (("simulate", "survey.fits"), "give one of --shape NY NX, for a flat map, and --nside N"),
         (("plan", "survey.fits", "--stopping", "never"), "Invalid value for '--stopping'"),
     ],
 )

@@ -10,11 +10,13 @@ from signal import SIGTERM
 
 import pytest
 from elsewhere import ENVIRONMENT, ROOT, digest_of
+from strangers import CAUGHT, intrusions, shared_space
 
 PAGE = ROOT / "docs" / "clusters.md"
 SECONDS = 240
+ADDRESS = "A scheduler that runs already"
 RUNS = {
-    "A scheduler that runs already": ["run-address"],
+    ADDRESS: ["run-address"],
     "SLURM, one allocation": ["run-tasks"],
     "SLURM, a job a worker": ["run-jobs"],
     "SLURM, many surveys": ["run-field-1", "run-field-2"],
@@ -79,9 +81,15 @@ def here(directory):
 
 
 @pytest.fixture(scope="module")
-def ends(directory, slurm):
-    """All sections at a time: most of it is waiting."""
-    environment = slurm | dict.fromkeys(OF_ROOT, "1")
+def trap():
+    with shared_space() as shared:
+        yield shared
+
+
+@pytest.fixture(scope="module")
+def ends(directory, slurm, trap):
+    """All sections at a time: most of it is waiting. Temporary files are where another user was before."""
+    environment = slurm | dict.fromkeys(OF_ROOT, "1") | {"TMPDIR": str(trap)}
     with ExitStack() as stack:
         yield {heading: stack.enter_context(typed(directory, environment, heading)) for heading in RUNS}
 
@@ -91,6 +99,20 @@ def test_the_commands_of_a_section_come_to_the_bits_of_this_machine(heading, dir
     ends[heading]()
     for run_dir in RUNS[heading]:
         assert digest_of(directory / run_dir) == here
+
+
+def test_scratch_of_what_runs_already_is_closed_to_other_users(ends, trap):
+    """Scheduler and workers stay after the run, as the page says, and with them their files."""
+    ends[ADDRESS]()
+    (scratch,) = trap.glob("tmp.*")
+    assert list(scratch.glob("dask-scratch-space/worker-*"))
+    assert intrusions(scratch) == []
+
+
+def test_nothing_that_is_planted_is_run(ends, trap):
+    for end in ends.values():
+        end()
+    assert not (trap / CAUGHT).exists()
 
 
 def test_no_certificate_is_left(directory, ends):

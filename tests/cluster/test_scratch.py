@@ -1,18 +1,11 @@
 """Modules that another user of the machine has put where Dask has its scratch space are imported by nobody."""
 
-import os
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 
 import pytest
 from elsewhere import ENVIRONMENT, OPTIONS, bash
+from strangers import CAUGHT, intrusions, shared_space
 
-NOBODY = 65534
-# Modules that are imported late: of this project, of Dask, of libraries, and one that does not exist.
-PLANTED = ("cwt_dask", "numba", "tornado", "scipy", "uvloop", "_wmi")
-TRAP = "open({!r} + '/caught', 'w').close()"
 DASK = """
 import distributed
 if __name__ == "__main__":
@@ -23,22 +16,8 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def trap():
-    """A directory for temporary files that all users share; the other one was there first."""
-    shared = Path(tempfile.mkdtemp())
-    shared.chmod(0o1777)
-    child = os.fork()
-    if not child:
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-        scratch = shared / "dask-scratch-space"
-        scratch.mkdir()
-        for name in PLANTED:
-            (scratch / f"{name}.py").write_text(TRAP.format(str(shared)))
-        scratch.chmod(0o777)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    yield shared
-    shutil.rmtree(shared)
+    with shared_space() as shared:
+        yield shared
 
 
 @pytest.mark.parametrize(
@@ -60,4 +39,11 @@ def test_dask_alone_runs_it(trap, tmp_path):
     """What is planted would be seen."""
     (tmp_path / "alone").write_text(DASK)
     bash(tmp_path, f"{sys.executable} alone", environment=ENVIRONMENT | {"TMPDIR": str(trap)})
-    assert (trap / "caught").exists()
+    assert (trap / CAUGHT).exists()
+
+
+def test_intrusions_are_seen_where_there_are_any(trap):
+    """So would be what another user can do: here all of it."""
+    scratch = trap / "dask-scratch-space"
+    found = {word.partition(" ")[0] for word in intrusions(scratch)}
+    assert found == {"list", "read", "write", "plant", "move"}

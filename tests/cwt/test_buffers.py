@@ -1,9 +1,10 @@
 """Arrays that are used again."""
 
 import numpy as np
+import psutil
 import pytest
 
-from cwt_dask.cwt.buffers import borrow, forget, give_back
+from cwt_dask.cwt.buffers import borrow, forget, give_back, release
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +39,13 @@ def test_types_are_kept_apart():
     give_back(borrow((4, 4), np.float64))
     assert borrow((4, 4), np.uint16).dtype == np.uint16
     np.testing.assert_array_equal(borrow((2, 3), fill=-np.inf), np.full((2, 3), -np.inf))
+
+
+def test_what_is_released_goes_back_to_the_system():
+    size = 10**7
+    array = borrow((size,), fill=1)
+    give_back(array)
+    del array
+    before = psutil.Process().memory_info().rss
+    release()
+    assert psutil.Process().memory_info().rss < before - 4 * size

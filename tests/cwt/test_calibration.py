@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy.special import ndtri
 
 from cwt_dask import CWT, CWTData, CWTKernels
-from cwt_dask.cwt.calibration import Calibration, calibrations
+from cwt_dask.cwt.calibration import Calibration, calibrations, keep_calibrated
 
 FINE, COARSE = CWTKernels(1, 1.2, 1.5), CWTKernels(1, 2.7, 1.5)
 OLD = CWTKernels(1, 2.0, 1.5, old=True)
@@ -54,6 +54,14 @@ def obtained_over_asked(factors, mean, step=1 / 256, length=2**16):
 def test_on_a_flat_background_p_is_what_was_asked_for(kernel, mean, within):
     wide = {"step": 1 / 128, "length": 2**17} if mean > 3 else {}
     assert_allclose(obtained_over_asked(KERNELS[kernel], mean, **wide), 1, atol=within)
+
+
+@pytest.mark.parametrize("mean", [0.003, 0.3, 30.0])
+def test_the_threshold_of_a_flat_background_has_the_s_it_is_of(mean):
+    calibration = Calibration.of(FINE.base_factors[0])
+    flat = calibration.of_flat(mean)
+    for sigma in (1.0, 4.0, 12.0):
+        assert_allclose(calibration.sigma(calibration.threshold(sigma, mean), *flat), sigma, rtol=1e-3)
 
 
 def test_where_single_counts_decide_p_goes_in_steps():
@@ -117,3 +125,20 @@ def test_noise_exceeds_s_as_often_as_a_normal_number_does():
         CWT(FINE, max_iter=1).analyze(data)
         found = np.count_nonzero(data.sigma.data > 4)
         assert 15 * 1.44 < found < 75 * 1.44, f"{found} pixels at {mean} a pixel"
+
+
+def test_rows_of_pixels_have_what_the_tables_have_between_their_points():
+    # Whatever bucket a value falls into: of all sizes and both signs, on the points, and beyond both ends.
+    calibration, mean = Calibration.of(FINE.base_factors[0]), 0.7
+    rng = np.random.default_rng(7)
+    ratio = np.concatenate([rng.normal(size=4000) * 10 ** rng.uniform(-9, 14, 4000), calibration.ratio, [0.0, -0.0]])
+    variance, third = (np.full((1, len(ratio)), value) for value in calibration.of_flat(mean))
+    transform = ratio[np.newaxis] * mean * calibration.largest
+    sigma, scale = np.full(transform.shape, -np.inf, np.float32), np.full(transform.shape, -1, np.int8)
+    keep_calibrated(transform, variance, third, np.zeros(transform.shape), 0, calibration.tables, sigma, scale)
+    w = np.sqrt(mean) * np.interp(ratio, calibration.ratio, calibration.root)
+    expected = w + np.interp(ratio, calibration.ratio, calibration.correction) / w
+    known = np.abs(w) > 1e-2
+    assert known.sum() > 3000
+    assert_allclose(sigma[0, known], expected[known], rtol=1e-5, atol=1e-5)
+    assert (scale == 0).all()

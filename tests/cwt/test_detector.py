@@ -55,7 +55,7 @@ def assert_as_oracle(data, scales=SCALES, **settings):
     [
         (SCALES, 0.0, {"tol": 1e-2, "max_iter": 50, "remove_isolated": False}),
         (SCALES, 0.1, {"significance_threshold": 2.0, "significance_island_threshold": 6.0}),
-        ({"n_scale": 2, "min_scale": 3.0, "step_scale": 2.6, "old": True}, 0.0, {"max_iter": 3}),
+        ({"n_scale": 2, "min_scale": 3.0, "step_scale": 2.6, "old": True}, 0.0, {"max_iter": 2}),
     ],
 )
 def test_it_does_what_the_oracle_does(scales, masked, settings):

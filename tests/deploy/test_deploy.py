@@ -66,15 +66,32 @@ def test_runs_are_what_the_operator_defines():
 def test_pods_have_no_rights_that_they_do_not_need(pod):
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in pod["containers"]:
+    for container in (*pod["initContainers"], *pod["containers"]):
         confined = container["securityContext"]
         assert confined["readOnlyRootFilesystem"]
         assert not confined["allowPrivilegeEscalation"]
         assert confined["capabilities"] == {"drop": ["ALL"]}
         assert {"memory", "cpu"} <= container["resources"]["requests"].keys()
         assert "memory" in container["resources"]["limits"]
-        # What is written at all.
-        assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]  # noqa: S108
+
+
+@pytest.mark.parametrize("pod", PODS, ids=lambda pod: pod["containers"][0]["name"])
+def test_scratch_of_a_pod_is_a_directory_of_its_user_alone(pod):
+    """What the processes do with it as that user: tests/cluster/test_kubernetes.py."""
+    assert pod["securityContext"]["runAsUser"] == 1000
+    assert not {"hostPID", "hostIPC", "hostNetwork", "shareProcessNamespace"} & pod.keys()
+    volumes = {volume.pop("name"): volume for volume in json.loads(json.dumps(pod["volumes"]))}
+    assert volumes["tmp"] == {"emptyDir": {}}
+    assert not [kind for volume in volumes.values() for kind in volume if kind == "hostPath"]
+    (first,) = pod["initContainers"]
+    assert first["args"] == ["install", "--directory", "--mode=0700", "/scratch/own"]
+    assert first["volumeMounts"] == [{"name": "tmp", "mountPath": "/scratch"}]
+    (container,) = pod["containers"]
+    # What is written at all, but for what all pods see.
+    of_volume = [mount for mount in container["volumeMounts"] if mount["name"] == "tmp"]
+    assert of_volume == [{"name": "tmp", "mountPath": "/tmp", "subPath": "own"}]  # noqa: S108
+    for each in (first, container):
+        assert not {"runAsUser", "runAsGroup", "privileged"} & each["securityContext"].keys()
 
 
 def containers(job):
@@ -148,19 +165,29 @@ def test_images_are_made_of_what_is_there(name):
     assert "Not built by this project's tests" in text
 
 
+def test_an_image_that_has_tmp_of_its_node_compiles_to_no_place_of_others():
+    """Numba runs what lies there. Without a name of it, Numba takes the user's own directory for caches."""
+    text = (ROOT / "deploy" / "container" / "cwt_dask.def").read_text(encoding="utf-8")
+    assert "NUMBA_CACHE_DIR" not in text
+
+
+EXACT = ("tiling_exact", "sources_exact")
+
+
 def test_catalogues_of_fields_are_joined_those_without_a_source_too(tmp_path, monkeypatch, capsys):
     rows = Table({"name": ["CWT J1", "CWT J2"], "ra": [1.0, 2.0] * u.deg})
     for field, table in {"empty": rows[:0], "full": rows}.items():
         (tmp_path / field).mkdir()
         table.write(tmp_path / field / "catalogue.ecsv")
-        (tmp_path / field / "certificate.json").write_text(json.dumps({"tiling_exact": field == "full"}))
+        (tmp_path / field / "certificate.json").write_text(json.dumps(dict.fromkeys(EXACT, field == "full")))
     script = ROOT / "workflows" / "hpc" / "join_catalogues.py"
     for fields, n in ((("empty", "full"), 2), (("full", "empty"), 2), (("empty",), 0)):
         certificates = [str(tmp_path / field / "certificate.json") for field in fields]
         monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path / "all.ecsv"), *certificates])
         runpy.run_path(str(script), run_name="__main__")
         empty = tmp_path / "empty"
-        harm = f"{empty}: its tiles may have done harm, see {empty / 'certificate.json'}\n"
+        found = "its tiles may have done harm", "its tiles do not agree on all sources"
+        harm = "".join(f"{empty}: {what}, see {empty / 'certificate.json'}\n" for what in found)
         assert capsys.readouterr().err == (harm if "empty" in fields else "")
         joined = Table.read(tmp_path / "all.ecsv")
         assert joined.colnames == ["field", "name", "ra"]

@@ -4,14 +4,17 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import spheres
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 from spreads import effective_area, gtpsf, psf_3gauss, psf_map, write
 
 from cwt_dask import run_survey
 from cwt_dask.events import ingest_events
+from cwt_dask.geometry.facets import pixel_of
 from cwt_dask.simulate import simulate
 
 SETTINGS = 'n_scale = 3\nmin_scale = "0.12deg"\nstep_scale = 1.5\nsignificance_threshold = 5\n'
@@ -45,6 +48,7 @@ def write_cubes(counts, background, header):
     fits.HDUList([of_exposure, energies, gti]).writeto("bexpcube.fits")
     parts = [fits.ImageHDU(part * background, primary, name) for name, part in (("galdiff", 0.7), ("isodiff", 0.3))]
     fits.HDUList([fits.PrimaryHDU(counts, primary), ebounds, gti, *parts]).writeto("parts.fits")
+    write_source_maps(background.sum(axis=0), ebounds, fits.PrimaryHDU(counts, primary))
     axes = {
         name: {"E_MIN": 100 * EDGES[:-1], "E_MAX": 100 * EDGES[1:]} for name in ("COUNTS", "BACKGROUND", "MASK_SAFE")
     }
@@ -71,6 +75,24 @@ def write_cubes(counts, background, header):
     write("gtpsf.fits", *gtpsf(EDGES.to_value("MeV"), [0.15, 0.12, 0.1]))
 
 
+def write_source_maps(background, ebounds, counts):
+    """Write maps of sources as gtsrcmaps does, a plane an edge of the bands, and their model as gtlike does."""
+    energies = EDGES.to_value("MeV")[:, None, None]
+    # Nine tenths of all in the first band.
+    planes = background * np.array([1.7, 0.1, 0.1])[:, None, None] / np.log(10) / energies
+    maps = {"galdiff": 0.7 * planes, "isodiff": 0.3 * planes * (energies / 1e4) ** 2}
+    hdus = [fits.ImageHDU(pixels.astype(np.float32), name=name) for name, pixels in maps.items()]
+    fits.HDUList([counts, ebounds, *hdus]).writeto("srcmaps.fits")
+    spectra = {"galdiff": ('"ConstantValue"', "Value"), "isodiff": ('"FileFunction" file="iso.txt"', "Normalization")}
+    sources = (
+        f'<source name="{name}" type="DiffuseSource"><spectrum type={kind}><parameter name="{parameter}" value="1" '
+        'scale="1" free="1"/></spectrum></source>'
+        for name, (kind, parameter) in spectra.items()
+    )
+    Path("fitted.xml").write_text(f"<source_library>{''.join(sources)}</source_library>")
+    Path("iso.txt").write_text("1e3 100\n1e7 1e-6\n")
+
+
 def write_events():
     """Write events around the Crab nebula as Fermi and as HESS do, and a flat background for the first."""
     rng = np.random.default_rng(1)
@@ -87,6 +109,10 @@ def write_events():
     ingest_events("photons.fits", "of-events.fits", center="184.56,-5.78", size="8,6", pixel=0.1)
     model = hdu(np.full((60, 80), 4.0), fits.getheader("of-events.fits"), "BACKGROUND", fits.PrimaryHDU)
     model.writeto("model-of-events.fits")
+    # Of the sky about them, 4 counts in pixels of 0.1 deg.
+    pixels = spheres.cap(512, crab.cartesian.xyz.value, 3)
+    level = np.full(12 * 512**2, 4.0 * (pixel_of(512) / np.radians(0.1)) ** 2)
+    spheres.write("model-of-sky.fits", spheres.table("BACKGROUND", level, 512, pixels=pixels))
 
 
 def write_hess():
@@ -116,6 +142,25 @@ def write_hess():
     write("hess/hdu-index.fits", index)
 
 
+def write_sphere():
+    """A sky of pixels about a pole, with a source in it."""
+    counts, background = spheres.sky(64, [[0.0, 0.1, 0.995]], 300.0)
+    pixels = spheres.cap(64, [0, 0, 1], 12)
+    found = {"COUNTS": counts, "BACKGROUND": background}
+    spheres.write("allsky.fits", *(spheres.table(*each, 64, pixels=pixels) for each in found.items()))
+    for projection in ("CAR", "AIT"):
+        cards = {"CTYPE1": f"GLON-{projection}", "CTYPE2": f"GLAT-{projection}", "CRPIX1": 180.5, "CRPIX2": 90.5}
+        header = fits.Header(cards | {"CDELT1": -1, "CDELT2": 1, "CRVAL1": 0, "CRVAL2": 0})
+        y, x = np.indices((180, 360))
+        lat = np.nan_to_num(WCS(header).all_pix2world(x, y, 0)[1])
+        background = np.cos(np.radians(lat)) if projection == "CAR" else np.ones(lat.shape)
+        images = {"COUNTS": np.random.default_rng(2).poisson(background), "BACKGROUND": background}
+        images["MASK"] = (lat > 78).astype(np.uint8)
+        spheres.write(
+            f"allsky-{projection.lower()}.fits", *(hdu(values, header, name) for name, values in images.items())
+        )
+
+
 if __name__ == "__main__":
     simulate("survey.fits", (200, 300), 2, n_sources=15, truth="truth.ecsv")
     with fits.open("survey.fits") as hdus:
@@ -135,6 +180,7 @@ if __name__ == "__main__":
     fits.HDUList([fits.PrimaryHDU(), *cubes]).writeto("cube.fits")
     write_events()
     write_hess()
+    write_sphere()
     write_cubes(planes["COUNTS"], planes["BACKGROUND"], header)
     truth = Table.read("truth.ecsv")
     for name in ("known.fits", "3fhl.fits"):

@@ -20,6 +20,8 @@ ELSEWHERE = {
     ("docs/clusters.md", "python", "# PBS"): "tests/docs/test_clusters_page.py, with simulated PBS, gateway and hosts",
     ("docs/python.md", "python", "# with Gammapy"): "tests/gammapy/test_gammapy.py",
     ("docs/python.md", "python", ""): "tests/docs/test_python_page.py",
+    ("README.md", "console", "$ cwt-dask simulate allsky.fits"): "minutes, as a whole sky has 192 facets at least: "
+    "docs/howto/sphere.md runs on a part of one, tests/test_simulate.py makes one",
     ("docs/performance.md", "console", "$ make bench"): "tests/test_benchmarks.py runs each part, small",
     ("docs/performance.md", "console", "$ cwt-dask simulate sky.fits"): "a sky of 7 GiB; the page says what it took",
 }
@@ -30,16 +32,18 @@ NEEDS = {
     "docs/index.md": "survey.fits",
     "docs/match.md": "run known.fits",
     "docs/howto/background.md": "survey.fits",
-    "docs/howto/events.md": "photons.fits model-of-events.fits runs",
+    "docs/howto/export.md": "run",
+    "docs/howto/events.md": "photons.fits model-of-events.fits model-of-sky.fits runs",
     "docs/howto/from-python.md": "survey.fits",
     "docs/howto/own-map.md": "survey.fits maps.fits counts.fits model.fits mask.fits cube.fits settings.toml",
     "docs/howto/cta.md": "dataset.fits hess",
     "docs/howto/fermi.md": "ccube.fits mcube.fits bexpcube.fits parts.fits gtpsf.fits photons.fits 3fhl.fits "
-    "model-of-events.fits",
+    "model-of-events.fits srcmaps.fits fitted.xml iso.txt",
     "docs/howto/hawc.md": "hawc.fits",
     "docs/howto/hess.md": "hess dataset.fits",
     "docs/howto/observatories.md": "dataset.fits",
     "docs/howto/psf.md": "survey.fits",
+    "docs/howto/sphere.md": "allsky.fits allsky-car.fits allsky-ait.fits",
     "docs/howto/reprocess.md": "run survey-v2.fits",
 }
 # What is installed already.

@@ -11,7 +11,6 @@ def test_every_block_runs_after_the_one_before(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     blocks = [block for block in python_blocks("python.md") if not block.startswith((GAMMAPY, XARRAY))]
-    assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), names)  # noqa: S102 - that is the test
     plt.close("all")

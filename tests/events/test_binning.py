@@ -10,6 +10,7 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from event_lists import all_over, write_lists
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,14 +37,6 @@ def by_us(grid, sky, wcs=None):
     counts = np.zeros(grid.shape, int)
     np.add.at(counts, grid.pixels(wcs or grid.new_wcs(), sky), 1)
     return counts
-
-
-def all_over(n, seed, frame="icrs"):
-    """Positions over the sky, those of its poles and of round numbers among them."""
-    rng = np.random.default_rng(seed)
-    lon, lat = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
-    round_lon, round_lat = (grid.ravel() for grid in np.meshgrid(np.arange(0, 360, 7.5), np.arange(-90, 91, 7.5)))
-    return SkyCoord(np.append(lon, round_lon), np.append(lat, round_lat), unit="deg", frame=frame)
 
 
 @given(
@@ -96,30 +89,6 @@ def test_a_size_that_is_no_whole_number_of_pixels_shows_no_sky_twice():
     assert Grid.of(EventOptions(center="0,0", size="360,180", pixel="1.7")).shape == (105, 211)
     assert Grid.of(EventOptions(center="0,0", size="360,180", pixel="6arcmin")).shape == (1800, 3600)
     assert Grid.of(EventOptions(center="0,0", size="10.04,9.96", pixel="0.1deg")).shape == (100, 100)
-
-
-def write_lists(folder, sky, energies, n_lists=3, shuffle=0):
-    """Lists of events in the format of Fermi (FT1), of 32 bits."""
-    paths = []
-    for number, rows in enumerate(np.array_split(np.random.default_rng(shuffle).permutation(len(sky)), n_lists)):
-        columns = {"ENERGY": energies[rows] * u.MeV, "RA": sky.icrs.ra[rows], "DEC": sky.icrs.dec[rows]}
-        columns = {name: column.astype(np.float32) for name, column in columns.items()}
-        hdu = fits.BinTableHDU(Table(columns), name="EVENTS")
-        hdu.header["RADECSYS"], hdu.header["EQUINOX"] = "ICRS", 2000.0
-        paths.append(folder / f"ft1-{shuffle}-{number}.fits")
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(paths[-1])
-    return paths
-
-
-@pytest.fixture
-def many(tmp_path):
-    """Lists of some thousand events over the sky, and all of them."""
-    sky = all_over(5000, 1)
-    energies = 10 ** np.random.default_rng(2).uniform(3, 6, len(sky))
-    paths = write_lists(tmp_path, sky, energies)
-    rows = [fits.getdata(path, "EVENTS") for path in paths]
-    whole = {name: np.concatenate([each[name] for each in rows]).astype(float) for name in ("RA", "DEC", "ENERGY")}
-    return SimpleNamespace(paths=paths, sky=sky, energies=energies, **whole)
 
 
 def test_lists_make_the_map_of_numpy_and_every_event_is_accounted_for(tmp_path, many):

@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -83,6 +84,11 @@ def test_an_index_or_a_directory_stands_for_its_lists(observed, tmp_path, given,
     assert made.n_lists == n_lists
     assert counts.sum() == made.tally.n_binned == 3 * n_lists
     assert fits.getheader(tmp_path / "counts.fits")["ONTIME"] == 500 * n_lists
+    named = [f"runs/run{number}.fits" for number in ((1,) if "run1" in given else (1, 2)[-n_lists:])]
+    named += ["obs-index.fits"] * ("obs" in given) + ["hdu-index.fits"] * ("runs" not in given)
+    files = fits.getdata(tmp_path / "counts.fits", "INPUT_FILES")
+    assert files["file"].tolist() == [str(observed / name) for name in named]
+    assert files["sha256"].tolist() == [sha256((observed / name).read_bytes()).hexdigest() for name in named]
 
 
 def test_times_may_lie_in_another_file_than_the_events(observed, tmp_path):
@@ -91,6 +97,8 @@ def test_times_may_lie_in_another_file_than_the_events(observed, tmp_path):
     write_events(observed / "other.fits", Table(rows=rows, names=columns), "HDU_INDEX")
     counts_of([observed / "other.fits"], tmp_path)
     assert fits.getdata(tmp_path / "counts.fits", "GTI")["START"][0] == 2000
+    named = [observed / name for name in ("runs/run1.fits", "other.fits", "runs/run2.fits")]
+    assert fits.getdata(tmp_path / "counts.fits", "INPUT_FILES")["file"].tolist() == list(map(str, named))
 
 
 def test_an_observation_in_a_directory_and_by_name_is_one(observed, tmp_path):
@@ -154,6 +162,23 @@ def _write_kinds(folder):
         hdus[1].header.update({"TSCAL1": 0.1, "TZERO1": 80, "TNULL1": -1, "TUNIT3": "GeV"})
     tables = [fits.BinTableHDU(Table({"a": [1]}), name="EVENTS"), fits.BinTableHDU(Table(CRAB), name="PHOTONS")]
     fits.HDUList([fits.PrimaryHDU(), *tables]).writeto(folder / "several.fits")
+
+
+def test_bits_and_arrays_of_fermis_photons_are_passed_over(tmp_path):
+    """FT1 has columns of bits and of several numbers a row, and a blank OBS_ID."""
+    columns = [
+        fits.Column("CALIB_VERSION", "3I", array=np.zeros((3, 3))),
+        fits.Column("RA", "E", "deg", array=[83.6] * 3),
+    ]
+    columns += [fits.Column("EVENT_CLASS", "32X", array=np.ones((3, 32), bool))]
+    columns += [
+        fits.Column("DEC", "E", "deg", array=[22.0] * 3),
+        fits.Column("ENERGY", "E", "MeV", array=[9e3, 2e4, 3e4]),
+    ]
+    cards = fits.Header({"TELESCOP": "GLAST", "OBS_ID": " ", "RADECSYS": "FK5", "EQUINOX": 2000.0})
+    fits.BinTableHDU.from_columns(columns, cards, name="EVENTS").writeto(tmp_path / "ft1.fits")
+    made, counts = counts_of([tmp_path / "ft1.fits"], tmp_path, emin="10GeV")
+    assert (counts.sum(), made.tally.n_other_energy) == (2, 1)
 
 
 def test_a_long_text_is_read_in_blocks(tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 """Event lists as the survey of a run: binned on the way, and then a survey like any other."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import Table
 from mistakes import write_events
+from spreads import gtpsf, write
 
 from cwt_dask import run_survey
 from cwt_dask.results import SurveyRun
@@ -40,6 +43,11 @@ def model(tmp_path, lists, call):
     return f"--background={tmp_path / 'model.fits'}"
 
 
+def named(what, path):
+    """A file as runs name it."""
+    return {"what": what, "file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
 def certificate(path):
     return SurveyRun.open(path).certificate
 
@@ -58,6 +66,9 @@ def test_a_run_on_event_lists_is_that_on_the_map_of_them(tmp_path, lists, model,
     (counts,) = [each for each in of_events["inputs"] if each["plane"] == "counts"]
     assert counts["file"].endswith(f" of 3400 events of HDU EVENTS of {lists[0]}, HDU EVENTS of {lists[1]}")
     assert counts["energies"] == "1 TeV to 10 TeV"
+    events, background = [named("events", path) for path in lists], named("survey", tmp_path / "model.fits")
+    assert of_events["files"] == [*events, background]
+    assert of_map["files"] == [named("survey", tmp_path / "counts.fits"), *events, background]
     # Given again, in another way, it is the same survey.
     (tmp_path / "onto.toml").write_text(
         'frame = "icrs"\ncenter = "83.6,22"\nsize = [4, 3]\npixel = 0.1\nemin = "1TeV"\nemax = "10TeV"\n'
@@ -100,3 +111,18 @@ def test_lists_that_have_come_are_processed_again(tmp_path, lists, model, call):
 def test_no_list_at_all_is_refused(tmp_path):
     with pytest.raises(ValueError, match="event lists are binned onto a map that must be given"):
         run_survey([], tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("bound", "energies", "weighted"),
+    [("--emin=1TeV", "from 1 TeV", "1 to 100 TeV"), ("--emax=10TeV", "up to 10 TeV", "0.1 to 10 TeV")],
+)
+def test_one_bound_of_energy_weights_the_point_spread_function(tmp_path, lists, call, bound, energies, weighted):
+    write(tmp_path / "psf.fits", *gtpsf([1e5, 1e6, 1e7, 1e8], [0.2, 0.15, 0.1, 0.1]))
+    words = (*ONTO, bound, "--background=estimate", "--background-scale=6")
+    psf = f"--psf={tmp_path / 'psf.fits'}"
+    said = call("plan", *lists, *words, psf).out
+    assert f", {energies}\n" in said
+    assert f", {weighted} weighted by E^-2" in said
+    call("ingest", *lists, tmp_path / "survey.zarr", *words)
+    assert f", {weighted} weighted by E^-2" in call("plan", tmp_path / "survey.zarr", psf).out

@@ -4,9 +4,10 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import spheres
 from astropy import units as u
 from gammapy.datasets import MapDataset
-from gammapy.maps import Map, MapAxis, RegionNDMap, WcsGeom, WcsNDMap
+from gammapy.maps import HpxNDMap, Map, MapAxis, RegionNDMap, WcsGeom, WcsNDMap
 from pages import GAMMAPY, XARRAY, python_blocks
 from skies import poisson_sky, write_survey
 
@@ -122,6 +123,27 @@ def test_one_scale_and_a_history_have_axes_too(folder):
     maps = run.to_gammapy(names=["support", "history_model"])
     assert maps["support"].geom.axes["scale"].center.value == 1.2
     np.testing.assert_array_equal(maps["history_model"].geom.axes["iteration"].center, [1, 2, 3])
+
+
+def test_maps_of_the_sphere_are_by_healpix_pixel_and_rectangles_of_it_are_planes(folder):
+    (folder / "sphere").mkdir()
+    run = spheres.small_run(folder / "sphere", no_report=True)
+    maps = run.to_gammapy()
+    assert {type(each) for each in maps.values()} == {HpxNDMap}
+    geom = maps["model"].geom
+    assert (geom.nside.item(), geom.nest, geom.frame, geom.npix.item()) == (32, True, "galactic", 12 * 32**2)
+    assert maps["counts"].data.sum() == run.survey.statistics.counts_sum
+    assert maps["exposure"].unit == "cm2 s"
+    assert maps["support"].geom.axes.names == ["scale"]
+    for name in ("counts", "sigma"):
+        at = run.at(geom.get_coord().skycoord, names=[name])[name].filled(0)
+        np.testing.assert_array_equal(maps[name].data, at)
+    center = run.wcs.pixel_to_world(30, 30)
+    cutout, plane = run.cutout(center, "9 deg"), run.to_gammapy(center, "9 deg")
+    assert isinstance(plane["model"], WcsNDMap)
+    for name, pixels in plane.items():
+        np.testing.assert_array_equal(pixels.data, cutout[name.upper()].data)
+    assert plane["model"].geom.center_skydir.separation(center).arcsec < 1e-3
 
 
 def test_every_block_of_the_documentation_runs_after_the_one_before(tmp_path, monkeypatch):

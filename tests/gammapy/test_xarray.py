@@ -3,6 +3,7 @@
 import dask.array
 import numpy as np
 import pytest
+import spheres
 import xarray
 from pages import XARRAY, python_blocks
 from skies import poisson_sky, write_survey
@@ -58,6 +59,16 @@ def test_axes_have_coordinates(maps):
 def test_maps_are_chosen_by_their_axes(run, maps):
     chosen = maps["support"].sel(scale=1.8, method="nearest").sel(y=slice(10, 20), x=[3, 5])
     np.testing.assert_array_equal(chosen, run.support[1, 10:21, [3, 5]].compute())
+
+
+def test_maps_of_the_sphere_have_an_axis_of_facets(tmp_path):
+    run = spheres.small_run(tmp_path, keep_history=True)
+    with xarray.open_zarr(run.files.maps, consolidated=False) as maps:
+        assert maps["support"].dims == ("scale", "facet", "y", "x")
+        assert maps["history_model"].dims == ("iteration", "facet", "y", "x")
+        facet = maps["model"].sel(facet=1)
+        np.testing.assert_array_equal(facet, run.model[1].compute())
+    np.testing.assert_array_equal(run.history[-1].model.compute(), run.model.compute())
 
 
 def test_the_block_of_the_documentation_runs(run, tmp_path, monkeypatch):

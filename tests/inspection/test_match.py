@@ -31,7 +31,7 @@ def finished(tmp_path_factory):
     mask = np.ones((90, 130), bool)
     mask[40:50, 60:70] = False
     survey = write_survey(tmp_path_factory.mktemp("match") / "survey.fits", *poisson_sky((90, 130), seed=3), mask)
-    return run_survey(survey, survey.with_name("run"), significance_threshold=5.0, tile_size=60, **OPTIONS)
+    return run_survey(survey, survey.with_name("run"), significance_threshold=5.0, **OPTIONS)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def run(finished, tmp_path):
 def again(finished, run, **options):
     """The command of the run, given again."""
     survey = finished.files.path.with_name("survey.fits")
-    return run_survey(survey, run.files.path, significance_threshold=5.0, tile_size=60, **OPTIONS | options)
+    return run_survey(survey, run.files.path, significance_threshold=5.0, **OPTIONS | options)
 
 
 def catalogue_of(run, path, *, others=(), n_blank=0):
@@ -241,7 +241,7 @@ def test_what_is_damaged_is_not_certified_by_a_match(finished, tmp_path, name):
     assert broken.fault == f"{path} differs"
 
 
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [2, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("at", ["write_associations", "write_certificate"])
 def test_one_that_is_killed_is_given_again(run, tmp_path, monkeypatch, at, times):
     known = catalogue_of(run, tmp_path / "known.fits")

@@ -14,12 +14,14 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from skies import poisson_sky, write_survey
-from work import change_run
+from work import change_run, flip
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.cwt.state import Detected
 from cwt_dask.inspection.recompute import WiderFilter, draw_tiles
 from cwt_dask.merge.certificate import SEAL, digest_maps
+from cwt_dask.pipeline.merging import write_certificate
+from cwt_dask.products.files import write_candidates
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_records
 from cwt_dask.storage.maps import cut_history, digest_pixels
@@ -96,6 +98,7 @@ def test_a_good_run_passes_and_is_left_as_it_is(verify, run_dir):
     plan = SurveyRun.open(run_dir).stored.plan
     # There are no more than there are.
     assert len(margins) == N_TILES
+    assert len(lines(said, "    ok  sources of tile ")) == N_TILES
     assert lines(said, f"{N_TILES} of {N_TILES} tiles made again show")
     # Wider by twice the reach.
     assert int(margins[0]) >= plan.grid.margin + 2 * plan.kernels.reach
@@ -114,9 +117,7 @@ def test_it_says_what_it_shows_and_what_not(verify, finished):
     said = verify(finished, "--recompute", 1, "--against-whole")
     assert lines(said, mathematics)
     total = SurveyRun.open(finished).stored.plan.grid.n_tiles
-    assert lines(
-        said, f"1 of {total} tiles made again show whether their margins are wide enough, and whether maps were"
-    )
+    assert lines(said, f"1 of {total} tiles made again show whether their margins are wide enough, whether their rows")
     assert lines(said, "the whole map shows whether tiling did any harm")
     assert not lines(said, "not shown: whether maps were changed")
 
@@ -162,7 +163,10 @@ def test_an_island_longer_than_a_window_is_judged_as_published(verify, tmp_path,
 
 @pytest.mark.parametrize(
     ("shape", "tile_size", "threshold"),
-    [((50, 130), 65, None), ((50, 130), 65, 6.0), ((50, 130), 130, 6.0), ((60, 17), 30, None)],
+    [
+        *(((50, 130), 65, 6.0), ((60, 17), 30, None)),
+        *(pytest.param((50, 130), *case, marks=pytest.mark.long) for case in ((65, None), (130, 6.0))),
+    ],
 )
 def test_a_ring_passes(verify, tmp_path, shape, tile_size, threshold):
     mask = np.random.default_rng(5).random(shape) > 0.03
@@ -226,6 +230,42 @@ def test_a_change_with_its_digest_is_found_by_computing_only(verify, run_dir, na
             near = "; T/E of 7 pixels is within rounding of a threshold" if name == "support" else ""
             assert re.match(f"BROKEN  tile {tile} again.*{changed}", tiles[tile])
             assert tiles[tile].endswith(f": at most model 1e-09, approx 1e-09 and no pixel are allowed{near}")
+
+
+def test_a_row_that_was_changed_with_its_digests_is_found_by_measuring_again_only(verify, run_dir, monkeypatch):
+    run = SurveyRun.open(run_dir)
+    rows = run.candidates
+    core = run.stored.plan.grid.tile(4).core
+    inside = (rows["y_peak"] >= core.y0) & (rows["y_peak"] < core.y1) & (rows["x_peak"] >= core.x0)
+    inside &= rows["x_peak"] < core.x1
+    row = int(np.flatnonzero(inside & (rows["npred"] > 1))[0])
+    rows["npred_ul"][row] *= 1.0001
+    write_candidates(run.files, rows)
+    write_certificate(run.files, run.certificate)
+    assert verify(run_dir).status == 0
+    said = verify(run_dir, "--recompute", N_TILES)
+    assert said.status == 1
+    again = lines(said, "sources of tile")
+    assert len(again) == N_TILES
+    (broken,) = (line for line in again if line.startswith("BROKEN"))
+    assert "sources of tile 4 measured again" in broken
+    assert f"other npred_ul of {rows['name'][row]}" in broken
+    # A later version may measure otherwise.
+    monkeypatch.setattr("cwt_dask.inspection.verify.ALGORITHM_VERSION", 10**6)
+    assert verify(run_dir, "--recompute", N_TILES).status == 0
+
+
+def test_what_tiles_have_kept_of_sources_is_looked_at(verify, run_dir):
+    files = RunDir(run_dir)
+    lost = next(files.islands.glob("tile-0000002.fit-*.npz"))
+    lost.unlink()
+    flip(files.found(1))
+    said = verify(run_dir, "--recompute", 1)
+    assert said.status == 1
+    (broken,) = lines(said, "what tiles have found and fitted is as they wrote it")
+    assert broken.startswith("BROKEN")
+    assert str(lost) in broken
+    assert str(files.found(1)) in broken
 
 
 def test_not_a_number_is_a_difference(verify, run_dir):

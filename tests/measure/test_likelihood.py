@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.special import ndtr
 
 from cwt_dask.measure.likelihood import Fit
 from cwt_dask.measure.shapes import gaussian_shapes
@@ -219,6 +220,24 @@ def test_a_source_that_is_wider_is_one_row():
     assert np.all(np.abs(found.extension / 5.0 - 1)[first] < 0.1)
 
 
+@pytest.mark.parametrize(("truth", "background"), [(3000.0, 3.0), (1000.0, 3.0), (1000.0, 0.3)])
+def test_the_interval_of_a_wide_source_holds_the_error_of_its_width(truth, background):
+    shapes, size = gaussian_shapes(SIGMA, [2.6, 5.2, 10.4]), (150, 150)
+    wide = int(np.argmin(np.abs(shapes.extensions - 6.0)))
+    image = shapes.draw(wide, 75.0, 74.0, size)
+    expected = background + truth * image
+    found = fitted(expected, background, np.ones(size, bool), [[75.0, 74.0]], shapes, extended=True).sources
+    assert found.extension == pytest.approx(shapes.extensions[wide], rel=1e-3)
+    # Fisher's information of amplitude and width; of its position nothing is added where the source is round.
+    wider, narrower = (shapes.draw(wide + step, 75.0, 74.0, size) for step in (1, -1))
+    slopes = np.stack([image, truth * (wider - narrower) / 2])
+    information = np.einsum("iyx,jyx->ij", slopes / expected, slopes)
+    # And it may lie anywhere between two widths.
+    error = np.sqrt(np.linalg.inv(information)[0, 0] + (information[0, 1] / information[0, 0]) ** 2 / 12)
+    assert error > 1.04 / np.sqrt(information[0, 0])
+    assert (found.amplitude_high - found.amplitude_low)[0] / 2 == pytest.approx(error, rel=0.05)
+
+
 def test_of_a_crowd_the_maximum_is_reached_to_the_last_digits():
     rng = np.random.default_rng(12)
     truth = np.column_stack([rng.uniform(50, 800, 60), rng.uniform(1, 38, 60), rng.uniform(1, 42, 60)])
@@ -265,3 +284,22 @@ def test_a_bright_source_is_alone(counts):
     found = fit.sources
     assert np.count_nonzero(found.ts > 25) == 1
     assert found.amplitude[0] == pytest.approx(counts, rel=4 / np.sqrt(counts))
+
+
+def test_pixels_that_hold_none_one_or_two_of_the_survey_are_expected_where_those_lie():
+    """As facets of the sphere have them: what their counts are expected to be is found again, if it is known."""
+    rng, size = np.random.default_rng(12), (60, 60)
+    n = rng.choice([0.0, 1.0, 2.0], size, p=[0.15, 0.7, 0.15])
+    centres = rng.uniform(-0.5, 0.5, (2, *size))
+    there = np.indices(size) + centres
+    truth = [(400.0, 20.3, 17.8), (150.0, 38.1, 40.4)]
+    counts = 0.3 * n
+    for f, *place in truth:
+        along = there - np.reshape(place, (2, 1, 1))
+        counts += f * n * np.prod(ndtr((along + 0.5) / SIGMA) - ndtr((along - 0.5) / SIGMA), axis=0)
+    places = [(round(y), round(x)) for _, y, x in truth]
+    known, unknown = (fitted(counts, 0.3, n, places, shapes) for shapes in (SHAPES._replace(centres=centres), SHAPES))
+    for name, column, off in (("amplitude", 0, 1.0), ("y", 1, 0.01), ("x", 2, 0.01)):
+        expected = np.array(truth)[:, column]
+        np.testing.assert_allclose(getattr(known.sources, name), expected, atol=off)
+    assert np.abs(unknown.sources.amplitude - [400, 150]).max() > 5

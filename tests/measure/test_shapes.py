@@ -36,8 +36,11 @@ def test_whole_pixels_move_a_shape_by_whole_pixels():
     np.testing.assert_array_equal(one[:-7, :-7], other[7:, 7:])
 
 
-def test_derivatives_are_those_of_what_is_drawn():
+@pytest.mark.parametrize("beside", [False, True])
+def test_derivatives_are_those_of_what_is_drawn(beside):
     shapes = gaussian_shapes(1.3, [2.6])
+    if beside:
+        shapes = shapes._replace(centres=np.random.default_rng(1).uniform(-0.5, 0.5, (2, *SIZE)))
     patch = patch_for(shapes)
 
     def planes(y, x):
@@ -55,3 +58,21 @@ def test_at_the_edge_of_an_image_the_rest_is_cut():
     shapes = gaussian_shapes(1.3)
     whole, part = shapes.draw(0, 42.0, 41.3, SIZE), shapes.draw(0, 2.0, 1.3, (20, 20))
     np.testing.assert_allclose(part, whole[40:60, 40:60], atol=1e-15)
+
+
+@pytest.mark.parametrize("sigma", [0.4, 0.7, 1.3, 3.0])
+def test_counts_beside_the_middles_of_pixels_are_expected_where_they_lie(sigma):
+    rng, size = np.random.default_rng(1), (40, 50)
+    # Of an image that was taken to the sphere they may lie beyond their pixel.
+    centres = rng.uniform(-0.9, 0.9, (2, *size))
+    shapes = gaussian_shapes(sigma, [2 * sigma])._replace(centres=centres)
+    off = 1e-4 * shapes.draw(0, 20, 30, size).max()
+    # In the middle, and at a corner, of which the image has a part.
+    for y, x in ((20.3, 30.4), (-1.2, 50.1)):
+        along = np.indices(size) + centres - np.array([y, x])[:, np.newaxis, np.newaxis]
+        expected = np.prod(ndtr((along + 0.5) / sigma) - ndtr((along - 0.5) / sigma), axis=0)
+        np.testing.assert_allclose(shapes.draw(0, y, x, size), expected, atol=off)
+    # All of them by as much: as if the source lay elsewhere.
+    moved = shapes._replace(centres=np.broadcast_to([[[0.125]], [[-0.25]]], (2, *size)).copy())
+    same = gaussian_shapes(sigma, [2 * sigma]).draw(1, 20.175, 30.65, size)
+    np.testing.assert_allclose(moved.draw(1, 20.3, 30.4, size), same, atol=1e-4 * same.max())

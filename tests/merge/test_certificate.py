@@ -48,7 +48,8 @@ def test_a_good_run_is_certified(small_run, evidence):
     written = small_run.certificate
     assert written.keys() == {SEAL, "run_id", "digest_catalogue", "digest_products", *certificate}
     differing = {name for name in certificate if written[name] != certificate[name]}
-    assert differing <= {"started", "finished", "seconds", "peak_memory"}
+    assert differing <= {"started", "finished", "seconds", "peak_memory", "expected_false"}
+    assert len(written["expected_false"]["rows"]) == len(written["expected_false"]["score"])
     assert fault_of(written, small_run.stored.run_id, evidence["plan"]) == ""
     assert fault_of(written, "0" * 32, evidence["plan"]) == "it is of another run"
 

@@ -12,6 +12,7 @@ from astropy.table import Table
 
 from cwt_dask import SurveyRun
 from cwt_dask.merge import columns
+from cwt_dask.merge.agreement import Windows
 from cwt_dask.merge.catalogue import build_catalogue
 from cwt_dask.merge.columns import COLUMNS, Column
 from cwt_dask.pipeline.merging import write_certificate
@@ -22,6 +23,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 # Not in the contract (../shared/interface.md), and there besides.
 MORE = (
     "radius",
+    "facet",
     "containment",
     "pos_err",
     "x_centroid",
@@ -68,7 +70,7 @@ def test_one_more_row_is_a_column_of_every_file_and_of_the_report(run, measured,
     row = Column("excess_per_pixel", "Excess over the area", u.ct / u.pix, decimals=3, values=values, page=page)
     monkeypatch.setattr(columns, "COLUMNS", (*COLUMNS, row))
     copy = SurveyRun.open(shutil.copytree(measured.files.path, tmp_path / "run"))
-    built = build_catalogue(copy.files, run.stored.run_id, run.stored.plan, run.survey.statistics, run.wcs)
+    built = build_catalogue(copy.files, run.stored.run_id, run.stored.plan, run.survey.statistics, run.wcs, Windows(60))
     write_catalogue(copy.files, built[0])
     write_certificate(copy.files, copy.certificate)
     area = np.pi * np.asarray(run.catalogue["radius"]) ** 2

@@ -168,9 +168,9 @@ def test_a_lost_checkpoint_of_a_look_ahead_tile_is_made_again(survey, stopped, t
 @pytest.mark.parametrize(
     ("tol", "stage", "item"),
     [
-        (1e-9, "tiles, iterations 1 to 6", 4),
-        (5e-4, "look-ahead tiles, iterations 3 to 3", 0),
         (5e-4, "tiles, iterations 5 to 6", 5),
+        pytest.param(1e-9, "tiles, iterations 1 to 6", 4, marks=pytest.mark.long),
+        pytest.param(5e-4, "look-ahead tiles, iterations 3 to 3", 0, marks=pytest.mark.long),
     ],
 )
 def test_a_run_that_died_goes_on_from_where_tiles_were(survey, one_go, tmp_path, ffts, tol, stage, item):

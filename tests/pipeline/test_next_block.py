@@ -193,3 +193,12 @@ def test_what_follows_where_islands_are_decided(blocks, settled, stage, tiles):
     run = falling(blocks, {}, islands=True)
     block = next_block(replace(run.state, settled=settled, torn=frozenset({3})))
     assert (block.stage, block.tiles) == (stage, tiles)
+
+
+@pytest.mark.parametrize(("replayable", "listed", "replays"), [((1,), 5, True), ((), 5, False), ((1,), 4, False)])
+def test_a_tile_lost_after_the_end_is_done_again_by_what_it_has_kept_of_islands(replayable, listed, replays):
+    run = falling({}, {0: 5, 2: 5}, islands=True)
+    kept = {tile: run.record(tile, 5) for tile in replayable}
+    block = next_block(replace(run.state, replayable=kept, listed=listed))
+    expected = ("tiles, 5 iterations", (1,)) if replays else ("tiles, iterations 1 to 2", ALL)
+    assert (block.stage, block.tiles, block.replays) == (*expected, replays)

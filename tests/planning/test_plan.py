@@ -1,19 +1,33 @@
 import math
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from skies import poisson_sky, write_survey
+from spheres import small_run
 
 from cwt_dask import CWTKernels, run_survey
 from cwt_dask.config.settings import Settings
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.geometry.margins import contract_margin
-from cwt_dask.planning.cost import SINGLE_TILE_PIXELS, automatic_grid, worker_memory
+from cwt_dask.measure.likelihood import Fit
+from cwt_dask.planning.cost import (
+    PER_FACET_PIXEL,
+    PER_FITTED_FACET_PIXEL,
+    PER_FITTED_PIXEL,
+    SINGLE_TILE_PIXELS,
+    automatic_facets,
+    automatic_grid,
+    tile_memory,
+    tile_seconds,
+)
 from cwt_dask.planning.plan import make_plan
 from cwt_dask.run import plan_survey
 from cwt_dask.runtime.progress import Lines
 from cwt_dask.survey import SurveyStatistics
+from cwt_dask.survey.facets import FacetSurvey
+from cwt_dask.survey.sphere import Sphere
 
 FACTS = SurveyStatistics(
     shape=(1500, 3000),
@@ -38,7 +52,7 @@ MEMORY_TARGET = Settings().memory_target
 def test_automatic_tiles_fit_the_memory_target_and_give_eight_workers_something_to_do(shape, kernels):
     margin = contract_margin(kernels, 10, 100.0)
     grid = automatic_grid(shape, margin, kernels, 10, memory_target=MEMORY_TARGET)
-    assert worker_memory(grid, kernels.n_scale) <= MEMORY_TARGET
+    assert tile_memory(grid, kernels.n_scale) <= MEMORY_TARGET
     if math.prod(shape) > 2 * SINGLE_TILE_PIXELS:
         assert grid.n_tiles >= 6
     if grid.n_tiles > 1:
@@ -52,7 +66,7 @@ def test_automatic_tiles_fit_the_memory_target_and_give_eight_workers_something_
 def test_wide_kernels_get_more_memory_where_nothing_fits_or_that_saves_half_of_the_work(target):
     kernels = CWTKernels(2, 60.0, 1.3)
     grid = automatic_grid((4096, 4096), 997, kernels, 10, memory_target=target)
-    assert MEMORY_TARGET < worker_memory(grid, 2) <= 4 * MEMORY_TARGET
+    assert MEMORY_TARGET < tile_memory(grid, 2) <= 4 * MEMORY_TARGET
     assert grid.n_tiles < 81
 
 
@@ -162,11 +176,16 @@ def test_a_ring_of_one_tile_has_a_margin_to_keep():
     assert any("below the contract's" in warning for warning in narrow.warnings)
 
 
+def iterations_memory(plan):
+    return tile_memory(plan.grid, plan.kernels.n_scale)
+
+
 def test_a_plan_that_does_not_fit_is_refused_with_the_remedy():
     plan = make_plan(Settings(tile_size=4000), replace(FACTS, shape=(3000, 4000)))
     with pytest.raises(SettingsError, match="the limit is 1.00 GiB: take a smaller tile_size, memory_target or margin"):
         plan.check_memory(2**30)
     plan.check_memory(plan.worker_memory)
+    assert plan.worker_memory == max(iterations_memory(plan), plan.fit_memory)
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
@@ -183,8 +202,8 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path
 
 def test_the_memory_target_decides_the_tiles_and_through_them_the_digest():
     statistics = replace(FACTS, shape=(4096, 4096))
-    small, default = (make_plan(Settings(memory_target=target), statistics) for target in (400 * 2**20, 2**30))
-    assert small.worker_memory <= 400 * 2**20 < default.worker_memory <= 2**30
+    small, default = (make_plan(Settings(memory_target=target), statistics) for target in (500 * 2**20, 2**30))
+    assert iterations_memory(small) <= 500 * 2**20 < iterations_memory(default) <= 2**30
     assert small.settings_digest != default.settings_digest
     same = Settings(memory_target=2**31, tile_size=default.grid.core_shape[0])
     assert make_plan(same, statistics).settings_digest == default.settings_digest
@@ -198,3 +217,35 @@ def test_few_counts_a_kernel_are_warned_about(tmp_path, level, warned):
     # The mean of the slope is 1.25 of the level; the disc has 2 pi (1.2 x 1.5)^2 = 20.4 pixels.
     said = [text for text in warnings if "few counts: the finest kernel's disc is expected to hold 2.5 of" in text]
     assert len(said) == warned
+
+
+def test_fine_skies_are_planned_without_cells_that_are_mostly_margin():
+    kernels = CWTKernels(3, 1.5, 1.5)
+    for nside in (64, 512, 8192):
+        sphere = Sphere(nside, tuple(range(12 * 4**4)))
+        grid = automatic_facets(sphere, 60, kernels, 10, memory_target=2**30)
+        assert grid.order == 2 or nside >> grid.order >= 64
+        assert tile_memory(grid, 3) < 2**31
+
+
+def test_the_time_of_facets_is_that_of_all_pixels_of_their_images_margins_as_well(tmp_path, monkeypatch):
+    pixels = Counter()
+
+    def counted(read, name, area):
+        def counting(*given, **options):
+            pixels[name] += area(*given)
+            return read(*given, **options)
+
+        return counting
+
+    monkeypatch.setattr(
+        FacetSurvey, "read_window", counted(FacetSurvey.read_window, "read", lambda _, window, _box: window.area)
+    )
+    monkeypatch.setattr(Fit, "__init__", counted(Fit.__init__, "fitted", lambda _, counts, *_rest: counts.size))
+    plan = small_run(tmp_path, nside=256, stopping="fixed", no_report=True).stored.plan
+    # Once for its iterations, once for its fit.
+    assert plan.grid.n_pixels < plan.grid.map_box.area
+    assert pixels == {"read": 2 * plan.grid.n_pixels, "fitted": plan.grid.n_pixels}
+    of_tiles = plan.grid.n_tiles * tile_seconds(plan.grid, 2, plan.settings.max_iter)
+    assert plan.core_seconds == pytest.approx(of_tiles + PER_FACET_PIXEL * pixels["read"] / 2)
+    assert plan.fit_seconds[0] == pytest.approx((PER_FITTED_PIXEL + PER_FITTED_FACET_PIXEL) * pixels["fitted"])

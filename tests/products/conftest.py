@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import spheres
 from skies import poisson_sky, write_survey
 
 from cwt_dask import run_survey
@@ -37,3 +38,9 @@ def ring(sky, tmp_path_factory):
     """A finished run on a ring without an exposure; not to be changed."""
     survey = write_survey(tmp_path_factory.mktemp("ring") / "survey.fits", *sky, ring=True)
     return run_survey(survey, survey.with_name("run"), fits="no", **OPTIONS)
+
+
+@pytest.fixture(scope="package")
+def sphere(tmp_path_factory):
+    """A finished run on a part of the sphere; not to be changed."""
+    return spheres.small_run(tmp_path_factory.mktemp("sphere"))

@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+import spheres
 from reports import Here, Parsed, page_of
 from skies import poisson_sky, write_survey
 
@@ -37,6 +38,14 @@ def survey(tmp_path_factory, mask):
 def finished(survey):
     """A run with seams, masked pixels and a report; to be copied, not changed."""
     run = run_survey(survey, survey.with_name("run"), tile_size=45, **OPTIONS)
+    write_report(run)
+    return run
+
+
+@pytest.fixture(scope="package")
+def sphere(tmp_path_factory):
+    """A run on a part of the sphere, with its report; not to be changed."""
+    run = spheres.small_run(tmp_path_factory.mktemp("sphere"))
     write_report(run)
     return run
 

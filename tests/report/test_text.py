@@ -81,7 +81,7 @@ def test_what_the_plan_has_warned_about_is_not_said_again_in_other_words(finishe
 
 
 def test_flags_are_named():
-    named = {0: "", 1 | 4: "map edge, error undefined", 2 | 2048: "masked neighbour, 2048"}
+    named = {0: "", 1 | 4: "map edge, error undefined", 2 | 4096: "masked neighbour, 4096"}
     assert {flags: name_flags(flags) for flags in named} == named
 
 

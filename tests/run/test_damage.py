@@ -224,12 +224,18 @@ def is_named(path, run_dir, said):
 
 
 def is_harmless(path, sound):
-    """Whether Zarr reads the same of it."""
-    if path.name != "zarr.json":
-        return False
+    """Whether the same is read of it: with 17 digits, more than one last digit may stand for one number."""
     with suppress(Exception):
-        return parsed(path.read_bytes()) == parsed(sound)
+        if path.name == "zarr.json":
+            return parsed(path.read_bytes()) == parsed(sound)
+        return json.dumps(json.loads(path.read_bytes())) == json.dumps(json.loads(sound))
     return False
+
+
+def test_another_last_digit_of_one_number_is_harmless_and_any_other_is_not(tmp_path):
+    (path := tmp_path / "certificate.json").write_text('{"seconds": 0.13436424411240122}')
+    assert is_harmless(path, b'{"seconds": 0.13436424411240121}')
+    assert not is_harmless(path, b'{"seconds": 0.13436424411240132}')
 
 
 def gone_on_with(survey, run_dir, expected, **options):
@@ -269,8 +275,9 @@ def test_flips_in_a_finished_run_are_found_and_mended(exposed, matched, tmp_path
             said = f"{read_all_records(files.ledger)[1]} {damaged_pyramid(SurveyRun.open(run_dir))}"
         except CwtDaskError as error:
             said = str(error)
-        assert str(path) in said
-        noted(run_dir, [path], "found")
+        harmless = is_harmless(path, before)
+        assert harmless or str(path) in said
+        noted(run_dir, [path], "harmless" if harmless else "found")
         path.write_bytes(before)
     # Of the survey one file, and nothing that describes maps: what describes the survey is looked at first.
     of_survey = drawn(run_dir, dice, 1, r"^(?!survey)") if seed % 2 else []

@@ -15,7 +15,7 @@ from cwt_dask.trust import SourceFlag
 KERNELS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
 
 
-@pytest.fixture(scope="module", params=range(2))
+@pytest.fixture(scope="module", params=[0, pytest.param(1, marks=pytest.mark.long)])
 def sky(request):
     """Counts and background: one source of 1e7 counts, others of 10 to 300."""
     shape = (150, 220)
@@ -79,7 +79,7 @@ def test_pixels_that_rounding_could_move_over_a_threshold_are_counted(tmp_path, 
     assert plain.certificate["near_threshold_pixels"] == 0
 
 
-@pytest.mark.parametrize("n_counts", [5, 30])
+@pytest.mark.parametrize("n_counts", [5, pytest.param(30, marks=pytest.mark.long)])
 def test_the_floor_hides_no_source_where_there_is_no_background(tmp_path, n_counts):
     """Its own counts raise the approximation, and with it the expected error, above the floor in iteration 2.
 

@@ -10,19 +10,22 @@ import pytest
 from astropy.io import fits
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
-from reporters import DiesAt, InterruptedRunError
+from reporters import DiesAt, InterruptedRunError, Messages
 from skies import poisson_sky, write_survey
 from whole import assert_equals_whole, assert_promised, whole_of
-from work import flip, starts
+from work import digests, flip, starts
 
 from cwt_dask import CWTKernels, run_survey
+from cwt_dask.cwt.support import in_bright_islands
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.runtime.executors import InProcess
 from cwt_dask.storage.ledger import read_records
+from cwt_dask.storage.schema import HISTORY
+from cwt_dask.tiles.islands import Replay
 from cwt_dask.trust import Trust
 
 # How many maps Hypothesis draws a part: more in CI's long tests.
-DRAWN = int(os.environ.get("DRAWN_MAPS", "3"))
+DRAWN = int(os.environ.get("DRAWN_MAPS", "2"))
 SMALL_TILES = {"workers": 0, "fits": "no", "tile_size": 41, "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
 
 
@@ -121,8 +124,8 @@ ISLANDS = {"significance_island_threshold": 5.0}
 @pytest.mark.parametrize(
     ("tile_size", "n_workers", "options", "n_iter"),
     [
-        *((151, 2, {}, 10), (777, 2, {}, 10)),
-        *((151, 2, ISLANDS | {"tol": 1.1e-3}, 2), (333, 1, ISLANDS, 10)),
+        *((151, 2, {}, 10), (151, 2, ISLANDS | {"tol": 1.1e-3}, 2)),
+        *(pytest.param(*case, 10, marks=pytest.mark.long) for case in ((777, 2, {}), (333, 1, ISLANDS))),
     ],
 )
 def test_the_real_map_in_tiles_equals_the_whole(fermi, tile_size, n_workers, options, n_iter, tmp_path, request):
@@ -155,8 +158,8 @@ class Shuffled(InProcess):
 
 
 def test_neither_workers_nor_their_order_change_a_bit(client, one_worker_client, tmp_path, monkeypatch):
-    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((201, 307), seed=8, brightest=2000))
-    options = {"fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 103, "max_iter": 5}
+    survey = write_survey(tmp_path / "survey.fits", *poisson_sky((131, 203), seed=8, brightest=2000))
+    options = {"fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "tile_size": 67, "max_iter": 3}
     runs = [
         run_survey(survey, tmp_path / "two", client=client, **options),
         run_survey(survey, tmp_path / "one", client=one_worker_client, **options),
@@ -194,7 +197,7 @@ def ridge(tmp_path):
     return write_survey(tmp_path / "ridge.fits", counts, background), counts, background
 
 
-@pytest.mark.parametrize("stopping", ["global", "fixed"])
+@pytest.mark.parametrize("stopping", ["global", pytest.param("fixed", marks=pytest.mark.long)])
 def test_a_ridge_through_the_whole_survey_is_judged_by_its_peak(ridge, tmp_path, stopping):
     survey, counts, background = ridge
     whole = whole_of(counts, background, fixed=stopping == "fixed", tol=0.09, **RIDGE)
@@ -205,6 +208,37 @@ def test_a_ridge_through_the_whole_survey_is_judged_by_its_peak(ridge, tmp_path,
     assert_equals_whole(run, whole)
     assert run.certificate["open_islands"] == 0
     assert_promised(run)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"tol": 0.09}, pytest.param({"stopping": "tile", "tol": 0.1}, marks=pytest.mark.long)]
+)
+def test_tiles_of_it_that_are_damaged_are_done_again_alone(ridge, tmp_path, monkeypatch, settings):
+    options = {"workers": 0, "tile_size": 60, "fits": "no"} | RIDGE | settings
+    run = run_survey(ridge[0], tmp_path / "run", keep_history=True, **options)
+    before, first, damaged = digests(run), starts(run), run.stored.plan.grid.tile(3)
+    history = run.files.maps / HISTORY / "c" / "1" / str(damaged.row) / str(damaged.column)
+    files = run.files.joined(0), run.files.copies(run.files.joined(1))[1], run.files.detections(2), history
+    for path in files:
+        flip(path)
+    said = "; ".join(check.fault for check in verify_run(run) if check.broken)
+    assert all(str(path if path != history else run.files.maps / HISTORY) in said for path in files), said
+    select, differing = Replay.select, set()
+
+    def selected(self, iteration, joined, scale, detected):
+        found = select(self, iteration, joined, scale, detected)
+        fresh = joined[scale].ravel()[detected.pixels] == 0
+        differing.add(bool((found != in_bright_islands(detected, 100.0))[fresh].any()))
+        return found
+
+    monkeypatch.setattr(Replay, "select", selected)
+    again = run_survey(ridge[0], tmp_path / "run", progress=(words := Messages()), **options)
+    assert digests(again) == before
+    assert {tile for tile, start in starts(again).items() if start != first[tile]} == {0, 1, 2, 3}
+    assert not any("are joined" in text for text in words.texts)
+    # By their windows alone they would have decided otherwise, where they had waited for others.
+    assert (True in differing) is ("stopping" not in settings)
+    assert not any(check.fault for check in verify_run(again))
 
 
 def test_without_the_rounds_a_ridge_is_left_open_and_named(ridge, tmp_path, monkeypatch):
@@ -227,7 +261,7 @@ def test_without_the_rounds_a_ridge_is_left_open_and_named(ridge, tmp_path, monk
 
 
 def test_tiles_that_stop_on_their_own_leave_islands_open(ridge, tmp_path):
-    options = {"workers": 0, "tile_size": 60, "stopping": "tile", "tol": 0.1} | RIDGE
+    options = {"workers": 0, "tile_size": 100, "stopping": "tile", "tol": 0.1} | RIDGE | {"max_iter": 3}
     run = run_survey(ridge[0], tmp_path / "run", **options)
     assert run.certificate["open_islands"] > 0
     assert run.certificate["tiling_exact"] is False

@@ -1,24 +1,34 @@
 """What a run was made of is in run.toml, certificate and report; why there is no photon flux is said once."""
 
+import hashlib
 import json
 import re
 import tomllib
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import spreads
 from astropy.io import fits
 from astropy.table import Table
 from skies import poisson_sky, sky_header
 
 from cwt_dask.cli.commands import main
 from cwt_dask.report.text import Row, setting_rows
+from cwt_dask.reprocess import reprocess
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
 from cwt_dask.survey import Survey, SurveySource, describe_origin, scan
 
 KERNELS = {"n_scale": 1, "min_scale": 1.2, "max_iter": 1}
-OPTIONS = KERNELS | {"workers": 0, "no_report": True}
+EXECUTION = {"workers": 0, "no_report": True}
+OPTIONS = KERNELS | EXECUTION
 SHAPE = (30, 40)
+
+
+def named(what, path):
+    """A file as runs name it."""
+    return {"what": what, "file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 @pytest.fixture
@@ -161,9 +171,10 @@ def test_a_store_says_what_it_was_made_of_and_one_of_before_says_nothing(cube, t
     assert run.certificate["inputs"][0]["energies"] == "3 TeV to 10 TeV"
     statistics = Survey.open(tmp_path / "s.zarr").statistics
     before = statistics.to_dict()
-    del before["origins"]
+    assert run.certificate["files"] == [named("survey", cube)]
+    del before["origins"], before["files"]
     earlier = type(statistics).from_dict(before)
-    assert (earlier.origins, earlier.facts_digest) == ((), statistics.facts_digest)
+    assert (earlier.origins, earlier.files, earlier.facts_digest) == ((), (), statistics.facts_digest)
 
 
 def test_a_single_image_needs_no_name_unless_it_is_called_after_another_plane(tmp_path):
@@ -185,3 +196,37 @@ def test_a_dataset_in_memory_is_called_that(tmp_path):
     maps = {"counts": fits.ImageHDU(counts, sky_header(SHAPE)), "background": background}
     run = run_survey(maps, tmp_path / "run", **OPTIONS)
     assert {each["file"] for each in run.certificate["inputs"]} == {"(in memory)"}
+    assert "files" not in run.certificate
+
+
+def test_every_file_is_named_with_its_digest(cube, tmp_path):
+    """Those of all planes, once each, and that of the point spread function; a run that takes over has them, too."""
+    counts, background = poisson_sky(SHAPE, seed=5)
+    header = fits.Header(sky_header(SHAPE))
+    fits.writeto(tmp_path / "counts.fits", counts, header)
+    fits.writeto(tmp_path / "one.fits.gz", background / 2, header)
+    spreads.write(tmp_path / "psf.fits", *spreads.gtpsf([1e5, 1e6], [0.12, 0.1]))
+    asked = {
+        "background": [tmp_path / "one.fits.gz", tmp_path / "one.fits.gz"],
+        "exposure": f"{cube}[crab-psf_exposure]",
+    }
+    run = run_survey(tmp_path / "counts.fits", tmp_path / "run", **asked, psf=tmp_path / "psf.fits", **OPTIONS)
+    expected = [named("survey", tmp_path / name) for name in ("counts.fits", "one.fits.gz", "cube.fits")]
+    expected.append(named("point spread function", tmp_path / "psf.fits"))
+    assert run.certificate["files"] == expected
+    assert tomllib.loads(run.files.settings.read_text())["survey"]["files"] == expected
+    assert [Row(f"File, {each['what']}", each["file"], f"SHA-256 {each['sha256']}") for each in expected] == [
+        row for row in setting_rows(run) if row.what.startswith("File")
+    ]
+    (tmp_path / "psf.fits").unlink()
+    new = reprocess(tmp_path / "counts.fits", tmp_path / "run", tmp_path / "new", **asked, **EXECUTION)
+    assert new.certificate["files"] == expected
+
+
+def test_of_many_files_the_report_names_the_first(cube, tmp_path):
+    run = run_survey(cube, tmp_path / "run", band="sum", **OPTIONS)
+    stored = run.stored
+    files = stored.plan.files * 23
+    vars(run)["stored"] = replace(stored, plan=replace(stored.plan, files=files))
+    rows = [row for row in setting_rows(run) if row.what.startswith("File")]
+    assert (len(rows), rows[-1]) == (21, Row("Files", "and 3 files more: certificate.json"))

@@ -37,8 +37,8 @@ def test_the_crab_nebula_is_found(call, real_data, tmp_path, files, options, wit
     crab = rows[np.argmax(rows["significance"])]
     assert distance[np.argmax(rows["significance"])] < within
     assert 0.5 < crab["containment"] < 1
-    # All else lies at the edges of a map of four by five degrees.
-    assert np.sum((distance < 1.5) & (rows["excess"] > 10)) == 1
+    # All else lies at the edges of a map of four by five degrees, or is what noise makes once in so large a map.
+    assert np.sum((distance < 1.5) & (rows["excess"] > 10) & (rows["expected_false"] < 0.1)) == 1
     if flux is None:
         assert "photon_flux" not in rows.colnames
     else:

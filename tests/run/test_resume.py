@@ -33,7 +33,7 @@ from cwt_dask.survey import SurveySource, ingest
 from cwt_dask.tiles.task import run_tile
 
 KERNELS = {"n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
-OPTIONS = KERNELS | {"workers": 0, "fits": "no", "tile_size": 45, "max_iter": 3}
+OPTIONS = KERNELS | {"workers": 0, "fits": "no", "tile_size": 75, "max_iter": 3}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def again(run, survey, **options):
 def test_a_finished_run_is_checked_and_left_alone(run, store):
     before = starts(run)
     _, said = again(run, store)
-    assert "all 6 tiles were done; checked, nothing to do" in said
+    assert "all 4 tiles were done; checked, nothing to do" in said
     assert starts(run) == before
 
 
@@ -88,10 +88,40 @@ def test_while_a_tile_is_made_again_nothing_is_certified(run, store):
     with pytest.raises(InterruptedRunError):
         run_survey(store, run.files.path, progress=DiesAt("tiles", 0), **OPTIONS)
     assert not run.files.certificate.exists()
-    # How it is carried out may change.
-    redone, _ = again(run, store, workers=1, threads=2, memory_limit="1GiB")
+    # How it is carried out may change; and the number of workers, as in tests/runtime/test_signals.py.
+    redone, _ = again(run, store, threads=2, memory_limit="1GiB")
     assert redone.certificate["tiling_exact"]
     assert redone.certificate["digest_maps"] == digest
+
+
+def test_another_number_of_false_sources_splits_the_catalogue_again_and_computes_nothing(
+    run, store, tmp_path, monkeypatch
+):
+    asked = run_survey(store, tmp_path / "asked", **OPTIONS, false_sources=30)
+    assert len(asked.catalogue) > len(run.catalogue)
+    before = starts(run)
+
+    def refuse(*_):
+        raise AssertionError
+
+    for name in ("fitting._fit", "sources.candidates_of"):
+        monkeypatch.setattr(f"cwt_dask.tiles.{name}", refuse)
+    # Killed with the new number written down, and nothing else.
+    with pytest.raises(InterruptedRunError):
+        run_survey(store, run.files.path, progress=DiesAt("seams", 0), **OPTIONS, false_sources=30)
+    shutil.copytree(run.files.path, tmp_path / "killed")
+    for path in (run.files.path, tmp_path / "killed"):
+        split = run_survey(store, path, **OPTIONS, false_sources=30)
+        for name in ("catalogue", "candidates"):
+            assert getattr(split.files, name).read_bytes() == getattr(asked.files, name).read_bytes()
+        assert (split.certificate["false_sources"], split.stored.plan.settings.false_sources) == (30, 30)
+        assert not any(check.fault for check in verify_run(split))
+    written = run.files.maps_fits.stat().st_mtime_ns
+    assert (
+        "the catalogue is split again, as 0.5 false rows are asked for now" in again(run, store, false_sources=0.5)[1]
+    )
+    assert run.files.maps_fits.stat().st_mtime_ns == written
+    assert starts(run) == before
 
 
 CHANGES = {
@@ -102,7 +132,10 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize(
+    "change",
+    [pytest.param(CHANGES[name], id=name, marks=[pytest.mark.long] * name.startswith("no ")) for name in CHANGES],
+)
 def test_a_certificate_that_was_changed_is_made_again(run, store, change):
     path, content, before = run.files.certificate, run.certificate, starts(run)
     path.write_text(json.dumps(change(content)))
@@ -138,9 +171,15 @@ def test_a_certificate_that_is_cut_short_is_made_again(run, store):
 @pytest.mark.parametrize(
     ("name", "damage", "fits"),
     [
-        *((name, flip, "no") for name in ("catalogue.ecsv", "catalogue.fits")),
-        ("catalogue.fits", Path.unlink, "yes"),
-        *(("maps.fits", damage, fits) for damage in (flip, Path.unlink) for fits in ("yes", "no")),
+        *(("catalogue.ecsv", flip, "no"), ("maps.fits", flip, "no")),
+        *(("maps.fits", Path.unlink, fits) for fits in ("yes", "no")),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                *(("catalogue.fits", flip, "no"), ("catalogue.fits", Path.unlink, "yes")),
+                ("maps.fits", flip, "yes"),
+            )
+        ),
     ],
 )
 def test_products_that_are_not_as_written_are_made_again(run, store, name, damage, fits):
@@ -217,7 +256,7 @@ def test_tiles_of_other_versions_are_not_mixed_unasked(run, store):
         record = read_records(run.files.ledger)[tile]
         write_record(run.files, replace(record, versions=record.versions | {"numpy": "1.0.0"}))
     assert "nothing to do" in again(run, store)[1]
-    run.files.record(5).unlink()
+    run.files.record(3).unlink()
     with pytest.raises(InputError, match=r"numpy was 1\.0\.0, is .*: go on under those, or with --allow-versions"):
         again(run, store)
     redone, _ = again(run, store, allow_versions=True)
@@ -364,9 +403,7 @@ def test_what_killed_drivers_left_is_removed(run, store, dead):
     files.driver.write_bytes(replace(Driver.this(), pid=2**22 + 1).content)
     _, said = again(run, store)
     assert "which did not end by itself" in said
-    assert [path.exists() for path in (chunk, *lost)] == [False, True, True, True]
-    again(run, store, overwrite=True)
-    assert [path.exists() for path in (*lost, alive.path)] == [False, False, False, True]
+    assert [path.exists() for path in (chunk, *lost, alive.path)] == [False, False, False, False, True]
 
 
 def test_what_a_driver_on_another_machine_left_goes_once_nobody_holds_it(run, store, monkeypatch):
@@ -374,7 +411,7 @@ def test_what_a_driver_on_another_machine_left_goes_once_nobody_holds_it(run, st
     for files in left:
         files.path.mkdir()
         files.lock.touch()
-    monkeypatch.setattr(drafts, "_here", lambda: ("0" * 6, "1" * 12))
+    monkeypatch.setattr(drafts, "_here", lambda: ("0" * 6, "1" * 6, "1" * 6))
     with hold(left[1]):
         again(run, store, overwrite=True)
     assert [files.path.exists() for files in left] == [False, True]
@@ -389,11 +426,11 @@ def test_a_failed_tile_is_named_by_status_until_it_is_done(store, tmp_path, monk
     with monkeypatch.context() as patched:
         patched.setattr("cwt_dask.pipeline.blocks.run_tile", fail)
         options = OPTIONS | {"stopping": "fixed"}
-        with pytest.raises(RunError, match="1 of 6 tiles failed .3.; tile 3: ValueError: no number"):
+        with pytest.raises(RunError, match="1 of 4 tiles failed .3.; tile 3: ValueError: no number"):
             run_survey(store, tmp_path / "run", **options)
     assert main(["status", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
-    assert "5 of 6 tiles done" in said
+    assert "3 of 4 tiles done" in said
     assert "tile 3 failed, attempt 1, tiles, 3 iterations: ValueError: no number\nnot finished" in said
     run = run_survey(store, tmp_path / "run", **options)
     assert read_records(run.files.ledger)[3].attempt == 2

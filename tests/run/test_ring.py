@@ -30,15 +30,22 @@ def source_on_the_edge(shape=(50, 130)):
     return np.roll(np.random.default_rng(9).poisson(background + 1000 * profile), -60, axis=1), background
 
 
+RINGS = [
+    *(((50, 130), 37, 8), ((50, 130), 64, 3), ((50, 130), 130, 1)),
+    # Narrower than a margin, than a kernel, and than what a pixel of the core reaches.
+    *(((30, 17), 30, 1), ((30, 17), 9, 8), ((30, 5), 16, 2)),
+]
+
+
+# Every second one masked, or else the others.
 @pytest.mark.parametrize(
-    ("shape", "tile_size", "n_tiles"),
+    ("shape", "tile_size", "n_tiles", "masked"),
     [
-        *(((50, 130), 37, 8), ((50, 130), 64, 3), ((50, 130), 130, 1)),
-        # Narrower than a margin, than a kernel, and than what a pixel of the core reaches.
-        *(((30, 17), 30, 1), ((30, 17), 9, 8), ((30, 5), 16, 2)),
+        pytest.param(*ring, masked, marks=[pytest.mark.long] * (masked is (number % 2 > 0)))
+        for number, ring in enumerate(RINGS)
+        for masked in (False, True)
     ],
 )
-@pytest.mark.parametrize("masked", [False, True])
 def test_a_ring_in_tiles_equals_the_whole_ring(tmp_path, shape, tile_size, n_tiles, masked):
     counts, background = poisson_sky(shape, seed=12, brightest=3000, n_sources=6)
     mask = np.random.default_rng(5).random(shape) > 0.03 if masked else None
@@ -55,7 +62,7 @@ def test_a_ring_in_tiles_equals_the_whole_ring(tmp_path, shape, tile_size, n_til
     assert run.certificate["margin_effective"] >= run.stored.plan.contract_margin
 
 
-@pytest.mark.parametrize("columns", [0, 200])
+@pytest.mark.parametrize("columns", [200, pytest.param(0, marks=pytest.mark.long)])
 def test_an_island_longer_than_a_margin_over_the_edge_is_judged_as_one(tmp_path, columns):
     shape = (50, 300)
     background = np.full(shape, 1.0)
@@ -124,7 +131,7 @@ def turned_run(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("columns", [1, -64])
+@pytest.mark.parametrize("columns", [1, pytest.param(-64, marks=pytest.mark.long)])
 def test_turning_the_survey_turns_the_maps_and_the_catalogue(turned_run, columns):
     runs = [turned_run(0), turned_run(columns)]
     exact = {"best_scale", "best_iteration", "trust", "support"}
@@ -167,7 +174,7 @@ def test_a_map_can_be_called_a_ring_against_its_header(tmp_path):
     assert_equals_whole(run, whole_ring(counts, background))
 
 
-@pytest.mark.parametrize("width", [130, 17])
+@pytest.mark.parametrize("width", [17, pytest.param(130, marks=pytest.mark.long)])
 def test_the_background_is_smoothed_over_the_edge(tmp_path, width):
     counts, background = poisson_sky((50, width), seed=3)
     background = background * (1 + np.linspace(0, 2, width))

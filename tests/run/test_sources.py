@@ -1,14 +1,19 @@
 """The catalogue's fit: the same rows for all tilings, true counts, neighbours apart, and nothing beside them."""
 
+import shutil
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import vstack
+from reporters import DiesAt, InterruptedRunError
 from scipy.special import ndtr
 from skies import write_survey
 
 from cwt_dask import run_survey
-from cwt_dask.runtime.progress import Reporter
+from cwt_dask.storage.layout import RunDir
+from cwt_dask.tiles import fitting
 from cwt_dask.tiles.fitting import Reach
 from cwt_dask.trust import SourceFlag
 
@@ -42,17 +47,6 @@ def survey(tmp_path_factory):
     return write_survey(tmp_path_factory.mktemp("sky") / "survey.fits", counts, background, ring=True)
 
 
-class Stages(Reporter):
-    """Keeps which stages there were."""
-
-    def __init__(self):
-        self.stages = []
-
-    def track(self, items, stage, total):  # noqa: ARG002 - all have it
-        self.stages.append(stage)
-        return items
-
-
 def rows_of(run):
     return vstack([run.catalogue, run.candidates], metadata_conflicts="silent")
 
@@ -81,14 +75,52 @@ def test_rows_do_not_depend_on_the_tiles(survey, whole, tmp_path, tile_size):
     assert_same_rows(rows_of(run), rows_of(whole))
 
 
-def test_tiles_that_do_not_agree_are_done_again_in_wider_windows(survey, whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(Reach, "of", classmethod(lambda cls, *_: cls(point=8, widest=8, margin=10, most=60)))
-    told = Stages()
-    run = run_survey(survey, tmp_path / "run", tile_size=60, wrap="no", progress=told, **OPTIONS)
-    stages = [stage for stage in told.stages if stage.startswith("sources")]
-    assert stages[:3] == ["sources, margin 10", "sources, margin 20", "sources, margin 40"]
+@contextmanager
+def narrowed():
+    """Margins are too small at first, so that tiles are fitted in rounds: which are, as (tile, margin)."""
+    fitted, fit = [], fitting._fit
+
+    def count(*arguments):
+        fitted.append((arguments[3], arguments[4]))
+        return fit(*arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Reach, "of", classmethod(lambda cls, *_: cls(point=8, widest=8, margin=10, most=60)))
+        patched.setattr(fitting, "_fit", count)
+        yield fitted
+
+
+@pytest.fixture(scope="module")
+def in_rounds(survey):
+    with narrowed() as fitted:
+        return run_survey(survey, survey.with_name("rounds"), tile_size=60, wrap="no", **OPTIONS), sorted(fitted)
+
+
+def test_tiles_that_do_not_agree_are_done_again_in_wider_windows(in_rounds, whole):
+    run, fitted = in_rounds
+    assert {margin for _, margin in fitted} >= {10, 20, 40}
+    assert len([tile for tile, margin in fitted if margin == 10]) == run.stored.plan.grid.n_tiles
     assert run.certificate["sources_exact"]
     assert_same_rows(rows_of(run), rows_of(whole))
+
+
+@pytest.mark.parametrize(
+    "at", [("candidates", 3), ("sources, margin 10", 5), ("comparing sources", 2), ("sources, margin 40", 1)], ids=str
+)
+def test_a_run_that_dies_while_sources_are_fitted_goes_on_there(survey, in_rounds, tmp_path, at):
+    run, fitted = in_rounds
+    copy = RunDir(shutil.copytree(run.files.path, tmp_path / "run"))
+    for path in (copy.certificate, *copy.islands.glob("*.npz")):
+        path.unlink()
+    options = OPTIONS | {"tile_size": 60, "wrap": "no"}
+    with narrowed() as fitted_again:
+        with pytest.raises(InterruptedRunError):
+            run_survey(survey, copy.path, progress=DiesAt(*at), **options)
+        again = run_survey(survey, copy.path, **options)
+    assert sorted(fitted_again) == fitted
+    assert again.certificate["sources_exact"]
+    for name in ("catalogue", "candidates"):
+        assert getattr(copy, name).read_bytes() == getattr(run.files, name).read_bytes()
 
 
 def test_tiles_that_cannot_agree_are_named(survey, tmp_path, monkeypatch):
@@ -144,13 +176,32 @@ def test_without_a_point_spread_function_the_finest_scale_is_its_width(survey, t
     assert brightest["npred"] == pytest.approx(5e4, rel=0.02)
 
 
-def test_an_extended_source_is_one_row_with_its_extension(tmp_path):
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """One extended source."""
     background = np.full((120, 130), 0.3)
     expected = draw([(60.3, 64.8, 2500)], background, np.hypot(6.0, PSF))
-    survey = write_survey(tmp_path / "survey.fits", np.random.default_rng(4).poisson(expected), background)
+    path = tmp_path_factory.mktemp("wide") / "survey.fits"
+    return write_survey(path, np.random.default_rng(4).poisson(expected), background)
+
+
+def test_a_row_says_that_its_fit_would_go_farther_than_it_may(wide, tmp_path):
+    # Points cannot make an extended source, whatever they do.
     options = {name: OPTIONS[name] for name in ("psf", "max_iter", "workers", "fits")}
-    run = run_survey(survey, tmp_path / "run", tile_size=64, extended=True, max_extent=8, **options)
-    rows = run.catalogue
+    rows = run_survey(wide, tmp_path / "run", tile_size=64, **options).catalogue
+    off = np.max([np.abs(rows[f"{axis}_centroid"] - rows[f"{axis}_peak"]) for axis in "xy"], axis=0)
+    at_end = off > 1.5 * PSF - 0.001
+    assert 0 < at_end.sum() < len(rows)
+    assert ((rows["flags"] & SourceFlag.NOT_SETTLED) > 0).tolist() == at_end.tolist()
+    assert not (rows["flags"] & SourceFlag.NO_CENTROID).any()
+    # Nothing tells where such a source is, within what its disc holds.
+    np.testing.assert_allclose(rows["pos_err"][at_end], 0.1 * rows["radius"][at_end], atol=1e-7)
+    assert (rows["pos_err"] < 0.05 * rows["radius"])[~at_end].all()
+
+
+def test_an_extended_source_is_one_row_with_its_extension(wide, tmp_path):
+    options = {name: OPTIONS[name] for name in ("psf", "max_iter", "workers", "fits")}
+    rows = run_survey(wide, tmp_path / "run", tile_size=64, extended=True, max_extent=8, **options).catalogue
     assert len(rows) == 1
     assert rows["extension"][0] == pytest.approx(0.1 * 6.0, rel=0.1)
     assert rows["sqrt_ts_ext"][0] > 20

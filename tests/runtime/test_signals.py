@@ -147,7 +147,7 @@ def test_workers_leave_signals_to_the_driver(client):
 def test_interrupted_runs_end_with_75_and_the_same_command_resumes(tmp_path):
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky((160, 240), seed=3))
     kept = {}
-    for number, workers in ((signal.SIGTERM, 2), (signal.SIGINT, 0)):
+    for number, workers in ((signal.SIGTERM, 1), (signal.SIGINT, 0)):
         command = [*COMMAND, str(survey), str(tmp_path / "run"), *OPTIONS, f"--workers={workers}"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, start_new_session=True, **pipes) as run:

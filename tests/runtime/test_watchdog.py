@@ -10,6 +10,7 @@ GIB = 2**30
 BUSY = Worker("w1", executing=1, tile=7, held=90.0)
 PAUSED = Worker("w2", status="paused", memory=17 * GIB // 10, limit=2 * GIB, tile=8, held=70.0)
 ENDED = "workers have ended 3 times since then, and 1 are there"
+CLOCK = "the clock of this machine is 2 h behind what it has shown: Dask waits until it caught up"
 WAITS = "Dask gives them no task until they take less"
 
 
@@ -40,9 +41,11 @@ WAITS = "Dask gives them no task until they take less"
         (Cluster((Worker("w8", executing=1),)), "all workers compute tasks of others"),
         (Cluster(answers=False), "the scheduler does not answer"),
         (
-            Cluster((BUSY,), set_back=80.0),
-            "the clock of this machine was set back by 80 s: Dask waits until it caught up",
+            Cluster((BUSY, Worker("w4", unheard=75.0)), set_back=80.0),
+            "the clock of this machine is 80 s behind what it has shown: Dask waits until it caught up",
         ),
+        (Cluster((BUSY,), ended=3, set_back=7200.0), f"{CLOCK}; {ENDED}"),
+        (Cluster(answers=False, set_back=7200.0), f"{CLOCK}; the scheduler does not answer"),
         (
             Cluster((Worker("w9", "paused", GIB, GIB),), ended=3),
             f"{ENDED}; 1 of 1 workers are paused, as one that takes 1.00 GiB of its limit of 1.00 GiB: {WAITS}",

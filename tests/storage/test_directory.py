@@ -137,64 +137,92 @@ def test_the_lock_goes_with_the_directory_that_it_is_for(tmp_path):
     assert read_driver(run).pid == 1
 
 
-def test_only_what_killed_writers_left_is_removed(tmp_path, dead):
-    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
-    for folder in (run / "c" / "0", elsewhere):
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_only_what_killed_writers_left_is_removed(tmp_path, dead, elsewhere):
+    run, outside = tmp_path / "run", tmp_path / "outside"
+    for folder in (run / "c" / "0", outside):
         folder.mkdir(parents=True)
-    (run / "link").symlink_to(elsewhere)
+    (run / "link").symlink_to(outside)
     number = "0123456789abcdef" * 2
     kept = [
         run / "c" / "0" / "0",
         run / ".hidden",
         run / f".file.{number}",
-        dead(elsewhere / "file"),
+        dead(outside / "file"),
         draft_of(run / "c"),
     ]
-    left = [dead(run / "file"), dead(run / "c" / "0" / "0"), run / re.sub("cwt-......", "cwt-abcdef", kept[-1].name)]
+    left = [dead(run / "file"), dead(run / "c" / "0" / "0")]
+    of_another = run / re.sub("cwt-......", "cwt-abcdef", kept[-1].name)
+    (left if elsewhere else kept).append(of_another)
     for path in (*kept, *left):
         path.touch()
     # A link may have such a name, too: what it points to is another's.
-    dead(run / "c" / "far").symlink_to(elsewhere)
-    remove_leftovers(run)
+    dead(run / "c" / "far").symlink_to(outside)
+    remove_leftovers(run, elsewhere=elsewhere)
     assert [path.exists() for path in (*kept, *left)] == [True] * len(kept) + [False] * len(left)
 
 
-def test_an_abandoned_draft_is_one_whose_maker_has_ended_since_or_whose_machine_has_restarted(
-    tmp_path, dead, monkeypatch
-):
+NO_CONTAINER, CONTAINER = "pid:[4026531836]", "pid:[4026532758]"
+
+
+@pytest.fixture
+def on_machine(monkeypatch):
+    """Puts the test on a machine: its start, and its space of process numbers."""
+
+    def put(machine):
+        monkeypatch.setattr(drafts, "this_machine", lambda: machine)
+        drafts._here.cache_clear()
+
+    yield put
+    drafts._here.cache_clear()
+
+
+def test_an_abandoned_draft_is_one_whose_maker_has_ended_since(tmp_path, dead, on_machine):
     own, killed = draft_of(tmp_path / "file"), dead(tmp_path / "file")
     machine, start = re.search("cwt-([0-9a-f]{18})-[0-9]+-([0-9]+)", own.name).groups()
-    restarted, another, reused = (
-        own.with_name(own.name.replace(*change))
-        for change in ((machine, f"{machine[:6]}{'1' * 12}"), (machine, "0" * 18), (f"-{start}-", "-1-"))
-    )
-    container = own.with_name(own.name.replace(machine, f"{machine[:12]}{'0' * 6}"))
+    another, reused = (own.with_name(own.name.replace(*change)) for change in ((machine, "0" * 18), (start, "1")))
     others = (tmp_path / ".file", tmp_path / f".file.{'0' * 32}")
-    found = [is_abandoned(path) for path in (killed, restarted, reused, own, another, container, *others)]
-    assert found == [True] * 3 + [False] * 5
-    monkeypatch.setattr(drafts, "this_machine", str)
-    drafts._here.cache_clear()
+    found = [is_abandoned(path) for path in (killed, reused, own, another, *others)]
+    assert found == [True] * 2 + [False] * 4
+    on_machine("")
     assert not is_abandoned(dead(tmp_path / "unknown"))
-    drafts._here.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("its", "ours", "expected"),
+    [
+        (f"1 {NO_CONTAINER}", f"2 {NO_CONTAINER}", True),
+        # Containers of one image have one host name and one number of the machine, wherever they are.
+        (f"1 {CONTAINER}", "1 pid:[7]", False),
+        (f"1 {CONTAINER}", f"2 {CONTAINER}", False),
+        (f"1 {CONTAINER}", f"2 {NO_CONTAINER}", False),
+        (f"1 {NO_CONTAINER}", f"2 {CONTAINER}", False),
+    ],
+)
+def test_so_is_one_of_a_machine_that_has_restarted_but_not_of_another_container(
+    tmp_path, dead, on_machine, its, ours, expected
+):
+    on_machine(its)
+    draft = dead(tmp_path / "file")
+    on_machine(ours)
+    assert is_abandoned(draft) is expected
 
 
 @pytest.mark.parametrize(
     ("content", "known"), [("4f1c\n", True), ("uninitialized\n", False), ("", False), (None, False)]
 )
-def test_a_host_s_name_alone_does_not_tell_that_a_machine_has_restarted(tmp_path, monkeypatch, content, known):
+def test_a_host_s_name_alone_does_not_tell_that_a_machine_has_restarted(
+    tmp_path, monkeypatch, on_machine, content, known
+):
     number = tmp_path / "machine-id"
     if content is not None:
         number.write_text(content)
     monkeypatch.setattr(drafts, "_MACHINE_ID", number)
-    try:
-        drafts._here.cache_clear()
-        own = draft_of(tmp_path / "file")
-        # Another machine of that name, or this one after its next start.
-        monkeypatch.setattr(drafts, "this_machine", lambda: "another-start pid:[1]")
-        drafts._here.cache_clear()
-        assert is_abandoned(own) is known
-    finally:
-        drafts._here.cache_clear()
+    on_machine(f"one-start {NO_CONTAINER}")
+    own = draft_of(tmp_path / "file")
+    # Another machine of that name, or this one after its next start.
+    on_machine(f"another-start {NO_CONTAINER}")
+    assert is_abandoned(own) is known
 
 
 def test_of_what_was_abandoned_another_users_stays(tmp_path, dead, monkeypatch):
@@ -304,8 +332,20 @@ def test_one_that_was_killed_between_the_two_renames_is_found_again(tmp_path, mo
     with hold(RunDir(left)):
         # Whoever replaces it may live.
         assert not restore(path)
+    # A command for something else leaves it alone.
+    monkeypatch.setattr(drafts, "is_abandoned", lambda _: True)
+    remove_abandoned(tmp_path)
     assert restore(path)
     assert (sorted({*names(path)} - {"lock"}), names(tmp_path)) == (["old"], ["run"])
+
+
+def test_what_was_replaced_and_not_removed_goes_with_the_next_command(tmp_path, dead):
+    path = tmp_path / "run"
+    make(path, "new")
+    for draft in (dead(path), dead(path).with_name(f"{dead(path).name}.old")):
+        draft.mkdir()
+    assert not restore(path)
+    assert (names(path), names(tmp_path)) == (["new"], ["run"])
 
 
 def test_what_has_appeared_meanwhile_is_not_replaced(tmp_path):

@@ -205,10 +205,9 @@ def test_real_files(real_data):
     assert of(hawc, emin="3.16TeV", emax="31.6TeV").counts_sum == 7234
     assert of(crab, band="sum").used == "1656 of 2000 (masked by HDU MASK_SAFE: 344)"
     assert of(crab, emin="28.9GeV").counts_sum == 789
-    with pytest.raises(
-        SurveyError, match="HPXEXPOSURES is a HEALPix map, not an image: maps on the sphere are not read"
-    ):
-        of(crab, band=4, exposure=real_data / "fermi_3fhl_exposure_cube_hpx.fits.gz")
+    # An exposure by HEALPix pixel serves an image.
+    by_pixel = of(crab, band=4, exposure=real_data / "fermi_3fhl_exposure_cube_hpx.fits.gz", exposure_unit="cm2 s")
+    assert (by_pixel.counts_sum, by_pixel.exposure_unit, by_pixel.warnings) == (10, "cm2 s", ())
     irregular = real_data / "gadf_wcs_ccube_irregular.fits"
     with pytest.raises(SurveyError, match=r"planes with pixels of their own \(NPIX, CDELT, CRPIX in its table BANDS"):
         of(irregular.name, counts_hdu=0, background=irregular, band="sum")

@@ -240,7 +240,7 @@ def test_components_of_a_background_are_summed_by_name(fermi, tmp_path):
 def test_maps_that_lack_a_spectrum_are_refused(fermi, tmp_path):
     path = cube(tmp_path / "srcmap.fits", COUNTS, ebounds(), fits.ImageHDU(np.ones((5, 20, 30)), name="galdiff"))
     with pytest.raises(
-        SurveyError, match="5 planes, one at each edge of the 4 bands of .* gtsrcmaps .*: give the counts"
+        SurveyError, match="5 planes, one at each edge of the 4 bands of .* gtsrcmaps .*: give its model"
     ):
         scan(SurveySource.of(fermi["survey"], background=f"{path}[galdiff]", band="sum"))
 

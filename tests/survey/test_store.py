@@ -168,5 +168,17 @@ def test_what_is_no_survey_store_is_refused(tmp_path):
     with pytest.raises(SurveyError, match="is not a survey store: make one with cwt-dask ingest"):
         Survey.open(tmp_path)
     zarr.create_array(tmp_path / "array.zarr", shape=(3,), dtype="f4")
-    with pytest.raises(SurveyError, match=r"is no readable Zarr group \(.*\): ingest the survey again"):
+    with pytest.raises(SurveyError, match=r"array.zarr/zarr.json describes no readable Zarr group \(.*\): ingest"):
         Survey.open(tmp_path / "array.zarr")
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [('"seal"', '"weal"'), ("{", "z"), ('"zarr_format": 3', '"zarr_format": 7'), ('"node_', '"jode_'), ('"g', '"f')],
+)
+def test_one_bit_of_what_describes_a_store_is_named_by_its_file(survey, tmp_path, there, found):
+    path = shutil.copytree(survey.path, tmp_path / "survey.zarr", ignore=lambda *_: ["c"]) / "zarr.json"
+    before, end = path.read_text().rsplit(there, 1)
+    path.write_text(before + found + end)
+    with pytest.raises(SurveyError, match=rf"^{path} is damaged \(.*\): ingest the survey again$"):
+        Survey.open(path.parent)

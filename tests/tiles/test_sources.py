@@ -7,7 +7,7 @@ from work import flip
 from cwt_dask.errors import DamageError
 from cwt_dask.measure.candidates import LEAST_SIGMA, find_candidates
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.tiles.sources import measure_tile, read_found
+from cwt_dask.tiles.sources import candidates_of, measure_tile, read_found
 from cwt_dask.trust import SourceFlag
 
 
@@ -49,4 +49,4 @@ def test_detections_that_are_not_as_recorded_are_refused(run, tmp_path):
     files = RunDir(shutil.copytree(run.files.path, tmp_path / "run"))
     flip(files.detections(1))
     with pytest.raises(DamageError, match=rf"^{files.detections(1)} is damaged: the run's own command does the tile a"):
-        measure_tile(files, "r", run.stored.plan, run.survey.path, 0)
+        candidates_of(files, run.stored.plan, run.survey.path, 0)

@@ -21,6 +21,7 @@ from cwt_dask.runtime.clusters.environment import (
 from cwt_dask.runtime.clusters.extras import starting
 from cwt_dask.runtime.clusters.scratch import private_scratch
 from cwt_dask.runtime.clusters.script import refuse_no_workers
+from cwt_dask.runtime.clusters.tls import temporary
 from cwt_dask.runtime.signals import kept_from_others
 
 # A site's configuration of Dask is for its own clusters: here all of it has Dask's defaults, but for this.
@@ -69,7 +70,7 @@ def local_client(workers: int, memory_limit: int, **options: Any) -> Iterator[di
             refuse_no_workers()
             stack.enter_context(private_scratch(options.pop("local_directory", None)))
             allow_open_files()
-            ours["security"] = distributed.Security.temporary()
+            ours["security"] = temporary()
             # Signals are the driver's also while its workers start, again too: terminals send them to all.
             with kept_from_others():
                 cluster = stack.enter_context(distributed.LocalCluster(**{**ours, **options}))

@@ -12,10 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import psutil
-
 from cwt_dask.runtime.clusters.queue import jobs_in_queue
-from cwt_dask.storage.driver import this_machine
+from cwt_dask.storage.drafts import is_gone, this_process
 from cwt_dask.storage.paths import write_atomically
 
 PREFIX = ".cwt-dask-"
@@ -27,8 +25,7 @@ LOOKUP_SECONDS = 20
 class Maker:
     """The process that has made such a directory."""
 
-    machine: str  # Which start of which machine, as `cwt_dask.storage.driver.this_machine` has it.
-    pid: int  # Number of the process there.
+    process: str  # As of `this_process`.
     # Of SLURM; empty outside of a job.
     cluster: str
     job: str
@@ -37,15 +34,16 @@ class Maker:
     def this(cls) -> Maker:
         """The calling process."""
         cluster, job = (os.environ.get(f"SLURM_{name}", "") for name in ("CLUSTER_NAME", "JOB_ID"))
-        return cls(this_machine(), os.getpid(), cluster, job)
+        return cls(this_process(), cluster, job)
 
     def is_gone(self) -> bool:
-        """Whether it is known to have ended: on this machine, or because SLURM no longer has its job."""
-        this = Maker.this()
-        if self.machine == this.machine != "":
-            return not psutil.pid_exists(self.pid)
+        """Whether it is known to have ended: by this machine, or because SLURM no longer has its job."""
+        gone = is_gone(self.process)
+        if gone is not None:
+            return gone
         # Another cluster that shares the files has jobs of the same numbers.
-        known = jobs_in_queue(LOOKUP_SECONDS) if self.job and self.cluster == this.cluster != "" else None
+        same = self.job and self.cluster == Maker.this().cluster != ""
+        known = jobs_in_queue(LOOKUP_SECONDS) if same else None
         return known is not None and self.job not in known
 
 

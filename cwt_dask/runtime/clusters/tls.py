@@ -6,14 +6,23 @@ A site that has certificates of its own names them in Dask's configuration, `dis
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import distributed
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from cwt_dask.errors import InputError
 
 ROLES = ("client", "scheduler", "worker")
+# In certificates that are made here.
+_NAME = "cwt-dask"
+# The end is that of certificates without one.
+_ALWAYS = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 # Names in Dask's configuration of attributes of `distributed.Security`.
 _NAMES = {
     "distributed.comm.require-encryption": "require_encryption",
@@ -27,10 +36,28 @@ def security() -> distributed.Security:
     cannot = "no cluster can be started here"
     sites = of_the_site(cannot, require_encryption=True)
     if not sites.tls_ca_file:
-        return distributed.Security.temporary()
+        return temporary()
     for role in ROLES:
         refuse_unusable(sites, role, cannot)
     return sites
+
+
+def temporary() -> distributed.Security:
+    """A new certificate, and its key in memory, for all peers of one run.
+
+    It holds whatever clocks show: they are set back, and those of two machines differ. That of Dask holds from now on.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, plain = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)]), serialization.NoEncryption()
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.not_valid_before(_ALWAYS[0]).not_valid_after(_ALWAYS[1])
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(_NAME)]), critical=False)
+    pem = serialization.Encoding.PEM
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(pem).decode()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain).decode()
+    parts = {f"tls_{role}_{part}": text for role in ROLES for part, text in (("cert", certificate), ("key", private))}
+    return distributed.Security(require_encryption=True, tls_ca_file=certificate, **parts)
 
 
 def of_the_site(cannot: str, **more: Any) -> distributed.Security:

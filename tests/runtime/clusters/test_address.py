@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import dask
 import distributed
 import pytest
+from cryptography import x509
 
 from cwt_dask import run_survey
 from cwt_dask.errors import InputError
@@ -100,6 +101,9 @@ def test_certificates_are_the_runs_or_the_sites(tmp_path):
     first, second = security(), security()
     assert first.tls_client_key != second.tls_client_key
     assert first.require_encryption
+    # Clocks are set back, and those of machines differ.
+    certificate = x509.load_pem_x509_certificate(first.tls_ca_file.encode())
+    assert (certificate.not_valid_before_utc.year, certificate.not_valid_after_utc.year) == (1970, 9999)
     with dask.config.set(as_configuration(kept_in(tmp_path, first))):
         again = security()
     for role in ROLES:

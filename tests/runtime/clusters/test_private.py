@@ -1,6 +1,7 @@
 """Directories of certificates next to RUN_DIR: which ones belong to runs that are known to have ended."""
 
 import json
+import re
 import subprocess
 from dataclasses import asdict, replace
 
@@ -8,6 +9,8 @@ import pytest
 
 from cwt_dask.runtime.clusters import private
 from cwt_dask.runtime.clusters.private import Maker, private_directory, remove_dead
+
+ANOTHER = f"{'a' * 18}-1-1"
 
 
 @pytest.fixture(autouse=True)
@@ -20,10 +23,10 @@ def job(monkeypatch, played):
 
 @pytest.fixture
 def dead():
-    """Number of a process that has ended."""
+    """A process of this machine that has ended."""
     with subprocess.Popen(["/bin/true"]) as process:
         process.wait()
-    return process.pid
+    return re.sub(r"-\d+-", f"-{process.pid}-", Maker.this().process)
 
 
 def left_by(shared, maker):
@@ -34,7 +37,7 @@ def left_by(shared, maker):
 
 
 def test_a_directory_is_for_its_user_alone_and_gone_at_the_end(tmp_path, dead):
-    left = left_by(tmp_path, replace(Maker.this(), pid=dead))
+    left = left_by(tmp_path, replace(Maker.this(), process=dead))
     with private_directory(tmp_path) as path:
         assert not left.exists()
         assert path.stat().st_mode & 0o777 == 0o700
@@ -55,19 +58,19 @@ def test_a_directory_is_for_its_user_alone_and_gone_at_the_end(tmp_path, dead):
         ({"job": "", "cluster": ""}, "", True),
     ],
 )
-def test_makers_on_another_machine_are_known_by_their_jobs(tmp_path, dead, played, monkeypatch, changes, squeue, stays):
+def test_makers_on_another_machine_are_known_by_their_jobs(tmp_path, played, monkeypatch, changes, squeue, stays):
     assert private.LOOKUP_SECONDS == 20
     if squeue:
         played(squeue=squeue)
         monkeypatch.setattr(private, "LOOKUP_SECONDS", 0.5)
-    path = left_by(tmp_path, replace(Maker.this(), pid=dead, machine="another", **changes))
+    path = left_by(tmp_path, replace(Maker.this(), process=ANOTHER, **changes))
     remove_dead(tmp_path)
     assert path.exists() == stays
 
 
 @pytest.mark.parametrize("kind", ["unsigned", "of another user", "link"])
 def test_directories_that_others_may_have_made_stay(tmp_path, dead, kind, monkeypatch):
-    path = left_by(tmp_path, replace(Maker.this(), pid=dead))
+    path = left_by(tmp_path, replace(Maker.this(), process=dead))
     if kind == "unsigned":
         (path / "maker.json").write_text("[")
     elif kind == "link":

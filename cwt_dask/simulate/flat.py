@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
-from astropy.table import Table
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from cwt_dask.config.validation import format_bytes
 from cwt_dask.cwt.arrays import Floats, numpys_own
 from cwt_dask.errors import InputError
-from cwt_dask.storage.paths import drafted_file, exists
+from cwt_dask.simulate.files import Asked
+from cwt_dask.simulate.population import diffuse, draw, exposure, table_of
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 _LARGEST_PIXEL_DEG = 0.1
-_SOURCES_PER_PIXEL = 60e-6
-# Three images of four bytes.
-_PIXEL_BYTES = 12
 # Rows drawn from one generator: a constant of the simulated sky, like the seed.
 _BLOCK_ROWS = 64
-# Diffuse emission in counts a pixel, with its widths in degrees: what is left far from the plane, the plane towards the
-# centre and its share at all longitudes, and a halo.
-_ISOTROPIC = 0.3
-_PLANE, _PLANE_HEIGHT, _PLANE_LENGTH, _PLANE_EVERYWHERE = 4.0, 1.5, 40.0, 0.25
-_HALO, _HALO_HEIGHT = 0.3, 8.0
-# Mean exposure in cm2 s, as of some years of Fermi-LAT above 10 GeV, and its rise from the equator to the poles.
-_EXPOSURE, _EXPOSURE_RISE = 1e11, 0.2
-# Sources: dN/dS ~ S**-2.2 between these counts; the share near the plane, and its scale height in degrees.
-_FAINTEST, _BRIGHTEST, _SLOPE = 20.0, 2e4, 2.2
-_IN_PLANE, _IN_PLANE_HEIGHT = 0.6, 2.0
-# Gaussian widths in pixels, and how many of them a source is drawn to.
-_PSF, _EXTENDED, _EXTENDED_SHARE, _DRAWN = 1.5, (4.0, 8.0), 0.05, 6.0
+# Widths to which a source is drawn.
+_DRAWN = 6.0
 
 
 @dataclass(frozen=True)
@@ -54,19 +41,13 @@ class Sky:
 
     def exposure(self, y0: int, y1: int) -> NDArray[np.float32]:
         """Exposure of rows y0 to y1 in cm2 s, (rows, columns)."""
-        rows = _EXPOSURE * self._relative_exposure(self._latitude(y0, y1))[:, np.newaxis]
+        rows = exposure(self._latitude(y0, y1))[:, np.newaxis]
         return np.broadcast_to(rows, (y1 - y0, self.shape[1])).astype(np.float32)
 
     def diffuse(self, y0: int, y1: int) -> NDArray[np.float32]:
         """Expected diffuse counts a pixel of rows y0 to y1, (rows, columns)."""
-        latitude = self._latitude(y0, y1)
         longitude = self.pixel * (np.arange(self.shape[1]) - (self.shape[1] - 1) / 2)
-        towards_centre = np.exp(-0.5 * (longitude / _PLANE_LENGTH) ** 2)
-        along = _PLANE_EVERYWHERE + (1 - _PLANE_EVERYWHERE) * towards_centre
-        across = np.exp(-np.abs(latitude) / _PLANE_HEIGHT)
-        halo = np.exp(-0.5 * (latitude / _HALO_HEIGHT) ** 2)
-        intensity = _ISOTROPIC + _PLANE * np.outer(across, along) + _HALO * np.outer(halo, along)
-        return (intensity * self._relative_exposure(latitude)[:, np.newaxis]).astype(np.float32)
+        return diffuse(longitude, self._latitude(y0, y1)[:, np.newaxis]).astype(np.float32)
 
     def expected(self, y0: int, y1: int) -> Floats:
         """Expected counts a pixel of rows y0 to y1, diffuse and sources, (rows, columns)."""
@@ -81,11 +62,6 @@ class Sky:
 
     def _latitude(self, y0: int, y1: int) -> Floats:
         return np.asarray(self.pixel * (np.arange(y0, y1) - (self.shape[0] - 1) / 2), np.float64)
-
-    @staticmethod
-    def _relative_exposure(latitude: Floats) -> Floats:
-        # The mean of the square of the sine over the sphere is a third.
-        return np.asarray(1 + _EXPOSURE_RISE * (np.sin(np.radians(latitude)) ** 2 - 1 / 3), np.float64)
 
 
 @numpys_own
@@ -139,44 +115,9 @@ def simulate(
     """
     if len(shape) != 2 or min(shape) < 1:
         raise InputError(f"shape is {shape}: it must be two numbers of pixels (rows, columns), at least 1 each")
-    if seed < 0:
-        raise InputError(f"seed is {seed}: it must be 0 or more")
-    n_pixels = shape[0] * shape[1]
-    if n_sources is None:
-        n_sources = round(_SOURCES_PER_PIXEL * n_pixels)
-    if not 0 <= n_sources <= n_pixels:
-        raise InputError(f"n_sources is {n_sources}: it must be 0 or more, and at most one a pixel")
-    if Path(out).suffix != ".fits":
-        raise InputError(f"{out} is no name of a plain FITS file: choose one that ends in .fits")
-    truth_draft = nullcontext() if truth is None else _draft(Path(truth), overwrite)
-    with _draft(Path(out), overwrite) as survey_path, truth_draft as truth_path:
-        folder = survey_path.parent
-        needed, free = _PIXEL_BYTES * n_pixels, shutil.disk_usage(folder).free
-        if needed > free:
-            raise InputError(
-                f"shape is {shape}: the file takes {format_bytes(needed)}, {folder.absolute()} has "
-                f"{format_bytes(free)} free: choose a smaller one or another place"
-            )
-        sources = _simulate(survey_path, shape, seed, n_sources)
-        if truth_path:
-            sources.write(truth_path, format="ascii.ecsv")
-        return sources
-
-
-@contextmanager
-def _draft(path: Path, overwrite: bool) -> Iterator[Path]:
-    if exists(path) and not overwrite:
-        raise InputError(f"{path} exists: choose another name, or --overwrite")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent} is not a directory: create it first")
-    with drafted_file(path) as draft:
-        try:
-            draft.touch()
-            # astropy would add to a file that exists.
-            draft.unlink()
-        except OSError as error:
-            raise InputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
-        yield draft
+    what = Asked(f"shape is {shape}", shape[0] * shape[1], 3 * 4, seed, n_sources)
+    with what.drafts(out, truth, overwrite) as (survey_path, write_truth):
+        return write_truth(_simulate(survey_path, shape, seed, what.n_drawn))
 
 
 def _simulate(path: Path, shape: tuple[int, int], seed: int, n_sources: int) -> Table:
@@ -214,38 +155,14 @@ def _draw_sources(
     rng: np.random.Generator, shape: tuple[int, int], pixel: float, n_sources: int, wcs_header: dict[str, Any]
 ) -> Table:
     """Draw the true sources, brightest first."""
-    # Inverse of the cumulative distribution of a power law between two ends.
-    ends = np.array([_FAINTEST, _BRIGHTEST]) ** (1 - _SLOPE)
-    counts = np.sort((ends[0] + rng.random(n_sources) * (ends[1] - ends[0])) ** (1 / (1 - _SLOPE)))[::-1]
-    extended = rng.random(n_sources) < _EXTENDED_SHARE
-    sigma = np.where(extended, rng.uniform(*_EXTENDED, n_sources), _PSF)
-
-    edge = pixel * shape[0] / 2
-    share = rng.random(n_sources)
-    in_plane = -_IN_PLANE_HEIGHT * np.log1p(share * np.expm1(-edge / _IN_PLANE_HEIGHT))
-    isotropic = np.degrees(np.arcsin(share * np.sin(np.radians(edge))))
-    latitude = np.where(rng.random(n_sources) < _IN_PLANE, in_plane, isotropic) * rng.choice([-1, 1], n_sources)
+    latitude, counts, sigma = draw(rng, pixel * shape[0] / 2, n_sources)
     x = rng.uniform(-0.5, shape[1] - 0.5, n_sources)
     y = latitude / pixel + (shape[0] - 1) / 2
-
-    galactic = WCS(wcs_header).pixel_to_world(x, y)
-    equatorial = galactic.icrs
-    table = Table({"source_id": np.arange(1, n_sources + 1)})
-    for name, values, unit, description in (
-        ("glon", galactic.l.deg, u.deg, "Galactic longitude"),
-        ("glat", galactic.b.deg, u.deg, "Galactic latitude"),
-        ("ra", equatorial.ra.deg, u.deg, "Right ascension, ICRS"),
-        ("dec", equatorial.dec.deg, u.deg, "Declination, ICRS"),
+    places = (
         ("x", x, u.pix, "Column; the centre of the first one is at 0"),
         ("y", y, u.pix, "Row; the centre of the first one is at 0"),
-        ("counts", counts, u.ct, "Expected counts, those beyond the edge of the map included"),
-        ("sigma", sigma, u.pix, "Width of the Gaussian that the source is seen as"),
-        ("extended", extended, None, "Whether it is wider than the point spread function"),
-    ):
-        table[name] = values
-        table[name].unit, table[name].description = unit, description
-    table["source_id"].description = "Number of the source, by falling counts"
-    return table
+    )
+    return table_of(WCS(wcs_header).pixel_to_world(x, y), places, counts, sigma)
 
 
 def _profile(centre: float, sigma: float, start: int, stop: int) -> tuple[slice, Floats]:
