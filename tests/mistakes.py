@@ -15,7 +15,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import NDData
 from astropy.table import Table
-from skies import poisson_sky, sky_header
+from skies import poisson_sky, sky_header, write_survey
 
 from cwt_dask.cli.commands import main
 from cwt_dask.storage.sealed import sealed
@@ -977,3 +977,13 @@ def _(folder):
 typed("a format of no export", "export", "run", "new", "--format=png")
 typed("an export to a place that is taken", "export", "run", "run", "--format=moc")
 typed("an export to a bucket", "export", "run", "s3://surveys/moc", "--format=moc")
+typed("models of a run without fluxes", "export", "run", "new", "--format=gammapy")
+typed("energies of what has no spectra", "export", "run", "new", "--format=ds9", "--emin=10GeV")
+
+
+@recipe("models of a run that does not know its energies")
+def _(folder):
+    counts, background = poisson_sky(SHAPE, seed=3)
+    survey = write_survey(folder / "exposed.fits", counts, background, exposure=1e10)
+    assert main(["run", str(survey), "exposed", "--workers=0", "--quiet", "--no-report", *KERNELS]) == 0
+    return "export", "exposed", "new", "--format=fermipy-xml"

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.options import Options, SourceOptions
-from cwt_dask.config.validation import Energy
 from cwt_dask.errors import InputError, SettingsError, SurveyError
 from cwt_dask.planning.plan import Plan, make_plan
 from cwt_dask.planning.runfile import read_run
@@ -20,6 +17,7 @@ from cwt_dask.survey import (
     Survey,
     SurveySource,
     SurveyStatistics,
+    band_of,
     is_store,
     outline_of,
     pixel_scale,
@@ -112,7 +110,7 @@ def _aim(survey: Path, options: Options) -> tuple[TargetMap, Spectrum]:
     wcs = wcs_from_text(outline.header_text)
     target = TargetMap(wcs, outline.shape, pixel_scale(wcs, outline.shape))
     index = SourceOptions(**options.source).index
-    return target, Spectrum(index, _band(outline.energies))
+    return target, Spectrum(index, band_of(outline.energies))
 
 
 def _outline(survey: Path, options: Options) -> Outline:
@@ -122,26 +120,6 @@ def _outline(survey: Path, options: Options) -> Outline:
     origins = (origin for origin in store.statistics.origins if origin["plane"] == "counts")
     energies = next((str(origin["energies"]) for origin in origins if "energies" in origin), "")
     return Outline(store.header_text, store.shape, energies)
-
-
-def _band(energies: str) -> tuple[float, float] | None:
-    """Lower and upper energy in TeV, of the text that files and stores have of it alike."""
-    if not energies:
-        return None
-    if energies.startswith(_FROM):
-        return (_tev(energies.removeprefix(_FROM)), np.inf)
-    if energies.startswith(_UP_TO):
-        return (0.0, _tev(energies.removeprefix(_UP_TO)))
-    first, _, last = energies.partition(" to ")
-    return (_tev(first), _tev(last or first))
-
-
-_FROM, _UP_TO = "from ", "up to "
-
-
-def _tev(energy: str) -> float:
-    value: float = Energy().check("energies of the counts", energy)
-    return value
 
 
 def statistics_of(survey: Path, options: Options, means: Means) -> SurveyStatistics:

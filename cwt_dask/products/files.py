@@ -19,6 +19,7 @@ from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import smooth
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.plan import Plan
+from cwt_dask.products.regions import discs
 from cwt_dask.products.tables import write_ecsv, write_fits, write_votable
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
@@ -49,7 +50,7 @@ def write_catalogue(run_dir: RunDir, catalogue: Table) -> None:
     with atomic_file(run_dir.catalogue_votable) as file:
         write_votable(_votable, catalogue, file)
     with atomic_file(run_dir.catalogue_regions) as file:
-        file.writelines(line.encode() for line in _regions(catalogue))
+        file.writelines(line.encode() for line in discs(catalogue))
 
 
 def _in_ascii(catalogue: Table) -> Table:
@@ -78,15 +79,6 @@ def _votable(catalogue: Table) -> Any:
             document.get_field_by_id_or_name(column).ref = system
     document.resources[0].infos.extend(Info(name=name, value=str(value)) for name, value in catalogue.meta.items())
     return document
-
-
-def _regions(catalogue: Table) -> Iterator[str]:
-    """Circles with the sources' discs, a line each, as DS9 reads them."""
-    yield from ("# Region file format: DS9\n", "icrs\n")
-    radii = np.asarray(catalogue["radius"] * catalogue["scale_deg"] / catalogue["scale"], np.float64)
-    columns = (*(catalogue[name] for name in ("ra", "dec")), radii, *(catalogue[name] for name in ("name", "flags")))
-    for ra, dec, radius, name, flags in zip(*columns, strict=True):
-        yield f"circle({ra:.6f},{dec:.6f},{radius:.6f}) # text={{{name}}} tag={{flags {flags}}}\n"
 
 
 def keep_catalogue(run_dir: RunDir, certificate: Mapping[str, Any]) -> None:

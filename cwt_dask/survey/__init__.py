@@ -1,5 +1,6 @@
 """Surveys: FITS files are read here only, once, and kept in a store of chunks that workers read window by window."""
 
+from cwt_dask.survey.bands import band_of
 from cwt_dask.survey.dataset import as_file
 from cwt_dask.survey.facets import open_survey, sky_on
 from cwt_dask.survey.ingest import Outline, free_path, ingest, outline_of, scan
@@ -18,6 +19,7 @@ __all__ = [
     "SurveyStatistics",
     "Window",
     "as_file",
+    "band_of",
     "describe_origin",
     "digest_table",
     "free_path",

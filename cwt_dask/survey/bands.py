@@ -13,7 +13,7 @@ from astropy.table import Table
 from astropy.units import Quantity, Unit
 from numpy.typing import NDArray
 
-from cwt_dask.config.validation import format_energy
+from cwt_dask.config.validation import Energy, format_energy
 from cwt_dask.errors import SurveyError
 
 # Names of columns; GADF, OGIP and Fermi's tools have their own.
@@ -204,7 +204,29 @@ def open_energies(header: Any) -> str:
     """
     if "NLISTS" not in header or ("EMIN" in header) == ("EMAX" in header):
         return ""
-    return f"from {format_energy(header['EMIN'])}" if "EMIN" in header else f"up to {format_energy(header['EMAX'])}"
+    if "EMIN" in header:
+        return f"{_FROM}{format_energy(header['EMIN'])}"
+    return f"{_UP_TO}{format_energy(header['EMAX'])}"
+
+
+_FROM, _UP_TO = "from ", "up to "
+
+
+def band_of(energies: str) -> tuple[float, float] | None:
+    """Lower and upper energy in TeV, of the text that files and stores have of it alike; None of an empty one."""
+    if not energies:
+        return None
+    if energies.startswith(_FROM):
+        return (_tev(energies.removeprefix(_FROM)), np.inf)
+    if energies.startswith(_UP_TO):
+        return (0.0, _tev(energies.removeprefix(_UP_TO)))
+    first, _, last = energies.partition(" to ")
+    return (_tev(first), _tev(last or first))
+
+
+def _tev(energy: str) -> float:
+    value: float = Energy().check("energies of the counts", energy)
+    return value
 
 
 def _in_tev(values: Any, unit: Any) -> NDArray[np.float64] | None:

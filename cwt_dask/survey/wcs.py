@@ -60,6 +60,12 @@ def frame_of(wcs: Any) -> Any:
     return wcs.frame if is_on_sphere(wcs) else wcs_to_celestial_frame(wcs)
 
 
+def is_galactic(wcs: Any) -> bool:
+    """Whether a map's positions are Galactic longitudes and latitudes."""
+    frame = frame_of(wcs)
+    return bool(getattr(frame, "name", frame) == "galactic")
+
+
 def refuse_other_axes(header: Any, where: str) -> None:
     """Raise SurveyError if longitude and latitude are not the first two axes of an image."""
     with damage_named(*_fault(where)):

@@ -18,6 +18,7 @@ ELSEWHERE = {
     ("README.md", "console", "$ make demo"): "makes an environment; its commands: tests/cli/test_help.py, larger",
     ("docs/clusters.md", "console", "$ "): "tests/cluster/test_page.py",
     ("docs/clusters.md", "python", "# PBS"): "tests/docs/test_clusters_page.py, with simulated PBS, gateway and hosts",
+    ("docs/howto/export.md", "python", "# with Gammapy"): "tests/gammapy/test_models.py",
     ("docs/python.md", "python", "# with Gammapy"): "tests/gammapy/test_gammapy.py",
     ("docs/python.md", "python", ""): "tests/docs/test_python_page.py",
     ("README.md", "console", "$ cwt-dask simulate allsky.fits"): "minutes, as a whole sky has 192 facets at least: "

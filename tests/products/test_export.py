@@ -15,14 +15,17 @@ from cwt_dask.products.hips import write_hips
 from cwt_dask.run import run_survey
 
 NSIDE = 32
+# Of tiles of a flat map: there are 48.
+WIDTH = 512
 
 
 @pytest.fixture(scope="module")
 def sphere(tmp_path_factory):
     """A finished run on a part of the sphere, in ICRS, and its counts by NESTED number, NaN elsewhere."""
     folder = tmp_path_factory.mktemp("sphere")
-    counts, background = spheres.sky(NSIDE, [(1.0, 0.0, 0.0)], 400.0)
-    pixels = spheres.cap(NSIDE, (0.8, 0.6, 0.0), 60.0)
+    counts, background = spheres.sky(NSIDE, [spheres.CORNER], 400.0)
+    # Three base cells have a part of it.
+    pixels = spheres.cap(NSIDE, spheres.CORNER, 9.0)
     hdus = [
         spheres.table(n, v, NSIDE, pixels=pixels, COORDSYS="CEL")
         for n, v in (("COUNTS", counts), ("BACKGROUND", background))
@@ -86,35 +89,45 @@ def test_tiles_of_hips_are_healpix_pixels_in_the_order_of_the_standard(sphere, t
 
 
 def test_hips_of_a_flat_map_show_its_pixels_where_they_are(run, tmp_path):
-    write_hips(run, tmp_path, layers=("model",), width=64)
+    write_hips(run, tmp_path, layers=("model",), width=WIDTH)
     order = max(int(path.name.removeprefix("Norder")) for path in (tmp_path / "model").glob("Norder*"))
-    healpix = HEALPix(2**order * 64, order="nested", frame="galactic")
+    healpix = HEALPix(2**order * WIDTH, order="nested", frame="galactic")
     # No pixel of a tile is wider than the map's.
     assert healpix.pixel_resolution <= 0.1 * u.deg
     y, x = np.unravel_index(np.argmax(run.model.compute()), run.model.shape)
     number = int(healpix.skycoord_to_healpix(run.wcs.pixel_to_world(x, y)))
-    tile = tmp_path / "model" / f"Norder{order}" / "Dir0" / f"Npix{number // 64**2}.fits"
+    tile = tmp_path / "model" / f"Norder{order}" / "Dir0" / f"Npix{number // WIDTH**2}.fits"
     assert np.nanmax(fits.getdata(tile)) == np.float32(run.model.max().compute())
+    # And no others but those that have a part of it.
+    corners = run.wcs.pixel_to_world([-0.5, 89.5, -0.5, 89.5], [-0.5, -0.5, 69.5, 69.5])
+    tiles = HEALPix(2**order, order="nested", frame="galactic").skycoord_to_healpix(corners)
+    found = {int(path.stem.removeprefix("Npix")) for path in (tmp_path / "model" / f"Norder{order}").rglob("*.fits")}
+    assert found == set(map(int, tiles))
 
 
 @pytest.mark.parametrize(
-    ("out", "kind", "match"),
-    [("new", "png", "format is png: give one of moc, hips"), (".", "moc", "exists: remove it or choose another name")],
+    ("out", "kind", "options", "match"),
+    [
+        ("new", "png", {}, "format is png: give one of gammapy, fermipy-xml, ds9, crtf, moc, hips"),
+        (".", "moc", {}, "exists: remove it or choose another name"),
+        ("new", "moc", {"emin": "1GeV"}, "emin is given, and format moc has no spectra: leave it out"),
+    ],
 )
-def test_exports_that_cannot_be_are_refused(run, tmp_path, out, kind, match):
+def test_exports_that_cannot_be_are_refused(run, tmp_path, out, kind, options, match):
     with pytest.raises(InputError, match=match):
-        export(run, tmp_path / out, kind)
+        export(run, tmp_path / out, kind, **options)
     assert not list(tmp_path.iterdir())
 
 
 def test_exports_to_object_stores_and_full_places_and_without_packages_are_refused(run, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="is an object store: give a directory on a disk"):
+    with pytest.raises(InputError, match="is an object store: give a place on a disk"):
         export(run, "s3://bucket/moc", "moc")
     with pytest.raises(InputError, match="moc lies in the run's own directory"):
         export(run, run.files.path / "moc", "moc")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file/moc is not written"):
-        export(run, tmp_path / "file" / "moc", "moc")
+    for kind in ("moc", "ds9"):
+        with pytest.raises(InputError, match="file/out is not written"):
+            export(run, tmp_path / "file" / "out", kind)
     real = builtins.__import__
 
     def without(name, *rest):
