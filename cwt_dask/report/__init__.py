@@ -98,6 +98,8 @@ def _render(run: SurveyRun, stages: Stages) -> str:
     from cwt_dask.report.data import gather  # noqa: PLC0415
     from cwt_dask.report.page import render  # noqa: PLC0415
     from cwt_dask.report.rasters import read_rasters  # noqa: PLC0415
+    from cwt_dask.report.residual import smooth_levels  # noqa: PLC0415
 
     pyramid = ensure_pyramid(run, stages)
-    return render(run, read_rasters(run, pyramid), pyramid, gather(run, pyramid, stages))
+    smoothed = smooth_levels(run, pyramid)
+    return render(run, read_rasters(run, pyramid, smoothed), pyramid, gather(run, pyramid, smoothed, stages))

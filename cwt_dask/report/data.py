@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from cwt_dask.measure.peaks import disc_radii
 from cwt_dask.merge.seams import Seam, compare_seams, seam_error
 from cwt_dask.merge.stopping import pooled_variances
-from cwt_dask.report.histogram import residual_edges
 from cwt_dask.report.pyramid import FLAGS, Pyramid
+from cwt_dask.report.residual import Residuals, Smoothed, count_residuals
 from cwt_dask.report.sky import pixel_sizes, pixel_stretch
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
@@ -36,16 +36,6 @@ class TileSummary:
 def error_text(error: float | None) -> str:
     """A seam error as text."""
     return "no seam" if error is None else f"{error:.1e}"
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """Histogram of the residual less background, and that of Poisson numbers."""
-
-    edges: NDArray[np.float64]  # In counts a pixel.
-    # Pixels below the first edge, in each bin, and not below the last.
-    pixels: NDArray[np.float64]
-    expected: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -73,13 +63,15 @@ class Numbers:
 FEW = 20.0
 
 
-def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
+def gather(run: SurveyRun, pyramid: Pyramid, smoothed: Sequence[Smoothed], stages: Stages) -> Numbers:
     """Collect the numbers.
 
     Parameters
     ----------
     run, pyramid
         Finished; as `ensure_pyramid` made it.
+    smoothed : sequence of Smoothed
+        Its levels.
     stages : Stages
         Where seams are compared.
     """
@@ -97,11 +89,7 @@ def gather(run: SurveyRun, pyramid: Pyramid, stages: Stages) -> Numbers:
         certificate=run.certificate,
         tiles=summarise_tiles(records, list(chain.from_iterable(found[tile] for tile in sorted(found)))),
         variances=pooled_variances(records),
-        residuals=Residuals(
-            residual_edges(survey.statistics),
-            group["residual_pixels"][:].sum(axis=0).astype(np.float64),
-            group["expected_pixels"][:].sum(axis=0),
-        ),
+        residuals=count_residuals(smoothed[0]),
         flagged={flag: int(n) for flag, n in zip(FLAGS, group["flagged_pixels"][:].sum(axis=0), strict=True)},
         n_used=survey.statistics.n_valid,
         few_counts=few,

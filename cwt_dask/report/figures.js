@@ -7,7 +7,7 @@ window.cwtFigures = (data) => {
   const B = Bokeh;
   const { ndarray } = B.require("core/util/ndarray");
   const [ny, nx] = data.shape;
-  const INK = "#1c2733", BLUE = "#0b5394", RED = "#b3261e", GREY = "#5f6b76", OUTSIDE = "#eef0f2";
+  const BLUE = "#2f7cc4", RED = "#d0342c", GREY = "#5f6b76", OUTSIDE = "#eef0f2";
   // The page sets heights of maps by its own width.
   const HEIGHT = 330;
 
@@ -17,10 +17,7 @@ window.cwtFigures = (data) => {
       toolbar_location: "above", background_fill_color: OUTSIDE, outline_line_color: "#c3c9cf", ...options });
     chart.toolbar.setv({ logo: null, active_scroll: null });
     for (const grid of chart.center) grid.grid_line_color = null;
-    for (const axis of [...chart.below, ...chart.left]) {
-      axis.setv({ axis_label_text_font_style: "normal", axis_label_text_color: INK, major_label_text_color: INK,
-        axis_line_color: GREY, major_tick_line_color: GREY, minor_tick_line_color: null });
-    }
+    for (const axis of [...chart.below, ...chart.left]) axis.setv({ axis_label_text_font_style: "normal", minor_tick_line_color: null });
     return chart;
   }
 
@@ -40,7 +37,7 @@ window.cwtFigures = (data) => {
   function skyFigure(name, x_range, y_range) {
     const box = new B.BoxZoomTool({ match_aspect: true });
     // Frames of the same size, with and without a colour bar.
-    const size = { frame_height: HEIGHT - 90, min_border_left: 74, min_border_right: name === "close-up" ? 18 : 84 };
+    const size = { frame_height: HEIGHT - 90, min_border_left: 66, min_border_right: 58 };
     const chart = newChart(name, [new B.PanTool(), box, new B.WheelZoomTool(), new B.TapTool()], { x_range, y_range, ...size });
     chart.toolbar.active_drag = box;
     // The page sets ticks where lines of coordinates meet the frame.
@@ -68,30 +65,42 @@ window.cwtFigures = (data) => {
     chart.add_tools(new B.HoverTool({ renderers, formatters: { [field]: text }, tooltips: [["", `${field}{custom}`]], visible: false }));
   }
 
-  function markSources(chart, marks, filter, lines) {
+  function markSources(chart, marks, filter, lines, size) {
     add(chart, lines, new B.MultiLine({ xs: { field: "xs" }, ys: { field: "ys" }, line_color: "#7f8c99", line_alpha: 0.55, line_width: 0.8 }));
     // Black below white shows on any colour.
     const looks = [[{ line_color: "black", line_width: 2.4, line_alpha: 0.7 }, "black", 6], [{ line_color: "white", line_width: 1.2 }, "#00e5ff", 3]];
     const [, above] = looks.map(([look, line_color, line_width]) => {
-      const circle = { x: { field: "x" }, y: { field: "y" }, size: 11, fill_color: null, ...look };
+      const circle = { x: { field: "x" }, y: { field: "y" }, size: { field: size }, fill_color: null, ...look };
       const glyph = new B.Scatter(circle);
-      const selection_glyph = new B.Scatter({ ...circle, size: 22, line_color, line_width, line_alpha: 1 });
+      const selection_glyph = new B.Scatter({ ...circle, line_color, line_width, line_alpha: 1 });
       return add(chart, marks, glyph, { view: new B.CDSView({ filter }), nonselection_glyph: glyph, selection_glyph });
     });
     describe(chart, [above], "$index", "source(value)");
     chart.toolbar.tools.find((tool) => tool instanceof B.TapTool).renderers = [above];
   }
 
-  function colourBar(chart, { ticks, unit }, color_mapper, values) {
-    const places = Object.keys(ticks).map(Number);
-    chart.add_layout(new B.ColorBar({ color_mapper, title: unit, width: 12, label_standoff: 5, padding: 4,
-      ticker: new B.FixedTicker({ ticks: places }), major_label_overrides: new Map(places.map((at) => [at, ticks[at]])),
-      display_low: 0.5, display_high: values + 0.5, title_text_font_style: "normal", title_text_color: INK, major_label_text_color: INK }), "right");
+  // From end to end of the colours: the page sets labels where values of the chosen stretch are.
+  function colourBar(chart, name, visible) {
+    const color_mapper = new B.LinearColorMapper({ palette: data.maps[name].colours, low: 0, high: 1 });
+    chart.add_layout(new B.ColorBar({ name: `bar/${chart.name}/${name}`, color_mapper, visible, width: 12, label_standoff: 5, padding: 3,
+      background_fill_color: null, ticker: new B.FixedTicker({ ticks: [] }) }), "right");
+  }
+
+  // A length on the sky, in a corner of the close-up.
+  function scaleBar(chart) {
+    const bar = columns({ xs: [], ys: [], x: [], y: [], text: [] });
+    bar.name = "scale-bar";
+    for (const [line_color, line_width] of [["black", 5], ["white", 2.5]]) {
+      add(chart, bar, new B.MultiLine({ xs: { field: "xs" }, ys: { field: "ys" }, line_color, line_width }));
+    }
+    add(chart, bar, new B.Text({ x: { field: "x" }, y: { field: "y" }, text: { field: "text" }, text_color: "white", background_fill_color: "black",
+      background_fill_alpha: 0.6, padding: 3, text_font_size: "14px", text_align: "center", text_baseline: "bottom", y_offset: -6 }));
   }
 
   function drawMaps() {
     const ranges = [range("x-range", nx), range("y-range", ny)], closer = [range("close-x", nx), range("close-y", ny)];
-    const marks = columns({ x: data.x, y: data.y }), lines = columns({ xs: [], ys: [] });
+    // Circles have their size on the sky, but not less than can be seen: the page sets it for the zoom.
+    const marks = columns({ x: data.x, y: data.y, size: data.x.map(() => 11), close: data.x.map(() => 11) }), lines = columns({ xs: [], ys: [] });
     marks.name = "sources";
     lines.name = "lines";
     const filter = new B.IndexFilter({ indices: [], name: "marked" });
@@ -101,14 +110,19 @@ window.cwtFigures = (data) => {
       // Colours by byte.
       const palette = raster.palettes.any ?? raster.palettes.asinh, values = palette.length - 1;
       const mapper = new B.LinearColorMapper({ palette, low: -0.5, high: values + 0.5, name: `mapper-${name}` });
-      const chart = skyFigure(`map-${name}`, ...ranges);
-      drawRaster(chart, name, images, mapper, true);
-      drawRaster(closeUp, name, images, mapper, !charts.length);
-      markSources(chart, marks, filter, lines);
-      if (Object.keys(raster.ticks).length) colourBar(chart, raster, mapper, values);
-      charts.push(chart);
+      // What is drawn in the place of another map has no chart of its own.
+      const onto = charts.find((one) => one.name === `map-${raster.in_place_of}`), chart = onto ?? skyFigure(`map-${name}`, ...ranges);
+      drawRaster(chart, name, images, mapper, !onto);
+      drawRaster(closeUp, name, images, mapper, name === data.closer);
+      if (raster.colours.length) {
+        colourBar(chart, name, !onto);
+        colourBar(closeUp, name, name === data.closer);
+      }
+      if (!onto) charts.push(chart);
     }
-    markSources(closeUp, marks, filter, lines);
+    for (const chart of charts) markSources(chart, marks, filter, lines, "size");
+    markSources(closeUp, marks, filter, lines, "close");
+    scaleBar(closeUp);
     return [...charts, closeUp];
   }
 
@@ -140,15 +154,20 @@ window.cwtFigures = (data) => {
     return chart;
   }
 
-  // The histogram, and the one of Poisson numbers.
+  // A value between each two edges.
+  function addSteps(chart, x, values, look) {
+    const steps = columns({ x, y: [...values, ...values.slice(-1)] });
+    return add(chart, steps, new B.Step({ x: { field: "x" }, y: { field: "y" }, mode: "after", ...look }));
+  }
+
+  // The histogram, and a standard normal one.
   function drawResiduals() {
     const { left, right, floor, pixels, expected, most } = data.residuals;
     const chart = newChart("residuals", [new B.PanTool(), new B.BoxZoomTool(), new B.WheelZoomTool()], { height: HEIGHT, y_axis_type: "log",
-      x_axis_label: "residual less background (counts per pixel)", y_axis_label: "pixels per bin", y_range: new B.Range1d({ start: floor, end: 2 * most }) });
+      x_axis_label: "residual (standard deviations)", y_axis_label: "pixels per bin", y_range: new B.Range1d({ start: floor, end: 2 * most }) });
     const bars = columns({ left, right, bottom: left.map(() => floor), top: pixels });
     add(chart, bars, new B.Quad({ ...edges, fill_color: BLUE, fill_alpha: 0.35, line_color: BLUE, line_width: 0.5 }));
-    const steps = columns({ x: [...left, right[right.length - 1]], y: [...expected, expected[expected.length - 1]] });
-    add(chart, steps, new B.Step({ x: { field: "x" }, y: { field: "y" }, mode: "after", line_color: RED, line_width: 1.8 }));
+    addSteps(chart, [...left, right[right.length - 1]], expected, { line_color: RED, line_width: 1.8 });
     return chart;
   }
 
@@ -176,5 +195,31 @@ window.cwtFigures = (data) => {
     return [first, second];
   }
 
-  return [...drawMaps(), drawTiles(), drawResiduals(), ...drawConvergence()];
+  // Counts around the chosen source, which the page fills in.
+  function drawProfile() {
+    const chart = newChart("profile", [new B.PanTool(), new B.BoxZoomTool()], { height: 250, x_axis_label: "distance from the source (deg)",
+      y_axis_label: "counts per square degree", x_range: new B.Range1d({ start: 0, end: 1 }), y_range: new B.Range1d({ start: 0, end: 1 }) });
+    const fitted = addSteps(chart, [], [], { line_color: RED, line_width: 1.8 }), expected = addSteps(chart, [], [], { line_color: GREY, line_dash: "dashed", line_width: 1.8 });
+    fitted.data_source.name = "profile-model";
+    expected.data_source.name = "profile-background";
+    const counted = columns({ x: [], y: [], low: [], high: [] });
+    counted.name = "profile-counts";
+    add(chart, counted, new B.Segment({ x0: { field: "x" }, x1: { field: "x" }, y0: { field: "low" }, y1: { field: "high" }, line_color: BLUE, line_width: 2 }));
+    add(chart, counted, new B.Scatter({ x: { field: "x" }, y: { field: "y" }, fill_color: BLUE, line_color: BLUE, size: 7 }));
+    return chart;
+  }
+
+  return [...drawMaps(), ...(data.x.length ? [drawProfile()] : []), drawResiduals(), ...drawConvergence(), drawTiles()];
+};
+
+// The look of the page's charts, light or dark.
+window.cwtPaint = (charts, dark) => {
+  const [ink, line, outside] = dark ? ["#dfe5ea", "#8b97a3", "#2a323a"] : ["#1c2733", "#5f6b76", "#eef0f2"];
+  for (const chart of charts) {
+    chart.setv({ border_fill_color: null, background_fill_color: outside, outline_line_color: line });
+    for (const axis of [...chart.below, ...chart.left, ...chart.right]) {
+      axis.setv({ major_label_text_color: ink, major_tick_line_color: line });
+      axis.setv(axis instanceof Bokeh.ColorBar ? { title_text_color: ink, background_fill_color: null } : { axis_label_text_color: ink, axis_line_color: line });
+    }
+  }
 };

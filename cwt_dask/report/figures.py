@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from bokeh.palettes import Colorblind7, Inferno256, Magma256, RdBu11, Viridis256, interp_palette
 
-from cwt_dask.report.data import Numbers, Residuals, TileSummary, error_text, relative_changes
+from cwt_dask.report.data import Numbers, TileSummary, error_text, relative_changes
 from cwt_dask.report.rasters import MASKED, SCALES_IN_A_RASTER, VALUES, Raster
+from cwt_dask.report.residual import Residuals
 
-DIVERGING = tuple(reversed(interp_palette(RdBu11, VALUES)))
+# Blue below zero, red above.
+DIVERGING = interp_palette(RdBu11, VALUES)
 SUPPORT_COLOURS = Colorblind7[:SCALES_IN_A_RASTER]  # By scale, the finest first.
-PALETTES = {"counts": Inferno256, "model": Viridis256, "significance": Magma256}
+PALETTES = {"smoothed": Inferno256, "counts": Inferno256, "model": Viridis256, "significance": Magma256}
 
 
 def figure_data(rasters: Sequence[Raster], numbers: Numbers, tolerance: float) -> dict[str, Any]:
@@ -54,8 +56,10 @@ def _map(raster: Raster) -> dict[str, Any]:
         "unit": raster.unit,
         "values": raster.values,
         "scales": raster.scale_names,
+        "in_place_of": raster.in_place_of,
         "ticks": raster.ticks,
         "palettes": palettes(raster),
+        "colours": [] if raster.scale_names else _colours(raster),
         "levels": [
             {"shape": level.shape, "content": base64.b64encode(level.tobytes()).decode()} for level in raster.levels
         ],
@@ -66,11 +70,15 @@ def palettes(raster: Raster) -> dict[str, list[str]]:
     """Colours of all bytes by stretch of the values; by scale for the support."""
     if raster.scale_names:
         return _support_palettes(len(raster.scale_names))
-    colours = DIVERGING if raster.diverging else PALETTES[raster.name]
+    colours = _colours(raster)
     return {
         name: [MASKED, *(colours[i] for i in np.rint(places * (len(colours) - 1)).astype(int))]
         for name, places in raster.stretches.items()
     }
+
+
+def _colours(raster: Raster) -> tuple[str, ...]:
+    return tuple(DIVERGING if raster.diverging else PALETTES[raster.name])
 
 
 def _support_palettes(n_scales: int) -> dict[str, list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -19,17 +20,21 @@ from cwt_dask.merge.certificate import SEAL
 from cwt_dask.report import text
 from cwt_dask.report.data import Numbers
 from cwt_dask.report.figures import SUPPORT_COLOURS, figure_data
+from cwt_dask.report.profiles import read_profiles
 from cwt_dask.report.pyramid import Pyramid
 from cwt_dask.report.rasters import Raster
+from cwt_dask.report.residual import smoothing_width
 from cwt_dask.report.sky import SkyGrid
 from cwt_dask.report.sphere import centres, outlines
-from cwt_dask.report.table import read_sources
+from cwt_dask.report.table import Sources, read_sources
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.terminal import visible
 
 MARK = "cwt-dask-certificate"
 # Rows of the table of sources that the page shows at once, and without a script.
 ROWS = 50
+# The map of the close-up until another is chosen.
+CLOSER = "smoothed"
 STRETCHES = {
     "asinh": "asinh, 99.9 % of the pixels",
     "whole": "asinh, whole range",
@@ -51,13 +56,19 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
     # Pixels of the survey along one of the page's map, on the sphere.
     larger = pixel / run.survey.statistics.pixel_scale_deg
     tolerance = plan.settings.tol * (plan.settings.stopping != "fixed")
+    # Of the point spread function, in degrees.
+    width = smoothing_width(run) * run.survey.statistics.pixel_scale_deg
     data = {
         **figure_data(rasters, numbers, tolerance),
         "shape": pyramid.shape,
         "factors": pyramid.factors,
         "sky": _sky(SkyGrid.of(wcs, pyramid.shape), pixel),
-        "columns": [{n: getattr(column, n) for n in ("name", "title", "text", "values")} for column in sources.columns],
+        "columns": [asdict(column) for column in sources.columns],
         **{name: getattr(sources, name) for name in ("x", "y", "flagged")},
+        "radius": _radii(sources, width, pixel),
+        "psf": width,
+        "profiles": read_profiles(run, pyramid, sources),
+        "closer": CLOSER,
         "scale": float(plan.kernels.scales[-1]) / larger,
         "rows": ROWS,
         "facets": _facets(run, pyramid),
@@ -78,6 +89,7 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         support_colours=SUPPORT_COLOURS,
         stretches=STRETCHES,
         factor=pyramid.factors[0],
+        closer=CLOSER,
         sphere=pyramid.plane is not None,
         tiles="facets" if pyramid.plane else "tiles",
         rows=ROWS,
@@ -85,7 +97,7 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         # Bokeh without widgets, tables and WebGL, and what makes figures in a script.
         scripts=[
             *(_script(_bokeh(name)) for name in ("bokeh.min.js", "bokeh-api.min.js")),
-            *(_script(_file(name)) for name in ("figures.js", "page.js")),
+            *(_script(_file(name)) for name in ("sky.js", "figures.js", "sources.js", "page.js")),
         ],
         data=Markup(_json(data)),  # noqa: S704 - nothing in it ends the element
     )
@@ -96,6 +108,11 @@ def _map_of(run: SurveyRun, pyramid: Pyramid) -> tuple[Any, float]:
     if pyramid.plane:
         return pyramid.plane.wcs, pyramid.plane.pixel
     return run.wcs, run.survey.statistics.pixel_scale_deg
+
+
+def _radii(sources: Sources, width: float, pixel: float) -> list[float]:
+    """Radii of the sources' circles in pixels of the page's map: twice the width that they have on it."""
+    return [round(2 * math.hypot(width, extension) / pixel, 2) for extension in sources.extension]
 
 
 def _facets(run: SurveyRun, pyramid: Pyramid) -> dict[str, Any] | None:

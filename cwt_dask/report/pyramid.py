@@ -1,9 +1,9 @@
 """The maps, reduced: the group `pyramid` of `maps.zarr` with levels, each half as fine as the one before.
 
-Masked pixels are left out. A level holds, a block of pixels each: sums of `counts`, `background` and `model`, the mean
-`residual`, the largest `significance`, whether any pixel is in the `support`, all `trust` flags, and how many pixels
-are `used`. A chunk belongs to one task, which makes it at every level. Of the sphere it is a plane of the whole sky, in
-one chunk.
+Masked pixels are left out. A level holds, a block of pixels each: sums of `counts`, `background` and `model`, the
+largest `significance`, whether any pixel is in the `support`, all `trust` flags, and how many pixels are `used`. A
+chunk belongs to one task, which makes it at every level. Of the sphere it is a plane of the whole sky, in one chunk,
+and `own` says how many pixels of the survey have their centre in each of the plane's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from cwt_dask.errors import CwtDaskError
 from cwt_dask.geometry.facets import AnyGrid, FacetGrid
 from cwt_dask.geometry.tiling import Box
 from cwt_dask.products.planes import Plane
-from cwt_dask.report.histogram import N_BINS, Expectation, count_residuals, residual_edges
 from cwt_dask.report.sphere import on_plane, plane_of
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
@@ -43,7 +42,7 @@ from cwt_dask.trust import Trust
 if TYPE_CHECKING:
     import zarr
 
-VERSION = 1
+VERSION = 2
 # Bounds of the finest level: pixels that a page can hold, and sides that a browser can draw.
 LARGEST_LEVEL = 1_500_000
 LONGEST_SIDE = 8192
@@ -193,11 +192,9 @@ def _lay_out(group: zarr.Group, pyramid: Pyramid, n_scale: int) -> None:
             depth = (n_scale,) if spec.axis else ()
             dtype = "float32" if spec.is_amount else spec.dtype
             _create(level, spec.name, (*depth, *shape), (*depth, *chunk), dtype, spec.axes)
-        _create(level, "used", shape, chunk, "uint32", ("y", "x"))
-    n = len(pyramid.chunks)
-    _create(group, "residual_pixels", (n, N_BINS), (1, N_BINS), "int64", ("chunk", "bin"))
-    _create(group, "expected_pixels", (n, N_BINS), (1, N_BINS), "float64", ("chunk", "bin"))
-    _create(group, "flagged_pixels", (n, len(FLAGS)), (1, len(FLAGS)), "int64", ("chunk", "flag"))
+        for name in ("used", "own") if pyramid.plane else ("used",):
+            _create(level, name, shape, chunk, "uint32", ("y", "x"))
+    _create(group, "flagged_pixels", (len(pyramid.chunks), len(FLAGS)), (1, len(FLAGS)), "int64", ("chunk", "flag"))
 
 
 def _create(
@@ -210,7 +207,7 @@ FLAGS = tuple(Trust)
 
 
 def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int) -> int:
-    """Make one chunk of the pyramid at every level, and the numbers of its pixels.
+    """Make one chunk of the pyramid at every level, and the numbers of its flagged pixels.
 
     Parameters
     ----------
@@ -220,16 +217,19 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
         Of the chunk.
     """
     survey = Survey.open(survey_path)
-    covered, finest, counted = pyramid.chunks[number], pyramid.factors[0], _Counted(survey)
+    covered, finest, flagged = pyramid.chunks[number], pyramid.factors[0], np.zeros(len(FLAGS), np.int64)
+
+    def count(pixels: Mapping[str, NDArray[Any]]) -> None:
+        flagged[:] += [np.count_nonzero(pixels["trust"] & flag) for flag in FLAGS]
+
     if pyramid.facets and pyramid.plane:
-        level = on_plane(files, survey_path, pyramid.facets, pyramid.plane, counted.add)
+        level = on_plane(files, survey_path, pyramid.facets, pyramid.plane, count)
     else:
         maps, strips = open_group(files.maps, whole="run"), []
         for strip in pyramid.strips(covered):
             pixels = _read(survey, maps, strip)
-            # Sums; the residual is divided by the number of used pixels when it is written.
             strips.append(reduced(pixels, finest))
-            counted.add(pixels)
+            count(pixels)
         level = {name: np.concatenate([strip[name] for strip in strips], axis=-2) for name in strips[0]}
 
     group = open_group(files.pyramid, writable=True)
@@ -240,29 +240,9 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
             y, x = covered.y0 // factor, covered.x0 // factor
             for name, values in level.items():
                 place = (..., slice(y, y + values.shape[-2]), slice(x, x + values.shape[-1]))
-                # 0 where no pixel is used.
-                written = values / np.maximum(level["used"], 1) if name == "residual" else values
-                _write(group[f"{factor}/{name}"], place, written)
-        _write(group["residual_pixels"], number, counted.residuals)
-        _write(group["expected_pixels"], number, counted.expectation.histogram(counted.edges))
-        _write(group["flagged_pixels"], number, counted.flagged)
+                _write(group[f"{factor}/{name}"], place, values)
+        _write(group["flagged_pixels"], number, flagged)
     return number
-
-
-class _Counted:
-    """Numbers of pixels: histograms of the residual less background, and flags."""
-
-    def __init__(self, survey: Survey) -> None:
-        self.edges, self.expectation = residual_edges(survey.statistics), Expectation()
-        self.residuals, self.flagged = np.zeros(len(self.edges) + 1, np.int64), np.zeros(len(FLAGS), np.int64)
-
-    def add(self, pixels: Mapping[str, NDArray[Any]]) -> None:
-        """Count pixels of the map, by name as of a level."""
-        used = pixels["used"]
-        excess = (pixels["residual"] - pixels["background"])[used]
-        self.residuals += count_residuals(excess, self.edges)
-        self.expectation.add(pixels["counts"][used] - excess)
-        self.flagged += [np.count_nonzero(pixels["trust"] & flag) for flag in FLAGS]
 
 
 def _write(array: zarr.Array, place: Any, values: NDArray[Any]) -> None:

@@ -51,7 +51,7 @@ def on_plane(
 
     They are combined as by `pyramid.reduced`. Each pixel of the survey has the values of the facet's pixel that shows
     it, and counts once. A pixel of the plane with no centre of one in it, where it is skewed, shows the one in its
-    middle.
+    middle; `own` is the number of centres in it.
 
     Parameters
     ----------
@@ -86,10 +86,10 @@ def on_plane(
             for image, row in zip(_images(binned[name]), _images(values), strict=True):
                 ufunc.at(image, at, row[there].astype(image.dtype))
             middle[name][..., places[here]] = values[..., found]
-    empty = binned["used"] == 0
+    empty, own = binned["used"] == 0, binned["used"].copy()
     for name, values in binned.items():
         values[..., empty] = middle[name][..., empty]
-    return {name: values.reshape(*values.shape[:-1], *plane.shape) for name, values in binned.items()}
+    return {name: values.reshape(*values.shape[:-1], *plane.shape) for name, values in {**binned, "own": own}.items()}
 
 
 def _images(values: NDArray[Any]) -> NDArray[Any]:
@@ -106,8 +106,6 @@ def _own_pixels(survey: Any, sky_image: Survey, maps: Any, facet: int) -> tuple[
             pixels[name] = _of_survey(sky_image, name, numbers, survey.grid.nside)
         else:
             pixels[name] = maps[name][..., facet, :, :][..., y, x]
-    # That of the pixel's own counts, as `maps_hpx.fits` has it.
-    pixels["residual"] = counts - pixels["model"] - maps["approx"][facet][y, x]
     return numbers, pixels
 
 

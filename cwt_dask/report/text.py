@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.geometry.margins import TOLERANCE
 from cwt_dask.planning.plan import FEW_COUNTS, Plan
-from cwt_dask.report.data import FEW, Numbers, Residuals, TileSummary, error_text, relative_changes
+from cwt_dask.report.data import FEW, Numbers, TileSummary, error_text, relative_changes
 from cwt_dask.report.facets import HARMLESS, evidence_of_facets, reasons_of_facets
+from cwt_dask.report.residual import Residuals
 from cwt_dask.report.sky import STRETCHED
 from cwt_dask.report.table import Sources
 from cwt_dask.results import SurveyRun
@@ -122,22 +120,34 @@ def evidence(numbers: Numbers) -> list[Row]:
     # fmt: on
 
 
-def key_figures(numbers: Numbers, sources: Sources) -> list[Row]:
-    """Key figures of the run."""
+def key_figures(sources: Sources) -> list[Row]:
+    """Key figures of the sources."""
+    noise, associated = sources.expected_false, sources.n_associated
     return [
         Row("sources", f"{sources.total}"),
+        *([] if noise is None else [Row("of them expected to be noise", f"{noise:.2g}")]),
         Row("with a score above 5", f"{sources.n_strong}"),
+        Row("extended", f"{sources.n_extended}"),
+        *([] if associated is None else [Row("associated", f"{associated}")]),
         Row("with a flag that asks for a look", f"{sources.n_flagged}"),
         Row("with negative excess", f"{sources.n_negative}"),
-        Row("iterations", f"{numbers.certificate['n_iter']}"),
-        Row("tiles", f"{numbers.certificate['n_tiles']}"),
-        Row("run time", duration(numbers.certificate["seconds"]["run"])),
     ]
 
 
 def warnings(numbers: Numbers, sources: Sources) -> list[str]:
-    """Warnings of the plan, and of what the maps show."""
-    found = list(numbers.certificate["warnings"])
+    """Warnings of the plan, and of what the maps show: sentences, each once."""
+    return list(dict.fromkeys(map(_sentence, [*numbers.certificate["warnings"], *_of_maps(numbers, sources)])))
+
+
+def _sentence(warning: str) -> str:
+    """A warning as a sentence: those of a plan have no end; what begins with a setting's name keeps its letters."""
+    first = warning.partition(" ")[0]
+    begun = warning[:1].upper() + warning[1:] if first.rstrip(":,").isalpha() else warning
+    return begun if begun.endswith(".") else f"{begun}."
+
+
+def _of_maps(numbers: Numbers, sources: Sources) -> list[str]:
+    found = []
     if numbers.stretch > STRETCHED and numbers.stretched > 0:
         found.append(
             f"Pixels are up to {_times(numbers.stretch)} as long as wide on the sky, and more than 1.4 times on "
@@ -252,20 +262,12 @@ def describe_tiles(tiles: Sequence[TileSummary]) -> str:
 
 
 def describe_residuals(residuals: Residuals) -> str:
-    """Describe the histogram; pixels beyond its edges are not counted."""
-    mean, width = _mean_and_width(residuals.edges, residuals.pixels[1:-1])
-    expected_mean, expected_width = _mean_and_width(residuals.edges, residuals.expected[1:-1])
+    """Describe the histogram."""
+    beyond = int(residuals.pixels[residuals.edges.searchsorted(5.0) + 1 :].sum())
     return (
-        f"mean {mean:.2g} and width {width:.2g} counts per pixel, of Poisson counts mean {expected_mean:.2g} and width "
-        f"{expected_width:.2g}"
+        f"mean {residuals.mean:.2g} and width {residuals.width:.2g}, of a standard normal distribution 0 and 1; "
+        f"{beyond} pixels lie above 5"
     )
-
-
-def _mean_and_width(edges: NDArray[np.float64], pixels: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and standard deviation of a histogram."""
-    middles, n = (edges[:-1] + edges[1:]) / 2, max(float(pixels.sum()), 1.0)
-    mean = float(middles @ pixels) / n
-    return mean, float(np.sqrt((middles - mean) ** 2 @ pixels / n))
 
 
 def describe_convergence(variances: Sequence[float]) -> str:

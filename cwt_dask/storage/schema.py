@@ -90,7 +90,7 @@ MAPS = (
     MapSpec("approx", "approximation: the smooth rest, counts per pixel", unit="count", dense=True, digested=True,
             products=("cutout", "fits", "compare"), tolerance=TOLERANCE),
     MapSpec("residual", "counts minus model and approximation, counts per pixel", unit="count", dense=True,
-            products=_REPORTED, tolerance=TOLERANCE),
+            products=("cutout", "fits"), tolerance=TOLERANCE),
     # T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and near
     # blind rings (1.8e-7, docs/design/0004-margins.md).
     MapSpec("significance", "largest T/E over scales and iterations, 0 where undefined", dense=True, reduced="largest",

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 import spheres
+from astropy.coordinates import SkyCoord
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -20,6 +21,7 @@ OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_sca
 # All candidates are sources.
 OPTIONS |= {"false_sources": 1e9}
 SECONDS = 60
+DATA = "JSON.parse(document.getElementById('data').textContent)"
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def rows(browser):
 def column(browser, title):
     heads = [head.text.split("\n")[0] for head in browser.find_elements(By.CSS_SELECTOR, "#catalogue th")]
     at = next(i for i, head in enumerate(heads) if head.startswith(title)) + 1
-    return [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, f"#catalogue td:nth-child({at})")]
+    return [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, f"#catalogue tbody tr > :nth-child({at})")]
 
 
 def extent(browser, axis="x"):
@@ -109,7 +111,7 @@ def scroll_to(browser, element):
 def test_every_figure_is_drawn(page):
     heights = "[...document.querySelectorAll('.chart')].map(chart => chart.getBoundingClientRect().height)"
     drawn = page.execute_script(f"return {heights}")
-    assert len(drawn) == 10
+    assert len(drawn) == 11
     assert min(drawn) > 100
     # The view has no fewer pixels than the map, and pixels are square.
     across, up = extent(page)[1], extent(page, "y")[1]
@@ -117,7 +119,11 @@ def test_every_figure_is_drawn(page):
     assert across >= 400
     assert up >= 250
     assert across / width == pytest.approx(up / height, rel=0.01)
-    assert all(len(model(page, "map-counts", f"{side}[0].ticker.ticks")) >= 2 for side in ("below", "left"))
+    for chart in ("map-counts", "close-up"):
+        assert all(len(model(page, chart, f"{side}[0].ticker.ticks")) >= 2 for side in ("below", "left"))
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 1280
+    # Maps use the width that there is.
+    assert width > 1000
 
 
 def test_the_sphere_is_drawn_with_the_outlines_of_its_facets_on_request(page_of_sphere):
@@ -136,10 +142,14 @@ def test_the_sphere_is_drawn_with_the_outlines_of_its_facets_on_request(page_of_
 def test_the_table_sorts(page):
     strengths = [float(text) for text in column(page, "Score")]
     assert strengths == sorted(strengths, reverse=True)
-    button = sort_by(page, "Excess")
-    assert [float(text) for text in column(page, "Excess")] == sorted(map(float, column(page, "Excess")), reverse=True)
+    button = sort_by(page, "Counts of the source")
+    assert [float(text) for text in column(page, "Counts of the source")] == sorted(
+        map(float, column(page, "Counts of the source")), reverse=True
+    )
     button.click()
-    assert [float(text) for text in column(page, "Excess")] == sorted(map(float, column(page, "Excess")))
+    assert [float(text) for text in column(page, "Counts of the source")] == sorted(
+        map(float, column(page, "Counts of the source"))
+    )
     assert button.find_element(By.XPATH, "..").get_attribute("aria-sort") == "ascending"
     sort_by(page, "Name")
     assert column(page, "Name") == sorted(column(page, "Name"))
@@ -178,16 +188,49 @@ def test_the_table_turns_its_pages_and_filters(page):
     page.find_element(By.ID, "find").clear()
     page.find_element(By.ID, "least").send_keys("10")
     assert 0 < len(rows(page)) < total
-    assert min(float(text) for text in column(page, "T/E")) >= 10
-    page.find_element(By.ID, "least").clear()
-    page.find_element(By.ID, "least").send_keys(Keys.SPACE, Keys.BACKSPACE)
-    page.find_element(By.ID, "unflagged").click()
+    assert min(float(text) for text in column(page, "Score")) >= 10
+    for name in ("least", "most-false"):
+        page.find_element(By.ID, name).clear()
+        page.find_element(By.ID, name).send_keys("1")
+    assert 0 < len(rows(page)) < total
+    assert max(float(text) for text in column(page, "Expected false")) <= 1
+    for name in ("least", "most-false"):
+        page.find_element(By.ID, name).clear()
+        page.find_element(By.ID, name).send_keys(Keys.SPACE, Keys.BACKSPACE)
+    Select(page.find_element(By.ID, "flagged")).select_by_value("without")
     assert rows(page)
     shown = {flag for flags in column(page, "Flags") for flag in flags.split(", ") if flag}
     assert shown <= {"map edge", "masked neighbour", "crosses seam"}
+    Select(page.find_element(By.ID, "flagged")).select_by_value("")
+    found = {}
+    for extent in ("points", "extended"):
+        Select(page.find_element(By.ID, "extent")).select_by_value(extent)
+        found[extent] = int(page.find_element(By.ID, "count").text.split()[0])
+        assert {float(text) > 0 for text in column(page, "Extension")} <= {extent == "extended"}
+    assert sum(found.values()) == total
     page.find_element(By.ID, "find").send_keys("no such thing")
     assert not rows(page)
     assert page.find_element(By.ID, "page").text == "none"
+
+
+def test_columns_can_be_chosen_and_the_name_stays_in_sight(page):
+    # Positions of the map's frame are shown, others when they are asked for.
+    assert column(page, "b")
+    assert not [text for text in column_of(page, "ra") if text]
+    scroll_to(page, page.find_element(By.CSS_SELECTOR, "details.columns summary")).click()
+    for box in page.find_elements(By.CSS_SELECTOR, "#columns input:not(:checked)"):
+        box.click()
+    assert all(column_of(page, "ra"))
+    left = rows(page)[0].find_element(By.TAG_NAME, "th").rect["x"]
+    page.execute_script("document.querySelector('.tall').scrollLeft = 500")
+    assert page.execute_script("return document.querySelector('.tall').scrollLeft") > 0
+    assert rows(page)[0].find_element(By.TAG_NAME, "th").rect["x"] == pytest.approx(left, abs=2)
+
+
+def column_of(browser, name):
+    """Texts of a column of the catalogue; empty where it is not shown."""
+    at = browser.execute_script(f"return {DATA}.columns.findIndex((column) => column.name === '{name}') + 1")
+    return [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, f"#catalogue tbody tr > :nth-child({at})")]
 
 
 @pytest.mark.parametrize("how", ["click", "key"])
@@ -203,6 +246,49 @@ def test_a_row_moves_the_maps_to_its_source(page, how):
     wait(page, "return Bokeh.documents[0].get_model_by_name('marked').indices.includes(7)")
     assert rows(page)[7].get_attribute("aria-current") == "true"
     assert column(page, "Name")[7] in page.find_element(By.ID, "chosen").text
+
+
+def test_what_is_known_of_the_chosen_source_is_shown(page):
+    scroll_to(page, rows(page)[3].find_element(By.TAG_NAME, "button")).send_keys(Keys.ENTER)
+    data = page.execute_script(f"return {DATA}")
+    values = {each["name"]: each["values"] for each in data["columns"]}
+    facts = page.find_element(By.ID, "facts").text
+    assert f"{values['score'][3]}" in facts
+    assert "Position error" in facts
+    # The nearest one on the sky.
+    sky = SkyCoord(values["ra"], values["dec"], unit="deg")
+    (nearest,), (far,), _ = sky[[3]].match_to_catalog_sky(sky, nthneighbor=2)
+    first = page.find_element(By.CSS_SELECTOR, "#neighbours li").text
+    assert first.startswith(f"{values['name'][nearest]} {far.deg:.3g}".rstrip("0"))
+    links = [link.get_attribute("href") for link in page.find_elements(By.CSS_SELECTOR, "#links a")]
+    assert [link.split("/")[2] for link in links] == [
+        "simbad.cds.unistra.fr",
+        "ned.ipac.caltech.edu",
+        "tevcat.uchicago.edu",
+    ]
+    assert f"{values['ra'][3]}" in links[0]
+    assert f"{values['ra'][3]}" in links[1]
+    profiles = data["profiles"]
+    area = [area for area in profiles["area"][3] if area]
+    assert model(page, "profile-counts", "data.y[0]") == pytest.approx(profiles["counts"][3][0] / area[0])
+    below, fitted = (model(page, f"profile-{name}", "data.y[0]") for name in ("background", "model"))
+    assert fitted == pytest.approx(below + profiles["source"][3][0])
+    page.find_element(By.CSS_SELECTOR, "#neighbours button").click()
+    assert page.find_element(By.ID, "source-name").text == values["name"][nearest]
+
+
+def test_circles_are_as_large_as_their_sources(page):
+    radii = page.execute_script(f"return {DATA}.radius")
+    for size, chart, axis in (("close", "close-up", "close-x"), ("size", "map-counts", "x-range")):
+        wide = model(page, axis, "end") - model(page, axis, "start")
+        scale = model(page, chart, "inner_width") / wide
+        shown = model(page, "sources", f"data.{size}")
+        # Small ones can still be seen.
+        assert shown == pytest.approx([max(2 * radius * scale, 11) for radius in radii], rel=0.02)
+    # A length on the sky.
+    text, (start, end) = model(page, "scale-bar", "data.text[0]"), model(page, "scale-bar", "data.xs[0]")
+    degrees = float(text[:-1]) / {"°": 1, "\N{PRIME}": 60}[text[-1]]
+    assert (end - start) * 0.1 == pytest.approx(degrees, rel=0.02)
 
 
 def test_a_source_that_is_chosen_on_the_map_is_shown_in_the_table(page):
@@ -231,9 +317,20 @@ def test_times_of_any_number_of_tiles_have_extremes(page):
 
 
 def test_colours_scales_and_tiles_can_be_chosen(page):
-    before = model(page, "mapper-counts", "palette[200]")
+    before, ticks = model(page, "mapper-counts", "palette[200]"), model(page, "bar/map-counts/counts", "ticker.ticks")
     Select(page.find_element(By.ID, "stretch")).select_by_value("linear")
     assert model(page, "mapper-counts", "palette[200]") != before
+    assert model(page, "bar/map-counts/counts", "ticker.ticks") != ticks
+    # Counts are smoothed until they are asked for as they were observed.
+    assert model(page, "map-counts", "right[1].visible")
+    assert not model(page, "map-counts", "right[0].visible")
+    Select(page.find_element(By.ID, "kind")).select_by_value("counts")
+    wait(page, "return Bokeh.documents[0].get_model_by_name('map-counts/counts/1').visible")
+    assert not model(page, "map-counts/smoothed/1", "visible")
+    assert [model(page, "map-counts", f"right[{i}].visible") for i in (0, 1)] == [True, False]
+    Select(page.find_element(By.ID, "across")).select_by_value("3")
+    wait(page, "return Bokeh.documents[0].get_model_by_name('map-counts').inner_width < 400")
+    Select(page.find_element(By.ID, "across")).select_by_value("auto")
     all_scales = model(page, "mapper-support", "palette[3]")
     Select(page.find_element(By.ID, "scale")).select_by_value("support 1")
     assert model(page, "mapper-support", "palette[3]") == "#ffffff" != all_scales
@@ -276,7 +373,7 @@ def test_it_is_printed_with_its_figures_and_its_table_as_filtered(page, tmp_path
     total = page.find_element(By.ID, "count").text
     assert not page.find_element(By.ID, "in-print").is_displayed()
     printed_text = printed(page, tmp_path)
-    assert page.execute_script("return document.querySelectorAll('img.printed[alt]').length") == 10
+    assert page.execute_script("return document.querySelectorAll('img.printed[alt]').length") == 11
     expected = (f"50 of {total}", "Largest seam error", "The tiles did no harm", column(page, "Name")[49])
     assert [text for text in expected if text not in printed_text] == []
     assert [text for text in ("filter:", "Zoom") if text in printed_text] == []

@@ -9,6 +9,7 @@ from skies import poisson_sky, write_survey
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask.report import data, write_report
 from cwt_dask.report.pyramid import ensure_pyramid
+from cwt_dask.report.residual import smooth_levels
 
 OPTIONS = {"workers": 0, "fits": "no", "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5, "max_iter": 3}
 # All candidates are sources.
@@ -52,7 +53,8 @@ def sphere(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def numbers(finished):
-    return data.gather(finished, ensure_pyramid(finished, Here()), Here())
+    pyramid = ensure_pyramid(finished, Here())
+    return data.gather(finished, pyramid, smooth_levels(finished, pyramid), Here())
 
 
 @pytest.fixture(scope="package")

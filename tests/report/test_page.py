@@ -19,6 +19,8 @@ def test_the_pages_figures_are_those_of_the_run(finished, page):
     catalogue, certificate = finished.catalogue, finished.certificate
     expected = [
         f"sources {len(catalogue)}",
+        f"of them expected to be noise {catalogue['expected_false'].max():.2g}",
+        f"extended {np.count_nonzero(catalogue['extension'])}",
         f"with a score above 5 {np.count_nonzero(catalogue['score'] > 5)}",
         f"with a flag that asks for a look {np.count_nonzero(catalogue['flags'] & ~(1 | 2 | 32))}",
         f"with negative excess {np.count_nonzero(catalogue['excess'] < 0)}",
@@ -56,7 +58,7 @@ def test_the_page_can_be_read_without_seeing_it(finished, page):
     assert all(after - before <= 1 for before, after in pairwise(levels))
     charts = [attributes for _, attributes in page.elements if attributes.get("class") == "chart"]
     labels = {chart["aria-label"] for chart in charts}
-    assert len(charts) == len(labels) == 10
+    assert len(charts) == len(labels) == 11
     assert all(len(label.split()) > 5 for label in labels)
     # A chart holds buttons, so it is no picture.
     assert {chart["role"] for chart in charts} == {"group"}
@@ -76,7 +78,7 @@ def test_names_are_text_and_of_many_sources_the_strongest_are_shown(finished, pa
     write_report(run)
     after = Parsed(page_of(run))
     assert {tag for tag, _ in after.elements} == {tag for tag, _ in page.elements}
-    assert len([tag for tag, _ in after.elements if tag == "script"]) == 5
+    assert len([tag for tag, _ in after.elements if tag == "script"]) == 7
     assert name in after.content
     columns = {column["name"]: column for column in data_of(page_of(run))["columns"]}
     assert columns["name"]["values"][0].startswith("</script><script>")
@@ -110,7 +112,7 @@ ALL_SKY = {"CTYPE1": "GLON-AIT", "CTYPE2": "GLAT-AIT", "CDELT1": -4.0, "CDELT2":
 MAPS = {
     "a ring": (poisson_sky((40, 90), seed=1), {"ring": True}, ["a ring: its columns close the circle"]),
     "a sky with corners off it": (poisson_sky((45, 90), seed=2), ALL_SKY, ["off the sky"]),
-    "nothing to find": ((np.zeros((40, 60)), np.ones((40, 60))), {}, ["No source was found.", "counts are 0 on all"]),
+    "nothing to find": ((np.zeros((40, 60)), np.ones((40, 60))), {}, ["No source was found.", "Counts are 0 on all"]),
     "a single row": (poisson_sky((1, 300), seed=1), {}, ["The figures need a script"]),
 }
 
