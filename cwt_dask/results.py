@@ -24,7 +24,7 @@ from cwt_dask.storage.checksum import DigestedFile
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import as_path, open_file, read_file
 from cwt_dask.storage.progress import read_progress
-from cwt_dask.storage.schema import HISTORY, is_map, map_names
+from cwt_dask.storage.schema import HISTORY, is_map, map_names, spec_of
 from cwt_dask.storage.sealed import BROKEN
 from cwt_dask.storage.zarr_io import MALFORMED, open_group
 from cwt_dask.survey import sky_on
@@ -118,7 +118,7 @@ class SurveyRun(Plots, Cutouts, Positions):
 
     @property
     def residual(self) -> dask.array.Array:
-        """Counts - (model + approximation), float64 (y, x); the background is not subtracted."""
+        """Counts - (model + approximation), float64 (y, x); it holds the background: see `map`."""
         return self.map("residual")
 
     @property
@@ -132,12 +132,12 @@ class SurveyRun(Plots, Cutouts, Positions):
         return self.map("support")
 
     def map(self, name: str) -> dask.array.Array:
-        """Look an array of `maps.zarr` up by its name.
+        """Look an array of `maps.zarr` up by its name, or one that follows from them.
 
         Parameters
         ----------
         name : str
-            Such as model, joined or trust: `maps.zarr` names them.
+            Such as model, joined or trust: `maps.zarr` names them; or excess_residual, model_plus_approx, support_2d.
 
         Returns
         -------
@@ -147,7 +147,7 @@ class SurveyRun(Plots, Cutouts, Positions):
         Raises
         ------
         InputError, RunError
-            As `stored_map`.
+            As `stored_map`; and for excess_residual on the sphere, where background and maps have other pixels.
 
         Examples
         --------
@@ -162,7 +162,18 @@ class SurveyRun(Plots, Cutouts, Positions):
         """
         from dask.array import from_zarr  # noqa: PLC0415 - a run does without Dask
 
-        return from_zarr(self.stored_map(name))
+        spec, grid = spec_of(name), self.stored.plan.grid
+        if not spec.derive:
+            return from_zarr(self.stored_map(name))
+        of_survey = {source for source in spec.sources if spec_of(source).origin == "survey"}
+        if of_survey and len(grid.array_shape) > 2:
+            raise InputError(f"{name} of the sphere is no array: at, plot, cutout and to_gammapy have it")
+        planes = (
+            from_zarr(self.survey.array(source), chunks=grid.core_shape) if source in of_survey else self.map(source)
+            for source in spec.sources
+        )
+        derived: dask.array.Array = spec.derive(*planes)
+        return derived
 
     def stored_map(self, name: str) -> zarr.Array[Any]:
         """Look an array of `maps.zarr` up by its name, as Zarr has it.

@@ -972,6 +972,21 @@ def _(folder):
     return FINISHED
 
 
+@recipe("a picture in a place where none can be written")
+def _(folder):
+    (folder / "file").touch()
+    return "compare", "run", "run", "--plot=file/difference.png"
+
+
+typed("a picture of no known kind", "compare", "run", "run", "--plot=difference.txt")
+
+
+@recipe("a picture whose name is taken")
+def _(folder):
+    (folder / "difference.png").touch()
+    return "compare", "run", "run", "--plot=difference.png"
+
+
 # --- exports ----------------------------------------------------------------------------------------------------------
 
 typed("a format of no export", "export", "run", "new", "--format=png")

@@ -23,8 +23,10 @@ from cwt_dask.config.events import are_events
 from cwt_dask.config.options import OPTION_NAMES, SourceOptions
 from cwt_dask.errors import InputError
 from cwt_dask.events import ingest_events
+from cwt_dask.inspection.compare import compare_runs, draw
 from cwt_dask.inspection.match import associate, match_run
 from cwt_dask.inspection.verify import verify_run
+from cwt_dask.products.difference import free_picture
 from cwt_dask.products.export import export
 from cwt_dask.report import write_report
 from cwt_dask.reprocess import reprocess
@@ -51,6 +53,11 @@ def match(run_dir, catalogue, radius=0.1, columns=None):
     associate(run, match_run(run, catalogue, radius, columns))
 
 
+def compare(run_a, run_b, plot):
+    first, second = SurveyRun.open(run_a), SurveyRun.open(run_b)
+    draw(first, second, compare_runs(first, second), free_picture(plot))
+
+
 def ingest_any(inputs, out, **options):
     if are_events(len(inputs), options):
         ingest_events(inputs, out, **options)
@@ -69,6 +76,7 @@ IN_PYTHON = {
     "ingest": ingest_any,
     "background": write_background,
     "match": match,
+    "compare": compare,
     "reprocess": reprocess,
     "export": lambda run, out, **options: export(SurveyRun.open(run), out, **options),
     "simulate": simulate_any,

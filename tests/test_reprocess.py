@@ -17,7 +17,8 @@ from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.geometry.tiling import Box
 from cwt_dask.inspection import compare
-from cwt_dask.inspection.compare import compare_runs, describe
+from cwt_dask.inspection.compare import compare_runs, describe, draw
+from cwt_dask.products.difference import plot_difference
 from cwt_dask.reprocess import point_to, reprocess, what_would_be_reused
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.sealed import sealed
@@ -142,7 +143,9 @@ def test_on_the_command_line(old, corner, tmp_path, capsys):
     assert main([*arguments, "--current", str(tmp_path / "current")]) == 0
     assert "8 of 9 tiles are reused" in capsys.readouterr().out
     assert (tmp_path / "current").resolve() == tmp_path / "new"
-    assert main(["compare", str(old.files.path), str(tmp_path / "current")]) == 0
+    picture = tmp_path / "difference.png"
+    assert main(["compare", str(old.files.path), str(tmp_path / "current"), "--plot", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
     assert re.search(r"^maps     differ\n(.*\n)*gained   \d+ sources?$", capsys.readouterr().out, re.MULTILINE)
 
 
@@ -161,6 +164,14 @@ def test_runs_are_compared_source_by_source(old, corner, tmp_path):
     assert found.differences["model"] == pytest.approx(np.abs(ours - theirs).max() / ours.max())
     assert found.support_flips == np.count_nonzero(old.support.compute() != new.support.compute())
     assert not found.same_maps
+    difference = {"gained": found.gained, "lost": found.lost}
+    marks = {what: (rows["ra"], rows["dec"]) for what, rows in difference.items()}
+    model, sigma = plot_difference(old, new, marks | dict.fromkeys(("entered", "left", "changed"), ([], []))).subfigs
+    np.testing.assert_array_equal(model.axes[0].images[0].get_array(), theirs - ours)
+    assert (theirs - ours)[150, 250] > 0 > (theirs - ours)[y, x]
+    assert sigma.axes[0].get_title() == "sigma: new - old"
+    places = [np.mean(each.get_offsets(), axis=0) for each in model.axes[0].collections]
+    np.testing.assert_allclose(places, [[np.mean(rows["ra"]), np.mean(rows["dec"])] for rows in difference.values()])
     assert len(found.changed) + len(found.lost) + len(found.gained) < len(old.catalogue) / 2
 
 
@@ -206,4 +217,8 @@ def test_a_source_whose_fit_alone_differs_has_changed(old):
 def test_maps_of_other_shapes_differ_but_for_their_sources(old, corner, tmp_path):
     survey = write_survey(tmp_path / "cut.fits", *(plane[:150, :150] for plane in corner))
     cut = run_survey(survey, tmp_path / "cut", stopping="fixed", **SETTINGS, **HERE)
-    assert compare_runs(old, cut).differences == {}
+    found = compare_runs(old, cut)
+    assert found.differences == {}
+    with pytest.raises(InputError, match="the maps have other shapes, .300, 300. and .150, 150.: there is no picture"):
+        draw(old, cut, found, tmp_path / "difference.png")
+    assert not (tmp_path / "difference.png").exists()

@@ -130,15 +130,22 @@ def _reprocess(
 @cli.command("compare")
 @click.argument("run_a")
 @click.argument("run_b")
-def _compare(run_a: str, run_b: str) -> None:
+@click.option("--plot", metavar="FILE", help="Draw the differences of model and S, and these sources: png, pdf, svg.")
+def _compare(run_a: str, run_b: str, plot: str | None) -> None:
     """Say what differs between two finished runs: sources gained, lost and changed, and the maps.
 
-    Example: cwt-dask compare run-v1 run-v2
+    Example: cwt-dask compare run-v1 run-v2 --plot difference.png
     """
-    from cwt_dask.inspection.compare import compare_runs, describe
+    from cwt_dask.inspection.compare import compare_runs, describe, draw
+    from cwt_dask.products.difference import free_picture
     from cwt_dask.results import SurveyRun
 
-    say_all(describe(compare_runs(SurveyRun.open(run_a), SurveyRun.open(run_b))))
+    first, second = SurveyRun.open(run_a), SurveyRun.open(run_b)
+    picture = free_picture(plot) if plot else None
+    found = compare_runs(first, second)
+    if picture:
+        draw(first, second, found, picture)
+    say_all(describe(found))
 
 
 @cli.command("match")
@@ -233,7 +240,7 @@ def _status(run_dir: str) -> None:
 
     Example: cwt-dask status run
     """
-    from cwt_dask.products.summary import RESUME, describe_run
+    from cwt_dask.products.summary import RESUME, describe_left, describe_run
     from cwt_dask.results import SurveyRun
     from cwt_dask.storage.driver import read_driver
     from cwt_dask.storage.progress import read_progress
@@ -257,6 +264,7 @@ def _status(run_dir: str) -> None:
     else:
         by_itself = driver and not driver.is_gone
         say(f"not finished: no {' and no '.join(lacking)} yet{'' if by_itself else f'; {RESUME}'}")
+        say(f"left to do: {describe_left(result, progress)}")
 
 
 @cli.command("verify")

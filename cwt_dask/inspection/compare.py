@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,7 @@ from astropy.coordinates import SkyCoord
 from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.merge.columns import COLUMNS
+from cwt_dask.products.difference import plot_difference, write_picture
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.schema import maps_in
 from cwt_dask.trust import SourceFlag
@@ -70,6 +73,30 @@ def compare_runs(first: SurveyRun, second: SurveyRun) -> RunComparison:
     same = first.certificate["digest_maps"] == second.certificate["digest_maps"]
     differences, flips = ({}, 0) if first.model.shape != second.model.shape else _map_differences(first, second)
     return RunComparison(same, theirs[gained], ours[lost], changed, moved_in, moved_out, differences, flips)
+
+
+def draw(first: SurveyRun, second: SurveyRun, found: RunComparison, path: Path) -> None:
+    """Draw how far the maps differ, with the sources that do, as the second run has them where it has them.
+
+    Parameters
+    ----------
+    first, second : SurveyRun
+        The runs.
+    found : RunComparison
+        Of them.
+    path : Path
+        As `cwt_dask.products.difference.free_picture` gives it.
+
+    Raises InputError as `plot_difference` and `write_picture` do.
+    """
+    rows: dict[str, Sequence[Row]] = {"gained": found.gained, "lost": found.lost}
+    for what, pairs in (("entered", found.entered), ("left", found.left), ("changed", found.changed)):
+        rows[what] = [row for _, row in pairs]
+    marks = {
+        what: (np.array([row["ra"] for row in some]), np.array([row["dec"] for row in some]))
+        for what, some in rows.items()
+    }
+    write_picture(plot_difference(first, second, marks), path)
 
 
 def describe(found: RunComparison) -> list[str]:

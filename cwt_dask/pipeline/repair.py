@@ -47,7 +47,7 @@ def damaged_metadata(run: SurveyRun, survey: Survey | None) -> list[DamagedMetad
     found = []
     for path, content in wanted.items():
         # Chunks are those of coordinates, of which every byte is known.
-        read: Callable[[bytes], Any] = parsed if path.name == "zarr.json" else bytes
+        read: Callable[[bytes], Any] = _described if path.name == "zarr.json" else bytes
         right = read(content)
         lengths = kept if path.parent.name == HISTORY else []
         allowed = [right | {"shape": (length, *right["shape"][1:])} for length in lengths] or [right]
@@ -58,6 +58,13 @@ def damaged_metadata(run: SurveyRun, survey: Survey | None) -> list[DamagedMetad
         if reason:
             found.append(DamagedMetadata(path, reason, content))
     return found
+
+
+def _described(content: bytes) -> dict[str, Any]:
+    """What a description says, but for the name for people: that of runs made before may be another one."""
+    found = parsed(content)
+    attributes = {name: value for name, value in found["attributes"].items() if name != "long_name"}
+    return found | {"attributes": attributes}
 
 
 def repair_metadata(run: SurveyRun) -> list[str]:

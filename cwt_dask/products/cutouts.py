@@ -59,8 +59,9 @@ class Cutouts:
         Returns
         -------
         astropy.io.fits.HDUList
-            Images COUNTS, BACKGROUND, EXPOSURE (if there is any), MODEL, APPROX, RESIDUAL, SIGNIFICANCE, MASK, TRUST
-            and the cube SUPPORT, each with the WCS of the rectangle. Of a flat map it is a survey itself, too.
+            Images COUNTS, BACKGROUND, EXPOSURE (if there is any), MODEL, APPROX, RESIDUAL, EXCESS_RESIDUAL,
+            SIGNIFICANCE, SIGMA, MASK, TRUST and the cube SUPPORT, each with the WCS of the rectangle. Of a flat map it
+            is a survey itself, too.
 
         Raises
         ------

@@ -184,16 +184,21 @@ def write_maps_fits(run_dir: RunDir, plan: Plan, survey: Survey) -> None:
 
 def _images(run_dir: RunDir, plan: Plan, survey: Survey) -> Iterator[tuple[str, NDArray[np.generic]]]:
     maps = open_group(run_dir.maps, whole="run")
+
+    def whole(name: str) -> NDArray[np.generic]:
+        pixels: NDArray[np.generic] = (
+            survey.read(name, plan.grid.map_box) if spec_of(name).origin == "survey" else maps[name][:]
+        )
+        return pixels
+
     # Cubes last.
     for spec in sorted(maps_in("fits"), key=lambda spec: len(spec.axes)):
-        if spec.origin == "survey":
-            yield spec.name, survey.read(spec.name, plan.grid.map_box)
-        elif spec.name == "approx_bkg":
+        if spec.name == "approx_bkg":
             yield spec.name, _approx_bkg(plan, survey)
         elif spec.derive:
-            yield spec.name, spec.derive(*(maps[source][:] for source in spec.sources))
+            yield spec.name, spec.derive(*map(whole, spec.sources))
         else:
-            yield spec.name, maps[spec.name][:]
+            yield spec.name, whole(spec.name)
 
 
 def _approx_bkg(plan: Plan, survey: Survey) -> NDArray[np.float64]:

@@ -31,6 +31,8 @@ class Layer:
     name: str
     sources: tuple[Any, ...]  # Arrays (..., y, x), or (..., facet, y, x), that it is made of.
     n_axes: int = 2  # Of an image: 3 where it has an axis of facets.
+    # On the sphere: what it is made of, where that is of the survey and of maps, which have other pixels each.
+    parts: tuple[Layer, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -43,20 +45,23 @@ class Layer:
         """Whether it is a cube."""
         return not spec_of(self.name).derive and len(self.sources[0].shape) > self.n_axes
 
+    def derive(self, *sources: NDArray[Any]) -> NDArray[Any]:
+        """Its pixels, of those of its sources."""
+        derive = spec_of(self.name).derive
+        return derive(*sources) if derive else sources[0]
+
     def at(self, pixels: tuple[Ints, ...]) -> NDArray[Any]:
         """Read pixels (n,) by their indices along the axes of an image: (n,) or (scale, n).
 
         Only chunks that have some of them are read, one at a time.
         """
         found = [_pixels_of(source, pixels) for source in self.sources]
-        derive = spec_of(self.name).derive
-        return derive(*found) if derive else found[0]
+        return self.derive(*found)
 
     def read(self, box: Box, *, ring: bool) -> NDArray[Any]:
         """Read the pixels of a box, (y, x) or (scale, y, x); only chunks that have some of them."""
         found = [read_box(source, box, ring=ring) for source in self.sources]
-        derive = spec_of(self.name).derive
-        return derive(*found) if derive else found[0]
+        return self.derive(*found)
 
     def read_reduced(self, box: Box, factor: int, *, ring: bool, mask: Layer | None = None) -> NDArray[np.float64]:
         """Read a box in blocks of `factor` x `factor` pixels, holding one chunk at a time.
@@ -149,7 +154,8 @@ def layer_of(run: MapSource, name: str, index: int | None = None) -> Layer:
     ----------
     run : MapSource
     name : str
-        counts, background or exposure of the survey, a map of `maps.zarr`, support_2d or model_plus_approx.
+        counts, background or exposure of the survey, a map of `maps.zarr`, excess_residual, support_2d or
+        model_plus_approx.
     index : int, optional
         Which image of a cube, from 0.
 
@@ -163,7 +169,10 @@ def layer_of(run: MapSource, name: str, index: int | None = None) -> Layer:
     if not isinstance(name, str):
         raise InputError(f"name is {shown(name)}: it must be the name of a map, such as model")
     on_survey = spec_of(name).origin == "survey"
-    whole = Layer(name, _sources_of(run, name), 2 if on_survey else len(run.stored.plan.grid.array_shape))
+    n_axes, of = 2 if on_survey else len(run.stored.plan.grid.array_shape), spec_of(name).sources
+    if n_axes > 2 and any(spec_of(source).origin == "survey" for source in of) and index is None:
+        return Layer(name, (), n_axes, tuple(layer_of(run, source) for source in of))
+    whole = Layer(name, _sources_of(run, name), n_axes)
     if index is None:
         return whole
     length = whole.sources[0].shape[0] if whole.is_cube else 0
@@ -189,8 +198,10 @@ def _sources_of(run: MapSource, name: str) -> tuple[Any, ...]:
         if array is None:
             raise InputError("the survey has no exposure")
         return (array,)
+    if spec.sources:
+        return tuple(array for source in spec.sources for array in _sources_of(run, source))
     try:
-        return tuple(run.stored_map(source) for source in spec.sources or (name,))
+        return (run.stored_map(name),)
     except InputError as error:
         others = ", ".join(other.name for other in maps_from("survey", "derived"))
         raise InputError(f"{error}, {others}") from error

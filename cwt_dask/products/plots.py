@@ -55,7 +55,7 @@ class Plots:
         Parameters
         ----------
         name : str, optional
-            One of counts, background and exposure of the survey, a map of `maps.zarr`, support_2d or
+            One of counts, background and exposure of the survey, a map of `maps.zarr`, excess_residual, support_2d or
             model_plus_approx.
         center : SkyCoord, optional
             The middle, in any frame; that of the map where not given, of the sphere longitude and latitude 0.

@@ -38,6 +38,9 @@ class Sampler:
 
     def values(self, layer: Layer) -> NDArray[Any]:
         """Read a layer: (n,), or (scale, n) of a cube, in its own type; 0 where it has no pixel."""
+        if layer.parts:
+            derived: NDArray[Any] = layer.derive(*map(self.values, layer.parts))
+            return derived
         there, pixels = self.pixels(layer.n_axes)
         read = layer.at(tuple(index[there] for index in pixels))
         found = np.zeros((*read.shape[:-1], len(there)), read.dtype)

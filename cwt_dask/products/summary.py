@@ -8,12 +8,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cwt_dask.config.validation import format_bytes
+from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.errors import CwtDaskError
 from cwt_dask.geometry.facets import AnyGrid, FacetGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.source import MapSource
-from cwt_dask.storage.progress import read_progress
+from cwt_dask.storage.progress import Progress, read_progress
 from cwt_dask.survey import describe_origin
 from cwt_dask.trust import HARMLESS_FLAGS
 
@@ -93,6 +93,18 @@ PAUSE = 0.8
 # Of a run that is not finished.
 RESUME = "the command that began it, given again, resumes it"
 HARMLESS, HARMFUL = "the tiles did no harm", "NOT shown to equal the whole map"
+
+
+def describe_left(run: MapSource, progress: Progress) -> str:
+    """Describe what an unfinished run has still to do, first things first."""
+    grid, most = run.stored.plan.grid, run.stored.plan.settings.max_iter
+    fits, rest = "sources", "catalogue, certificate and report"
+    if left := grid.n_tiles - progress.n_done:
+        begun = f"from {progress.block[0]} " if progress.block else ""
+        return f"{counted(left, 'tile')} ({begun}to at most {most} iterations), then {fits}, {rest}"
+    if left := grid.n_tiles - progress.n_fitted:
+        return f"{fits} of {left} of {counted(grid.n_tiles, 'tile')}, then {rest}"
+    return f"neighbours' {fits} to compare, {rest}"
 
 
 class Certificate(dict[str, Any]):

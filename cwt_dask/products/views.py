@@ -129,6 +129,9 @@ class _OfSphere(View):
 
     def drawn(self, layer: Layer) -> Floats:
         mask = mask_of(self.run, layer)
+        if layer.parts:
+            drawn: Floats = layer.derive(*map(self.drawn, layer.parts))
+            return drawn
         there = np.zeros(self.shape, bool)
         there[self.on_sky] = self.sampler.pixels(3)[0]
         image = _blanked(self.read(layer), self.read(mask) * there if mask else there)

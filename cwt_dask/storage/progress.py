@@ -13,6 +13,7 @@ from cwt_dask.storage.ledger import FailureRecord, TileRecord, last_failures, un
 from cwt_dask.storage.paths import backend_of
 
 _NAME = re.compile(r"tile-\d+(\.(block|failed|round)-\d+)*\.json")
+_FIT = re.compile(r"tile-\d+\.fit-\d+\.npz")
 # Records of finished tiles that are read.
 MOST_READ = 1000
 
@@ -26,6 +27,7 @@ class Progress:
     # The last block of iterations that other tiles have made, by its end, and how many have; None without any.
     block: tuple[int, int] | None
     failed: dict[int, FailureRecord]  # The last failure of each tile with which nothing has succeeded since.
+    n_fitted: int = 0  # Tiles whose sources have been fitted.
 
 
 def read_progress(run_dir: RunDir, run_id: str = "") -> Progress:
@@ -42,7 +44,9 @@ def read_progress(run_dir: RunDir, run_id: str = "") -> Progress:
     failures = last_failures(run_dir, run_id) if any(words[1].startswith("failed-") for words in others) else {}
     failed = {tile: failure for tile, failure in failures.items() if not _has_succeeded(run_dir, names, failure)}
     n_done, iterations = len(done) - len(read) + len(records), sorted({record.n_iter for record in records})
-    return Progress(n_done, iterations, max(blocks.items(), default=None), failed)
+    found = backend_of(run_dir.islands).entries(run_dir.islands)
+    fitted = {name.partition(".")[0] for name in found if _FIT.fullmatch(name)}
+    return Progress(n_done, iterations, max(blocks.items(), default=None), failed, len(fitted))
 
 
 def _has_succeeded(run_dir: RunDir, names: Sequence[str], failure: FailureRecord) -> bool:

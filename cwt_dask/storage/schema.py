@@ -89,8 +89,8 @@ MAPS = (
             products=(*_REPORTED, "compare"), tolerance=TOLERANCE),
     MapSpec("approx", "approximation: the smooth rest, counts per pixel", unit="count", dense=True, digested=True,
             products=("cutout", "fits", "compare"), tolerance=TOLERANCE),
-    MapSpec("residual", "counts minus model and approximation, counts per pixel", unit="count", dense=True,
-            products=("cutout", "fits"), tolerance=TOLERANCE),
+    MapSpec("residual", "counts minus model and approximation, counts per pixel; it holds the background",
+            unit="count", dense=True, products=("cutout", "fits"), tolerance=TOLERANCE),
     # T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and near
     # blind rings (1.8e-7, docs/design/0004-margins.md).
     MapSpec("significance", "largest T/E over scales and iterations, 0 where undefined", dense=True, reduced="largest",
@@ -112,6 +112,8 @@ MAPS = (
             products=("fits",)),
     MapSpec("model_plus_approx", "model plus approximation, counts per pixel", origin="derived", unit="count",
             products=("fits",), sources=("model", "approx"), derive=np.add),
+    MapSpec("excess_residual", "counts minus model, approximation and background, counts per pixel", origin="derived",
+            unit="count", products=("cutout", "fits"), sources=("residual", "background"), derive=np.subtract),
     MapSpec("support_2d", "pixels that were significant at any scale", "bool", origin="derived", reduced="any",
             products=("fits",), sources=("support",), derive=partial(np.any, axis=0)),
     MapSpec("joined", "iteration at which a pixel joined the support, 0 where it never did", "uint16", axis="scale",

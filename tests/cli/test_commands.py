@@ -12,6 +12,7 @@ import zarr
 from astropy.io import fits
 from astropy.table import Table
 from fuzzing import tree
+from reporters import DiesAt, InterruptedRunError
 from skies import poisson_sky, write_survey
 from work import change_run, flip
 
@@ -19,6 +20,7 @@ from cwt_dask.cli.commands import main
 from cwt_dask.errors import InputError
 from cwt_dask.products.summary import RESUME
 from cwt_dask.results import SurveyRun
+from cwt_dask.run import run_survey
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import record_failure
 from cwt_dask.storage.schema import map_names
@@ -246,9 +248,29 @@ def test_an_interrupted_run_ends_with_75_and_the_same_command_ends_it(call, surv
     # After the ^C that a terminal shows.
     assert said.err == "\ncwt-dask: interrupted: give the same command again; a run goes on where it stopped\n"
     said = call("status", tmp_path / "run")
-    assert said.out.endswith("0 of 1 tiles done\nnot finished: no certificate and no report yet; " + RESUME + "\n")
+    assert said.out.endswith(
+        f"0 of 1 tiles done\nnot finished: no certificate and no report yet; {RESUME}\n"
+        "left to do: 1 tile (to at most 3 iterations), then sources, catalogue, certificate and report\n"
+    )
     assert call("verify", tmp_path / "run").status == 2
     assert call("run", survey, tmp_path / "run", *KERNELS, *HERE).status == 0
+
+
+def test_what_a_run_that_died_has_left_to_do_is_said(call, survey, tmp_path):
+    run_dir = tmp_path / "run"
+    options = {"n_scale": 1, "min_scale": 1.2, "max_iter": 2, "tile_size": 75, "workers": 0, "fits": "no"}
+    rest = "catalogue, certificate and report"
+    for stage, left in (
+        ("tiles", f"3 tiles (to at most 2 iterations), then sources, {rest}"),
+        ("candidates", f"sources of 4 of 4 tiles, then {rest}"),
+        ("sources, margin", f"sources of 3 of 4 tiles, then {rest}"),
+        ("comparing sources", f"neighbours' sources to compare, {rest}"),
+    ):
+        with pytest.raises(InterruptedRunError, match=stage):
+            run_survey(survey, run_dir, progress=DiesAt(stage, 0), **options)
+        assert call("status", run_dir).out.splitlines()[-1] == f"left to do: {left}"
+    shutil.rmtree(run_dir / "islands")
+    assert call("status", run_dir).out.splitlines()[-1] == f"left to do: sources of 4 of 4 tiles, then {rest}"
 
 
 def test_a_broken_promise_ends_with_1(call, survey, tmp_path, monkeypatch):

@@ -122,6 +122,18 @@ def test_another_layout_of_chunks_is_no_layout_of_this_run(capsys, run, survey, 
     assert not any(check.fault for check in verify_run(run))
 
 
+def test_another_name_for_people_is_no_damage(run):
+    path = run.files.path / "maps.zarr/residual/zarr.json"
+    found = json.loads(path.read_text())
+    del found["attributes"][DIGEST]
+    found["attributes"]["long_name"] = "as an earlier release called it"
+    path.write_text(json.dumps(found))
+    assert not damaged_metadata(run, run.survey)
+    found["attributes"]["units"] = "deg"
+    path.write_text(json.dumps(found))
+    assert [each.path for each in damaged_metadata(run, run.survey)] == [path]
+
+
 def test_lost_stores_are_made_again(capsys, run, survey, finished):
     shutil.rmtree(run.files.maps)
     shutil.rmtree(run.files.seams)

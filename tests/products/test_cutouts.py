@@ -24,7 +24,7 @@ mpl.use("Agg")
 
 # Pixel (46, 34) of a map of 70 x 90 pixels of 0.1 deg.
 CENTER = SkyCoord(11.05, 1.15, unit="deg", frame="galactic")
-IMAGES = ("MODEL", "APPROX", "RESIDUAL", "SIGNIFICANCE", "SIGMA", "SUPPORT", "MASK", "TRUST")
+IMAGES = ("MODEL", "APPROX", "RESIDUAL", "EXCESS_RESIDUAL", "SIGNIFICANCE", "SIGMA", "SUPPORT", "MASK", "TRUST")
 
 
 def header_text(shape, **cards):

@@ -19,6 +19,9 @@ def test_images_are_those_of_the_run(run, sky, maps):
     expected = {"COUNTS": counts * mask, "BACKGROUND": background * mask}
     expected["MODEL_PLUS_APPROX"] = (run.model + run.approx).compute()
     expected["SUPPORT_2D"] = run.support.any(axis=0).compute()
+    expected["EXCESS_RESIDUAL"] = (run.survey.counts - run.model - run.approx - run.survey.background).compute()
+    np.testing.assert_allclose(maps["EXCESS_RESIDUAL"][0], expected.pop("EXCESS_RESIDUAL"), atol=1e-12)
+    expected["EXCESS_RESIDUAL"] = run.map("excess_residual").compute()
     names = "model approx transform_2d residual significance sigma best_scale best_iteration support mask trust"
     expected |= {name.upper(): run.map(name).compute() for name in names.split()}
     assert maps.keys() == {"PRIMARY", "APPROX_BKG", *expected}

@@ -36,12 +36,15 @@ def drawn(ax):
     return np.ma.filled(ax.images[0].get_array(), np.nan)
 
 
-@pytest.mark.parametrize("name", ["counts", "background", "significance", "support_2d", "model_plus_approx", "mask"])
+@pytest.mark.parametrize(
+    "name", ["counts", "background", "significance", "support_2d", "model_plus_approx", "excess_residual", "mask"]
+)
 def test_a_whole_map_is_drawn_with_its_masked_pixels_blank(run, sky, name):
     ax = run.plot(name)
     assert isinstance(ax, WCSAxes)
     assert ax.get_title() == name
     made = {"support_2d": run.support.any(axis=0), "model_plus_approx": run.model + run.approx, "mask": sky[2]}
+    made["excess_residual"] = run.residual - run.survey.background
     made |= {"counts": run.survey.counts, "background": run.survey.background, "significance": run.significance}
     expected = np.array(made[name], dtype=float)
     if name != "mask":

@@ -59,6 +59,16 @@ def test_of_the_sphere_they_are_those_of_the_facet_that_owns_a_position(sphere):
     assert all(beyond[name].mask.all() for name in beyond.colnames[2:])
 
 
+def test_the_residual_without_the_background_is_that_of_each_position_on_the_sphere_too(sphere, either):
+    for run in (sphere, either):
+        places = run.catalogue["ra"], run.catalogue["dec"]
+        found = run.at(SkyCoord(*places), names=["excess_residual", "residual", "background"])
+        np.testing.assert_array_equal(found["excess_residual"], found["residual"] - found["background"])
+        assert (found["background"] > 0).any()
+    with pytest.raises(InputError, match="excess_residual of the sphere is no array: at, plot, cutout and to_gammapy"):
+        sphere.map("excess_residual")
+
+
 def test_what_is_no_position_is_masked_on_maps_and_sphere(sphere, either):
     for run in (sphere, either):
         source = run.catalogue[0]

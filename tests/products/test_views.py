@@ -105,6 +105,13 @@ def test_a_plot_is_blank_beyond_the_survey_and_marks_sources(sphere):
         sphere.plot("model", sources={"x_peak": [1], "y_peak": [2]})
 
 
+def test_the_residual_without_the_background_is_drawn_from_both(sphere):
+    images = {name: drawn(sphere.plot(name, center=CENTER, size="10 deg")) for name in ("residual", "background")}
+    found = drawn(sphere.plot("excess_residual", center=CENTER, size="10 deg"))
+    np.testing.assert_array_equal(found, images["residual"] - images["background"])
+    assert np.isfinite(found).any()
+
+
 @pytest.mark.parametrize("name", ["significance", "counts"])
 def test_where_pixels_of_a_plot_are_larger_they_show_the_largest_or_mean_of_many(sphere, monkeypatch, name):
     fine = drawn(sphere.plot(name, center=CENTER, size="30 deg"))

@@ -49,6 +49,6 @@ def test_rows_agree_with_each_other():
     assert len(set(names)) == len(names)
     for spec in schema.MAPS:
         assert bool(spec.sources) == (spec.derive is not None) == (spec.origin == "derived")
-        assert set(spec.sources) <= {source.name for source in schema.maps_from("tile")}
+        assert set(spec.sources) <= {source.name for source in schema.maps_from("tile", "survey")}
         assert not spec.digested or spec.origin == "tile"
     assert [spec.name for spec in schema.MAPS if spec.digested] == ["model", "approx", "support"]
