@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,11 +36,13 @@ def read_profiles(run: SurveyRun, pyramid: Pyramid, sources: Sources) -> dict[st
     -------
     dict
         `edges` of the rings in degrees; by source and ring `counts` and `background`, the `area` in square degrees of
-        used pixels with their centres in it, and the fitted `source` in counts per square degree: its counts, spread
-        by point spread function, extension and the pixels themselves.
+        used pixels with their centres in it, and in counts per square degree the fitted `source` alone: its counts,
+        spread by point spread function, extension and the pixels themselves.
     """
-    pixel = pyramid.plane.pixel if pyramid.plane else run.survey.statistics.pixel_scale_deg
-    width = smoothing_width(run) / (pyramid.plane.pixel / run.survey.statistics.pixel_scale_deg if pyramid.plane else 1)
+    of_survey = run.survey.statistics.pixel_scale_deg
+    # Of the page's map, which on the sphere has pixels of its own.
+    pixel = pyramid.plane.pixel if pyramid.plane else of_survey
+    width = smoothing_width(run) * of_survey / pixel
     # The coarsest level that resolves it: windows of few pixels.
     factor = max((each for each in pyramid.factors if each * _LEAST_RING <= width), default=pyramid.factors[0])
     ring = max(width / factor, _LEAST_RING)
@@ -47,51 +52,69 @@ def read_profiles(run: SurveyRun, pyramid: Pyramid, sources: Sources) -> dict[st
         # Pixels that show others' values have none of their own.
         level = {name: np.where(group["own"][:] > 0, values, 0) for name, values in level.items()}
     x, y = ((np.asarray(place) + 0.5) / factor - 0.5 for place in (sources.x, sources.y))
-    found = {name: _in_rings(values, x, y, ring) for name, values in level.items()}
-    edges = np.arange(N_RINGS + 1, dtype=np.float64) * (ring * factor)
-    # Of a plane's pixel several of the survey are used.
-    scale = pixel if not pyramid.plane else run.survey.statistics.pixel_scale_deg
-    fitted = _fitted(run, sources, edges, factor, width, pixel)
+    # As much wider than the point spread function as the extension and the pixels make the source.
+    spread = run.psf or PointSpread.gaussian(smoothing_width(run))
+    extension = np.asarray(sources.extension) / (width * pixel)
+    wider = np.sqrt(1 + extension**2 + (factor / width) ** 2 / 12)
+    # Pixels of the level in those in which the point spread function is known.
+    seen = _Profile(spread, wider * (width / factor) / spread.sigma)
+    found = _in_rings(level, seen, x, y, ring)
+    fitted = found["source"] * np.asarray(sources.npred)[:, None] / (factor * pixel) ** 2
     return {
-        "edges": [float(f"{edge:.5g}") for edge in edges * pixel],
+        "edges": [float(f"{edge * ring * factor * pixel:.5g}") for edge in range(N_RINGS + 1)],
         "counts": _short(found["counts"]),
         "background": _short(found["background"]),
-        "area": _short(found["used"] * scale**2),
+        "area": _short(found["used"] * of_survey**2),
         "source": _short(fitted),
     }
 
 
-def _in_rings(values: NDArray[Any], x: NDArray[Any], y: NDArray[Any], ring: float) -> NDArray[np.float64]:
-    """Sums of an image (y, x) over rings around positions, (source, ring)."""
-    reach = int(np.ceil(N_RINGS * ring))
+@dataclass(frozen=True)
+class _Profile:
+    """The point spread function in pixels of a level, wider for each source by a factor of its own."""
+
+    spread: PointSpread
+    scale: NDArray[np.float64]  # (source,)
+
+    def share(self, some: slice, distance: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
+        """Shares of sources in pixels at distances (source, y, x), together what is within `reach`."""
+        scale = self.scale[some]
+        radius, density = self.spread.profile()
+        shares = np.interp(distance / scale[:, None, None], radius, density, right=0.0)
+        within = self.spread.containment(reach / scale)
+        return np.asarray(shares * (within / np.maximum(shares.sum(axis=(1, 2)), 1e-300))[:, None, None])
+
+
+def _in_rings(
+    level: Mapping[str, NDArray[Any]], seen: _Profile, x: NDArray[Any], y: NDArray[Any], ring: float
+) -> dict[str, NDArray[np.float64]]:
+    """Sums of images (y, x) over rings around positions, (source, ring), and the mean share of a source in a pixel."""
+    reach = math.ceil(N_RINGS * ring)
     offsets = np.arange(-reach, reach + 1)
-    padded = np.pad(values.astype(np.float64), reach)
-    total = np.zeros((len(x), N_RINGS))
+    padded = {name: np.pad(values.astype(np.float64), reach) for name, values in level.items()}
+    ny, nx = level["used"].shape
+    total = {name: np.zeros((len(x), N_RINGS)) for name in (*level, "source")}
     for start in range(0, len(x), _AT_ONCE):
         some = slice(start, start + _AT_ONCE)
-        columns, rows = np.rint(x[some]).astype(np.int64), np.rint(y[some]).astype(np.int64)
-        columns, rows = (np.clip(at, 0, n - 1) for at, n in ((columns, values.shape[1]), (rows, values.shape[0])))
-        dy = (rows[:, None] + offsets) - y[some, None]
-        dx = (columns[:, None] + offsets) - x[some, None]
-        number = np.minimum(np.hypot(dy[:, :, None], dx[:, None, :]) / ring, N_RINGS).astype(np.int64)
+        rows, columns = (
+            np.clip(np.rint(at[some]).astype(np.int64), 0, most - 1)[:, None] + offsets
+            for at, most in ((y, ny), (x, nx))
+        )
+        distance = np.hypot((rows - y[some, None])[:, :, None], (columns - x[some, None])[:, None, :])
+        number = np.minimum(distance / ring, N_RINGS).astype(np.int64)
         number += (N_RINGS + 1) * np.arange(len(rows))[:, None, None]
-        window = padded[(rows[:, None] + offsets + reach)[:, :, None], (columns[:, None] + offsets + reach)[:, None, :]]
-        sums = np.bincount(number.ravel(), window.ravel(), minlength=(N_RINGS + 1) * len(rows))
-        total[some] = sums.reshape(len(rows), N_RINGS + 1)[:, :N_RINGS]
+
+        def summed(
+            weights: NDArray[np.float64] | None, number: NDArray[np.int64] = number, n: int = len(rows)
+        ) -> NDArray[Any]:
+            of_all = None if weights is None else weights.ravel()
+            sums = np.bincount(number.ravel(), of_all, minlength=(N_RINGS + 1) * n)
+            return sums.reshape(n, N_RINGS + 1)[:, :N_RINGS]
+
+        for name, values in padded.items():
+            total[name][some] = summed(values[(rows + reach)[:, :, None], (columns + reach)[:, None, :]])
+        total["source"][some] = summed(seen.share(some, distance, reach)) / np.maximum(summed(None), 1)
     return total
-
-
-def _fitted(
-    run: SurveyRun, sources: Sources, edges: NDArray[np.float64], factor: int, width: float, pixel: float
-) -> NDArray[np.float64]:
-    """Expected counts of each source alone per square degree of each ring, (source, ring)."""
-    spread = run.psf or PointSpread.gaussian(width)
-    scale = spread.sigma / width
-    # As much wider as the extension and the pixels make it.
-    wider = np.sqrt(1 + (np.asarray(sources.extension) / (width * pixel)) ** 2 + (factor / width) ** 2 / 12)
-    within = spread.containment(edges * scale / wider[:, None])
-    area = np.pi * (edges[1:] ** 2 - edges[:-1] ** 2) * pixel**2
-    return np.asarray(np.asarray(sources.npred)[:, None] * np.diff(within, axis=1) / area)
 
 
 def _short(values: NDArray[np.float64]) -> list[list[float]]:
