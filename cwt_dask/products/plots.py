@@ -27,6 +27,8 @@ MOST_DRAWN = 2048
 _LONGITUDES = np.array([0, 60, 120, 240, 300])
 # Few pixels are far brighter than the rest: the colour scale ends at this percentile.
 _BRIGHT = 99.8
+# Maps that are longer than this, over their other side, fill their axes: with square pixels little is seen of them.
+_LONGEST = 5.0
 
 
 class Plots:
@@ -52,6 +54,9 @@ class Plots:
         sky in the Mollweide projection, in galactic coordinates. That is for display: a pixel of the plane shows that
         of the facet which owns its centre, or that of the survey's HEALPix map, and no value is interpolated.
 
+        Maps of either sign, as residuals, have colours that diverge from zero, red above. A map more than five times as
+        long as its other side fills its axes, and the title says so; ``aspect="equal"`` leaves its pixels square.
+
         Parameters
         ----------
         name : str, optional
@@ -76,7 +81,8 @@ class Plots:
         colorbar : bool, optional
             Whether to draw the colour scale.
         **imshow
-            Passed on to `matplotlib.axes.Axes.imshow`. By default ``vmax`` leaves out the brightest 0.2 per cent.
+            Passed on to `matplotlib.axes.Axes.imshow`. By default ``vmax`` leaves out the brightest 0.2 per cent, of
+            maps of either sign at both ends.
 
         Returns
         -------
@@ -112,17 +118,26 @@ class Plots:
         plt = pyplot()
         from mpl_toolkits.axes_grid1 import make_axes_locatable  # noqa: PLC0415 - a part of matplotlib, an extra
 
+        filled = "aspect" not in imshow and max(view.shape) > _LONGEST * min(view.shape)
         if ax is None:
-            fig = plt.figure() if fig is None else fig
+            figsize = ((12.0, 4.0) if view.shape[1] > view.shape[0] else (4.0, 12.0)) if filled else None
+            fig = plt.figure(figsize=figsize) if fig is None else fig
             ax = fig.add_subplot(projection=view.wcs, **_frame(view))
         height, width = view.shape
         drawn = view.drawn(layer)
         # The last row and column may be made of fewer pixels than the others.
         extent = (-0.5, drawn.shape[1] * view.factor - 0.5, -0.5, drawn.shape[0] * view.factor - 0.5)
-        if not imshow.keys() & {"vmax", "norm"} and spec_of(name).is_amount:
+        if not imshow.keys() & {"vmin", "vmax", "norm"} and spec_of(name).signed and (most := _bright(np.abs(drawn))):
+            imshow = {"cmap": "RdBu_r", "vmin": -most, "vmax": most} | imshow
+        elif not imshow.keys() & {"vmax", "norm"} and spec_of(name).is_amount:
             imshow["vmax"] = _bright(drawn)
+        imshow |= {"aspect": "auto"} if filled else {}
         image = ax.imshow(drawn, **{"origin": "lower", "extent": extent, "interpolation": "nearest"} | imshow)
-        ax.set(xlim=(-0.5, width - 0.5), ylim=(-0.5, height - 0.5), title=_title(name, index, view.factor))
+        ax.set(
+            xlim=(-0.5, width - 0.5),
+            ylim=(-0.5, height - 0.5),
+            title=_title(name, index, view.factor) + ", pixels not square" * filled,
+        )
         label_sky(ax)
         pad = 0.1
         if view.is_whole_sky and hasattr(ax, "coords"):
@@ -132,7 +147,7 @@ class Plots:
             cax = make_axes_locatable(ax).append_axes("right", size=0.12, pad=pad, axes_class=plt.Axes)
             ax.figure.colorbar(image, cax=cax, label=_label(self, name))
         if peaks:
-            _mark(ax, *peaks, view.shape)
+            _mark(ax, *peaks, view.shape, "black" if spec_of(name).signed else "red")
         return ax
 
 
@@ -187,8 +202,8 @@ def _peaks(sources: Any, view: View) -> tuple[NDArray[np.float64], NDArray[np.fl
         ) from error
 
 
-def _mark(ax: Any, x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int]) -> None:
+def _mark(ax: Any, x: NDArray[np.float64], y: NDArray[np.float64], shape: tuple[int, int], color: str) -> None:
     """Draw a circle around each source that is in a rectangle."""
     height, width = shape
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    ax.scatter(x[inside], y[inside], s=60, facecolors="none", edgecolors="red", linewidths=0.8, label="sources")
+    ax.scatter(x[inside], y[inside], s=60, facecolors="none", edgecolors=color, linewidths=0.8, label="sources")

@@ -39,6 +39,7 @@ class MapSpec:
     # Whether pixels differ everywhere. Measured (docs/performance.md): such a map loses a tenth of its size under any
     # codec, so it gets the fastest; what is mostly one value nearly vanishes under zstd.
     dense: bool = False
+    signed: bool = False  # Whether zero is the middle of its values: it is drawn so.
     digested: bool = False  # Whether `digest_maps` covers it, in the order of the table.
     # What one pixel in place of many is: their ``mean``, ``largest`` or ``least``, or ``any`` flag of them.
     reduced: Literal["mean", "largest", "least", "any"] = "mean"
@@ -87,10 +88,10 @@ MAPS = (
     MapSpec("exposure", "exposure", origin="survey", products=("cutout",)),
     MapSpec("model", "model: what was found significant, counts per pixel", unit="count", digested=True,
             products=(*_REPORTED, "compare"), tolerance=TOLERANCE),
-    MapSpec("approx", "approximation: the smooth rest, counts per pixel", unit="count", dense=True, digested=True,
-            products=("cutout", "fits", "compare"), tolerance=TOLERANCE),
+    MapSpec("approx", "approximation: the smooth rest, counts per pixel", unit="count", dense=True, signed=True,
+            digested=True, products=("cutout", "fits", "compare"), tolerance=TOLERANCE),
     MapSpec("residual", "counts minus model and approximation, counts per pixel; it holds the background",
-            unit="count", dense=True, products=("cutout", "fits"), tolerance=TOLERANCE),
+            unit="count", dense=True, signed=True, products=("cutout", "fits"), tolerance=TOLERANCE),
     # T/E is good to fewer digits where hardly anything is expected (4e-10 measured on backgrounds of 0.001) and near
     # blind rings (1.8e-7, docs/design/0004-margins.md).
     MapSpec("significance", "largest T/E over scales and iterations, 0 where undefined", dense=True, reduced="largest",
@@ -99,7 +100,7 @@ MAPS = (
     MapSpec("sigma", "calibrated significance S in the first iteration, largest over scales, 0 where undefined",
             "float32", dense=True, reduced="largest", products=(*_REPORTED, "compare"), tolerance=1e-4),
     MapSpec("transform_2d", "sum of the transforms over the supports of their scales, counts per pixel", unit="count",
-            products=("fits",)),
+            signed=True, products=("fits",)),
     MapSpec("best_scale", "index of the scale of the largest T/E, -1 where none", "int16", reduced="largest",
             products=("fits",)),
     MapSpec("best_iteration", "iteration of the largest T/E, 0 where none", "uint16", reduced="largest",
@@ -113,7 +114,8 @@ MAPS = (
     MapSpec("model_plus_approx", "model plus approximation, counts per pixel", origin="derived", unit="count",
             products=("fits",), sources=("model", "approx"), derive=np.add),
     MapSpec("excess_residual", "counts minus model, approximation and background, counts per pixel", origin="derived",
-            unit="count", products=("cutout", "fits"), sources=("residual", "background"), derive=np.subtract),
+            unit="count", signed=True, products=("cutout", "fits"), sources=("residual", "background"),
+            derive=np.subtract),
     MapSpec("support_2d", "pixels that were significant at any scale", "bool", origin="derived", reduced="any",
             products=("fits",), sources=("support",), derive=partial(np.any, axis=0)),
     MapSpec("joined", "iteration at which a pixel joined the support, 0 where it never did", "uint16", axis="scale",

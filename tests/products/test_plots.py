@@ -85,7 +85,9 @@ def test_sources_are_marked_where_their_peaks_are(either):
 
 
 def test_one_image_of_a_cube_is_drawn_over_the_edge_of_a_ring(either):
-    ax = either.plot("support", index=1, center=either.wcs.pixel_to_world(0, 60), size=["1 deg", "16 deg"])
+    ax = either.plot(
+        "support", index=1, center=either.wcs.pixel_to_world(0, 60), size=["1 deg", "16 deg"], aspect="equal"
+    )
     assert ax.get_title() == "support[1]"
     columns = np.arange(-2, 2) if either.survey.statistics.wraps else np.arange(80)
     np.testing.assert_array_equal(drawn(ax), either.support[1, 55:65].compute()[:, columns % 90])
@@ -214,3 +216,26 @@ def test_all_images_of_an_analysis_are_drawn_in_a_grid_on_sky_axes_in_a_figure_g
         assert (ax.figure, ax.images[0].get_clim()[1]) == (figure, 5)
         np.testing.assert_array_equal(ax.images[0].get_array(), image.data)
     assert axes[0].get_subplotspec().get_gridspec().get_geometry() == (2, 5)
+
+
+def test_maps_of_either_sign_diverge_from_zero(run):
+    low, high = run.plot("excess_residual").images[0].get_clim()
+    values = np.abs(np.array(run.residual - run.survey.background))
+    assert high == -low
+    assert 0 < high <= values.max()
+    image = run.plot("excess_residual").images[0]
+    (red, _, blue, _), (less_red, _, more_blue, _) = image.cmap(image.norm([high, low]))
+    assert red > blue
+    assert more_blue > less_red
+    assert run.plot("excess_residual", vmin=0, vmax=2).images[0].get_clim() == (0, 2)
+    assert run.plot("counts").images[0].get_clim()[0] == 0
+
+
+def test_a_long_map_fills_its_axes_and_says_so(run):
+    center = run.wcs.pixel_to_world(45, 35)
+    ax = run.plot("model", center=center, size=["0.5 deg", "8 deg"])
+    assert (ax.get_aspect(), ax.get_title()) == ("auto", "model, pixels not square")
+    ax.figure.canvas.draw()
+    frame = ax.get_window_extent()
+    assert 2 < frame.width / frame.height < 5
+    assert run.plot("model", center=center, size=["0.5 deg", "8 deg"], aspect="equal").get_aspect() == 1
