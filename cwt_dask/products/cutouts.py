@@ -1,4 +1,4 @@
-"""Rectangles of a run's maps and survey by sky position, as FITS and as maps of Gammapy."""
+"""Rectangles of a run's maps and survey by sky position, as FITS and as maps of Gammapy; all of it in xarray."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError
 from cwt_dask.geometry.healpix import N_BASE
 from cwt_dask.products.files import SMALL_MAP_PIXELS, map_hdu
+from cwt_dask.products.labelled import dataset_of
 from cwt_dask.products.layers import Layer, layer_of
 from cwt_dask.products.sampling import Sampler
 from cwt_dask.products.source import MapSource
@@ -154,6 +155,28 @@ class Cutouts:
             unit = self.survey.statistics.exposure_unit if layer.name == "exposure" else ""
             made[layer.name] = kind(geom(axes=axes), data=pixels, unit=unit)
         return made
+
+    def to_xarray(self: MapSource) -> Any:
+        """Give all maps, and on a flat map the survey, as a dataset of xarray; nothing is read before it is asked for.
+
+        Returns
+        -------
+        xarray.Dataset
+            Dask arrays by name, as in `maps.zarr`, with their axes; besides these, longitude and latitude ``lon`` and
+            ``lat`` in degrees, in the frame of the map, are coordinates of (y, x), computed chunk by chunk. Of the
+            sphere all have an axis ``facet``, and the survey, which has other pixels, is left out.
+
+        Raises
+        ------
+        InputError
+            If xarray is not installed.
+
+        Examples
+        --------
+        >>> maps = run.to_xarray()  # doctest: +SKIP
+        >>> maps["model"].where(abs(maps["lat"]) < 1).sum().compute()  # doctest: +SKIP
+        """
+        return dataset_of(self)
 
 
 def _cut_out(

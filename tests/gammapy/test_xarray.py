@@ -71,11 +71,37 @@ def test_maps_of_the_sphere_have_an_axis_of_facets(tmp_path):
     np.testing.assert_array_equal(run.history[-1].model.compute(), run.model.compute())
 
 
+@pytest.mark.parametrize("kind", ["flat", "sphere"])
+def test_a_dataset_has_longitude_and_latitude_lazily(run, tmp_path, kind):
+    run = run if kind == "flat" else spheres.small_run(tmp_path)
+    maps, grid = run.to_xarray(), run.stored.plan.grid
+    for name in ("lon", "lat"):
+        assert isinstance(maps[name].data, dask.array.Array)
+        assert maps[name].data.chunks == run.model.chunks
+        assert maps[name].attrs == {
+            "long_name": {"lon": "Galactic longitude", "lat": "Galactic latitude"}[name],
+            "units": "deg",
+        }
+        assert maps[name].dims == maps["model"].dims
+    *facet, y, x = np.indices(run.model.shape)
+    sky = run.wcs.pixel_to_world(x.ravel(), (y + facet[0] * grid.side if facet else y).ravel()).spherical
+    for name in ("lon", "lat"):
+        np.testing.assert_allclose(maps[name].values.ravel(), getattr(sky, name).deg, equal_nan=True)
+    with xarray.open_zarr(run.files.maps, consolidated=False) as stored:
+        assert set(stored.data_vars) == set(maps.data_vars) - {"counts", "background"}
+        for name in stored.data_vars:
+            xarray.testing.assert_equal(stored[name], maps[name].drop_vars(["lon", "lat"]))
+    if kind == "flat":
+        np.testing.assert_array_equal(maps["residual"] - maps["background"], run.map("excess_residual").compute())
+
+
 def test_the_block_of_the_documentation_runs(run, tmp_path, monkeypatch):
     (tmp_path / "run").symlink_to(run.files.path)
     monkeypatch.chdir(tmp_path)
     (block,) = [block for block in python_blocks("python.md") if block.startswith(XARRAY)]
-    names = {}
+    names = {"run": run}
     exec(compile(block, "docs/python.md", "exec"), names)  # noqa: S102 - that is the test
     assert names["strongest"].shape == (90,)
+    latitudes = 0.1 * (np.arange(70) - 34.5)
+    assert names["near_plane"] == pytest.approx(run.model[np.abs(latitudes) < 1].sum().compute())
     assert 0 < names["largest_scale"] < 1

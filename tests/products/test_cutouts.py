@@ -1,6 +1,7 @@
 """Rectangles of a run by sky position: their pixels, and where these lie on the sky."""
 
 import shutil
+import sys
 import warnings
 
 import matplotlib as mpl
@@ -174,3 +175,9 @@ def test_a_cube_on_distorted_sky_can_be_read():
     sip = {"CTYPE1": "GLON-TAN-SIP", "CTYPE2": "GLAT-TAN-SIP", "A_ORDER": 2, "A_2_0": 1e-4, "B_ORDER": 2, "B_0_2": 1e-4}
     hdu = map_hdu("support", np.ones((2, 20, 30), dtype=bool), header_text((20, 30), **sip), [1.2, 1.8])
     assert WCS(hdu.header, naxis=2).sip is not None
+
+
+def test_a_dataset_without_xarray_is_refused(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with pytest.raises(InputError, match="datasets of xarray need it: pip install xarray"):
+        run.to_xarray()
