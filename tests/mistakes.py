@@ -989,6 +989,33 @@ def _(folder):
 
 # --- exports ----------------------------------------------------------------------------------------------------------
 
+AT = ("measure", "run", "known.fits", "--workers=0")
+
+
+def positions(what, columns, *options):
+    """It is in a table of positions, or in an option that goes with one."""
+
+    @recipe(what)
+    def _(folder):
+        Table(columns).write(folder / "known.fits")
+        return *AT, *options
+
+
+HERE = {"ra": [266.0], "dec": [-20.0], "extension": [0.0]}
+positions("positions in another part of the sky", {"ra": [100.0], "dec": [60.0]})
+positions("an extension that is too wide", HERE | {"extension": [30.0]})
+positions("an extension in a column that is none", HERE, "--extension=size")
+positions("an extension that is no angle", HERE | {"extension": [1.0] * u.m})
+
+
+@recipe("a run to be measured twice")
+def _(folder):
+    Table(HERE).write(folder / "known.fits")
+    return "measure", "run", *AT[1:]
+
+
+positions("a table to be measured into that is there", HERE, "--out=survey.fits")
+positions("a table to be measured into of no such format", HERE, "--out=out.csv")
 typed("a format of no export", "export", "run", "new", "--format=png")
 typed("an export to a place that is taken", "export", "run", "run", "--format=moc")
 typed("an export to a bucket", "export", "run", "s3://surveys/moc", "--format=moc")

@@ -25,6 +25,8 @@ from cwt_dask.errors import InputError
 from cwt_dask.events import ingest_events
 from cwt_dask.inspection.compare import compare_runs, draw
 from cwt_dask.inspection.match import associate, match_run
+from cwt_dask.inspection.measure import measure
+from cwt_dask.inspection.measured import free_table
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.products.difference import free_picture
 from cwt_dask.products.export import export
@@ -58,6 +60,13 @@ def compare(run_a, run_b, plot):
     draw(first, second, compare_runs(first, second), free_picture(plot))
 
 
+def measure_runs(run_dirs, positions, *, out=None, plot=None, **options):
+    for check, path in ((free_table, out), (free_picture, plot)):
+        if path:
+            check(path)
+    measure([SurveyRun.open(run_dir) for run_dir in run_dirs], positions, **options)
+
+
 def ingest_any(inputs, out, **options):
     if are_events(len(inputs), options):
         ingest_events(inputs, out, **options)
@@ -77,6 +86,7 @@ IN_PYTHON = {
     "background": write_background,
     "match": match,
     "compare": compare,
+    "measure": measure_runs,
     "reprocess": reprocess,
     "export": lambda run, out, **options: export(SurveyRun.open(run), out, **options),
     "simulate": simulate_any,

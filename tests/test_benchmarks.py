@@ -164,6 +164,16 @@ def test_estimated_backgrounds_are_judged(load):
     assert 0 < float(row.split("|")[3].strip(" %")) < 20
 
 
+def test_limits_are_measured_at_places_of_known_counts(load, tmp_path):
+    limits = load("limits")
+    rows = limits.measured(tmp_path, 0.3, (64, 96), 1)
+    assert len(rows) == 6
+    assert set(rows["true"]) <= set(limits.TRUE)
+    n, limit, interval, off = limits.line(rows)
+    assert n == 6
+    assert all("±" in figure for figure in (limit, interval, off))
+
+
 def test_the_likelihood_is_measured_on_groups_of_sources(load):
     likelihood, rng = load("likelihood"), np.random.default_rng(3)
     truth = likelihood.field(rng, [(500.0, 0.0, 0.0), (100.0, 0.0, 6.0)], 3, 48)

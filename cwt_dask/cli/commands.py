@@ -9,6 +9,7 @@ import click
 from cwt_dask.cli.background import background
 from cwt_dask.cli.export import export
 from cwt_dask.cli.given import given_options
+from cwt_dask.cli.measure import measure
 from cwt_dask.cli.options import declared_options
 from cwt_dask.cli.output import WorkingCommand, output, reporting, say, say_all
 from cwt_dask.cli.simulate import simulate
@@ -65,6 +66,7 @@ def cli() -> None:
 cli.command_class = WorkingCommand
 cli.add_command(background)
 cli.add_command(export)
+cli.add_command(measure)
 cli.add_command(simulate)
 
 

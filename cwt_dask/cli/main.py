@@ -14,7 +14,7 @@ from cwt_dask.runtime.signals import SIGNALS, forget_signals, ignore_signals, is
 
 INTERRUPTED = "cwt-dask: interrupted: give the same command again; a run goes on where it stopped\n"
 # Commands that write files.
-_WORKS = ("run", "reprocess", "ingest", "background", "simulate", "match", "report")
+_WORKS = ("run", "reprocess", "ingest", "background", "simulate", "match", "measure", "report")
 # In which Python leaves a callback.
 _SOON = 0.1
 

@@ -34,30 +34,38 @@ class ExternalCatalogue:
     called: str | None  # The column with the names; None where there is none.
     names: NDArray[np.str_]  # Of each source; its row, from 1, where it has no name.
     sky: SkyCoord  # Positions, ICRS.
+    table: Table  # Their rows, as they are in the catalogue.
+    numbers: NDArray[np.int64]  # And numbers of these, from 1.
     # How many rows are left out: their positions are blank, masked, unreadable or none on the sky.
     n_without_position: int
     n_comments: int  # And how many because a text has them as comments.
 
 
-def read_external_catalogue(catalogue: str | PathLike[str], columns: str | None = None) -> ExternalCatalogue:
+def read_external_catalogue(catalogue: str | PathLike[str] | Table, columns: str | None = None) -> ExternalCatalogue:
     """Read a catalogue: of a file with several tables the first that has positions, or ``FILE[TABLE]``.
 
     Raises InputError if it cannot be read, has no positions, or several columns may be its positions.
 
     Parameters
     ----------
-    catalogue : path-like
-        FITS, VOTable, ECSV or a text in columns, compressed or not.
+    catalogue : path-like or Table
+        FITS, VOTable, ECSV or a text in columns, compressed or not; or what was read of one.
     columns : str, optional
         Those with the positions, longitude and latitude with a comma between them, and after another comma their frame
         where names and UCDs do not tell it, one of `FRAMES`; found by UCD, unit and name if not given.
     """
     wanted = tuple(name.strip() for name in columns.split(",")) if columns else ()
     frame = wanted[-1].lower() if len(wanted) > 1 and wanted[-1].lower() in FRAMES else ""
-    table, places = _read(str(catalogue), wanted[:-1] if frame else wanted, frame)
+    label, named = str(catalogue), wanted[:-1] if frame else wanted
+    if isinstance(catalogue, str | PathLike):
+        table, places = _read(label, named, frame)
+    else:
+        label, table, places = "the table", catalogue, find_positions(catalogue, named, frame)
+        if not places:
+            raise _without_positions(label, table.colnames, named)
     if len(places) > 1:
         raise InputError(
-            f"{catalogue} has positions in {', '.join(map(str, places))}: say which to take, such as "
+            f"{label} has positions in {', '.join(map(str, places))}: say which to take, such as "
             f"--columns {','.join(places[0].columns)}"
         )
     (place,) = places
@@ -67,17 +75,19 @@ def read_external_catalogue(catalogue: str | PathLike[str], columns: str | None 
             warnings.simplefilter("ignore")
             lon, lat = degrees_of(table, place)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{place} of {catalogue} are no positions: {shown(error)}") from error
+        raise InputError(f"{place} of {label} are no positions: {shown(error)}") from error
     known = (np.abs(lon) <= _TURN) & (np.abs(lat) <= _POLE)
     if not known.any():
-        raise InputError(f"{catalogue} has no source with a position in {place}")
+        raise InputError(f"{label} has no source with a position in {place}")
     called = find_name(table)
     return ExternalCatalogue(
-        label=visible(str(catalogue).rpartition("/")[2]),
+        label=visible(label.rpartition("/")[2]),
         place=place,
         called=called,
         names=_names(table, called)[known],
         sky=SkyCoord(lon[known], lat[known], unit="deg", frame=place.frame).icrs,
+        table=table[known],
+        numbers=np.flatnonzero(known) + 1,
         n_without_position=int((~known).sum()),
         n_comments=table.meta.get("n_comments", 0),
     )
@@ -107,16 +117,20 @@ def _read(path: str, wanted: tuple[str, ...], frame: str) -> tuple[Table, list[P
         raise InputError(
             f"{path} cannot be read as a table ({shown(reason)}): give a catalogue, or FILE[TABLE]"
         ) from error
-    has = f"it has {shown(', '.join(columns))}"
     if named and not columns:
         tables = f"its tables are {', '.join(present) or 'none'}"
         raise InputError(f"{file} has no table {shown(named)}; {tables}: give one by number or name")
     if not present:
         raise InputError(f"{file} has no table: give a catalogue")
+    raise _without_positions(path, columns, wanted)
+
+
+def _without_positions(label: str, columns: list[str], wanted: tuple[str, ...]) -> InputError:
+    has = f"it has {shown(', '.join(columns))}"
     if wanted:
-        raise InputError(f"{path} has no columns {' and '.join(wanted)}: {has}")
-    raise InputError(
-        f"{path} has no positions: give it columns such as ra and dec, RAJ2000 and DEJ2000, GLON and GLAT, "
+        return InputError(f"{label} has no columns {' and '.join(wanted)}: {has}")
+    return InputError(
+        f"{label} has no positions: give it columns such as ra and dec, RAJ2000 and DEJ2000, GLON and GLAT, "
         f"or say which they are, --columns LON,LAT; {has}"
     )
 

@@ -32,7 +32,7 @@ class Stars(NamedTuple):
     shape: Ints
     state: Floats  # (source, 3): amplitude, y, x
     home: Floats  # (source, 2): y, x of the candidates
-    reach: Floats  # how far from it a source goes along each axis
+    reach: Floats  # how far from it a source goes along each axis; 0 of one that stays
 
 
 @compiled
@@ -229,7 +229,7 @@ def improve(window: Window, stars: Stars, k: int) -> float:
     moments(window, render(window.shapes, shape, y, x, 2, window.patch), sums)
     for axis in range(2):
         off[axis] = state[1 + axis] - stars.home[k, axis]
-        free[1 + axis] = f > 0
+        free[1 + axis] = f > 0 and stars.reach[k] > 0
     for _ in range(3):
         _newton(sums, f, free, gradient, step)
         # A position at the end of its room stays if it is drawn outwards.

@@ -61,6 +61,19 @@ class More:
     upper_limit: Floats
 
 
+def window_of(counts: Floats, background: Floats, seen: Bools | Floats, shapes: Shapes) -> Window:
+    """Pixels of a fit, with no source in the model; parameters as of `Fit`."""
+    return Window(
+        np.where(seen, counts, 0.0).astype(np.float64),
+        seen.astype(np.float64),
+        np.fmax(background, FLOOR),
+        FLOOR,
+        shapes,
+        patch_for(shapes),
+        patch_for(shapes),
+    )
+
+
 class Fit:
     """The fit of a window.
 
@@ -95,16 +108,8 @@ class Fit:
         self, counts: Floats, background: Floats, seen: Bools | Floats, shapes: Shapes, *, extended: bool = False
     ) -> None:
         self.shapes, self.extended = shapes, extended
-        self._background = np.fmax(background, FLOOR)
-        self._window = Window(
-            np.where(seen, counts, 0.0).astype(np.float64),
-            seen.astype(np.float64),
-            self._background.copy(),
-            FLOOR,
-            shapes,
-            patch_for(shapes),
-            patch_for(shapes),
-        )
+        self._window = window_of(counts, background, seen, shapes)
+        self._background = self._window.expected.copy()
         self._stars = Stars(np.empty(0, np.int64), np.empty((0, 3)), np.empty((0, 2)), np.empty(0))
         self._candidate, self._order = np.empty(0, np.int64), np.empty(0, np.int64)
         self._n_candidates = self._n_accepted = self.n_steps = 0

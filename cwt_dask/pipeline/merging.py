@@ -89,6 +89,8 @@ class Merging:
             self.stages.progress.message(
                 f"the catalogue is split again, as {self._plan.settings.false_sources:g} false rows are asked for now"
             )
+        if (changed or moved) and files.measured.exists():
+            self.stages.progress.message(f"{files.measured} is dropped: cwt-dask measure makes it again")
         if (changed or moved) and files.associations.exists():
             self.stages.progress.message(
                 f"{files.associations} and the columns of the catalogue that go with it are dropped: cwt-dask match "
@@ -139,9 +141,9 @@ class Merging:
             self.stages.progress.message(f"sources of {n_taken} of {plan.grid.n_tiles} tiles are reused")
 
     def write_catalogue(self) -> None:
-        """Write catalogue and candidates, and drop the associations of the one that it replaces."""
+        """Write catalogue and candidates, and drop what was matched with and measured beside those that it replaces."""
         run = self.run
-        remove(run.files.associations, run.files.catalogue_before)
+        remove(run.files.associations, run.files.catalogue_before, run.files.measured)
         statistics, wcs = run.survey.statistics, run.wcs
         built = build_catalogue(run.files, self._run_id, self._plan, statistics, wcs, self.windows)
         catalogue, candidates, self.false_rows, self.borders = built

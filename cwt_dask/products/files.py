@@ -95,6 +95,12 @@ def write_associations(run_dir: RunDir, associations: Table) -> None:
         write_ecsv(associations, file)
 
 
+def write_measured(path: Path, measured: Table) -> None:
+    """Write what was measured at given positions as ECSV."""
+    with atomic_file(path) as file:
+        write_ecsv(measured, file)
+
+
 def digest_catalogue(run_dir: RunDir) -> str:
     """sha256 of the catalogue's ECSV file."""
     return sha256_of_file(run_dir.catalogue)
@@ -102,7 +108,7 @@ def digest_catalogue(run_dir: RunDir) -> str:
 
 def _other_files(run_dir: RunDir) -> tuple[Path, ...]:
     catalogues = run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions
-    return *catalogues, run_dir.candidates, run_dir.maps_fits, run_dir.maps_hpx, run_dir.associations
+    return *catalogues, run_dir.candidates, run_dir.maps_fits, run_dir.maps_hpx, run_dir.associations, run_dir.measured
 
 
 def digest_products(run_dir: RunDir) -> dict[str, str]:

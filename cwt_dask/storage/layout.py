@@ -49,6 +49,7 @@ class RunDir:
     catalogue_regions = _Below("catalogue.reg")  # the sources as regions for DS9.
     candidates = _Below("candidates.ecsv")  # what did not make it into the catalogue, with the same columns.
     associations = _Below("associations.ecsv")  # what the sources were matched with in another catalogue.
+    measured = _Below("measured.ecsv")  # what is at positions that were given.
     report = _Below("report.html")  # all that a run found and did, on one page.
     maps_fits = _Below("maps.fits")  # the maps as FITS images, for small maps.
     maps_hpx = _Below("maps_hpx.fits")  # those of the sphere, by HEALPix pixel.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwt_dask.config.settings import digest
-from cwt_dask.cwt.arrays import Bools, Floats, Ints
+from cwt_dask.cwt.arrays import Floats, Ints
 from cwt_dask.cwt.buffers import release
 from cwt_dask.geometry.tiling import Box
 from cwt_dask.measure.candidates import SAME
@@ -30,11 +30,10 @@ from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.provenance import versions
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey, Window, digest_table, open_survey
-from cwt_dask.survey.facets import FacetSurvey
 from cwt_dask.survey.sphere import AREA, ASIDE
 from cwt_dask.tiles.beside import Beside, distance_to, stand_out
 from cwt_dask.tiles.fitted import Fitted, FittedTile, MadeOf, Seen, made_of, read_whole, write_fitted
-from cwt_dask.tiles.shapes import point_spread_of, shapes_in
+from cwt_dask.tiles.shapes import point_spread_of, scene_in, shapes_in
 from cwt_dask.tiles.sources import Peaks, exposure_at, flags_at, read_found
 from cwt_dask.trust import SourceFlag
 
@@ -162,14 +161,8 @@ def _fit(
 ) -> FittedTile:
     window = _window(plan, margin, tile_id)
     images = pixels.counts, pixels.background, pixels.valid
-    spread = point_spread_of(run_dir, plan, survey.header_text)
-    shapes, node_of = shapes_in(spread, plan, window)
-    seen: Bools | Floats = pixels.valid
-    if isinstance(survey, FacetSurvey):
-        seen, centres = survey.coverage(tile_id)
-        shapes = shapes._replace(centres=centres)
-    background = pixels.background / np.where(seen > 0, seen, 1)
-    fit = Fit(pixels.counts, background, seen, shapes, extended=plan.settings.extended)
+    scene = scene_in(run_dir, plan, survey, tile_id, window, pixels)
+    fit, node_of = Fit(pixels.counts, *scene[:3], extended=plan.settings.extended), scene.node_of
     y_start, x_start = known["y_start"] - window.y0, known["x_start"] - window.x0
     orders = fit.select(y_start, x_start, node_of(y_start, x_start))
     fit.solve()

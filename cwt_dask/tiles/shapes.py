@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cwt_dask.cwt.arrays import Ints
+from cwt_dask.cwt.arrays import Bools, Floats, Ints
 from cwt_dask.geometry.facets import AnyGrid
 from cwt_dask.geometry.tiling import Box
 from cwt_dask.measure.shapes import Shapes
@@ -15,7 +16,8 @@ from cwt_dask.planning.plan import Plan
 from cwt_dask.psf import PointSpread, kept_point_spread
 from cwt_dask.psf.shapes import shapes_at
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.survey import sky_on
+from cwt_dask.survey import Survey, Window, sky_on
+from cwt_dask.survey.facets import FacetSurvey
 
 # Widths of extended sources that are tried, in those of the point spread function.
 EXTENSIONS = (2.0, 4.0, 8.0)
@@ -48,7 +50,46 @@ def _same_everywhere(spread: PointSpread, extensions: tuple[float, ...]) -> Shap
     return shapes_at(spread, [0.0], [0.0], extensions)[0]
 
 
-def shapes_in(spread: PointSpread, plan: Plan, window: Box) -> tuple[Shapes, Any]:
+class Scene(NamedTuple):
+    """What a window is fitted by: images as `cwt_dask.measure.likelihood.Fit` takes them, and shapes."""
+
+    background: Floats
+    seen: Bools | Floats
+    shapes: Shapes
+    node_of: Any  # Gives the nodes of shapes at pixels of the window.
+
+
+def scene_in(
+    run_dir: RunDir,
+    plan: Plan,
+    survey: Survey,
+    tile_id: int,
+    window: Box,
+    pixels: Window,
+    *,
+    widths: Sequence[float] = (),
+) -> Scene:
+    """Make what the window of a tile is fitted by.
+
+    Parameters
+    ----------
+    run_dir, plan, survey
+        Of the run.
+    tile_id, window, pixels
+        Which tile, the pixels of the map, and what was read of them.
+    widths : sequence of float, optional
+        As of `shapes_in`.
+    """
+    spread = point_spread_of(run_dir, plan, survey.header_text)
+    shapes, node_of = shapes_in(spread, plan, window, widths)
+    seen: Bools | Floats = pixels.valid
+    if isinstance(survey, FacetSurvey):
+        seen, centres = survey.coverage(tile_id)
+        shapes = shapes._replace(centres=centres)
+    return Scene(pixels.background / np.where(seen > 0, seen, 1), seen, shapes, node_of)
+
+
+def shapes_in(spread: PointSpread, plan: Plan, window: Box, widths: Sequence[float] = ()) -> tuple[Shapes, Any]:
     """Shapes in a window, and a function that gives their nodes at pixels of it.
 
     Parameters
@@ -57,8 +98,11 @@ def shapes_in(spread: PointSpread, plan: Plan, window: Box) -> tuple[Shapes, Any
         Of a run.
     window : Box
         Pixels of the map.
+    widths : sequence of float, optional
+        Extensions in pixels that are to be among the shapes', besides those that the run tries.
     """
-    extensions = tuple(spread.sigma * factor for factor in EXTENSIONS) if plan.settings.extended else ()
+    tried = [spread.sigma * factor for factor in EXTENSIONS] if plan.settings.extended else []
+    extensions = tuple(sorted({*tried, *widths}))
     if spread.places is None:
         return _same_everywhere(spread, extensions), lambda y, _x: np.zeros(len(y), np.int64)
     # Cells of the map, so that all windows have the same.
