@@ -30,7 +30,7 @@ _WORKERS = ("workers", "memory_limit", "scheduler", "scheduler_file", "quiet", "
     help="Column with the sigma of sources beyond the point spread function (deg), 0 of points.  [default: extension]",
 )
 @declared_options(Execution, only=_WORKERS)
-def measure(run_dirs: tuple[str, ...], positions: str, out: str | None, plot: str | None, **words: Any) -> None:
+def measure(run_dirs: tuple[str, ...], positions: str, **words: Any) -> None:
     """Measure the finished run in RUN_DIR at POSITIONS: counts, flux, upper limit, S, TS, into measured.ecsv.
 
     POSITIONS is a table of any format, or FILE[TABLE], as of `match`. Each position is fitted by itself beside the
@@ -48,6 +48,7 @@ def measure(run_dirs: tuple[str, ...], positions: str, out: str | None, plot: st
         from cwt_dask.products.light_curves import plot_light_curves  # noqa: PLC0415
         from cwt_dask.results import SurveyRun  # noqa: PLC0415
 
+        out, plot = words["out"], words["plot"]
         runs = [SurveyRun.open(run_dir) for run_dir in run_dirs]
         table, picture = free_table(out) if out else None, free_picture(plot) if plot else None
         chosen = {name: words[name] for name in ("columns", "extension")}

@@ -62,7 +62,13 @@ class More:
 
 
 def window_of(counts: Floats, background: Floats, seen: Bools | Floats, shapes: Shapes) -> Window:
-    """Pixels of a fit, with no source in the model; parameters as of `Fit`."""
+    """Pixels of a fit, with no source in the model.
+
+    Parameters
+    ----------
+    counts, background, seen, shapes
+        As of `Fit`.
+    """
     return Window(
         np.where(seen, counts, 0.0).astype(np.float64),
         seen.astype(np.float64),
