@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cwt_dask.cwt.arrays import numpys_own
+from cwt_dask.cwt.drawing import pyplot
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -49,6 +50,7 @@ def plot_light_curves(measured: Table, fig: Any = None) -> Any:
     >>> plot_light_curves(Table(rows)).axes[0].get_title()
     'a'
     """
+    pyplot()
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
     best: dict[Any, float] = {}
