@@ -107,10 +107,8 @@ def table_of(
     )
     table["run"] = np.full(len(table), called)
     table["run"].description = "Run"
-    mjd = math.nan if sphere else float(wcs.wcs.mjdobs)
-    if math.isfinite(mjd):
-        table["mjd"] = np.full(len(table), mjd)
-        table["mjd"].unit, table["mjd"].description = units.day, "Time of the observation as the survey's header has it"
+    table["mjd"] = np.full(len(table), math.nan if sphere else float(wcs.wcs.mjdobs))
+    table["mjd"].unit, table["mjd"].description = units.day, "Time of the observation as the survey's header has it"
     return table
 
 
@@ -140,6 +138,8 @@ def joined(
             )
     joined = vstack([table for table in tables if len(table)], metadata_conflicts="silent")
     joined = joined[np.argsort(joined["source_id"], kind="stable")]
+    if not np.isfinite(joined["mjd"]).any():
+        joined.remove_column("mjd")
     first = runs[0].stored.plan
     joined.meta = {
         "CREATOR": f"cwt_dask {version('cwt_dask')}",

@@ -119,6 +119,19 @@ def test_an_extension_is_that_of_the_fit(finished):
     assert rows["radius"][1] > rows["radius"][0]
 
 
+def test_a_run_elsewhere_and_one_without_a_time_go_with_the_others(finished, tmp_path):
+    counts, background = poisson_sky((60, 80), seed=5)
+    far, timed = {"CRVAL1": 100.0}, {"MJD-OBS": 5e4}
+    runs = [finished]
+    for name, cards in (("far", far), ("timed", timed)):
+        survey = write_survey(tmp_path / f"{name}.fits", counts, background, exposure=EXPOSURE, **cards)
+        runs.append(run_survey(survey, tmp_path / name, **OPTIONS))
+    rows = measured(runs, finished.wcs.pixel_to_world([80, 20], [60, 20]))
+    assert rows["run"].tolist() == ["run", "timed", "run"]
+    np.testing.assert_array_equal(rows["mjd"], [np.nan, 5e4, np.nan])
+    assert rows.meta["OUTSIDE"] == {"run": 0, "far": 2, "timed": 1}
+
+
 def test_a_flare_shows_in_one_version_of_three(tmp_path):
     counts, background = poisson_sky((60, 80), seed=5, n_sources=3)
     y, x = np.mgrid[:60, :80]
