@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -63,7 +62,7 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         "shape": pyramid.shape,
         "factors": pyramid.factors,
         "sky": _sky(SkyGrid.of(wcs, pyramid.shape), pixel),
-        "columns": [asdict(column) for column in sources.columns],
+        "columns": [vars(column) for column in sources.columns],
         **{name: getattr(sources, name) for name in ("x", "y", "flagged")},
         "radius": _radii(sources, width, pixel),
         "psf": width,
