@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 
@@ -70,6 +71,18 @@ def opened(browser, report):
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     urls = [event["params"]["request"]["url"] for event in sent if event["method"] == "Network.requestWillBeSent"]
     assert [url for url in urls if not url.startswith(("data:", "blob:"))] == [report.as_uri()]
+
+
+def open_changed(browser, report, tmp_path, change):
+    """Show the page with other data."""
+    text = report.read_text(encoding="utf-8")
+    start = text.index(mark := '<script type="application/json" id="data">') + len(mark)
+    data, end = json.JSONDecoder().raw_decode(text, start)
+    change(data)
+    page = tmp_path / "report.html"
+    page.write_text(text[:start] + json.dumps(data) + text[end:], encoding="utf-8")
+    browser.get(page.as_uri())
+    wait(browser, "return document.documentElement.dataset.drawn")
 
 
 def wait(browser, script):
@@ -156,16 +169,12 @@ def test_the_table_sorts(page):
 
 
 def test_what_has_no_end_sorts_before_all_numbers_and_what_is_missing_last(browser, report, tmp_path):
-    text = report.read_text(encoding="utf-8")
-    start = text.index(mark := '<script type="application/json" id="data">') + len(mark)
-    data, end = json.JSONDecoder().raw_decode(text, start)
-    (values,) = [column["values"] for column in data["columns"] if column["name"] == "sqrt_ts"]
-    # As where the background is zero, and where nothing could be measured.
-    values[4], values[7] = "∞", None
-    page = tmp_path / "report.html"
-    page.write_text(text[:start] + json.dumps(data) + text[end:], encoding="utf-8")
-    browser.get(page.as_uri())
-    wait(browser, "return document.documentElement.dataset.drawn")
+    def change(data):
+        (values,) = [column["values"] for column in data["columns"] if column["name"] == "sqrt_ts"]
+        # As where the background is zero, and where nothing could be measured.
+        values[4], values[7] = "∞", None
+
+    open_changed(browser, report, tmp_path, change)
     button = sort_by(browser, "√TS")
     first, *others = column(browser, "√TS")
     assert first == "∞"
@@ -275,6 +284,36 @@ def test_what_is_known_of_the_chosen_source_is_shown(page):
     assert fitted == pytest.approx(below + profiles["source"][3][0])
     page.find_element(By.CSS_SELECTOR, "#neighbours button").click()
     assert page.find_element(By.ID, "source-name").text == values["name"][nearest]
+
+
+def test_the_counterpart_of_a_source_is_named(browser, report, tmp_path):
+    def change(data):
+        n, look = len(data["x"]), {"unit": "", "description": "", "shown": False}
+        names = {"name": "assoc_name", "title": "Associated with", "text": True, "values": ["3FHL J1", *[""] * (n - 1)]}
+        far = {"name": "assoc_sep", "title": "Separation", "text": False, "values": [0.0625, *[None] * (n - 1)]}
+        data["columns"] += [look | names, look | far]
+
+    open_changed(browser, report, tmp_path, change)
+    assert browser.find_element(By.ID, "counterpart").text == "3FHL J1, 0.0625° away"
+    scroll_to(browser, rows(browser)[1].find_element(By.TAG_NAME, "button")).click()
+    assert browser.find_element(By.ID, "counterpart").text.startswith("none ")
+
+
+def test_it_is_dark_where_the_browser_is_and_paper_is_white(page):
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    paper = "return getComputedStyle(document.body).backgroundColor"
+    assert page.execute_script(paper) == "rgb(255, 255, 255)"
+    light = model(page, "map-counts", "below[0].major_label_text_color")
+    try:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+        assert max(map(int, re.findall(r"\d+", page.execute_script(paper)))) < 64
+        assert model(page, "map-counts", "below[0].major_label_text_color") != light
+        page.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+        assert model(page, "map-counts", "below[0].major_label_text_color") == light
+        page.execute_script("window.dispatchEvent(new Event('afterprint'))")
+        assert model(page, "map-counts", "below[0].major_label_text_color") != light
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 def test_circles_are_as_large_as_their_sources(page):

@@ -14,9 +14,9 @@ from cwt_dask.report.residual import count_residuals, smooth
 @pytest.fixture(scope="module")
 def noise():
     """A level of Poisson noise on a background that falls to the side, with a stripe that is masked."""
-    used = np.ones((150, 200), np.uint32)
+    used = np.ones((400, 600), np.uint32)
     used[:, 60:70] = 0
-    background = used * np.linspace(0.3, 6.0, 200)
+    background = used * np.linspace(1.5, 9.0, 600)
     counts = np.random.default_rng(8).poisson(background).astype(float)
     return {"counts": counts, "background": background, "model": np.zeros_like(counts), "used": used}
 
