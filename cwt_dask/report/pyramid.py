@@ -50,8 +50,9 @@ LONGEST_SIDE = 8192
 SHORT_SIDE = 512
 # Least side of the finest level's chunks, so that there are few files.
 LEAST_CHUNK = 256
-# Pixels of the map that are read at once, but at most those of a tile's box, for which a worker has the memory.
-PIXELS_AT_ONCE = 2**21
+# Pixels of one map that are read at once, but at most twice those of a tile's box, for which a worker has the memory:
+# a chunk that several reads share is decompressed in each.
+PIXELS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Pyramid:
     # Pixels of the map along a side of a level's pixel, by level, the finest first; powers of two.
     factors: tuple[int, ...]
     region: tuple[int, int]  # Rows and columns of the map that one chunk covers, at any level.
-    at_once: int  # Pixels of the map that may be read at once.
+    at_once: int  # Pixels of one map that may be read at once.
     # Of the sphere, its facets, and the plane that stands for the map.
     facets: FacetGrid | None = None
     plane: Plane | None = None
@@ -83,7 +84,7 @@ class Pyramid:
             rows, columns = (-(-length // coarsest) * coarsest for length in shape)
             return cls(shape, tuple(factors), (rows, columns), math.prod(shape), grid, plane)
         rows, columns = (-(-max(core, LEAST_CHUNK * finest) // coarsest) * coarsest for core in grid.core_shape)
-        return cls(shape, tuple(factors), (rows, columns), min(PIXELS_AT_ONCE, math.prod(grid.box_shape)))
+        return cls(shape, tuple(factors), (rows, columns), min(PIXELS_AT_ONCE, 2 * math.prod(grid.box_shape)))
 
     @property
     def chunks(self) -> list[Box]:
@@ -225,12 +226,15 @@ def reduce_chunk(files: RunDir, survey_path: Path, pyramid: Pyramid, number: int
     if pyramid.facets and pyramid.plane:
         level = on_plane(files, survey_path, pyramid.facets, pyramid.plane, count)
     else:
-        maps, strips = open_group(files.maps, whole="run"), []
-        for strip in pyramid.strips(covered):
-            pixels = _read(survey, maps, strip)
-            strips.append(reduced(pixels, finest))
-            count(pixels)
-        level = {name: np.concatenate([strip[name] for strip in strips], axis=-2) for name in strips[0]}
+        maps, level = open_group(files.maps, whole="run"), {}
+        for name in ("used", *(spec.name for spec in maps_in("report"))):
+            strips = []
+            for strip in pyramid.strips(covered):
+                pixels = {name: _read(survey, maps, name, strip)}
+                strips.append(reduced(pixels, finest)[name])
+                if name == "trust":
+                    count(pixels)
+            level[name] = np.concatenate(strips, axis=-2)
 
     group = open_group(files.pyramid, writable=True)
     with flushing_behind(group):
@@ -250,15 +254,13 @@ def _write(array: zarr.Array, place: Any, values: NDArray[Any]) -> None:
     array.with_config({"write_empty_chunks": True})[place] = values.astype(array.dtype)
 
 
-def _read(survey: Survey, maps: zarr.Group, box: Box) -> dict[str, NDArray[Any]]:
+def _read(survey: Survey, maps: zarr.Group, name: str, box: Box) -> NDArray[Any]:
     """Pixels of some rows, by name of the level's array."""
-    pixels = {"used": survey.read("mask", box) != 0}
-    for spec in maps_in("report"):
-        of_survey = spec.origin == "survey"
-        pixels[spec.name] = (
-            survey.read(spec.name, box).astype(float) if of_survey else maps[spec.name][(..., *box.slices)]
-        )
-    return pixels
+    if name == "used":
+        return np.asarray(survey.read("mask", box) != 0)
+    if spec_of(name).origin == "survey":
+        return survey.read(name, box).astype(float)
+    return np.asarray(maps[name][(..., *box.slices)])
 
 
 def reduced(pixels: Mapping[str, NDArray[Any]], factor: int) -> dict[str, NDArray[Any]]:
