@@ -42,6 +42,8 @@ _TEXTS = {
     "significance": "Largest T/E of that pixel over scales and iterations; not a number of sigmas where counts are few",
     "score": "The lesser of sigma and sqrt_ts",
     "scale": "Scale nearest to the width of the source",
+    "radius": "Radius of the disc around that pixel in which counts are summed: sqrt(2) * scale * step_scale",
+    "sqrt_ts_disc": "Square root of Cash's TS of the disc, background known",
     "extension": "Sigma of the source beyond the point spread function, as given, 0: a point source",
     "exposure": "Exposure of that pixel",
 }
