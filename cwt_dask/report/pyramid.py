@@ -125,7 +125,7 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> 
     """
     grid = run.stored.plan.grid
     pyramid = Pyramid.of(grid)
-    wanted = _digest_of_maps(run)
+    wanted = _digest_of_maps(run, VERSION)
     if not rebuild and _attributes(run.files).get("of") == wanted and not damaged_pyramid(run):
         return pyramid
     remove_folder(run.files, run.files.pyramid)
@@ -139,9 +139,9 @@ def ensure_pyramid(run: SurveyRun, stages: Stages, *, rebuild: bool = False) -> 
     return pyramid
 
 
-def _digest_of_maps(run: SurveyRun) -> str:
-    """Digest that identifies the maps of a run."""
-    return digest([VERSION, *(run.certificate[name] for name in ("digest_maps", "input_digest", "settings_digest"))])
+def _digest_of_maps(run: SurveyRun, version: int) -> str:
+    """Digest that identifies the maps of a run, as a version of the pyramid reduces them."""
+    return digest([version, *(run.certificate[name] for name in ("digest_maps", "input_digest", "settings_digest"))])
 
 
 def damaged_pyramid(run: SurveyRun) -> list[Path]:
@@ -154,8 +154,8 @@ def damaged_pyramid(run: SurveyRun) -> list[Path]:
     if not is_sound(found) or json.loads(read_file(description)) != _description(found):
         return [description]
     with suppress(CwtDaskError):
-        # Of a run that has a certificate.
-        if found["of"] != _digest_of_maps(run):
+        # Of a run that has a certificate; those of earlier versions are what they were.
+        if found["of"] not in [_digest_of_maps(run, version) for version in range(1, VERSION + 1)]:
             return [description]
     return [files.pyramid / name for name, digest in found["files"].items() if _digest_of(files, name) != digest]
 

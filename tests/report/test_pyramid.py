@@ -89,3 +89,11 @@ def test_workers_reduce_the_maps(run, client):
     shutil.rmtree(run.files.pyramid)
     pyramid.ensure_pyramid(run, Stages(OnDask(client), Reporter(), run.files))
     assert np.array_equal(open_group(run.files.pyramid, whole="run")["1"]["model"][:], expected)
+
+
+def test_reduced_maps_of_an_earlier_version_are_not_damaged_and_made_again(run, monkeypatch):
+    monkeypatch.setattr(pyramid, "VERSION", pyramid.VERSION + 1)
+    before = open_group(run.files.pyramid).attrs["of"]
+    assert not pyramid.damaged_pyramid(run)
+    pyramid.ensure_pyramid(run, Here())
+    assert open_group(run.files.pyramid).attrs["of"] != before
