@@ -15,7 +15,7 @@ CONTRIBUTING, PYPROJECT = (Path(__file__).parents[1] / name for name in ("CONTRI
 FLOORS = (
     ("__main__",),
     ("cli",),
-    ("__init__", "reprocess"),
+    ("__init__", "assess", "reprocess"),
     ("run",),
     ("inspection",),
     ("pipeline", "report"),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cwt_dask.cli.assess import assess
 from cwt_dask.cli.background import background
 from cwt_dask.cli.export import export
 from cwt_dask.cli.given import given_options
@@ -64,6 +65,7 @@ def cli() -> None:
 
 
 cli.command_class = WorkingCommand
+cli.add_command(assess)
 cli.add_command(background)
 cli.add_command(export)
 cli.add_command(measure)

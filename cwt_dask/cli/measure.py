@@ -44,7 +44,7 @@ def measure(run_dirs: tuple[str, ...], positions: str, **words: Any) -> None:
         from cwt_dask.inspection.measure import measure as measure_at  # noqa: PLC0415 - not for help
         from cwt_dask.inspection.measured import describe_measured, free_table, keep_measured  # noqa: PLC0415
         from cwt_dask.products.difference import free_picture, write_picture  # noqa: PLC0415
-        from cwt_dask.products.files import write_measured  # noqa: PLC0415
+        from cwt_dask.products.files import write_table  # noqa: PLC0415
         from cwt_dask.products.light_curves import plot_light_curves  # noqa: PLC0415
         from cwt_dask.results import SurveyRun  # noqa: PLC0415
 
@@ -54,7 +54,7 @@ def measure(run_dirs: tuple[str, ...], positions: str, **words: Any) -> None:
         chosen = {name: words[name] for name in ("columns", "extension")}
         found = measure_at(runs, positions, progress=progress, **chosen, **given)
         if table:
-            write_measured(table, found)
+            write_table(table, found)
         else:
             keep_measured(runs[0], found)
         if picture:

@@ -22,7 +22,7 @@ from cwt_dask.geometry.facets import FacetGrid
 from cwt_dask.inspection.external import ExternalCatalogue
 from cwt_dask.merge.columns import columns_of
 from cwt_dask.pipeline.merging import write_certificate
-from cwt_dask.products.files import write_measured
+from cwt_dask.products.files import write_table
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.signals import Stop
 from cwt_dask.storage.paths import backend_of
@@ -165,7 +165,7 @@ def keep_measured(run: SurveyRun, measured: Table) -> None:
     with backend_of(files.path).hold(files, stop.ask):
         certificate = run.certificate
         stop.check()
-        write_measured(files.measured, measured)
+        write_table(files.measured, measured)
         write_certificate(files, certificate)
 
 

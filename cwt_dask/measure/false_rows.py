@@ -18,7 +18,7 @@ Where counts are many N(v) is Kac's and Rice's v exp(-v²/2) (2 pi)^(-3/2) times
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,8 @@ _LOWEST, _HIGHEST = -16, 16
 # Scores of the table, and how far above each local maxima of the likelihood are looked at.
 _SCORES = np.array([3.0, 3.5, 4.0, 5.0, 6.0, 8.0])
 _ABOVE = np.array([0.0, 0.08, 0.17, 0.28, 0.42, 0.6, 0.85, 1.2, 1.7, 2.5])
+# No survey has a row of noise of a larger score.
+_MOST_SCORE = 30.0
 # Kernels less correlated with the source than this are exceeded with it only where others are, too; no more are taken.
 _LEAST, _MOST = 0.35, 6
 # Points of an additive lattice in the unit cube, by square roots of primes, that stand for noise.
@@ -120,6 +122,24 @@ class FalseRows:
         """
         # Of scores beyond the table the number of trials is that of its ends.
         return np.asarray(np.interp(score, self.score, self.trials) * ndtr(-np.asarray(score)))
+
+    def score_of(self, rows: float) -> float:
+        """Above which score so many rows of noise are expected.
+
+        Parameters
+        ----------
+        rows : float
+            Their number.
+        """
+        from scipy.optimize import brentq  # noqa: PLC0415 - tiles do without
+
+        return float(brentq(lambda score: float(self.expected(score)) - rows, 0.0, _MOST_SCORE))
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Sequence[float]]) -> FalseRows:
+        """Read what `to_dict` gave."""
+        score = np.asarray(table["score"], np.float64)
+        return cls(score, np.asarray(table["rows"], np.float64) / ndtr(-score))
 
     def to_dict(self) -> dict[str, list[float]]:
         """Scores and how many rows are expected above them, as JSON can hold them."""

@@ -87,6 +87,29 @@ class Shapes(NamedTuple):
         add(image, self, shape, y, x, 1.0, patch_for(self))
         return image
 
+    def shares(self, shape: int, dy: Floats, dx: Floats) -> Floats:
+        """Shares of a source by pixels anywhere.
+
+        Parameters
+        ----------
+        shape : int
+            Which shape.
+        dy, dx : ndarray
+            How far from the source their centres lie, in pixels, (pixel,).
+        """
+        knots, n_terms = int(self.knots[shape]), int(self.terms[shape])
+        side = _side(int(self.half[shape]), knots)
+        splines = self.values[self.start[shape] :][: 2 * n_terms * side].reshape(2, n_terms, side)
+        lines = []
+        for spline, offset in zip(splines, (dy, dx), strict=True):
+            # Beyond the last knots there is nothing.
+            at = np.clip(offset * knots + side // 2, 1, side - 3)
+            whole = np.floor(at).astype(np.int64)
+            t, s = at - whole, 1 - (at - whole)
+            weights = s**3, 3 * t**3 - 6 * t**2 + 4, 3 * s**3 - 6 * s**2 + 4, t**3
+            lines.append(sum(w * spline[:, whole + k - 1] / 6 for k, w in enumerate(weights)))
+        return np.asarray(np.maximum((lines[0] * lines[1]).sum(axis=0), 0.0))
+
 
 class Products(NamedTuple):
     """One shape: functions (term, knot) along both axes whose products add up to F at distances of 1 / knots pixels."""

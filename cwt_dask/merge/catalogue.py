@@ -67,10 +67,7 @@ def build_catalogue(
     """
     rows, levels = _measured(run_dir, run_id, plan, windows)
     spread = kept_point_spread(run_dir, plan.settings.psf, wcs)
-    # Of a point spread function that varies, the one of the map's middle.
-    y, x = (length / 2 for length in statistics.shape[-2:])
-    shapes, _ = shapes_at(spread or PointSpread.gaussian(float(plan.kernels.scales[0])), x, y)
-    false_rows = FalseRows.of(shapes, plan.kernels, levels, statistics.n_valid)
+    false_rows = expected_false_rows(spread, plan, statistics, levels, statistics.n_valid)
     _add_scores(rows, false_rows)
     borders = None
     if isinstance(wcs, FacetSky):
@@ -78,6 +75,26 @@ def build_catalogue(
         rows = rows[kept]
     table, n_selected = _as_table(rows, plan, statistics, wcs, spread)
     return table[:n_selected], table[n_selected:], false_rows, borders
+
+
+def expected_false_rows(
+    spread: PointSpread | None, plan: Plan, statistics: SurveyStatistics, levels: Ints, n_valid: int
+) -> FalseRows:
+    """How many rows of noise are expected on pixels of a survey.
+
+    Parameters
+    ----------
+    spread, plan, statistics
+        Of a run and its survey; without a point spread function sources are as wide as the finest scale.
+    levels : ndarray of int64
+        Pixels by background, as of `count_levels`.
+    n_valid : int
+        How many of them take part.
+    """
+    # Of a point spread function that varies, the one of the map's middle.
+    y, x = (length / 2 for length in statistics.shape[-2:])
+    shapes, _ = shapes_at(spread or PointSpread.gaussian(float(plan.kernels.scales[0])), x, y)
+    return FalseRows.of(shapes, plan.kernels, levels, n_valid)
 
 
 def rows_of_tile(

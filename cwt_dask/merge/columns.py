@@ -194,3 +194,8 @@ def columns_of(exposure_unit: str, *, psf: bool = False, sphere: bool = False) -
     return [
         replace(column, unit=Unit(exposure_unit) ** column.exposure) if column.exposure else column for column in there
     ]
+
+
+def flux_unit_of(exposure_unit: str) -> str:
+    """Unit of a photon flux, as text; empty where the exposure has none."""
+    return str(Unit(exposure_unit) ** -1) if exposure_unit else ""

@@ -143,7 +143,8 @@ class Merging:
     def write_catalogue(self) -> None:
         """Write catalogue and candidates, and drop what was matched with and measured beside those that it replaces."""
         run = self.run
-        remove(run.files.associations, run.files.catalogue_before, run.files.measured)
+        made_of_it = run.files.associations, run.files.measured, run.files.assessment
+        remove(*made_of_it, run.files.catalogue_before)
         statistics, wcs = run.survey.statistics, run.wcs
         built = build_catalogue(run.files, self._run_id, self._plan, statistics, wcs, self.windows)
         catalogue, candidates, self.false_rows, self.borders = built

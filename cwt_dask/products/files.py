@@ -95,10 +95,10 @@ def write_associations(run_dir: RunDir, associations: Table) -> None:
         write_ecsv(associations, file)
 
 
-def write_measured(path: Path, measured: Table) -> None:
-    """Write what was measured at given positions as ECSV."""
+def write_table(path: Path, table: Table) -> None:
+    """Write what was measured beside a catalogue, or says what it is worth, as ECSV."""
     with atomic_file(path) as file:
-        write_ecsv(measured, file)
+        write_ecsv(table, file)
 
 
 def digest_catalogue(run_dir: RunDir) -> str:
@@ -108,7 +108,8 @@ def digest_catalogue(run_dir: RunDir) -> str:
 
 def _other_files(run_dir: RunDir) -> tuple[Path, ...]:
     catalogues = run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions
-    return *catalogues, run_dir.candidates, run_dir.maps_fits, run_dir.maps_hpx, run_dir.associations, run_dir.measured
+    of_catalogue = run_dir.candidates, run_dir.associations, run_dir.measured, run_dir.assessment
+    return *catalogues, *of_catalogue, run_dir.maps_fits, run_dir.maps_hpx
 
 
 def digest_products(run_dir: RunDir) -> dict[str, str]:

@@ -50,6 +50,8 @@ class RunDir:
     candidates = _Below("candidates.ecsv")  # what did not make it into the catalogue, with the same columns.
     associations = _Below("associations.ecsv")  # what the sources were matched with in another catalogue.
     measured = _Below("measured.ecsv")  # what is at positions that were given.
+    assessment = _Below("assessment.ecsv")  # what simulations of the run say of its catalogue.
+    assessed = _Below("assessment/")  # what each of them has shown.
     report = _Below("report.html")  # all that a run found and did, on one page.
     maps_fits = _Below("maps.fits")  # the maps as FITS images, for small maps.
     maps_hpx = _Below("maps_hpx.fits")  # those of the sphere, by HEALPix pixel.
@@ -86,6 +88,23 @@ class RunDir:
     def copies(self, path: Path) -> tuple[Path, Path]:
         """Where the two copies lie of what `open_islands`, `open_pixels` or `joined` gives."""
         return path, self.ledger / path.name
+
+    def assessed_field(self, kind: str, trial: int, field: int) -> Path:
+        """What a simulated field has shown.
+
+        Parameters
+        ----------
+        kind : str
+            Of the simulation.
+        trial, field : int
+            Their numbers.
+        """
+        return self.assessed / f"{kind}-{trial:05d}-{field:07d}.npz"
+
+    @property
+    def assessed_sources(self) -> Path:
+        """The sources that simulations have."""
+        return self.assessed / "sources.npz"
 
     def record(self, tile: int) -> Path:
         """What a finished tile did."""
@@ -170,5 +189,6 @@ _MANY = re.compile(
     r"|ledger/tile-\d+\.joined\.npy"
     r"|ledger/tile-\d+(\.block-\d+\.round-\d+|\.failed-\d+)?\.json"
     r"|checkpoints/block-\d+/(fates-)?tile-\d+\.round-\d+\.np[yz]"
+    r"|assessment/(sources|(null|injected)-\d+-\d+)\.npz"
     r"|users/[0-9a-f]{32}\.json"
 )
