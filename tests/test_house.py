@@ -43,6 +43,7 @@ ONLY_IN = {
     "numba": ("cwt",),
     "regions": (),  # it loads matplotlib, whose settings may be broken
     "astropy.io.fits": (
+        "assess.charts",
         "survey",
         "events",
         "simulate",

@@ -1,4 +1,4 @@
-"""What a run's catalogue is worth, measured by simulations of its own survey: fields, skies, trials, and what they say."""
+"""What a run's catalogue is worth, measured by simulations of its own survey."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class FlatChart:
         return np.asarray(rng.uniform(low, high, (n, 2)))
 
     def pixels(self, places: Floats) -> tuple[Ints, Ints]:  # noqa: D102
-        known = np.isfinite(places).all(axis=1)
+        known = np.asarray(np.isfinite(places).all(axis=1))
         rows, columns = np.rint(np.where(known[:, np.newaxis], places, -1.0)).astype(np.int64).T
         return rows, columns
 
@@ -154,7 +154,7 @@ class SphereChart:
         y -= facet[0] * self.facets.grid.side
         steps = (np.arange(-half * _PARTS, half * _PARTS + 1)) / _PARTS
         at_y, at_x = (axis.ravel() for axis in np.meshgrid(y + steps, x + steps, indexing="ij"))
-        seen = np.asarray(frame.on_sky(at_x, at_y))
+        seen = np.flatnonzero(frame.on_sky(at_x, at_y))
         numbers = np.unique(numbers_at(frame.vectors(at_x[seen], at_y[seen]), order))
         of_x, of_y = frame.pixels(centres_of(numbers, order))
         rows, columns = places_of(numbers, self.sky.nside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +15,7 @@ from scipy.special import betaincinv, gammaincinv, ndtr
 
 from cwt_dask.assess.trial import Found
 from cwt_dask.cwt.arrays import Bools, Floats, Ints
+from cwt_dask.measure.candidates import LEAST_SIGMA
 from cwt_dask.measure.false_rows import FalseRows
 
 # How many false rows are asked for, beside the number that the run has asked for.
@@ -23,7 +24,8 @@ ASKED = (1.0, 10.0, 100.0)
 _BINS_A_DECADE = 4
 _SCORES = (3.5, 4.0, 4.5, 5.0, 6.0, 8.0, np.inf)
 _QUARTILES = 4
-# Ends of a 68 % interval.
+# Share of sources within `pos_err`; ends of a 68 % interval.
+_WITHIN = 0.68
 _LOW, _HIGH = float(ndtr(-1.0)), float(ndtr(1.0))
 _DIGITS = 6
 
@@ -113,6 +115,9 @@ def _false_rows(outcome: Outcome, run: FalseRows, trials: FalseRows, asked: floa
     score = outcome.of("row_score", "nulls")
     for number in sorted({*ASKED, asked}):
         least = run.score_of(number)
+        if least < LEAST_SIGMA:
+            # Rows begin there: there cannot be as many.
+            continue
         n, expected = int((score >= least).sum()), float(trials.expected(least))
         low, high = poisson_interval(n)
         yield Line("false rows", "rows asked for", "all", number, number, n, n, low, high, expected)
@@ -155,8 +160,8 @@ def _measurements(outcome: Outcome, least: float) -> Iterator[Line]:
     apart, radius = outcome.of("source_off_found")[found], outcome.of("source_pos_err_found")[found]
     for kind, which in (("point sources", point), ("extended sources", ~point)):
         if which.any():
-            share = _share(f"within pos_err, {kind}", "counts", "all", 0.0, np.inf, (apart <= radius)[which])
-            yield share
+            within = _share(f"within pos_err, {kind}", "counts", "all", 0.0, np.inf, (apart <= radius)[which])
+            yield replace(within, expected=_WITHIN)
     if (~point).any():
         wide = outcome.of("source_extension_found")[found][~point]
         yield _share("found to be extended", "counts", "all", 0.0, np.inf, wide > 0)
