@@ -49,7 +49,17 @@ class Chart(Protocol):
         """Positions of places."""
 
     def drawn(self, box: Box, n: int, rng: np.random.Generator) -> Floats:
-        """So many places in a box of pixels, each as likely as any other."""
+        """So many places in a box of pixels, each as likely as any other.
+
+        Parameters
+        ----------
+        box : Box
+            Rows and columns of the survey's store.
+        n : int
+            How many.
+        rng : Generator
+            What they are drawn with.
+        """
 
     def pixels(self, places: Floats) -> tuple[Ints, Ints]:
         """Rows and columns of the pixels that hold places; -1 where none does."""
@@ -67,49 +77,61 @@ class Chart(Protocol):
         """Coordinates (n, axis) in which distances are those in pixels."""
 
     def write(self, path: Path, box: Box, planes: Planes, unit: str) -> None:
-        """Write a survey of a box of pixels as a FITS file."""
+        """Write a survey of a box of pixels as a FITS file.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        box : Box
+            Rows and columns of the survey's store.
+        planes : dict of ndarray
+            Counts and the others, by name.
+        unit : str
+            Of the exposure; empty where it has none.
+        """
 
 
 @dataclass(frozen=True)
-class FlatChart:
+class _FlatChart:
     """Of a flat map."""
 
     wcs: WCS
     header_text: str
     width: int  # Columns of a ring, else 0.
 
-    def of_sky(self, sky: SkyCoord) -> Floats:  # noqa: D102
+    def of_sky(self, sky: SkyCoord) -> Floats:
         x, y = self.wcs.world_to_pixel(sky)
         x = (np.asarray(x) + 0.5) % self.width - 0.5 if self.width else np.asarray(x)
         return np.column_stack([np.atleast_1d(y), np.atleast_1d(x)])
 
-    def on_sky(self, places: Floats) -> SkyCoord:  # noqa: D102
+    def on_sky(self, places: Floats) -> SkyCoord:
         return SkyCoord(self.wcs.pixel_to_world(places[:, 1], places[:, 0]))
 
-    def drawn(self, box: Box, n: int, rng: np.random.Generator) -> Floats:  # noqa: D102
+    def drawn(self, box: Box, n: int, rng: np.random.Generator) -> Floats:
         low, high = np.array([box.y0, box.x0]) - 0.5, np.array([box.y1, box.x1]) - 0.5
         return np.asarray(rng.uniform(low, high, (n, 2)))
 
-    def pixels(self, places: Floats) -> tuple[Ints, Ints]:  # noqa: D102
+    def pixels(self, places: Floats) -> tuple[Ints, Ints]:
         known = np.asarray(np.isfinite(places).all(axis=1))
         rows, columns = np.rint(np.where(known[:, np.newaxis], places, -1.0)).astype(np.int64).T
         return rows, columns
 
-    def image_pixels(self, places: Floats) -> tuple[Floats, Floats]:  # noqa: D102
+    def image_pixels(self, places: Floats) -> tuple[Floats, Floats]:
         return places[:, 0], places[:, 1]
 
-    def images(self, box: Box) -> Box:  # noqa: D102
+    def images(self, box: Box) -> Box:
         return box
 
-    def near(self, place: Floats, half: int) -> Near:  # noqa: D102
+    def near(self, place: Floats, half: int) -> Near:
         y, x = np.rint(place).astype(np.int64)
         rows, columns = (axis.ravel() for axis in np.mgrid[y - half : y + half + 1, x - half : x + half + 1])
         return Near(rows, columns, rows - place[0], columns - place[1])
 
-    def in_pixels(self, places: Floats) -> Floats:  # noqa: D102
+    def in_pixels(self, places: Floats) -> Floats:
         return places
 
-    def write(self, path: Path, box: Box, planes: Planes, unit: str) -> None:  # noqa: D102
+    def write(self, path: Path, box: Box, planes: Planes, unit: str) -> None:
         header = fits.Header.fromstring(self.header_text, sep="\n")
         header["CRPIX1"], header["CRPIX2"] = header["CRPIX1"] - box.x0, header["CRPIX2"] - box.y0
         hdus = [fits.ImageHDU(pixels, header, name.upper()) for name, pixels in planes.items()]
@@ -120,35 +142,35 @@ class FlatChart:
 
 
 @dataclass(frozen=True)
-class SphereChart:
+class _SphereChart:
     """Of a map of the sphere; the images of tiles are those of facets."""
 
     sky: SkyImage
     facets: FacetSky
 
-    def of_sky(self, sky: SkyCoord) -> Floats:  # noqa: D102
+    def of_sky(self, sky: SkyCoord) -> Floats:
         return self.sky.vectors_of_sky(sky)
 
-    def on_sky(self, places: Floats) -> SkyCoord:  # noqa: D102
+    def on_sky(self, places: Floats) -> SkyCoord:
         return SkyCoord(*lon_lat_of(places), unit="deg", frame=self.sky.frame)
 
-    def drawn(self, box: Box, n: int, rng: np.random.Generator) -> Floats:  # noqa: D102
+    def drawn(self, box: Box, n: int, rng: np.random.Generator) -> Floats:
         rows, columns = rng.integers([box.y0, box.x0], [box.y1, box.x1], (n, 2)).T
         # A place in a pixel is a pixel of a map that is much finer.
         finer = MOST_ORDER - order_of(self.sky.nside)
         numbers = numbers_in(rows, columns, self.sky.nside) << 2 * finer
         return centres_of(numbers + rng.integers(0, 4**finer, n), MOST_ORDER)
 
-    def pixels(self, places: Floats) -> tuple[Ints, Ints]:  # noqa: D102
+    def pixels(self, places: Floats) -> tuple[Ints, Ints]:
         return places_of(numbers_at(places, order_of(self.sky.nside)), self.sky.nside)
 
-    def image_pixels(self, places: Floats) -> tuple[Floats, Floats]:  # noqa: D102
+    def image_pixels(self, places: Floats) -> tuple[Floats, Floats]:
         return self._in_facets(places)[1:]
 
-    def images(self, box: Box) -> Box:  # noqa: D102, ARG002
+    def images(self, box: Box) -> Box:  # noqa: ARG002
         return self.facets.grid.map_box
 
-    def near(self, place: Floats, half: int) -> Near:  # noqa: D102
+    def near(self, place: Floats, half: int) -> Near:
         facet, (y,), (x,) = self._in_facets(place[np.newaxis])
         frame, order = self.facets.grid.frame(max(int(facet[0]), 0)), order_of(self.sky.nside)
         y -= facet[0] * self.facets.grid.side
@@ -160,10 +182,10 @@ class SphereChart:
         rows, columns = places_of(numbers, self.sky.nside)
         return Near(rows, columns, of_y - y, of_x - x)
 
-    def in_pixels(self, places: Floats) -> Floats:  # noqa: D102
+    def in_pixels(self, places: Floats) -> Floats:
         return places / pixel_of(self.sky.nside)
 
-    def write(self, path: Path, box: Box, planes: Planes, unit: str) -> None:  # noqa: D102
+    def write(self, path: Path, box: Box, planes: Planes, unit: str) -> None:
         rows, columns = np.mgrid[box.y0 : box.y1, box.x0 : box.x1]
         used = planes["mask"] > 0 if "mask" in planes else np.ones(box.shape, bool)
         numbers = numbers_in(rows[used], columns[used], self.sky.nside)
@@ -196,5 +218,5 @@ def chart_of(run: SurveyRun) -> Chart:
     """The chart of a run's survey."""
     text = run.survey.header_text
     if (sky := SkyImage.of_text(text)) is not None:
-        return SphereChart(sky, run.wcs)
-    return FlatChart(run.wcs, text, run.stored.plan.grid.width if run.stored.plan.grid.ring else 0)
+        return _SphereChart(sky, run.wcs)
+    return _FlatChart(run.wcs, text, run.stored.plan.grid.width if run.stored.plan.grid.ring else 0)

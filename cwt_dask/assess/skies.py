@@ -126,5 +126,13 @@ class Ground:
 
 
 def inside(box: Box, rows: Ints, columns: Ints) -> NDArray[np.bool_]:
-    """Which pixels lie in a box."""
+    """Which pixels lie in a box.
+
+    Parameters
+    ----------
+    box : Box
+        Of pixels.
+    rows, columns : ndarray
+        Of others.
+    """
     return np.asarray((box.y0 <= rows) & (rows < box.y1) & (box.x0 <= columns) & (columns < box.x1))

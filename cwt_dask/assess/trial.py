@@ -75,7 +75,15 @@ class Assessment:
 
 
 def keep_sources(files: RunDir, run_id: str, catalogue: Table) -> None:
-    """Keep the sources of a catalogue where trials read them; workers do not read the whole of it."""
+    """Keep the sources of a catalogue where trials read them; workers do not read the whole of it.
+
+    Parameters
+    ----------
+    files, run_id
+        Of the run.
+    catalogue : Table
+        Its catalogue.
+    """
     columns = {name: np.asarray(catalogue[name], np.float64) for name in OF_SOURCES}
     write_sealed_archive(files.assessed_sources, run_id, columns)
 

@@ -23,7 +23,7 @@ _OF_WORK = (
 @click.option("--injections", type=int, default=4, show_default=True, metavar="M", help="Skies with injected sources.")
 @click.option("--seed", type=int, default=0, show_default=True, help="All that is random follows from it.")
 @declared_options(Execution, only=_OF_WORK)
-def assess(run_dir: str, nulls: int, injections: int, seed: int, **_: Any) -> None:
+def assess(run_dir: str, **words: Any) -> None:
     """Measure what the catalogue of the finished run in RUN_DIR is worth: false rows, completeness, fluxes, positions.
 
     Skies are simulated from the run's own background, sources and point spread function, and go through the same
@@ -39,7 +39,8 @@ def assess(run_dir: str, nulls: int, injections: int, seed: int, **_: Any) -> No
         from cwt_dask.assess.summary import describe  # noqa: PLC0415
         from cwt_dask.results import SurveyRun  # noqa: PLC0415
 
-        table = carry_out(run_dir, nulls=nulls, injections=injections, seed=seed, progress=progress, **given)
+        asked = {name: words[name] for name in ("nulls", "injections", "seed")}
+        table = carry_out(run_dir, progress=progress, **asked, **given)
         run = SurveyRun.open(run_dir)
         if given.get("log_format") == "json":
             progress.event("summary", out=str(run.files.assessment), **run.certificate["assessment"])
