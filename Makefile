@@ -18,8 +18,9 @@ demo: .venv/runtime
 	$(BIN)/cwt-dask run demo/survey.fits demo/run --n-scale 3 --min-scale 1.2 --step-scale 1.5 --significance-threshold 5
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
-# What only CI does for its time: each write of a tile fails once, disks fail by a seed, each pixel that changes, damaged runs, measured memory,
-# thousands of acceptances, runs that the version before has left (it needs the repository's history), settings of others.
+# What only CI does for its time: each write of a tile fails once, disks fail by a seed, each pixel that changes, damaged runs,
+# measured memory, acceptances (thousands with ACCEPTANCES=2000), further calls that make a mistake (all with EVERY=1), runs that
+# the version before has left (it needs the repository's history), settings of others.
 DAMAGE := $(addprefix tests/run/test_,faults.py disk.py damage.py)
 LONG := $(addprefix tests/run/test_,acceptances.py memory.py reuse.py previous_version.py) tests/test_settings_of_others.py
 
