@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from contextlib import suppress
 from functools import cached_property
@@ -18,9 +17,8 @@ from cwt_dask.products.cutouts import Cutouts
 from cwt_dask.products.plots import Plots
 from cwt_dask.products.sampling import Positions
 from cwt_dask.products.summary import RESUME, Certificate, run_html
-from cwt_dask.products.tables import read_ecsv
+from cwt_dask.products.tables import read_digested
 from cwt_dask.psf import PointSpread, kept_point_spread
-from cwt_dask.storage.checksum import DigestedFile
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import as_path, open_file, read_file
 from cwt_dask.storage.progress import read_progress
@@ -286,28 +284,29 @@ class SurveyRun(Plots, Cutouts, Positions):
         """
         return self._read_table("candidates", lambda: self.certificate["digest_products"][self.files.candidates.name])
 
+    @property
+    def assessment(self) -> Table:
+        """What simulations say of the catalogue: see `cwt_dask.assess.assess`. Raises as `candidates`."""
+        return self._read_table("assessment", lambda: self.certificate["digest_products"][self.files.assessment.name])
+
     def _read_table(self, what: str, digest: Callable[[], str]) -> Table:
         path = getattr(self.files, what)
         if not path.exists():
             raise self._missing(what)
-        # Before the run is finished nothing says what it was.
+        # Nothing says what it was before the end.
         known = digest() if self.files.certificate.exists() else ""
         with open_file(path) as file:
-            digested = DigestedFile(file)
             try:
-                found = read_ecsv(io.TextIOWrapper(io.BufferedReader(digested), "utf-8", newline=""))
+                found, digested = read_digested(file)
             except Exception as error:  # of astropy, or of YAML below it
                 raise self._damaged(what, shown(error)) from error
-        if known not in ("", digested.sha256):
+        if known not in ("", digested):
             raise self._damaged(what, BROKEN)
         return found
 
     @property
     def certificate(self) -> Certificate:
-        """What was promised and the evidence for it: a dict.
-
-        Raises InputError if the run has not got that far, RunError if it is damaged.
-        """
+        """What was promised and the evidence for it: a dict. Raises as `candidates`."""
         certificate = self.read_certificate()
         if fault := fault_of(certificate, self.stored.run_id, self.stored.plan):
             raise self._damaged("certificate", fault)

@@ -17,6 +17,8 @@ from astropy.io import fits
 from astropy.table import Column, MaskedColumn, Table
 from numpy.typing import NDArray
 
+from cwt_dask.storage.checksum import DigestedFile
+
 # That are text at once.
 ROWS = 10_000
 _BOOLEANS = {"True": True, "False": False}
@@ -43,6 +45,13 @@ def write_ecsv(table: Table, file: BinaryIO) -> None:
     for part in _parts(table) if plain else ():
         rows = zip(*(_texts(column, _quoted, '""') for column in part.itercols()), strict=True)
         file.write("".join(" ".join(row) + "\n" for row in rows).encode())
+
+
+def read_digested(file: BinaryIO) -> tuple[Table, str]:
+    """Read a table from ECSV, and the sha256 of the file."""
+    digested = DigestedFile(file)
+    table = read_ecsv(io.TextIOWrapper(io.BufferedReader(digested), "utf-8", newline=""))
+    return table, digested.sha256
 
 
 def read_ecsv(file: TextIO) -> Table:

@@ -209,7 +209,23 @@ window.cwtFigures = (data) => {
     return chart;
   }
 
-  return [...drawMaps(), ...(data.x.length ? [drawProfile()] : []), drawResiduals(), ...drawConvergence(), drawTiles()];
+  // Shares of injected sources that are found, a curve a region.
+  function drawWorth() {
+    const { axis, curves } = data.worth;
+    const chart = newChart("worth", [new B.PanTool(), new B.BoxZoomTool()], { height: HEIGHT, x_axis_type: "log", x_axis_label: axis,
+      y_axis_label: "share in the catalogue", y_range: new B.Range1d({ start: -0.02, end: 1.02 }) });
+    const items = curves.map(({ name, x, y, low, high }, i) => {
+      const colour = [BLUE, GREY, RED][i];
+      const drawn = line(chart, x, y, { line_color: colour, line_width: 2 });
+      const ends = columns({ x, low, high });
+      add(chart, ends, new B.Segment({ x0: { field: "x" }, x1: { field: "x" }, y0: { field: "low" }, y1: { field: "high" }, line_color: colour }));
+      return new B.LegendItem({ label: name, renderers: [drawn] });
+    });
+    chart.add_layout(new B.Legend({ items, location: "bottom_right" }));
+    return chart;
+  }
+
+  return [...drawMaps(), ...(data.worth.curves.length ? [drawWorth()] : []), ...(data.x.length ? [drawProfile()] : []), drawResiduals(), ...drawConvergence(), drawTiles()];
 };
 
 // The look of the page's charts, light or dark.

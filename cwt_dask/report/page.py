@@ -26,6 +26,7 @@ from cwt_dask.report.residual import smoothing_width
 from cwt_dask.report.sky import SkyGrid
 from cwt_dask.report.sphere import centres, outlines
 from cwt_dask.report.table import Sources, read_sources
+from cwt_dask.report.worth import read_worth
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.terminal import visible
 
@@ -50,7 +51,7 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
     run, rasters, pyramid, numbers
         What it shows.
     """
-    plan, sources = run.stored.plan, read_sources(run)
+    plan, sources, worth = run.stored.plan, read_sources(run), read_worth(run)
     wcs, pixel = _map_of(run, pyramid)
     # Pixels of the survey along one of the page's map, on the sphere.
     larger = pixel / run.survey.statistics.pixel_scale_deg
@@ -71,6 +72,7 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         "scale": float(plan.kernels.scales[-1]) / larger,
         "rows": ROWS,
         "facets": _facets(run, pyramid),
+        "worth": {"axis": worth.axis, "curves": worth.curves},
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     # Names of files may hold what no page may.
@@ -81,6 +83,7 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         text=text,
         rasters=rasters,
         sources=sources,
+        worth=worth,
         numbers=numbers,
         certificate=numbers.certificate,
         mark=(MARK, numbers.certificate[SEAL]),

@@ -15,6 +15,7 @@ from cwt_dask.assess.trial import carry_out
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.inspection.verify import verify_run
 from cwt_dask.pipeline.merging import write_certificate
+from cwt_dask.report import write_report
 
 SHAPE = (60, 120)
 SETTINGS = {"psf": 1.3, "n_scale": 2, "min_scale": 1.3, "max_iter": 2, "false_sources": 0.5}
@@ -160,9 +161,15 @@ def test_what_cannot_be_is_refused(finished, tmp_path, monkeypatch):
         assess(path, nulls=1, injections=0, seed=9, **WORK)
 
 
-def test_the_command_says_what_it_has_measured(finished, call):
+def test_command_and_report_say_what_was_measured(finished, call):
+    page = finished.files.report
+    finished.files.assessment.unlink(missing_ok=True)
+    assert "Not measured yet: <code>cwt-dask assess" in write_report(finished).read_text()
     said = call("assess", finished.files.path, "--nulls=1", "--injections=1", "--seed=2", "--workers=0")
     assert said.status == 0
+    # The page is made again.
+    assert '<div id="figure-worth"' in page.read_text()
+    assert "False rows where 0.5 are expected in the survey" in page.read_text()
     assert f"written        {finished.files.assessment}" in said.out
     assert "were expected (0.5 in the survey)" in said.out
     assert "counts over true, point sources: " in said.out
