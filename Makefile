@@ -9,7 +9,7 @@ install = $(PYTHON) -m venv $(@D) && $(@D)/bin/pip install --quiet $(firstword $
 # Tests start hundreds of processes: what those import is compiled once, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-cluster test-batch test-servers test-stores test-gammapy test-browser test-docs test-long test-damage test-lowest docs lint bench chaos constraints clean
+.PHONY: demo test test-cluster test-batch test-servers test-stores test-gammapy test-browser test-docs test-package test-long test-damage test-lowest dist docs lint bench chaos constraints clean
 
 # A survey of 1500 x 3000 pixels in the Galactic frame, its true sources beside it, run in tiles on all cores.
 demo: .venv/runtime
@@ -25,14 +25,14 @@ DAMAGE := $(addprefix tests/run/test_,faults.py disk.py damage.py)
 LONG := $(addprefix tests/run/test_,acceptances.py memory.py reuse.py previous_version.py) tests/test_settings_of_others.py
 
 # What make test leaves out; and of its own tests those that are marked as long.
-APART := $(DAMAGE) $(LONG) $(addprefix tests/,cluster gammapy browser docs)
+APART := $(DAMAGE) $(LONG) $(addprefix tests/,cluster gammapy browser docs package)
 
 # On two cores, which most machines have.
 test: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m pytest --disable-plugin-autoload -p xdist.plugin -p _hypothesis_pytestplugin -p raises \
 		--numprocesses=2 --dist=worksteal -m "not long" $(addprefix --ignore=,$(APART))
 	@echo "left out: SLURM, MPI, object stores and whole workflows (make test-cluster, as root); Gammapy and xarray (make test-gammapy);"
-	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs);"
+	@echo "the report in a browser (make test-browser); the blocks of the documentation (make test-docs); wheel and sdist (make test-package);"
 	@echo "faults of each write, disks that fail by a seed, damage of each file (make test-damage);"
 	@echo "each change, measured memory, acceptances, settings of others, further cases of what is tested here (make test-long)"
 
@@ -87,6 +87,17 @@ test-lowest: .venv-lowest/installed
 		tests/cli/test_commands.py tests/products $(addprefix tests/survey/test_,formats.py dataset.py wcs.py store.py) \
 		$(addprefix tests/inspection/test_,tables.py external.py) tests/test_results.py
 
+# Wheel and sdist, as an index gets them. The wheel is built from the sdist, and that in a copy: of what builds leave behind in
+# a checkout later ones would take old files.
+dist: .venv/installed
+	rm -rf dist && mkdir -p dist/source
+	cp -R pyproject.toml README.md LICENSE cwt_dask dist/source
+	$(BIN)/python -m build dist/source --outdir dist > dist/log || (cat dist/log; exit 1)
+
+# What others install, in an environment that knows nothing of this checkout.
+test-package: .venv-package/installed
+	$(BIN)/python -m pytest tests/package
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -117,7 +128,7 @@ constraints:
 	touch $@
 
 clean:
-	rm -rf docs/_build .venv .venv-workflows .venv-gammapy .venv-lowest demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf docs/_build dist .venv .venv-workflows .venv-gammapy .venv-lowest .venv-package demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # What the package itself needs, and no more: all that the demo takes.
 .venv/runtime: pyproject.toml constraints.txt
@@ -131,6 +142,12 @@ clean:
 # Snakemake brings an environment's worth of its own.
 .venv-workflows/installed: workflows/hpc/requirements.txt
 	$(install) --requirement $<
+	touch $@
+
+# Each time anew.
+.venv-package/installed: dist
+	rm -rf $(@D)
+	$(install) --constraint constraints.txt dist/*.whl
 	touch $@
 
 .venv-gammapy/installed: pyproject.toml

@@ -113,3 +113,19 @@ def test_links_lead_somewhere(page):
         file = (path.parent / target).resolve() if target else path
         assert file.exists(), link
         assert not anchor or anchor in headings(file), link
+
+
+def test_the_version_is_the_same_wherever_it_stands():
+    patterns = {
+        "pyproject.toml": r'^version = "(.*)"$',
+        "CITATION.cff": r"^version: (.*)$",
+        "CHANGELOG.md": r"\A# Changelog\n\n## (\S+)",
+        "deploy/container/Containerfile": r"--tag cwt-dask:(\S+)",
+        **{f"deploy/kubernetes/{name}.yaml": r"\bcwt-dask:(\S+)$" for name in ("run", "run-s3", "cronjob")},
+    }
+    found = {
+        name: set(re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
+        for name, pattern in patterns.items()
+    }
+    (version,) = found["pyproject.toml"]
+    assert all(versions == {version} for versions in found.values()), found
