@@ -989,6 +989,8 @@ def _(folder):
     return "compare", "run", "run", "--plot=difference.png"
 
 
+typed("a picture within a run", "compare", "run", "run", "--plot=run/difference.png")
+
 # --- exports ----------------------------------------------------------------------------------------------------------
 
 AT = ("measure", "run", "known.fits", "--workers=0")
@@ -1018,6 +1020,8 @@ def _(folder):
 
 positions("a table to be measured into that is there", HERE, "--out=survey.fits")
 positions("a table to be measured into of no such format", HERE, "--out=out.csv")
+positions("a table to be measured into within a run", HERE, "--out=run/known.ecsv")
+positions("light curves within a run", HERE, "--plot=run/known.png")
 typed("a format of no export", "export", "run", "new", "--format=png")
 typed("an export to a place that is taken", "export", "run", "run", "--format=moc")
 typed("an export to a bucket", "export", "run", "s3://surveys/moc", "--format=moc")

@@ -58,14 +58,15 @@ def match(run_dir, catalogue, radius=0.1, columns=None):
 
 def compare(run_a, run_b, plot):
     first, second = SurveyRun.open(run_a), SurveyRun.open(run_b)
-    draw(first, second, compare_runs(first, second), free_picture(plot))
+    draw(first, second, compare_runs(first, second), free_picture(plot, (first, second)))
 
 
 def measure_runs(run_dirs, positions, *, out=None, plot=None, **options):
+    runs = [SurveyRun.open(run_dir) for run_dir in run_dirs]
     for check, path in ((free_table, out), (free_picture, plot)):
         if path:
-            check(path)
-    measure([SurveyRun.open(run_dir) for run_dir in run_dirs], positions, **options)
+            check(path, runs)
+    measure(runs, positions, **options)
 
 
 def ingest_any(inputs, out, **options):

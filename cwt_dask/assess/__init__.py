@@ -20,8 +20,7 @@ from cwt_dask.errors import InputError, RunError
 from cwt_dask.measure.false_rows import FalseRows
 from cwt_dask.merge.catalogue import expected_false_rows
 from cwt_dask.merge.columns import flux_unit_of
-from cwt_dask.pipeline.merging import write_certificate
-from cwt_dask.products.files import write_table
+from cwt_dask.pipeline.merging import add_table
 from cwt_dask.psf import kept_point_spread
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.clusters.choice import prepare_cluster
@@ -148,8 +147,7 @@ def assess(
         table.meta |= {"NULLS": nulls, "INJECT": injections, "SEED": seed, "SKIES": round(share, 3)}
         # Another driver may have taken the lease meanwhile.
         stop.check()
-        write_table(run.files.assessment, table)
-        write_certificate(run.files, certificate | {"assessment": summary_of(table)})
+        add_table(run.files, certificate, run.files.assessment, table, assessment=summary_of(table))
     return table
 
 

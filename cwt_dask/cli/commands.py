@@ -145,7 +145,7 @@ def _compare(run_a: str, run_b: str, plot: str | None) -> None:
     from cwt_dask.results import SurveyRun
 
     first, second = SurveyRun.open(run_a), SurveyRun.open(run_b)
-    picture = free_picture(plot) if plot else None
+    picture = free_picture(plot, (first, second)) if plot else None
     found = compare_runs(first, second)
     if picture:
         draw(first, second, found, picture)

@@ -50,7 +50,7 @@ def measure(run_dirs: tuple[str, ...], positions: str, **words: Any) -> None:
 
         out, plot = words["out"], words["plot"]
         runs = [SurveyRun.open(run_dir) for run_dir in run_dirs]
-        table, picture = free_table(out) if out else None, free_picture(plot) if plot else None
+        table, picture = free_table(out, runs) if out else None, free_picture(plot, runs) if plot else None
         chosen = {name: words[name] for name in ("columns", "extension")}
         found = measure_at(runs, positions, progress=progress, **chosen, **given)
         if table:
@@ -64,3 +64,7 @@ def measure(run_dirs: tuple[str, ...], positions: str, **words: Any) -> None:
     elif not given.get("quiet"):
         say_all(describe_measured(found))
         say_all(f"written        {path}" for path in (table or runs[0].files.measured, picture) if path)
+    if not table and runs[0].files.report.exists():
+        from cwt_dask.report import write_report  # noqa: PLC0415 - not for help
+
+        write_report(runs[0])

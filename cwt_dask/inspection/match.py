@@ -17,7 +17,7 @@ from cwt_dask.config.validation import counted, shown
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.errors import InputError
 from cwt_dask.inspection.external import ExternalCatalogue, read_external_catalogue
-from cwt_dask.pipeline.merging import write_certificate
+from cwt_dask.pipeline.merging import cover
 from cwt_dask.products.files import keep_catalogue, write_associations, write_catalogue
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.signals import Stop
@@ -153,7 +153,8 @@ def associate(run: SurveyRun, found: Match) -> None:
         keep_catalogue(files, certificate)
         write_catalogue(files, rows)
         write_associations(files, table)
-        write_certificate(files, certificate)
+        catalogues = files.catalogue, files.catalogue_fits, files.catalogue_votable, files.catalogue_regions
+        cover(files, certificate, [*catalogues, files.associations])
         remove(files.catalogue_before)
 
 

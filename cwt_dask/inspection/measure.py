@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cwt_dask.config.options import Options
 from cwt_dask.config.validation import shown
 from cwt_dask.cwt.arrays import Floats, numpys_own
-from cwt_dask.errors import CwtDaskError, InputError, RunError
+from cwt_dask.errors import CwtDaskError, InputError, InterruptedRun, RunError
 from cwt_dask.geometry.facets import AnyGrid, FacetGrid
 from cwt_dask.inspection.external import ExternalCatalogue, read_external_catalogue
 from cwt_dask.inspection.measured import joined, table_of
@@ -41,6 +41,9 @@ from cwt_dask.tiles.shapes import EXTENSIONS, point_spread_of
 
 if TYPE_CHECKING:
     from distributed import Client
+
+# Version of the algorithm before which fits on the sphere were others.
+_ON_SPHERE_SINCE = 8
 
 
 @dataclass(frozen=True)
@@ -145,12 +148,15 @@ def measure(
             rows_of.append(rows)
     stop = Stop(lambda: progress.message("stopping: tasks that have started are finished first"))
     connect = None if client or len(tasks) < 2 else prepare_cluster(execution, runs[0].files.path, progress, stop)
-    with store_errors(), ExitStack() as stack:
-        stack.enter_context(stop.on_signals())
-        client = stack.enter_context(connect()) if connect else client
-        executor = stack.enter_context(_executor(tasks, Workers(client, execution), progress, stop))
-        with stop.patience():
-            found = _carry_out(tasks, executor, progress)
+    try:
+        with store_errors(), ExitStack() as stack:
+            stack.enter_context(stop.on_signals())
+            client = stack.enter_context(connect()) if connect else client
+            executor = stack.enter_context(_executor(tasks, Workers(client, execution), progress, stop))
+            with stop.patience():
+                found = _carry_out(tasks, executor, progress)
+    except InterruptedRun as error:
+        raise InterruptedRun("interrupted: nothing was written; give the same command again") from error
     tables, outside = [], {}
     for run, name in zip(runs, called, strict=True):
         own = [k for k, task in enumerate(tasks) if task.files == run.files]
@@ -197,9 +203,10 @@ def _tasks(run: SurveyRun, given: ExternalCatalogue, widths: Floats) -> Iterator
     # What is not finished has no certificate.
     _ = run.certificate
     plan, run_id = run.stored.plan, run.stored.run_id
-    if plan.algorithm_version < KEPT_SINCE or not run_id:
+    since = _ON_SPHERE_SINCE if isinstance(plan.grid, FacetGrid) else KEPT_SINCE
+    if plan.algorithm_version < since or not run_id:
         raise InputError(
-            f"{run.files.path} is of a release that kept no fits: make it again, such as with cwt-dask reprocess"
+            f"{run.files.path} is of a release that kept no such fits: make it again, such as with cwt-dask reprocess"
         )
     statistics = run.survey.statistics
     most = EXTENSIONS[-1] * point_spread_of(run.files, plan, run.survey.header_text).sigma * statistics.pixel_scale_deg

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from os import PathLike
@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 
 from cwt_dask.config.validation import counted, shown
 from cwt_dask.cwt.arrays import Floats
-from cwt_dask.errors import InputError
+from cwt_dask.errors import InputError, InterruptedRun
 from cwt_dask.geometry.facets import FacetGrid
 from cwt_dask.inspection.external import ExternalCatalogue
 from cwt_dask.merge.columns import columns_of
-from cwt_dask.pipeline.merging import write_certificate
-from cwt_dask.products.files import write_table
+from cwt_dask.pipeline.merging import add_table
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.signals import Stop
-from cwt_dask.storage.paths import backend_of
+from cwt_dask.storage.paths import backend_of, refuse_inside
 from cwt_dask.survey import free_path
 from cwt_dask.survey.sphere import is_on_sphere
 
@@ -131,12 +130,13 @@ def joined(
         Number of positions that each run does not see.
     """
     kinds = [{name: str(table[name].unit) for name in table.colnames} for table in tables if len(table)]
-    for run, kind in zip((run for run, table in zip(runs, tables, strict=True) if len(table)), kinds, strict=True):
+    there = [run for run, table in zip(runs, tables, strict=True) if len(table)]
+    for run, kind in zip(there, kinds, strict=True):
         differ = sorted({name for name, _ in kind.items() ^ kinds[0].items()})
         if differ:
             raise InputError(
-                f"{run.files.path} has other columns or units than {runs[0].files.path} ({', '.join(differ)}): measure "
-                "it by itself"
+                f"{run.files.path} has other columns or units than {there[0].files.path} ({', '.join(differ)}): "
+                "measure it by itself"
             )
     joined = vstack([table for table in tables if len(table)], metadata_conflicts="silent")
     joined = joined[np.argsort(joined["source_id"], kind="stable")]
@@ -164,14 +164,18 @@ def keep_measured(run: SurveyRun, measured: Table) -> None:
     files, stop = run.files, Stop()
     with backend_of(files.path).hold(files, stop.ask):
         certificate = run.certificate
-        stop.check()
-        write_table(files.measured, measured)
-        write_certificate(files, certificate)
+        if stop.notice():
+            raise InterruptedRun(f"interrupted: {files.measured} was not written; give the same command again")
+        add_table(files, certificate, files.measured, measured)
 
 
-def free_table(out: str | PathLike[str]) -> Path:
-    """Where a table can be written; InputError if something is there, or its name is that of no ECSV file."""
+def free_table(out: str | PathLike[str], runs: Iterable[SurveyRun]) -> Path:
+    """Where a table can be written beside runs.
+
+    Raises InputError if something is there, it lies in a run, or its name is that of no ECSV file.
+    """
     path, _ = free_path(out)
+    refuse_inside(path, (run.files.path for run in runs))
     if path.suffix != ".ecsv":
         raise InputError(f"out is {shown(str(out))}: give a file that ends in .ecsv")
     return path

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cwt_dask.config.settings import SPLIT
 from cwt_dask.errors import InputError, RunError
@@ -29,10 +30,12 @@ from cwt_dask.products.files import (
     write_candidates,
     write_catalogue,
     write_maps_fits,
+    write_table,
 )
 from cwt_dask.products.healpix import write_maps_hpx
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
+from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_finished, read_run_id
 from cwt_dask.storage.maps import cut_history
@@ -43,6 +46,9 @@ from cwt_dask.survey.facets import FacetSurvey
 from cwt_dask.tiles.fitted import damaged
 from cwt_dask.tiles.fitting import Reach, fit_tile
 from cwt_dask.tiles.sources import measure_tile
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 
 @dataclass
@@ -200,11 +206,54 @@ class Merging:
 
 
 def write_certificate(files: RunDir, certificate: dict[str, Any]) -> None:
-    """Write a certificate that covers the catalogue and the FITS files as they are now, and seal it.
+    """Write a certificate that covers the catalogue and the FITS files as they are now, and seal it."""
+    digests = {"digest_catalogue": digest_catalogue(files), "digest_products": digest_products(files)}
+    _seal(files, certificate | digests)
 
-    One that has covered `maps.fits` goes on to do so as it was: nobody but a run writes that, before its certificate.
+
+def cover(files: RunDir, certificate: dict[str, Any], written: Collection[Path], **more: Any) -> None:
+    """Write the certificate of a finished run again, to cover files that were written since, and seal it.
+
+    All others stay covered as they were: what is damaged shows, still.
+
+    Parameters
+    ----------
+    files : RunDir
+        The run, held.
+    certificate : dict
+        That of before.
+    written : collection of Path
+        The files.
+    **more
+        Other entries.
     """
-    products, before = digest_products(files), certificate.get("digest_products", {})
-    products |= {maps.name: before[maps.name] for maps in (files.maps_fits, files.maps_hpx) if maps.name in before}
-    content = sealed(certificate | {"digest_catalogue": digest_catalogue(files), "digest_products": products}, SEAL)
-    write_atomically(files.certificate, json.dumps(content, indent=1, allow_nan=False).encode())
+    digests = {path.name: sha256_of_file(path) for path in written}
+    catalogue = digests.pop(files.catalogue.name, certificate["digest_catalogue"])
+    products = certificate.get("digest_products", {}) | digests
+    _seal(files, certificate | {"digest_catalogue": catalogue, "digest_products": products} | more)
+
+
+def add_table(files: RunDir, certificate: dict[str, Any], path: Path, table: Table, **more: Any) -> None:
+    """Write what was made of a finished run beside its catalogue, in place of one of before, and cover it.
+
+    While it is written no certificate covers it: one that is left then is no fault of the run (`changed_products`).
+
+    Parameters
+    ----------
+    files, certificate, **more
+        As of `cover`.
+    path : Path
+        `measured` or `assessment` of the run.
+    table : Table
+        What to write.
+    """
+    known = certificate.get("digest_products", {})
+    if path.name in known:
+        rest = {name: value for name, value in certificate.items() if name not in more}
+        _seal(files, rest | {"digest_products": {name: known[name] for name in known if name != path.name}})
+    write_table(path, table)
+    cover(files, certificate, [path], **more)
+
+
+def _seal(files: RunDir, certificate: dict[str, Any]) -> None:
+    write_atomically(files.certificate, json.dumps(sealed(certificate, SEAL), indent=1, allow_nan=False).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from cwt_dask.products.layers import layer_of
 from cwt_dask.products.plots import MOST_DRAWN
 from cwt_dask.products.source import MapSource
 from cwt_dask.products.views import view_of
-from cwt_dask.storage.paths import as_path, exists, write_atomically
+from cwt_dask.storage.paths import as_path, exists, refuse_inside, write_atomically
 
 FORMATS = "png", "pdf", "svg"
 NAMES = "model", "sigma"
@@ -26,16 +26,18 @@ _MOST = 99.0
 _MARKERS = "+x^vo"
 
 
-def free_picture(out: str | PathLike[str]) -> Path:
-    """A path for a picture at which there is nothing yet.
+def free_picture(out: str | PathLike[str], runs: Iterable[MapSource]) -> Path:
+    """A path for a picture of runs at which there is nothing yet.
 
-    Raises InputError if it exists, has another ending than one of `FORMATS`, or matplotlib is not installed.
+    Raises InputError if it exists, lies in one of them, has another ending than one of `FORMATS`, or matplotlib is not
+    installed.
     """
     path = as_path(out)
     if path.suffix.removeprefix(".") not in FORMATS:
         raise InputError(f"{path} is no name of a picture: choose one that ends in {', '.join(FORMATS)}")
     if exists(path):
         raise InputError(f"{path} exists: remove it or choose another name")
+    refuse_inside(path, (run.files.path for run in runs))
     pyplot()
     return path
 

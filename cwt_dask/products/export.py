@@ -16,7 +16,7 @@ from cwt_dask.products.models import PowerLaw, fermi_xml, gammapy
 from cwt_dask.products.regions import crtf, ds9
 from cwt_dask.products.source import MapSource
 from cwt_dask.storage.directory import new_directory
-from cwt_dask.storage.paths import as_path, atomic_file, lies_in, on_disk
+from cwt_dask.storage.paths import as_path, atomic_file, on_disk, refuse_inside
 
 # What gives the lines of a file of models, what gives those of regions, and what writes to a new directory.
 MODELS: Mapping[str, Callable[[MapSource, PowerLaw], Iterator[str]]] = {"gammapy": gammapy, "fermipy-xml": fermi_xml}
@@ -86,8 +86,7 @@ def export(
     _ = run.certificate
     if path.exists():
         raise InputError(f"{path} exists: remove it or choose another name")
-    if lies_in(path, run.files.path):
-        raise InputError(f"{path} lies in the run's own directory, which has nothing else in it: choose another place")
+    refuse_inside(path, [run.files.path])
     if format in IMAGES:
         return _write_images(run, path, format)
     lines = MODELS[format](run, PowerLaw.of(run, **spectrum)) if format in MODELS else REGIONS[format](run.catalogue)

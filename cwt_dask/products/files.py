@@ -108,8 +108,13 @@ def digest_catalogue(run_dir: RunDir) -> str:
 
 def _other_files(run_dir: RunDir) -> tuple[Path, ...]:
     catalogues = run_dir.catalogue_fits, run_dir.catalogue_votable, run_dir.catalogue_regions
-    of_catalogue = run_dir.candidates, run_dir.associations, run_dir.measured, run_dir.assessment
+    of_catalogue = run_dir.candidates, run_dir.associations, *_added(run_dir)
     return *catalogues, *of_catalogue, run_dir.maps_fits, run_dir.maps_hpx
+
+
+def _added(run_dir: RunDir) -> tuple[Path, ...]:
+    """Files that are made after the run."""
+    return run_dir.measured, run_dir.assessment
 
 
 def digest_products(run_dir: RunDir) -> dict[str, str]:
@@ -118,10 +123,16 @@ def digest_products(run_dir: RunDir) -> dict[str, str]:
 
 
 def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Path]:
-    """Catalogues and FITS files that differ from the digests of a certificate: damaged, lost or unknown to it."""
+    """Catalogues and FITS files that differ from the digests of a certificate: damaged, lost or unknown to it.
+
+    Those that are added to a finished run are none of it until it knows them: their writer may have been killed.
+    """
     known = certificate.get("digest_products")
     known = (known if isinstance(known, dict) else {}) | {run_dir.catalogue.name: certificate.get("digest_catalogue")}
-    found: dict[Path, str | None] = dict.fromkeys((run_dir.catalogue, *_other_files(run_dir)))
+    left = {file for file in _added(run_dir) if file.name not in known}
+    found: dict[Path, str | None] = dict.fromkeys(
+        file for file in (run_dir.catalogue, *_other_files(run_dir)) if file not in left
+    )
     for file in found:
         with suppress(OSError):
             found[file] = sha256_of_file(file)

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cwt_dask.config.validation import Energy, Number, format_energy, refuse_disorder
 from cwt_dask.errors import InputError
+from cwt_dask.products.regions import numbers
 from cwt_dask.products.source import MapSource
 from cwt_dask.survey import band_of
 from cwt_dask.survey.exposure import integral_of_power
@@ -100,7 +99,7 @@ class _Source:
 
 def _sources(catalogue: Table, lon: str, lat: str) -> Iterator[_Source]:
     """Rows that have a flux."""
-    columns = [np.asarray(catalogue[name], np.float64) for name in (lon, lat, "pos_err", "extension")]
+    columns = [numbers(catalogue, name) for name in (lon, lat, "pos_err", "extension")]
     fluxes = [catalogue[name].quantity.to_value("cm-2 s-1") for name in ("flux", "flux_errn", "flux_errp")]
     for name, x, y, error, extension, flux, low, high in zip(catalogue["name"], *columns, *fluxes, strict=True):
         # Where the exposure is 0 there is none.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -34,7 +35,7 @@ def ds9(catalogue: Table) -> Iterator[str]:
         Of a run.
     """
     yield from _DS9
-    for ra, dec, extension, name, flags in _rows(catalogue, catalogue["extension"]):
+    for ra, dec, extension, name, flags in _rows(catalogue, numbers(catalogue, "extension")):
         words = f"text={{{name}}} tag={{flags {flags}}}"
         if extension > 0:
             yield f"circle({ra:.6f},{dec:.6f},{extension:.6f}) # {words}\n"
@@ -51,10 +52,16 @@ def crtf(catalogue: Table) -> Iterator[str]:
         Of a run.
     """
     yield "#CRTFv0\n"
-    for ra, dec, extension, name, _ in _rows(catalogue, catalogue["extension"]):
+    for ra, dec, extension, name, _ in _rows(catalogue, numbers(catalogue, "extension")):
         center = f"[{ra:.6f}deg, {dec:.6f}deg]"
         shape = f"circle[{center}, {extension:.6f}deg]" if extension > 0 else f"symbol[{center}, +]"
         yield f"{shape}, coord=ICRS, label='{name}'\n"
+
+
+def numbers(catalogue: Table, name: str) -> NDArray[np.float64]:
+    """Values of a column; 0 where there is none, as in runs of earlier releases."""
+    there = name in catalogue.colnames
+    return np.asarray(catalogue[name], np.float64) if there else np.zeros(len(catalogue))
 
 
 _DS9 = "# Region file format: DS9\n", "icrs\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
 from os import PathLike
@@ -244,6 +244,12 @@ def remove_folder(files: RunDir, folder: Path) -> None:
 def lies_in(path: Path, directory: Path) -> bool:
     """Whether a path is a directory or somewhere below it."""
     return f"{path.resolve()}/".startswith(f"{str(directory.resolve()).rstrip('/')}/")
+
+
+def refuse_inside(path: Path, directories: Iterable[Path]) -> None:
+    """Raise InputError if a path lies in the directory of a run."""
+    if any(lies_in(path, directory) for directory in directories):
+        raise InputError(f"{path} lies in the run's own directory, which has nothing else in it: choose another place")
 
 
 def relative_path(path: Path, directory: Path) -> str:

@@ -225,7 +225,7 @@ def test_names_that_steer_a_terminal_leave_every_file_readable(run, tmp_path):
     assert not {*"\x00\x07\x1b\x9b\u202e"} & {*files.catalogue_regions.read_text(encoding="utf-8")}
 
 
-@pytest.mark.parametrize("name", ["catalogue", "maps_fits"])
+@pytest.mark.parametrize("name", ["catalogue", "candidates", "maps_fits"])
 def test_what_is_damaged_is_not_certified_by_a_match(finished, tmp_path, name):
     run = SurveyRun.open(shutil.copytree(finished.files.path, tmp_path / "run"))
     again(finished, run, fits="yes")
@@ -242,7 +242,7 @@ def test_what_is_damaged_is_not_certified_by_a_match(finished, tmp_path, name):
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(1, marks=pytest.mark.long)])
-@pytest.mark.parametrize("at", ["write_associations", "write_certificate"])
+@pytest.mark.parametrize("at", ["write_associations", "cover"])
 def test_one_that_is_killed_is_given_again(run, tmp_path, monkeypatch, at, times):
     known = catalogue_of(run, tmp_path / "known.fits")
     for _ in range(times):

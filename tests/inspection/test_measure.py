@@ -1,5 +1,8 @@
 import shutil
+import signal
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -11,11 +14,13 @@ from spheres import small_run
 from work import flip
 
 from cwt_dask import SurveyRun, run_survey
-from cwt_dask.errors import InputError, RunError
+from cwt_dask.errors import InputError, InterruptedRun, RunError
 from cwt_dask.inspection.measure import measure
-from cwt_dask.inspection.measured import keep_measured
+from cwt_dask.inspection.measured import joined, keep_measured
 from cwt_dask.inspection.verify import verify_run
+from cwt_dask.report import report_is_current, write_report
 from cwt_dask.reprocess import reprocess
+from cwt_dask.tiles.given import measure_given
 
 OPTIONS = {"psf": 1.3, "n_scale": 2, "max_iter": 2, "workers": 0, "fits": "no"}
 SHAPE = 120, 160
@@ -26,6 +31,10 @@ SAME = ("npred", "flux", "sqrt_ts", "exposure", "glon", "glat")
 def measured(runs, positions, **options):
     """What is measured in this process."""
     return measure(runs, positions, workers=0, **options)
+
+
+def faults(run):
+    return [check.fault for check in verify_run(SurveyRun.open(run.files.path)) if check.broken]
 
 
 def run_on(folder, name="run", *, mask=None, ring=False, **options):
@@ -89,6 +98,10 @@ def test_facets_are_measured_like_flat_maps(tmp_path):
     # The exposure is that of the pixel, which need not be the peak's.
     assert_as_catalogue(whole, rows, ("npred", "sqrt_ts", "glon", "glat"))
     assert rows["facet"].tolist() == whole.catalogue["facet"].tolist()
+    # Fits on the sphere were others then.
+    before = replace(whole.stored, plan=replace(whole.stored.plan, algorithm_version=7))
+    with mock.patch.object(whole, "stored", before), pytest.raises(InputError, match="kept no such fits"):
+        measured(whole, whole.files.catalogue)
 
 
 def test_tiles_do_not_matter(tmp_path, finished):
@@ -174,7 +187,10 @@ def test_runs_that_cannot_be_measured_are_refused(run, tmp_path):
         measured([run, other], middle)
     plan = other.stored.plan
     before = replace(other.stored, plan=replace(plan, algorithm_version=6))
-    with mock.patch.object(other, "stored", before), pytest.raises(InputError, match="of a release that kept no fits"):
+    with (
+        mock.patch.object(other, "stored", before),
+        pytest.raises(InputError, match="of a release that kept no such fits"),
+    ):
         measured(other, middle)
     failed = pytest.raises(RunError, match=r"tile 0 of .*other cannot be measured \(MemoryError: no room\)")
     with mock.patch("cwt_dask.inspection.measure.measure_given", side_effect=MemoryError("no room")), failed:
@@ -186,10 +202,12 @@ def test_runs_that_cannot_be_measured_are_refused(run, tmp_path):
 
 def test_the_command_writes_a_table_that_the_certificate_covers(run, tmp_path, call):
     Table({"ra": run.catalogue["ra"][:2], "dec": run.catalogue["dec"][:2]}).write(tmp_path / "known.ecsv")
+    write_report(run)
     said = call("measure", run.files.path, tmp_path / "known.ecsv", "--workers=0", "--plot", tmp_path / "curves.png")
     assert said.status == 0
     assert f"written        {run.files.measured}" in said.out
     assert (tmp_path / "curves.png").stat().st_size > 1000
+    assert report_is_current(run)
     assert len(Table.read(run.files.measured)) == 2
     assert not [check for check in verify_run(run) if check.broken]
     flip(run.files.measured)
@@ -197,6 +215,59 @@ def test_the_command_writes_a_table_that_the_certificate_covers(run, tmp_path, c
     out = tmp_path / "other.ecsv"
     assert call("measure", run.files.path, tmp_path / "known.ecsv", "--workers=0", "--out", out, "--quiet").out == ""
     assert len(Table.read(out)) == 2
+
+
+def test_what_is_damaged_is_not_certified_by_a_measurement(run):
+    found = measured(run, run.files.catalogue)
+    flip(run.files.candidates)
+    keep_measured(run, found)
+    assert faults(run) == [f"{run.files.candidates} differs"]
+    flip(run.files.measured)
+    assert faults(run) == [f"{run.files.candidates} differs; {run.files.measured} differs"]
+
+
+@pytest.mark.parametrize("at", ["write_table", "cover"])
+def test_one_that_is_killed_leaves_a_sound_run(run, monkeypatch, at):
+    found = measured(run, run.files.catalogue)
+    for _ in range(2):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"cwt_dask.pipeline.merging.{at}", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                keep_measured(run, found[:1])
+        assert faults(run) == []
+        keep_measured(run, found)
+        assert faults(run) == []
+        assert run.files.measured.name in run.certificate["digest_products"]
+
+
+def test_a_run_that_is_lost_to_another_process_is_not_changed(run, monkeypatch):
+    @contextmanager
+    def lose(_files, lost):
+        lost()
+        yield
+
+    found = measured(run, run.files.catalogue)
+    monkeypatch.setattr("cwt_dask.inspection.measured.backend_of", lambda _: SimpleNamespace(hold=lose))
+    with pytest.raises(InterruptedRun, match=r"interrupted: .*measured\.ecsv was not written; give the same command"):
+        keep_measured(run, found)
+    assert not run.files.measured.exists()
+
+
+def test_an_interruption_says_that_nothing_was_written(finished):
+    def interrupted(*arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return measure_given(*arguments)
+
+    stopped = pytest.raises(InterruptedRun, match="^interrupted: nothing was written; give the same command again$")
+    with mock.patch("cwt_dask.inspection.measure.measure_given", interrupted), stopped:
+        measured(finished, finished.files.catalogue)
+
+
+def test_a_run_is_compared_with_the_first_that_sees_a_position():
+    runs = [SimpleNamespace(files=SimpleNamespace(path=name)) for name in ("far", "first", "other")]
+    tables = [Table({"npred": []}), Table({"npred": [1.0]}), Table({"flux": [1.0]})]
+    with pytest.raises(InputError, match=r"^other has other columns or units than first \(flux, npred\)"):
+        joined(runs, tables, None, {})
 
 
 def test_a_catalogue_that_is_made_again_drops_what_was_measured(finished, tmp_path):

@@ -70,6 +70,16 @@ def test_a_catalogue_without_a_row_makes_files_without_a_source(with_extension, 
     assert not Regions.parse("".join(crtf(with_extension.catalogue)), format="crtf")
 
 
+def test_a_run_of_a_release_without_extensions_has_points(with_extension):
+    with_extension.catalogue.remove_columns(["extension", "pos_err"])
+    spatial = [model["spatial"] for model in yaml.load("".join(gammapy(with_extension, SPECTRUM)))["components"]]
+    assert {place["type"] for place in spatial} == {"PointSpatialModel"}
+    assert not any("error" in each for place in spatial for each in place["parameters"])
+    assert "DiffuseSource" not in "".join(fermi_xml(with_extension, SPECTRUM))
+    for lines in (ds9, crtf):
+        assert "circle" not in "".join(lines(with_extension.catalogue))
+
+
 def test_xml_has_their_fluxes_in_mev(with_extension, tmp_path):
     (path := tmp_path / "models.xml").write_text("".join(fermi_xml(with_extension, SPECTRUM)))
     read, rows = SourceModel.read(path), with_extension.catalogue[:-1]
