@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 # Of a survey larger than this a trial simulates as many pixels, in fields that it chooses.
-SAMPLE = 20e6
+SAMPLE = 10e6
 NULLS = INJECTIONS = 4
 # Of simulations and their judgement: another one makes all trials anew.
 VERSION = 1
@@ -59,7 +59,7 @@ def assess(
 
     Null skies are noise of the run's background. Others have its sources, too, and injected ones at random places. Each
     field of them, a tile with its margins or a cell of the sphere, is analysed by a run of its own with the settings
-    and the number of iterations of the run. Of large surveys a sky is a sample of fields, some 20 million pixels. What
+    and the number of iterations of the run. Of large surveys a sky is a sample of fields, some 10 million pixels. What
     is done is kept: an assessment that was interrupted goes on, and more skies are added to those that are there.
 
     Parameters

@@ -27,7 +27,7 @@ def assess(run_dir: str, **words: Any) -> None:
     """Measure what the catalogue of the finished run in RUN_DIR is worth: false rows, completeness, fluxes, positions.
 
     Skies are simulated from the run's own background, sources and point spread function, and go through the same
-    pipeline; of large surveys a sample of fields, some 20 million pixels a sky. The table goes to assessment.ecsv, a
+    pipeline; of large surveys a sample of fields, some 10 million pixels a sky. The table goes to assessment.ecsv, a
     summary to certificate and report. What was done before is kept: the same command goes on after an interruption, and
     a larger K or M adds skies.
 
