@@ -174,6 +174,25 @@ def test_limits_are_measured_at_places_of_known_counts(load, tmp_path):
     assert all("±" in figure for figure in (limit, interval, off))
 
 
+def test_an_assessment_is_compared_with_other_skies(load, tmp_path):
+    name, one, _, _, here, there, chi2, _ = load("assess").line(tmp_path, 0.3, 1, (60, 80), 1)
+    assert name == "0.3"
+    assert "(" in one or not one
+    assert min(int(here), int(there)) > 0
+    assert " of " in chi2
+
+
+def test_the_best_rows_are_taken_until_ten_are_false(load, tmp_path):
+    completeness = load("completeness")
+    truth = np.rec.fromarrays([[5.0, 20.0, 50.0], [5.0, 20.0, 50.0], [9.0, 90.0, 900.0]], names="y x counts")
+    # The second is a row after ten false ones, the third after eleven.
+    places = np.array([[5.5, 5.0], *[[80.0, 80.0 + k] for k in range(10)], [20.0, 19.0], [99.0, 1.0], [50.0, 50.0]])
+    found = completeness.found(places, -np.arange(len(places), dtype=float), truth)
+    assert found.tolist() == [True, True, False]
+    completeness.draw({"one": found, "other": ~found}, truth["counts"], tmp_path / "completeness.png")
+    assert (tmp_path / "completeness.png").stat().st_size > 1000
+
+
 def test_the_likelihood_is_measured_on_groups_of_sources(load):
     likelihood, rng = load("likelihood"), np.random.default_rng(3)
     truth = likelihood.field(rng, [(500.0, 0.0, 0.0), (100.0, 0.0, 6.0)], 3, 48)
