@@ -184,7 +184,7 @@ def test_an_assessment_is_compared_with_other_skies(load, tmp_path):
 
 def test_the_best_rows_are_taken_until_ten_are_false(load, tmp_path):
     completeness = load("completeness")
-    truth = np.rec.fromarrays([[5.0, 20.0, 50.0], [5.0, 20.0, 50.0], [9.0, 90.0, 900.0]], names="y x counts")
+    truth = np.rec.fromarrays([[5.0, 20.0, 50.0], [5.0, 20.0, 50.0], [9.0, 90.0, 900.0]], names="y, x, counts")
     # The second is a row after ten false ones, the third after eleven.
     places = np.array([[5.5, 5.0], *[[80.0, 80.0 + k] for k in range(10)], [20.0, 19.0], [99.0, 1.0], [50.0, 50.0]])
     found = completeness.found(places, -np.arange(len(places), dtype=float), truth)
