@@ -189,7 +189,8 @@ def test_the_best_rows_are_taken_until_ten_are_false(load, tmp_path):
     places = np.array([[5.5, 5.0], *[[80.0, 80.0 + k] for k in range(10)], [20.0, 19.0], [99.0, 1.0], [50.0, 50.0]])
     found = completeness.found(places, -np.arange(len(places), dtype=float), truth)
     assert found.tolist() == [True, True, False]
-    completeness.draw({"one": found, "other": ~found}, truth["counts"], tmp_path / "completeness.png")
+    bright = np.arange(90) > 40
+    completeness.draw({"one": bright, "other": ~bright}, np.geomspace(1, 100, 90), tmp_path / "completeness.png")
     assert (tmp_path / "completeness.png").stat().st_size > 1000
 
 
