@@ -282,19 +282,20 @@ class SurveyRun(Plots, Cutouts, Positions):
 
         Raises InputError if the run has not got that far, RunError if it is damaged.
         """
-        return self._read_table("candidates", lambda: self.certificate["digest_products"][self.files.candidates.name])
+        return self._read_table("candidates")
 
     @property
     def assessment(self) -> Table:
         """What simulations say of the catalogue: see `cwt_dask.assess.assess`. Raises as `candidates`."""
-        return self._read_table("assessment", lambda: self.certificate["digest_products"][self.files.assessment.name])
+        return self._read_table("assessment")
 
-    def _read_table(self, what: str, digest: Callable[[], str]) -> Table:
+    def _read_table(self, what: str, digest: Callable[[], str] | None = None) -> Table:
         path = getattr(self.files, what)
         if not path.exists():
             raise self._missing(what)
-        # Nothing says what it was before the end.
-        known = digest() if self.files.certificate.exists() else ""
+        # Nothing says what it was before the end, and then what the certificate does not cover is none of the run's.
+        finished = self.files.certificate.exists()
+        known = (digest() if digest else self.certificate["digest_products"].get(path.name)) if finished else ""
         with open_file(path) as file:
             try:
                 found, digested = read_digested(file)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SAMPLE = 10e6
 NULLS = INJECTIONS = 4
 # Of simulations and their judgement: another one makes all trials anew.
-VERSION = 1
+VERSION = 2
 
 
 @numpys_own
@@ -126,6 +126,12 @@ def assess(
         executor = stack.enter_context(Workers(client, execution).open(plan, progress, stop))
         reach = Reach.of(run.files, plan, run.survey).margin
         fields = fields_of(plan.grid, run.survey.statistics, reach)
+        whole = sum(field.counted.area for field in fields)
+        if not whole:
+            raise InputError(
+                f"no pixel of the survey is farther than {reach} pixels from its edges, within which fields do not "
+                "count: it is too small to be assessed"
+            )
         trials = _trials(fields, {"null": nulls, "injected": injections}, seed)
         make_directory(run.files.assessed)
         keep_sources(run.files, run.stored.run_id, run.catalogue)
@@ -143,8 +149,9 @@ def assess(
             expected = expected_false_rows(spread, plan, statistics, *outcome.pixels)
         by_run = FalseRows.from_dict(certificate["expected_false"])
         table = table_of(outcome, by_run, expected, plan.settings.false_sources, flux_unit_of(statistics.exposure_unit))
-        share = sum(trial.field.counted.area for trial in trials) / max(sum(field.counted.area for field in fields), 1)
-        table.meta |= {"NULLS": nulls, "INJECT": injections, "SEED": seed, "SKIES": round(share, 3)}
+        simulated = sum(trial.field.counted.area for trial in trials)
+        table.meta |= {"NULLS": nulls, "INJECT": injections, "SEED": seed}
+        table.meta["SHARE"] = float(f"{simulated / whole / (nulls + injections):.3g}")
         # Another driver may have taken the lease meanwhile.
         stop.check()
         add_table(run.files, certificate, run.files.assessment, table, assessment=summary_of(table))

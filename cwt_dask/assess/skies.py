@@ -21,6 +21,8 @@ from cwt_dask.tiles.shapes import point_spread_of, shapes_in
 _FAINTEST, _BRIGHTEST = 1.5, 30.0
 # So many widths of the point spread function are the side of a square with one of them.
 _APART = 40.0
+# Counts that are expected of a field that has no background.
+_NOTHING = 1e-3
 # Share of injected sources that are extended, where the run looks for such.
 _EXTENDED = 0.25
 
@@ -81,6 +83,11 @@ class Ground:
             return np.asarray(node_of(y - window.y0, x - window.x0))
 
         return cls(field, chart, planes, shapes, node)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no sky: all is masked, or nothing is expected anywhere, as beyond an exposure."""
+        return float(np.sum(self.planes["background"][self.planes["mask"] > 0], dtype=np.float64)) <= _NOTHING
 
     def at(self, name: str, places: Floats) -> Floats:
         """A plane at places; 0 beyond the field, and where the survey has none."""

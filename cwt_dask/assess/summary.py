@@ -24,6 +24,8 @@ ASKED = (1.0, 10.0, 100.0)
 _BINS_A_DECADE = 4
 _SCORES = (3.5, 4.0, 4.5, 5.0, 6.0, 8.0, np.inf)
 _QUARTILES = 4
+# Means and widths of fewer have no error that is worth its name.
+_FEWEST = 10
 # Share of sources within `pos_err`; ends of a 68 % interval.
 _WITHIN = 0.68
 _LOW, _HIGH = float(ndtr(-1.0)), float(ndtr(1.0))
@@ -153,7 +155,7 @@ def _measurements(outcome: Outcome, least: float) -> Iterator[Line]:
     bins = [(low, high, (low <= counts) & (counts < high)) for low, high in pairwise(edges)]
     for low, high, here in [*bins, (0.0, np.inf, np.ones(len(counts), bool))]:
         for kind, which in (("point sources", here & point), ("extended sources", here & ~point)):
-            if which.sum() > 1:
+            if which.sum() >= _FEWEST:
                 yield _mean(f"counts over true, {kind}", low, high, npred[which] / counts[which], 1.0)
                 yield _mean(f"pull of counts, {kind}", low, high, pull[which], 0.0)
                 yield _spread(f"width of the pull, {kind}", low, high, pull[which])
@@ -165,7 +167,7 @@ def _measurements(outcome: Outcome, least: float) -> Iterator[Line]:
     if (~point).any():
         wide = outcome.of("source_extension_found")[found][~point]
         yield _share("found to be extended", "counts", "all", 0.0, np.inf, wide > 0)
-        if (wide > 0).sum() > 1:
+        if (wide > 0).sum() >= _FEWEST:
             ratio = wide[wide > 0] / extension[~point][wide > 0]
             yield _mean("extension over true", 0.0, np.inf, ratio, 1.0)
 
@@ -202,13 +204,13 @@ def _share(quantity: str, of: str, region: str, low: float, high: float, which: 
 
 
 def _mean(quantity: str, low: float, high: float, values: Floats, expected: float) -> Line:
-    mean, error = float(values.mean()), float(values.std() / math.sqrt(len(values)))
+    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
     return Line(quantity, "counts", "all", low, high, len(values), mean, mean - error, mean + error, expected)
 
 
 def _spread(quantity: str, low: float, high: float, values: Floats) -> Line:
-    width = float(values.std())
-    error = width / math.sqrt(2 * len(values))
+    width = float(values.std(ddof=1))
+    error = width / math.sqrt(2 * (len(values) - 1))
     return Line(quantity, "counts", "all", low, high, len(values), width, width - error, width + error, 1.0)
 
 
@@ -225,7 +227,7 @@ def share_interval(k: int, n: int) -> tuple[float, float]:
 
 def summary_of(table: Table) -> dict[str, Any]:
     """What the certificate says of an assessment."""
-    found: dict[str, Any] = {name.lower(): table.meta[name] for name in ("NULLS", "INJECT", "SEED", "SKIES")}
+    found: dict[str, Any] = {name.lower(): table.meta[name] for name in ("NULLS", "INJECT", "SEED", "SHARE")}
     of_noise = table[table["quantity"] == "false rows"]
     found["false_rows"] = [
         {"asked": row["low"], "expected": row["expected"], "obtained": int(row["n"])} for row in of_noise
@@ -236,14 +238,12 @@ def summary_of(table: Table) -> dict[str, Any]:
 
 
 def _reached(complete: Table, share: float) -> float | None:
-    """Counts from which on so many sources are found, between the middles of bins; None where that is nowhere."""
+    """Counts from which on so many sources are found, between the middles of bins; None where they lie beyond these."""
     middle, value = np.sqrt(complete["low"] * complete["high"]), np.asarray(complete["value"])
     below = np.flatnonzero(value < share)
     first = below[-1] + 1 if below.size else 0
-    if first >= len(value):
+    if first in (0, len(value)):
         return None
-    if first == 0:
-        return float(f"{middle[0]:.3g}")
     part = (share - value[first - 1]) / (value[first] - value[first - 1])
     return float(f"{middle[first - 1] * (middle[first] / middle[first - 1]) ** part:.3g}")
 

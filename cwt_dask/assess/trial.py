@@ -35,6 +35,8 @@ _INJECTED, _COUNTS = 1, 2
 
 # Columns of a catalogue that say where and how bright its sources are.
 OF_SOURCES = "ra", "dec", "npred", "extension"
+# Columns of the rows of fields: where they are, and what is compared.
+OF_ROWS = "ra", "dec", "score", "npred", "npred_errn", "npred_errp", "pos_err", "extension"
 
 Found = Mapping[str, NDArray[Any]]
 
@@ -104,6 +106,8 @@ def carry_out(assessment: Assessment, number: int) -> int:
         run = SurveyRun.open(assessment.files.path)
         chart = chart_of(run)
         found = judge(*_analysed(assessment, run, chart, trial)) | {"of": np.array(assessment.of)}
+        # Rows have degrees, and shapes pixels.
+        found["source_extension"] = found["source_extension"] * run.survey.statistics.pixel_scale_deg
         write_sealed_archive(trial.path(assessment.files), assessment.run_id, found)
     return number
 
@@ -115,6 +119,8 @@ def _analysed(
     key = [assessment.seed, ("null", "injected").index(trial.kind), trial.number, trial.field.number]
     ground = Ground.of(run, chart, trial.field)
     known = injected = Sources(chart.drawn(trial.field.box, 0, np.random.default_rng(0)), np.empty(0), np.empty(0, int))
+    if ground.is_empty:
+        return ground, known, injected, Table({name: np.empty(0) for name in OF_ROWS})
     if trial.kind == "injected":
         known = _sources_in(assessment, run, ground)
         injected = ground.inject(np.random.default_rng([*key, _INJECTED]))
@@ -181,9 +187,9 @@ def judge(ground: Ground, known: Sources, injected: Sources, rows: Table) -> dic
     apart, nearest = _nearest(chart.in_pixels(places), chart.in_pixels(sources.places))
     is_true = apart <= np.maximum(_WIDTHS * np.append(width, 0.0)[nearest], _PIXELS)
     here = inside(counted, *chart.pixels(places))
-    # The row of a source is the nearest of those to which it is the nearest.
+    # The row of a source is the best of those to which it is the nearest.
     row_of = np.full(len(sources) + 1, -1)
-    order = np.argsort(-apart)
+    order = np.argsort(np.asarray(rows["score"]), kind="stable")
     row_of[nearest[order][is_true[order]]] = order[is_true[order]]
     mine = np.arange(len(known), len(sources))
     mine = mine[inside(counted, *chart.pixels(injected.places))]
@@ -207,8 +213,7 @@ def judge(ground: Ground, known: Sources, injected: Sources, rows: Table) -> dic
         "levels": count_levels(background, used),
         "n_used": np.array(used.sum()),
     }
-    taken = "score", "npred", "npred_errn", "npred_errp", "pos_err", "extension"
-    return found | {f"source_{name}_found": column(name) for name in taken}
+    return found | {f"source_{name}_found": column(name) for name in OF_ROWS[2:]}
 
 
 def _nearest(of: Floats, others: Floats) -> tuple[Floats, NDArray[np.int64]]:

@@ -124,15 +124,17 @@ class FalseRows:
         return np.asarray(np.interp(score, self.score, self.trials) * ndtr(-np.asarray(score)))
 
     def score_of(self, rows: float) -> float:
-        """Above which score so many rows of noise are expected.
+        """Above which score so many rows of noise are expected; 0 where there are never as many.
 
         Parameters
         ----------
         rows : float
-            Their number.
+            Their number, above 0.
         """
         from scipy.optimize import brentq  # noqa: PLC0415 - tiles do without
 
+        if self.expected(0.0) <= rows:
+            return 0.0
         return float(brentq(lambda score: float(self.expected(score)) - rows, 0.0, _MOST_SCORE))
 
     @classmethod

@@ -95,8 +95,9 @@ class Merging:
             self.stages.progress.message(
                 f"the catalogue is split again, as {self._plan.settings.false_sources:g} false rows are asked for now"
             )
-        if (changed or moved) and files.measured.exists():
-            self.stages.progress.message(f"{files.measured} is dropped: cwt-dask measure makes it again")
+        for path, command in ((files.measured, "measure"), (files.assessment, "assess")):
+            if (changed or moved) and path.exists():
+                self.stages.progress.message(f"{path} is dropped: cwt-dask {command} makes it again")
         if (changed or moved) and files.associations.exists():
             self.stages.progress.message(
                 f"{files.associations} and the columns of the catalogue that go with it are dropped: cwt-dask match "

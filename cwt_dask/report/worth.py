@@ -37,10 +37,13 @@ def read_worth(run: SurveyRun) -> Worth:
     run : SurveyRun
         The run.
     """
-    if not run.files.assessment.exists():
+    # One that was killed before the certificate covered it counts as none.
+    if not run.files.assessment.exists() or run.files.assessment.name not in run.certificate["digest_products"]:
         return Worth()
     table = run.assessment
     skies = f"{table.meta['NULLS']} skies of noise, {table.meta['INJECT']} with injected sources"
+    if table.meta["SHARE"] < 1:
+        skies += f", each of them {table.meta['SHARE']:.0%} of the survey, chosen at random"
     of = list(dict.fromkeys(table["of"][table["quantity"] == "completeness"]))
     axis = str(of[-1]) if of else ""
     curves = table[(table["quantity"] == "completeness") & (table["of"] == axis)]

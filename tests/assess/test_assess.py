@@ -14,6 +14,7 @@ from cwt_dask.assess import assess, trial
 from cwt_dask.assess.trial import carry_out
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.inspection.verify import verify_run
+from cwt_dask.measure.false_rows import FalseRows
 from cwt_dask.pipeline.merging import write_certificate
 from cwt_dask.report import write_report
 
@@ -122,6 +123,31 @@ def test_injected_sources_are_found_as_they_were_put_there(finished):
     assert sure["value"][0] == 1
 
 
+def test_extensions_are_compared_in_degrees(tmp_path):
+    run = flat_run(tmp_path, extended=True, tile_size=40)
+    found = assess(run.files.path, nulls=0, injections=5, **WORK)
+    kept = [np.load(path) for path in sorted(run.files.assessed.glob("injected-*"))]
+    wide = np.concatenate([of["source_extension"] for of in kept])
+    fitted = np.concatenate([of["source_extension_found"] for of in kept])
+    both = (wide > 0) & (fitted > 0)
+    assert both.sum() > 2
+    assert 0.5 < np.median(fitted[both] / wide[both]) < 2
+    assert (found["n"] >= 10)[[str(name).startswith("counts over") for name in found["quantity"]]].all()
+
+
+def test_fields_without_sky_and_surveys_of_few_pixels_are_no_fault(tmp_path):
+    # As beyond an exposure: nothing is expected in the last tiles.
+    background = np.where(np.arange(SHAPE[1]) < 40, 0.5, 0.0)[np.newaxis] * np.ones(SHAPE)
+    counts = np.random.default_rng(1).poisson(background)
+    survey = write_survey(tmp_path / "half.fits", counts, background)
+    half = run_survey(survey, tmp_path / "half", **{"tile_size": 40, "margin": 5} | SETTINGS, **WORK)
+    found = assess(half.files.path, nulls=1, injections=1, **WORK)
+    assert len(list(half.files.assessed.glob("null-*"))) == half.stored.plan.grid.n_tiles
+    assert found.meta["SHARE"] == 1
+    # There are fewer trials than false rows that one may ask for.
+    assert FalseRows(np.array([3.0, 4.0]), np.array([50.0, 50.0])).score_of(100) == 0
+
+
 def test_cells_of_the_sphere_are_fields(tmp_path):
     # Eight cells of order 2, whose sky is noise.
     nside, cells = 64, np.arange(8 * 16**2)
@@ -172,6 +198,6 @@ def test_command_and_report_say_what_was_measured(finished, call):
     assert "False rows where 0.5 are expected in the survey" in page.read_text()
     assert f"written        {finished.files.assessment}" in said.out
     assert "were expected (0.5 in the survey)" in said.out
-    assert "counts over true, point sources: " in said.out
+    assert "within pos_err, point sources: " in said.out
     said = call("assess", finished.files.path, "--nulls=1", "--injections=1", "--seed=2", "--log-format=json")
     assert json.loads(said.out.splitlines()[-1])["false_rows"][0]["asked"] == 0.5
