@@ -35,7 +35,14 @@ def borrow(shape: tuple[int, ...], dtype: DTypeLike = np.float64, fill: float | 
         free = _FREE.get(np.dtype(dtype), [])
         # Cores at the map's edge are smaller: the buffer of a full core serves them.
         fitting = [i for i, buffer in enumerate(free) if buffer.size >= size]
-        buffer = free.pop(min(fitting, key=lambda i: free[i].size)) if fitting else np.empty(size, dtype)
+        buffer = free.pop(min(fitting, key=lambda i: free[i].size)) if fitting else None
+        if buffer is None:
+            if free:
+                # They are all too small, and will be: boxes of facets have some ten sizes, and to keep buffers of each
+                # took gigabytes.
+                free.clear()
+                _trim()
+            buffer = np.empty(size, dtype)
     array = buffer[:size].reshape(shape)
     if fill is not None:
         array.fill(fill)
@@ -60,6 +67,10 @@ def forget() -> None:
 def release() -> None:
     """Give all free memory back to the system, that of small arrays, too, before or after work of another kind."""
     forget()
+    _trim()
+
+
+def _trim() -> None:
     # Other C libraries have no such function, and do without.
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

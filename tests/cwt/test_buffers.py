@@ -1,5 +1,7 @@
 """Arrays that are used again."""
 
+import tracemalloc
+
 import numpy as np
 import psutil
 import pytest
@@ -33,6 +35,18 @@ def test_a_smaller_array_takes_the_smallest_buffer_that_holds_it():
     assert edge.flags.c_contiguous
     give_back(edge)
     assert np.shares_memory(borrow((20, 30)), middle)
+
+
+def test_what_is_too_small_is_not_kept_beside_what_is_larger():
+    small, middle = borrow((300, 300)), borrow((400, 400))
+    give_back(small, middle)
+    del small, middle
+    tracemalloc.start()
+    for side in (500, 600, 700, 800):
+        give_back(borrow((side, side)), borrow((side, side)))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2.1 * 8 * 800**2
 
 
 def test_types_are_kept_apart():
