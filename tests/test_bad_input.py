@@ -15,6 +15,7 @@ from fuzzing import tree
 from mistakes import IN_MEMORY, KERNELS, RECIPES, SHAPE
 from skies import poisson_sky, write_survey
 
+from cwt_dask.assess import assess
 from cwt_dask.background import write_background
 from cwt_dask.cli.commands import cli, main
 from cwt_dask.cli.given import given_options
@@ -82,6 +83,7 @@ def simulate_any(out, *, seed, shape=None, nside=None, sources=None):
 
 
 IN_PYTHON = {
+    "assess": assess,
     "run": run_survey,
     "plan": plan_survey,
     "ingest": ingest_any,

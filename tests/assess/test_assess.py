@@ -10,7 +10,7 @@ from spheres import table, write
 
 from cwt_dask import SurveyRun, run_survey
 from cwt_dask import assess as package
-from cwt_dask.assess import assess, trial
+from cwt_dask.assess import assess, skies, trial
 from cwt_dask.assess.trial import carry_out
 from cwt_dask.errors import InputError, RunError
 from cwt_dask.inspection.verify import verify_run
@@ -123,9 +123,11 @@ def test_injected_sources_are_found_as_they_were_put_there(finished):
     assert sure["value"][0] == 1
 
 
-def test_extensions_are_compared_in_degrees(tmp_path):
-    run = flat_run(tmp_path, extended=True, tile_size=40)
-    found = assess(run.files.path, nulls=0, injections=5, **WORK)
+def test_extensions_are_compared_in_degrees(tmp_path, monkeypatch):
+    monkeypatch.setattr(skies, "_EXTENDED", 1.0)
+    monkeypatch.setattr(skies, "_APART", 20.0)
+    run = flat_run(tmp_path, extended=True, tile_size=120)
+    found = assess(run.files.path, nulls=0, injections=2, **WORK)
     kept = [np.load(path) for path in sorted(run.files.assessed.glob("injected-*"))]
     wide = np.concatenate([of["source_extension"] for of in kept])
     fitted = np.concatenate([of["source_extension_found"] for of in kept])

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_the_console_script_runs_on_workers_of_its_own_to_the_same_result_as_on_
 
 
 def test_the_version_is_said(call):
-    assert call("--version").out.startswith("cwt-dask, version 0.")
+    assert call("--version").out == f"cwt-dask, version {version('cwt_dask')}\n"
 
 
 def test_quiet_says_nothing(call, survey, tmp_path):
