@@ -45,6 +45,7 @@ NEEDS = {
     "docs/howto/observatories.md": "dataset.fits",
     "docs/howto/psf.md": "survey.fits",
     "docs/howto/sphere.md": "allsky.fits allsky-car.fits allsky-ait.fits",
+    "docs/howto/measure.md": "run survey-v2.fits known.fits",
     "docs/howto/reprocess.md": "run survey-v2.fits",
 }
 # What is installed already.
