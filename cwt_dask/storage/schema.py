@@ -98,7 +98,7 @@ MAPS = (
             products=(*_REPORTED, "compare"), tolerance=1e-6),
     # S is kept to seven digits; where E² is near its floor its cumulants are good to four.
     MapSpec("sigma", "calibrated significance S in the first iteration, largest over scales, 0 where undefined",
-            "float32", dense=True, reduced="largest", products=(*_REPORTED, "compare"), tolerance=1e-4),
+            "float32", dense=True, reduced="largest", products=("cutout", "fits", "compare"), tolerance=1e-4),
     MapSpec("transform_2d", "sum of the transforms over the supports of their scales, counts per pixel", unit="count",
             signed=True, products=("fits",)),
     MapSpec("best_scale", "index of the scale of the largest T/E, -1 where none", "int16", reduced="largest",
