@@ -24,7 +24,7 @@ from cwt_dask.assess.summary import poisson_interval
 from cwt_dask.measure.false_rows import FalseRows
 
 LEVELS: tuple[float | str, ...] = 0.05, 0.3, 3.0, "structured"
-SHAPE, SEED = (700, 1000), 9400
+SHAPE, SEED = (700, 1000), 9500
 OPTIONS = {"psf": PSF, "max_iter": 5, "fits": "no", "no_report": True, "workers": 0, "threads": 1}
 # As the package injects: one in a square of so many widths, so many times as bright as the noise beneath.
 APART, FAINTEST, BRIGHTEST = 40.0, 1.5, 30.0
