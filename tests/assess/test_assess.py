@@ -134,7 +134,10 @@ def test_extensions_are_compared_in_degrees(tmp_path, monkeypatch):
     both = (wide > 0) & (fitted > 0)
     assert both.sum() > 2
     assert 0.5 < np.median(fitted[both] / wide[both]) < 2
-    assert (found["n"] >= 10)[[str(name).startswith("counts over") for name in found["quantity"]]].all()
+    # Means of few are left out.
+    means = np.array([str(name).startswith("counts over") for name in found["quantity"]])
+    assert means.any()
+    assert (found["n"][means] >= 10).all()
 
 
 def test_fields_without_sky_and_surveys_of_few_pixels_are_no_fault(tmp_path):
