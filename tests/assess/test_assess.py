@@ -187,6 +187,11 @@ def test_what_cannot_be_is_refused(finished, tmp_path, monkeypatch):
     write_certificate(other.files, other.certificate | {"expected_false": None})
     with pytest.raises(InputError, match="made by an earlier release, which expected no false rows: run it again"):
         assess(other.files.path)
+    survey = write_survey(tmp_path / "small.fits", np.ones((16, 16)), np.full((16, 16), 2.0), ring=True)
+    small = run_survey(survey, tmp_path / "small", **SETTINGS, **WORK)
+    with pytest.raises(InputError, match=r"no pixel of the survey is farther than \d+ pixels from its edges.* too small"):
+        assess(small.files.path)
+    assert not small.files.assessed.exists()
     monkeypatch.setattr(package, "carry_out", lambda *_: None)
     with pytest.raises(RunError, match=r"null-00000-0000000\.npz is lost or damaged: the same command makes it again"):
         assess(path, nulls=1, injections=0, seed=9, **WORK)

@@ -89,6 +89,12 @@ def test_catalogues_without_positions_are_refused(tmp_path, columns, message):
         read_external_catalogue(tmp_path / "c.ecsv")
 
 
+@pytest.mark.parametrize(("wanted", "message"), [(None, "has no positions"), ("lon,lat", "has no columns lon and lat")])
+def test_so_is_a_table_without_positions(wanted, message):
+    with pytest.raises(InputError, match=f"^the table {message}.* it has flux$"):
+        read_external_catalogue(Table({"flux": [1.0]}), wanted)
+
+
 TEXTS = {
     "numbers are degrees": ({"ra": ["10.0", "20"], "dec": ["5.0", "-5e0"]}, "icrs"),
     "hours by the unit": ({"ra": Column(["1.0", "2.0"], unit="hourangle"), "dec": ["5", "-5"]}, "icrs"),
