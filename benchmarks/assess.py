@@ -45,7 +45,8 @@ def other_skies(folder: Path, run: SurveyRun, expected: Floats, background: Floa
     false_rows = FalseRows.from_dict(run.certificate["expected_false"])
     least, found = false_rows.score_of(run.stored.plan.settings.false_sources), []
     for number in range(skies):
-        rng = np.random.default_rng([seed, number])
+        # With [seed, 0] it would draw what `seed` alone does: the sources that are there, once more.
+        rng = np.random.default_rng([seed, number + 1])
         y, x, counts = inject(background, rng)
         sky = expected.copy()
         for each in zip(y, x, counts, strict=True):
@@ -70,7 +71,7 @@ def line(folder: Path, level: float | str, skies: int, shape: tuple[int, int], s
         add_source(expected, *each, GAUSSIAN)
     survey = write_survey(folder / "sky.fits", rng.poisson(expected), background)
     run = run_survey(survey, folder / "run", **OPTIONS, overwrite=True)
-    table = assess(run.files.path, nulls=skies, injections=skies, workers=0, threads=1)
+    table = assess(run.files.path, nulls=skies, injections=skies, seed=seed, workers=0, threads=1)
     ratios = []
     for asked in (1, 10, 100):
         row = table[(table["quantity"] == "false rows") & (table["low"] == asked)]
