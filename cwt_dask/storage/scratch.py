@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import cached_property
+from mmap import MADV_DONTNEED
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -58,8 +59,11 @@ class Mapped:
     def rows(self, wanted: Ints | None = None) -> NDArray[Any]:
         """All rows, once they are written; by default each of them may be read, else those that are wanted.
 
+        Memory is let go of those that were wanted before: the system would take it back, but counts it until then.
+
         Raises MachineError if these are not as they were written.
         """
+        self._bytes._mmap.madvise(MADV_DONTNEED)  # type: ignore[attr-defined] # noqa: SLF001
         size, pieces = self._dtype.itemsize, np.ones(len(self._checksums), np.bool_)
         if wanted is not None and size <= _PIECE:
             pieces[:] = False

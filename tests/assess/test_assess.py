@@ -189,7 +189,7 @@ def test_what_cannot_be_is_refused(finished, tmp_path, monkeypatch):
         assess(other.files.path)
     survey = write_survey(tmp_path / "small.fits", np.ones((16, 16)), np.full((16, 16), 2.0), ring=True)
     small = run_survey(survey, tmp_path / "small", **SETTINGS, **WORK)
-    with pytest.raises(InputError, match=r"no pixel of the survey is farther than \d+ pixels from its edges.* too small"):
+    with pytest.raises(InputError, match=r"no pixel of the survey is farther than .* from its edges.* too small"):
         assess(small.files.path)
     assert not small.files.assessed.exists()
     monkeypatch.setattr(package, "carry_out", lambda *_: None)

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import ExitStack
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -39,6 +40,23 @@ def flip(file, place):
 def opened(tmp_path):
     with disk.scratch_file(tmp_path, 0) as file, mock.patch.object(disk, "scratch_file", return_value=file):
         yield file
+
+
+def mapped_bytes():
+    """What of mapped files is in memory."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in status if line.startswith("RssFile"))
+
+
+def test_memory_is_let_go_of_rows_that_were_read(tmp_path):
+    with ExitStack() as stack:
+        rows = Mapped(tmp_path, stack, np.dtype(np.uint8))
+        for _ in range(64):
+            rows.write(bytes(2**20))
+        before = mapped_bytes()
+        for start in range(0, 2**26, 2**22):
+            assert not rows.rows(np.array([start, start + 2**22 - 1]))[start : start + 2**22].any()
+        assert mapped_bytes() - before < 2**24
 
 
 @pytest.mark.parametrize("dtype", [np.dtype(">f4"), np.dtype([("a", ">i4"), ("b", ">f8", 200_000)])])
