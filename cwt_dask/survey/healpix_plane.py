@@ -23,7 +23,7 @@ from cwt_dask.survey.fits_file import FitsFile, is_healpix
 from cwt_dask.survey.fits_plane import stands_for
 from cwt_dask.survey.headers import damage_named
 from cwt_dask.survey.healpix_header import frame_of, is_ring, nsides_of, refuse_too_fine
-from cwt_dask.survey.healpix_rows import Layout, scaled
+from cwt_dask.survey.healpix_rows import Layout, rows_of, scaled
 from cwt_dask.survey.sphere import SkyImage
 
 # What stands for "no value" in the field's maps.
@@ -67,7 +67,7 @@ class HealpixPlane:
                 # Columns have their units; images have theirs in the header.
                 self.header = hdu.header.copy()
                 self.header["BUNIT"] = unit
-            if n_planes == 0 or len(hdu.data) == 0:
+            if n_planes == 0 or rows_of(hdu) == 0:
                 raise MisfitError(f"{self.where} holds no pixels", "name the HDU that holds the map")
             self.bands = read_bands(hdu, file.hdus, self.where, n_planes=n_planes, is_only=is_only)
             self.n_bands = n_planes
@@ -156,7 +156,7 @@ class HealpixPlane:
     def _whole_sky(self, table: Mapped, band: int) -> Callable[[Ints], Floats]:
         """Values of pixels by their numbers in the file, of a column with one or several of them a row."""
         name, n_pixels = self._layout.values[band], N_BASE * self._nsides[band] ** 2
-        n_rows, per_row = len(self._hdu.data), math.prod(self._hdu.columns.dtype[name].shape)
+        n_rows, per_row = rows_of(self._hdu), math.prod(self._hdu.columns.dtype[name].shape)
         if n_rows * per_row != n_pixels:
             raise SurveyError(
                 f"{self.where} has {n_rows * per_row} pixels, and a whole sky of NSIDE = {self._nsides[band]} has "
@@ -192,7 +192,7 @@ class HealpixPlane:
     def _table(self, stack: ExitStack, scratch: Path | None) -> Mapped:
         """The rows of the table as they lie in the file, which memory need not hold."""
         table = Mapped(scratch, stack, self._hdu.columns.dtype.newbyteorder(">"))
-        left = self._hdu.columns.dtype.itemsize * len(self._hdu.data)
+        left = self._hdu.columns.dtype.itemsize * rows_of(self._hdu)
         source = self._file.new_handle(stack)
         source.seek(self._hdu.fileinfo()["datLoc"])
         while left:

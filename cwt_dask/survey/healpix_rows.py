@@ -149,14 +149,28 @@ class Layout:
             )
 
 
+def rows_of(hdu: Any) -> int:
+    """How many rows a table has, by its header: its `data` would be the whole of it, in memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.io import fits
+    >>> from cwt_dask.survey.healpix_rows import rows_of
+    >>> rows_of(fits.BinTableHDU(np.zeros(12, [("VALUE", "f4")])))
+    12
+    """
+    return int(hdu.header["NAXIS2"])
+
+
 def _ends(hdu: Any, bands: Any, where: str) -> tuple[int, ...]:
     """Where bands end, by the number of pixels of each; empty where there is one band."""
     if bands is None or "NPIX" not in {name.upper() for name in bands.columns.names} or len(bands.data) < 2:
         return ()
     ends = np.cumsum(np.asarray(bands.data["NPIX"], np.int64))
-    if ends[-1] != len(hdu.data):
+    if ends[-1] != rows_of(hdu):
         raise SurveyError(
-            f"{where} has {len(hdu.data)} rows, and NPIX of its table {bands.name} tells of {ends[-1]}: get the file "
+            f"{where} has {rows_of(hdu)} rows, and NPIX of its table {bands.name} tells of {ends[-1]}: get the file "
             "again"
         )
     return tuple(ends.tolist())
