@@ -50,6 +50,13 @@ def test_whole_skies(tmp_path, ring, explicit):
     assert SkyImage.of_text(survey.header_text) == SkyImage(NSIDE, "galactic")
 
 
+def test_no_table_is_read_into_memory(tmp_path, monkeypatch):
+    hdus = [spheres.table(name, values, NSIDE) for name, values in (("COUNTS", COUNTS), ("BACKGROUND", BACKGROUND))]
+    path = spheres.write(tmp_path / "sky.fits", *hdus)
+    monkeypatch.setattr(fits.BinTableHDU, "data", property(lambda _: pytest.fail("all rows are read at once")))
+    assert ingest(path, tmp_path / "sky.zarr").statistics.counts_sum == COUNTS.sum()
+
+
 def test_parts_of_a_sky_are_masked_elsewhere(tmp_path):
     pixels = spheres.cap(NSIDE, [0, 0, 1], 30)
     hdus = [spheres.table("COUNTS", COUNTS, NSIDE, pixels=pixels), spheres.table("BACKGROUND", BACKGROUND, NSIDE)]
