@@ -1,9 +1,12 @@
-"""Counts by distance around each source, with what background and the fitted source are expected to give there."""
+"""Counts by distance around each source, with what background and the fitted source are expected to give there.
+
+And what these rings say of its extension: TS by width, with all other sources in the model as they were fitted.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +23,10 @@ from cwt_dask.storage.zarr_io import open_group
 N_RINGS = 8
 # Least width of a ring in pixels of the level that it is counted on, and sources that are looked at together.
 _LEAST_RING, _AT_ONCE = 1.2, 250
+# Extensions that are tried, in widths of the point spread function, of which the rings reach to eight.
+_EXTENSIONS = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+# Counts that are expected in a ring at least, and halvings of the interval in which an amplitude lies.
+_LEAST, _HALVINGS = 1e-6, 50
 
 
 def read_profiles(run: SurveyRun, pyramid: Pyramid, sources: Sources) -> dict[str, Any]:
@@ -37,7 +44,8 @@ def read_profiles(run: SurveyRun, pyramid: Pyramid, sources: Sources) -> dict[st
     dict
         `edges` of the rings in degrees; by source and ring `counts` and `background`, the `area` in square degrees of
         used pixels with their centres in it, and in counts per square degree the fitted `source` alone: its counts,
-        spread by point spread function, extension and the pixels themselves.
+        spread by point spread function, extension and the pixels themselves. And `extensions` in degrees, with the
+        `ts` of a source of each of them, by source.
     """
     of_survey = run.survey.statistics.pixel_scale_deg
     # Of the page's map, which on the sphere has pixels of its own.
@@ -52,21 +60,57 @@ def read_profiles(run: SurveyRun, pyramid: Pyramid, sources: Sources) -> dict[st
         # Pixels that show others' values have none of their own.
         level = {name: np.where(group["own"][:] > 0, values, 0) for name, values in level.items()}
     x, y = ((np.asarray(place) + 0.5) / factor - 0.5 for place in (sources.x, sources.y))
-    # As much wider than the point spread function as the extension and the pixels make the source.
+    # As much wider than the point spread function as the extension and the pixels make the source, and in pixels of
+    # the level, not in those in which the point spread function is known.
     spread = run.psf or PointSpread.gaussian(smoothing_width(run))
-    extension = np.asarray(sources.extension) / (width * pixel)
-    wider = np.sqrt(1 + extension**2 + (factor / width) ** 2 / 12)
-    # Pixels of the level in those in which the point spread function is known.
-    seen = _Profile(spread, wider * (width / factor) / spread.sigma)
-    found = _in_rings(level, seen, x, y, ring)
-    fitted = found["source"] * np.asarray(sources.npred)[:, None] / (factor * pixel) ** 2
+
+    def seen(extension: NDArray[Any]) -> _Profile:
+        wider = np.sqrt(1 + extension**2 + (factor / width) ** 2 / 12)
+        return _Profile(spread, wider * (width / factor) / spread.sigma)
+
+    npred = np.nan_to_num(np.asarray(sources.npred, np.float64))
+    around = _Around(level["used"].shape, x, y, ring)
+    fitted = seen(np.asarray(sources.extension) / (width * pixel))
+    tried = [seen(np.full(len(x), extension)) for extension in _EXTENSIONS]
+    images = {name: around.padded(values) for name, values in level.items()}
+    # Pixels of the survey in one of the level, as a share of those that have room in it.
+    share_used = images["used"] * (of_survey / (factor * pixel)) ** 2
+    expected = np.zeros(share_used.shape)
+    for part in around.parts():
+        np.add.at(expected, part.places, npred[part.some, None, None] * fitted.shares(part))
+    rings = {name: np.zeros((len(x), N_RINGS)) for name in (*level, "source")}
+    ts = np.zeros((len(x), len(tried)))
+    for part in around.parts():
+        some, used, own = part.some, share_used[part.places], fitted.shares(part)
+        for name, values in images.items():
+            rings[name][some] = part.sums(values[part.places])
+        rings["source"][some] = part.sums(own) / np.maximum(part.sums(np.ones(own.shape)), 1)
+        others = part.sums((expected[part.places] - npred[some, None, None] * own) * used)
+        below = np.maximum(rings["background"][some] + others, _LEAST)
+        shares = np.stack([part.sums(profile.shares(part) * used) for profile in tried], axis=1)
+        ts[some] = _ts(rings["counts"][some, None], below[:, None], shares)
     return {
         "edges": [float(f"{edge * ring * factor * pixel:.5g}") for edge in range(N_RINGS + 1)],
-        "counts": _short(found["counts"]),
-        "background": _short(found["background"]),
-        "area": _short(found["used"] * of_survey**2),
-        "source": _short(fitted),
+        "counts": _short(rings["counts"]),
+        "background": _short(rings["background"]),
+        "area": _short(rings["used"] * of_survey**2),
+        "source": _short(rings["source"] * npred[:, None] / (factor * pixel) ** 2),
+        "extensions": [float(f"{extension * width * pixel:.4g}") for extension in _EXTENSIONS],
+        "ts": _short(ts),
     }
+
+
+def _ts(counts: NDArray[Any], below: NDArray[Any], shares: NDArray[Any]) -> NDArray[np.float64]:
+    """TS of sources with such shares in rings, (source, extension, ring), at the amplitude that fits best."""
+    total = shares.sum(axis=-1)
+    low = np.zeros(total.shape)
+    high = counts.sum(axis=-1) / np.maximum(total, _LEAST)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        rises = (counts * shares / (below + middle[..., None] * shares)).sum(axis=-1) > total
+        low, high = np.where(rises, middle, low), np.where(rises, high, middle)
+    gained = (counts * np.log1p(low[..., None] * shares / below)).sum(axis=-1) - low * total
+    return np.asarray(2 * np.maximum(gained, 0))
 
 
 @dataclass(frozen=True)
@@ -76,45 +120,64 @@ class _Profile:
     spread: PointSpread
     scale: NDArray[np.float64]  # (source,)
 
-    def share(self, some: slice, distance: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
-        """Shares of sources in pixels at distances (source, y, x), together what is within `reach`."""
-        scale = self.scale[some]
+    def shares(self, part: _Part) -> NDArray[np.float64]:
+        """Shares of sources in the pixels around them (source, y, x), together what is within their reach."""
+        scale = self.scale[part.some]
         radius, density = self.spread.profile()
-        shares = np.interp(distance / scale[:, None, None], radius, density, right=0.0)
-        within = self.spread.containment(reach / scale)
+        shares = np.interp(part.distance / scale[:, None, None], radius, density, right=0.0)
+        within = self.spread.containment(part.reach / scale)
         return np.asarray(shares * (within / np.maximum(shares.sum(axis=(1, 2)), 1e-300))[:, None, None])
 
 
-def _in_rings(
-    level: Mapping[str, NDArray[Any]], seen: _Profile, x: NDArray[Any], y: NDArray[Any], ring: float
-) -> dict[str, NDArray[np.float64]]:
-    """Sums of images (y, x) over rings around positions, (source, ring), and the mean share of a source in a pixel."""
-    reach = math.ceil(N_RINGS * ring)
-    offsets = np.arange(-reach, reach + 1)
-    padded = {name: np.pad(values.astype(np.float64), reach) for name, values in level.items()}
-    ny, nx = level["used"].shape
-    total = {name: np.zeros((len(x), N_RINGS)) for name in (*level, "source")}
-    for start in range(0, len(x), _AT_ONCE):
-        some = slice(start, start + _AT_ONCE)
-        rows, columns = (
-            np.clip(np.rint(at[some]).astype(np.int64), 0, most - 1)[:, None] + offsets
-            for at, most in ((y, ny), (x, nx))
-        )
-        distance = np.hypot((rows - y[some, None])[:, :, None], (columns - x[some, None])[:, None, :])
-        number = np.minimum(distance / ring, N_RINGS).astype(np.int64)
-        number += (N_RINGS + 1) * np.arange(len(rows))[:, None, None]
+@dataclass(frozen=True)
+class _Part:
+    """Some sources, and the pixels around them (source, y, x)."""
 
-        def summed(
-            weights: NDArray[np.float64] | None, number: NDArray[np.int64] = number, n: int = len(rows)
-        ) -> NDArray[Any]:
-            of_all = None if weights is None else weights.ravel()
-            sums = np.bincount(number.ravel(), of_all, minlength=(N_RINGS + 1) * n)
-            return sums.reshape(n, N_RINGS + 1)[:, :N_RINGS]
+    some: slice
+    places: tuple[NDArray[np.int64], NDArray[np.int64]]  # In an image that is padded.
+    distance: NDArray[np.float64]  # In pixels.
+    number: NDArray[np.int64]  # Of the ring of each source; the last is beyond all of them.
+    reach: int
 
-        for name, values in padded.items():
-            total[name][some] = summed(values[(rows + reach)[:, :, None], (columns + reach)[:, None, :]])
-        total["source"][some] = summed(seen.share(some, distance, reach)) / np.maximum(summed(None), 1)
-    return total
+    def sums(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Sums of pixels by ring, (source, ring)."""
+        n = len(self.distance)
+        sums = np.bincount(self.number.ravel(), values.ravel(), minlength=(N_RINGS + 1) * n)
+        return sums.reshape(n, N_RINGS + 1)[:, :N_RINGS]
+
+
+@dataclass(frozen=True)
+class _Around:
+    """The pixels of a level around positions."""
+
+    shape: tuple[int, int]
+    x: NDArray[Any]
+    y: NDArray[Any]
+    ring: float
+
+    @property
+    def _reach(self) -> int:
+        return math.ceil(N_RINGS * self.ring)
+
+    def padded(self, image: NDArray[Any]) -> NDArray[np.float64]:
+        """An image with as much around it as the rings of a position at its edge take."""
+        return np.pad(image.astype(np.float64), self._reach)
+
+    def parts(self) -> Iterator[_Part]:
+        """All of them, some at a time."""
+        reach = self._reach
+        offsets = np.arange(-reach, reach + 1)
+        for start in range(0, len(self.x), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            rows, columns = (
+                np.clip(np.rint(at[some]).astype(np.int64), 0, most - 1)[:, None] + offsets
+                for at, most in zip((self.y, self.x), self.shape, strict=True)
+            )
+            off_y, off_x = rows - self.y[some, None], columns - self.x[some, None]
+            distance = np.hypot(off_y[:, :, None], off_x[:, None, :])
+            number = np.minimum(distance / self.ring, N_RINGS).astype(np.int64)
+            number += (N_RINGS + 1) * np.arange(len(rows))[:, None, None]
+            yield _Part(some, ((rows + reach)[:, :, None], (columns + reach)[:, None, :]), distance, number, reach)
 
 
 def _short(values: NDArray[np.float64]) -> list[list[float]]:
