@@ -209,6 +209,19 @@ window.cwtFigures = (data) => {
     return chart;
   }
 
+  // TS by extension of the chosen source, likewise.
+  function drawExtent() {
+    const chart = newChart("extent", [new B.PanTool(), new B.BoxZoomTool()], { height: 180, x_axis_label: "extension (deg)", y_axis_label: "TS",
+      x_range: new B.Range1d({ start: 0, end: 1 }), y_range: new B.Range1d({ start: 0, end: 1 }) });
+    const points = columns({ x: [], y: [] }), fitted = columns({ x: [], low: [], high: [] });
+    points.name = "extent-ts";
+    fitted.name = "extent-fitted";
+    add(chart, fitted, new B.Segment({ x0: { field: "x" }, x1: { field: "x" }, y0: { field: "low" }, y1: { field: "high" }, line_color: RED, line_dash: "dashed", line_width: 1.8 }));
+    add(chart, points, new B.Line({ x: { field: "x" }, y: { field: "y" }, line_color: BLUE, line_width: 1.8 }));
+    add(chart, points, new B.Scatter({ x: { field: "x" }, y: { field: "y" }, fill_color: BLUE, line_color: BLUE, size: 7 }));
+    return chart;
+  }
+
   // Shares of injected sources that are found, a curve a region.
   function drawWorth() {
     const { axis, curves } = data.worth;
@@ -225,7 +238,7 @@ window.cwtFigures = (data) => {
     return chart;
   }
 
-  return [...drawMaps(), ...(data.worth.curves.length ? [drawWorth()] : []), ...(data.x.length ? [drawProfile()] : []), drawResiduals(), ...drawConvergence(), drawTiles()];
+  return [...drawMaps(), ...(data.worth.curves.length ? [drawWorth()] : []), ...(data.x.length ? [drawProfile(), drawExtent()] : []), drawResiduals(), ...drawConvergence(), drawTiles()];
 };
 
 // The look of the page's charts, light or dark.

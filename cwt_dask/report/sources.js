@@ -138,6 +138,7 @@ window.cwtSources = ({ data, element, model, positionText, separation, redraw, s
       : "not looked for: cwt-dask match compares the catalogue with another one";
     link(ra, dec, 2 * Math.max(value("pos_err", i) ?? 0, value("extension", i) ?? 0, data.psf));
     drawProfile(i);
+    drawExtent(i);
   }
 
   function item(kind, text, title = "") {
@@ -178,6 +179,15 @@ window.cwtSources = ({ data, element, model, positionText, separation, redraw, s
     const [, most] = cwtExtremes([...observed.map((y, k) => y + error[k]), ...fitted, 0]), chart = model("profile");
     chart.x_range.setv({ start: 0, end: edges[edges.length - 1] });
     chart.y_range.setv({ start: 0, end: 1.05 * most || 1 });
+  }
+
+  function drawExtent(i) {
+    const { extensions, ts } = data.profiles, [least, most] = cwtExtremes([...ts[i], 0]), extension = value("extension", i) ?? 0;
+    const chart = model("extent"), room = 0.05 * (most - least) || 1, end = Math.max(extensions[extensions.length - 1], extension);
+    model("extent-ts").data = { x: extensions, y: ts[i] };
+    model("extent-fitted").data = { x: [extension], low: [least - room], high: [most + room] };
+    chart.x_range.setv({ start: -0.03 * end, end: 1.03 * end });
+    chart.y_range.setv({ start: least - room, end: most + room });
   }
 
   // --- listeners --------------------------------------------------------------------------------------------------------

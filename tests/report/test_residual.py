@@ -7,7 +7,10 @@ import pytest
 from reports import data_of, page_of
 from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
+from skies import write_survey
 
+from cwt_dask import run_survey
+from cwt_dask.report import write_report
 from cwt_dask.report.residual import count_residuals, smooth
 
 
@@ -89,3 +92,28 @@ def test_profiles_are_counts_in_rings_and_the_fit(finished, mask):
         far = np.hypot(dx - data["x"][i], dy - data["y"][i]) * pixel
         area = np.histogram(far, edges)[0] * pixel**2
         assert np.array(profiles["source"][i]) @ area == pytest.approx(rows["npred"][i], rel=0.01)
+
+
+def test_rings_tell_extended_sources_from_pairs_of_points(tmp_path):
+    # An extended source of two widths, a point, and a pair of them at 3.5 widths.
+    y, x = np.mgrid[:120, :200]
+    expected = np.full(y.shape, 0.5)
+    for y0, x0, n, width in (
+        (80.3, 80.2, 1500, 3.35),
+        (30.2, 40.3, 400, 1.5),
+        (30, 120.4, 400, 1.5),
+        (30, 125.6, 400, 1.5),
+    ):
+        expected += n * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * width**2)) / (2 * np.pi * width**2)
+    counts = np.random.default_rng(3).poisson(expected)
+    survey = write_survey(tmp_path / "survey.fits", counts, np.full(y.shape, 0.5))
+    run = run_survey(survey, tmp_path / "run", psf=1.5, extended=True, max_iter=3, workers=0, fits="no")
+    write_report(run)
+    profiles, rows = data_of(page_of(run))["profiles"], run.catalogue
+    extensions, ts = np.array(profiles["extensions"]), np.array(profiles["ts"])
+    best = extensions[ts.argmax(axis=1)]
+    assert best[0] == pytest.approx(rows["extension"][0], rel=0.2)
+    assert not best[1:].any()
+    # What the likelihood of all pixels says of them.
+    assert np.sqrt(ts.max(axis=1)) == pytest.approx(np.asarray(rows["sqrt_ts"]), rel=0.06)
+    assert np.sqrt(np.ptp(ts[0, [0, ts[0].argmax()]])) == pytest.approx(rows["sqrt_ts_ext"][0], rel=0.06)
