@@ -279,8 +279,8 @@ def _described(spread: PointSpread, kernels: CWTKernels, statistics: SurveyStati
     narrowest, widest = sigmas.min(), sigmas.max()
     sigma = f"{narrowest:.3g}" if widest < 1.005 * narrowest else f"{narrowest:.3g} to {widest:.3g}"
     return (
-        f"{spread.origin}; sigma {sigma} pixels ({narrowest * pixel_deg:.3g} deg); scales {_in_words(scales)} pixels, "
-        f"which cover sources of up to {scales[-1]:.3g} pixels ({scales[-1] * pixel_deg:.3g} deg) in sigma"
+        f"{spread.origin or spread.kind}; sigma {sigma} pixels ({narrowest * pixel_deg:.3g} deg); scales "
+        f"{_in_words(scales)} pixels, which cover sources of up to {scales[-1]:.3g} pixels ({scales[-1] * pixel_deg:.3g} deg) in sigma"
     )
 
 

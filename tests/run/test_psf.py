@@ -81,6 +81,9 @@ def test_plan_and_run_say_it(call, survey, spread, tmp_path):
     stored = (tmp_path / "run" / "run.toml").read_text()
     assert "psf = 1.2\n" in stored
     assert "max_extent" not in stored
+    # It is the earlier run's, of whose file only the content is known.
+    again = call("reprocess", survey, tmp_path / "run", tmp_path / "again", "--workers=0", "--fits=no").out
+    assert f"psf: {text}\n" in again
 
 
 def test_without_one_the_tutorials_scales_are_warned_about_once(call, survey, tmp_path):
