@@ -280,7 +280,8 @@ def _described(spread: PointSpread, kernels: CWTKernels, statistics: SurveyStati
     sigma = f"{narrowest:.3g}" if widest < 1.005 * narrowest else f"{narrowest:.3g} to {widest:.3g}"
     return (
         f"{spread.origin or spread.kind}; sigma {sigma} pixels ({narrowest * pixel_deg:.3g} deg); scales "
-        f"{_in_words(scales)} pixels, which cover sources of up to {scales[-1]:.3g} pixels ({scales[-1] * pixel_deg:.3g} deg) in sigma"
+        f"{_in_words(scales)} pixels, which cover sources of up to {scales[-1]:.3g} pixels "
+        f"({scales[-1] * pixel_deg:.3g} deg) in sigma"
     )
 
 
