@@ -70,7 +70,7 @@ class _Work:
 
 @numpys_own
 def measure(
-    runs: SurveyRun | Sequence[SurveyRun],
+    runs: SurveyRun | str | PathLike[str] | Sequence[SurveyRun | str | PathLike[str]],
     positions: str | PathLike[str] | Table | SkyCoord,
     *,
     columns: str | None = None,
@@ -86,8 +86,8 @@ def measure(
 
     Parameters
     ----------
-    runs : SurveyRun or sequence of SurveyRun
-        Such as the versions that `reprocess` makes of a survey.
+    runs : SurveyRun or path-like, or a sequence of them
+        Runs or their directories, such as the versions that `reprocess` makes of a survey.
     positions : path-like, Table or SkyCoord
         A table of any format, or ``FILE[TABLE]``, as `cwt-dask match` takes it.
     columns : str, optional
@@ -134,20 +134,21 @@ def measure(
     >>> rows["name"].tolist(), bool((rows["npred_ul"] > rows["npred"]).all())
     (['1', '2'], True)
     """
-    runs = [runs] if isinstance(runs, SurveyRun) else list(runs)
+    several = [runs] if isinstance(runs, SurveyRun | str | PathLike) else runs
+    opened = [run if isinstance(run, SurveyRun) else SurveyRun.open(run) for run in several]
     progress, execution = progress or Logged(), Options.parse(options).execution
     given = read_external_catalogue(
         Table({"position": positions.reshape(-1)}) if isinstance(positions, SkyCoord) else positions, columns
     )
     widths = _extensions(given, extension)
-    called = _called(runs)
+    called = _called(opened)
     tasks, rows_of = list[_Task](), list[NDArray[np.int64]]()
-    for run in runs:
+    for run in opened:
         for task, rows in _tasks(run, given, widths):
             tasks.append(task)
             rows_of.append(rows)
     stop = Stop(lambda: progress.message("stopping: tasks that have started are finished first"))
-    connect = None if client or len(tasks) < 2 else prepare_cluster(execution, runs[0].files.path, progress, stop)
+    connect = None if client or len(tasks) < 2 else prepare_cluster(execution, opened[0].files.path, progress, stop)
     try:
         with store_errors(), ExitStack() as stack:
             stack.enter_context(stop.on_signals())
@@ -158,7 +159,7 @@ def measure(
     except InterruptedRun as error:
         raise InterruptedRun("interrupted: nothing was written; give the same command again") from error
     tables, outside = [], {}
-    for run, name in zip(runs, called, strict=True):
+    for run, name in zip(opened, called, strict=True):
         own = [k for k, task in enumerate(tasks) if task.files == run.files]
         table = table_of(run, name, given, widths, [(rows_of[k], found[k]) for k in own])
         outside[name] = len(given.names) - len(table)
@@ -168,7 +169,7 @@ def measure(
             f"{given.label} has no position inside the survey, by {given.place} ({given.place.frame}): if they are in "
             "another frame say so, as by --columns LON,LAT,galactic"
         )
-    return joined(runs, tables, given, outside)
+    return joined(opened, tables, given, outside)
 
 
 def _called(runs: Sequence[SurveyRun]) -> list[str]:

@@ -29,7 +29,7 @@ from cwt_dask.merge.seams import Seam, compare_seams
 from cwt_dask.pipeline.repair import damaged_metadata
 from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.planning.runfile import kept_versions
-from cwt_dask.products.files import changed_products
+from cwt_dask.products.files import faults_of_products
 from cwt_dask.psf import kept_point_spread
 from cwt_dask.report import damage_of_report
 from cwt_dask.results import SurveyRun
@@ -151,8 +151,7 @@ def _from_files(run: SurveyRun) -> list[Check]:
     unknown = {*NEW} - certificate.keys() | (set() if agreement else {"sources_exact"})
     stale = [name for name in RECOMPUTED if name not in unknown and now[name] != certificate.get(name)]
     stale = [f"{name} is {now[name]}, not {certificate.get(name)}" for name in stale]
-    changed_files = changed_products(run.files, certificate)
-    products = [f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed_files]
+    products = faults_of_products(run.files, certificate, run.stored.run_id)
     follows = Check("the certificate follows from the files", "; ".join(stale))
     harm = Check("the tiles did no harm", "" if now["tiling_exact"] else "tiling_exact is false")
     if not plan.exact:

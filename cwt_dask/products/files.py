@@ -21,6 +21,7 @@ from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.regions import discs
 from cwt_dask.products.tables import write_ecsv, write_fits, write_votable
+from cwt_dask.storage.archives import damaged_archives
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.paths import atomic_file, drafted_file, open_file
@@ -137,6 +138,21 @@ def changed_products(run_dir: RunDir, certificate: Mapping[str, Any]) -> list[Pa
         with suppress(OSError):
             found[file] = sha256_of_file(file)
     return [file for file, digest in found.items() if digest != known.get(file.name)]
+
+
+def faults_of_products(run_dir: RunDir, certificate: Mapping[str, Any], run_id: str) -> list[str]:
+    """What is wrong with catalogues, FITS files and what simulations have shown, in words.
+
+    Parameters
+    ----------
+    run_dir, certificate, run_id
+        Of the run.
+    """
+    changed = changed_products(run_dir, certificate)
+    return [
+        *(f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed),
+        *(f"{path} is damaged" for path in damaged_archives(run_dir.assessed, run_id)),
+    ]
 
 
 def is_small(plan: Plan) -> bool:

@@ -85,7 +85,7 @@ def test_at_its_place_a_source_is_what_the_catalogue_says(finished):
 def test_a_ring_has_no_edge(tmp_path):
     ring = run_on(tmp_path, ring=True, tile_size=60)
     assert ring.stored.plan.grid.ring
-    assert_as_catalogue(ring, measured(ring, ring.files.catalogue))
+    assert_as_catalogue(ring, measured(ring.files.path, ring.files.catalogue))
     # At the edge that is none, in tiles on both sides of it.
     edge = ring.wcs.pixel_to_world([-0.4, 0.3, 158.9, 80], [50, 20, 80, 60])
     alone = run_on(tmp_path, "alone", ring=True, tile_size=160)

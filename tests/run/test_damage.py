@@ -22,9 +22,12 @@ from skies import EXPOSURE, poisson_sky, write_survey
 from work import digests, starts
 
 from cwt_dask import SurveyRun, run_survey
+from cwt_dask.assess import assess
 from cwt_dask.cli.commands import main
 from cwt_dask.errors import CwtDaskError
 from cwt_dask.inspection.match import associate, match_run
+from cwt_dask.inspection.measure import measure
+from cwt_dask.inspection.measured import keep_measured
 from cwt_dask.inspection.verify import RECOMPUTED, verify_run
 from cwt_dask.report import write_report
 from cwt_dask.report.pyramid import damaged_pyramid
@@ -190,8 +193,12 @@ def exposed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def matched(exposed):
-    """A run with all that one can have: history, FITS files, report, associations, a failure, a user of its survey."""
+    """A run with all that one can have: history, FITS files, report, what was measured of it and at given positions,
+    associations, a failure, a user of its survey."""
     run = run_survey(exposed, exposed.with_name("run"), **FLIPS)
+    keep_measured(run, measure(run.files.path, run.catalogue[:1]))
+    assess(run.files.path, nulls=1, injections=1, workers=0)
+    run = SurveyRun.open(run.files.path)
     Table({"ra": run.catalogue["ra"][:1], "dec": run.catalogue["dec"][:1]}).write(exposed.with_name("known.ecsv"))
     associate(run, match_run(run, exposed.with_name("known.ecsv"), 0.1))
     write_report(run)
