@@ -3,12 +3,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwt_dask.config.settings import Settings, kernels_of
 from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.errors import InputError, SettingsError
+from cwt_dask.geometry.facets import FacetGrid
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.planning.runfile import (
@@ -20,6 +22,7 @@ from cwt_dask.planning.runfile import (
     write_run,
 )
 from cwt_dask.storage.layout import RunDir
+from cwt_dask.storage.sealed import SEAL, sealed, unsealed
 
 
 def plan_of(chosen, core=(40, 50), margin=44, warnings=(), ring=False):
@@ -61,6 +64,20 @@ def test_a_plan_survives_the_file_to_the_last_bit(tmp_path_factory, plan):
     assert stored.plan.settings_digest == plan.settings_digest
     assert stored.places == (run_dir.survey,)
     refuse_differences(run_dir, stored.plan, plan)
+
+
+def test_facets_from_before_images_had_sizes_of_their_own_are_read(tmp_path):
+    run_dir = RunDir(tmp_path)
+    facets = FacetGrid(64, 1, tuple(range(8)), side=80, margin=20, fft=96)
+    plan = replace(PLAN, grid=facets)
+    write_run(run_dir, "r", plan, None)
+    content = tomllib.loads(run_dir.settings.read_text())
+    del content["plan"]["facets"]["smaller"]
+    run_dir.settings.write_text(tomli_w.dumps({SEAL: sealed(unsealed(content))[SEAL]} | unsealed(content)))
+    assert read_run(run_dir).plan == plan
+    # The digest in records is of a grid that did not have it.
+    assert "smaller" not in plan.decisive["grid"]
+    assert "smaller" in replace(plan, grid=replace(facets, smaller=((60, 72),))).decisive["grid"]
 
 
 def test_what_is_damaged_is_not_sealed_again(tmp_path):

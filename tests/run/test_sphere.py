@@ -12,6 +12,7 @@ from cwt_dask.geometry.facets import pixel_of
 from cwt_dask.geometry.healpix import centres_of, edges_of, lon_lat_of, vectors_of
 from cwt_dask.inspection.match import match_run
 from cwt_dask.inspection.verify import verify_run
+from cwt_dask.products.summary import describe_plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import plan_survey, run_survey
 
@@ -145,5 +146,6 @@ def test_sources_are_matched_by_their_place_on_the_sky(finished):
 def test_a_plan_says_what_facets_there_are(survey):
     plan = plan_survey(survey, **OPTIONS)
     assert plan.grid.extent.endswith("of nside 64")
+    assert f"cells of 16 x 16 pixels in images of up to {plan.grid.side} x {plan.grid.side}\n" in describe_plan(plan)
     finer = plan_survey(survey, **OPTIONS | {"tile_size": 8})
     assert (plan.grid.order, finer.grid.order) == (2, 3)
