@@ -17,7 +17,7 @@ from cwt_dask.errors import InputError, SettingsError
 from cwt_dask.events import as_survey
 from cwt_dask.pipeline.planned import open_store
 from cwt_dask.pipeline.reuse import NOT_WITH_ISLANDS, reason_to_compute, summary
-from cwt_dask.planning.plan import make_plan
+from cwt_dask.planning.making import make_plan
 from cwt_dask.results import SurveyRun
 from cwt_dask.run import execute
 from cwt_dask.runtime.progress import Reporter

@@ -17,7 +17,8 @@ from cwt_dask.pipeline.planned import open_store, plan_call, read_point_spread
 from cwt_dask.pipeline.repair import repair_metadata, repair_point_spread, repair_run_id, repair_survey
 from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.planning.cost import BYTES_PER_PIXEL, least_disk
-from cwt_dask.planning.plan import Plan, make_plan
+from cwt_dask.planning.making import make_plan
+from cwt_dask.planning.plan import Plan
 from cwt_dask.planning.runfile import (
     DamagedRunFileError,
     StoredRun,

@@ -8,7 +8,8 @@ from pathlib import Path
 from cwt_dask.background import Means, with_estimate
 from cwt_dask.config.options import Options, SourceOptions
 from cwt_dask.errors import InputError, SettingsError, SurveyError
-from cwt_dask.planning.plan import Plan, make_plan
+from cwt_dask.planning.making import make_plan
+from cwt_dask.planning.plan import Plan
 from cwt_dask.planning.runfile import read_run
 from cwt_dask.psf import OF_PSF, PointSpread, Spectrum, TargetMap, kept_point_spread, own_of, point_spread_of
 from cwt_dask.storage.layout import RunDir

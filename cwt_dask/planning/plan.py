@@ -1,26 +1,20 @@
-"""The plan of a run: settings resolved for one survey, tile grid, margin, memory, disk. Nothing is run or written."""
+"""The plan of a run: settings as resolved for one survey, tile grid, margin, memory, disk. Nothing is run or written."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cwt_dask.config.settings import ALGORITHM_VERSION, SINCE, SPLIT, Settings, digest, kernels_of
 from cwt_dask.config.validation import format_bytes
-from cwt_dask.cwt.arrays import Floats
 from cwt_dask.cwt.kernels import CWTKernels
-from cwt_dask.cwt.spectra import fast_length
 from cwt_dask.cwt.state import Criteria, rounding_level
 from cwt_dask.errors import SettingsError
 from cwt_dask.geometry.facets import AnyGrid
-from cwt_dask.geometry.margins import bounded, contract_margin, expected_error, growth
-from cwt_dask.geometry.tiling import TileGrid
+from cwt_dask.geometry.margins import bounded, expected_error
 from cwt_dask.planning.cost import (
-    automatic_facets,
-    automatic_grid,
     deadline,
     disk,
     fit_memory,
@@ -29,17 +23,7 @@ from cwt_dask.planning.cost import (
     tile_memory,
 )
 from cwt_dask.planning.job import Job
-from cwt_dask.planning.scales import ALL_GIVEN, TUTORIALS, with_scales
-from cwt_dask.psf import PointSpread
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.survey import SurveyStatistics
-
-# Growth an iteration that a run would show: a tenth in a hundred of them.
-UNSTABLE = 1.001
-# Number of times that each pixel may be computed, by tiles that a user chooses, before that is warned about.
-MOST_REPETITION = 25
-# Counts of background in the finest kernel's disc below which noise alone has T/E far above 5.
-FEW_COUNTS = 5.0
 
 
 @dataclass(frozen=True)
@@ -207,143 +191,3 @@ class Plan:
                 f"{format_bytes(limit)}: take a smaller tile_size, memory_target or margin, fewer scales, or a larger "
                 "memory_limit"
             )
-
-
-def make_plan(
-    settings: Settings,
-    statistics: SurveyStatistics,
-    spread: PointSpread | None = None,
-    given: frozenset[str] = ALL_GIVEN,
-    doubts: tuple[str, ...] = (),
-) -> Plan:
-    """Resolve settings for a survey.
-
-    Parameters
-    ----------
-    settings : Settings
-        As given.
-    statistics : SurveyStatistics
-        Of the survey.
-    spread : PointSpread, optional
-        The point spread function, where one is given.
-    given : frozenset of str, optional
-        Names of the settings that the user gives; default: all.
-    doubts : tuple of str, optional
-        More warnings.
-
-    Raises
-    ------
-    SettingsError
-        If they are impossible for the survey.
-    """
-    pixel_deg = statistics.pixel_scale_deg
-    settings = with_scales(settings, given, spread, statistics.shape, pixel_deg)
-    kernels = kernels_of(settings)
-    # A single column is no neighbour of itself.
-    ring = (statistics.wraps if settings.wrap == "auto" else settings.wrap == "yes") and statistics.shape[1] > 1
-    contract = contract_margin(kernels, settings.max_iter, statistics.brightest)
-    margin = contract if settings.margin == "auto" else settings.margin
-    grid: AnyGrid
-    if statistics.sphere:
-        of_user, target = settings.tile_size, settings.memory_target
-        grid = automatic_facets(
-            statistics.sphere, margin, kernels, settings.max_iter, memory_target=target, tile_size=of_user
-        )
-    elif settings.tile_size == "auto":
-        grid = automatic_grid(
-            statistics.shape, margin, kernels, settings.max_iter, memory_target=settings.memory_target, ring=ring
-        )
-    else:
-        grid = TileGrid.plan(statistics.shape, (settings.tile_size,) * 2, margin, kernels.reach, fast_length, ring=ring)
-    plan = Plan(settings, grid, statistics.brightest, contract, statistics.digest, statistics.facts_digest, ())
-    warnings = (*statistics.warnings, *doubts, *_warnings(plan, statistics))
-    if spread is None and "min_scale" not in given:
-        warnings += (TUTORIALS.format(scales=_in_words(kernels.scales)),)
-    psf = "" if spread is None else _described(spread, kernels, statistics)
-    return replace(
-        plan,
-        warnings=warnings,
-        used=statistics.used,
-        background=statistics.background,
-        no_flux=statistics.no_flux,
-        origins=statistics.origins,
-        files=(*statistics.files, *(spread.files if spread else ())),
-        psf=psf,
-    )
-
-
-def _described(spread: PointSpread, kernels: CWTKernels, statistics: SurveyStatistics) -> str:
-    """What the point spread function is, and what the scales cover."""
-    pixel_deg, scales = statistics.pixel_scale_deg, kernels.scales
-    sigmas = spread.sigmas_on(statistics.shape)
-    narrowest, widest = sigmas.min(), sigmas.max()
-    sigma = f"{narrowest:.3g}" if widest < 1.005 * narrowest else f"{narrowest:.3g} to {widest:.3g}"
-    return (
-        f"{spread.origin or spread.kind}; sigma {sigma} pixels ({narrowest * pixel_deg:.3g} deg); scales "
-        f"{_in_words(scales)} pixels, which cover sources of up to {scales[-1]:.3g} pixels "
-        f"({scales[-1] * pixel_deg:.3g} deg) in sigma"
-    )
-
-
-def _in_words(scales: Floats) -> str:
-    return ", ".join(f"{scale:.4g}" for scale in scales)
-
-
-def _warnings(plan: Plan, statistics: SurveyStatistics) -> list[str]:
-    found = []
-    if not plan.bounded:
-        found.append(
-            f"no margin bounds what tiles do with these kernels, {plan.settings.max_iter} iterations and pixels of "
-            f"{plan.brightest:g} counts: nothing is promised; take fewer iterations, coarser scales or one tile"
-        )
-    elif not plan.margin_suffices:
-        error = plan.expected_error
-        bound = "no bound exists for its error" if error is None else f"its error may reach {error:.0e} of the model"
-        found.append(
-            f"the margin of {plan.settings.margin} pixels is below the contract's {plan.contract_margin}: {bound}"
-        )
-    # The finest kernel is positive on a disc of that many pixels.
-    disc_area = 2 * math.pi * plan.kernels.widths[0] ** 2
-    in_disc = disc_area * statistics.background_sum / max(statistics.n_valid, 1)
-    if in_disc < FEW_COUNTS:
-        found.append(
-            f"few counts: the finest kernel's disc is expected to hold {in_disc:.2g} of background on average: T/E is "
-            "no number of sigmas, and noise alone makes tens to thousands of islands above 5 a million pixels "
-            '(on the page "What to know about the outputs"): go by the score and expected_false of the catalogue'
-        )
-    # Twice the radius of the disc on which the coarsest kernel is positive.
-    widest = 2 * math.sqrt(2) * plan.kernels.widths[-1]
-    if widest > min(statistics.shape):
-        found.append(
-            f"the coarsest kernel is {widest:.0f} pixels wide, and the map {min(statistics.shape)}: most of what it "
-            "sees is beyond the map, which counts as empty sky; take fewer or finer scales"
-        )
-    box, core = plan.grid.box_shape, plan.grid.core_shape
-    repetition = math.prod(box) / math.prod(core)
-    if plan.settings.tile_size != "auto" and repetition > MOST_REPETITION:
-        found.append(
-            f"tiles of {core[0]} x {core[1]} pixels are computed in boxes of {box[0]} x {box[1]}, each pixel "
-            f"{repetition:.0f} times: choose a larger tile_size, or auto"
-        )
-    if growth(plan.kernels) > UNSTABLE:
-        found.append(
-            f"with these kernels the model can grow {growth(plan.kernels):.2f}-fold an iteration, also without tiles: "
-            "take fewer iterations or a coarser finest scale"
-        )
-    if plan.settings.stopping == "tile" and plan.grid.n_tiles > 1:
-        found.append("stopping is tile: tiles stop at iterations of their own, the model has steps at their seams")
-        if plan.settings.significance_island_threshold is not None:
-            found.append("stopping is tile: islands that leave a tile's window are decided by what it sees of them")
-    island_threshold = plan.settings.significance_island_threshold
-    if island_threshold is not None and island_threshold <= plan.settings.significance_threshold:
-        found.append(
-            f"significance_island_threshold {island_threshold:g} is not above significance_threshold: it has no effect"
-        )
-    if plan.grid.ring and not statistics.wraps:
-        found.append(
-            "wrap is yes, but by its WCS the map does not close the circle: it is assumed that its columns show the "
-            "whole circle, each part once, so that the last is the neighbour of the first"
-        )
-    if statistics.wraps and not plan.grid.ring:
-        found.append("wrap is no, but by its WCS the map closes the circle: its first and last column are borders")
-    return found

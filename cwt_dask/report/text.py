@@ -8,7 +8,8 @@ from typing import Any
 
 from cwt_dask.config.validation import counted, format_bytes
 from cwt_dask.geometry.margins import TOLERANCE
-from cwt_dask.planning.plan import FEW_COUNTS, Plan
+from cwt_dask.planning.doubts import FEW_COUNTS
+from cwt_dask.planning.plan import Plan
 from cwt_dask.report.data import FEW, Numbers, TileSummary, error_text, relative_changes
 from cwt_dask.report.facets import HARMLESS, evidence_of_facets, reasons_of_facets
 from cwt_dask.report.residual import Residuals

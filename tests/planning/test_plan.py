@@ -22,7 +22,7 @@ from cwt_dask.planning.cost import (
     tile_memory,
     tile_seconds,
 )
-from cwt_dask.planning.plan import make_plan
+from cwt_dask.planning.making import make_plan
 from cwt_dask.run import plan_survey
 from cwt_dask.runtime.progress import Lines
 from cwt_dask.survey import SurveyStatistics

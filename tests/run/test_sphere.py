@@ -147,5 +147,8 @@ def test_a_plan_says_what_facets_there_are(survey):
     plan = plan_survey(survey, **OPTIONS)
     assert plan.grid.extent.endswith("of nside 64")
     assert f"cells of 16 x 16 pixels in images of up to {plan.grid.side} x {plan.grid.side}\n" in describe_plan(plan)
+    narrow, wide = (plan_survey(survey, **OPTIONS | {"psf": psf}).warnings for psf in (0.6, 0.7))
+    (doubt,) = set(narrow) - set(wide)
+    assert doubt.startswith("the point spread function has a sigma of 0.6 pixels: below 0.7 facets blur where")
     finer = plan_survey(survey, **OPTIONS | {"tile_size": 8})
     assert (plan.grid.order, finer.grid.order) == (2, 3)

@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from cwt_dask.geometry.facets import pixel_of
 from cwt_dask.geometry.healpix import centres_of, order_of, vectors_of
-from cwt_dask.planning import plan
+from cwt_dask.planning import making
 from cwt_dask.planning.cost import automatic_facets
 from cwt_dask.run import run_survey
 
@@ -51,7 +51,7 @@ def rows_of(survey, rotation, monkeypatch):
         grid = replace(automatic_facets(*args, **options), rotation=rotation)
         return replace(grid, cells=tuple(np.unique(grid.cells_at(centres_of(pixels, order_of(NSIDE)))).tolist()))
 
-    monkeypatch.setattr(plan, "automatic_facets", turned)
+    monkeypatch.setattr(making, "automatic_facets", turned)
     rows = run_survey(path, path.parent / f"run-{rotation[0]:g}", **OPTIONS).catalogue
     return rows[rows["score"] > 6]
 
