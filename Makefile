@@ -27,6 +27,12 @@ LONG := $(addprefix tests/run/test_,acceptances.py memory.py reuse.py previous_v
 # What make test leaves out; and of its own tests those that are marked as long.
 APART := $(DAMAGE) $(LONG) $(addprefix tests/,cluster gammapy browser docs package)
 
+# What is compiled for this processor, which takes a minute and a half: once, before tests wait for it side by side.
+.venv/compiled: .venv/installed
+	rm -rf $@ && mkdir $@
+	$(BIN)/cwt-dask simulate $@/sky.fits --shape 100 200 --seed 1 > $@/log
+	$(BIN)/cwt-dask run $@/sky.fits $@/run --psf 1.3 --max-iter 2 --extended --workers 0 --fits no --no-report --quiet
+
 # On two cores, which most machines have.
 test: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m pytest --disable-plugin-autoload -p xdist.plugin -p _hypothesis_pytestplugin -p raises \

@@ -1,4 +1,4 @@
-"""The plan of a run: settings as resolved for one survey, tile grid, margin, memory, disk. Nothing is run or written."""
+"""The plan of a run: resolved settings, tiles, margin, memory, disk. Nothing is run or written."""
 
 from __future__ import annotations
 
