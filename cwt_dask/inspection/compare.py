@@ -15,6 +15,7 @@ from cwt_dask.config.validation import counted
 from cwt_dask.cwt.arrays import numpys_own
 from cwt_dask.merge.columns import COLUMNS
 from cwt_dask.products.difference import plot_difference, write_picture
+from cwt_dask.products.layers import has_layer
 from cwt_dask.results import SurveyRun
 from cwt_dask.storage.schema import maps_in
 from cwt_dask.trust import SourceFlag
@@ -157,7 +158,8 @@ def _differ(row: Row, other: Row) -> bool:
 
 def _map_differences(first: SurveyRun, second: SurveyRun) -> tuple[dict[str, float], int]:
     """Largest relative differences, and flips; one core of the first run at a time is held."""
-    compared = [spec.name for spec in maps_in("compare")]
+    names = [spec.name for spec in maps_in("compare")]
+    compared = [name for name in names if has_layer(first, name) and has_layer(second, name)]
     ours, theirs = ({name: run.stored_map(name) for name in (*compared, "support")} for run in (first, second))
     largest, difference = dict.fromkeys(compared, 0.0), dict.fromkeys(compared, 0.0)
     flips = 0

@@ -13,7 +13,7 @@ import numpy as np
 from cwt_dask.cwt.arrays import Floats, numpys_own
 from cwt_dask.cwt.drawing import pyplot
 from cwt_dask.errors import InputError
-from cwt_dask.products.layers import layer_of
+from cwt_dask.products.layers import has_layer, layer_of
 from cwt_dask.products.plots import MOST_DRAWN
 from cwt_dask.products.source import MapSource
 from cwt_dask.products.views import view_of
@@ -46,6 +46,8 @@ def free_picture(out: str | PathLike[str], runs: Iterable[MapSource]) -> Path:
 def plot_difference(first: MapSource, second: Any, marks: Mapping[str, tuple[Floats, Floats]]) -> Any:
     """Draw how far model and S of two runs differ, second less first, with positions marked.
 
+    Runs of releases that had no S are compared by their models.
+
     Parameters
     ----------
     first, second : SurveyRun
@@ -56,7 +58,7 @@ def plot_difference(first: MapSource, second: Any, marks: Mapping[str, tuple[Flo
     Returns
     -------
     matplotlib.figure.Figure
-        Of two maps.
+        Of the maps that both have.
 
     Raises
     ------
@@ -68,10 +70,11 @@ def plot_difference(first: MapSource, second: Any, marks: Mapping[str, tuple[Flo
         raise InputError(f"the maps have other shapes, {before} and {after}: there is no picture of their difference")
     from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
 
+    names = [name for name in NAMES if has_layer(first, name) and has_layer(second, name)]
     height, width = view_of(second, None, None).shape
-    shape, size = ((2, 1), (10, 10)) if width > height else ((1, 2), (14, 8))
-    figure: Any = Figure(size)
-    for name, part in zip(NAMES, figure.subfigures(*shape), strict=True):
+    rows, columns = (len(names), 1) if width > height else (1, len(names))
+    figure: Any = Figure((10, 5 * rows) if width > height else (7 * columns, 8))
+    for name, part in zip(names, figure.subfigures(rows, columns, squeeze=False).ravel(), strict=True):
         old, new = (view_of(run, None, None, most=MOST_DRAWN).drawn(layer_of(run, name)) for run in (first, second))
         difference = new - old
         sizes = np.abs(difference[np.isfinite(difference) & (difference != 0)])

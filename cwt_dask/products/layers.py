@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -180,6 +181,14 @@ def layer_of(run: MapSource, name: str, index: int | None = None) -> Layer:
         what = f"its images are 0 to {length - 1}" if length else "it is one image"
         raise InputError(f"{name} has no image {shown(index)}: {what}")
     return Layer(name, (_ImageOfCube(whole.sources[0], int(index)),), whole.n_axes)
+
+
+def has_layer(run: MapSource, name: str) -> bool:
+    """Whether a run has a layer of this name: those of earlier releases lack some."""
+    with suppress(InputError):
+        layer_of(run, name)
+        return True
+    return False
 
 
 def mask_of(run: MapSource, layer: Layer) -> Layer | None:

@@ -110,3 +110,6 @@ def test_a_finished_run_is_opened_verified_reported_matched_and_reprocessed(prev
         new = SurveyRun.open(tmp_path / name)
         assert new.certificate["digest_maps"] == SurveyRun.open(previous / name).certificate["digest_maps"]
         assert not any(record.taken_from for record in read_records(new.files.ledger).values())
+        picture = tmp_path / f"{name}.png"
+        assert main(["compare", str(previous / name), str(tmp_path / name), "--plot", str(picture)]) == 0
+        assert picture.exists()
