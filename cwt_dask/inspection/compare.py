@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,8 @@ class RunComparison:
     # now; or was in the catalogue, and is a candidate: the split has moved, or the source's score.
     entered: list[tuple[Row, Row]]
     left: list[tuple[Row, Row]]
-    # Largest difference of each map over its largest absolute value in the first run; empty where the shapes differ.
+    # Largest difference of each map over its largest absolute value in the first run, NaN where only one run has it;
+    # empty where the shapes differ.
     differences: dict[str, float]
     support_flips: int  # Pixels, counted once a scale, that are in one support only.
 
@@ -104,7 +106,9 @@ def describe(found: RunComparison) -> list[str]:
     """Summarize a comparison in lines of text; of many sources the first."""
     lines = [f"maps     {'the same to the bit' if found.same_maps else 'differ'}"]
     if not found.same_maps:
-        lines += [f"         {name}: at most {value:.1e} of the largest" for name, value in found.differences.items()]
+        for name, value in found.differences.items():
+            how = "not in both runs" if math.isnan(value) else f"at most {value:.1e} of the largest"
+            lines.append(f"         {name}: {how}")
         lines += (
             [f"         support: {counted(found.support_flips, 'pixel')}"]
             if found.differences
@@ -171,4 +175,7 @@ def _map_differences(first: SurveyRun, second: SurveyRun) -> tuple[dict[str, flo
             difference[name] = max(difference[name], float(np.abs(pixels - theirs[name][tile.core.slices]).max()))
         where = (slice(scales), *tile.core.slices)
         flips += int(np.count_nonzero(ours["support"][where] != theirs["support"][where]))
-    return {name: difference[name] / (largest[name] or 1.0) for name in compared}, flips
+    # Runs of earlier releases lack some.
+    return {name: difference[name] / (largest[name] or 1.0) for name in compared} | dict.fromkeys(
+        (name for name in names if name not in compared), math.nan
+    ), flips

@@ -25,6 +25,7 @@ from cwt_dask.pipeline.reuse import MOST_NAMED
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.files import (
     changed_products,
+    damaged_simulations,
     digest_catalogue,
     digest_products,
     write_candidates,
@@ -35,7 +36,6 @@ from cwt_dask.products.files import (
 from cwt_dask.products.healpix import write_maps_hpx
 from cwt_dask.results import SurveyRun
 from cwt_dask.runtime.stages import Stages
-from cwt_dask.storage.archives import damaged_archives
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
 from cwt_dask.storage.ledger import read_finished, read_run_id
@@ -96,7 +96,7 @@ class Merging:
             self.stages.progress.message(
                 f"the catalogue is split again, as {self._plan.settings.false_sources:g} false rows are asked for now"
             )
-        for path in damaged_archives(files.assessed, self._run_id):
+        for path in damaged_simulations(files, self._run_id):
             self.stages.progress.message(f"{path} is damaged and dropped: cwt-dask assess makes it again")
             remove(path)
         for path, command in ((files.measured, "measure"), (files.assessment, "assess")):

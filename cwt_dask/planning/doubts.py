@@ -90,7 +90,7 @@ def warnings_of(plan: Plan, statistics: SurveyStatistics, spread: PointSpread | 
         found.append("wrap is no, but by its WCS the map closes the circle: its first and last column are borders")
     if spread is not None and statistics.sphere and (sigma := spread.sigma) < FINE_ON_FACETS:
         found.append(
-            f"the point spread function has a sigma of {sigma:.2g} pixels: below {FINE_ON_FACETS} facets blur where "
+            f"the point spread function has a sigma of {sigma:.3g} pixels: below {FINE_ON_FACETS} facets blur where "
             "counts lie, and counts of sources scatter by 2 % and more for it; take a map of finer pixels"
         )
     return found

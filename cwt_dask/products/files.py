@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,14 +18,15 @@ from numpy.typing import NDArray
 from cwt_dask.cwt.buffers import forget
 from cwt_dask.cwt.spectra import fast_length, kernel_spectra
 from cwt_dask.cwt.workspace import smooth
+from cwt_dask.errors import DamageError
 from cwt_dask.geometry.tiling import TileGrid
 from cwt_dask.planning.plan import Plan
 from cwt_dask.products.regions import discs
 from cwt_dask.products.tables import write_ecsv, write_fits, write_votable
-from cwt_dask.storage.archives import damaged_archives
+from cwt_dask.storage.archives import read_sealed_archive
 from cwt_dask.storage.checksum import sha256_of_file
 from cwt_dask.storage.layout import RunDir
-from cwt_dask.storage.paths import atomic_file, drafted_file, open_file
+from cwt_dask.storage.paths import atomic_file, drafted_file, listed, open_file
 from cwt_dask.storage.schema import maps_in, spec_of
 from cwt_dask.storage.zarr_io import open_group
 from cwt_dask.survey import Survey
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 # Some fifteen images of up to 8 bytes a pixel: about 600 MB at this size.
 SMALL_MAP_PIXELS = 2**23
+# What `assess` keeps of a run: its sources, and each field.
+_SIMULATED = re.compile(r"(sources|(null|injected)-\d+-\d+)\.npz")
 
 
 def write_candidates(run_dir: RunDir, candidates: Table) -> None:
@@ -151,8 +155,26 @@ def faults_of_products(run_dir: RunDir, certificate: Mapping[str, Any], run_id: 
     changed = changed_products(run_dir, certificate)
     return [
         *(f"{path} {'differs' if path.exists() else 'is missing'}" for path in changed),
-        *(f"{path} is damaged" for path in damaged_archives(run_dir.assessed, run_id)),
+        *(f"{path} is damaged" for path in damaged_simulations(run_dir, run_id)),
     ]
+
+
+def damaged_simulations(run_dir: RunDir, run_id: str) -> list[Path]:
+    """Files of `assess` that are not as they were written; others beside them are nobody's concern.
+
+    Parameters
+    ----------
+    run_dir, run_id
+        Of the run.
+    """
+    found = []
+    for path in listed(run_dir.assessed, "*.npz"):
+        if _SIMULATED.fullmatch(path.name):
+            try:
+                read_sealed_archive(path, run_id)
+            except DamageError:
+                found.append(path)
+    return found
 
 
 def is_small(plan: Plan) -> bool:

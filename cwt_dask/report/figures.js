@@ -238,7 +238,7 @@ window.cwtFigures = (data) => {
     return chart;
   }
 
-  return [...drawMaps(), ...(data.worth.curves.length ? [drawWorth()] : []), ...(data.x.length ? [drawProfile(), drawExtent()] : []), drawResiduals(), ...drawConvergence(), drawTiles()];
+  return [...drawMaps(), ...(data.worth.curves.length ? [drawWorth()] : []), ...(data.x.length ? [drawProfile(), ...(data.profiles.extensions.length ? [drawExtent()] : [])] : []), drawResiduals(), ...drawConvergence(), drawTiles()];
 };
 
 // The look of the page's charts, light or dark.

@@ -94,6 +94,7 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         closer=CLOSER,
         sphere=pyramid.plane is not None,
         tiles="facets" if pyramid.plane else "tiles",
+        tells_extension=bool(data["profiles"]["extensions"]),
         rows=ROWS,
         style=Markup(_file("page.css")),  # noqa: S704 - it is ours
         # Bokeh without widgets, tables and WebGL, and what makes figures in a script.

@@ -45,7 +45,7 @@ def read_profiles(run: SurveyRun, pyramid: Pyramid, sources: Sources) -> dict[st
         `edges` of the rings in degrees; by source and ring `counts` and `background`, the `area` in square degrees of
         used pixels with their centres in it, and in counts per square degree the fitted `source` alone: its counts,
         spread by point spread function, extension and the pixels themselves. And `extensions` in degrees, with the
-        `ts` of a source of each of them, by source.
+        `ts` of a source of each of them, by source; none where the page's pixels cannot tell them apart.
     """
     of_survey = run.survey.statistics.pixel_scale_deg
     # Of the page's map, which on the sphere has pixels of its own.
@@ -68,10 +68,16 @@ def read_profiles(run: SurveyRun, pyramid: Pyramid, sources: Sources) -> dict[st
         wider = np.sqrt(1 + extension**2 + (factor / width) ** 2 / 12)
         return _Profile(spread, wider * (width / factor) / spread.sigma)
 
+    # Widths are told apart by pixels that resolve them, on a map that does not stretch them, of one profile; and beside
+    # others whose counts are known. The columns of a ring have neighbours beyond the page's edge.
+    one, known = spread.places is None, any(column.name == "npred" for column in sources.columns)
+    resolved = factor == 1 or factor * _LEAST_RING <= width
+    is_told = resolved and one and known and not pyramid.plane and not run.stored.plan.grid.ring
     npred = np.nan_to_num(np.asarray(sources.npred, np.float64))
     around = _Around(level["used"].shape, x, y, ring)
     fitted = seen(np.asarray(sources.extension) / (width * pixel))
-    tried = [seen(np.full(len(x), extension)) for extension in _EXTENSIONS]
+    extensions = _EXTENSIONS if is_told else ()
+    tried = [seen(np.full(len(x), extension)) for extension in extensions]
     images = {name: around.padded(values) for name, values in level.items()}
     # Pixels of the survey in one of the level, as a share of those that have room in it.
     share_used = images["used"] * (of_survey / (factor * pixel)) ** 2
@@ -87,15 +93,16 @@ def read_profiles(run: SurveyRun, pyramid: Pyramid, sources: Sources) -> dict[st
         rings["source"][some] = part.sums(own) / np.maximum(part.sums(np.ones(own.shape)), 1)
         others = part.sums((expected[part.places] - npred[some, None, None] * own) * used)
         below = np.maximum(rings["background"][some] + others, _LEAST)
-        shares = np.stack([part.sums(profile.shares(part) * used) for profile in tried], axis=1)
-        ts[some] = _ts(rings["counts"][some, None], below[:, None], shares)
+        if tried:
+            shares = np.stack([part.sums(profile.shares(part) * used) for profile in tried], axis=1)
+            ts[some] = _ts(rings["counts"][some, None], below[:, None], shares)
     return {
         "edges": [float(f"{edge * ring * factor * pixel:.5g}") for edge in range(N_RINGS + 1)],
         "counts": _short(rings["counts"]),
         "background": _short(rings["background"]),
         "area": _short(rings["used"] * of_survey**2),
         "source": _short(rings["source"] * npred[:, None] / (factor * pixel) ** 2),
-        "extensions": [float(f"{extension * width * pixel:.4g}") for extension in _EXTENSIONS],
+        "extensions": [float(f"{extension * width * pixel:.4g}") for extension in extensions],
         "ts": _short(ts),
     }
 

@@ -138,7 +138,7 @@ window.cwtSources = ({ data, element, model, positionText, separation, redraw, s
       : "not looked for: cwt-dask match compares the catalogue with another one";
     link(ra, dec, 2 * Math.max(value("pos_err", i) ?? 0, value("extension", i) ?? 0, data.psf));
     drawProfile(i);
-    drawExtent(i);
+    if (data.profiles.extensions.length) drawExtent(i);
   }
 
   function item(kind, text, title = "") {

@@ -79,17 +79,6 @@ def is_whole(path: Path, run_id: str) -> bool:
     return False
 
 
-def damaged_archives(folder: Path, run_id: str) -> list[Path]:
-    """Those in a folder, if there is one, that are not as `write_sealed_archive` wrote them.
-
-    Parameters
-    ----------
-    folder, run_id
-        Where they are; of their run.
-    """
-    return [path for path in sorted(folder.glob("*.npz")) if not is_whole(path, run_id)]
-
-
 def write_sealed_archive(path: Path, run_id: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Store small arrays by name, with a digest of it all at the end.
 

@@ -67,7 +67,7 @@ class HealpixPlane:
                 # Columns have their units; images have theirs in the header.
                 self.header = hdu.header.copy()
                 self.header["BUNIT"] = unit
-            if n_planes == 0 or rows_of(hdu) == 0:
+            if n_planes == 0 or rows_of(hdu) <= 0:
                 raise MisfitError(f"{self.where} holds no pixels", "name the HDU that holds the map")
             self.bands = read_bands(hdu, file.hdus, self.where, n_planes=n_planes, is_only=is_only)
             self.n_bands = n_planes
