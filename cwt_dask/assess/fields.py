@@ -14,8 +14,9 @@ from cwt_dask.geometry.tiling import Box, TileGrid
 from cwt_dask.survey import SurveyStatistics
 from cwt_dask.survey.sphere import Sphere
 
-# A cell of the sphere is at least so many times as wide as what is lost along its edge.
-_LEAST_CELL = 6
+# A cell of the sphere is at least so many times as wide as what is lost along its edge, and at least so many pixels:
+# each is ingested as a sky of its own, most of which is empty.
+_LEAST_CELL, _LEAST_PIXELS = 6, 1024
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _tiles(grid: TileGrid, shape: tuple[int, int], reach: int) -> Iterator[tuple
 
 
 def _cells(sphere: Sphere, shape: tuple[int, int], reach: int) -> Iterator[tuple[Box, Box]]:
-    order = math.floor(math.log2(max(1.0, sphere.nside / (_LEAST_CELL * max(reach, 1)))))
+    order = math.floor(math.log2(max(1.0, sphere.nside / max(_LEAST_CELL * reach, _LEAST_PIXELS))))
     width = sphere.nside >> order
     if width < _LEAST_CELL * reach:
         whole = Box(0, shape[0], 0, shape[1])
