@@ -63,7 +63,7 @@ class Mapped:
 
         Raises MachineError if these are not as they were written.
         """
-        self._bytes._mmap.madvise(MADV_DONTNEED)  # type: ignore[attr-defined] # noqa: SLF001
+        self.let_go()
         size, pieces = self._dtype.itemsize, np.ones(len(self._checksums), np.bool_)
         if wanted is not None and size <= _PIECE:
             pieces[:] = False
@@ -74,6 +74,10 @@ class Mapped:
                 raise _damage(self._directory)
             self._checked[piece] = True
         return self._bytes.view(self._dtype)
+
+    def let_go(self) -> None:
+        """Let go of the memory of all rows; they may be read again."""
+        self._bytes._mmap.madvise(MADV_DONTNEED)  # type: ignore[attr-defined] # noqa: SLF001
 
     @cached_property
     def _bytes(self) -> NDArray[np.uint8]:

@@ -174,6 +174,7 @@ class HealpixPlane:
         """Values of pixels by their numbers in the file, of those that it has."""
         nside, finest = self._nsides[band], max(self._nsides)
         pixels, stored, missing = self._layout.read(table.rows(), band, nside, finest=finest, ring=self._ring)
+        table.let_go()
         values = scaled(stored, self._hdu.columns[self._layout.values[band]])
 
         def at(numbers: Ints) -> Floats:
