@@ -58,7 +58,7 @@ def test_the_page_can_be_read_without_seeing_it(finished, page):
     assert all(after - before <= 1 for before, after in pairwise(levels))
     charts = [attributes for _, attributes in page.elements if attributes.get("class") == "chart"]
     labels = {chart["aria-label"] for chart in charts}
-    assert len(charts) == len(labels) == 11
+    assert len(charts) == len(labels) == 12
     assert all(len(label.split()) > 5 for label in labels)
     # A chart holds buttons, so it is no picture.
     assert {chart["role"] for chart in charts} == {"group"}
