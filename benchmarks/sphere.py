@@ -34,7 +34,7 @@ from cwt_dask.geometry.healpix import centres_of, edges_of, lon_lat_of, numbers_
 from cwt_dask.measure.centroids import radius_68
 from cwt_dask.measure.likelihood import Fit
 from cwt_dask.measure.shapes import gaussian_shapes
-from cwt_dask.planning import cost, plan
+from cwt_dask.planning import cost, making
 from cwt_dask.results import SurveyRun
 from cwt_dask.survey import SurveySource, ingest
 from cwt_dask.survey.facets import FacetSurvey
@@ -354,7 +354,7 @@ def frame(rotation: tuple[float, float, float]) -> Iterator[None]:
     def turned(*args: Any, **options: Any) -> FacetGrid:
         return replace(cost.automatic_facets(*args, **options), rotation=rotation)
 
-    with mock.patch.object(plan, "automatic_facets", turned):
+    with mock.patch.object(making, "automatic_facets", turned):
         yield
 
 

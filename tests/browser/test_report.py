@@ -124,7 +124,7 @@ def scroll_to(browser, element):
 def test_every_figure_is_drawn(page):
     heights = "[...document.querySelectorAll('.chart')].map(chart => chart.getBoundingClientRect().height)"
     drawn = page.execute_script(f"return {heights}")
-    assert len(drawn) == 11
+    assert len(drawn) == 12
     assert min(drawn) > 100
     # The view has no fewer pixels than the map, and pixels are square.
     across, up = extent(page)[1], extent(page, "y")[1]
@@ -415,7 +415,7 @@ def test_it_is_printed_with_its_figures_and_its_table_as_filtered(page, tmp_path
     total = page.find_element(By.ID, "count").text
     assert not page.find_element(By.ID, "in-print").is_displayed()
     printed_text = printed(page, tmp_path)
-    assert page.execute_script("return document.querySelectorAll('img.printed[alt]').length") == 11
+    assert page.execute_script("return document.querySelectorAll('img.printed[alt]').length") == 12
     expected = (f"50 of {total}", "Largest seam error", "The tiles did no harm", column(page, "Name")[49])
     assert [text for text in expected if text not in printed_text] == []
     assert [text for text in ("filter:", "Zoom") if text in printed_text] == []
