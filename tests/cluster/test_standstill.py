@@ -60,8 +60,8 @@ def assert_ended(driver, run_dir, reason):
     assert re.search(reason, last)
     assert last.endswith("what is done is kept: mend that, and give the same command again to go on")
     assert tiles_done(run_dir)
-    # Neither what tells of the driver, nor its unfinished files; those of a worker that was killed or stopped stay until
-    # the next start.
+    # Neither what tells of the driver, nor its unfinished files; those of a worker that was killed or stopped stay
+    # until the next start.
     hidden = [path.name for path in run_dir.rglob(".*") if f"-{driver.pid}-" in path.name]
     assert not [*hidden, *run_dir.rglob("driver.json")]
 
