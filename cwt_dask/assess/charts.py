@@ -167,7 +167,7 @@ class _SphereChart:
     def image_pixels(self, places: Floats) -> tuple[Floats, Floats]:
         return self._in_facets(places)[1:]
 
-    def images(self, box: Box) -> Box:  # noqa: ARG002
+    def images(self, box: Box) -> Box:  # noqa: ARG002 - a field may lie in any facet
         return self.facets.grid.map_box
 
     def near(self, place: Floats, half: int) -> Near:
