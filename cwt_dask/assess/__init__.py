@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SAMPLE = 10e6
 NULLS = INJECTIONS = 4
 # Of simulations and their judgement: another one makes all trials anew.
-VERSION = 3
+VERSION = 4
 
 
 @numpys_own

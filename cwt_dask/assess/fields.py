@@ -14,9 +14,10 @@ from cwt_dask.geometry.tiling import Box, TileGrid
 from cwt_dask.survey import SurveyStatistics
 from cwt_dask.survey.sphere import Sphere
 
-# A cell of the sphere is at least so many times as wide as what is lost along its edge, and at least so many pixels:
-# each is ingested as a sky of its own, most of which is empty.
-_LEAST_CELL, _LEAST_PIXELS = 6, 1024
+# A cell of the sphere is at least so many times as wide as what is lost along its edge, and has at least so many pixels
+# along a side; a base cell is cut into so many along a side at most. Each is ingested as a sky of its own, whose empty
+# rows take their time, too.
+_LEAST_CELL, _LEAST_PIXELS, _MOST_CELLS = 6, 1024, 4
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def _tiles(grid: TileGrid, shape: tuple[int, int], reach: int) -> Iterator[tuple
 
 
 def _cells(sphere: Sphere, shape: tuple[int, int], reach: int) -> Iterator[tuple[Box, Box]]:
-    order = math.floor(math.log2(max(1.0, sphere.nside / max(_LEAST_CELL * reach, _LEAST_PIXELS))))
+    least = max(_LEAST_CELL * reach, _LEAST_PIXELS, sphere.nside // _MOST_CELLS)
+    order = math.floor(math.log2(max(1.0, sphere.nside / least)))
     width = sphere.nside >> order
     if width < _LEAST_CELL * reach:
         whole = Box(0, shape[0], 0, shape[1])

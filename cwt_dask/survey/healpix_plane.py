@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,8 @@ class HealpixPlane:
         self.n_open, self._row, self._planes = len(planes), 0, planes
         with damage_named(f"{self.where} is damaged"):
             table = self._table(stack, scratch)
+            # Numbers of all pixels that have a value, by band, where they are known.
+            self._known: list[Ints] = []
             values_of = self._whole_sky if self._layout.scheme == "IMPLICIT" else self._some_pixels
             self._at = [values_of(table, band) for band in planes]
 
@@ -129,6 +132,24 @@ class HealpixPlane:
         numbers = numbers_in(rows, np.arange(self.shape[1]), self.nside)
         with damage_named(f"{self.where} is truncated or damaged"):
             return [self._in_parts(at, band, numbers) for at, band in zip(self._at, self._planes, strict=True)]
+
+    def skip(self, n_rows: int) -> None:
+        """Leave the next rows out."""
+        self._row += n_rows
+
+    def is_blank(self, n_rows: int) -> bool:
+        """Whether it is known, without reading them, that the next rows have no value in any band."""
+        cells, beside = divmod(self.nside, n_rows)
+        if self._ring or beside or self._row % n_rows or len(self._known) < self.n_open:
+            return False
+        # They are a row of squares, whose pixels have successive numbers.
+        first = numbers_in(np.array(self._row // n_rows), np.arange(cells), cells) * n_rows**2
+        for pixels, band in zip(self._known, self._planes, strict=True):
+            finer, coarser = (max(1, a // b) ** 2 for a, b in permutations((self._nsides[band], self.nside)))
+            low, high = first * finer // coarser, -(-(first + n_rows**2) * finer // coarser)
+            if (np.searchsorted(pixels, low) < np.searchsorted(pixels, high)).any():
+                return False
+        return True
 
     def _in_parts(self, at: Callable[[Ints], Floats], band: int, numbers: Ints) -> Floats:
         """Values of pixels, some rows at a time: of much finer maps each takes many."""
@@ -175,6 +196,8 @@ class HealpixPlane:
         nside, finest = self._nsides[band], max(self._nsides)
         pixels, stored, missing = self._layout.read(table.rows(), band, nside, finest=finest, ring=self._ring)
         table.let_go()
+        if np.isnan(missing):
+            self._known.append(pixels)
         values = scaled(stored, self._hdu.columns[self._layout.values[band]])
 
         def at(numbers: Ints) -> Floats:

@@ -31,7 +31,8 @@ from cwt_dask.survey.healpix_header import FRAME_OF_WORD
 from cwt_dask.survey.source import SurveySource
 from cwt_dask.survey.sphere import AREA, ASIDE, SkyImage, is_on_sphere
 from cwt_dask.survey.statistics import Census
-from cwt_dask.survey.strips import OpenSurvey, Strip
+from cwt_dask.survey.strip import Strip
+from cwt_dask.survey.strips import OpenSurvey
 from cwt_dask.survey.wcs import columns_of_circle, pixel_scale, repeats_edge_column, wcs_from_text
 
 # By how much the pixels of an image may be larger than those that they go to, where nobody says which.

@@ -20,7 +20,7 @@ from cwt_dask.cwt.pixels import rounding_of
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.source import MaskChoice
 from cwt_dask.survey.sphere import Sphere, covered_by
-from cwt_dask.survey.strips import Strip
+from cwt_dask.survey.strip import Strip
 
 # Below this share of Poisson's, the scatter of neighbours is no chance: it is 10 standard deviations off for the least
 # number of counts that is judged.
@@ -176,6 +176,11 @@ class Census:
         values = {name: plane.astype("<f8") for name, plane in strip.planes.items()}
         for name, plane in values.items():
             self.hashes.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(plane).data)
+        if not valid.any():
+            # Counts and background are 0.
+            for rows in self.row_sums.values():
+                rows.extend([0.0] * len(valid))
+            return
         for name in self.row_sums:
             plane = values[name]
             bad = {"negative": plane < 0, "infinite": np.isinf(plane), "absurdly large": plane > LARGEST}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cwt_dask.cwt.arrays import Bools, Floats
+from cwt_dask.cwt.arrays import Bools
 from cwt_dask.errors import SurveyError
 from cwt_dask.survey.bands import MisfitError, open_energies
 from cwt_dask.survey.choice import Chosen, choose
@@ -25,6 +25,7 @@ from cwt_dask.survey.source import OPTIONAL, MaskChoice, PlaneSource, SurveySour
 from cwt_dask.survey.source_maps import SourceMap, as_counts
 from cwt_dask.survey.spectra import SourceModel
 from cwt_dask.survey.sphere import is_on_sphere
+from cwt_dask.survey.strip import Strip, blank, clean
 from cwt_dask.survey.wcs import on_sky, wcs_from_text
 
 # A strip takes some 8 MB a plane as float64, however wide the map is.
@@ -58,68 +59,6 @@ def _type_of(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     if name == "mask":
         return np.dtype(np.uint8)
     return np.dtype(np.float64) if dtype.kind == "f" else np.zeros(1, dtype).sum().dtype
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Some rows of all planes, free of NaN."""
-
-    y0: int  # The first row.
-    # (rows, columns): counts and background, 0 where masked; exposure, if there is any, 0 where it was NaN, infinite or
-    # negative, all in the file's type and unit; and mask, uint8, 1 where the pixel is used.
-    planes: dict[str, NDArray[Any]]
-    n_off_sky: int  # Pixels off the sky, all of them masked.
-    n_masked_with_counts: int  # Pixels on the sky with counts above 0 that are masked, by MASK or as NaN.
-    n_negative: int  # Used pixels with a background that was negative, and is 0 in `planes`.
-    lowest: tuple[float, int, int]  # The lowest of these values, its y and x.
-    # (pixels,), what was above 0 of the counts that are masked because they lie off the sky, not by MASK.
-    counts_off_sky: Floats
-    n_nan: int  # Pixels masked because counts or background are NaN, neither by MASK nor because they lie off the sky.
-    n_bad_exposure: int  # Used pixels with an exposure that was NaN, infinite or negative.
-    counts_unexposed: Floats  # (pixels,), what is above 0 of the counts of used pixels whose exposure was 0.
-
-
-def _clean(y0: int, raw: Mapping[str, NDArray[Any]], sky: Bools) -> Strip:
-    """Mask and clear planes (rows, columns) as the files give them; `sky` is True where a pixel lies on the sky."""
-    counts, background = raw["counts"], raw["background"]
-    used = np.nan_to_num(raw["mask"]) != 0 if "mask" in raw else np.ones(counts.shape, bool)
-    lost = counts[used & ~sky & (counts > 0)]
-    used &= sky
-    nan = used & (np.isnan(counts) | np.isnan(background))
-    valid = used & ~nan
-    kept, n_bad_exposure, unexposed = {"counts": valid, "background": valid}, 0, counts[:0]
-    if (exposure := raw.get("exposure")) is not None:
-        kept["exposure"] = np.isfinite(exposure) & (exposure >= 0)
-        n_bad_exposure = int(np.count_nonzero(valid & ~kept["exposure"]))
-        unexposed = counts[valid & (exposure == 0) & (counts > 0)]
-    planes = {name: np.where(good, raw[name], raw[name].dtype.type(0)) for name, good in kept.items()}
-    n_off_sky, n_nan = int(np.count_nonzero(~sky)), int(np.count_nonzero(nan))
-    planes["mask"] = valid.astype(np.uint8)
-    n_negative, lowest = _clear_negative(planes["background"])
-    return Strip(
-        y0,
-        planes,
-        n_off_sky=n_off_sky,
-        n_masked_with_counts=int(np.count_nonzero((counts > 0) & sky & ~valid)),
-        n_negative=n_negative,
-        lowest=(lowest[0], lowest[1] + y0, lowest[2]),
-        counts_off_sky=lost.astype(np.float64),
-        n_nan=n_nan,
-        n_bad_exposure=n_bad_exposure,
-        counts_unexposed=unexposed.astype(np.float64),
-    )
-
-
-def _clear_negative(background: NDArray[Any]) -> tuple[int, tuple[float, int, int]]:
-    """Set what is negative, and finite, to 0; say how many pixels, and the lowest value with its y and x."""
-    negative = background < 0
-    if not negative.any():
-        return 0, (0.0, 0, 0)
-    negative &= np.isfinite(background)
-    y, x = np.unravel_index(np.argmin(np.where(negative, background, 0)), background.shape)
-    lowest = float(background[y, x]), int(y), int(x)
-    background[negative] = 0
-    return int(np.count_nonzero(negative)), lowest
 
 
 @dataclass(frozen=True)
@@ -261,6 +200,9 @@ class OpenSurvey:
         height = _strip_height(n_columns, sum(plane.n_open for each in self.planes.values() for plane in each))
         for y0 in range(0, n_rows, height):
             rows = range(y0, min(y0 + height, n_rows))
+            if self._are_blank(len(rows)):
+                yield blank(y0, (len(rows), n_columns), self.dtypes)
+                continue
             bands = {
                 name: [band for plane in each for band in plane.read(len(rows))] for name, each in self.planes.items()
             }
@@ -271,9 +213,20 @@ class OpenSurvey:
             raw.setdefault("background", np.zeros(raw["counts"].shape, _NOT_YET))
             # What a file of the sphere has no value for is not part of the survey.
             sky = ~np.isnan(raw["counts"]) if is_on_sphere(wcs) else on_sky(wcs, rows, n_columns)
-            yield _clean(y0, raw, sky)
+            yield clean(y0, raw, sky)
         for file in self.files:
             file.refuse_changed()
+
+    def _are_blank(self, n_rows: int) -> bool:
+        """Leave the next rows out if the counts have none of their pixels: most of a file of a part of the sky."""
+        every = [plane for each in self.planes.values() for plane in each]
+        planes = [plane for plane in every if isinstance(plane, HealpixPlane)]
+        # The counts come first.
+        if len(planes) < len(every) or not planes[0].is_blank(n_rows):
+            return False
+        for plane in planes:
+            plane.skip(n_rows)
+        return True
 
 
 def _plane_of(hdu: Any, file: FitsFile, name: str, counts: Plane | None, source: SurveySource) -> Plane:

@@ -20,7 +20,7 @@ from cwt_dask.storage.sealed import sealed
 from cwt_dask.storage.zarr_io import create_array, create_noted_group, flushing_behind
 from cwt_dask.survey.statistics import SurveyStatistics
 from cwt_dask.survey.store import CHECKSUMS, CHUNK, KIND, MOMENTS, VERSION, digest_table
-from cwt_dask.survey.strips import Strip
+from cwt_dask.survey.strip import Strip
 
 _CODEC = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
 
@@ -102,18 +102,31 @@ class _Spool:
         self._file = file
         self._columns = [slice(start, min(start + CHUNK, width)) for start in range(0, width, CHUNK)]
         self._dtype = dtype
+        self._n_blank = 0  # Rows of zeros with which it begins; the file does not hold them.
 
     def add(self, first: int, rows: NDArray[Any]) -> None:
         """Put rows (y, x) where the chunks hold them, from row `first` of the row of chunks on."""
+        self._n_blank = self._n_blank if first else 0
+        if self._n_blank == first:
+            if not rows.any():
+                self._n_blank += len(rows)
+                return
+            self._write(0, np.broadcast_to(self._dtype.type(0), (first, rows.shape[1])))
+        self._write(first, rows)
+
+    def _write(self, first: int, rows: NDArray[Any]) -> None:
         for columns in self._columns:
             width = columns.stop - columns.start
             place = (columns.start * CHUNK + first * width) * self._dtype.itemsize
-            self._file.write(place, [np.ascontiguousarray(rows[:, columns], self._dtype)])
+            self._file.write(place, [np.ascontiguousarray(rows[:, columns], self._dtype)] if len(rows) else [])
 
     def chunks(self, n_rows: int) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Give the first rows of each chunk: its columns, and the pixels (y, x)."""
         for columns in self._columns:
             width = columns.stop - columns.start
+            if self._n_blank == n_rows:
+                yield columns, np.zeros((n_rows, width), self._dtype)
+                continue
             place, n_bytes = (length * self._dtype.itemsize for length in (columns.start * CHUNK, n_rows * width))
             content = self._file.read(place, n_bytes)
             yield columns, np.frombuffer(content, self._dtype).reshape(n_rows, width)

@@ -36,7 +36,7 @@ def test_tiles_with_their_margins_count_once(ring):
     assert all(field.box.x0 == max(field.counted.x0 - grid.margin, 0) for field in fields[1:2])
 
 
-@pytest.mark.parametrize(("nside", "least", "n_fields"), [(256, 40, 192), (256, 1024, 12), (32, 40, 1)])
+@pytest.mark.parametrize(("nside", "least", "n_fields"), [(512, 40, 192), (256, 1024, 12), (32, 40, 1)])
 def test_cells_of_the_sphere_count_but_for_their_edges(monkeypatch, nside, least, n_fields):
     monkeypatch.setattr("cwt_dask.assess.fields._LEAST_PIXELS", least)
     grid = FacetGrid.plan(nside, 2, range(192), 20, 9, fast_length)

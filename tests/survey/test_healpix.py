@@ -69,6 +69,29 @@ def test_parts_of_a_sky_are_masked_elsewhere(tmp_path):
     assert len(survey.statistics.sphere.cells_of(4)) == 4 * len(pixels)
 
 
+@pytest.mark.parametrize(("of_counts", "nside"), [(128, 128), (256, 128), (64, 64)])
+def test_rows_of_a_part_of_the_sky_that_have_none_of_its_pixels_are_not_read(tmp_path, monkeypatch, of_counts, nside):
+    # A quarter of base cell 5 alone: the first row of chunks begins without a pixel, and the second has none.
+    def part(name, of_plane, *, ring):
+        values, quarter = 1.0 + np.arange(12 * of_plane**2) % 7, of_plane**2 // 4
+        return spheres.table(name, values, of_plane, ring=ring, pixels=np.arange(23 * quarter, 24 * quarter))
+
+    def of_file(name, *, ring):
+        hdus = part("COUNTS", of_counts, ring=ring), part("BACKGROUND", 128, ring=ring)
+        (tmp_path / name).mkdir()
+        return planes(tmp_path / name, *hdus, nside=nside)
+
+    whole, expected = of_file("whole", ring=True)
+    n_rows, read = [], HealpixPlane.read
+    monkeypatch.setattr(HealpixPlane, "read", lambda plane, n: n_rows.append(n) or read(plane, n))
+    survey, found = of_file("part", ring=False)
+    assert n_rows == [64, 64]
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+    assert (survey.statistics.planes, survey.moments) == (whole.statistics.planes, whole.moments)
+    assert survey.statistics.n_off_sky == whole.statistics.n_off_sky == 47 * nside**2 // 4
+
+
 @pytest.mark.parametrize("nothing", [-1.6375e30, np.nan])
 def test_pixels_without_a_value_are_masked(tmp_path, nothing):
     counts = np.where(np.arange(N) < 100, nothing, COUNTS)
