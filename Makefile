@@ -157,6 +157,7 @@ clean:
 	$(install) --constraint constraints.txt dist/*.whl
 	touch $@
 
+# Fermipy does not say that it needs six and pyyaml.
 .venv-gammapy/installed: pyproject.toml
-	$(install) --editable '.[gammapy]' healpy pytest xarray
+	$(install) --editable '.[gammapy]' fermipy healpy pytest pyyaml six xarray
 	touch $@

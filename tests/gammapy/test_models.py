@@ -1,5 +1,9 @@
 """Models of `cwt-dask export --format gammapy`, read by Gammapy and fitted on the dataset that the run was on."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -104,3 +108,40 @@ def test_the_block_of_the_page_frees_positions(run, dataset, tmp_path, monkeypat
         assert place.value == pytest.approx(before.spatial_model.lat_0.value, abs=error)
         # With the energies it is known better.
         assert 0.5 * error < place.error < 1.2 * error
+
+
+# In a process of its own: Fermipy leaves files open, and here warnings are errors.
+FERMIPY = """
+import json, sys
+from astropy.coordinates import SkyCoord
+from fermipy.roi_model import ROIModel
+
+region = ROIModel(skydir=SkyCoord(10, 0, unit="deg", frame="galactic"))
+region.load_xml(sys.argv[1])
+found = {
+    source.name: {"radec": source.radec.tolist(), "kind": source["SpatialModel"], "extended": source.extended}
+    | {name: p | {"value": float(p["value"])} for name, p in {**source.spectral_pars, **source.spatial_pars}.items()}
+    for source in region.sources
+}
+print("=" * 9 + json.dumps(found))
+"""
+
+
+def test_fermipy_reads_the_xml(run, tmp_path):
+    command = [sys.executable, "-c", FERMIPY, export(run, tmp_path / "sources.xml", "fermipy-xml")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    sources = json.loads(said.rpartition("=" * 9)[2])
+    rows = {row["name"]: row for row in run.catalogue}
+    assert sources.keys() == rows.keys()
+    for name, source in sources.items():
+        row, flux, is_wide = rows[name], source["Integral"], rows[name]["extension"] > 0
+        assert source["radec"] == pytest.approx([row["ra"], row["dec"]], abs=1e-6)
+        of_row = (row["flux"] * run.catalogue["flux"].unit).to_value("cm-2 s-1")
+        assert flux["value"] * flux["scale"] == pytest.approx(of_row, rel=1e-6)
+        assert flux["free"]
+        assert (source["Index"]["value"], source["Index"]["scale"]) == (INDEX, -1)
+        limits = [source[each]["value"] for each in ("LowerLimit", "UpperLimit")]
+        assert limits == pytest.approx(EDGES[[0, -1]].to_value("MeV"))
+        assert (source["extended"], source["kind"]) == (is_wide, "RadialGaussian" if is_wide else "PointSource")
+        if is_wide:
+            assert source["Sigma"]["value"] == pytest.approx(row["extension"], rel=1e-6)
