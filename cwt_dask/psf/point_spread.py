@@ -126,8 +126,11 @@ class PointSpread:
         radius, density : ndarray
             In pixels and per pixel: means of rings at radii halfway across their areas.
         """
-        squared, within = self.radius**2, self._within(x, y)
-        return np.sqrt((squared[:-1] + squared[1:]) / 2), np.diff(within) / (np.pi * np.diff(squared))
+        return self._density(self._within(x, y))
+
+    def profile_of(self, node: int) -> tuple[Floats, Floats]:
+        """Density by radius, as of `profile`, of one of the profiles."""
+        return self._density(self.within[node])
 
     def kernel(self, x: float = 0.0, y: float = 0.0, size: int = 1) -> Floats:
         """Expected share of a source at the centre of a pixel, by pixel around it.
@@ -220,6 +223,10 @@ class PointSpread:
     def _within(self, x: float, y: float) -> Floats:
         first, second, part = (each[0] for each in self._profiles(np.array([x]), np.array([y])))
         return np.asarray((1 - part) * self.within[first] + part * self.within[second])
+
+    def _density(self, within: Floats) -> tuple[Floats, Floats]:
+        squared = self.radius**2
+        return np.sqrt((squared[:-1] + squared[1:]) / 2), np.diff(within) / (np.pi * np.diff(squared))
 
     def _on_grid(self, shape: tuple[int, int]) -> tuple[Ints, Ints, Floats]:
         y, x = (np.linspace(0, length - 1, min(length, _GRID_POINTS)) for length in shape)

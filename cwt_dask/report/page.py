@@ -67,7 +67,7 @@ def render(run: SurveyRun, rasters: Sequence[Raster], pyramid: Pyramid, numbers:
         **{name: getattr(sources, name) for name in ("x", "y", "flagged")},
         "radius": _radii(sources, width, pixel),
         "psf": width,
-        "profiles": read_profiles(run, pyramid, sources),
+        "profiles": read_profiles(run, sources),
         "closer": CLOSER,
         "scale": float(plan.kernels.scales[-1]) / larger,
         "rows": ROWS,

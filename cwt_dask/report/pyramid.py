@@ -286,6 +286,8 @@ def _blocks(values: NDArray[Any], factor: int, combine: np.ufunc) -> NDArray[Any
     if combine is np.add and values.dtype == bool:
         # Of used pixels, their number.
         values = values.astype(np.uint32)
+    if factor == 1:
+        return values
     for axis in (-2, -1):
         # Rows first: whole rows are combined at the speed of memory, four times as fast as by reduceat.
         lines = np.moveaxis(values, axis, 0)

@@ -167,22 +167,23 @@ window.cwtSources = ({ data, element, model, positionText, separation, redraw, s
 
   // Counts by distance, and what background and source are expected to give there.
   function drawProfile(i) {
-    const { edges, counts, background, source, area } = data.profiles;
-    const rings = edges.slice(1).map((_, k) => k).filter((k) => area[i][k] > 0);
-    const middle = (k) => (edges[k] + edges[k + 1]) / 2, density = (values) => rings.map((k) => values(k) / area[i][k]);
+    const { counts, background, source, area } = data.profiles, width = data.profiles.rings[i];
+    const rings = area[i].map((_, k) => k).filter((k) => area[i][k] > 0);
+    const middle = (k) => (k + 0.5) * width, density = (values) => rings.map((k) => values(k) / area[i][k]);
     const observed = density((k) => counts[i][k]), error = density((k) => Math.sqrt(Math.max(counts[i][k], 1)));
     model("profile-counts").data = { x: rings.map(middle), y: observed, low: observed.map((y, k) => Math.max(y - error[k], 0)), high: observed.map((y, k) => y + error[k]) };
-    const steps = (values) => ({ x: rings.length ? [...rings.map((k) => edges[k]), edges[rings[rings.length - 1] + 1]] : [], y: [...values, ...values.slice(-1)] });
+    const steps = (values) => ({ x: rings.length ? [...rings.map((k) => k * width), (rings[rings.length - 1] + 1) * width] : [], y: [...values, ...values.slice(-1)] });
     const below = density((k) => background[i][k]), fitted = rings.map((k, n) => below[n] + source[i][k]);
     model("profile-background").data = steps(below);
     model("profile-model").data = steps(fitted);
     const [, most] = cwtExtremes([...observed.map((y, k) => y + error[k]), ...fitted, 0]), chart = model("profile");
-    chart.x_range.setv({ start: 0, end: edges[edges.length - 1] });
+    chart.x_range.setv({ start: 0, end: area[i].length * width });
     chart.y_range.setv({ start: 0, end: 1.05 * most || 1 });
   }
 
   function drawExtent(i) {
-    const { extensions, ts } = data.profiles, [least, most] = cwtExtremes([...ts[i], 0]), extension = value("extension", i) ?? 0;
+    const { psf, ts } = data.profiles, extensions = data.profiles.extensions.map((each) => each * psf[i]);
+    const [least, most] = cwtExtremes([...ts[i], 0]), extension = value("extension", i) ?? 0;
     const chart = model("extent"), room = 0.05 * (most - least) || 1, end = Math.max(extensions[extensions.length - 1], extension);
     model("extent-ts").data = { x: extensions, y: ts[i] };
     model("extent-fitted").data = { x: [extension], low: [least - room], high: [most + room] };

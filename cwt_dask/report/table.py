@@ -10,6 +10,7 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from numpy.typing import NDArray
 
+from cwt_dask.geometry.facets import FacetGrid
 from cwt_dask.merge import columns
 from cwt_dask.report.pyramid import Pyramid
 from cwt_dask.results import SurveyRun
@@ -51,9 +52,11 @@ class Sources:
     expected_false: float | None  # Expected rows of noise with a score of at least the least one's.
     by_flag: dict[str, int]  # Sources in the whole catalogue by name of the flag.
     columns: list[TableColumn]
-    # Pixels of the map.
+    # Pixels of the page's map.
     x: list[float]
     y: list[float]
+    # Columns and rows on the run's maps; on the sphere rows count on through the images of all facets.
+    pixels: tuple[NDArray[np.float64], NDArray[np.float64]]
     flagged: list[int]  # 1 where it has a flag other than those that do no harm.
     # Sigma beyond the point spread function in degrees, and counts of the whole source; 0 where not known.
     extension: list[float]
@@ -77,7 +80,8 @@ def read_sources(run: SurveyRun) -> Sources:
     pages = {name: known.get(name, (len(known), name, None)) for name in strongest.colnames}
     pages |= {name: (POSITIONS, *page[1:]) for name in _of_frame(run) if (page := pages.get(name))}
     shown = sorted(((page, name) for name, page in pages.items() if page), key=lambda column: column[0][0])
-    x, y = _places(run, strongest)
+    pixels = _pixels(run, strongest)
+    x, y = _places(run, strongest, pixels)
     extension, npred = (_numbers(strongest, name) for name in ("extension", "npred"))
     return Sources(
         total=len(table),
@@ -94,6 +98,7 @@ def read_sources(run: SurveyRun) -> Sources:
         ],
         x=[round(float(value), 2) for value in x],
         y=[round(float(value), 2) for value in y],
+        pixels=pixels,
         flagged=[int(value & ~HARMLESS_FLAGS != 0) for value in strongest["flags"]],
         extension=extension.tolist(),
         npred=npred.tolist(),
@@ -126,12 +131,19 @@ def _associated(table: Any) -> int | None:
     return sum(bool(name) and not np.ma.is_masked(name) for name in table["assoc_name"])
 
 
-def _places(run: SurveyRun, rows: Any) -> tuple[Any, Any]:
+def _pixels(run: SurveyRun, rows: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Columns and rows of sources, as of `Sources`."""
+    x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in rows.colnames) for axis in "xy")
+    grid = run.stored.plan.grid
+    first = np.asarray(rows["facet"]) * grid.side if isinstance(grid, FacetGrid) else 0
+    return np.asarray(rows[x], np.float64), np.asarray(rows[y], np.float64) + first
+
+
+def _places(run: SurveyRun, rows: Any, pixels: tuple[Any, Any]) -> tuple[Any, Any]:
     """Columns and rows of sources on the page's map."""
     if plane := Pyramid.of(run.stored.plan.grid).plane:
         return tuple(plane.wcs.world_to_pixel(SkyCoord(rows["ra"], rows["dec"], unit="deg")))
-    x, y = (next(n for n in (f"{axis}_centroid", f"{axis}_peak") if n in rows.colnames) for axis in "xy")
-    return rows[x], rows[y]
+    return pixels
 
 
 def _column(column: Any, heading: str, digits: int | None, *, shown: bool) -> TableColumn:

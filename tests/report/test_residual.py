@@ -1,16 +1,10 @@
-"""The residual in standard deviations, and profiles of sources."""
-
-from itertools import pairwise
+"""The residual in standard deviations."""
 
 import numpy as np
 import pytest
-from reports import data_of, page_of
 from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
-from skies import write_survey
 
-from cwt_dask import run_survey
-from cwt_dask.report import write_report
 from cwt_dask.report.residual import count_residuals, smooth
 
 
@@ -71,49 +65,3 @@ def test_the_columns_of_a_ring_are_neighbours(noise):
     np.testing.assert_allclose(
         np.roll(smooth(noise, 1.2, ring=True).residual, 90, axis=1), smooth(shifted, 1.2, ring=True).residual, atol=1e-5
     )
-
-
-def test_profiles_are_counts_in_rings_and_the_fit(finished, mask):
-    data = data_of(page_of(finished))
-    profiles, pixel = data["profiles"], finished.survey.statistics.pixel_scale_deg
-    edges, rows = np.array(profiles["edges"]), finished.catalogue
-    y, x = np.indices(mask.shape)
-    counts, background = (
-        array.compute(scheduler="synchronous").astype(float) * mask
-        for array in (finished.survey.counts, finished.survey.background)
-    )
-    for i in (0, len(rows) // 2, len(rows) - 1):
-        far = np.hypot(x - data["x"][i], y - data["y"][i]) * pixel
-        ring = [(far >= low) & (far < high) for low, high in pairwise(edges)]
-        assert profiles["counts"][i] == pytest.approx([counts[each].sum() for each in ring], rel=1e-3)
-        assert profiles["background"][i] == pytest.approx([background[each].sum() for each in ring], rel=1e-3)
-        assert profiles["area"][i] == pytest.approx([mask[each].sum() * pixel**2 for each in ring], rel=1e-3)
-        dy, dx = np.mgrid[-90:180, -90:220]
-        far = np.hypot(dx - data["x"][i], dy - data["y"][i]) * pixel
-        area = np.histogram(far, edges)[0] * pixel**2
-        assert np.array(profiles["source"][i]) @ area == pytest.approx(rows["npred"][i], rel=0.01)
-
-
-def test_rings_tell_extended_sources_from_pairs_of_points(tmp_path):
-    # An extended source of two widths, a point, and a pair of them at 3.5 widths.
-    y, x = np.mgrid[:120, :200]
-    expected = np.full(y.shape, 0.5)
-    for y0, x0, n, width in (
-        (80.3, 80.2, 1500, 3.35),
-        (30.2, 40.3, 400, 1.5),
-        (30, 120.4, 400, 1.5),
-        (30, 125.6, 400, 1.5),
-    ):
-        expected += n * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * width**2)) / (2 * np.pi * width**2)
-    counts = np.random.default_rng(3).poisson(expected)
-    survey = write_survey(tmp_path / "survey.fits", counts, np.full(y.shape, 0.5))
-    run = run_survey(survey, tmp_path / "run", psf=1.5, extended=True, max_iter=3, workers=0, fits="no")
-    write_report(run)
-    profiles, rows = data_of(page_of(run))["profiles"], run.catalogue
-    extensions, ts = np.array(profiles["extensions"]), np.array(profiles["ts"])
-    best = extensions[ts.argmax(axis=1)]
-    assert best[0] == pytest.approx(rows["extension"][0], rel=0.2)
-    assert not best[1:].any()
-    # What the likelihood of all pixels says of them.
-    assert np.sqrt(ts.max(axis=1)) == pytest.approx(np.asarray(rows["sqrt_ts"]), rel=0.06)
-    assert np.sqrt(np.ptp(ts[0, [0, ts[0].argmax()]])) == pytest.approx(rows["sqrt_ts_ext"][0], rel=0.06)
