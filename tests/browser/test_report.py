@@ -282,7 +282,7 @@ def test_what_is_known_of_the_chosen_source_is_shown(page):
     assert model(page, "profile-counts", "data.y[0]") == pytest.approx(profiles["counts"][3][0] / area[0])
     below, fitted = (model(page, f"profile-{name}", "data.y[0]") for name in ("background", "model"))
     assert fitted == pytest.approx(below + profiles["source"][3][0])
-    assert model(page, "extent-ts", "data.x") == profiles["extensions"]
+    assert model(page, "extent-ts", "data.x") == [each * profiles["psf"][3] for each in profiles["extensions"]]
     assert model(page, "extent-ts", "data.y") == profiles["ts"][3]
     assert model(page, "extent-fitted", "data.x") == [values["extension"][3]]
     page.find_element(By.CSS_SELECTOR, "#neighbours button").click()
