@@ -19,8 +19,9 @@ demo: .venv/runtime
 	$(BIN)/python workflows/demo/compare_with_truth.py demo/run demo/truth.ecsv
 
 # What only CI does for its time: each write of a tile fails once, disks fail by a seed, each pixel that changes, damaged runs,
-# measured memory, acceptances (thousands with ACCEPTANCES=2000), further calls that make a mistake (all with EVERY=1), runs that
-# the version before has left (it needs the repository's history), settings of others.
+# measured memory, acceptances (thousands with ACCEPTANCES=2000), further calls that make a mistake, runs that the version before
+# has left (it needs the repository's history), settings of others. Of each it takes some of each kind; before a release
+# `make EVERY=1 test test-long test-damage` takes all.
 DAMAGE := $(addprefix tests/run/test_,faults.py disk.py damage.py)
 LONG := $(addprefix tests/run/test_,acceptances.py memory.py reuse.py previous_version.py) tests/test_settings_of_others.py
 
@@ -66,7 +67,6 @@ test-cluster: .venv/installed .venv-workflows/installed
 test-long: .venv/installed
 	$(BIN)/python -m pytest $(LONG)
 	PYTHONPATH=tests $(BIN)/python -m pytest -m long $(addprefix --ignore=,$(APART))
-	DRAWN_MAPS=12 $(BIN)/python -m pytest tests/run/test_exactness.py -k equal_the_whole_map
 
 # Beside test-long, since both take their time.
 test-damage: .venv/installed

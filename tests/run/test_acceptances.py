@@ -1,12 +1,13 @@
 """Random acceptances, acceptances laid at the rounding floor, and some clipped there by hand.
 
-Of the first two kinds ACCEPTANCES=2000 of each were run; CI runs some of them.
+Of the first two kinds ACCEPTANCES=2000 of each were run; EVERY=1 has 200 of them, CI some.
 """
 
 import os
 
 import numpy as np
 import pytest
+from cases import EVERY
 from floors import assert_tiles_equal_whole, random_sky, sky_at_the_floor
 from skies import rounding_of, write_survey
 from whole import assert_promised
@@ -14,7 +15,7 @@ from whole import assert_promised
 from cwt_dask import run_survey
 from cwt_dask.inspection.verify import verify_run
 
-SEEDS = range(10_000, 10_000 + int(os.environ.get("ACCEPTANCES", "200")))
+SEEDS = range(10_000, 10_000 + int(os.environ.get("ACCEPTANCES", "200" if EVERY else "48")))
 
 
 @pytest.mark.parametrize("make", [random_sky, sky_at_the_floor])

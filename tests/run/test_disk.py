@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cases import EVERY
 from seeded import PowerLoss, SeededDisk, draw_faults, real_name
 from skies import poisson_sky, write_survey
 from work import digests
@@ -18,7 +19,7 @@ from cwt_dask.survey import Survey
 
 # When the power goes, coroutines of Zarr's are left where they are.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-SEEDS = range(int(os.environ.get("FIRST_SEED", "0")), int(os.environ.get("END_OF_SEEDS", "300")))
+SEEDS = range(int(os.environ.get("FIRST_SEED", "0")), int(os.environ.get("END_OF_SEEDS", "300" if EVERY else "72")))
 OPTIONS = ("--workers=0", "--quiet", "--fits=no", "--no-report", "--n-scale=1", "--min-scale=1", "--step-scale=1.5")
 TILES = ("--tile-size=24", "--margin=4")
 KINDS = {
@@ -125,7 +126,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("seed", SEEDS[::50])
+@pytest.mark.parametrize("seed", SEEDS[::36])
 @pytest.mark.parametrize("command", OTHERS)
 def test_other_commands_end_well_or_name_the_file(places, tmp_path, capsys, command, seed):
     root = shutil.copytree(places[0].sound, tmp_path / "disk")

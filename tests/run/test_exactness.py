@@ -1,6 +1,5 @@
 """Tiled equals whole: the plain oracle of the whole map judges runs over tiles."""
 
-import os
 import random
 from collections import Counter
 from functools import cache, partial
@@ -8,6 +7,7 @@ from functools import cache, partial
 import numpy as np
 import pytest
 from astropy.io import fits
+from cases import EVERY
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 from reporters import DiesAt, InterruptedRunError, Messages
@@ -24,8 +24,8 @@ from cwt_dask.storage.schema import HISTORY
 from cwt_dask.tiles.islands import Replay
 from cwt_dask.trust import Trust
 
-# How many maps Hypothesis draws a part: more in CI's long tests.
-DRAWN = int(os.environ.get("DRAWN_MAPS", "2"))
+# How many maps Hypothesis draws a part.
+DRAWN = 12 if EVERY else 2
 SMALL_TILES = {"workers": 0, "fits": "no", "tile_size": 41, "n_scale": 2, "min_scale": 1.2, "step_scale": 1.5}
 
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from astropy.io import fits
+from cases import EVERY
 from reporters import Messages
 from skies import poisson_sky, write_survey
 
@@ -17,7 +18,7 @@ from cwt_dask.report.table import MOST_SOURCES
 from cwt_dask.run import plan_survey
 
 
-@pytest.mark.parametrize("n_scale", [1, 4])
+@pytest.mark.parametrize("n_scale", [1, 4] if EVERY else [4])
 def test_predicted_memory_is_not_below_what_a_worker_takes(n_scale, tmp_path):
     # Boxes so large that the process does not count, and cores of two sizes.
     survey = write_survey(tmp_path / "survey.fits", *poisson_sky((1500, 2900), seed=1, n_sources=100))
