@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,8 +32,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
     from zarr.core.buffer import Buffer
 
-# What damaged files make Zarr and its codecs raise, and what those do that are missing or cannot be read; of those that
-# may not be read it is another error, `AccessError`.
+# What damaged files make Zarr and its codecs raise, and missing ones; where none may be read it is `AccessError`.
 MALFORMED = (ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, LookupError)
 DAMAGE = (OSError, *MALFORMED)
 # Chunks that are written and not yet on the disk.
@@ -180,7 +180,7 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
             self._folders.clear()
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Buffer | None:
-        """Read a chunk or metadata.
+        """Read a chunk, or metadata, which are small: a thread of their own would take longer.
 
         Parameters
         ----------
@@ -189,8 +189,9 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
         """
         if byte_range is not None or not self._is_open:
             return await super().get(key, prototype, byte_range)
+        path = self.root / key
         try:
-            content = await asyncio.to_thread(read_file, self.root / key)
+            content = await asyncio.to_thread(read_file, path) if "/c/" in key else read_file(path)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         return (prototype or default_buffer_prototype()).buffer.from_bytes(content)
@@ -312,16 +313,15 @@ def _is_metadata(key: str) -> bool:
 def _with_digest(description: bytes) -> bytes:
     content = json.loads(description)
     if SEAL in content["attributes"]:
-        # They show it themselves.
-        return description
+        return description  # They show it themselves.
     attributes = content["attributes"] | {DIGEST: digest(content)}
     return json.dumps(content | {"attributes": attributes}, indent=2).encode()
 
 
+@lru_cache(256)  # Each tile reads the same few.
 def _without_digest(description: bytes) -> bytes:
     """What Zarr has written; ValueError if it is not as it was. Earlier releases wrote no digest."""
-    content = json.loads(description)
-    attributes = content["attributes"]
+    attributes = (content := json.loads(description))["attributes"]
     if SEAL in attributes:
         # The seal is of them alone.
         is_group = (content.get("zarr_format"), content.get("node_type")) == (3, "group")
