@@ -95,10 +95,11 @@ test-lowest: .venv-lowest/installed
 		$(addprefix tests/inspection/test_,tables.py external.py) tests/test_results.py
 
 # Wheel and sdist, as an index gets them. The wheel is built from the sdist, and that in a copy: of what builds leave behind in
-# a checkout later ones would take old files.
+# a checkout later ones would take old files. With REPOSITORY=https://... README's links lead there: an index has no files beside it.
 dist: .venv/installed
 	rm -rf dist && mkdir -p dist/source
 	cp -R pyproject.toml README.md LICENSE cwt_dask dist/source
+	$(if $(REPOSITORY),$(BIN)/python deploy/index/address.py dist/source $(REPOSITORY))
 	$(BIN)/python -m build dist/source --outdir dist > dist/log || (cat dist/log; exit 1)
 
 # What others install, in an environment that knows nothing of this checkout, and with each extra that users name in one of its own.

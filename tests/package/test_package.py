@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DIST, BIN = ROOT / "dist", ROOT / ".venv-package" / "bin"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 NAME = f"cwt_dask-{PROJECT['version']}"
 
 
@@ -46,11 +48,28 @@ def test_nothing_else_is_in_the_wheel(wheel):
 
 def test_readme_licence_and_extras_are_in_the_metadata(wheel):
     metadata = Parser().parsestr(wheel[f"{NAME}.dist-info/METADATA"].decode())
-    assert metadata.get_payload().strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
+    assert metadata.get_payload().strip() == README.strip()
     assert wheel[f"{NAME}.dist-info/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
     named = [path for folder in ("cwt_dask", "docs") for path in (ROOT / folder).rglob("*.[pm][yd]")]
     asked = {name for path in named for name in re.findall(r"cwt_dask\[(\w+)\]", path.read_text(encoding="utf-8"))}
     assert {"export", "gammapy", "plot", "s3"} <= asked <= set(metadata.get_all("Provides-Extra"))
+
+
+def test_links_that_an_index_shows_lead_to_the_project(tmp_path):
+    for name in ("README.md", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, ROOT / "deploy" / "index" / "address.py", tmp_path, "https://example.org/project/"]
+    subprocess.run(command, check=True)
+    changed = tomllib.loads((tmp_path / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert changed.pop("urls").keys() == {"Source", "Documentation", "Changelog"}
+    assert changed == PROJECT
+    targets = re.findall(r"\]\(([^)#]+)", (tmp_path / "README.md").read_text(encoding="utf-8"))
+    ours = [re.fullmatch(rf"https://example\.org/project/(raw|blob)/v{PROJECT['version']}/(.+)", at) for at in targets]
+    assert all(link or at.startswith("https:") for link, at in zip(ours, targets, strict=True))
+    assert {link[2] for link in ours if link and link[1] == "raw"} == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "pictures").glob("*.png") if path.name in README
+    }
+    assert all((ROOT / link[2]).exists() for link in ours if link)
 
 
 def test_what_is_installed_simulates_runs_and_reports(tmp_path):
