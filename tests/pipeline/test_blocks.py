@@ -128,12 +128,15 @@ IN_BLOCKS = {"tol": 9.5e-3, "max_iter": 6}
     [
         ({}, "tiles, iterations 3 to 4", 0),
         ({"max_iter": 10}, "publishing tiles", 2),
-        (ISLANDS, "tiles, iterations 1 to 2", 2),
         (ISLANDS, "islands over seams", 2),
         (ISLANDS, "tiles, iterations 3 to 3", 1),
-        (ISLANDS, "publishing tiles", 3),
-        pytest.param(ISLANDS | {"max_iter": 10}, "publishing tiles", 2, marks=pytest.mark.long),
-        pytest.param({}, "tiles, iterations 5 to 6", 3, marks=pytest.mark.long),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                *((ISLANDS, "tiles, iterations 1 to 2", 2), (ISLANDS, "publishing tiles", 3)),
+                *((ISLANDS | {"max_iter": 10}, "publishing tiles", 2), ({}, "tiles, iterations 5 to 6", 3)),
+            )
+        ),
     ],
 )
 def test_a_run_that_died_goes_on_to_the_same_bits(survey, digests_of_whole, tmp_path, settings, stage, item):

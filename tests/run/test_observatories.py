@@ -24,7 +24,9 @@ ESTIMATE = ("--background=estimate", "--background-scale=0.4deg")
         ),
         # In 1e-11 / cm2 / s; of Fermi above 10 GeV, of HAWC above 1 TeV, by these data alone.
         (("hawc_nhit5_mapdataset.fits.gz",), ("--band=sum", "--index=2.6"), 0.02, 3.2),
-        (("fermi_3fhl_crab_mapdataset.fits",), ("--emin=10GeV", "--index=2.2"), 0.02, 660),
+        pytest.param(
+            ("fermi_3fhl_crab_mapdataset.fits",), ("--emin=10GeV", "--index=2.2"), 0.02, 660, marks=pytest.mark.long
+        ),
     ],
 )
 def test_the_crab_nebula_is_found(call, real_data, tmp_path, files, options, within, flux):

@@ -94,7 +94,7 @@ def test_a_run_s_own_store_that_is_lost_is_made_again_by_its_command(stores, cal
     assert call(*command).status == 0
 
 
-@pytest.mark.parametrize("of_store", ["disk", "bucket"])
+@pytest.mark.parametrize("of_store", ["disk", pytest.param("bucket", marks=pytest.mark.long)])
 def test_a_store_that_is_moved_alone_is_told_once(begin, call, tmp_path, bucket, of_store):
     folder, run = {"disk": tmp_path, "bucket": bucket}[of_store], tmp_path / "run"
     begin(folder / "s.zarr", run)

@@ -68,7 +68,7 @@ def assert_same_rows(found, expected):
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-6, atol=2e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("tile_size", [60, 97])
+@pytest.mark.parametrize("tile_size", [60, pytest.param(97, marks=pytest.mark.long)])
 def test_rows_do_not_depend_on_the_tiles(survey, whole, tmp_path, tile_size):
     run = run_survey(survey, tmp_path / "run", tile_size=tile_size, wrap="no", **OPTIONS)
     assert run.certificate["sources_exact"]
@@ -105,7 +105,12 @@ def test_tiles_that_do_not_agree_are_done_again_in_wider_windows(in_rounds, whol
 
 
 @pytest.mark.parametrize(
-    "at", [("candidates", 3), ("sources, margin 10", 5), ("comparing sources", 2), ("sources, margin 40", 1)], ids=str
+    "at",
+    [
+        *(("candidates", 3), ("sources, margin 40", 1)),
+        *(pytest.param(at, marks=pytest.mark.long) for at in (("sources, margin 10", 5), ("comparing sources", 2))),
+    ],
+    ids=str,
 )
 def test_a_run_that_dies_while_sources_are_fitted_goes_on_there(survey, in_rounds, tmp_path, at):
     run, fitted = in_rounds
