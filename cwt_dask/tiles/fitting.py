@@ -34,7 +34,7 @@ from cwt_dask.survey.sphere import AREA, ASIDE
 from cwt_dask.tiles.beside import Beside, distance_to, stand_out
 from cwt_dask.tiles.fitted import Fitted, FittedTile, MadeOf, Seen, made_of, read_whole, write_fitted
 from cwt_dask.tiles.shapes import point_spread_of, scene_in, shapes_in
-from cwt_dask.tiles.sources import Peaks, exposure_at, flags_at, read_found
+from cwt_dask.tiles.sources import PLACES, Peaks, exposure_at, flags_at, read_places
 from cwt_dask.trust import SourceFlag
 
 
@@ -100,7 +100,7 @@ def fit_tile(
     """
     grid = plan.grid
     window = _window(plan, margin, tile_id)
-    known = _known(plan, window, lambda tile: read_found(run_dir, run_id, tile)[1])
+    known = _known(plan, window, lambda tile: read_places(run_dir, run_id, tile))
     candidates = digest_table(np.column_stack(list(known.values())))
     opened = open_survey(survey, grid)
     # Stores of before may lack what says where counts lie.
@@ -141,7 +141,8 @@ def fit_again(
     """
     window, opened = _window(plan, margin, tile_id), open_survey(survey, plan.grid)
     pixels = opened.read_window(window, window, digest=False)
-    found = _fit(run_dir, plan, opened, tile_id, margin, _known(plan, window, peaks_of), pixels)
+    known = _known(plan, window, lambda tile: vars(peaks_of(tile)))
+    found = _fit(run_dir, plan, opened, tile_id, margin, known, pixels)
     pixels.close()
     return found
 
@@ -175,15 +176,17 @@ def _fit(
     return _columns(run_dir, plan, survey, tile_id, window, known, pixels, fit, beside, node_of)
 
 
-def _known(plan: Plan, window: Box, peaks_of: Callable[[int], Peaks]) -> dict[str, NDArray[Any]]:
+def _known(
+    plan: Plan, window: Box, places_of: Callable[[int], dict[str, NDArray[np.int64]]]
+) -> dict[str, NDArray[Any]]:
     """Candidates of a window: their pixels, those at which fits start, whose they are and their places there."""
-    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("y", "x", "y_start", "x_start", "tile", "place")}
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in (*PLACES, "tile", "place")}
     for tile in plan.grid.overlapping(window):
-        peaks = peaks_of(tile.id)
+        places = places_of(tile.id)
         turn = tile.core.x0 - plan.grid.tile(tile.id).core.x0
-        y, x = peaks.y_start, peaks.x_start + turn
+        y, x = places["y_start"], places["x_start"] + turn
         inside = (window.y0 <= y) & (y < window.y1) & (window.x0 <= x) & (x < window.x1)
-        found = {"y": peaks.y, "x": peaks.x + turn, "y_start": y, "x_start": x}
+        found = {"y": places["y"], "x": places["x"] + turn, "y_start": y, "x_start": x}
         found |= {"tile": np.full(y.size, tile.id), "place": np.arange(y.size)}
         for name, values in found.items():
             columns[name].append(values[inside])

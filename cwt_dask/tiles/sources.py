@@ -49,6 +49,8 @@ class Peaks(Measured):
 FIELDS = tuple(field.name for field in fields(Peaks))
 # Names in files are older than those here.
 _STORED_AS = {name: "peak_piece" if name == "label" else f"peak_{name}" for name in FIELDS}
+# Where candidates are, and where their fits start.
+PLACES = ("y", "x", "y_start", "x_start")
 
 
 def measure_tile(run_dir: RunDir, run_id: str, plan: Plan, survey: Path, tile_id: int) -> bool:
@@ -190,3 +192,15 @@ def read_found(run_dir: RunDir, run_id: str, tile_id: int) -> tuple[LocalLabels,
     """
     arrays = read_sealed_archive(run_dir.found(tile_id), run_id)
     return LocalLabels.from_arrays(arrays), Peaks(**{name: arrays[stored] for name, stored in _STORED_AS.items()})
+
+
+def read_places(run_dir: RunDir, run_id: str, tile_id: int) -> dict[str, NDArray[np.int64]]:
+    """Of what `read_found` reads the `PLACES` alone: tiles ask for those of all around them.
+
+    Parameters
+    ----------
+    run_dir, run_id, tile_id
+        As of `measure_tile`.
+    """
+    arrays = read_sealed_archive(run_dir.found(tile_id), run_id)
+    return {name: arrays[_STORED_AS[name]] for name in PLACES}
