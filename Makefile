@@ -21,7 +21,7 @@ demo: .venv/runtime
 # What only CI does for its time: each write of a tile fails once, disks fail by a seed, each pixel that changes, damaged runs,
 # measured memory, acceptances (thousands with ACCEPTANCES=2000), further calls that make a mistake, runs that the version before
 # has left (it needs the repository's history), settings of others. Of each it takes some of each kind; before a release
-# `make EVERY=1 test test-long test-damage` takes all.
+# `make EVERY=1 test test-long test-damage test-stores` takes all.
 DAMAGE := $(addprefix tests/run/test_,faults.py disk.py damage.py)
 LONG := $(addprefix tests/run/test_,acceptances.py memory.py reuse.py previous_version.py) tests/test_settings_of_others.py
 

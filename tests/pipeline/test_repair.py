@@ -53,7 +53,10 @@ FILES = (*(f"{name}/zarr.json" for name in ("maps.zarr", "seams.zarr", *ARRAYS))
 CASES = {damage: ["maps.zarr/model/zarr.json"] for damage in DAMAGES} | {"lost": FILES}
 
 
-@pytest.mark.parametrize("damage", CASES)
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(damage, marks=[pytest.mark.long] * (damage in ("a list", "nothing"))) for damage in CASES],
+)
 def test_metadata_of_maps_and_seams_is_repaired_before_anything_is_done(capsys, run, survey, damage):
     contents, before = {path: path.read_bytes() for path in map(run.files.path.joinpath, CASES[damage])}, starts(run)
     for path in contents:
