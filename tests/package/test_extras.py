@@ -1,4 +1,4 @@
-"""The wheel with each of its extras, in an environment of its own: what asks for the extra runs there, and there alone."""
+"""The wheel with each of its extras, each in a fresh environment: what asks for the extra runs there, and only there."""
 
 import os
 import subprocess
@@ -43,7 +43,9 @@ def folder(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize(("extra", "command"), [(extra, command) for extra, calls in CALLS.items() for command in calls])
+@pytest.mark.parametrize(
+    ("extra", "command"), [(extra, command) for extra, calls in CALLS.items() for command in calls]
+)
 def test_what_an_extra_is_for_runs_with_it_and_asks_for_it_without(folder, extra, command):
     without = call(folder, command, BARE)
     assert without.returncode != 0
