@@ -1,4 +1,4 @@
-"""The wheel with each of its extras, each in a fresh environment: what asks for the extra runs there, and only there."""
+"""The wheel with each of its extras, each in a fresh environment: what asks for it runs there, and only there."""
 
 import os
 import subprocess
