@@ -40,6 +40,7 @@ class Block:
     x: Floats
     y: Floats
     counted: Bools  # Whether what is around them is to be counted here; those of other facets are seen only.
+    turn: float  # Of a ring, how many of these pixels there are around it: of what is there twice the nearer counts.
 
 
 def blocks_around(run: SurveyRun, x: Floats, y: Floats, factor: int, reach: int) -> Iterator[Block]:
@@ -79,6 +80,7 @@ def blocks_around(run: SurveyRun, x: Floats, y: Floats, factor: int, reach: int)
             np.concatenate([(at_x[each] + copy + 0.5) / factor - 0.5 for each, copy in zip(near, copies, strict=True)]),
             np.concatenate([(at_y[each] + 0.5) / factor - 0.5 for each in near]),
             np.concatenate([counted[each] for each in near]),
+            turn / factor if grid.ring else np.inf,
         )
         window.close()
 

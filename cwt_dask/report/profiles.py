@@ -31,7 +31,7 @@ _LEAST, _HALVINGS = 1e-6, 50
 
 
 def read_profiles(run: SurveyRun, sources: Sources) -> dict[str, Any]:
-    """Count in rings around sources, on the survey's own pixels.
+    """Count in rings around sources, on the survey's pixels, or blocks of them that resolve the point spread function.
 
     Parameters
     ----------
@@ -210,6 +210,7 @@ class _Rings:
         places = np.clip(rows, 0, height - 1)[:, :, None], np.clip(columns, 0, width - 1)[:, None, :]
         inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
         off_y, off_x = (rows - block.y[some, None])[:, :, None], (columns - block.x[some, None])[:, None, :]
+        inside = inside & (-block.turn / 2 <= off_x) & (off_x < block.turn / 2)
         of_middle = distance = np.hypot(off_y, off_x)
         if block.aside:
             distance = np.hypot(off_y + block.aside[0][places], off_x + block.aside[1][places])

@@ -180,7 +180,7 @@ class DurableStore(LocalStore):  # type: ignore[misc] # mypy does not see Zarr's
             self._folders.clear()
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Buffer | None:
-        """Read a chunk, or metadata, which are small: a thread of their own would take longer.
+        """Read a chunk, or metadata, which are small: a thread takes longer, but on disks that stand still.
 
         Parameters
         ----------

@@ -218,13 +218,14 @@ class OpenSurvey:
             file.refuse_changed()
 
     def _are_blank(self, n_rows: int) -> bool:
-        """Leave the next rows out if the counts have none of their pixels: most of a file of a part of the sky."""
-        every = [plane for each in self.planes.values() for plane in each]
-        planes = [plane for plane in every if isinstance(plane, HealpixPlane)]
-        # The counts come first.
-        if len(planes) < len(every) or not planes[0].is_blank(n_rows):
+        """Leave the next rows out if there is nothing to be kept of them: most of a file of a part of the sky."""
+        every = [(name, plane) for name, each in self.planes.items() for plane in each]
+        planes = [(name, plane) for name, plane in every if isinstance(plane, HealpixPlane)]
+        # Without counts all is masked, of which an exposure keeps its values.
+        kept = [plane for name, plane in planes if name in ("counts", "exposure")]
+        if len(planes) < len(every) or not all(plane.is_blank(n_rows) for plane in kept):
             return False
-        for plane in planes:
+        for _, plane in planes:
             plane.skip(n_rows)
         return True
 

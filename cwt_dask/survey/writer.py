@@ -108,7 +108,8 @@ class _Spool:
         """Put rows (y, x) where the chunks hold them, from row `first` of the row of chunks on."""
         self._n_blank = self._n_blank if first else 0
         if self._n_blank == first:
-            if not rows.any():
+            # -0.0 is not as 0 is in a digest.
+            if not rows.any() and not np.signbit(rows).any():
                 self._n_blank += len(rows)
                 return
             self._write(0, np.broadcast_to(self._dtype.type(0), (first, rows.shape[1])))

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ CALLS = {
     "kubernetes": [["python", "-c", LOAD.format("kubernetes", "dask_kubernetes.operator")]],
     "gammapy": [["python", "-c", "from cwt_dask import SurveyRun; SurveyRun.open('run').to_gammapy()"]],
 }
+
+
+def test_all_extras_that_users_may_want_are_tried():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert CALLS.keys() == project["optional-dependencies"].keys() - {"dev", "docs"}
 
 
 def call(folder, command, place):

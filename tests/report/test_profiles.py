@@ -28,6 +28,13 @@ from cwt_dask.survey.store import CHUNK, Survey
 WIDTH = 1.5
 
 
+def in_blocks(image, factor):
+    """Sums of an image (y, x) over blocks of factor x factor pixels; the last ones may have fewer."""
+    for axis, length in enumerate(image.shape):
+        image = np.add.reduceat(image, np.arange(0, length, factor), axis)
+    return image
+
+
 def sums_around(images, x, y, edges):
     """Sums of images (y, x) in rings, by brute force."""
     rows, columns = np.indices(images[0].shape)
@@ -86,6 +93,12 @@ def ring(folder):
     return run_on(folder, turned, ring=True), None
 
 
+def wide(folder):
+    """A point spread function that blocks of 2 x 2 pixels resolve, on a map of which the last ones are halves."""
+    sources = (80.3, 60.2, 2500, 5.814), (30.2, 40.3, 800, 2.6), (30, 120.4, 800, 2.6), (30, 129.5, 800, 2.6)
+    return run_on(folder, sources, shape=(121, 203), psf=2.6), None
+
+
 def varying(folder):
     """Point spread functions of 1.2 pixels in the east, of 2.4 in the west; the extended source in the west."""
     psf = write(folder / "psf.fits", *psf_map([[0.12, 0.12], [0.24, 0.24]]))
@@ -110,7 +123,7 @@ def sphere(folder):
     return run_survey(spheres.write(folder / "sky.fits", *tables), folder / "run", psf=WIDTH, **OPTIONS), None
 
 
-@pytest.mark.parametrize("kind", [coarse_page, ring, varying, sphere])
+@pytest.mark.parametrize("kind", [coarse_page, ring, wide, varying, sphere])
 def test_rings_tell_extended_sources_from_pairs_of_points(kind, tmp_path):
     run, profiles = kind(tmp_path)
     profiles = profiles or read_profiles(run, read_sources(run))
@@ -125,13 +138,14 @@ def test_rings_tell_extended_sources_from_pairs_of_points(kind, tmp_path):
     assert np.sqrt(np.ptp(ts[0, [0, ts[0].argmax()]])) == pytest.approx(rows["sqrt_ts_ext"][0], rel=0.06)
 
 
-def test_each_chunk_near_a_source_is_read_once_and_no_other(tmp_path):
-    shape = CHUNK + 60, 2 * CHUNK + 60
+@pytest.mark.parametrize(("width", "factor"), [(WIDTH, 1), (2.6, 2)])
+def test_each_chunk_near_a_source_is_read_once_and_no_other(tmp_path, width, factor):
+    shape = CHUNK + 61, 2 * CHUNK + 60
     rng = np.random.default_rng(5)
     counts, background = rng.poisson(0.5, shape), rng.uniform(0.4, 0.6, shape)
     mask = rng.random(shape) < 0.9
     ingest(write_survey(tmp_path / "sky.fits", counts, background, mask), tmp_path / "survey.zarr")
-    plan = plan_survey(tmp_path / "survey.zarr", psf=WIDTH)
+    plan = plan_survey(tmp_path / "survey.zarr", psf=width)
     survey = Survey.open(tmp_path / "survey.zarr")
     run = SimpleNamespace(stored=SimpleNamespace(plan=plan), survey=survey, files=None)
     # Where four chunks meet, well inside one of them, beside the edge between two, at the map's edge.
@@ -150,8 +164,20 @@ def test_each_chunk_near_a_source_is_read_once_and_no_other(tmp_path):
     assert {key: n for key, n in read.items() if n and key.split("/")[0] in planes} == dict.fromkeys(near, 1)
     for block in blocks_around(run, x, y, 1, 12):
         assert max(block.counts.shape) <= CHUNK
-    edges = np.arange(N_RINGS + 1) * WIDTH
+    images = [in_blocks(image, factor) for image in (counts * mask, background * mask, mask * 0.01)]
     for i in range(4):
-        sums = sums_around([counts * mask, background * mask, mask * 0.01], x[i], y[i], edges)
+        at_x, at_y = ((at[i] + 0.5) / factor - 0.5 for at in (x, y))
+        sums = sums_around(images, at_x, at_y, np.arange(N_RINGS + 1) * width / factor)
         for name, expected in zip(("counts", "background", "area"), sums, strict=True):
             assert profiles[name][i] == pytest.approx(expected, rel=1e-3)
+
+
+def test_rings_count_each_pixel_of_a_narrow_map_around_the_sky_once(tmp_path):
+    # Rings reach 24 pixels to each side of 40, in blocks of 2 x 2.
+    run = run_on(tmp_path, [(30, 0.4, 400, 3.0)], shape=(60, 40), psf=3.0, ring=True)
+    area = read_profiles(run, read_sources(run))["area"][0]
+    x, y = ((run.catalogue[f"{axis}_centroid"][0] + 0.5) / 2 - 0.5 for axis in "xy")
+    rows, columns = np.indices((30, 20))
+    far = np.hypot(rows - y, (columns - x + 10) % 20 - 10)
+    n_pixels = 4 * np.count_nonzero(far < N_RINGS * 1.5)
+    assert sum(area) == pytest.approx(n_pixels * run.survey.statistics.pixel_scale_deg**2, rel=1e-3)

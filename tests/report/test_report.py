@@ -53,6 +53,15 @@ def test_a_report_that_is_missing_or_of_another_certificate_is_made_again(run, a
     assert run.files.report.stat().st_mtime_ns == written
 
 
+def test_a_survey_that_is_damaged_since_is_named_and_the_page_stays(run, capsys):
+    write_report(run)
+    before, chunk = run.files.report.read_bytes(), run.survey.path / "counts" / "c" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    assert main(["report", str(run.files.path)]) == 2
+    assert f"{chunk} is damaged" in capsys.readouterr().err
+    assert run.files.report.read_bytes() == before
+
+
 @pytest.mark.usefixtures("reported")
 def test_what_is_certified_again_is_reported_again(run, again):
     run.files.record(2).unlink()

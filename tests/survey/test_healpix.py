@@ -76,8 +76,8 @@ def test_rows_of_a_part_of_the_sky_that_have_none_of_its_pixels_are_not_read(tmp
         values, quarter = 1.0 + np.arange(12 * of_plane**2) % 7, of_plane**2 // 4
         return spheres.table(name, values, of_plane, ring=ring, pixels=np.arange(23 * quarter, 24 * quarter))
 
-    def of_file(name, *, ring):
-        hdus = part("COUNTS", of_counts, ring=ring), part("BACKGROUND", 128, ring=ring)
+    def of_file(name, *, ring, more=()):
+        hdus = part("COUNTS", of_counts, ring=ring), part("BACKGROUND", 128, ring=ring), *more
         (tmp_path / name).mkdir()
         return planes(tmp_path / name, *hdus, nside=nside)
 
@@ -90,6 +90,11 @@ def test_rows_of_a_part_of_the_sky_that_have_none_of_its_pixels_are_not_read(tmp
         np.testing.assert_array_equal(found[name], values)
     assert (survey.statistics.planes, survey.moments) == (whole.statistics.planes, whole.moments)
     assert survey.statistics.n_off_sky == whole.statistics.n_off_sky == 47 * nside**2 // 4
+    # An exposure is kept wherever it is.
+    exposure = [spheres.table("EXPOSURE", np.full(12 * 64**2, 5.0), 64)]
+    found = [of_file(f"exposed {ring}", ring=ring, more=exposure)[0].statistics for ring in (False, True)]
+    assert found[0].planes == found[1].planes
+    assert found[0].digest == found[1].digest
 
 
 @pytest.mark.parametrize("nothing", [-1.6375e30, np.nan])
