@@ -2,4 +2,4 @@
 
 import os
 
-EVERY = os.environ.get("EVERY") == "1"
+EVERY = {"": False, "0": False, "1": True}[os.environ.get("EVERY", "")]
