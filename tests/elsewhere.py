@@ -9,11 +9,10 @@ from pathlib import Path
 
 import distributed
 import pytest
+from batch import SECONDS
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = ROOT / "workflows"
-# So long a command may take that takes a few seconds.
-SECONDS = 280
 # Commands of the project are found as after an installation; those of SLURM's daemons, too.
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"}
 # All output of a command.

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import distributed
 import pytest
-from batch import wait_for
+from batch import SECONDS, wait_for
 from elsewhere import ENVIRONMENT, LONG, OPTIONS, PRINTED, assert_refuses_strangers, digest_of, tiles_done
 
 SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -39,7 +39,6 @@ def running(*command, **environment):
         process.wait(60)
 
 
-SECONDS = 120
 HERE = ("--protocol", "tls", "--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
 
 
@@ -79,10 +78,10 @@ def test_workers_that_come_and_go_change_nothing(site, survey, undisturbed, tmp_
         stack.enter_context(client)
         client.wait_for_workers(2)
         driver = stack.enter_context(drive(survey, run_dir, file, known, *LONG))
-        wait_for(lambda: tiles_done(run_dir) > 2, "some tiles", 120)
+        wait_for(lambda: tiles_done(run_dir) > 2, "some tiles")
         client.retire_workers(names=["retired"])
         stack.enter_context(worker(file, known, "--name", "late"))
-        wait_for(lambda: tiles_done(run_dir) > 5, "more tiles", 120)
+        wait_for(lambda: tiles_done(run_dir) > 5, "more tiles")
         os.killpg(killed.pid, 9)
         assert driver.wait(SECONDS) == 0, driver.stdout.read()
     assert digest_of(run_dir) == undisturbed

@@ -4,8 +4,8 @@ import shutil
 import subprocess
 
 from astropy.table import Table
-from batch import output_of, wait_for
-from elsewhere import PRINTED, ROOT, SECONDS, bash, console, digest_of, tiles_done
+from batch import SECONDS, output_of, wait_for
+from elsewhere import PRINTED, ROOT, bash, console, digest_of, tiles_done
 
 # As LONG of elsewhere.py.
 SETTINGS = 'n_scale = 2\nmin_scale = 1.5\ntile_size = 128\nstopping = "fixed"\nmax_iter = 75\nfits = "no"\n'
@@ -26,7 +26,7 @@ def test_many_fields_on_slurm_of_which_one_loses_its_job(here, slurm, survey, sm
     _, command = console("hpc/README.md")
     command = command.replace("snakemake", snakemake, 1)
     with subprocess.Popen(["bash", "-c", command], cwd=here, env=slurm, **PRINTED) as running:
-        wait_for(lambda: tiles_done(here / "runs" / "crab") > 2, "some tiles", SECONDS)
+        wait_for(lambda: tiles_done(here / "runs" / "crab") > 2, "some tiles")
         bash(here, f"scancel --signal=KILL {job_of(slurm, 'crab')}", environment=slurm)
         log = running.communicate(timeout=SECONDS)[0]
     assert running.returncode == 0, log

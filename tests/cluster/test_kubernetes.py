@@ -18,7 +18,7 @@ from signal import SIGKILL
 
 import pytest
 import yaml
-from batch import wait_for
+from batch import SECONDS, wait_for
 from elsewhere import ENVIRONMENT, ROOT
 from strangers import CAUGHT, intrusions, plant
 
@@ -139,7 +139,7 @@ def run(node):
     with socket.create_server(("127.0.0.1", 0)) as any_port:
         port = any_port.getsockname()[1]
 
-    def printed(role, what, seconds=120):
+    def printed(role, what, seconds=SECONDS):
         log = node / f"{role}.log"
         wait_for(lambda: what in log.read_text(), f"{what} of {role}", seconds)
 
@@ -149,7 +149,7 @@ def run(node):
         stack.enter_context(started("worker", node, port))
         stack.enter_context(started("job", node, port))
         printed("job", '"stage": "tiles')
-        wait_for(lambda: [*(node / "worker" / "tmp" / OWN).glob("numba/*/*.nbi")], "what is compiled", 120)
+        wait_for(lambda: [*(node / "worker" / "tmp" / OWN).glob("numba/*/*.nbi")], "what is compiled")
         yield
 
 

@@ -7,10 +7,8 @@ import subprocess
 
 import psutil
 import pytest
-from batch import wait_for
+from batch import SECONDS, wait_for
 from elsewhere import ENDLESS, ENVIRONMENT, LONG, OPTIONS, PRINTED, assert_refuses_strangers, digest_of, tiles_done
-
-SECONDS = 120
 
 
 def started(place, n, *command):
@@ -22,7 +20,7 @@ def started(place, n, *command):
 def test_started_tiles_are_finished_at_a_signal_to_mpirun(survey, undisturbed, place):
     command = ("run", survey, "mpi", *LONG)
     with started(place, 4, *command) as mpirun:
-        wait_for(lambda: tiles_done(place / "mpi") > 2 or mpirun.poll() is not None, "some tiles", 120)
+        wait_for(lambda: tiles_done(place / "mpi") > 2 or mpirun.poll() is not None, "some tiles")
         os.kill(mpirun.pid, signal.SIGUSR1)
         printed = mpirun.communicate(timeout=SECONDS)[0]
     assert mpirun.returncode == 75

@@ -9,11 +9,11 @@ from functools import partial
 from signal import SIGTERM
 
 import pytest
+from batch import SECONDS
 from elsewhere import ENVIRONMENT, ROOT, digest_of
 from strangers import CAUGHT, intrusions, shared_space
 
 PAGE = ROOT / "docs" / "clusters.md"
-SECONDS = 240
 ADDRESS = "A scheduler that runs already"
 RUNS = {
     ADDRESS: ["run-address"],

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from batch import end_jobs, output_of, wait_for
+from batch import SECONDS, end_jobs, output_of, wait_for
 from elsewhere import ENDLESS, LONG, OPTIONS, ROOT, assert_refuses_strangers, digest_of, tiles_done
 
 from cwt_dask.config.options import Options
@@ -17,7 +17,6 @@ from cwt_dask.runtime.clusters.private import remove_dead
 DEPLOY = ROOT / "deploy" / "slurm"
 # What this machine has.
 FOUR_TASKS = ("--ntasks=4", "--mem-per-cpu=1500M", "--time=10")
-SECONDS = 240
 ZARRS_EXIT = r"Exception ignored in atexit callback:? <function cleanup_resources[^\n]*\nTraceback"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
 
@@ -43,7 +42,7 @@ def about(environment, job, name):
 
 def finish(environment, job, place):
     """Wait for a job's end, which must be a good one; what it printed."""
-    wait_for(lambda: about(environment, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
+    wait_for(lambda: about(environment, job, "JobState") in ENDED, f"the end of job {job}")
     log = (place / f"slurm-{job}.out").read_text()
     assert about(environment, job, "JobState") == "COMPLETED", log
     # At its exit Zarr waits a fifth of a second for its own thread, which takes longer where cores are busy: that is no
@@ -70,7 +69,7 @@ def workers_of(environment):
 
 def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undisturbed, place):
     job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", survey, "walltime", *LONG)
-    wait_for(lambda: tiles_done(place / "walltime") > 2, "some tiles", SECONDS)
+    wait_for(lambda: tiles_done(place / "walltime") > 2, "some tiles")
     # As --signal=B:TERM@180 does.
     output_of(slurm, "scancel", "--batch", "--signal=TERM", job)
     log = finish(slurm, job, place)
@@ -81,13 +80,13 @@ def test_a_job_that_meets_walltime_is_requeued_and_goes_on(slurm, survey, undist
 
 def test_strangers_do_not_reach_the_scheduler_of_a_job_which_ends_with_its_driver(slurm, survey, place):
     job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", survey, "endless", *ENDLESS)
-    wait_for(lambda: list(place.glob(".cwt-dask-*/scheduler.json")), "the scheduler", SECONDS)
-    wait_for(lambda: "dashboard" in (place / f"slurm-{job}.out").read_text(), "the driver", SECONDS)
+    wait_for(lambda: list(place.glob(".cwt-dask-*/scheduler.json")), "the scheduler")
+    wait_for(lambda: "dashboard" in (place / f"slurm-{job}.out").read_text(), "the driver")
     (file,) = place.glob(".cwt-dask-*/scheduler.json")
     assert_refuses_strangers(json.loads(file.read_text())["address"])
     # Nor does it hold the allocation when its driver is killed.
     driver_of(job).kill()
-    wait_for(lambda: about(slurm, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
+    wait_for(lambda: about(slurm, job, "JobState") in ENDED, f"the end of job {job}")
     assert about(slurm, job, "JobState") == "FAILED"
     # Its scheduler has gone: the next run knows that.
     remove_dead(place)
@@ -97,7 +96,7 @@ def test_strangers_do_not_reach_the_scheduler_of_a_job_which_ends_with_its_drive
 def test_workers_are_submitted_and_may_be_lost(slurm, survey, undisturbed, place):
     options = ("--workers=2", f"--config={DEPLOY / 'workers.toml'}")
     job = submit(slurm, place, "--mem=1500M", DEPLOY / "driver.sh", survey, "submitted", *options, *LONG)
-    wait_for(lambda: tiles_done(place / "submitted") > 2, "some tiles", SECONDS)
+    wait_for(lambda: tiles_done(place / "submitted") > 2, "some tiles")
     # All of them: without others in their place the run cannot end.
     output_of(slurm, "scancel", "--signal=KILL", *workers_of(slurm))
     finish(slurm, job, place)
@@ -113,7 +112,7 @@ def test_jobs_of_arrays_and_drivers_go_on_after_a_signal(slurm, survey, undistur
     command = ("--mem=1500M", DEPLOY / "driver.sh", survey, "driven", "--workers=2", *LONG)
     jobs["driven"] = submit(slurm, place, *command, f"--config={DEPLOY / 'workers.toml'}")
     for run_dir, job in jobs.items():
-        wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}", SECONDS)
+        wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}")
         output_of(slurm, "scancel", "--batch", "--signal=TERM", job)
     for run_dir, job in jobs.items():
         log = finish(slurm, job, place)
@@ -132,11 +131,11 @@ def test_jobs_that_are_cancelled_stay_so(slurm, survey, place):
     }.items():
         job = submit(slurm, place, *command, *LONG)
         jobs[run_dir] = f"{job}_1" if "array" in run_dir else job
-        wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}", SECONDS)
+        wait_for(lambda place=place / run_dir: tiles_done(place) > 2, f"some tiles of {run_dir}")
         output_of(slurm, "scancel", jobs[run_dir])
     for job in jobs.values():
         command = ("squeue", "--noheader", f"--jobs={job}")
-        wait_for(lambda command=command: not output_of(slurm, *command), f"the end of {job}", SECONDS)
+        wait_for(lambda command=command: not output_of(slurm, *command), f"the end of {job}")
         assert about(slurm, job, "JobState") == "CANCELLED"
         assert about(slurm, job, "Restarts") == "0"
         log = (place / f"slurm-{job}.out").read_text()
@@ -154,12 +153,12 @@ def test_jobs_that_have_nothing_to_do_end_and_strangers_are_refused(slurm, place
         assert not set(workers_of(slurm)) - before
         assert client.submit(abs, -1).result(SECONDS) == 1
         assert_refuses_strangers(client.scheduler.address)
-        wait_for(lambda: not set(workers_of(slurm)) - before, "the end of jobs without work", SECONDS)
+        wait_for(lambda: not set(workers_of(slurm)) - before, "the end of jobs without work")
 
 
 def test_what_a_run_ends_with_is_what_its_job_ends_with(slurm, place):
     job = submit(slurm, place, *FOUR_TASKS, DEPLOY / "run.sh", "absent.fits", "absent", *OPTIONS)
-    wait_for(lambda: about(slurm, job, "JobState") in ENDED, f"the end of job {job}", SECONDS)
+    wait_for(lambda: about(slurm, job, "JobState") in ENDED, f"the end of job {job}")
     assert about(slurm, job, "JobState") == "FAILED"
     assert about(slurm, job, "ExitCode") == "2:0"
     assert about(slurm, job, "Restarts") == "0"

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
-from batch import wait_for
+from batch import SECONDS, wait_for
 from elsewhere import ENVIRONMENT, LONG, PRINTED, tiles_done
 
 # A worker of which nothing is heard for 15 s is silent.
 ENDS = "40s"
-SECONDS = 400
 SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
 PLACE = ("--host", "127.0.0.1", "--no-dashboard", "--scheduler-file")
 UNPAUSED = {"DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False", "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "1.0"}
@@ -47,7 +46,7 @@ def begun(survey, run_dir, *where):
     """A run that has done a tile."""
     command = ["cwt-dask", "run", survey, run_dir, *where, "--stall-timeout", ENDS, *LONG]
     with subprocess.Popen(list(map(str, command)), env=ENVIRONMENT, **PRINTED) as driver:
-        wait_for(lambda: driver.poll() is not None or tiles_done(run_dir), "a tile", SECONDS)
+        wait_for(lambda: driver.poll() is not None or tiles_done(run_dir), "a tile")
         assert driver.poll() is None, driver.stdout.read()
         yield driver
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from astropy.io import fits
-from batch import wait_for
+from batch import SECONDS, wait_for
 from elsewhere import ENVIRONMENT, PRINTED, WORKFLOWS, bash, console, digest_of
 
 SETTINGS = 'stopping = "fixed"\nn_scale = 2\nmin_scale = 1.5\ntile_size = 128\nmax_iter = 4\nfits = "no"\n'
@@ -131,8 +131,8 @@ def test_a_night_that_is_terminated_lets_the_run_end_by_itself(pipeline):
     shutil.copy(pipeline / "survey-1.fits", directory / "surveys" / "survey-1.fits")
     report = directory / "runs" / "survey-1.txt"
     with subprocess.Popen(REPROCESS.split()[:2], cwd=pipeline, env=ENVIRONMENT, **PRINTED) as night:
-        wait_for(lambda: report.exists() and "workers" in report.read_text(), "the run", 120)
+        wait_for(lambda: report.exists() and "workers" in report.read_text(), "the run")
         night.terminate()
-        assert night.wait(120) == 75
+        assert night.wait(SECONDS) == 75
     assert "interrupted: finished tiles are kept" in report.read_text()
     assert not (directory / "current").is_symlink()
