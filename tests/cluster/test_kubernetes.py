@@ -18,7 +18,7 @@ from signal import SIGKILL
 
 import pytest
 import yaml
-from batch import SECONDS, wait_for
+from batch import wait_for
 from elsewhere import ENVIRONMENT, ROOT
 from strangers import CAUGHT, intrusions, plant
 
@@ -139,9 +139,9 @@ def run(node):
     with socket.create_server(("127.0.0.1", 0)) as any_port:
         port = any_port.getsockname()[1]
 
-    def printed(role, what, seconds=SECONDS):
+    def printed(role, what):
         log = node / f"{role}.log"
-        wait_for(lambda: what in log.read_text(), f"{what} of {role}", seconds)
+        wait_for(lambda: what in log.read_text(), f"{what} of {role}")
 
     with ExitStack() as stack:
         stack.enter_context(started("scheduler", node, port))
